@@ -1,0 +1,148 @@
+"""Speed of the feature cache, as ratios within one run: building it against librosa, reading it against RAM and h5py.
+
+python benchmarks/cache.py                           on made noise
+python benchmarks/cache.py --data path/to/fsdd       on the Free Spoken Digit Dataset
+"""
+
+import argparse
+import os
+import random
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread for everyone: librosa uses one
+
+import h5py
+import librosa
+import numpy as np
+import soundfile
+import torch
+
+from cry_lightning import audio
+from cry_lightning.corpora import FSDD, UnlabelledTree
+from cry_lightning.corpora.base import Corpus
+from cry_lightning.data import cachefile
+from cry_lightning.data.cache import FeatureCache
+from cry_lightning.data.reading import CachedFeatures
+from cry_lightning.features import MFCC
+
+CLIP_S = 1.0
+BUILD_BATCH = 64
+READ_BATCH = 256
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def librosa_mfcc(waveform: np.ndarray, mfcc: MFCC) -> np.ndarray:
+    """One clip as honk computes it (n_mfcc, T)."""
+    mel = librosa.feature.melspectrogram(
+        y=waveform, sr=mfcc.sample_rate, n_fft=mfcc.n_fft, hop_length=mfcc.hop_length, n_mels=mfcc.n_mels,
+        fmin=mfcc.f_min, fmax=mfcc.f_max, pad_mode="reflect",
+    )  # fmt: skip
+    mel[mel > 0] = np.log(mel[mel > 0])
+    return librosa.feature.mfcc(S=mel, n_mfcc=mfcc.n_mfcc, norm="ortho")
+
+
+def build_speed(corpus: Corpus, folder: Path, repeats: int) -> CachedFeatures:
+    """Prints clips per second of decoding and of the feature, by librosa clip by clip and by the cache."""
+    mfcc = MFCC()
+    paths = [corpus.path_of(clip) for clip in corpus.clips()]
+    waveforms = np.stack([audio.load_fitted(path, mfcc.sample_rate, CLIP_S, "pad") for path in paths])
+    batches = torch.from_numpy(waveforms).split(BUILD_BATCH)
+    reference = librosa_mfcc(waveforms[0], mfcc)
+    np.testing.assert_allclose(mfcc(batches[0])[0, 0].numpy(), reference, atol=2e-3)  # the same work is compared
+
+    def load(path: Path) -> np.ndarray:
+        return audio.load_fitted(path, mfcc.sample_rate, CLIP_S, "pad")
+
+    work: dict[str, Callable[[], object]] = {
+        "feature only: librosa, clip by clip": lambda: [librosa_mfcc(waveform, mfcc) for waveform in waveforms],
+        "feature only: MFCC, batches of 64": lambda: [mfcc(batch) for batch in batches],
+        "decode + feature: librosa, clip by clip": lambda: [librosa_mfcc(load(path), mfcc) for path in paths],
+    }
+    times: dict[str, list[float]] = {}
+    for repeat in range(repeats):
+        cache = FeatureCache(corpus, mfcc, CLIP_S, folder=folder / str(repeat))
+        for name, function in (work | {"whole build of the cache, hashing too": cache.build}).items():
+            times.setdefault(name, []).append(seconds(function))
+    report(f"build, {len(paths)} clips of {CLIP_S:g} s", "clips", len(paths), times)
+    return cache.open()
+
+
+def read_speed(features: CachedFeatures, repeats: int) -> None:
+    """Prints rows per second of a shuffled epoch from RAM, from the cache, and from h5py item by item."""
+    n = features.shape[0]
+    ram = features.gather(torch.arange(n)).flatten(1)
+    with h5py.File(features.path) as file:
+        items = file["features"]
+        ways: dict[str, Callable[[torch.Tensor], object]] = {
+            "RAM tensor": lambda rows: torch.index_select(ram, 0, rows),
+            "cache": features.gather,
+            "h5py, item by item": lambda rows: torch.from_numpy(np.stack([items[row] for row in rows.tolist()])),
+        }
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(repeats):
+            batches = torch.randperm(n).split(READ_BATCH)
+            for name in random.sample(list(ways), len(ways)):  # none is always the one that finds the caches warm
+                times[name].append(seconds(partial(visit, ways[name], batches)))
+    report(f"shuffled epoch of {n} rows, batches of {READ_BATCH}", "rows", n, times)
+
+
+def visit(read: Callable[[torch.Tensor], object], batches: Iterable[torch.Tensor]) -> None:
+    for rows in batches:
+        read(rows)
+
+
+def report(title: str, unit: str, n: int, times: dict[str, list[float]]) -> None:
+    """Prints the median speed of each way and how many times the first one's it is."""
+    first = next(iter(times.values()))
+    print(f"\n{title}; medians of {len(first)} rounds")
+    for name, taken in times.items():
+        ratio = np.median(np.array(first) / np.array(taken))
+        print(f"  {name:42} {n / np.median(taken):12,.0f} {unit}/s   {ratio:6.2f} x")
+
+
+def made_noise(folder: Path, n: int) -> Corpus:
+    folder.mkdir()
+    for i in range(n):
+        soundfile.write(folder / f"{i:05d}.wav", np.random.default_rng(i).uniform(-0.5, 0.5, 8000), 8000)
+    return UnlabelledTree(folder)
+
+
+def made_rows(path: Path, n: int) -> CachedFeatures:
+    """A cache of `n` random rows in the shape of one second's MFCCs."""
+    shape = (n, 1, 40, 101)
+    file = cachefile.create(path, shape, "float32", [str(row) for row in range(n)], [""] * n, {})
+    for first in range(0, n, READ_BATCH):
+        rows = range(first, min(first + READ_BATCH, n))
+        features = np.random.default_rng(first).standard_normal((len(rows), *shape[1:]), np.float32)
+        file.write_rows(rows, features, [""] * len(rows))
+    return CachedFeatures(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of the Free Spoken Digit Dataset; made noise without it")
+    parser.add_argument("--clips", type=int, default=1000, help="clips of made noise (default: %(default)s)")
+    parser.add_argument(
+        "--rows", type=int, default=30_000, help="rows of the large reading test (default: %(default)s)"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="rounds of each measurement (default: %(default)s)")
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        corpus = FSDD(arguments.data) if arguments.data else made_noise(folder / "noise", arguments.clips)
+        features = build_speed(corpus, folder, arguments.repeats)
+        read_speed(features, arguments.repeats)
+        read_speed(made_rows(folder / "rows.h5", arguments.rows), arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()

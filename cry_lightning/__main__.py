@@ -1,0 +1,53 @@
+"""The command table: `python -m cry_lightning COMMAND ...`. Each command is imported only when it is called."""
+
+import sys
+from importlib import import_module
+
+from cry_lightning import __doc__ as about
+from cry_lightning.errors import UserError
+
+COMMANDS = {  # command -> (module with a `main(args)`, what it does)
+    "fit": ("cry_lightning.cli", "train one stage from a YAML (supervised pretraining or fine-tuning)"),
+    "test": ("cry_lightning.cli", "run a trained stage on its test subjects: predictions.csv and lineage.json"),
+    "evaluate": ("cry_lightning.evaluation.report", "metrics with intervals over subjects, figures and a report"),
+    "prepare": ("cry_lightning.prepare", "build, list, verify or remove feature caches"),
+    "download": ("cry_lightning.corpora.download", "fetch a public corpus"),
+}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run one command; a user's mistake is one line on stderr and exit code 2 (`--debug` shows its traceback)."""
+    args = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in args
+    args = [arg for arg in args if arg != "--debug"]
+    if not args or args[0] in ("-h", "--help"):
+        print(table())
+        return 0
+    command, *rest = args
+    try:
+        if command not in COMMANDS:
+            raise UserError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
+        run = import_module(COMMANDS[command][0]).main
+        run([command, *rest] if COMMANDS[command][0] == "cry_lightning.cli" else rest)
+    except UserError as error:
+        if debug:
+            raise
+        print(f"cry_lightning: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("cry_lightning: stopped; the same command goes on where it can", file=sys.stderr)
+        return 130
+    return 0
+
+
+def table() -> str:
+    """Every command with one line on what it does."""
+    rows = "\n".join(f"  {command:<10} {what}" for command, (_, what) in COMMANDS.items())
+    return (
+        f"{about}\n\nusage: python -m cry_lightning COMMAND [--help] [--debug] ...\n\n{rows}\n\n"
+        "`COMMAND --help` tells more; `--debug` shows the traceback of an error."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Where clips come from: a Corpus lists Clips and decodes nothing."""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from cry_lightning.corpora import donateacry, fsdd
+from cry_lightning.corpora.base import Clip, Corpus, safe_name
+from cry_lightning.corpora.donateacry import DonateACry
+from cry_lightning.corpora.fsdd import FSDD
+from cry_lightning.corpora.manifest import Manifest
+from cry_lightning.corpora.synthetic import SyntheticCries, SyntheticWords
+from cry_lightning.corpora.trees import ClassFolders, UnlabelledTree, find_recordings
+from cry_lightning.errors import UserError
+
+__all__ = [
+    "FSDD",
+    "ClassFolders",
+    "Clip",
+    "Corpus",
+    "DonateACry",
+    "Manifest",
+    "SyntheticCries",
+    "SyntheticWords",
+    "UnlabelledTree",
+    "corpus_at",
+]
+
+
+def corpus_at(
+    path: str | Path,
+    name: str | None = None,
+    target: Literal["reason", "age", "sex"] | None = None,
+    classes: dict[str, list[str]] | None = None,
+    window_s: float | None = None,
+    hop_s: float | None = None,
+    min_active_db: float | None = None,
+) -> Corpus:
+    """The corpus that lies at a path, its form guessed: a CSV file is a Manifest; a folder is a DonateACry or an FSDD
+    if most names parse as such, ClassFolders if it has two or more folders of recordings and none outside of them,
+    and else an UnlabelledTree.
+
+    Args:
+        path: a CSV file or a folder.
+        name: names the run folder and the cache; what the path ends in by default.
+        target: the label, in Donate-a-Cry only: reason (default), age or sex.
+        classes: new class -> the corpus's own labels that belong to it.
+        window_s: cut every clip longer than this into windows of this many seconds.
+        hop_s: from window to window; the window's length by default.
+        min_active_db: leave out windows whose level (dB relative to full scale, RMS) is below this.
+
+    Raises:
+        UserError: nothing is there, or `target` is given for another form.
+    """
+    path = Path(path)
+    form = _form(path)
+    name = name or safe_name(path.stem if form is Manifest else path.resolve().name)
+    if target is not None and form is not DonateACry:
+        raise UserError(f"{path}: target is for Donate-a-Cry, this looks like a {form.__name__}")
+    own = {} if target is None else {"target": target}
+    return form(path, name=name, classes=classes, window_s=window_s, hop_s=hop_s, min_active_db=min_active_db, **own)
+
+
+def _form(path: Path) -> type[Corpus]:
+    if path.suffix.lower() == ".csv":
+        return Manifest
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; give a folder of recordings or a manifest, a .csv file")
+    recordings = find_recordings(path)
+    names: dict[type[Corpus], re.Pattern[str]] = {DonateACry: donateacry.NAME, FSDD: fsdd.NAME}
+    for form, pattern in names.items():
+        if sum(bool(pattern.match(Path(recording).name)) for recording in recordings) > len(recordings) / 2:
+            return form
+    folders = {recording.rpartition("/")[0].partition("/")[0] for recording in recordings}
+    return ClassFolders if len(folders) > 1 and "" not in folders else UnlabelledTree

@@ -1,0 +1,151 @@
+"""A clip of sound, and a corpus that lists clips without decoding them."""
+
+import math
+import re
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from cry_lightning import audio
+from cry_lightning.corpora.levels import LevelIndex
+from cry_lightning.errors import UserError
+
+
+def safe_name(text: str) -> str:
+    """`text` with everything but letters, digits, dots, dashes and underscores made a dash: fit for a folder's name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "corpus"
+
+
+def warn_of_unknown_subjects(root: Path, way_out: str) -> None:
+    """Say, once for a corpus, that splits cannot keep its subjects apart."""
+    warnings.warn(
+        f"{root}: a recording without a known subject counts as a subject of its own, so that one infant on both sides "
+        f"of a split would not be seen; {way_out}",
+        stacklevel=1,
+    )
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A stretch of one recording: where it lies, what it is, and who made it."""
+
+    path: str  # POSIX, relative to the corpus's root
+    subject: str  # "collection:id", one id space for every form of a collection
+    label: str | None = None  # None: unlabelled
+    start_s: float = 0.0
+    duration_s: float | None = None  # None: to the end of the file
+    columns: Mapping[str, str] = field(default_factory=dict)  # whatever else is known (sex, age, site, split ...)
+
+    @property
+    def name(self) -> str:
+        """Collection-relative `path#start-duration`, in seconds; the clip's name in every table."""
+        duration = "end" if self.duration_s is None else f"{self.duration_s:.3f}"
+        return f"{self.path}#{self.start_s:.3f}-{duration}"
+
+
+class Corpus(ABC):
+    """Where clips come from.
+
+    Args:
+        root: folder (or manifest file) that holds the recordings.
+        name: names the run folder and the cache; the collection's name by default.
+        classes: new class -> the corpus's own labels that belong to it. Clips with other labels are left out,
+            unlabelled clips stay.
+        window_s: cut every clip longer than this into whole windows of this many seconds; what is left over at the
+            end of it is dropped. Shorter clips stay whole.
+        hop_s: from window to window; the window's length by default.
+        min_active_db: leave out windows whose level (dB relative to full scale, RMS) is below this.
+    """
+
+    collection: str  # the id space of the subjects
+
+    def __init__(
+        self,
+        root: str | Path,
+        name: str | None = None,
+        classes: dict[str, list[str]] | None = None,
+        window_s: float | None = None,
+        hop_s: float | None = None,
+        min_active_db: float | None = None,
+    ) -> None:
+        if window_s is None and (hop_s is not None or min_active_db is not None):
+            raise UserError("hop_s and min_active_db say how to cut windows: give window_s too")
+        if any(seconds is not None and seconds <= 0 for seconds in (window_s, hop_s)):
+            raise UserError(f"window_s ({window_s}) and hop_s ({hop_s}) are lengths of time above 0 s")
+        self.root = Path(root)
+        self.name = name or self.collection
+        self.classes = classes
+        self.window_s = window_s
+        self.hop_s = hop_s
+        self.min_active_db = min_active_db
+
+    @abstractmethod
+    def recordings(self) -> list[Clip]:
+        """Every clip as the collection lists it, with its own labels, in a fixed order."""
+
+    def prepare(self) -> None:  # noqa: B027  most collections are found, not made
+        """Make the recordings if they are made, not found; called once, before anything is listed."""
+
+    def path_of(self, clip: Clip) -> Path:
+        """The file that holds a clip."""
+        return self.root / clip.path
+
+    def class_names(self) -> list[str]:
+        """The classes in the order of the mapping, else the labels in alphabetical order."""
+        if self.classes:
+            return list(self.classes)
+        return sorted({clip.label for clip in self.recordings() if clip.label is not None})
+
+    def clips(self) -> list[Clip]:
+        """The clips to work on: classes mapped, long recordings cut into windows."""
+        clips = self._with_mapped_labels(self.recordings())
+        return clips if self.window_s is None else self._windows(clips)
+
+    def _with_mapped_labels(self, clips: list[Clip]) -> list[Clip]:
+        if not self.classes:
+            return clips
+        known = {clip.label for clip in clips if clip.label is not None}
+        class_of: dict[str | None, str | None] = {None: None}
+        for name, labels in self.classes.items():
+            for label in labels:
+                if label not in known:
+                    raise UserError(f"classes: {self.name} has no label {label!r}, only {', '.join(sorted(known))}")
+                if label in class_of:
+                    raise UserError(f"classes: label {label!r} is in two classes, {class_of[label]!r} and {name!r}")
+                class_of[label] = name
+        return [replace(clip, label=class_of[clip.label]) for clip in clips if clip.label in class_of]
+
+    def _windows(self, clips: list[Clip]) -> list[Clip]:
+        with LevelIndex(Path("cache") / f"{self.name}-levels.json") as levels:
+            return [window for clip in tqdm(clips, "windows", disable=None) for window in self._cut(clip, levels)]
+
+    def _cut(self, clip: Clip, levels: LevelIndex) -> list[Clip]:
+        """A clip's windows that are loud enough; a file that cannot be read stays one clip, for the cache to report."""
+        path = self.path_of(clip)
+        try:
+            length_s = audio.info(path).duration_s - clip.start_s
+            if clip.duration_s is not None:
+                length_s = min(length_s, clip.duration_s)
+            windows = self._grid(clip, length_s)
+            if self.min_active_db is None:
+                return windows
+            spans = [(window.start_s, window.duration_s or length_s) for window in windows]
+            loud = np.array(levels.of(path, spans)) >= self.min_active_db
+            return list(compress(windows, loud))
+        except audio.AudioError:
+            return [clip]
+
+    def _grid(self, clip: Clip, length_s: float) -> list[Clip]:
+        window_s = self.window_s or length_s
+        hop_s = self.hop_s or window_s
+        if length_s < window_s:
+            return [clip]
+        n_windows = 1 + math.floor((length_s - window_s) / hop_s + 1e-6)
+        starts = [round(clip.start_s + i * hop_s, 6) for i in range(n_windows)]
+        return [replace(clip, start_s=start_s, duration_s=window_s) for start_s in starts]

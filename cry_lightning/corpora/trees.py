@@ -1,0 +1,128 @@
+"""Recordings found in folders."""
+
+import os
+import re
+import warnings
+from abc import abstractmethod
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+from cry_lightning.audio import EXTENSIONS
+from cry_lightning.corpora.base import Clip, Corpus, safe_name, warn_of_unknown_subjects
+from cry_lightning.errors import UserError
+
+
+def find_recordings(root: Path) -> list[str]:
+    """Paths of all recordings below a folder, POSIX, relative to it, sorted; hidden files and folders are left out.
+
+    Raises:
+        UserError: the folder, or one in it, cannot be read, or holds no recording.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise UserError(f"{error.filename}: the folder cannot be read ({error.strerror})") from error
+
+    found = []
+    for folder, subfolders, files in os.walk(root, onerror=refuse):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        recordings = [name for name in files if name[0] != "." and Path(name).suffix.lower() in EXTENSIONS]
+        found += [(Path(folder) / name).relative_to(root).as_posix() for name in recordings]
+    if not found:
+        raise UserError(f"{root}: no recordings found; looked for {' '.join(sorted(EXTENSIONS))}")
+    return sorted(found)
+
+
+class Tree(Corpus):
+    """A folder of recordings whose paths tell what they are."""
+
+    def recordings(self) -> list[Clip]:
+        """One clip per recording, in the order of their paths; those that are not the collection's are left out."""
+        paths = find_recordings(self.root)
+        clips = [clip for path in paths if (clip := self.clip_at(path)) is not None]
+        if not clips:
+            raise UserError(f"{self.root}: no file is named as in {type(self).__name__}, e.g. not {paths[0]}")
+        if left_out := len(paths) - len(clips):
+            warnings.warn(f"{self.root}: {left_out} recordings left out, their names do not parse", stacklevel=2)
+        return clips
+
+    @abstractmethod
+    def clip_at(self, path: str) -> Clip | None:
+        """The clip that a path, relative to the root, stands for; None if it belongs to no clip of the collection."""
+
+
+class UnlabelledTree(Tree):
+    """Recordings of any container, at any depth, without labels.
+
+    Args:
+        root: folder with the recordings.
+        subject_pattern: regular expression whose one group finds the subject in a recording's relative path. Without
+            it every recording is its own subject.
+        collection: the id space of the subjects; the folder's name by default.
+    """
+
+    def __init__(
+        self, root: str | Path, subject_pattern: str | None = None, collection: str | None = None, **kwargs: Any
+    ) -> None:
+        self.collection = collection or safe_name(Path(root).resolve().name)
+        super().__init__(root, **kwargs)
+        self.subject_pattern = _one_group(subject_pattern)
+
+    def recordings(self) -> list[Clip]:
+        """One clip per recording, in the order of their paths."""
+        clips = super().recordings()
+        if self.subject_pattern is None:
+            warn_of_unknown_subjects(self.root, "give a subject_pattern")
+        return clips
+
+    def clip_at(self, path: str) -> Clip:
+        """An unlabelled clip."""
+        return Clip(path, f"{self.collection}:{self.subject_of(path)}")
+
+    def subject_of(self, path: str) -> str:
+        """The subject by `subject_pattern`, else the path itself."""
+        if self.subject_pattern is None:
+            return path
+        if not (match := self.subject_pattern.search(path)) or not match[1]:
+            raise UserError(f"subject_pattern {self.subject_pattern.pattern!r} finds no subject in {path}")
+        return match[1]
+
+
+class ClassFolders(UnlabelledTree):
+    """A tree with one folder per class; recordings outside of such a folder are unlabelled.
+
+    Where every recording lies at `class/subject/file`, the folder in the middle is its subject.
+
+    Args:
+        root: folder with the class folders.
+        subject_pattern: regular expression whose one group finds the subject in a recording's relative path. Without
+            it the subject is the folder below the class, or, where there is none, the recording itself.
+        collection: the id space of the subjects; the folder's name by default.
+    """
+
+    def __init__(
+        self, root: str | Path, subject_pattern: str | None = None, collection: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(root, subject_pattern, collection, **kwargs)
+
+    def recordings(self) -> list[Clip]:
+        """One clip per recording, in the order of their paths."""
+        if self.subject_pattern is None and all(path.count("/") == 2 for path in find_recordings(self.root)):
+            self.subject_pattern = re.compile("/([^/]+)/")
+        return super().recordings()
+
+    def clip_at(self, path: str) -> Clip:
+        """A clip labelled by the first folder on its path."""
+        parents = PurePosixPath(path).parent.parts
+        return Clip(path, f"{self.collection}:{self.subject_of(path)}", label=parents[0] if parents else None)
+
+
+def _one_group(pattern: str | None) -> re.Pattern[str] | None:
+    if pattern is None:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"subject_pattern {pattern!r} is not a regular expression: {error}") from error
+    if compiled.groups != 1:
+        raise UserError(f"subject_pattern {pattern!r} needs exactly one group, e.g. 'baby(\\d+)'")
+    return compiled

@@ -1,0 +1,1 @@
+"""From a corpus to batches: cache, splits, loader and the one datamodule."""

@@ -1,0 +1,200 @@
+"""The feature cache: one HDF5 file per corpus, front end and clip length, built once and then only read."""
+
+import hashlib
+import json
+import logging
+import math
+import shutil
+import time
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from cry_lightning import audio
+from cry_lightning.corpora.base import Clip, Corpus
+from cry_lightning.data import cachefile
+from cry_lightning.data.building import fill
+from cry_lightning.data.cachefile import CacheFile
+from cry_lightning.data.compute import ClipBatches
+from cry_lightning.data.content import content_hashes, locked
+from cry_lightning.data.reading import CachedFeatures
+from cry_lightning.errors import UserError
+from cry_lightning.features.base import Feature
+
+log = logging.getLogger(__name__)
+CACHE_VERSION = 1  # raise it when the file's layout changes
+
+
+class FeatureCache:
+    """One feature of every clip of a corpus, kept in a file that is keyed by all that the numbers depend on.
+
+    Args:
+        corpus: where the clips come from.
+        feature: front end from waveform to feature.
+        clip_s: seconds that every clip is fitted to.
+        fit: how a shorter clip is fitted.
+        dtype: of the numbers on the disk.
+        folder: where caches lie.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        feature: Feature,
+        clip_s: float,
+        fit: audio.Fit = "pad",
+        dtype: Literal["float32", "float16"] = "float32",
+        folder: str | Path = "cache",
+    ) -> None:
+        self.corpus = corpus
+        self.feature = feature
+        self.clip_s = float(clip_s)
+        self.fit = fit
+        self.dtype = dtype
+        self.folder = Path(folder)
+
+    @cached_property
+    def clips(self) -> list[Clip]:
+        """The clips of the corpus, one per row."""
+        clips = self.corpus.clips()
+        if not clips:
+            raise UserError(f"corpus {self.corpus.name} has no clips: check its root and classes")
+        return clips
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The name of each row's clip."""
+        return [clip.name for clip in self.clips]
+
+    @cached_property
+    def content(self) -> list[str]:
+        """What each row is made from: the hash of its file, and the stretch of it."""
+        return self._content()
+
+    def _content(self, reread: bool = False) -> list[str]:
+        paths = [self.corpus.path_of(clip) for clip in self.clips]
+        hashes = content_hashes(paths, self.folder, reread)
+        return [f"{hashes[path]}#{clip.name.rpartition('#')[2]}" for path, clip in zip(paths, self.clips, strict=True)]
+
+    @property
+    def settings(self) -> dict[str, str | int | float]:
+        """What the numbers depend on besides the audio."""
+        return {
+            "cache_version": CACHE_VERSION,
+            "front_end_version": audio.FRONT_END_VERSION,
+            "feature": json.dumps(self.feature.identity()),
+            "clip_s": self.clip_s,
+            "fit": self.fit,
+            "dtype": self.dtype,
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of all that the numbers depend on."""
+        clips = [(clip.path, clip.start_s, clip.duration_s) for clip in self.clips]
+        return hashlib.sha256(json.dumps([self.settings, clips, self.content]).encode()).hexdigest()
+
+    @property
+    def path(self) -> Path:
+        """Where the whole cache lies."""
+        return self.folder / f"{self.corpus.name}-{type(self.feature).__name__.lower()}-{self.key[:10]}.h5"
+
+    @property
+    def part(self) -> Path:
+        """Where the cache lies until it is whole."""
+        return self.path.with_suffix(".h5.part")
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (n, C, F, T), found by running the front end on silence."""
+        with torch.inference_mode():
+            silence = torch.zeros(1, round(self.clip_s * self.feature.sample_rate))
+            return len(self.clips), *self.feature(silence).shape[1:]
+
+    def fault(self) -> str | None:
+        """Why the cache cannot be used, told by its structure and columns; None if it can."""
+        if not self.path.exists():
+            return "has not been built"
+        return cachefile.damage(self.path, self.key, self.shape)
+
+    def open(self) -> CachedFeatures:
+        """The features, to be read.
+
+        Raises:
+            UserError: the cache has not been built, or is damaged.
+        """
+        if fault := self.fault():
+            raise UserError(f"{self.path} {fault}: run `prepare` with the same config first")
+        return CachedFeatures(self.path)
+
+    def build(self, workers: int = 0) -> Path:
+        """Build the cache unless it is whole, going on where an earlier build was stopped.
+
+        Args:
+            workers: processes that decode and compute; 0 is this process.
+
+        Raises:
+            UserError: no room, too many bad clips, or a worker that died.
+        """
+        if self.fault() is None:  # asked before any lock, so that a read-only folder serves
+            return self.path
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                if fault := self.fault():
+                    if self.path.exists():
+                        log.warning("%s %s: building it again", self.path, fault)
+                        self.path.unlink()
+                    file = self._partial() or self._new()
+                    dataset = ClipBatches(self.corpus, self.clips, self.feature, self.clip_s, self.fit, self.dtype)
+                    fill(file, dataset, self.corpus.name, workers)
+                    file.seal()
+                    self.part.replace(self.path)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        return self.path
+
+    def verify(self) -> list[str]:
+        """What is wrong with the cache, found by reading all audio and the whole cache again; nothing, if it is sound.
+
+        A cache with damaged rows becomes a partial one, which the next build mends; changed audio has another cache.
+        """
+        if fault := self.fault():
+            return [f"{self.path} {fault}"]
+        damaged = CacheFile(self.path).damaged_rows()
+        if len(damaged):
+            with self._locked():
+                self.path.replace(self.part)
+        now = self._content(reread=True)
+        changed = [name for name, old, new in zip(self.names, self.content, now, strict=True) if old != new]
+        return [f"{self.names[row]}: its row in the cache is damaged" for row in damaged] + [
+            f"{name}: its audio is not what the cache was made of" for name in changed
+        ]
+
+    def _locked(self) -> AbstractContextManager[None]:
+        return locked(self.path.with_suffix(".lock"), f"{self.path} is being built by another process: waiting for it")
+
+    def _partial(self) -> CacheFile | None:
+        """What an earlier build left behind, if it can be gone on with."""
+        try:
+            file = CacheFile(self.part)
+            same_rows = file.texts("clip") == self.names and file.texts("content") == self.content
+            return file if same_rows and file.fault(self.key, self.shape) is None else None
+        except cachefile.UNREADABLE:
+            return None
+
+    def _new(self) -> CacheFile:
+        attributes = self.settings | {"corpus": self.corpus.name, "key": self.key, "created": time.time()}
+        return cachefile.create(self.part, self.shape, self.dtype, self.names, self.content, attributes)
+
+    def _cannot_write(self, error: OSError) -> UserError:
+        n_bytes = math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        free = shutil.disk_usage(self.folder).free if self.folder.is_dir() else 0
+        return UserError(
+            f"{self.path.name} needs {n_bytes:,} bytes and cannot be written ({error.strerror or error}; {free:,} bytes"
+            f" are free in {self.folder.resolve()}): make room, or choose another cache folder"
+        )

@@ -1,0 +1,167 @@
+"""The file behind a feature cache: its layout, rows that outlive a kill, and what tells sound from damaged."""
+
+import math
+import os
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+
+PENDING, GOOD, BAD = 0, 1, 2  # values of the `done` column
+REASON_BYTES = 200
+STRUCTURE_BYTES = 2**18  # more than HDF5 needs for headers, attributes and alignment
+# Format 1.8 has checksums in its headers, and no "open for writing" mark for a kill to leave behind. Datasets begin at
+# memory pages.
+HDF5_OPTIONS = {"libver": ("v108", "v108"), "alignment_threshold": 4096, "alignment_interval": 4096}
+# What HDF5's bindings are known to raise on broken files, and what broken columns make of the code below.
+UNREADABLE = (OSError, RuntimeError, KeyError, TypeError, ValueError)
+
+
+class CacheFile:
+    """An HDF5 file of contiguous datasets, one row per clip, each dataset reached by its offset in the file.
+
+    HDF5 makes the file and tells its layout, no more: rows are written past it, so that there is no moment at which
+    a killed process leaves a broken structure behind.
+
+    Datasets: features (n, C, F, T); done, crc32 and reason (n,) of each row; clip and content (n,), what the row was
+    made from; checksum (1,), over all of these but the features.
+
+    Raises:
+        OSError, RuntimeError, KeyError, TypeError, ValueError: the file is not readable as such (`UNREADABLE`).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # Through a file object HDF5 takes no lock, which a listing would then wait for, or a builder.
+        with path.open("rb") as raw, h5py.File(raw, "r") as file:
+            self.attributes: dict[str, Any] = dict(file.attrs)
+            self.layout = {name: (data.id.get_offset(), data.shape, data.dtype) for name, data in file.items()}
+        self.offset, self.shape, self.dtype = self.layout["features"]
+
+    def column(self, name: str) -> np.ndarray:
+        """A dataset as a read-only memory map, which follows later writes."""
+        offset, shape, dtype = self.layout[name]
+        return np.memmap(self.path, dtype, "r", offset, shape)
+
+    def texts(self, name: str) -> list[str]:
+        """A dataset of texts."""
+        return [text.decode(errors="surrogateescape") for text in self.column(name).tolist()]
+
+    def reasons(self) -> dict[int, str]:
+        """Row -> why it is bad."""
+        reasons = self.column("reason")
+        rows = np.flatnonzero(self.column("done") == BAD).tolist()
+        return {row: bytes(reasons[row]).decode(errors="ignore") for row in rows}
+
+    def checksum(self) -> int:
+        """CRC-32 over every column but the features, which have one per row."""
+        total = 0
+        for name in ("done", "crc32", "reason", "clip", "content"):
+            total = zlib.crc32(self.column(name).tobytes(), total)
+        return total
+
+    def write_rows(self, rows: range, features: np.ndarray, reasons: list[str]) -> None:
+        """Store rows (B, C, F, T), and mark them as done once they have reached the disk.
+
+        Args:
+            reasons: of each row, why it is bad; empty for a good one.
+        """
+        crc32 = np.array([zlib.crc32(row) for row in features], np.uint32)
+        encoded = [reason.encode()[:REASON_BYTES] for reason in reasons]
+        done = np.array([BAD if reason else GOOD for reason in reasons], np.uint8)
+        with self.path.open("r+b") as file:
+            self._put(file, "features", rows.start, features)
+            self._put(file, "crc32", rows.start, crc32)
+            self._put(file, "reason", rows.start, np.array(encoded, f"S{REASON_BYTES}"))
+            _to_disk(file)
+            self._put(file, "done", rows.start, done)
+
+    def seal(self) -> None:
+        """Store the checksum, once every row is done."""
+        with self.path.open("r+b") as file:
+            self._put(file, "checksum", 0, np.array([self.checksum()], np.uint32))
+            _to_disk(file)
+
+    def _put(self, file: BinaryIO, name: str, first_row: int, values: np.ndarray) -> None:
+        offset, shape, dtype = self.layout[name]
+        file.seek(offset + first_row * math.prod(shape[1:]) * dtype.itemsize)
+        file.write(np.ascontiguousarray(values, dtype).view(np.uint8).data)
+
+    def damaged_rows(self) -> np.ndarray:
+        """Rows that are done but do not match their checksum."""
+        features, crc32 = self.column("features"), self.column("crc32")
+        done = np.flatnonzero(self.column("done") != PENDING)
+        return np.array([row for row in done if zlib.crc32(features[row]) != crc32[row]], int)
+
+    def fault(self, key: str, shape: tuple[int, ...]) -> str | None:
+        """Why this file is not the one that `key` and `shape` stand for; None if it is. Its rows may be unfinished."""
+        if self.attributes["key"] != key:
+            return "was made of other audio or with other settings"
+        if self.shape != shape:
+            return f"holds features of shape {self.shape}, not {shape}"
+        return None
+
+
+def damage(path: Path, key: str, shape: tuple[int, ...]) -> str | None:
+    """Why a cache file cannot be trusted, from its structure and columns alone; None if it can."""
+    try:
+        file = CacheFile(path)
+        if fault := file.fault(key, shape):
+            return fault
+        if n_missing := int((file.column("done") == PENDING).sum()):
+            return f"lacks {n_missing} rows"
+        if file.column("checksum")[0] != file.checksum():
+            return "has columns that do not match their checksum"
+    except UNREADABLE as error:
+        return f"cannot be read: {' '.join(str(error).split())}"
+    return None
+
+
+def create(
+    path: Path, shape: tuple[int, ...], dtype: str, clips: list[str], content: list[str], attributes: dict[str, Any]
+) -> CacheFile:
+    """Make a cache file with no row done and all of its space on the disk reserved.
+
+    Raises:
+        OSError: there is no room for it; nothing is left behind.
+    """
+    n = len(clips)
+    columns: dict[str, np.ndarray] = {
+        "done": np.full(n, PENDING, np.uint8),
+        "crc32": np.zeros(n, np.uint32),
+        "reason": np.zeros(n, f"S{REASON_BYTES}"),
+        "clip": np.array([clip.encode(errors="surrogateescape") for clip in clips]),
+        "content": np.array([text.encode(errors="surrogateescape") for text in content]),
+        "checksum": np.zeros(1, np.uint32),
+    }
+    columns_bytes = sum(column.nbytes for column in columns.values())
+    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize + columns_bytes + STRUCTURE_BYTES
+    try:
+        # HDF5 writes through this file object, because given a path it would free what has been reserved.
+        with path.open("wb+") as raw, h5py.File(raw, "w", **HDF5_OPTIONS) as file:
+            os.posix_fallocate(raw.fileno(), 0, n_bytes)
+            _create_features(file, shape, dtype)
+            for name, values in columns.items():
+                file.create_dataset(name, data=values)
+            file.attrs.update(attributes)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return CacheFile(path)
+
+
+def _create_features(file: h5py.File, shape: tuple[int, ...], dtype: str) -> None:
+    # Contiguous and allocated at once, so that rows have an address before the first is written.
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    kind = h5py.h5t.py_create(np.dtype(dtype))
+    h5py.h5d.create(file.id, b"features", kind, h5py.h5s.create_simple(shape), properties)
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fdatasync(file.fileno())

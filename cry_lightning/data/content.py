@@ -1,0 +1,108 @@
+"""Content hashes of audio files, kept in an index so that only changed files are read again."""
+
+import fcntl
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+INDEX_NAME = "content-index.json"
+Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
+Index = dict[str, tuple[Stamp, str]]  # absolute path -> when it was read, and its hash
+
+
+@contextmanager
+def locked(path: Path, waiting: str | None = None) -> Iterator[None]:
+    """Hold the lock file `path`, which a killed process lets go of by itself.
+
+    Args:
+        waiting: logged once if another process holds it; then that process is waited for.
+
+    Raises:
+        BlockingIOError: another process holds it, and there is nothing to say while waiting.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is None:
+                raise
+            log.warning(waiting)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def content_hashes(paths: Iterable[Path], folder: Path, reread: bool = False) -> dict[Path, str]:
+    """The SHA-256 of each file's bytes, or "unreadable:<reason>".
+
+    Args:
+        paths: files, in any order, repeated or not.
+        folder: where the index lies.
+        reread: read every file, whatever the index says.
+    """
+    index: Index = {} if reread else _read(folder / INDEX_NAME)
+    hashes: dict[Path, str] = {}
+    unread: list[Path] = []
+    for path in dict.fromkeys(paths):
+        stamp, known = index.get(str(path.absolute()), (None, ""))
+        if stamp is not None and stamp == _stamp(path):
+            hashes[path] = known
+        else:
+            unread.append(path)
+    new: Index = {}
+    try:
+        for path in tqdm(unread, desc="hash audio", unit="file", leave=False, disable=not unread):
+            hashes[path] = _hash(path, new)
+    finally:  # an interrupted run keeps what it has read
+        if new:
+            _merge(folder, new)
+    return hashes
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _hash(path: Path, new: Index) -> str:
+    before = _stamp(path)
+    try:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"unreadable:{error.strerror}"
+    if before is not None and before == _stamp(path):  # else it changed while it was read
+        new[str(path.absolute())] = before, content
+    return content
+
+
+def _read(path: Path) -> Index:
+    try:
+        entries = json.loads(path.read_text())
+        return {name: ((size, mtime_ns), content) for name, (size, mtime_ns, content) in entries.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        log.warning("%s is damaged (%s): all audio is read again", path, error)
+        return {}
+
+
+def _merge(folder: Path, new: Index) -> None:
+    path = folder / INDEX_NAME
+    part = path.with_suffix(".part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_suffix(".lock"), f"{path} is being written by another process: waiting"):
+            entries = {name: (*stamp, content) for name, (stamp, content) in (_read(path) | new).items()}
+            part.write_text(json.dumps(entries, indent=0))
+            part.replace(path)
+    except OSError as error:
+        log.warning("%s cannot be written (%s): the audio will be read again next time", path, error.strerror)

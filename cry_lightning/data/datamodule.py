@@ -1,0 +1,216 @@
+"""The one datamodule: any corpus, any feature, any split, through one cache."""
+
+import logging
+from typing import Literal
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+
+from cry_lightning.audio import Fit
+from cry_lightning.corpora import Clip, Corpus
+from cry_lightning.data import splits, subsets
+from cry_lightning.data.cache import FeatureCache
+from cry_lightning.data.loader import BatchLoader, EpochOrder
+from cry_lightning.errors import UserError
+from cry_lightning.features import Feature
+
+log = logging.getLogger(__name__)
+
+
+class CryDataModule(L.LightningDataModule):
+    """Clips of one corpus as batches of one cached feature, split by subject.
+
+    Args:
+        corpus: where the clips come from.
+        feature: front end from waveform to feature.
+        split: how the clips are divided into train, val and test.
+        clip_s: seconds of sound that the network hears at once.
+        shift_s: time shift at random by up to this many seconds in training; the cache holds clips longer by twice as
+            much, and a shift is a crop of them.
+        fit: what to do with a clip that is too short: "pad" with zeros, "repeat" it, or refuse it ("crop"). A longer
+            one is cut at its centre.
+        batch_size: clips per batch and process.
+        drop_last: leave out the last training batch where it is not full.
+        balanced: draw training clips so that every class is equally likely.
+        class_weights: weigh the loss by the inverse class frequency of the training clips.
+        unlabelled: train on clips without a label too (their label is -1).
+        label_fraction: train on this share of each class's subjects only (nested: a smaller share is part of a larger).
+        per_class: train on this many clips of each class only, spread over its subjects (nested).
+        exclude_subjects: file with one subject id per line, none of which is used in training or validation.
+        seed: of the order of batches and of the label subsets.
+        cache_dir: folder of the feature caches.
+        cache_dtype: "float16" halves a cache.
+        workers: processes that build the cache; 0 builds it in this one.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        feature: Feature,
+        split: splits.Split | None = None,
+        clip_s: float = 1.0,
+        shift_s: float = 0.0,
+        fit: Fit = "pad",
+        batch_size: int = 64,
+        drop_last: bool = False,
+        balanced: bool = False,
+        class_weights: bool = False,
+        unlabelled: bool = False,
+        label_fraction: float = 1.0,
+        per_class: int | None = None,
+        exclude_subjects: str | None = None,
+        seed: int = 0,
+        cache_dir: str = "cache",
+        cache_dtype: Literal["float32", "float16"] = "float32",
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        if clip_s <= 0 or shift_s < 0 or batch_size < 1:
+            raise UserError(
+                f"data: clip_s must be above 0, shift_s at least 0 and batch_size at least 1,"
+                f" not {clip_s}, {shift_s} and {batch_size}"
+            )
+        if balanced and unlabelled:
+            raise UserError("data: balanced draws by class, so it cannot go with unlabelled")
+        self.corpus = corpus
+        self.feature = feature
+        self.split = split or splits.Split()
+        self.clip_s = clip_s
+        self.shift_s = shift_s
+        self.fit = fit
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.balanced = balanced
+        self.class_weights = class_weights
+        self.unlabelled = unlabelled
+        self.label_fraction = label_fraction
+        self.per_class = per_class
+        self.exclude_subjects = exclude_subjects
+        self.seed = seed
+        self.cache_dir = cache_dir
+        self.cache_dtype = cache_dtype
+        self.workers = workers
+        self._ready = False
+
+    def cache(self) -> FeatureCache:
+        """The cache of this corpus under this feature; listed anew at each call."""
+        return FeatureCache(
+            self.corpus, self.feature, self.clip_s + 2 * self.shift_s, self.fit, self.cache_dtype, self.cache_dir
+        )
+
+    def prepare_data(self) -> None:
+        """Make what is made, and build the cache, in one process only."""
+        with isolate_rng():  # a model must not depend on whether its cache was built just now
+            self.corpus.prepare()
+            self.cache().build(self.workers)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the cache and divide its rows; the same for every stage."""
+        if self._ready:
+            return
+        cache = self.cache()
+        self.features = cache.open()
+        self.clips: list[Clip] = cache.clips
+        self.classes = self.corpus.class_names()
+        self.n_frames = self.frames(self.clip_s)
+        index = {name: i for i, name in enumerate(self.classes)}
+        self.labels = torch.tensor([index.get(clip.label or "", -1) for clip in self.clips])
+        self.parts = self.divide()
+        for part in ("train", "val", "test"):
+            rows = self.rows(part)
+            log.info("%s: %d clips of %d subjects", part, len(rows), len(self.subjects(part)))
+        self._ready = True
+
+    def frames(self, seconds: float) -> int:
+        """Frames T of the feature for this many seconds."""
+        silence = torch.zeros(1, round(seconds * self.feature.sample_rate))
+        return self.feature(silence).shape[-1]
+
+    def divide(self) -> np.ndarray:
+        """The part ("train", "val", "test" or "") of every clip."""
+        labels = np.array([clip.label or "" for clip in self.clips])
+        subjects = np.array([clip.subject for clip in self.clips])
+        own = self.column(self.split.column) if self.split.column else None
+        usable = self.features.good & ((labels != "") | self.unlabelled)
+        parts = np.full(len(labels), "", dtype="<U5")
+        if not usable.any():
+            raise UserError(f"corpus {self.corpus.name} at {self.corpus.root} has no usable labelled clip")
+        groups = self.column(self.split.group)
+        parts[usable] = splits.assign(
+            self.split, labels[usable], groups[usable], own[usable] if own is not None else None
+        )
+        parts[(labels == "") & (parts != "train")] = ""  # nothing to test there
+        if self.exclude_subjects:
+            excluded = np.isin(subjects, list(subsets.read_exclusions(self.exclude_subjects)))
+            parts[excluded & (parts != "test")] = ""
+        train = parts == "train"
+        if self.label_fraction < 1:
+            kept = subsets.label_fraction(labels[train], groups[train], self.label_fraction, self.seed)
+            parts[np.flatnonzero(train)[~kept]] = ""
+        if self.per_class is not None:
+            train = parts == "train"
+            kept = subsets.per_class(labels[train], groups[train], self.per_class, self.seed)
+            parts[np.flatnonzero(train)[~kept]] = ""
+        return parts
+
+    def column(self, name: str) -> np.ndarray:
+        """One value per clip: its subject, recording, own name ("clip"), or a column of the manifest."""
+        own = {"subject": lambda c: c.subject, "recording": lambda c: c.path, "clip": lambda c: c.name}
+        if name in own:
+            return np.array([own[name](clip) for clip in self.clips])
+        missing = sum(name not in clip.columns for clip in self.clips)
+        if missing:
+            known = sorted({key for clip in self.clips for key in clip.columns} | set(own))
+            raise UserError(
+                f"corpus {self.corpus.name}: {missing} clips have no column {name!r};"
+                f" the columns are {', '.join(known)}"
+            )
+        return np.array([clip.columns[name] for clip in self.clips])
+
+    def rows(self, part: str) -> Tensor:
+        """Cache rows (n,) of one part."""
+        return torch.from_numpy(np.flatnonzero(self.parts == part))
+
+    def subjects(self, part: str) -> list[str]:
+        """Subject ids of one part, sorted."""
+        return sorted({self.clips[row].subject for row in self.rows(part).tolist()})
+
+    def loss_weights(self) -> Tensor | None:
+        """Inverse class frequency (K,) of the training clips, mean 1; None unless asked for."""
+        if not self.class_weights:
+            return None
+        labels = self.labels[self.rows("train")]
+        counts = torch.bincount(labels[labels >= 0], minlength=len(self.classes)).clamp(min=1)
+        weights = 1.0 / counts
+        return weights / weights.mean()
+
+    def loader(self, part: str, train: bool = False) -> BatchLoader:
+        """The loader of one part, for this process's share where there are several."""
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rows = self.rows(part)
+        if not len(rows):
+            raise UserError(
+                f"corpus {self.corpus.name}: no clip is left for {part}; see the `split` of the data config"
+            )
+        if not train:
+            rows = rows[rank::world_size]
+        labels = self.labels[rows]
+        order = EpochOrder(labels, self.balanced, self.seed, rank, world_size) if train else None
+        drop_last = train and self.drop_last and len(rows) >= self.batch_size * world_size
+        return BatchLoader(self.features, rows, labels, self.batch_size, self.n_frames, order, drop_last)
+
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled, shifted batches of the training part."""
+        return self.loader("train", train=True)
+
+    def val_dataloader(self) -> BatchLoader:
+        """The validation part, in order."""
+        return self.loader("val")
+
+    def test_dataloader(self) -> list[BatchLoader]:
+        """The test part, then the validation part: both go into the predictions table."""
+        return [self.loader("test"), self.loader("val")]

@@ -1,0 +1,190 @@
+"""Who is trained on and who is tested on: pure functions on arrays of labels and groups, one entry per clip.
+
+A group (a subject, a recording, a site) is never divided. Results depend on the names of the groups and the seed, not
+on the order of the clips. A clip without a label ("") goes where its group goes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from cry_lightning.errors import UserError
+
+PART_OF = {"train": "train", "val": "val", "test": "test", "validation": "val", "valid": "val", "dev": "val"}
+HOLDOUT_ATTEMPTS = 32
+CLOSE_ENOUGH = 0.005  # mean deviation of a part's share of the clips at which no further attempt is made
+
+
+@dataclass
+class Split:
+    """How clips are divided into train, val and test.
+
+    Args:
+        scheme: "holdout" for one stratified division, "kfold" for repeated stratified K-fold, "leave_one_out" for one
+            test group at a time, "column" for the manifest's own division.
+        group: what is never divided: "subject", "recording", "clip" or a column of the manifest.
+        column: the column that holds the manifest's own division; naming it implies that scheme.
+        val: share of the clips for validation; of those outside test, in every scheme but "holdout".
+        test: share of the clips for testing ("holdout" only).
+        folds: number of folds ("kfold").
+        fold: the fold, or the group in sorted order, that is the test part.
+        repeat: raises the seed, for repeated K-fold.
+        seed: of every random choice.
+    """
+
+    scheme: Literal["holdout", "kfold", "leave_one_out", "column"] = "holdout"
+    group: str = "subject"
+    column: str | None = None
+    val: float = 0.15
+    test: float = 0.2
+    folds: int = 5
+    fold: int = 0
+    repeat: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.column is not None:
+            self.scheme = "column"
+        elif self.scheme == "column":
+            raise UserError("split: scheme column needs split.column, the name of the manifest's split column")
+        if min(self.val, self.test) < 0 or self.val + self.test >= 1:
+            raise UserError(
+                f"split: val {self.val} and test {self.test} must not be negative and add up to less than 1"
+            )
+        if self.scheme == "kfold" and not 0 <= self.fold < self.folds:
+            raise UserError(f"split: fold {self.fold} must lie between 0 and folds - 1 ({self.folds - 1})")
+
+
+def assign(split: Split, labels: np.ndarray, groups: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
+    """The part ("train", "val", "test", or "" for left out) of every clip.
+
+    Args:
+        split: the division asked for.
+        labels: class names, "" where unlabelled. Where no clip is labelled, all count as one class.
+        groups: group ids.
+        own: the manifest's own values, for the scheme "column"; "" leaves a labelled clip out.
+
+    Raises:
+        UserError: where a class has too few groups, or the column holds other values than it may.
+    """
+    labels, groups = np.asarray(labels, dtype=str), np.asarray(groups, dtype=str)
+    if not np.any(labels != ""):
+        labels = np.full(len(labels), "unlabelled")
+    labelled = labels != ""
+    parts = np.full(len(labels), "", dtype="<U5")
+    seed = split.seed + split.repeat
+    if split.scheme == "holdout":
+        shares = {"train": 1 - split.val - split.test, "val": split.val, "test": split.test}
+        parts[labelled] = holdout(labels[labelled], groups[labelled], shares, seed)
+    elif split.scheme == "kfold":
+        parts[labelled] = _kfold(labels[labelled], groups[labelled], split.folds, split.fold, seed)
+    elif split.scheme == "leave_one_out":
+        parts[labelled] = _leave_one_out(groups[labelled], split.fold)
+    else:
+        assert own is not None and split.column is not None  # Split sees to the name, the caller to the values
+        parts = _own_parts(own, split.column)
+    if split.val and not np.any(parts == "val"):
+        rest = labelled & (parts == "train")
+        parts[rest] = holdout(labels[rest], groups[rest], {"train": 1 - split.val, "val": split.val}, seed)
+    _place_unlabelled(parts, ~labelled, groups)
+    return parts
+
+
+def holdout(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], seed: int) -> np.ndarray:
+    """Divide groups so that each part holds its share of each class's clips, and at least one group of each class.
+
+    Groups are shuffled and dealt out greedily, those of the rarest class first, each to the part that lacks the largest
+    fraction of its share of that class; of some such deals the one nearest to the shares is kept.
+    """
+    shares = {part: share for part, share in shares.items() if share > 0}
+    classes, group_of, counts = count(labels, groups)
+    _refuse_rare(classes, counts, len(shares), f"a division into {', '.join(shares)}")
+    wanted = np.array(list(shares.values()))[:, None] * counts.sum(0)
+    rng = np.random.default_rng(seed)
+    best, best_deviation = None, np.inf
+    for _ in range(HOLDOUT_ATTEMPTS):
+        part_of_group = _deal(counts, wanted, rng)
+        got = np.stack([counts[part_of_group == part].sum(0) for part in range(len(shares))])
+        deviation = np.abs(got - wanted).sum() / wanted.sum() / len(shares)
+        if np.all(got > 0) and deviation < best_deviation:
+            best, best_deviation = part_of_group, deviation
+        if best_deviation < CLOSE_ENOUGH:
+            break
+    if best is None:
+        raise UserError(
+            f"split: found no division of {len(counts)} groups with every class in each of {', '.join(shares)}; "
+            f"too many groups share the rare classes: {census(classes, counts)}"
+        )
+    return np.array(list(shares))[best[group_of]]
+
+
+def _kfold(labels: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: int) -> np.ndarray:
+    classes, _, counts = count(labels, groups)
+    _refuse_rare(classes, counts, folds, f"{folds}-fold cross-validation")
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    _, test = list(splitter.split(labels, labels, groups))[fold]
+    return np.where(np.isin(np.arange(len(labels)), test), "test", "train")
+
+
+def _leave_one_out(groups: np.ndarray, fold: int) -> np.ndarray:
+    names = np.unique(groups)
+    if not 0 <= fold < len(names):
+        raise UserError(
+            f"split: fold {fold} must lie between 0 and {len(names) - 1}, one for each of {len(names)} groups"
+        )
+    return np.where(groups == names[fold], "test", "train")
+
+
+def _own_parts(own: np.ndarray, column: str) -> np.ndarray:
+    values = [str(value).strip().lower() for value in own]
+    unknown = sorted(set(values) - set(PART_OF) - {""})
+    if unknown or "train" not in values:
+        held = f"holds {', '.join(map(repr, unknown))}" if unknown else "names no clip for train"
+        raise UserError(f"split: column {column!r} {held}; its values are train, val, test, or nothing")
+    return np.array([PART_OF.get(value, "") for value in values], dtype="<U5")
+
+
+def _place_unlabelled(parts: np.ndarray, unlabelled: np.ndarray, groups: np.ndarray) -> None:
+    """Give unlabelled clips the part of their group, train where it has none: no test subject is ever heard there."""
+    movable = unlabelled & np.isin(parts, ("", "train"))
+    parts[movable] = "train"
+    for part in ("val", "test"):
+        parts[movable & np.isin(groups, groups[~unlabelled & (parts == part)])] = part
+
+
+def count(labels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Class names (K,), index of each clip's group, and clips per group and class (groups, K)."""
+    classes, class_of = np.unique(labels, return_inverse=True)
+    names, group_of = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), len(classes)), dtype=int)
+    np.add.at(counts, (group_of, class_of), 1)
+    return classes, group_of, counts
+
+
+def _deal(counts: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Index of a part for every group: one greedy deal, see `holdout`."""
+    part_of_group = np.full(len(counts), -1)
+    got = np.zeros_like(wanted)
+    shuffled = rng.permutation(len(counts))
+    for rare in np.argsort((counts > 0).sum(0), kind="stable"):
+        for group in shuffled[(counts[shuffled, rare] > 0) & (part_of_group[shuffled] < 0)]:
+            part = part_of_group[group] = np.argmin(got[:, rare] / wanted[:, rare])
+            got[part] += counts[group]
+    return part_of_group
+
+
+def _refuse_rare(classes: np.ndarray, counts: np.ndarray, needed: int, purpose: str) -> None:
+    rare = (counts > 0).sum(0) < needed
+    if rare.any():
+        raise UserError(
+            f"split: {purpose} needs at least {needed} groups of each class, but there are only"
+            f" {census(classes[rare], counts[:, rare])}; merge or leave out such classes with the corpus's `classes`"
+        )
+
+
+def census(classes: np.ndarray, counts: np.ndarray) -> str:
+    """Each class with its numbers of groups and clips, in words; arguments as from `count`."""
+    groups, clips = (counts > 0).sum(0), counts.sum(0)
+    return ", ".join(f"{name} ({g} groups, {n} clips)" for name, g, n in zip(classes, groups, clips, strict=True))

@@ -1,0 +1,66 @@
+"""Confusion matrix, ROC and precision-recall curves of one run, as PNG files."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
+
+from cry_lightning.evaluation.predictions import SCORE, replacing, score_columns
+from cry_lightning.evaluation.run import Run
+
+DPI = 150
+
+
+def draw_confusion(run: Run, path: Path) -> None:
+    """Counts, and shares of each true class (its colour), at the run's main level."""
+    table = run.main_level.table
+    predicted = np.array(run.classes)[table[score_columns(table)].to_numpy().argmax(axis=1)]
+    counts = confusion_matrix(table["label"], predicted, labels=run.classes)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+    size = 0.8 * len(run.classes)
+    figure = Figure(figsize=(size + 2.6, size + 1.8), layout="compressed")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        shade = share[row, column]
+        text = f"{count}\n{shade:.0%}" if counts[row].any() else "0"
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if shade > 0.55 else "black")
+    ticks = range(len(run.classes))
+    axes.set_xticks(ticks, run.classes, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, [f"{name} (n={n})" for name, n in zip(run.classes, counts.sum(axis=1), strict=True)])
+    axes.set(xlabel="predicted", ylabel="true")
+    _save(figure, run, path)
+
+
+def draw_curves(run: Run, path: Path) -> None:
+    """ROC and precision-recall curves at the run's main level: the positive class, or each class against the rest."""
+    table = run.main_level.table
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    roc, recall_axes = figure.subplots(1, 2)
+    roc.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
+    for name in [run.positive] if run.positive else run.classes:
+        truth = table["label"] == name
+        if truth.nunique() < 2:
+            continue
+        score = table[SCORE + name]
+        area = run.result(run.main_level.level, "roc_auc", name)["value"]
+        false_alarms, hits, _ = roc_curve(truth, score)
+        line = roc.plot(false_alarms, hits, label=f"{name} (n={truth.sum()}, AUC {area:.2f})")[0]
+        precision, recall, _ = precision_recall_curve(truth, score)
+        recall_axes.plot(recall, precision, color=line.get_color(), drawstyle="steps-post")
+        recall_axes.axhline(truth.mean(), color=line.get_color(), linestyle=":", linewidth=1)
+    limits = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01)}
+    roc.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity", **limits)
+    recall_axes.set(title="precision-recall (dotted: chance)", xlabel="recall", ylabel="precision", **limits)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    _save(figure, run, path)
+
+
+def _save(figure: Figure, run: Run, path: Path) -> None:
+    stamp = f"{run.leakage.status}: " if run.leakage.status != "CLEAN" else ""
+    title = f"{stamp}{run.name}, {run.main_level.level} level"
+    figure.suptitle(title, color="darkred" if stamp else "black", fontsize=11)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=DPI, bbox_inches="tight")

@@ -1,0 +1,52 @@
+"""95 % intervals by resampling subjects, since the clips of one infant are not independent cases."""
+
+import numpy as np
+import pandas as pd
+
+from cry_lightning.evaluation.metrics import Units, majority, measure
+
+RESAMPLES = 2000
+MIN_SUBJECTS = 5  # with fewer, the handful of possible resamples says little
+SEED = 0
+PERCENTILES = (2.5, 97.5)
+RATES_OF_A_CLASS = ("precision", "recall", "f1", "sensitivity", "specificity")
+
+
+def subject_draws(n_subjects: int, resamples: int, seed: int = SEED) -> np.ndarray:
+    """How often each of S subjects is drawn in each resample (R, S): S draws with replacement, unstratified."""
+    return np.random.default_rng(seed).multinomial(n_subjects, np.full(n_subjects, 1 / n_subjects), resamples)
+
+
+def percentile_interval(values: np.ndarray) -> tuple[float, float]:
+    """Lower and upper bound from a metric's resampled values (R,), leaving out those in which it is undefined."""
+    defined = values[np.isfinite(values)]
+    if not len(defined):
+        return np.nan, np.nan
+    low, high = np.percentile(defined, PERCENTILES)
+    return float(low), float(high)
+
+
+def evaluate(units: Units, positive: str | None = None, resamples: int = RESAMPLES) -> pd.DataFrame:
+    """All metrics of a level: metric, class, value, low, high, n_units, n_subjects, predictor.
+
+    Predictor is model, majority (the baseline) or gain (model minus majority in each resample: both share the luck of
+    the draw). A subject drawn twice counts twice, with all its cases in all repeats. Where a resample misses a class,
+    averages over classes are those of the classes left in it. No interval (NaN) below 5 subjects, nor for the rates of
+    one class below 5 subjects who have that class.
+    Source: Field and Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69(3): the cluster bootstrap.
+    """
+    draws = np.vstack([np.ones((1, units.n_subjects), int), subject_draws(units.n_subjects, resamples)])
+    model = measure(units.table, draws, positive)
+    baseline = measure(majority(units), draws, positive)
+    rows = []
+    for metric, name in model:
+        cases = units.table[units.table["label"] == name] if name else units.table
+        n_units, n_subjects = cases["unit"].nunique(), cases["subject"].nunique()
+        enough = (n_subjects if metric in RATES_OF_A_CLASS else units.n_subjects) >= MIN_SUBJECTS
+        of_model, of_baseline = model[metric, name], baseline[metric, name]
+        predictors = {"model": of_model, "majority": of_baseline, "gain": of_model - of_baseline}
+        for predictor, values in predictors.items():
+            bounds = percentile_interval(values[1:]) if enough and np.isfinite(values[0]) else (np.nan, np.nan)
+            rows.append((metric, name, values[0], *bounds, n_units, n_subjects, predictor))
+    columns = ["metric", "class", "value", "low", "high", "n_units", "n_subjects", "predictor"]
+    return pd.DataFrame(rows, columns=columns)

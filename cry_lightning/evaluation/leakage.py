@@ -1,0 +1,144 @@
+"""Whether a model was tested on subjects or sounds that it, or a model it came from, had learned from."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from cry_lightning.errors import UserError
+
+Status = Literal["CLEAN", "LEAKY", "UNKNOWN LINEAGE"]
+STAGE_TEXTS = ("stage", "corpus")
+STAGE_LISTS = ("subjects", "clips", "validation_subjects")
+
+
+def fingerprint(text: str) -> str:
+    """First 16 hex digits of SHA-256: lets subjects be compared without being told."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What the tested rows share with one training stage."""
+
+    stage: str
+    corpus: str
+    subjects: int  # tested subjects that were trained on
+    validation_subjects: int  # tested subjects that chose the checkpoint
+    clips: int  # tested clips whose very sound was trained on, under whatever name and subject
+    of_subjects: int  # how many subjects were tested
+    of_clips: int
+
+    def __str__(self) -> str:
+        """What is shared, in words."""
+        told = [
+            (self.subjects, self.of_subjects, "tested subjects trained on"),
+            (self.validation_subjects, self.of_subjects, "tested subjects used to choose the checkpoint"),
+            (self.clips, self.of_clips, "tested clips trained on (found by content)"),
+        ]
+        counts = ", ".join(f"{count} of {total} {text}" for count, total, text in told if count)
+        return f"{counts}: stage {self.stage} on {self.corpus}"
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """The verdict on one run, and what it rests on."""
+
+    status: Status
+    overlaps: list[Overlap]
+    unknown: str = ""  # why the lineage does not tell all
+    uncalibrated: bool = False  # the scores rank, but are no probabilities
+
+    @property
+    def reason(self) -> str:
+        """What was found, or why nothing can be ruled out; empty when clean."""
+        return "; ".join([*map(str, self.overlaps), *([self.unknown] if self.unknown else [])])
+
+
+def read_lineage(path: Path) -> dict[str, Any] | None:
+    """The lineage beside a predictions table, or none where there is no such file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        lineage = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error}); run the test that writes it again") from error
+    fault = _fault(lineage)
+    if fault:
+        raise UserError(f"{path}: {fault}; run the test that writes it again")
+    return lineage
+
+
+def check(predictions: pd.DataFrame, lineage: dict[str, Any] | None) -> Leakage:
+    """Compare the subjects and sounds in `predictions` with those of every stage of the lineage.
+
+    Predictions on validation rows have by their nature chosen the checkpoint of the run's own (last) stage: that alone
+    does not count against them. The same sound is found only as the same bytes and times: re-encoded copies go unseen,
+    which is why subjects are compared too.
+    """
+    if lineage is None:
+        return Leakage("UNKNOWN LINEAGE", [], unknown="no lineage.json beside the predictions")
+    subjects = {fingerprint(subject) for subject in predictions["subject"].unique()}
+    contents = predictions["clip"].drop_duplicates().map(lineage["test_clips"])
+    on_validation = (predictions["split"] == "val").all()
+
+    overlaps = []
+    for stage in lineage["stages"]:
+        chose = set() if on_validation and stage is lineage["stages"][-1] else set(stage["validation_subjects"])
+        overlap = Overlap(
+            stage=stage["stage"],
+            corpus=stage["corpus"],
+            subjects=len(subjects & set(stage["subjects"])),
+            validation_subjects=len(subjects & chose),
+            clips=int(contents.isin(stage["clips"]).sum()),
+            of_subjects=len(subjects),
+            of_clips=len(contents),
+        )
+        if overlap.subjects or overlap.validation_subjects or overlap.clips:
+            overlaps.append(overlap)
+
+    unseen = int(contents.isna().sum())
+    unknown = "" if lineage["complete"] else "the training data of an earlier stage is not known"
+    if unseen and not unknown:
+        unknown = f"{unseen} of {len(contents)} tested clips have no content fingerprint in lineage.json"
+    status: Status = "LEAKY" if overlaps else "UNKNOWN LINEAGE" if unknown else "CLEAN"
+    return Leakage(status, overlaps, unknown, bool(lineage.get("uncalibrated", False)))
+
+
+def worst(verdicts: list[Leakage]) -> Leakage:
+    """One verdict on the folds of a cross-validation: leaky if one is, clean if all are."""
+    order: list[Status] = ["CLEAN", "UNKNOWN LINEAGE", "LEAKY"]
+    return Leakage(
+        max((verdict.status for verdict in verdicts), key=order.index),
+        [overlap for verdict in verdicts for overlap in verdict.overlaps],
+        next((verdict.unknown for verdict in verdicts if verdict.unknown), ""),
+        any(verdict.uncalibrated for verdict in verdicts),
+    )
+
+
+def _fault(lineage: Any) -> str | None:
+    """What keeps parsed JSON from being a lineage, in words."""
+    if not isinstance(lineage, dict):
+        return "is not a JSON object"
+    if not isinstance(lineage.get("complete"), bool):
+        return "'complete' is not true or false"
+    if not isinstance(lineage.get("test_clips"), dict):
+        return "'test_clips' is not an object of clip names"
+    stages = lineage.get("stages")
+    if not isinstance(stages, list) or (lineage["complete"] and not stages):
+        return "'stages' is not a list that holds at least the run's own stage"
+    for number, stage in enumerate(stages):
+        if not isinstance(stage, dict) or not all(isinstance(stage.get(key), str) for key in STAGE_TEXTS):
+            return f"stages[{number}] has no {' and '.join(STAGE_TEXTS)}"
+        for key in STAGE_LISTS:
+            texts = stage.get(key)
+            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                return f"stages[{number}]: {key!r} is not a list of fingerprints"
+    return None

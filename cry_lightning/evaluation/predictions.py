@@ -1,0 +1,111 @@
+"""The predictions table: all that evaluation knows of a model, whatever kind of model made it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cry_lightning.errors import UserError
+
+KEYS = ("clip", "recording", "subject", "repeat", "fold", "split", "label")
+SPLITS = ("val", "test")
+SCORE = "score_"
+SUM_TOLERANCE = 1e-3
+
+
+def score_columns(table: pd.DataFrame) -> list[str]:
+    """The columns that hold one probability per class, in the table's order."""
+    return [column for column in table.columns if column.startswith(SCORE)]
+
+
+def classes_of(table: pd.DataFrame) -> list[str]:
+    """Class names, in the order of their score columns."""
+    return [column.removeprefix(SCORE) for column in score_columns(table)]
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """A checked predictions table; scores are float64, every other column is text.
+
+    Raises:
+        UserError: the file cannot be read as such a table.
+    """
+    path = Path(path)
+    try:
+        # Text as it stands: a class or a subject may well be called "NA" or "007".
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except pd.errors.EmptyDataError as error:
+        raise UserError(f"{path}: the file is empty; run the test that writes it again") from error
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"{path}: not a CSV table in UTF-8 ({reason}); give the predictions.csv of a run") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the predictions.csv of a run") from error
+    for column in score_columns(table):
+        table[column] = pd.to_numeric(table[column], errors="coerce")
+    check(table, path)
+    return table
+
+
+def write(table: pd.DataFrame, path: str | Path) -> None:
+    """Check a predictions table and write it whole or not at all; float32 scores survive exactly.
+
+    Raises:
+        UserError: the table breaks the rules that `read` enforces.
+    """
+    check(table, Path(path))
+    with replacing(Path(path)) as part:
+        table[[*KEYS, *score_columns(table)]].to_csv(part, index=False, float_format="%.9g")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A `.part` path to write to, which takes the place of `path` only when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    yield part
+    part.replace(path)
+
+
+def check(table: pd.DataFrame, path: Path) -> None:
+    """Refuse a table that does not keep to the columns and values agreed on.
+
+    Raises:
+        UserError: names the file, the column or line at fault, and the way out.
+    """
+    missing = [column for column in KEYS if column not in table.columns]
+    if missing:
+        header = ",".join([*KEYS, f"{SCORE}<class>,..."])
+        raise UserError(f"{path}: no column {', '.join(missing)}; the header must be {header}")
+    names = score_columns(table)
+    if len(names) < 2:
+        found = ", ".join(names) or "none"
+        raise UserError(f"{path}: needs a column {SCORE}<class> for each of at least two classes, found {found}")
+    if table.empty:
+        raise UserError(f"{path}: has a header but no rows; run the test that writes it again")
+
+    for column in KEYS:
+        _refuse_rows(table[column].isna() | (table[column].astype(str) == ""), path, f"{column} is empty; fill it in")
+    _refuse_rows(~table["split"].isin(SPLITS), path, f"split must be one of {', '.join(SPLITS)}")
+    known = classes_of(table)
+    for label in sorted(set(table["label"]) - set(known)):
+        text = f"label {label!r} is not a class ({', '.join(known)}); add its column {SCORE}{label} or map the label"
+        _refuse_rows(table["label"] == label, path, text)
+    for name in names:
+        whole = np.isfinite(table[name]) & table[name].between(-SUM_TOLERANCE, 1 + SUM_TOLERANCE)
+        _refuse_rows(~whole, path, f"{name} is not a probability between 0 and 1; predict again")
+    unequal = (table[names].sum(axis=1) - 1).abs() > SUM_TOLERANCE
+    _refuse_rows(unequal, path, "the scores do not sum to 1; apply softmax, or divide by their sum")
+    for column in ("recording", "subject", "label"):
+        several = table.groupby("clip")[column].transform("nunique") > 1
+        _refuse_rows(several, path, f"this clip has another {column} elsewhere in the table; give it one")
+    again = table.duplicated(["clip", "repeat", "fold", "split"])
+    _refuse_rows(again, path, "this clip, repeat, fold and split stands in the table already; remove one of the two")
+
+
+def _refuse_rows(bad: pd.Series, path: Path, reason: str) -> None:
+    if bad.any():
+        line = int(np.flatnonzero(bad)[0]) + 2  # line 1 is the header
+        more = f" (and {int(bad.sum()) - 1} more lines)" if bad.sum() > 1 else ""
+        raise UserError(f"{path}, line {line}{more}: {reason}")

@@ -1,0 +1,153 @@
+"""`python -m cry_lightning evaluate`: runs in, one table, figures and report.md out."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation.figures import draw_confusion, draw_curves
+from cry_lightning.evaluation.intervals import MIN_SUBJECTS, RESAMPLES
+from cry_lightning.evaluation.metrics import LEVELS
+from cry_lightning.evaluation.predictions import replacing
+from cry_lightning.evaluation.run import Run, evaluate_run, pool, read_run
+from cry_lightning.evaluation.tables import as_markdown, as_text, cell, per_class, summary, two_class
+
+MIN_RESAMPLES = 100
+POSITIVE = "that of sensitivity; the rarer one unless named"
+COMPARISON = Path("runs/comparison")
+CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
+LEGEND = """\
+[low, high]: 95 % interval from resampling subjects. UAR: balanced accuracy. AUC: mean over classes.
+always X: the majority baseline, which says the class commonest among the tested cases."""
+METHOD = """\
+- Brackets hold 95 % intervals: percentiles of {resamples:,} cluster-bootstrap resamples, each of which draws whole
+  *subjects* with replacement, because the clips of one infant resemble each other. They tell what another choice of
+  test subjects might have given, not what another training might. Below {min_subjects} subjects there is no interval;
+  below some 20 it tends to be too narrow. One of zero width means only that the tested subjects did not differ.
+- **UAR** (unweighted average recall, balanced accuracy) is the mean of the recalls of the classes, **macro-F1** the
+  mean of their F1 scores, **AUC** the area under the ROC curve (each class against the rest, then the mean; 0.5 is
+  chance).
+- **always X** is the majority baseline: it says the class commonest among the tested cases of that level, whatever it
+  hears. The *gain* is model minus baseline within each resample."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate the runs named on the command line.
+
+    Raises:
+        UserError: a run cannot be read, or was tested on what it was trained on.
+    """
+    arguments = _parser().parse_args(argv)
+    if arguments.resamples < MIN_RESAMPLES:
+        raise UserError(f"--resamples {arguments.resamples}: give {MIN_RESAMPLES} or more; {RESAMPLES} are usual")
+    if len({Path(run).resolve() for run in arguments.run}) < len(arguments.run):
+        raise UserError(f"a run is named twice among {', '.join(arguments.run)}; name each once")
+    tested = [read_run(run, arguments.split) for run in arguments.run]
+    options = (arguments.split, arguments.positive, arguments.resamples)
+    runs = [evaluate_run(run, *options) for run in ([pool(tested)] if arguments.pool else tested)]
+    leaky = [f"{run.name}: LEAKY, {run.leakage.reason}" for run in runs if run.leakage.status == "LEAKY"]
+    if leaky and not arguments.allow_leaky:
+        raise UserError(f"{'; '.join(leaky)}. Train without them, or let --allow-leaky stamp the report LEAKY")
+
+    out = arguments.out or _default_folder(runs, arguments.split, arguments.pool)
+    report = write_report(runs, out, arguments.resamples)
+    print(as_text(summary(runs)), end="\n\n")
+    print(LEGEND)
+    for run in runs:
+        print(f"\n{run.name}: {verdict(run)}")
+        print("\n".join(f"- {remark}" for remark in [_lineage(run), *run.notes]))
+        if run.positive:
+            print(as_text(two_class(run, run.positive)))
+    print(f"\nReport: {report}")
+
+
+def write_report(runs: Sequence[Run], out: Path, resamples: int) -> Path:
+    """Write report.md, metrics.csv and figures/ into a folder; returns the path of the report."""
+    with replacing(out / "metrics.csv") as part:
+        numbers = [run.results.assign(run=run.name, lineage=run.leakage.status) for run in runs]
+        pd.concat(numbers)[[*CSV_COLUMNS, "predictor", "lineage"]].to_csv(part, index=False)
+    sections = [_section(run, out, f"{number}-" if len(runs) > 1 else "") for number, run in enumerate(runs, 1)]
+    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
+    head = [f"# Evaluation of {title}", *_head(runs), "## How to read the numbers", _method(runs, resamples)]
+    with replacing(out / "report.md") as part:
+        part.write_text("\n\n".join([*head, *sections]) + "\n", encoding="utf-8")
+    return out / "report.md"
+
+
+def verdict(run: Run) -> str:
+    """Whether UAR at the main level beats the majority baseline, in one sentence."""
+    level = run.main_level.level
+    uar, baseline, gain = (run.result(level, "uar", predictor=name) for name in ("model", "majority", "gain"))
+    if run.leakage.status == "LEAKY":
+        weight = "the test leaks, so this says nothing about other subjects"
+    elif gain[["low", "high"]].isna().any():
+        weight = "there is no interval, so this says nothing about other subjects"
+    elif gain["low"] > 0:
+        weight = f"the gain of {cell(gain)} is more than chance in the choice of subjects explains"
+    else:
+        weight = f"the gain of {cell(gain)} is no evidence that the model does better"
+    return f"UAR {cell(uar)} at {level} level, where the majority baseline has {baseline['value']:.3f}: {weight}."
+
+
+def _head(runs: Sequence[Run]) -> Iterator[str]:
+    for run in runs:
+        if run.leakage.status != "CLEAN":
+            yield f"> **{run.leakage.status}** {run.name}: {run.leakage.reason}."
+    yield as_markdown(summary(runs))
+    yield "\n".join(f"- **{run.name}**: {verdict(run)}" for run in runs)
+    tested = [set(zip(run.table["clip"], run.table["label"], strict=True)) for run in runs]
+    if any(cases != tested[0] for cases in tested):
+        yield "**The runs were not tested on the same clips and labels: do not set their figures against each other.**"
+
+
+def _method(runs: Sequence[Run], resamples: int) -> str:
+    coarser = [level for level in LEVELS[1:] if any(level == units.level for run in runs for units in run.levels)]
+    method = METHOD.format(resamples=resamples, min_subjects=MIN_SUBJECTS)
+    if not coarser:
+        return method
+    return f"{method}\n- At {' and '.join(coarser)} level, each case has the mean scores of all its clips."
+
+
+def _section(run: Run, out: Path, prefix: str) -> str:
+    confusion, curves = f"figures/{prefix}confusion.png", f"figures/{prefix}curves.png"
+    draw_confusion(run, out / confusion)
+    draw_curves(run, out / curves)
+    level = run.main_level.level
+    blocks = [f"## {run.name}", "\n".join(f"- {remark}" for remark in [_lineage(run), *run.notes])]
+    if run.positive:
+        blocks += [f"Positive class: **{run.positive}** ({POSITIVE}).", as_markdown(two_class(run, run.positive))]
+    blocks += [f"Each class, at {level} level:", as_markdown(per_class(run))]
+    blocks += [f"![Confusion matrix]({confusion})", f"![ROC and precision-recall curves]({curves})"]
+    return "\n\n".join(blocks)
+
+
+def _lineage(run: Run) -> str:
+    found = run.leakage.reason or "no tested subject or clip was found in the training data of any stage"
+    loss = " Scores come from a hinge loss: they rank, but are not calibrated probabilities." * run.leakage.uncalibrated
+    return f"Lineage: {run.leakage.status}, {found}.{loss}"
+
+
+def _default_folder(runs: Sequence[Run], split: str, pooled: bool) -> Path:
+    folder = runs[0].folder.parent / "pooled" if pooled else runs[0].folder if len(runs) == 1 else COMPARISON
+    return folder / "validation" if split == "val" else folder
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m cry_lightning evaluate",
+        description="Score predictions at clip, recording and subject level, with intervals from resampling subjects; "
+        "writes report.md, metrics.csv and figures/.",
+        epilog="Example: python -m cry_lightning evaluate runs/donateacry/finetune runs/donateacry/scratch",
+    )
+    out = f"where to write; default: the run's folder, or {COMPARISON} for several"
+    leaky = "report runs tested on their training subjects, stamped LEAKY"
+    parser.add_argument("run", nargs="+", metavar="RUN", help="run folder that `test` has filled, or a predictions.csv")
+    parser.add_argument("--pool", action="store_true", help="the runs are the folds of one: score all their tests as one")
+    parser.add_argument("--out", type=Path, metavar="DIR", help=out)
+    parser.add_argument("--allow-leaky", action="store_true", help=leaky)
+    parser.add_argument("--split", choices=["test", "val"], default="test", help="which rows; val goes to validation/")
+    parser.add_argument("--positive", metavar="CLASS", help=f"with two classes, {POSITIVE}")
+    parser.add_argument("--resamples", type=int, default=RESAMPLES, metavar="N", help="bootstrap size (%(default)s)")
+    return parser

@@ -1,0 +1,176 @@
+"""One run's predictions, scored at every level that exists."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation import leakage, predictions
+from cry_lightning.evaluation.intervals import MIN_SUBJECTS, evaluate
+from cry_lightning.evaluation.leakage import Leakage
+from cry_lightning.evaluation.metrics import Units, units_at
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the report tells of one run."""
+
+    name: str  # as given on the command line
+    folder: Path
+    table: pd.DataFrame  # the tested rows
+    classes: list[str]
+    positive: str | None  # the class of sensitivity; none with three classes or more
+    leakage: Leakage
+    levels: list[Units]
+    results: pd.DataFrame  # level and the columns of `intervals.evaluate`
+    notes: list[str]  # what the reader must know to trust or doubt the numbers
+
+    @property
+    def main_level(self) -> Units:
+        """Recordings where they differ from clips, else clips: what figures and the per-class table show."""
+        return self.levels[1] if len(self.levels) > 1 and self.levels[1].level == "recording" else self.levels[0]
+
+    def result(self, level: str, metric: str, name: str = "", predictor: str = "model") -> pd.Series:
+        """One row of the results; `name` is the class, for the metrics that have one."""
+        rows = self.results
+        at = (rows["level"] == level) & (rows["metric"] == metric) & (rows["class"] == name)
+        return rows[at & (rows["predictor"] == predictor)].iloc[0]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The tested rows of one run, and what they share with its training."""
+
+    name: str  # as given on the command line
+    folder: Path
+    table: pd.DataFrame
+    leakage: Leakage
+
+
+def read_run(given: str, split: str) -> Tested:
+    """Read a run folder, or a predictions table, that the user named.
+
+    Raises:
+        UserError: there is no such table, it is damaged, or it has no rows to evaluate.
+    """
+    path = Path(given)
+    if not path.exists():
+        raise UserError(f"{path}: no such run; `python -m cry_lightning fit` and then `test` make one")
+    if path.is_dir():
+        path = path / "predictions.csv"
+        if not path.exists():
+            way_out = f"`python -m cry_lightning test --config {path.parent / 'config.yaml'}` makes it"
+            raise UserError(f"{path.parent}: no predictions.csv; {way_out}")
+    whole = predictions.read(path)
+    table = whole[whole["split"] == split].reset_index(drop=True)
+    if table.empty:
+        raise UserError(f"{path}: no {split} rows; try --split {whole['split'].iloc[0]}")
+    name = given if path.name != "predictions.csv" else str(path.parent)
+    lineage = leakage.read_lineage(path.parent / "lineage.json")
+    return Tested(name, path.parent, table, leakage.check(table, lineage))
+
+
+def pool(runs: list[Tested]) -> Tested:
+    """The folds of one cross-validation as one run; each fold's leakage is judged by its own lineage.
+
+    Raises:
+        UserError: the runs tell other classes apart.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if predictions.classes_of(run.table) != predictions.classes_of(first.table):
+            raise UserError(f"--pool: {run.name} and {first.name} tell other classes apart")
+    name = f"{first.folder.parent} ({len(runs)} runs pooled)"
+    table = pd.concat([run.table for run in runs], ignore_index=True)
+    return Tested(name, first.folder, table, leakage.worst([run.leakage for run in runs]))
+
+
+def evaluate_run(run: Tested, split: str, positive: str | None, resamples: int) -> Run:
+    """Score a run.
+
+    Raises:
+        UserError: a clip was tested twice in one repeat, or `positive` is not a class.
+    """
+    table = run.table
+    again = table.duplicated(["clip", "repeat"])
+    if again.any():
+        clip, repeat = table.loc[again, ["clip", "repeat"]].iloc[0]
+        raise UserError(f"{run.name}: clip {clip} is in several folds of repeat {repeat}; number such folds as repeats")
+
+    classes = predictions.classes_of(table)
+    positive = _positive_class(table["label"], classes, positive, run.name)
+    levels, notes = _levels(table)
+    results = [evaluate(units, positive, resamples).assign(level=units.level) for units in levels]
+    return Run(
+        name=run.name,
+        folder=run.folder,
+        table=table,
+        classes=classes,
+        positive=positive,
+        leakage=run.leakage,
+        levels=levels,
+        results=pd.concat(results, ignore_index=True),
+        notes=[*_notes(table, split), *notes, *_level_notes(levels, classes)],
+    )
+
+
+def _positive_class(labels: pd.Series, classes: list[str], wanted: str | None, name: str) -> str | None:
+    if wanted is not None and (wanted not in classes or len(classes) != 2):
+        raise UserError(f"{name}: --positive {wanted} must be one of exactly two classes, here {', '.join(classes)}")
+    if len(classes) != 2:
+        return None
+    return wanted or min(reversed(classes), key=lambda name: (labels == name).sum())
+
+
+def _levels(table: pd.DataFrame) -> tuple[list[Units], list[str]]:
+    """The levels that tell something of their own, and why the others are left out."""
+    levels, notes = [units_at("clip", table)], []
+    for level, finer in (("recording", "clip"), ("subject", "recording")):
+        units = units_at(level, table)
+        if table[level].nunique() == table[finer].nunique():
+            notes.append(f"No {level} level: every {level} has just one {finer}.")
+        elif not units.n_subjects:
+            notes.append(f"No {level} level: every {level} has clips of several labels.")
+        else:
+            levels.append(units)
+    return levels, notes
+
+
+def _notes(table: pd.DataFrame, split: str) -> Iterator[str]:
+    if split == "val":
+        yield "These are validation rows: they chose the checkpoint, so the figures flatter the model."
+    repeats, folds = table["repeat"].nunique(), table.groupby("repeat")["fold"].nunique().max()
+    if folds > 1:
+        yield f"{folds} folds are pooled, though their scores come from different models: this can lower AUC a little."
+    if repeats > 1:
+        yield f"Each figure is the mean over {repeats} repeats; curves and confusion matrix pool the repeats."
+
+
+def _level_notes(levels: list[Units], classes: list[str]) -> Iterator[str]:
+    """Each remark once, with the levels to which it applies."""
+    at: dict[str, list[str]] = {}
+    for units in levels:
+        for remark in _remarks(units, classes):
+            at.setdefault(remark, []).append(units.level)
+    for remark, names in at.items():
+        yield f"At {' and '.join(names)} level{'s' * (len(names) > 1)}: {remark}"
+
+
+def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
+    of_class = units.table.groupby("label")["subject"].nunique().reindex(classes, fill_value=0)
+    rare = [f"{name} ({n})" for name, n in of_class.items() if 0 < n < MIN_SUBJECTS]
+    absent = [name for name in classes if of_class[name] == 0]
+    if units.n_subjects < MIN_SUBJECTS:
+        yield f"no intervals, since resampling needs {MIN_SUBJECTS} subjects and {units.n_subjects} were tested."
+    elif rare:
+        yield (
+            f"fewer than {MIN_SUBJECTS} tested subjects have {', '.join(rare)}. The rates of these classes carry no "
+            "interval; UAR, macro-F1 and AUC, which average over classes, are less sure than their intervals say."
+        )
+    if absent:
+        yield f"no case of {', '.join(absent)} was tested; averages over classes leave them out."
+    if units.n_left_out:
+        several = f"{units.level}s with several labels or subjects"
+        yield f"{units.n_left_out} {several} are left out, having no one right answer."

@@ -1,0 +1,7 @@
+"""Front ends: waveform (B, N) -> features (B, C, F, T)."""
+
+from cry_lightning.features.base import Feature
+from cry_lightning.features.mfcc import MFCC
+from cry_lightning.features.waveform import Waveform
+
+__all__ = ["MFCC", "Feature", "Waveform"]

@@ -1,0 +1,131 @@
+"""Supervised training: pretraining on one corpus and fine-tuning on another are this same task."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
+
+from cry_lightning.errors import UserError
+from cry_lightning.tasks.base import HeadFactory, Stage
+
+
+class Classifier(Stage):
+    """An encoder with a head that tells classes apart.
+
+    Args:
+        encoder: see `Stage`.
+        optimizer: see `Stage`.
+        head: called with (encoder.num_features, num_classes); torch.nn.Linear where left out.
+        loss: called with (logits (B, K), labels (B,)), cross-entropy where left out; its `weight` is set where the
+            data asks for class weights.
+        num_classes: number of classes K; the data's own number where left out, checked against it where given.
+        **kwargs: see `Stage`.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        optimizer: OptimizerCallable,
+        head: HeadFactory | None = None,
+        loss: nn.Module | None = None,
+        num_classes: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(encoder, optimizer, **kwargs)
+        self.save_hyperparameters()
+        self.head_factory = head or nn.Linear
+        self.loss = loss or nn.CrossEntropyLoss()
+        self.num_classes = num_classes
+        self.head: nn.Module
+        if num_classes is not None:
+            self.build_head(num_classes)
+
+    def build_head(self, num_classes: int) -> None:
+        """Make the head and the metrics for K classes."""
+        self.num_classes = num_classes
+        self.head = self.head_factory(self.num_features, num_classes)
+        metrics = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+                "uar": MulticlassAccuracy(num_classes, average="macro"),
+                "f1": MulticlassF1Score(num_classes, average="macro"),
+            }
+        )
+        self.train_metrics = metrics.clone(prefix="train/")
+        metrics.add_metrics({"auc": MulticlassAUROC(num_classes, average="macro")})
+        self.val_metrics = metrics.clone(prefix="val/")
+        self.test_metrics = metrics.clone(prefix="test/")
+
+    def configure_model(self) -> None:
+        """Build the head from the data's classes where the config leaves their number open."""
+        found = len(self.data.classes)
+        if self.num_classes is None:
+            self.build_head(found)
+        elif found != self.num_classes:
+            raise UserError(
+                f"model.init_args.num_classes is {self.num_classes}, but the corpus has {found} classes"
+                f" ({', '.join(self.data.classes)}); correct it or leave it out"
+            )
+        if self.channels_last:
+            self.to(memory_format=torch.channels_last)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the class names, in the order of the logits."""
+        checkpoint["classes"] = list(self.data.classes)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse data whose classes are not those that were trained."""
+        trained, found = checkpoint.get("classes"), list(self.data.classes)
+        if trained != found:
+            raise UserError(
+                f"the checkpoint tells {trained} apart, but the corpus has {found}: map its classes to them"
+            )
+
+    def setup(self, stage: str) -> None:
+        """See `Stage`; also take the data's class weights into the loss."""
+        super().setup(stage)
+        weights = self.data.loss_weights() if stage == "fit" else None
+        if weights is not None:
+            # not persistent: testing has no use for it, and a checkpoint must load without it
+            self.loss.register_buffer("weight", weights, persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, K) of features (B, C, F, T)."""
+        return self.head(self.embed(features))
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Probabilities (B, K) in float32, or uncalibrated stand-ins under a loss that is not a likelihood."""
+        return logits.float().softmax(-1)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the softmax of the logits was trained to be a probability."""
+        return isinstance(self.loss, nn.CrossEntropyLoss)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Loss of one batch; metrics are gathered over the epoch."""
+        logits = self(batch["features"])
+        loss = self.loss(logits, batch["label"])
+        self.train_metrics.update(logits.detach().float(), batch["label"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits))
+        self.log_dict(self.train_metrics, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """Scores (B, K) and cache rows (B,) of one batch."""
+        logits = self(batch["features"])
+        self.log("val/loss", self.loss(logits, batch["label"]), batch_size=len(logits), sync_dist=True)
+        self.val_metrics.update(self.scores(logits), batch["label"])
+        self.log_dict(self.val_metrics)
+        return {"scores": self.scores(logits), "index": batch["index"]}
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Scores (B, K) and cache rows (B,) of one batch; loader 0 is the test part, loader 1 the validation part."""
+        logits = self(batch["features"])
+        if dataloader_idx == 0:
+            self.test_metrics.update(self.scores(logits), batch["label"])
+            self.log_dict(self.test_metrics, add_dataloader_idx=False)
+        return {"scores": self.scores(logits), "index": batch["index"]}

@@ -1,0 +1,56 @@
+"""Carrying an encoder from one stage's checkpoint into the next stage."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+
+from cry_lightning.errors import UserError
+
+PREFIX = "encoder."
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint as tensors, strings, numbers and lists only.
+
+    Raises:
+        UserError: where the file is missing, damaged, or would run code on loading.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such checkpoint; fit the stage that makes it first") from error
+    except UnpicklingError as error:
+        raise UserError(f"{path}: refused, it holds more than tensors, strings, numbers and lists") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not a whole checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise UserError(f"{path}: not a checkpoint of a stage (it has no state_dict)")
+    return checkpoint
+
+
+def load_encoder(encoder: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Initialise an encoder, strictly, from the `encoder.` entries of another stage's checkpoint, which is returned.
+
+    Raises:
+        UserError: naming the tensors that are missing, left over, or of another shape (both shapes).
+    """
+    checkpoint = read_checkpoint(path)
+    given = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
+    wanted = encoder.state_dict()
+    problems = [f"{name} is missing" for name in wanted.keys() - given.keys()]
+    problems += [f"{name} is not in this encoder" for name in given.keys() - wanted.keys()]
+    problems += [
+        f"{name} is {tuple(given[name].shape)} there and {tuple(wanted[name].shape)} here"
+        for name in given.keys() & wanted.keys()
+        if given[name].shape != wanted[name].shape
+    ]
+    if problems:
+        raise UserError(
+            f"weights: {path} does not fit this encoder ({type(encoder).__name__}): {'; '.join(sorted(problems)[:4])}"
+            f"{f' and {len(problems) - 4} more' if len(problems) > 4 else ''}; use the encoder that made it"
+        )
+    encoder.load_state_dict(given, strict=True)
+    return checkpoint

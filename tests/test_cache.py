@@ -1,0 +1,250 @@
+"""The feature cache: what it holds, what it is keyed by, and how it is read, listed and removed."""
+
+import hashlib
+import os
+import pickle
+import warnings
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from cache_fakes import N_CLIPS, Energy, cache_of, features_of, make_cache, send_rows, write_wav
+
+from cry_lightning import audio
+from cry_lightning.corpora.base import Clip
+from cry_lightning.data import cachefile
+from cry_lightning.data.content import INDEX_NAME, content_hashes, locked
+from cry_lightning.data.inventory import list_caches, remove_caches
+from cry_lightning.data.reading import CachedFeatures
+from cry_lightning.errors import UserError
+
+
+def build(folder, **options):
+    cache = make_cache(folder, **options)
+    cache.build()
+    return cache
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A whole cache, only to be read."""
+    return build(tmp_path_factory.mktemp("whole"))
+
+
+def expected(cache) -> torch.Tensor:
+    """Features computed clip by clip, without the cache."""
+    paths = [cache.corpus.path_of(clip) for clip in cache.clips]
+    waveforms = [audio.load_fitted(path, cache.feature.sample_rate, cache.clip_s, cache.fit) for path in paths]
+    return torch.cat([Energy.forward(cache.feature, torch.from_numpy(waveform)[None]) for waveform in waveforms])
+
+
+def test_rows_are_the_features_of_the_clips(cache):
+    features = cache.open()
+    assert features.shape == (N_CLIPS, 1, 2, 25)
+    torch.testing.assert_close(features_of(cache), expected(cache), rtol=1e-6, atol=1e-9)
+    assert features.good.all() and not features.bad
+    assert cache.feature.batches == [64, 64, 2]
+
+
+def test_gather_takes_rows_in_any_order_and_repeated(cache):
+    rows = torch.tensor([129, 0, 0, 64, 63])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        batch = cache.open().gather(rows)
+    assert batch.dtype == torch.float32
+    assert torch.equal(batch, features_of(cache)[rows])
+    batch.fill_(7)
+    assert torch.equal(cache.open().gather(rows), features_of(cache)[rows])
+    assert not (features_of(cache) == 7).any()
+
+
+@pytest.mark.parametrize("row", [N_CLIPS, -1])
+def test_gather_refuses_rows_that_are_not_there(cache, row):
+    with pytest.raises(IndexError):
+        cache.open().gather(torch.tensor([0, row]))
+
+
+def test_float16_halves_the_features(cache):
+    half = cache_of(cache.corpus.root, cache.folder, dtype="float16")
+    half.build()
+    assert cachefile.CacheFile(half.path).dtype == np.float16
+    read = features_of(half)
+    assert read.dtype == torch.float32
+    torch.testing.assert_close(read, features_of(cache), rtol=2**-10, atol=1e-6)
+
+
+def test_file_is_contiguous_hdf5_that_others_can_read(cache):
+    with h5py.File(cache.path) as file:
+        assert file["features"].chunks is None
+        assert file["features"].id.get_offset() % 4096 == 0
+        np.testing.assert_array_equal(file["features"][...], features_of(cache).numpy())
+        assert file["clip"][5].decode() == "005.wav#0.000-end"
+        assert file.attrs["corpus"] == "folder" and "Energy" in file.attrs["feature"]
+
+
+def test_second_build_computes_nothing(cache):
+    again = cache_of(cache.corpus.root, cache.folder)
+    assert again.build() == cache.path
+    assert again.feature.batches == []
+
+
+def test_nothing_to_read_before_the_build(tmp_path):
+    with pytest.raises(UserError, match="has not been built"):
+        make_cache(tmp_path, n=2).open()
+    assert ["has not been built" in fault for fault in make_cache(tmp_path, n=2).verify()] == [True]
+
+
+def test_corpus_without_clips_is_refused(tmp_path):
+    with pytest.raises(UserError, match="has no clips"):
+        make_cache(tmp_path, n=0).build()
+
+
+def test_key_changes_with_all_that_the_numbers_depend_on(tmp_path, monkeypatch):
+    def path(**options):
+        return make_cache(tmp_path, n=3, **options).path
+
+    paths = [path(), path(feature=Energy(gain=2.0)), path(clip_s=0.3), path(fit="repeat"), path(dtype="float16")]
+    write_wav(tmp_path / "audio" / "001.wav", seed=99)
+    paths.append(path())
+    (tmp_path / "audio" / "001.wav").rename(tmp_path / "audio" / "003.wav")
+    paths.append(cache_of(tmp_path / "audio", tmp_path / "cache").path)
+    monkeypatch.setattr(audio, "FRONT_END_VERSION", audio.FRONT_END_VERSION + 1)
+    paths.append(path())
+    monkeypatch.setattr(Energy, "version", 2)
+    paths.append(path())
+    assert len(set(paths)) == len(paths)
+
+
+def test_key_is_the_same_for_the_same_audio_elsewhere(tmp_path):
+    here = make_cache(tmp_path, n=3)
+    path = here.path.name
+    os.utime(tmp_path / "audio" / "001.wav", (1, 1))
+    assert make_cache(tmp_path, n=3).path.name == path
+    (tmp_path / "audio").rename(tmp_path / "moved")
+    assert cache_of(tmp_path / "moved", tmp_path / "cache").path.name == path
+
+
+def test_only_changed_files_are_read_again(tmp_path, monkeypatch):
+    make_cache(tmp_path, n=3)
+    paths = sorted((tmp_path / "audio").iterdir())
+    first = content_hashes(paths, tmp_path)
+    n_read = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *args: (n_read.append(1), digest(*args))[1])
+
+    assert content_hashes(paths, tmp_path) == first and not n_read
+    write_wav(paths[1], seed=99)
+    second = content_hashes(paths, tmp_path)
+    assert [path.name for path in paths if second[path] != first[path]] == ["001.wav"]
+    assert len(n_read) == 1
+    assert content_hashes(paths, tmp_path, reread=True) == second and len(n_read) == 4
+
+
+def test_damaged_index_is_made_anew(tmp_path, caplog):
+    path = make_cache(tmp_path, n=3).path
+    index = tmp_path / "cache" / INDEX_NAME
+    for text in ("{", "[1]", '{"a": 3}'):
+        index.write_text(text)
+        assert make_cache(tmp_path, n=3).path == path
+        assert "is damaged" in caplog.text
+        caplog.clear()
+
+
+def test_content_tells_the_same_audio_under_another_name(tmp_path):
+    cache = make_cache(tmp_path, n=3)
+    (tmp_path / "audio" / "002.wav").write_bytes((tmp_path / "audio" / "000.wav").read_bytes())
+    cache.build()
+    content = cache.open().content
+    assert content[0] == content[2] != content[1]
+
+
+def test_name_in_a_mangled_encoding_stops_nothing(tmp_path):
+    make_cache(tmp_path, n=30)
+    (tmp_path / "audio" / "000.wav").rename(tmp_path / "audio" / os.fsdecode(b"b\xe9b\xe9.wav"))
+    cache = cache_of(tmp_path / "audio", tmp_path / "cache")
+    cache.build()
+    assert cache.open().good[:29].all()
+    assert cachefile.CacheFile(cache.path).texts("clip") == cache.names
+
+
+def test_clips_are_stretches_of_their_recordings(tmp_path):
+    cache = make_cache(tmp_path, n=1)
+    write_wav(tmp_path / "audio" / "000.wav", seed=0, duration_s=2.0)
+    clips = [Clip("000.wav", "folder:0", start_s=start_s, duration_s=0.25) for start_s in (0.5, 1.0)]
+    cache.corpus.clips = lambda: clips
+    cache.build()
+    path, features = tmp_path / "audio" / "000.wav", cache.open()
+    for row, clip in enumerate(clips):
+        waveform = audio.load(path, 8000, clip.start_s, clip.duration_s)
+        direct = cache.feature(torch.from_numpy(waveform)[None])
+        torch.testing.assert_close(features.gather(torch.tensor([row])), direct, rtol=1e-6, atol=1e-9)
+    assert features.content[0] != features.content[1]
+
+
+def test_opened_features_can_be_sent_to_another_process(cache):
+    features = cache.open()
+    here = features.gather(torch.tensor([3, 1]))  # opened in this process first
+    assert len(pickle.dumps(features)) < 1000
+    context = torch.multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=send_rows, args=(features, [3, 1], sender))
+    process.start()
+    np.testing.assert_array_equal(receiver.recv(), here.numpy())
+    process.join()
+
+
+def test_caches_larger_than_the_memory_can_be_read(tmp_path, monkeypatch):
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    shape = (3, 1, 1, memory_bytes // 4)
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: None)  # a sparse file
+    cachefile.create(tmp_path / "large.h5", shape, "float32", ["a", "b", "c"], ["", "", ""], {})
+    features = CachedFeatures(tmp_path / "large.h5")
+    assert features._rows.shape == (3, memory_bytes // 4)
+    assert features._rows[2, -1] == 0
+
+
+def test_verify_reads_all_audio_again(tmp_path):
+    cache = build(tmp_path, n=10)
+    assert cache.verify() == []
+    path = tmp_path / "audio" / "007.wav"
+    times = path.stat()
+    write_wav(path, seed=99)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # same size, same time: the index is deceived
+    assert make_cache(tmp_path, n=10).path == cache.path
+    assert cache.verify() == ["007.wav#0.000-end: its audio is not what the cache was made of"]
+    assert make_cache(tmp_path, n=10).path != cache.path
+
+
+def test_listing(tmp_path):
+    cache = build(tmp_path, n=66)
+    broken = make_cache(tmp_path, n=66, feature=Energy(gain=2.0))
+    broken.feature.interrupted_batch = 2
+    with pytest.raises(KeyboardInterrupt):
+        broken.build()
+    (tmp_path / "cache" / "junk.h5").write_text("junk")
+    listed = {info.name: info for info in list_caches(tmp_path / "cache")}
+    assert len(listed) == 3
+    whole = listed[cache.path.stem]
+    assert (whole.state, whole.corpus, whole.rows, whole.bad, whole.shape) == ("whole", "folder", 66, 0, (1, 2, 25))
+    assert whole.feature == "Energy(sample_rate=8000, hop_length=80, gain=1.0)"
+    assert whole.bytes == cache.path.stat().st_size and 0 <= whole.age_s < 60
+    partial = listed[broken.path.stem]
+    assert (partial.state, partial.rows, partial.feature[-9:]) == ("partial", 64, "gain=2.0)")
+    assert listed["junk"].state == "damaged"
+
+
+def test_listing_of_a_folder_that_is_not_there(tmp_path):
+    assert list_caches(tmp_path / "none") == []
+
+
+def test_removal(tmp_path):
+    cache = build(tmp_path, n=10)
+    name = cache.path.stem
+    with pytest.raises(UserError, match=f"no cache 'other'.*{name}"):
+        remove_caches(tmp_path / "cache", [name, "other"])
+    assert cache.path.exists()
+    with locked(cache.path.with_suffix(".lock")), pytest.raises(UserError, match="being built"):
+        remove_caches(tmp_path / "cache", [name])
+    assert remove_caches(tmp_path / "cache", [name]) == [cache.path]
+    assert not cache.path.exists() and list_caches(tmp_path / "cache") == []

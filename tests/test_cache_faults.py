@@ -1,0 +1,321 @@
+"""The feature cache under bad audio, kills, full disks, damage, and two processes at once."""
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import time
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from cache_fakes import N_CLIPS, SAMPLE_RATE, Energy, cache_of, features_of, make_cache
+
+from cry_lightning.data import cachefile
+from cry_lightning.data.cachefile import CacheFile
+from cry_lightning.errors import UserError
+
+
+def start(cache, do, *args):
+    """Run `do(cache, *args)` in a forked process; it may use one thread only, as the parent's are not forked."""
+
+    def run() -> None:
+        torch.set_num_threads(1)
+        do(cache, *args)
+
+    process = get_context("fork").Process(target=run)
+    process.start()
+    return process
+
+
+def wait_until(condition, timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def rows_done(cache) -> int:
+    try:
+        return int((CacheFile(cache.part).column("done") != cachefile.PENDING).sum())
+    except cachefile.UNREADABLE:
+        return 0
+
+
+@pytest.fixture(scope="module")
+def unharmed(tmp_path_factory):
+    """The features as a build gives them that nothing befell."""
+    cache = make_cache(tmp_path_factory.mktemp("unharmed"))
+    cache.build()
+    return features_of(cache)
+
+
+def bad_recordings(root) -> dict[str, str]:
+    """Writes one file of each bad kind; name -> what its reason must say."""
+    (root / "empty.wav").write_bytes(b"")
+    (root / "text.wav").write_text("this is no sound" * 100)
+    (root / "folder.wav").mkdir()
+    (root / "nowhere.wav").symlink_to(root / "missing")
+    soundfile.write(root / "silent.wav", np.zeros(2000), SAMPLE_RATE)
+    soundfile.write(root / "nan.wav", np.full(2000, np.nan), SAMPLE_RATE, "FLOAT")
+    return {"empty": "empty", "text": "", "folder": "", "nowhere": "", "silent": "silent", "nan": "NaN"}
+
+
+def test_bad_clips_are_left_out_and_listed(tmp_path, unharmed, caplog):
+    cache = make_cache(tmp_path)
+    reasons = bad_recordings(tmp_path / "audio")
+    cache.build()
+    features = cache.open()
+    bad = {cache.clips[row].path.removesuffix(".wav"): reason for row, reason in features.bad.items()}
+    assert bad.keys() == reasons.keys()
+    for name, said in reasons.items():
+        assert said in bad[name]
+        assert bad[name] in caplog.text and str(tmp_path) not in bad[name]
+    assert f"6 of {N_CLIPS + 6} clips are left out" in caplog.text
+    assert torch.equal(features_of(cache)[features.good], unharmed)
+    assert not features_of(cache)[~features.good].any()
+
+
+def test_more_than_5_percent_bad_stops_the_build(tmp_path):
+    cache = make_cache(tmp_path, n=100)
+    bad_recordings(tmp_path / "audio")
+    with pytest.raises(UserError, match=r"folder: 6 of 106 clips are bad.*empty\.wav.*: the file is empty") as error:
+        cache.build()
+    assert "\n" not in str(error.value)
+    assert not cache.path.exists() and not cache.part.exists()
+
+
+@pytest.mark.parametrize(("dtype", "loud"), [("float32", 1e30), ("float16", 1e6)])
+def test_features_that_are_not_finite_are_bad(tmp_path, dtype, loud):
+    cache = make_cache(tmp_path, n=30, dtype=dtype)
+    soundfile.write(tmp_path / "audio" / "000.wav", np.full(1600, loud), SAMPLE_RATE, "FLOAT")
+    cache.build()
+    assert cache.open().bad == {0: f"the feature is not finite in {dtype}"}
+    assert torch.isfinite(features_of(cache)).all()
+
+
+def test_killed_build_goes_on_where_it_stopped(tmp_path, unharmed):
+    cache = make_cache(tmp_path)
+    cache.feature.pause_s = 0.2
+    process = start(cache, lambda cache: cache.build())
+    wait_until(lambda: rows_done(cache) >= 64)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and not cache.path.exists()
+    n_done = rows_done(cache)
+    assert 64 <= n_done < N_CLIPS
+
+    cache.feature.pause_s = 0.0
+    cache.build()
+    assert sum(cache.feature.batches) == N_CLIPS - n_done
+    assert torch.equal(features_of(cache), unharmed)
+
+
+def test_interrupted_build_goes_on_but_trusts_no_damaged_row(tmp_path, unharmed):
+    cache = make_cache(tmp_path)
+    cache.feature.interrupted_batch = 3
+    with pytest.raises(KeyboardInterrupt):
+        cache.build()
+    assert rows_done(cache) == 128
+    flip_byte(cache.part, cachefile.CacheFile(cache.part).offset + 10)
+    cache.feature.batches.clear()
+    cache.feature.interrupted_batch = None
+    cache.build()
+    assert cache.feature.batches == [64, 2]
+    assert torch.equal(features_of(cache), unharmed)
+
+
+@pytest.mark.parametrize("part", [b"", b"no HDF5" * 1000])
+def test_part_that_cannot_be_read_is_begun_again(tmp_path, unharmed, part):
+    cache = make_cache(tmp_path)
+    cache.folder.mkdir(exist_ok=True)
+    cache.part.write_bytes(part)
+    cache.build()
+    assert torch.equal(features_of(cache), unharmed)
+
+
+def test_killed_worker_is_an_error_and_workers_give_the_same_numbers(tmp_path, unharmed):
+    cache = make_cache(tmp_path)
+    cache.feature.pause_s, cache.feature.fatal_batch = 0.2, 3
+    with pytest.raises(UserError, match=r"worker .*killed.*fewer than 1"):
+        cache.build(workers=1)
+    n_done = rows_done(cache)
+    assert n_done > 0, "the worker died before it had done anything that could be compared"
+
+    cache.feature.pause_s = 0.0
+    cache.build()
+    assert sum(cache.feature.batches) == N_CLIPS - n_done
+    assert torch.equal(features_of(cache), unharmed)
+
+
+def test_second_process_waits_for_the_first(tmp_path, unharmed, caplog):
+    cache = make_cache(tmp_path)
+    cache.feature.pause_s = 0.2
+    process = start(cache, lambda cache: cache.build())
+    wait_until(lambda: cache.part.exists())
+    cache.build()
+    process.join()
+    assert process.exitcode == 0
+    assert caplog.text.count("being built by another process") == 1
+    assert cache.feature.batches == []
+    assert torch.equal(features_of(cache), unharmed)
+
+
+def build_and_tell(cache, answer) -> None:
+    try:
+        cache.build()
+        answer.send("built")
+    except UserError as error:
+        answer.send(str(error))
+
+
+def test_file_size_limit_is_a_clean_error(tmp_path):
+    cache = make_cache(tmp_path)
+    receiver, sender = get_context("fork").Pipe(duplex=False)
+
+    def build_limited(cache) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        build_and_tell(cache, sender)
+
+    process = start(cache, build_limited)
+    message = receiver.recv()
+    process.join()
+    assert process.exitcode == 0
+    assert "needs 26,000 bytes" in message and "File too large" in message and str(cache.folder) in message
+    assert not cache.part.exists() and not cache.path.exists()
+
+
+def test_full_disk_is_a_clean_error(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "none", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    try:
+        make_cache(tmp_path)
+        cache = cache_of(tmp_path / "audio", disk)
+        with pytest.raises(UserError, match=r"needs 26,000 bytes.*No space left.* bytes are free in .*/disk"):
+            cache.build()
+        assert not list(disk.glob("*.h5*"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_disk_that_fills_up_later_keeps_what_is_done(tmp_path, unharmed, monkeypatch):
+    cache = make_cache(tmp_path)
+    write_rows = CacheFile.write_rows
+
+    def fail_late(self, rows, features, reasons):
+        if rows.start == 128:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_rows(self, rows, features, reasons)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheFile, "write_rows", fail_late)
+        with pytest.raises(UserError, match="No space left"):
+            cache.build()
+    cache.feature.batches.clear()
+    cache.build()
+    assert cache.feature.batches == [2]
+    assert torch.equal(features_of(cache), unharmed)
+
+
+def test_space_is_reserved_before_the_first_row(tmp_path):
+    cache = make_cache(tmp_path, clip_s=20.0)
+    cache.feature.interrupted_batch = 1
+    with pytest.raises(KeyboardInterrupt):
+        cache.build()
+    status = cache.part.stat()
+    assert status.st_blocks * 512 >= status.st_size > N_CLIPS * 2 * 2000 * 4
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    cache = make_cache(tmp_path, n=2)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        cache_of(tmp_path / "audio", tmp_path / "file").build()
+    assert not cache.path.exists()
+
+
+def flip_byte(path, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 1]))
+
+
+def damage_column(name: str):
+    return lambda path: flip_byte(path, CacheFile(path).layout[name][0] + 3)
+
+
+def unfinish(path) -> None:
+    with path.open("r+b") as file:
+        file.seek(CacheFile(path).layout["done"][0])
+        file.write(bytes([cachefile.PENDING]))
+
+
+DAMAGES = {
+    "emptied": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("no HDF5"),
+    "cut by a byte": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "cut in half": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "header flipped": lambda path: flip_byte(path, 60),
+    "clip flipped": damage_column("clip"),
+    "reason flipped": damage_column("reason"),
+    "checksums flipped": damage_column("crc32"),
+    "unfinished": unfinish,
+}
+
+
+@pytest.mark.parametrize("harm", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_cache_is_refused_then_rebuilt(tmp_path, unharmed, caplog, harm):
+    cache = make_cache(tmp_path)
+    cache.build()
+    harm(cache.path)
+    with pytest.raises(UserError, match="run `prepare`"):
+        cache.open()
+    cache.feature.batches.clear()
+    cache.build()
+    assert "building it again" in caplog.text
+    assert sum(cache.feature.batches) == N_CLIPS
+    assert torch.equal(features_of(cache), unharmed)
+
+
+@pytest.mark.parametrize("options", [{"feature": Energy(gain=2.0)}, {"clip_s": 0.5}])
+def test_cache_of_something_else_under_the_same_name_is_not_used(tmp_path, unharmed, options):
+    cache, other = make_cache(tmp_path), make_cache(tmp_path, **options)
+    other.build().rename(cache.path)
+    with pytest.raises(UserError, match="made of other audio"):
+        cache.open()
+    cache.build()
+    assert torch.equal(features_of(cache), unharmed)
+
+
+def test_shape_that_changed_without_a_new_version_is_noticed(tmp_path, monkeypatch):
+    cache = make_cache(tmp_path, n=3)
+    cache.build()
+    forward = Energy.forward
+    monkeypatch.setattr(Energy, "forward", lambda self, waveform: forward(self, waveform)[..., :20])
+    changed = make_cache(tmp_path, n=3)
+    assert changed.path == cache.path
+    with pytest.raises(UserError, match="shape"):
+        changed.open()
+
+
+def test_verify_finds_a_damaged_row_and_the_next_build_mends_it(tmp_path, unharmed):
+    cache = make_cache(tmp_path)
+    cache.build()
+    file = CacheFile(cache.path)
+    flip_byte(cache.path, file.offset + 70 * 50 * 4 + 5)
+    assert cache.verify() == ["070.wav#0.000-end: its row in the cache is damaged"]
+    with pytest.raises(UserError, match="has not been built"):
+        cache.open()
+    cache.feature.batches.clear()
+    cache.build()
+    assert cache.feature.batches == [64]
+    assert cache.verify() == []
+    assert torch.equal(features_of(cache), unharmed)

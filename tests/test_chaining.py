@@ -1,0 +1,163 @@
+"""Stages chained through checkpoints: what is carried over, what is refused, what is recorded."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from cry_lightning import cli
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation.leakage import fingerprint
+
+
+def fit(config, *args):
+    return cli.main(["fit", "--config", str(config), *args])
+
+
+@pytest.fixture
+def pretrained(stage, tmp_path):
+    fit(stage("pretrain"))
+    return tmp_path / "runs/tones/pretrain/best.ckpt"
+
+
+def encoder_weights(state):
+    return {name: value for name, value in state.items() if name.startswith("encoder.")}
+
+
+def test_weights_start_the_next_stage_from_the_upstream_encoder(stage, pretrained):
+    run = fit(stage("finetune", weights=str(pretrained)), "--trainer.max_epochs=0")
+    upstream = torch.load(pretrained, weights_only=True)["state_dict"]
+    own = run.model.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in encoder_weights(upstream).items())
+    assert not torch.equal(own["head.weight"], upstream["head.weight"])
+
+
+def test_testing_never_needs_the_upstream_file(stage, pretrained, tmp_path):
+    config = stage("finetune", weights=str(pretrained))
+    fit(config)
+    pretrained.unlink()
+    cli.main(["test", "--config", str(config)])
+    assert (tmp_path / "runs/tones/finetune/predictions.csv").exists()
+
+
+def test_weights_of_another_shape_are_refused_with_both_shapes(stage, pretrained):
+    wide = {"class_path": "cry_lightning.encoders.Res8", "init_args": {"n_maps": 6}}
+    with pytest.raises(UserError, match=r"\(4, 1, 3, 3\) there and \(6, 1, 3, 3\) here"):
+        fit(stage("finetune", weights=str(pretrained), encoder=wide))
+
+
+def test_missing_weights_are_named(stage):
+    with pytest.raises(UserError, match=r"nowhere\.ckpt: no such checkpoint"):
+        fit(stage("finetune", weights="nowhere.ckpt"))
+
+
+def test_ckpt_path_of_another_stage_is_refused(stage, pretrained):
+    with pytest.raises(UserError, match="ckpt_path resumes the same stage"):
+        fit(stage("finetune"), "--ckpt_path", str(pretrained))
+
+
+def test_ckpt_path_does_not_beat_the_config_on_hyper_parameters(stage, pretrained, tmp_path):
+    """Lightning would take the learning rate of the checkpoint, silently."""
+    config = stage("pretrain")
+    run = fit(
+        config, "--ckpt_path", str(pretrained), "--model.init_args.optimizer.init_args.lr=0.5", "--overwrite=true"
+    )
+    saved = yaml.safe_load((tmp_path / "runs/tones/pretrain/config.yaml").read_text())
+    assert saved["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.5
+    assert run.model.hparams["optimizer"]["init_args"]["lr"] == 0.5
+
+
+def test_a_second_fit_replaces_best_and_never_numbers_it(stage, pretrained, tmp_path):
+    before = torch.load(pretrained, weights_only=True)["state_dict"]
+    fit(stage("pretrain"), "--seed_everything=8", "--overwrite=true")
+    after = torch.load(pretrained, weights_only=True)["state_dict"]
+    assert not torch.equal(before["head.weight"], after["head.weight"])
+    assert sorted(p.name for p in pretrained.parent.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+
+
+def test_another_config_in_the_same_folder_is_refused_without_overwrite(stage, pretrained):
+    with pytest.raises(UserError, match=r"another config .*batch_size.*--overwrite"):
+        fit(stage("pretrain"), "--data.batch_size=4")
+
+
+def test_test_under_another_config_is_refused(stage, pretrained):
+    with pytest.raises(UserError, match=r"trained with another config .*clip_s"):
+        cli.main(["test", "--config", str(stage("pretrain")), "--data.clip_s=0.3"])
+
+
+def test_test_leaves_the_fit_config_and_metrics_alone(stage, pretrained, tmp_path):
+    run = pretrained.parent
+    config, metrics = (run / "config.yaml").read_bytes(), (run / "fit/metrics.csv").read_bytes()
+    cli.main(["test", "--config", str(run / "config.yaml")])
+    assert (run / "config.yaml").read_bytes() == config
+    assert (run / "fit/metrics.csv").read_bytes() == metrics
+
+
+def test_saved_config_is_one_file_that_refits_to_the_same_weights(stage, pretrained, tmp_path):
+    first = torch.load(pretrained, weights_only=True)["state_dict"]
+    fit(pretrained.parent / "config.yaml", "--runs", str(tmp_path / "again"))
+    again = torch.load(tmp_path / "again/tones/pretrain/best.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_predictions_table(stage, pretrained):
+    cli.main(["test", "--config", str(stage("pretrain"))])
+    table = pd.read_csv(pretrained.parent / "predictions.csv")
+    assert list(table.columns) == [
+        *("clip", "recording", "subject", "repeat", "fold", "split", "label"),
+        *("score_high", "score_low"),
+    ]
+    assert set(table["split"]) == {"val", "test"}
+    assert (table["score_high"] + table["score_low"] - 1).abs().max() < 1e-6
+    assert table["clip"].str.fullmatch(r"(low|high)_\d\d_\d\.wav#0\.000-end").all()
+    assert not set(table[table["split"] == "test"]["subject"]) & set(table[table["split"] == "val"]["subject"])
+
+
+def test_lineage_lists_every_stage(stage, pretrained, tmp_path):
+    config = stage("finetune", weights=str(pretrained))
+    run = fit(config)
+    cli.main(["test", "--config", str(config)])
+    lineage = json.loads((tmp_path / "runs/tones/finetune/lineage.json").read_text())
+    assert lineage["complete"]
+    assert [stage["stage"] for stage in lineage["stages"]] == ["pretrain", "finetune"]
+    trained_on = {fingerprint(subject) for subject in run.datamodule.subjects("train")}
+    tested_on = {fingerprint(subject) for subject in run.datamodule.subjects("test")}
+    assert all(set(stage["subjects"]) == trained_on and not tested_on & trained_on for stage in lineage["stages"])
+    assert len(lineage["test_clips"]) == len(run.datamodule.rows("test"))
+
+
+def test_weights_without_lineage_make_it_incomplete(stage, pretrained, tmp_path):
+    checkpoint = torch.load(pretrained, weights_only=True)
+    del checkpoint["lineage"]
+    torch.save(checkpoint, tmp_path / "foreign.ckpt")
+    config = stage("finetune", weights=str(tmp_path / "foreign.ckpt"))
+    fit(config)
+    cli.main(["test", "--config", str(config)])
+    assert not json.loads((tmp_path / "runs/tones/finetune/lineage.json").read_text())["complete"]
+
+
+def test_checkpoint_holds_what_predicting_needs_and_loads_weights_only(pretrained):
+    checkpoint = torch.load(pretrained, weights_only=True)
+    data = checkpoint["datamodule_hyper_parameters"]
+    assert data["feature"]["class_path"] == "cry_lightning.features.MFCC"
+    assert checkpoint["hyper_parameters"]["_class_path"] == "cry_lightning.tasks.Classifier"
+    assert checkpoint["classes"] == ["high", "low"]
+
+
+def test_checkpoint_with_code_in_it_is_refused(stage, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (exec, ("raise SystemExit('code was run')",))
+
+    torch.save({"state_dict": {}, "evil": Evil()}, tmp_path / "evil.ckpt")
+    with pytest.raises(UserError, match="refused"):
+        fit(stage("finetune", weights=str(tmp_path / "evil.ckpt")))
+
+
+def test_half_a_checkpoint_is_refused(stage, pretrained, tmp_path):
+    half = pretrained.read_bytes()[: pretrained.stat().st_size // 2]
+    (tmp_path / "half.ckpt").write_bytes(half)
+    with pytest.raises(UserError, match=r"half\.ckpt: not a whole checkpoint"):
+        fit(stage("finetune", weights=str(tmp_path / "half.ckpt")))

@@ -1,0 +1,369 @@
+"""Corpora: what each form lists, how clips are mapped and cut, and what is refused."""
+
+import os
+import subprocess
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from cry_lightning import audio
+from cry_lightning.corpora import (
+    FSDD,
+    ClassFolders,
+    Corpus,
+    DonateACry,
+    Manifest,
+    UnlabelledTree,
+    corpus_at,
+)
+from cry_lightning.corpora.levels import measure
+from cry_lightning.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*a recording without a known subject")
+
+RATE = 8000
+DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", Path(__file__).parents[2] / "shared" / "data"))
+INSTALL = "0D1AD73E-4C5E-45F3-85C4-9A3CB71E8856"
+
+
+def put(root: Path, *paths: str, seconds: float = 0.1) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / path, np.full(round(seconds * RATE), 0.1), RATE, format="WAV")
+    return root
+
+
+def manifest(root: Path, text: str | bytes, *paths: str) -> Path:
+    put(root, *paths)
+    (root / "list.csv").write_bytes(text.encode() if isinstance(text, str) else text)
+    return root / "list.csv"
+
+
+@pytest.fixture(autouse=True)
+def own_cache_folder(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
+# --- manifests
+
+
+def test_manifest_reads_every_column(tmp_path):
+    csv = manifest(
+        tmp_path,
+        "\ufeffpath,label,subject,start_s,duration_s,site\n"
+        "a.wav,cry,b1,0.02,0.05,north\n"
+        'sub\\b.wav,,b2,,,"south, old"\n'
+        f"{tmp_path}/a.wav,cry,,,,\n",
+        "a.wav",
+        "sub/b.wav",
+    )
+    first, second, third = Manifest(csv, collection="ward").clips()
+    assert (first.path, first.label, first.subject) == ("a.wav", "cry", "ward:b1")
+    assert (first.start_s, first.duration_s, first.columns) == (0.02, 0.05, {"site": "north"})
+    assert first.name == "a.wav#0.020-0.050"
+    assert (second.path, second.label, second.duration_s) == ("sub/b.wav", None, None)
+    assert second.columns == {"site": "south, old"}
+    assert third.path == f"{tmp_path}/a.wav" and third.subject == f"ward:{tmp_path}/a.wav"
+    corpus = Manifest(csv)
+    assert corpus.name == "list" and all(corpus.path_of(clip).is_file() for clip in corpus.clips())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        (" \n\n", "empty"),
+        ("path,label\n", "no recordings"),
+        ("file,label\na.wav,cry\n", "no column `path`"),
+        ("path;label\na.wav;cry\n", "no column `path`"),
+        ("path,label\n,cry\n", "line 2 has no path"),
+        ("path,label\na.wav,cry,more\n", "line 2 has more fields"),
+        ("path,start_s\na.wav,soon\n", "line 2: start_s is 'soon'"),
+        ("path,start_s\na.wav,-1\n", "line 2: start_s is '-1'"),
+        ("path,duration_s\na.wav,0\n", "line 2: duration_s is '0'"),
+        ("path,duration_s\na.wav,nan\n", "line 2: duration_s is 'nan'"),
+        (b"path,label\na.wav,cry\na.wav,hunger f\xfcr milk\n", "line 3, byte 35: not UTF-8"),
+        ("path,label\na.wav,cry\n".encode("utf-16"), "not UTF-8"),
+        ('path,label\na.wav,"cry\n', "not CSV"),
+        ("path\na.wav\nno1.wav\nno2.wav\nno3.wav\nno4.wav\n", r"4 listed files .* no1\.wav, no2\.wav, no3\.wav;"),
+        ("path,start_s\na.wav,\nb.wav,\n./a.wav,0\n", r"a\.wav#0\.000-end on lines \[2, 4\]"),
+    ],
+)
+def test_a_bad_manifest_is_refused(tmp_path, text, message):
+    with pytest.raises(UserError, match=message) as error:
+        Manifest(manifest(tmp_path, text, "a.wav", "b.wav")).clips()
+    assert str(error.value).startswith(str(tmp_path / "list.csv")) and "\n" not in str(error.value)
+
+
+def test_a_missing_manifest_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"none\.csv"):
+        Manifest(tmp_path / "none.csv").clips()
+
+
+# --- trees
+
+
+def test_class_folders_without_subjects_warn_once(tmp_path):
+    root = put(tmp_path / "My cries!", "hungry/1.wav", "hungry/.2.wav", ".git/3.wav", "pain/4.WAV", "5.wav")
+    (root / "hungry" / "notes.txt").write_text("no recording")
+    corpus = ClassFolders(root)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        clips = corpus.clips()
+        corpus.clips()
+        corpus.class_names()
+    assert len(caught) == 1 and "subject_pattern" in str(caught[0].message)
+    assert corpus.name == corpus.collection == "My-cries"
+    assert [(clip.path, clip.label) for clip in clips] == [
+        ("5.wav", None),
+        ("hungry/1.wav", "hungry"),
+        ("pain/4.WAV", "pain"),
+    ]
+    assert len({clip.subject for clip in clips}) == 3
+
+
+def test_the_folder_between_class_and_file_is_the_subject(tmp_path):
+    root = put(tmp_path / "tree", "hungry/b1/1.wav", "pain/b1/2.wav", "pain/b2/3.wav")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        subjects = [clip.subject for clip in ClassFolders(root, collection="ward").clips()]
+    assert subjects == ["ward:b1", "ward:b1", "ward:b2"]
+
+
+def test_subject_pattern(tmp_path):
+    root = put(tmp_path / "tree", "a/0017_x.wav", "b/0017_y.wav", "b/0018_x.wav")
+    subjects = [clip.subject for clip in ClassFolders(root, subject_pattern=r"/(\d{4})").clips()]
+    assert subjects == ["tree:0017", "tree:0017", "tree:0018"]
+    assert [clip.subject for clip in UnlabelledTree(root, r"/(\d+)_").clips()] == subjects
+    with pytest.raises(UserError, match=r"a/0017_x\.wav"):
+        UnlabelledTree(root, "baby(.)").clips()
+    for pattern in ("(", "no group", "(a)(b)"):
+        with pytest.raises(UserError, match="subject_pattern"):
+            UnlabelledTree(root, pattern)
+
+
+def test_an_empty_missing_or_unreadable_folder_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "missing"):
+        with pytest.raises(UserError, match=folder):
+            UnlabelledTree(tmp_path / folder).clips()
+
+
+def test_an_unreadable_subfolder_is_not_passed_over(tmp_path, monkeypatch):
+    root = put(tmp_path / "tree", "a/1.wav", "b/2.wav")
+    scandir = os.scandir
+
+    def refusing(folder):
+        if Path(folder).name == "b":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(UserError, match="tree/b: the folder cannot be read"):
+        ClassFolders(root).clips()
+
+
+def test_donate_a_cry_has_one_subject_space_for_both_forms(tmp_path):
+    cleaned = put(
+        tmp_path / "cleaned",
+        f"hungry/{INSTALL}-1430742197-1.0-m-04-hu.wav",
+        f"discomfort/{INSTALL}-1430742207-1.0-m-04-ch.wav",
+    )
+    raw = put(
+        tmp_path / "raw",
+        f"{INSTALL.lower()}-1430742197000-1.7-f-72-hu.3gp",
+        f"{INSTALL}-1426957748.47029-1-{INSTALL}-f-26-ti.caf.caf",
+        f"{INSTALL}-1430742217-1.1-f-22-dk.caf",
+        "voice memo.caf",
+    )
+    assert {clip.subject for clip in DonateACry(cleaned).clips()} == {f"donateacry:{INSTALL.lower()}"}
+    assert [clip.label for clip in DonateACry(cleaned).clips()] == ["discomfort", "hungry"]
+    with pytest.warns(UserWarning, match="1 recordings left out"):
+        clips = DonateACry(raw).clips()
+    assert {clip.subject for clip in clips} == {f"donateacry:{INSTALL.lower()}"}
+    assert {clip.label for clip in clips} == {"hungry", "tired", None}
+    by_reason = {clip.columns["reason"]: clip.columns for clip in clips}
+    assert by_reason["hungry"] == {
+        "reason": "hungry",
+        "age": "7_24_months",
+        "sex": "female",
+        "app_version": "1.7",
+        "time": "1430742197000",
+    }
+    assert by_reason["tired"]["time"] == "1426957748470" and by_reason[""]["time"] == "1430742217000"
+    with pytest.warns(UserWarning):
+        assert {clip.label for clip in DonateACry(raw, target="age").clips()} == {
+            "7_24_months",
+            "2_6_months",
+            "over_24_months",
+        }
+    with pytest.raises(UserError, match="DonateACry"):
+        DonateACry(put(tmp_path / "other", "a/b.wav")).clips()
+
+
+def test_fsdd_names(tmp_path):
+    clips = FSDD(put(tmp_path / "repo", "recordings/7_theo_4.wav", "recordings/0_jackson_5.wav")).clips()
+    assert [(clip.label, clip.subject, clip.columns["split"]) for clip in clips] == [
+        ("0", "fsdd:jackson", "train"),
+        ("7", "fsdd:theo", "test"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("paths", "form"),
+    [
+        ([f"{INSTALL}-1430742197-1.0-m-04-hu.caf", "extra.wav", f"{INSTALL}-1430742198-1.0-m-04-hu.caf"], DonateACry),
+        (["recordings/1_theo_0.wav"], FSDD),
+        (["a/1.wav", "b/2.wav"], ClassFolders),
+        (["1.wav", "a/2.wav", "b/3.wav"], UnlabelledTree),
+        (["only/1.wav", "only/2.wav"], UnlabelledTree),
+    ],
+)
+def test_corpus_at_guesses_the_form(tmp_path, paths, form):
+    corpus = corpus_at(put(tmp_path / "my data", *paths), window_s=1.0, target="sex" if form is DonateACry else None)
+    assert type(corpus) is form and corpus.name == "my-data" and corpus.window_s == 1.0
+
+
+def test_corpus_at_manifest_and_nothing(tmp_path):
+    csv = manifest(tmp_path, "path,label\na.wav,x\n", "a.wav")
+    assert type(corpus_at(csv)) is Manifest and corpus_at(csv).name == "list" and corpus_at(csv, name="n").name == "n"
+    with pytest.raises(UserError, match="target"):
+        corpus_at(csv, target="age")
+    for nothing in ("nowhere", "a.wav"):
+        with pytest.raises(UserError, match="no such folder"):
+            corpus_at(tmp_path / nothing)
+
+
+# --- classes
+
+
+def labelled(tmp_path: Path, **options) -> Corpus:
+    text = "path,label\na.wav,pain\nb.wav,hunger\nc.wav,deaf\nd.wav,\n"
+    return Manifest(manifest(tmp_path, text, "a.wav", "b.wav", "c.wav", "d.wav"), **options)
+
+
+def test_classes_map_labels_and_keep_the_unlabelled(tmp_path):
+    corpus = labelled(tmp_path, classes={"other": ["pain", "hunger"], "none": []})
+    assert [clip.label for clip in corpus.clips()] == ["other", "other", None]
+    assert corpus.class_names() == ["other", "none"]
+    assert labelled(tmp_path).class_names() == ["deaf", "hunger", "pain"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({"a": ["pain", "asphyxia"]}, "'asphyxia', only deaf, hunger, pain"),
+        ({"a": ["pain"], "b": ["pain"]}, "'a' and 'b'"),
+    ],
+)
+def test_wrong_classes_are_refused(tmp_path, classes, message):
+    with pytest.raises(UserError, match=message):
+        labelled(tmp_path, classes=classes).clips()
+
+
+# --- windows
+
+
+@pytest.fixture
+def ward(tmp_path) -> Path:
+    """10 s whose seconds 0 to 2 and 6 to 7 are loud, a recording of 0.5 s, and a broken one."""
+    root = tmp_path / "ward"
+    root.mkdir()
+    seconds = np.repeat([0.1, 0.1, 0, 0, 0, 0, 0.1, 0, 0, 0], RATE)
+    soundfile.write(root / "a.wav", seconds, RATE, subtype="FLOAT")
+    soundfile.write(root / "b.wav", seconds[: RATE // 2], RATE, subtype="FLOAT")
+    (root / "c.wav").write_text("broken")
+    return root
+
+
+def spans(corpus: Corpus) -> list[tuple[str, float, float | None]]:
+    return [(clip.path[0], clip.start_s, clip.duration_s) for clip in corpus.clips()]
+
+
+def test_windows_cut_long_clips_only(ward):
+    whole = [("b", 0, None), ("c", 0, None)]
+    assert spans(UnlabelledTree(ward, window_s=4.0)) == [("a", 0, 4), ("a", 4, 4), *whole]
+    hopped = spans(UnlabelledTree(ward, window_s=4.0, hop_s=1.5))
+    assert hopped == [("a", 0, 4), ("a", 1.5, 4), ("a", 3, 4), ("a", 4.5, 4), ("a", 6, 4), *whole]
+    assert spans(UnlabelledTree(ward, window_s=10.0)) == [("a", 0, 10), *whole]
+    assert len(spans(UnlabelledTree(ward, window_s=1.0, hop_s=0.1))) == 91 + 2
+    for clip in UnlabelledTree(ward, window_s=4.0).clips()[:2]:
+        assert audio.load(ward / clip.path, RATE, clip.start_s, clip.duration_s).size == 4 * RATE
+
+
+def test_windows_stay_inside_a_manifests_clip(ward):
+    (ward / "list.csv").write_text("path,start_s,duration_s,label\na.wav,5,2.5,x\na.wav,8,,y\na.wav,99,1,z\n")
+    clips = Manifest(ward / "list.csv", window_s=1.0).clips()
+    assert [(c.start_s, c.duration_s, c.label) for c in clips] == [
+        (5, 1, "x"), (6, 1, "x"), (8, 1, "y"), (9, 1, "y"), (99, 1, "z"),
+    ]  # fmt: skip
+
+
+def test_quiet_windows_are_left_out_and_bad_files_stay(ward):
+    active = spans(UnlabelledTree(ward, window_s=1.0, min_active_db=-30.0))
+    assert active == [("a", 0, 1), ("a", 1, 1), ("a", 6, 1), ("b", 0, None), ("c", 0, None)]
+    (ward / "list.csv").write_text("path,start_s,duration_s\na.wav,5.5,2\n")
+    assert spans(Manifest(ward / "list.csv", window_s=0.5, min_active_db=-30.0)) == [("a", 6, 0.5), ("a", 6.5, 0.5)]
+
+
+def test_levels_are_those_of_the_samples(ward):
+    samples = soundfile.read(ward / "a.wav")[0]
+    starts = np.arange(0, 9, 0.37)
+    found = measure(ward / "a.wav", [(start, 1.0) for start in starts])
+    for start, level in zip(starts, found, strict=True):
+        window = samples[round(start * RATE) : round(start * RATE) + RATE]
+        assert level == pytest.approx(max(10 * np.log10(np.square(window).mean() + 1e-30), -120), abs=0.01)
+
+
+def test_levels_are_measured_again_only_when_a_recording_changes(ward, monkeypatch):
+    decoded = []
+    blocks = audio.blocks
+    monkeypatch.setattr(audio, "blocks", lambda path, *rest: decoded.append(path.name) or blocks(path, *rest))
+
+    def listed(hop_s: float | None = None) -> list:
+        decoded.clear()
+        return spans(UnlabelledTree(ward, window_s=1.0, hop_s=hop_s, min_active_db=-30.0))
+
+    first = listed()
+    assert decoded == ["a.wav", "b.wav"]
+    assert listed() == first and decoded == []
+    soundfile.write(ward / "b.wav", np.zeros(RATE // 2), RATE, subtype="FLOAT")  # of the same size
+    assert listed() == first[:3] + first[4:] and decoded == ["b.wav"]
+    listed(hop_s=0.5)
+    assert "a.wav" in decoded
+    (index,) = Path("cache").iterdir()  # and no half-written file beside it
+    index.write_text("{broken")
+    assert listed() == first[:3] + first[4:] and "a.wav" in decoded
+
+
+@pytest.mark.parametrize(
+    "options", [{"hop_s": 1.0}, {"min_active_db": -40.0}, {"window_s": 0.0}, {"window_s": 1.0, "hop_s": -1.0}]
+)
+def test_senseless_windows_are_refused(ward, options):
+    with pytest.raises(UserError, match="window_s"):
+        UnlabelledTree(ward, **options)
+
+
+def test_listing_needs_no_torch():
+    code = "import sys, cry_lightning.corpora; assert not {'torch', 'lightning'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+@pytest.mark.skipif(not (DATA / "donateacry").is_dir(), reason="no real recordings at CRY_LIGHTNING_DATA")
+def test_the_real_collections():
+    cleaned, raw = corpus_at(DATA / "donateacry"), corpus_at(DATA / "donateacry_raw")
+    assert Counter(clip.label for clip in cleaned.clips()) == {
+        "belly_pain": 13, "burping": 7, "discomfort": 21, "hungry": 306, "tired": 19,
+    }  # fmt: skip
+    assert all(clip.label == clip.path.split("/")[0] for clip in cleaned.clips())
+    assert len(raw.clips()) == 913
+    assert {clip.subject for clip in cleaned.clips()} < {clip.subject for clip in raw.clips()}
+    digits = corpus_at(DATA / "fsdd").clips()
+    assert Counter(clip.columns["split"] for clip in digits) == {"train": 2700, "test": 300}
+    assert len({clip.subject for clip in digits}) == 6

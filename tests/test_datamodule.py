@@ -1,0 +1,175 @@
+"""Batches: the crop that is a shift, the order that is a function of seed and epoch, the subsets of labels."""
+
+import numpy as np
+import pytest
+import torch
+
+from cry_lightning.corpora import Manifest
+from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.data.loader import EpochOrder
+from cry_lightning.data.splits import Split
+from cry_lightning.errors import UserError
+from cry_lightning.features import MFCC
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def make(tones, cache_dir):
+    def make(**arguments) -> CryDataModule:
+        arguments = {"clip_s": 0.4, "shift_s": 0.05, "batch_size": 8, "split": Split(val=0.2, test=0.4)} | arguments
+        data = CryDataModule(Manifest(tones), MFCC(), cache_dir=cache_dir, **arguments)
+        data.prepare_data()
+        data.setup()
+        return data
+
+    return make
+
+
+def epoch(loader, number):
+    loader.sampler.set_epoch(number)
+    return list(loader)
+
+
+def test_no_subject_is_in_two_parts(make):
+    data = make()
+    train, val, test = (set(data.subjects(part)) for part in ("train", "val", "test"))
+    assert train and val and test
+    assert not (train & val or train & test or val & test)
+
+
+def test_batches_have_the_agreed_form(make):
+    data = make()
+    batch = next(iter(data.train_dataloader()))
+    assert set(batch) == {"features", "label", "index"}
+    assert batch["features"].shape == (8, 1, 40, data.frames(0.4)) and batch["features"].dtype == torch.float32
+    assert [data.classes[label] for label in batch["label"]] == [data.clips[row].label for row in batch["index"]]
+
+
+def test_random_crop_equals_shifting_the_waveform(make):
+    """A crop that starts k frames early is the feature of the sound k hops later, where the windows lie inside it."""
+    data = make()
+    feature, n_frames = data.feature, data.n_frames
+    wide = torch.randn(1, round(0.5 * 8000))
+    cached = feature(wide)
+    inside = slice(2, n_frames - 2)  # a window of 240 samples reaches less than two hops of 80 beyond its centre
+    for frames in (0, 3, 5, 10):
+        shifted = feature(wide[:, frames * feature.hop_length :][:, : round(0.4 * 8000)])
+        cropped = cached[..., frames : frames + n_frames]
+        torch.testing.assert_close(cropped[..., inside], shifted[..., inside], rtol=0, atol=1e-4)
+
+
+def test_training_crops_at_random_and_testing_at_the_centre(make):
+    data = make()
+    cached = {row: data.features.gather(torch.tensor([row]))[0] for row in range(len(data.clips))}
+    spare = cached[0].shape[-1] - data.n_frames
+    assert spare == 10
+    starts = []
+    for batch in epoch(data.train_dataloader(), 0):
+        for feature, row in zip(batch["features"], batch["index"].tolist(), strict=True):
+            windows = cached[row].unfold(-1, data.n_frames, 1).permute(2, 0, 1, 3)
+            starts.append(int((windows == feature).flatten(1).all(1).nonzero()))
+    assert len(set(starts)) > 5
+    for batch in data.val_dataloader():
+        for feature, row in zip(batch["features"], batch["index"].tolist(), strict=True):
+            assert torch.equal(feature, cached[row][..., 5 : 5 + data.n_frames])
+
+
+def test_order_is_a_function_of_seed_and_epoch(make):
+    first, again, other = make(), make(), make(seed=1)
+    rows = [[batch["index"].tolist() for batch in epoch(data.train_dataloader(), 3)] for data in (first, again, other)]
+    assert rows[0] == rows[1] != rows[2]
+    assert rows[0] != [batch["index"].tolist() for batch in epoch(first.train_dataloader(), 4)]
+    assert sorted(row for batch in rows[0] for row in batch) == first.rows("train").tolist()
+
+
+def test_interrupted_epoch_goes_on_where_it_stopped(make):
+    data = make()
+    whole = epoch(data.train_dataloader(), 2)
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(2)
+    begun = iter(loader)
+    next(begun), next(begun)
+    resumed = data.train_dataloader()
+    resumed.load_state_dict(loader.state_dict())
+    rest = epoch(resumed, 2)
+    assert len(rest) == len(whole) - 2
+    assert all(torch.equal(a["features"], b["features"]) for a, b in zip(rest, whole[2:], strict=True))
+    assert len(epoch(resumed, 3)) == len(whole)
+
+
+def test_ranks_share_an_epoch_evenly():
+    labels = torch.zeros(11, dtype=torch.long)
+    orders = [EpochOrder(labels, seed=5, rank=rank, world_size=2) for rank in (0, 1)]
+    taken = [order.positions().tolist() for order in orders]
+    assert len(taken[0]) == len(taken[1]) == 6
+    assert set(taken[0]) | set(taken[1]) == set(range(11))
+    assert len(set(taken[0]) & set(taken[1])) <= 1
+
+
+def test_balanced_sampling_draws_rare_classes_as_often():
+    labels = torch.tensor([0] * 950 + [1] * 50)
+    drawn = labels[EpochOrder(labels, balanced=True).positions()]
+    assert abs(drawn.float().mean() - 0.5) < 0.06  # four standard deviations
+
+
+def test_class_weights_are_inverse_frequencies(make):
+    data = make(class_weights=True)
+    assert torch.allclose(data.loss_weights(), torch.ones(2))
+    data.labels[data.rows("train")[:4]] = 1 - data.labels[data.rows("train")[:4]]
+    counts = torch.bincount(data.labels[data.rows("train")])
+    weights = data.loss_weights()
+    assert torch.isclose(weights[0] / weights[1], counts[1] / counts[0])
+    assert torch.isclose(weights.mean(), torch.tensor(1.0))
+
+
+def test_any_column_can_be_the_group(make):
+    data = make(split=Split(group="site", val=0.3, test=0.3))
+    sites = [{data.clips[row].columns["site"] for row in data.rows(part).tolist()} for part in ("train", "val", "test")]
+    assert all(sites) and not (sites[0] & sites[1] or sites[0] & sites[2] or sites[1] & sites[2])
+
+
+def test_unknown_column_is_named_with_those_there_are(make):
+    with pytest.raises(UserError, match=r"no column 'clinic'.*site"):
+        make(split=Split(group="clinic"))
+
+
+def test_excluded_subjects_are_in_neither_training_nor_validation(make, tmp_path):
+    subjects = make().subjects("train")
+    (tmp_path / "exclude.txt").write_text(f"{subjects[0]}\n# a comment\n")
+    left = make(exclude_subjects=str(tmp_path / "exclude.txt"))
+    assert left.subjects("train") == subjects[1:]
+
+
+def test_label_fraction_counts_subjects(make):
+    whole, half = make(), make(label_fraction=0.5)
+    assert set(half.subjects("train")) < set(whole.subjects("train"))
+    assert half.subjects("test") == whole.subjects("test")
+
+
+def test_per_class_counts_clips_over_subjects(make):
+    data = make(per_class=3)
+    assert np.bincount(data.labels[data.rows("train")]).tolist() == [3, 3]
+    assert len(data.subjects("train")) >= 3
+
+
+def test_bad_clip_is_in_no_part(tones, tmp_path):
+    broken = tmp_path / "corpus"
+    broken.mkdir()
+    for wav in tones.parent.glob("*.wav"):
+        (broken / wav.name).write_bytes(wav.read_bytes())
+    (broken / "low_00_0.wav").write_bytes(b"")
+    (broken / "manifest.csv").write_text(tones.read_text())
+    data = CryDataModule(Manifest(broken / "manifest.csv"), MFCC(), clip_s=0.4, cache_dir=str(tmp_path / "cache"))
+    data.prepare_data()
+    data.setup()
+    row = [clip.path for clip in data.clips].index("low_00_0.wav")
+    assert data.parts[row] == "" and "empty" in data.features.bad[row]
+
+
+def test_balanced_and_unlabelled_contradict(tones):
+    with pytest.raises(UserError, match="balanced"):
+        CryDataModule(Manifest(tones), MFCC(), balanced=True, unlabelled=True)

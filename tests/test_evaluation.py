@@ -1,0 +1,239 @@
+"""The predictions table, the metrics on it and their intervals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as reference
+
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.intervals import evaluate, percentile_interval, subject_draws
+from cry_lightning.evaluation.metrics import majority, measure, units_at
+
+
+def made(classes: list[str], truth: np.ndarray, scores: np.ndarray, subjects: np.ndarray) -> pd.DataFrame:
+    """A predictions table of one clip a recording."""
+    table = pd.DataFrame({"clip": [f"{n}.wav#0.000-1.000" for n in range(len(truth))]})
+    table["recording"] = [f"{n}.wav" for n in range(len(truth))]
+    table["subject"] = [f"made:{subject:03d}" for subject in subjects]
+    table[["repeat", "fold", "split"]] = ["0", "0", "test"]
+    table["label"] = np.array(classes)[truth]
+    return table.assign(**{f"score_{name}": scores[:, k] for k, name in enumerate(classes)})
+
+
+def random_table(n_classes: int, n: int = 200, n_subjects: int = 20, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    truth = np.concatenate([np.arange(n_classes), rng.integers(n_classes, size=n - n_classes)])
+    logits = rng.normal(size=(n, n_classes)).round(1) + (np.arange(n_classes) == truth[:, None])  # rounded: ties
+    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return made([f"c{k}" for k in range(n_classes)], truth, scores, rng.integers(n_subjects, size=n))
+
+
+def by_hand() -> pd.DataFrame:
+    """Truth a a a b b c; said a a b b a a."""
+    scores = np.array([[8, 1, 1], [6, 2, 2], [3, 6, 1], [1, 7, 2], [5, 4, 1], [5, 2, 3]]) / 10
+    return made(["a", "b", "c"], np.array([0, 0, 0, 1, 1, 2]), scores, np.arange(6))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+def test_metrics_equal_sklearn(n_classes: int) -> None:
+    units = units_at("clip", random_table(n_classes, seed=n_classes))
+    table, names = units.table, predictions.classes_of(units.table)
+    draws = np.vstack([np.ones(20, int), np.arange(20) % 3])  # as they are, and with subjects left out or doubled
+    ours = measure(table, draws, positive=names[0] if n_classes == 2 else None)
+    of_subject = pd.factorize(table["subject"], sort=True)[0]
+    scores = table[predictions.score_columns(table)].to_numpy()
+    said = np.array(names)[scores.argmax(axis=1)]
+    for row, draw in enumerate(draws):
+        weight = draw[of_subject]
+        one = {"sample_weight": weight}
+        f1 = reference.f1_score(table["label"], said, average=None, **one)
+        auc = [reference.roc_auc_score(table["label"] == c, scores[:, k], **one) for k, c in enumerate(names)]
+        expected = {
+            ("accuracy", ""): reference.accuracy_score(table["label"], said, **one),
+            ("uar", ""): reference.balanced_accuracy_score(table["label"], said, **one),
+            ("macro_f1", ""): f1.mean(),
+            ("macro_auc", ""): np.mean(auc),
+        }
+        for k, name in enumerate(names):
+            is_class = table["label"] == name
+            expected["precision", name] = reference.precision_score(table["label"], said, average=None, **one)[k]
+            expected["recall", name] = reference.recall_score(table["label"], said, average=None, **one)[k]
+            expected["f1", name], expected["roc_auc", name] = f1[k], auc[k]
+            expected["average_precision", name] = reference.average_precision_score(is_class, scores[:, k], **one)
+        if n_classes == 2:
+            expected["sensitivity", names[0]] = expected["recall", names[0]]
+            expected["specificity", names[1]] = expected["recall", names[1]]
+        assert {key: ours[key][row] for key in ours} == pytest.approx(expected, abs=1e-12)
+
+
+def test_small_table_by_hand() -> None:
+    results = measure(units_at("clip", by_hand()).table, np.ones((1, 6), int))
+    expected = {
+        ("accuracy", ""): 3 / 6,
+        ("uar", ""): (2 / 3 + 1 / 2 + 0) / 3,
+        ("macro_f1", ""): (4 / 7 + 1 / 2 + 0) / 3,
+        ("recall", "a"): 2 / 3,
+        ("precision", "a"): 2 / 4,
+        ("roc_auc", "a"): (3 + 3 + 1) / 9,  # 0.8 and 0.6 above 0.1, 0.5, 0.5; 0.3 above 0.1 alone
+        ("roc_auc", "c"): 1.0,
+    }
+    assert {key: results[key][0] for key in expected} == pytest.approx(expected)
+    assert np.isnan(results["precision", "c"][0])  # never said
+
+
+def test_absent_class_is_left_out_of_averages() -> None:
+    table = by_hand().query("label != 'c'")
+    results = measure(units_at("clip", table).table, np.ones((1, 5), int))
+    assert results["uar", ""][0] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert np.isnan(results["recall", "c"][0]) and np.isnan(results["roc_auc", "c"][0])
+    said_though_absent = measure(units_at("clip", by_hand().query("label != 'b'")).table, np.ones((1, 4), int))
+    assert said_though_absent["macro_f1", ""][0] == pytest.approx((4 / 6 + 0) / 2)
+    alone = measure(units_at("clip", by_hand().query("label == 'a'")).table, np.ones((1, 3), int))
+    assert alone["uar", ""][0] == pytest.approx(2 / 3) and np.isnan(alone["macro_auc", ""][0])
+
+
+def test_majority_baseline() -> None:
+    results = measure(majority(units_at("clip", by_hand())), np.ones((1, 6), int))
+    assert results["accuracy", ""][0] == pytest.approx(3 / 6)
+    assert results["uar", ""][0] == pytest.approx(1 / 3)
+    assert results["macro_auc", ""][0] == pytest.approx(0.5)
+    assert results["average_precision", "b"][0] == pytest.approx(2 / 6)
+
+
+def test_recordings_and_subjects_take_the_mean_score() -> None:
+    table = by_hand()
+    table["recording"] = ["x", "x", "x", "y", "y", "z"]
+    table["subject"] = ["s", "s", "s", "s", "s", "t"]
+    recordings = units_at("recording", table)
+    assert recordings.table["score_a"].tolist() == pytest.approx([1.7 / 3, 0.3, 0.5])
+    assert (recordings.n_clips, recordings.n_recordings, recordings.n_subjects) == (6, 3, 2)
+    subjects = units_at("subject", table)  # subject s has labels a and b
+    assert subjects.n_left_out == 1
+    assert subjects.table["unit"].tolist() == ["t"]
+
+
+def test_repeats_are_averaged() -> None:
+    first, second = by_hand(), by_hand().assign(repeat="1")
+    second[["score_a", "score_b"]] = second[["score_b", "score_a"]].to_numpy()
+    both = units_at("clip", pd.concat([first, second], ignore_index=True))
+    ones = np.ones((1, 6), int)
+    alone = [measure(units_at("clip", table).table, ones)["macro_auc", ""][0] for table in (first, second)]
+    assert measure(both.table, ones)["macro_auc", ""][0] == pytest.approx(np.mean(alone))
+
+
+def test_interval_knows_that_clips_of_a_subject_are_one_case() -> None:
+    rng = np.random.default_rng(0)
+    right = np.repeat(rng.random(60) < 0.7, 9)  # all nine clips of a subject share one fate
+    truth = np.arange(len(right)) % 2
+    scores = np.eye(2)[np.where(right, truth, 1 - truth)]
+
+    def width(subjects: np.ndarray) -> float:
+        results = evaluate(units_at("clip", made(["a", "b"], truth, scores, subjects)), resamples=1500)
+        accuracy = results.query("metric == 'accuracy' and predictor == 'model'").iloc[0]
+        return accuracy["high"] - accuracy["low"]
+
+    # Design effect 1 + (9 - 1) * 1 on the variance, so 3 on the width.
+    assert width(np.repeat(np.arange(60), 9)) / width(np.arange(540)) == pytest.approx(3, rel=0.12)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    n_subjects, clips, covered = 60, 10, []
+    for seed in range(400):
+        right = rng.binomial(clips, rng.beta(4, 2, n_subjects))  # subjects differ; the mean accuracy is 2/3
+        low, high = percentile_interval(subject_draws(n_subjects, 500, seed) @ right / (n_subjects * clips))
+        covered.append(low <= 2 / 3 <= high)
+    assert 0.91 <= np.mean(covered) <= 0.98
+
+
+def test_no_interval_below_five_subjects() -> None:
+    four, five = (evaluate(units_at("clip", random_table(2, 60, n)), resamples=100) for n in (4, 5))
+    assert four["low"].isna().all() and four["value"].notna().any()
+    assert five.query("metric == 'uar'")[["low", "high"]].notna().all(axis=None)
+
+
+def test_no_interval_for_the_rates_of_a_class_of_few_subjects() -> None:
+    table = random_table(3, 120, 30)
+    table = table[(table["label"] != "c2") | table["subject"].isin(["made:001", "made:002"])]
+    results = evaluate(units_at("clip", table), resamples=200).query("metric == 'recall' and predictor == 'model'")
+    assert results.set_index("class")["low"].isna().to_dict() == {"c0": False, "c1": False, "c2": True}
+
+
+def test_gain_is_paired_with_the_baseline() -> None:
+    results = evaluate(units_at("clip", random_table(2)), resamples=300)
+    accuracy = results[results["metric"] == "accuracy"].set_index("predictor")
+    assert accuracy.loc["gain", "value"] == pytest.approx(
+        accuracy.loc["model", "value"] - accuracy.loc["majority", "value"]
+    )
+    table = majority(units_at("clip", random_table(2))).assign(clip=random_table(2)["clip"])
+    same = evaluate(units_at("clip", table.assign(recording=table["clip"])), resamples=100).query("predictor == 'gain'")
+    assert (same[["value", "low", "high"]].dropna() == 0).all(axis=None)
+
+
+def test_intervals_repeat_exactly() -> None:
+    units = units_at("clip", random_table(3))
+    pd.testing.assert_frame_equal(evaluate(units, resamples=100), evaluate(units, resamples=100))
+
+
+def test_table_survives_writing(tmp_path) -> None:
+    table = random_table(3).replace({"label": {"c0": "NA"}}).rename(columns={"score_c0": "score_NA"})
+    columns = predictions.score_columns(table)
+    table[columns] = table[columns].astype(np.float32)
+    predictions.write(table, tmp_path / "new" / "predictions.csv")
+    again = predictions.read(tmp_path / "new" / "predictions.csv")
+    assert (again[columns].astype(np.float32) == table[columns]).all(axis=None)
+    assert again["label"].tolist() == table["label"].tolist()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["predictions.csv"]
+
+
+def test_bad_table_leaves_the_old_file(tmp_path) -> None:
+    path = tmp_path / "predictions.csv"
+    predictions.write(by_hand(), path)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="sum to 1"):
+        predictions.write(by_hand().assign(score_a=0.9), path)
+    assert path.read_bytes() == before
+
+
+SPOILED = {
+    "no column subject, fold": lambda table: table.drop(columns=["subject", "fold"]),
+    "at least two classes, found none": lambda table: table[list(predictions.KEYS)],
+    "at least two classes, found score_a": lambda table: table[[*predictions.KEYS, "score_a"]],
+    "no rows": lambda table: table.iloc[:0],
+    "line 3: the scores do not sum to 1": lambda table: table.assign(score_a=[0.8, 0.9, 0.3, 0.1, 0.5, 0.5]),
+    "line 4: score_a is not a probability": lambda table: table.assign(score_a=[0.8, 0.6, np.nan, 0.1, 0.5, 0.5]),
+    "line 2: score_a is not a probability": lambda table: table.assign(score_a=["x", 0.6, 0.3, 0.1, 0.5, 0.5]),
+    r"line 7: label 'd' is not a class \(a, b, c\)": lambda table: table.assign(label=list("aaabbd")),
+    "line 7: label is empty": lambda table: table.assign(label=[*"aaabb", ""]),
+    r"line 2 \(and 5 more lines\): split must be one of val, test": lambda table: table.assign(split="train"),
+    "line 8: this clip, repeat, fold and split stands": lambda table: pd.concat([table, table.iloc[:1]]),
+    r"line 2 .*another label": lambda table: pd.concat([table, table.iloc[:1].assign(label="b", repeat="1")]),
+}
+
+
+@pytest.mark.parametrize("message", SPOILED)
+def test_refused_tables_say_where(tmp_path, message: str) -> None:
+    path = tmp_path / "predictions.csv"
+    SPOILED[message](by_hand()).to_csv(path, index=False)
+    with pytest.raises(UserError, match=message) as refusal:
+        predictions.read(path)
+    assert str(refusal.value).startswith(str(path))
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe\x00", "not a CSV table"),
+        (b"clip,label\na,b\nc,d,e,f\n", "not a CSV table"),
+    ],
+)
+def test_files_that_are_no_table(tmp_path, content: bytes, message: str) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        predictions.read(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        predictions.read(tmp_path / "absent.csv")

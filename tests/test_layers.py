@@ -1,0 +1,58 @@
+"""Who imports whom: the rooms of the house keep to their doors."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import cry_lightning
+
+PACKAGE = Path(cry_lightning.__file__).parent
+FREE = {"errors"}  # every room may raise a user's mistake
+MAY_IMPORT = {
+    "audio": set(),
+    "features": set(),
+    "encoders": set(),
+    "evaluation": set(),
+    "corpora": {"audio"},
+    "data": {"audio", "corpora", "features"},
+    "tasks": {"encoders"},
+    "callbacks": {"evaluation"},
+    "cli": {"data", "tasks", "callbacks"},
+    "prepare": {"cli", "data"},
+    "errors": set(),
+}
+NO_TORCH = {"audio", "corpora", "evaluation", "errors"}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path: Path) -> set[str]:
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module)
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return modules
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if room_of(path) not in ("__init__", "__main__"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_room_imports_only_what_it_may(path):
+    room = room_of(path)
+    modules = imported_modules(path)
+    rooms = {m.split(".")[1] for m in modules if m.startswith("cry_lightning.")}
+    assert rooms - {room} - FREE <= MAY_IMPORT[room]
+    if room in NO_TORCH:
+        assert not {m for m in modules if m.split(".")[0] in ("torch", "lightning", "torchaudio")}
+
+
+def test_only_callbacks_and_cli_know_wandb():
+    knowing = {room_of(path) for path in FILES if "wandb" in path.read_text(encoding="utf-8").lower()}
+    assert knowing <= {"callbacks", "cli"}

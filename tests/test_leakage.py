@@ -1,0 +1,117 @@
+"""Whether training subjects, checkpoint-choosing subjects and copied sounds are found in the test."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation.leakage import check, fingerprint, read_lineage
+
+
+def rows(split: str = "test") -> pd.DataFrame:
+    """Subjects a, b and c with two clips each."""
+    subjects = ["made:a", "made:a", "made:b", "made:b", "made:c", "made:c"]
+    clips = [f"{n}.wav#0.000-1.000" for n in range(6)]
+    return pd.DataFrame({"clip": clips, "subject": subjects, "split": split})
+
+
+def stage(name: str, subjects: str = "x", clips: tuple[str, ...] = (), validation: str = "y") -> dict:
+    return {
+        "stage": name,
+        "corpus": "made",
+        "subjects": [fingerprint(f"made:{subject}") for subject in subjects],
+        "clips": [fingerprint(clip) for clip in clips],
+        "validation_subjects": [fingerprint(f"made:{subject}") for subject in validation],
+    }
+
+
+def lineage(*stages: dict, complete: bool = True) -> dict:
+    contents = {clip: fingerprint(f"sound of {clip}") for clip in rows()["clip"]}
+    return {"complete": complete, "stages": list(stages), "test_clips": contents}
+
+
+def test_fingerprint_is_the_head_of_sha256() -> None:
+    assert fingerprint("abc") == "ba7816bf8f01cfea"
+
+
+def test_clean() -> None:
+    found = check(rows(), lineage(stage("pretrain"), stage("finetune")))
+    assert (found.status, found.overlaps, found.reason) == ("CLEAN", [], "")
+
+
+def test_subject_of_an_earlier_stage() -> None:
+    found = check(rows(), lineage(stage("simclr", subjects="xab"), stage("finetune")))
+    assert found.status == "LEAKY"
+    assert [(one.stage, one.subjects, one.clips) for one in found.overlaps] == [("simclr", 2, 0)]
+    assert found.reason == "2 of 3 tested subjects trained on: stage simclr on made"
+
+
+def test_subject_that_chose_the_checkpoint() -> None:
+    found = check(rows(), lineage(stage("pretrain"), stage("finetune", validation="c")))
+    assert found.status == "LEAKY"
+    assert found.reason == "1 of 3 tested subjects used to choose the checkpoint: stage finetune on made"
+
+
+def test_sound_under_another_name_and_subject() -> None:
+    copies = ("sound of 1.wav#0.000-1.000", "sound of 4.wav#0.000-1.000")
+    found = check(rows(), lineage(stage("pretrain", clips=copies), stage("finetune")))
+    assert found.status == "LEAKY"
+    assert [(one.subjects, one.clips) for one in found.overlaps] == [(0, 2)]
+
+
+def test_unknown_without_lineage_or_with_a_gap_in_it() -> None:
+    assert check(rows(), None).status == "UNKNOWN LINEAGE"
+    gap = check(rows(), lineage(stage("finetune"), complete=False))
+    assert gap.status == "UNKNOWN LINEAGE"
+    assert "an earlier stage is not known" in gap.reason
+    assert check(rows(), lineage(stage("finetune", subjects="a"), complete=False)).status == "LEAKY"
+
+
+def test_checkpoint_from_elsewhere_has_no_stages(tmp_path) -> None:
+    path = tmp_path / "lineage.json"
+    path.write_text(json.dumps(lineage(complete=False)))
+    assert check(rows(), read_lineage(path)).status == "UNKNOWN LINEAGE"
+
+
+def test_unknown_when_a_tested_clip_has_no_fingerprint() -> None:
+    stale = lineage(stage("finetune"))
+    del stale["test_clips"]["0.wav#0.000-1.000"]
+    found = check(rows(), stale)
+    assert found.status == "UNKNOWN LINEAGE"
+    assert "1 of 6 tested clips" in found.reason
+
+
+def test_validation_rows_are_no_leak_of_their_own_stage_only() -> None:
+    own = lineage(stage("pretrain"), stage("finetune", validation="abc"))
+    assert check(rows("val"), own).status == "CLEAN"
+    assert check(rows("test"), own).status == "LEAKY"
+    earlier = lineage(stage("pretrain", validation="abc"), stage("finetune", validation="abc"))
+    assert check(rows("val"), earlier).status == "LEAKY"
+
+
+def test_lineage_is_read_back(tmp_path) -> None:
+    path = tmp_path / "lineage.json"
+    assert read_lineage(path) is None
+    path.write_text(json.dumps(lineage(stage("finetune"))))
+    assert check(rows(), read_lineage(path)).status == "CLEAN"
+
+
+SPOILED = {
+    "cannot be read as JSON": "{",
+    "is not a JSON object": "[]",
+    "'complete' is not true or false": json.dumps({"stages": [], "test_clips": {}}),
+    "'test_clips' is not an object": json.dumps({"complete": True, "stages": [stage("a")]}),
+    "'stages' is not a list that holds at least": json.dumps({"complete": True, "stages": [], "test_clips": {}}),
+    r"stages\[0\] has no stage and corpus": json.dumps({"complete": True, "stages": [{}], "test_clips": {}}),
+    r"stages\[1\]: 'clips' is not a list": json.dumps(lineage(stage("a"), stage("b") | {"clips": None})),
+}
+
+
+@pytest.mark.parametrize("message", SPOILED)
+def test_damaged_lineage_is_refused(tmp_path, message: str) -> None:
+    path = tmp_path / "lineage.json"
+    path.write_text(SPOILED[message])
+    with pytest.raises(UserError, match=message) as refusal:
+        read_lineage(path)
+    assert str(path) in str(refusal.value)

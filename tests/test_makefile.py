@@ -1,0 +1,153 @@
+"""The chain of stages in make: what is made, in which folder, and what makes it out of date. The stages are stand-ins."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import REPO
+
+STAND_IN = """#!/bin/bash
+# Records what it was asked to do, and makes the files that the real command makes.
+echo "$*" >> commands.log
+corpus=synthetic-cries
+for ((i = 1; i <= $#; i++)); do
+  [ "${!i}" = --data.corpus.init_args.name ] && next=$((i + 1)) && corpus="${!next}"
+done
+case "$*" in
+  *"fit --config configs/pretrain.yaml"*) run=runs/synthetic-words/pretrain; mkdir -p $run; touch $run/best.ckpt ;;
+  *"fit --config configs/finetune.yaml"*) run=runs/$corpus/finetune; mkdir -p $run; touch $run/best.ckpt $run/config.yaml ;;
+  *"cry_lightning test --config"*) touch "$(dirname "${@: -1}")/predictions.csv" ;;
+  *"cry_lightning evaluate"*) printf '```text\\ntable of %s\\n```\\n' "${@: -1}" > "${@: -1}/report.md" ;;
+esac
+"""
+
+
+@pytest.fixture
+def house(tmp_path):
+    """The Makefile and the configs, with a stand-in for the installed Python."""
+    shutil.copytree(REPO / "configs", tmp_path / "configs")
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(REPO / name, tmp_path)
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(STAND_IN)
+    python.chmod(0o755)
+    (tmp_path / ".venv/installed").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def make(house):
+    def run(*args: str) -> list[str]:
+        """The stages that make ran, in order."""
+        log = house / "commands.log"
+        log.write_text("")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+        done = subprocess.run(["make", *args], cwd=house, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        run.output = done.stdout
+        time.sleep(0.02)  # so that what is touched next is newer
+        return re.findall(r"cry_lightning (\w+ (?:--config )?\S+)", log.read_text())
+
+    return run
+
+
+CHAIN = ["pretrain", "finetune", "evaluate"]
+FIT_PRETRAIN = "fit --config configs/pretrain.yaml"
+FIT_FINETUNE = "fit --config configs/finetune.yaml"
+
+
+def tail(corpus: str) -> list[str]:
+    return [f"test --config runs/{corpus}/finetune/config.yaml", f"evaluate runs/{corpus}/finetune"]
+
+
+def own_corpus(house: Path, name: str = "my cries") -> Path:
+    folder = house / name
+    (folder / "hungry").mkdir(parents=True)
+    (folder / "hungry" / "a.wav").write_bytes(b"sound")
+    return folder
+
+
+def test_default_chain_runs_once(make):
+    assert make(*CHAIN) == [FIT_PRETRAIN, FIT_FINETUNE, *tail("synthetic-cries")]
+    assert "table of runs/synthetic-cries/finetune" in make.output
+    assert "Report: runs/synthetic-cries/finetune/report.md" in make.output
+    assert make(*CHAIN) == []
+    assert "table of runs/synthetic-cries/finetune" in make.output
+
+
+def test_own_data_after_the_default_gets_a_folder_of_its_own(make, house):
+    make(*CHAIN)
+    data = own_corpus(house)
+    assert make(*CHAIN, f"DATA={data}") == [FIT_FINETUNE, *tail("my-cries")]
+    assert "table of runs/my-cries/finetune" in make.output
+    assert make(*CHAIN, f"DATA={data}") == []
+    assert make(*CHAIN) == []
+
+
+def test_another_folder_of_the_same_name_is_fitted_anew(make, house):
+    make(*CHAIN, f"DATA={own_corpus(house)}")
+    assert make(*CHAIN, f"DATA={own_corpus(house, 'elsewhere/my cries')}") == [FIT_FINETUNE, *tail("my-cries")]
+
+
+def test_changed_recordings_are_fitted_anew(make, house):
+    data = own_corpus(house)
+    make(*CHAIN, f"DATA={data}")
+    (data / "hungry" / "b.wav").write_bytes(b"more sound")
+    assert make(*CHAIN, f"DATA={data}") == [FIT_FINETUNE, *tail("my-cries")]
+
+
+def test_other_arguments_are_fitted_anew(make):
+    make(*CHAIN)
+    assert make(*CHAIN, "ARGS=--trainer.max_epochs=3") == [FIT_FINETUNE, *tail("synthetic-cries")]
+
+
+@pytest.mark.parametrize(
+    ("config", "stages"),
+    [
+        ("configs/pretrain.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
+        ("configs/data/words.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
+        ("configs/feature/mfcc_8k.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
+        ("configs/encoder/res8.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
+        ("configs/finetune.yaml", [FIT_FINETUNE]),
+        ("configs/data/cries.yaml", [FIT_FINETUNE]),
+        ("configs/data/own.yaml", []),
+        ("configs/encoder/resnet18.yaml", []),
+    ],
+)
+def test_changed_config_makes_its_stages_out_of_date(make, house, config, stages):
+    make(*CHAIN)
+    (house / config).touch()
+    assert make(*CHAIN) == [*stages, *(tail("synthetic-cries") if stages else [])]
+
+
+def test_own_data_depends_on_its_own_config(make, house):
+    data = own_corpus(house)
+    make(*CHAIN, f"DATA={data}")
+    (house / "configs/data/own.yaml").touch()
+    assert make(*CHAIN, f"DATA={data}") == [FIT_FINETUNE, *tail("my-cries")]
+
+
+def test_data_may_be_a_yaml(make, house):
+    (house / "configs/data/ward.yaml").write_text((house / "configs/data/own.yaml").read_text())
+    assert make(*CHAIN, "DATA=configs/data/ward.yaml") == [FIT_PRETRAIN, FIT_FINETUNE, *tail("ward")]
+
+
+def test_dry_run_prints_the_chain_and_runs_nothing(make, house):
+    assert make("-n", "evaluate") == []
+    stages = ["fit --config configs/pretrain.yaml", "fit --config configs/finetune.yaml", "test --config", "evaluate runs"]
+    places = [make.output.index(stage) for stage in stages]
+    assert places == sorted(places)
+    assert not (house / "runs/synthetic-cries/finetune/best.ckpt").exists()
+
+
+def test_help_lists_every_target(make):
+    make("help")
+    targets = re.findall(r"^([a-z][a-z-]*):", (REPO / "Makefile").read_text(), re.MULTILINE)
+    assert len(targets) > 8
+    assert all(f"make {target}" in make.output for target in targets)

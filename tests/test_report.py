@@ -1,0 +1,232 @@
+"""`evaluate` from the command line: the table, the report, the figures, and what is refused."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation import predictions, report
+from cry_lightning.evaluation.leakage import fingerprint
+from cry_lightning.evaluation.report import CSV_COLUMNS, main
+
+QUICK = ["--resamples", "100"]
+PNG = b"\x89PNG"
+
+
+@pytest.fixture
+def no_figures(monkeypatch) -> None:
+    """Drawing is most of the time; two tests look at the figures, the others at words and numbers."""
+    for draw in ("draw_confusion", "draw_curves"):
+        monkeypatch.setattr(report, draw, lambda run, path: None)
+
+
+def make_run(
+    folder: Path, classes: str = "ab", n_subjects: int = 12, n_clips: int = 2, trained_on: str = "other", seed: int = 0
+) -> Path:
+    """A run whose subjects have one class each, two recordings of `n_clips` clips, and a fair classifier."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for subject in range(n_subjects):
+        label = 0 if subject % 4 else 1 + subject // 4 % (len(classes) - 1)
+        for recording in (f"{subject}-{number}.wav" for number in range(2)):
+            for clip in (f"{recording}#{second}.000-1.000" for second in range(n_clips)):
+                scores = np.exp(rng.normal(size=len(classes)) + 2 * (np.arange(len(classes)) == label))
+                row = (clip, recording, f"made:{subject}", 0, 0, "test", classes[label], *scores / scores.sum())
+                rows.append(row)
+    columns = [*predictions.KEYS, *(f"score_{name}" for name in classes)]
+    table = pd.DataFrame(rows, columns=columns)
+    predictions.write(table, folder / "predictions.csv")
+    stage = {"stage": "finetune", "corpus": "made", "clips": [], "validation_subjects": []}
+    lineage = {
+        "complete": True,
+        "stages": [stage | {"subjects": [fingerprint(trained_on)]}],
+        "test_clips": {clip: fingerprint(clip) for clip in table["clip"]},
+    }
+    (folder / "lineage.json").write_text(json.dumps(lineage))
+    return folder
+
+
+def rewrite(folder: Path, **columns) -> None:
+    predictions.write(predictions.read(folder / "predictions.csv").assign(**columns), folder / "predictions.csv")
+
+
+def test_one_run_reports_into_its_own_folder(tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run")
+    main([str(run), *QUICK])
+    printed = capsys.readouterr().out
+    assert printed.rstrip().endswith(f"Report: {run / 'report.md'}")
+    table = [line.split() for line in printed.splitlines()]
+    assert [row[1] for row in table if row[:1] == [str(run)]] == ["clip", "recording", "subject"]
+    assert [row[2] for row in table if row[:1] == [str(run)]] == ["48/24/12"] * 3
+    assert printed.count("always a") == 3
+    assert "sensitivity (b)" in printed  # the rarer class
+
+    written = (run / "report.md").read_text()
+    for words in ("CLEAN", "Positive class: **b**", "100 cluster-bootstrap resamples", "majority baseline", "subjects"):
+        assert words in written
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", written)
+    assert len(pictures) == 2
+    assert all((run / picture).read_bytes().startswith(PNG) for picture in pictures)
+    assert not list(run.rglob("*.part"))
+
+
+def test_numbers_in_table_report_and_csv_agree(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run")
+    main([str(run), *QUICK])
+    printed, written = capsys.readouterr().out, (run / "report.md").read_text()
+    numbers = pd.read_csv(run / "metrics.csv")
+    assert list(numbers)[:9] == [*CSV_COLUMNS]
+    uar = numbers.query("level == 'recording' and metric == 'uar' and predictor == 'model'").iloc[0]
+    cell = f"{uar['value']:.3f} [{uar['low']:.3f}, {uar['high']:.3f}]"
+    assert cell in printed and cell in written
+    assert uar["low"] <= uar["value"] <= uar["high"]
+    assert (uar["n_units"], uar["n_subjects"]) == (24, 12)
+    sensitivity = numbers.query("level == 'clip' and metric == 'sensitivity' and predictor == 'model'").iloc[0]
+    assert (sensitivity["class"], sensitivity["n_units"], sensitivity["n_subjects"]) == ("b", 12, 3)
+
+
+def test_positive_class_can_be_named(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run")
+    main([str(run), *QUICK, "--positive", "a"])
+    assert "sensitivity (a)" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--positive c must be one of exactly two classes, here a, b"):
+        main([str(run), *QUICK, "--positive", "c"])
+
+
+def test_leaky_run_is_refused_and_then_stamped(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run", trained_on="made:3")
+    with pytest.raises(UserError, match=r"LEAKY, 1 of 12 tested subjects trained on.*--allow-leaky"):
+        main([str(run), *QUICK])
+    assert not (run / "report.md").exists()
+    main([str(run), *QUICK, "--allow-leaky"])
+    printed, written = capsys.readouterr().out, (run / "report.md").read_text()
+    assert len(re.findall(r"(clip|recording|subject) .* LEAKY$", printed, re.MULTILINE)) == 3
+    assert written.splitlines()[2].startswith("> **LEAKY**")
+    assert "the test leaks, so this says nothing about other subjects" in written
+    assert set(pd.read_csv(run / "metrics.csv")["lineage"]) == {"LEAKY"}
+
+
+def test_missing_lineage_is_stamped(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "lineage.json").unlink()
+    main([str(run), *QUICK])
+    assert "UNKNOWN LINEAGE, no lineage.json" in capsys.readouterr().out
+    assert "> **UNKNOWN LINEAGE**" in (run / "report.md").read_text()
+
+
+def test_uncalibrated_scores_are_named(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run")
+    lineage = json.loads((run / "lineage.json").read_text())
+    (run / "lineage.json").write_text(json.dumps(lineage | {"uncalibrated": True}))
+    main([str(run), *QUICK])
+    assert "not calibrated probabilities" in capsys.readouterr().out
+    assert "not calibrated probabilities" in (run / "report.md").read_text()
+
+
+def test_several_runs_in_one_table(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [str(make_run(Path(f"runs/made/{name}"), seed=seed)) for seed, name in enumerate(("tuned", "scratch"))]
+    main([*names, *QUICK])
+    printed, folder = capsys.readouterr().out, Path("runs/comparison")
+    assert [line.split()[0] for line in printed.splitlines() if " recording " in line and "CLEAN" in line] == names
+    assert printed.rstrip().endswith("Report: runs/comparison/report.md")
+    assert len(list((folder / "figures").glob("*.png"))) == 4
+    assert set(pd.read_csv(folder / "metrics.csv")["run"]) == set(names)
+    assert "not tested on the same clips" not in (folder / "report.md").read_text()
+
+    other = str(make_run(Path("runs/made/other"), "abc", n_subjects=9))
+    main([names[0], f"{other}/predictions.csv", *QUICK, "--out", "both"])
+    assert "not tested on the same clips" in Path("both/report.md").read_text()
+    with pytest.raises(UserError, match="named twice"):
+        main([names[0], f"{names[0]}/", *QUICK])
+
+
+def test_few_subjects_have_no_interval_and_the_report_says_so(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run", n_subjects=4)
+    main([str(run), *QUICK])
+    printed, written = capsys.readouterr().out, (run / "report.md").read_text()
+    said = "no intervals, since resampling needs 5 subjects and 4 were tested"
+    assert said in printed and said in written
+    assert not re.search(r"\d \[\d", printed + written)
+    assert "there is no interval, so this says nothing about other subjects" in printed
+    assert pd.read_csv(run / "metrics.csv")["low"].isna().all()
+
+
+def test_levels_that_add_nothing_are_left_out(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run", n_clips=1)
+    labels = np.array(["a", "b"] * 12)  # every subject has both
+    rewrite(run, label=labels)
+    main([str(run), *QUICK])
+    printed = capsys.readouterr().out
+    assert "No recording level: every recording has just one clip" in printed
+    assert "No subject level: every subject has clips of several labels" in printed
+    assert set(pd.read_csv(run / "metrics.csv")["level"]) == {"clip"}
+
+
+def test_subjects_of_several_labels_are_left_out_and_counted(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run")
+    table = predictions.read(run / "predictions.csv")
+    table.loc[table["recording"] == "1-0.wav", "label"] = "b"
+    rewrite(run, label=table["label"])
+    main([str(run), *QUICK])
+    printed = capsys.readouterr().out
+    assert "At subject level: 1 subjects with several labels or subjects are left out" in printed
+    assert "44/22/11" in printed
+
+
+def test_absent_and_rare_classes_are_named(tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run", "abcd", n_subjects=10)
+    main([str(run), *QUICK])
+    printed = capsys.readouterr().out
+    assert "At clip and recording and subject levels: fewer than 5 tested subjects have b (1), c (1), d (1)" in printed
+    table = predictions.read(run / "predictions.csv")
+    rewrite(run, label=table["label"].replace("d", "c"))
+    main([str(run), *QUICK])
+    assert "no case of d was tested; averages over classes leave them out" in capsys.readouterr().out
+
+
+def test_folds_are_pooled_and_repeats_averaged(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run")
+    table = predictions.read(run / "predictions.csv")
+    fold = (table["subject"].str[5:].astype(int) % 3).astype(str)
+    repeats = pd.concat([table.assign(fold=fold, repeat=repeat) for repeat in "01"], ignore_index=True)
+    predictions.write(repeats, run / "predictions.csv")
+    main([str(run), *QUICK])
+    printed = capsys.readouterr().out
+    assert "3 folds are pooled" in printed and "mean over 2 repeats" in printed
+    assert pd.read_csv(run / "metrics.csv").query("level == 'clip' and metric == 'uar'")["n_units"].eq(48).all()
+    predictions.write(repeats.assign(fold=repeats["repeat"], repeat="0"), run / "predictions.csv")
+    with pytest.raises(UserError, match="is in several folds of repeat 0"):
+        main([str(run), *QUICK])
+
+
+def test_validation_rows_are_reported_apart_and_called_so(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run")
+    rewrite(run, split="val")
+    with pytest.raises(UserError, match="no test rows; try --split val"):
+        main([str(run), *QUICK])
+    main([str(run), *QUICK, "--split", "val"])
+    assert "they chose the checkpoint" in capsys.readouterr().out
+    assert (run / "validation" / "report.md").exists() and not (run / "report.md").exists()
+
+
+def test_runs_that_cannot_be_evaluated(tmp_path) -> None:
+    with pytest.raises(UserError, match="no such run"):
+        main([str(tmp_path / "absent")])
+    with pytest.raises(UserError, match=r"no predictions.csv; `python -m cry_lightning test --config .*config.yaml`"):
+        main([str(tmp_path)])
+    with pytest.raises(UserError, match="--resamples 3: give 100 or more"):
+        main([str(tmp_path), "--resamples", "3"])
+
+
+def test_verdict_tells_signal_from_none(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run", n_subjects=40)
+    main([str(run), *QUICK])
+    assert "is more than chance in the choice of subjects explains" in capsys.readouterr().out
+    rewrite(run, score_a=0.6, score_b=0.4)
+    main([str(run), *QUICK])
+    assert "is no evidence that the model does better" in capsys.readouterr().out

@@ -1,0 +1,237 @@
+"""Splits: nobody on both sides, every class everywhere, the shares asked for, nestedness, and clear refusals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cry_lightning.data.splits import Split, assign
+from cry_lightning.data.subsets import label_fraction, per_class, read_exclusions
+from cry_lightning.errors import UserError
+
+SCHEMES = [
+    Split(),
+    Split(val=0.3, test=0.3, seed=5),
+    Split(scheme="kfold", folds=4, fold=2),
+    Split(scheme="kfold", folds=4, fold=1, repeat=3),
+    Split(scheme="leave_one_out", fold=7),
+]
+
+
+def random_corpus(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and groups of a few hundred clips: skewed classes, uneven subjects, most with clips of several classes."""
+    rng = np.random.default_rng(seed)
+    n_classes, n_groups = rng.integers(2, 6), rng.integers(24, 60)
+    prior = rng.dirichlet(np.ones(n_classes))
+    labels, groups = [], []
+    for group in range(n_groups):
+        taste = rng.dirichlet(prior * 5 + 0.1)
+        n_clips = int(rng.geometric(0.1))
+        own = rng.choice(n_classes, n_clips, p=taste)
+        own[0] = group % n_classes  # no class with fewer groups than folds
+        labels += [f"class{label}" for label in own]
+        groups += [f"subject{group}"] * n_clips
+    shuffled = rng.permutation(len(labels))
+    return np.array(labels)[shuffled], np.array(groups)[shuffled]
+
+
+def groups_of(parts: np.ndarray, groups: np.ndarray) -> dict[str, set[str]]:
+    return {part: set(groups[parts == part]) for part in ("train", "val", "test")}
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("split", SCHEMES, ids=lambda split: f"{split.scheme}-{split.seed + split.repeat}")
+def test_no_group_is_divided_and_results_repeat(split: Split, seed: int) -> None:
+    labels, groups = random_corpus(seed)
+    parts = assign(split, labels, groups)
+    assert set(parts) == {"train", "val", "test"}
+    assert sum(map(len, groups_of(parts, groups).values())) == len(set(groups))
+    other_order = np.random.default_rng(1).permutation(len(labels))
+    assert np.array_equal(assign(split, labels[other_order], groups[other_order]), parts[other_order])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_holdout_has_every_class_in_every_part_at_about_the_shares_asked_for(seed: int) -> None:
+    labels, groups = random_corpus(seed)
+    parts = assign(Split(), labels, groups)
+    for name in set(labels):
+        assert set(parts[labels == name]) == {"train", "val", "test"}
+    largest = max(np.unique(groups, return_counts=True)[1]) / len(labels)
+    for part, share in {"train": 0.65, "val": 0.15, "test": 0.2}.items():
+        assert abs(np.mean(parts == part) - share) < 0.05 + largest
+
+
+def test_holdout_places_three_groups_of_a_class_one_by_one() -> None:
+    labels = np.array(["rare"] * 3 + ["common"] * 30)
+    groups = np.array([f"s{i}" for i in range(33)])
+    for seed in range(20):
+        assert sorted(assign(Split(seed=seed), labels, groups)[:3]) == ["test", "train", "val"]
+
+
+def test_holdout_depends_on_the_seed_and_stratifies_single_label_subjects() -> None:
+    labels = np.array(["ill"] * 100 + ["well"] * 900)
+    groups = np.array([f"s{i // 5}" for i in range(1000)])
+    first, second = (assign(Split(seed=seed), labels, groups) for seed in (0, 1))
+    assert not np.array_equal(first, second)
+    for part in ("train", "val", "test"):
+        assert np.mean(labels[first == part] == "ill") == pytest.approx(0.1, abs=0.01)
+
+
+def test_too_few_groups_are_refused_with_class_and_counts() -> None:
+    labels = np.array(["pain"] * 7 + ["hunger"] * 30)
+    groups = np.array([f"s{i % 2}" for i in range(7)] + [f"s{i}" for i in range(30)])
+    with pytest.raises(UserError, match=r"pain \(2 groups, 7 clips\).*classes"):
+        assign(Split(), labels, groups)
+    with pytest.raises(UserError, match=r"5-fold.*pain \(2 groups, 7 clips\)"):
+        assign(Split(scheme="kfold"), labels, groups)
+
+
+def test_a_division_that_cannot_be_is_refused() -> None:
+    # every pair of the four subjects shares a class of three groups: no dealing can serve all classes
+    trios = {"a": "123", "b": "124", "c": "134", "d": "234"}
+    labels = np.array([name for name, subjects in trios.items() for _ in subjects])
+    groups = np.array([subject for subjects in trios.values() for subject in subjects])
+    with pytest.raises(UserError, match="no division of 4 groups"):
+        assign(Split(), labels, groups)
+
+
+def test_folds_test_every_clip_once_and_repeats_differ() -> None:
+    labels, groups = random_corpus(0)
+    tested = sum((assign(Split(scheme="kfold", fold=k), labels, groups) == "test").astype(int) for k in range(5))
+    assert np.all(tested == 1)
+    repeats = [assign(Split(scheme="kfold", repeat=repeat), labels, groups) == "test" for repeat in (0, 1)]
+    assert not np.array_equal(*repeats)
+
+
+def test_leave_one_out_tests_the_groups_in_sorted_order() -> None:
+    labels = np.array(list("ab") * 12)
+    groups = np.array([f"speaker{i // 4}" for i in range(24)])
+    for fold in range(6):
+        parts = assign(Split(scheme="leave_one_out", fold=fold), labels, groups)
+        assert groups_of(parts, groups)["test"] == {f"speaker{fold}"}
+        assert len(groups_of(parts, groups)["val"]) == 1
+    with pytest.raises(UserError, match="between 0 and 5"):
+        assign(Split(scheme="leave_one_out", fold=6), labels, groups)
+
+
+def test_column_is_taken_as_it_is_and_val_carved_from_train_by_group() -> None:
+    labels, groups = random_corpus(1)
+    own = np.where(np.random.default_rng(0).random(len(labels)) < 0.3, "test", "train")
+    own[:3] = ""
+    split = Split(column="fold")
+    parts = assign(split, labels, groups, own)
+    assert split.scheme == "column"
+    assert np.array_equal(parts == "test", own == "test")
+    assert np.all(parts[:3] == "")
+    divided = groups_of(parts, groups)
+    assert divided["val"] and not divided["val"] & divided["train"]
+    own[10:40] = np.array(["validation", "dev", "valid"] * 10)
+    assert np.array_equal(assign(split, labels, groups, own) == "val", np.isin(own, ["validation", "dev", "valid"]))
+    assert not np.any(assign(Split(column="fold", val=0), labels, groups, np.full(len(labels), "train")) == "val")
+
+
+@pytest.mark.parametrize(("values", "named"), [("eval train", "'eval'"), ("test test", "no clip for train")])
+def test_column_refuses_other_values(values: str, named: str) -> None:
+    with pytest.raises(UserError, match=f"'fold'.*{named}"):
+        assign(Split(column="fold"), np.array(["a", "b"]), np.array(["s", "t"]), np.array(values.split()))
+
+
+@pytest.mark.parametrize("split", [*SCHEMES, Split(column="own")], ids=lambda split: split.scheme)
+def test_unlabelled_clips_follow_their_group(split: Split) -> None:
+    labels, groups = random_corpus(2)
+    own = np.where([group[-1] in "12" for group in groups], "test", "train")
+    parts_of_group = dict(zip(groups, assign(split, labels, groups, own), strict=True))
+    extra_groups = np.array([*np.unique(groups), "stranger"])
+    all_labels = np.concatenate([labels, np.full(len(extra_groups), "")])
+    all_own = np.concatenate([own, np.full(len(extra_groups), "train")])
+    parts = assign(split, all_labels, np.concatenate([groups, extra_groups]), all_own)
+    for group, part in zip(extra_groups, parts[len(labels) :], strict=True):
+        assert part == parts_of_group.get(group, "train")
+
+
+def test_a_corpus_without_any_label_is_divided_as_one_class() -> None:
+    groups = np.array([f"s{i % 40}" for i in range(400)])
+    parts = assign(Split(), np.full(400, ""), groups)
+    assert {part: len(names) for part, names in groups_of(parts, groups).items()} == {"train": 26, "val": 6, "test": 8}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"scheme": "column"}, "split.column"),
+        ({"val": 0.5, "test": 0.5}, "less than 1"),
+        ({"val": -0.1}, "negative"),
+        ({"scheme": "kfold", "fold": 5}, "fold 5"),
+    ],
+)
+def test_contradicting_settings_are_refused(arguments: dict, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        Split(**arguments)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_label_fractions_are_nested_counted_in_groups_and_keep_every_class(seed: int) -> None:
+    labels, groups = random_corpus(seed)
+    smaller: set[str] = set()
+    for fraction in (0.01, 0.1, 0.25, 0.5, 0.75, 1.0):
+        kept = label_fraction(labels, groups, fraction, seed=seed)
+        chosen = set(groups[kept])
+        assert np.array_equal(kept, np.isin(groups, list(chosen)))  # whole groups
+        assert smaller <= chosen
+        assert set(labels[kept]) == set(labels)
+        if fraction >= 0.25:
+            assert len(chosen) == round(fraction * len(set(groups)))
+        smaller = chosen
+    assert len(smaller) == len(set(groups))
+
+
+def test_label_fraction_is_stratified_seeded_and_free_of_row_order() -> None:
+    labels = np.array(["ill"] * 200 + ["well"] * 800)
+    groups = np.array([f"s{i // 5}" for i in range(1000)])
+    kept = label_fraction(labels, groups, 0.25, seed=0)
+    assert {name: int(kept[labels == name].sum()) for name in ("ill", "well")} == {"ill": 50, "well": 200}
+    assert not np.array_equal(kept, label_fraction(labels, groups, 0.25, seed=1))
+    order = np.random.default_rng(0).permutation(1000)
+    assert np.array_equal(label_fraction(labels[order], groups[order], 0.25, seed=0), kept[order])
+    with pytest.raises(UserError, match="label_fraction"):
+        label_fraction(labels, groups, 0.0, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_per_class_is_exact_nested_and_spread_over_subjects(seed: int) -> None:
+    labels, groups = random_corpus(seed)
+    labels = np.concatenate([labels, [""]])
+    groups = np.concatenate([groups, ["subject0"]])
+    available = min(np.sum(labels == name) for name in set(labels) - {""})
+    before = np.zeros(len(labels), dtype=bool)
+    for n in range(1, available + 1):
+        kept = per_class(labels, groups, n, seed=seed)
+        assert np.all(kept[before])
+        for name in set(labels) - {""}:
+            mine = labels == name
+            assert kept[mine].sum() == n
+            assert len(set(groups[mine & kept])) == min(n, len(set(groups[mine])))
+        before = kept
+    assert before[-1]
+    with pytest.raises(
+        UserError, match=rf"not {available + 1} training clips of class\d \(\d+ groups, {available} clips"
+    ):
+        per_class(labels, groups, available + 1, seed=seed)
+
+
+def test_per_class_takes_subjects_in_turn() -> None:
+    labels = np.full(12, "cry")
+    groups = np.array(["a"] * 9 + ["b"] * 2 + ["c"])
+    kept = per_class(labels, groups, 6, seed=0)
+    assert {name: int(kept[groups == name].sum()) for name in "abc"} == {"a": 3, "b": 2, "c": 1}
+
+
+def test_exclusions_are_read_without_comments_and_refused_when_empty_or_missing(tmp_path: Path) -> None:
+    listed = tmp_path / "held_back.txt"
+    listed.write_text("# kept for acceptance\nward:baby 1\n\n  ward:baby2  # twin\n", encoding="utf-8")
+    assert read_exclusions(listed) == {"ward:baby 1", "ward:baby2"}
+    listed.write_text("# nobody\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"held_back\.txt names no subject"):
+        read_exclusions(listed)
+    with pytest.raises(UserError, match=r"absent\.txt"):
+        read_exclusions(tmp_path / "absent.txt")
