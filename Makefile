@@ -11,11 +11,13 @@ CRY := $(PY) -m cry_lightning
 DATA ?=
 ## ARGS="..."     further arguments of fit and test in the fine-tuning, e.g. ARGS="--trainer.max_epochs=30"
 ARGS ?=
+## EVALUATE_ARGS="..."  further arguments of evaluate, e.g. EVALUATE_ARGS="--positive asphyxia"
 
 ifeq ($(DATA),)
 CORPUS := synthetic-cries
 DATA_YAML := configs/data/cries.yaml
 DATA_ARGS :=
+EVALUATE_ARGS ?= --positive asphyxia
 else
 CORPUS := $(shell basename "$(DATA)" | sed -E 's/\.[A-Za-z]+$$//; s/[^A-Za-z0-9._-]+/-/g')
 DATA_YAML := $(if $(filter %.yaml %.yml,$(DATA)),$(DATA),configs/data/own.yaml)
@@ -47,9 +49,8 @@ pretrain: $(PRETRAIN)/best.ckpt  ## pretrain the encoder on keyword-like words
 
 finetune: $(FINETUNE)/best.ckpt  ## fine-tune it on cries (yours with DATA=)
 
-evaluate: $(FINETUNE)/report.md  ## test on unseen subjects: table, figures and report
-	@sed -n '/^```text/,/^```$$/{/^```/d;p}' $<
-	@echo "Report: $<"
+evaluate: $(FINETUNE)/report.txt  ## test on unseen subjects: table, figures and report
+	@cat $<
 
 $(PRETRAIN)/best.ckpt: $(call config,configs/pretrain.yaml) | .venv/installed
 	$(CRY) fit --config configs/pretrain.yaml --overwrite=true
@@ -60,8 +61,8 @@ $(FINETUNE)/best.ckpt: $(PRETRAIN)/best.ckpt $(FINETUNE).data $(call config,conf
 $(FINETUNE)/predictions.csv: $(FINETUNE)/best.ckpt
 	$(CRY) test --config $(FINETUNE)/config.yaml
 
-$(FINETUNE)/report.md: $(FINETUNE)/predictions.csv
-	$(CRY) evaluate $(FINETUNE)
+$(FINETUNE)/report.txt: $(FINETUNE)/predictions.csv
+	$(CRY) evaluate $(FINETUNE) $(EVALUATE_ARGS) > $@
 
 # Which recordings and arguments a run was made from; rewritten only where they changed, so that only then it is refitted.
 $(FINETUNE).data: FORCE

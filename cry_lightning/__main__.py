@@ -1,5 +1,6 @@
 """The command table: `python -m cry_lightning COMMAND ...`. Each command is imported only when it is called."""
 
+import logging
 import sys
 from importlib import import_module
 
@@ -24,6 +25,8 @@ def main(args: list[str] | None = None) -> int:
         print(table())
         return 0
     command, *rest = args
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("cry_lightning").setLevel(logging.INFO)
     try:
         if command not in COMMANDS:
             raise UserError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")

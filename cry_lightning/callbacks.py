@@ -204,7 +204,7 @@ def feature_figure(feature: torch.Tensor) -> Figure:
 
 def data_of(trainer: Trainer) -> Any:
     """The datamodule of a running trainer."""
-    return trainer.datamodule  # type: ignore[attr-defined]
+    return trainer.datamodule  # type: ignore[attr-defined]  # Trainer sets it when it runs
 
 
 def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:

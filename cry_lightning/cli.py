@@ -1,5 +1,6 @@
 """`fit` and `test` of one stage: LightningCLI with the project's run folders, callbacks and checkpoint rules."""
 
+import logging
 import os
 import shutil
 import sys
@@ -81,20 +82,24 @@ class StageCLI(LightningCLI):
         """Override Lightning's: hyper-parameters of a checkpoint never beat the YAML and the command line."""
 
     def before_instantiate_classes(self) -> None:
-        """Decide at run time whether W&B goes online; a run never asks for a key."""
+        """Decide at run time whether W&B goes online, stays offline or is left out; a run never asks for a key."""
         config = self.config[self.subcommand]
+        online, leave_out = wandb_is_online(), os.environ.get("WANDB_MODE") == "disabled"
+        os.environ.setdefault("WANDB_CONSOLE", "off")  # an error may name a file, and names stay on this machine
+        if not online:
+            os.environ.setdefault("WANDB_SILENT", "true")
         loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
-        for logger in loggers:
-            if getattr(logger, "class_path", None) == WANDB:
-                defaults = {
-                    "offline": not wandb_is_online(),
-                    "save_dir": config.runs,
-                    "name": config.name,
-                    "group": config.pipeline,
-                    "job_type": config.name if self.subcommand == "fit" else self.subcommand,
-                }
-                for key, value in defaults.items():
-                    logger.init_args[key] = value
+        for logger in list(loggers):
+            if getattr(logger, "class_path", None) != WANDB:
+                continue
+            if leave_out:
+                loggers.remove(logger)
+                continue
+            logger.init_args.offline = not online
+            logger.init_args.save_dir = config.runs
+            logger.init_args.name = config.name
+            logger.init_args.group = config.pipeline
+            logger.init_args.job_type = config.name if self.subcommand == "fit" else self.subcommand
 
     def instantiate_classes(self) -> None:
         """What a class will not be made of is a mistake in the config, wherever it is noticed."""
@@ -150,7 +155,15 @@ class StageCLI(LightningCLI):
                 " give the new one another --name, or replace the old one with --overwrite=true"
             )
         if not resumed:  # nothing of an older fit may pass for this one's
-            for stale in ("best.ckpt", "last.ckpt", "predictions.csv", "lineage.json", "report.md", "metrics.csv"):
+            for stale in (
+                "best.ckpt",
+                "last.ckpt",
+                "predictions.csv",
+                "lineage.json",
+                "report.md",
+                "report.txt",
+                "metrics.csv",
+            ):
                 (self.run_folder / stale).unlink(missing_ok=True)
             for stale in ("fit", "test", "figures"):
                 shutil.rmtree(self.run_folder / stale, ignore_errors=True)
@@ -233,6 +246,8 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
 
 def main(args: list[str]) -> StageCLI:
     """Run `fit` or `test` with command-line arguments, as the shell or a test gives them."""
+    for talkative in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     argv, sys.argv = sys.argv, sys.argv[:1]  # LightningCLI warns of arguments given twice
     try:
         return StageCLI(args)

@@ -50,10 +50,7 @@ class AudioInfo:
 def info(path: str | Path) -> AudioInfo:
     """Sample rate, channels and duration from the header; decodes only where the container declares no duration."""
     with opened(path) as source:
-        n_samples = source.n_samples
-        if n_samples is None:
-            n_samples = sum(map(len, source.chunks(0, None)))
-        return AudioInfo(source.sample_rate, source.n_channels, n_samples / source.sample_rate)
+        return AudioInfo(source.sample_rate, source.n_channels, _duration_s(path, source))
 
 
 def load(path: str | Path, sample_rate: int, start_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
@@ -64,25 +61,8 @@ def load(path: str | Path, sample_rate: int, start_s: float = 0.0, duration_s: f
     Raises:
         AudioError: the file is no sound, is truncated, holds NaN or infinity, or ends before the segment does.
     """
-    first = round(start_s * sample_rate)
-    n_samples = None if duration_s is None else round(duration_s * sample_rate)
     with opened(path) as source:
-        # Begin on a sample that both rates share, so that the resampled grid is that of the whole recording.
-        step = source.sample_rate // math.gcd(source.sample_rate, sample_rate)
-        margin = 0 if source.sample_rate == sample_rate else math.ceil(MARGIN_S * source.sample_rate)
-        begin = max(0, first * source.sample_rate // sample_rate - margin) // step * step
-        end = None
-        if n_samples is not None:
-            end = math.ceil((first + n_samples) * source.sample_rate / sample_rate) + margin
-        samples = np.concatenate([np.zeros(0, np.float32), *_checked(path, source, begin, end)])
-    offset = first - begin * sample_rate // source.sample_rate
-    waveform = soxr.resample(samples, source.sample_rate, sample_rate, quality="HQ")[offset:]
-    if not waveform.size:
-        raise AudioError(f"{path}: holds no samples at {start_s:g} s")
-    if n_samples is not None and waveform.size < n_samples - SLACK_S * sample_rate:
-        wanted_s, ends_s = start_s + n_samples / sample_rate, start_s + waveform.size / sample_rate
-        raise AudioError(f"{path}: ends at {ends_s:.2f} s, before the segment that should end at {wanted_s:.2f} s")
-    return waveform[:n_samples]
+        return _segment(path, source, sample_rate, start_s, duration_s)
 
 
 def fit_to_length(waveform: np.ndarray, n_samples: int, fit: Fit) -> np.ndarray:
@@ -97,7 +77,9 @@ def fit_to_length(waveform: np.ndarray, n_samples: int, fit: Fit) -> np.ndarray:
     if missing <= 0:
         return waveform[-missing // 2 :][:n_samples]
     if fit == "pad":
-        return np.pad(waveform, (missing // 2, missing - missing // 2))
+        padded = np.zeros(n_samples, waveform.dtype)
+        padded[missing // 2 :][: waveform.size] = waveform
+        return padded
     if fit == "repeat":
         return np.resize(waveform, n_samples)
     raise UserError(f"{waveform.size} samples where {n_samples} are needed; use the fit `pad` or `repeat`")
@@ -116,10 +98,11 @@ def load_fitted(
     Raises:
         AudioError: as `load`, or the clip is silent (all zero), shorter than 10 ms, or too short for the fit "crop".
     """
-    length_s = info(path).duration_s - start_s if clip_duration_s is None else clip_duration_s
-    if length_s > duration_s:
-        start_s, clip_duration_s = start_s + (length_s - duration_s) / 2, duration_s
-    waveform = load(path, sample_rate, start_s, clip_duration_s)
+    with opened(path) as source:
+        length_s = _duration_s(path, source) - start_s if clip_duration_s is None else clip_duration_s
+        if length_s > duration_s:
+            start_s, clip_duration_s = start_s + (length_s - duration_s) / 2, duration_s
+        waveform = _segment(path, source, sample_rate, start_s, clip_duration_s)
     if waveform.size < SHORTEST_S * sample_rate:
         raise AudioError(f"{path}: {waveform.size} samples at {start_s:g} s are too short for a clip")
     if not waveform.any():
@@ -147,6 +130,44 @@ def blocks(
             (stream.resample_chunk(np.zeros(0, np.float32), last=True) for _ in range(1)),  # what it still holds
         )
         yield from _in_blocks(resampled, max(1, round(block_s * sample_rate)))
+
+
+def _duration_s(path: str | Path, source: Reader) -> float:
+    n_samples = source.n_samples
+    if n_samples is None:
+        with opened(path) as another:  # the source's own chunks can be had only once
+            n_samples = sum(map(len, another.chunks(0, None)))
+    return n_samples / source.sample_rate
+
+
+def _segment(
+    path: str | Path, source: Reader, sample_rate: int, start_s: float, duration_s: float | None
+) -> np.ndarray:
+    """What `load` returns, of a source that is open."""
+    first = round(start_s * sample_rate)
+    n_samples = None if duration_s is None else round(duration_s * sample_rate)
+    # Begin on a sample that both rates share, so that the resampled grid is that of the whole recording.
+    step = source.sample_rate // math.gcd(source.sample_rate, sample_rate)
+    margin = 0 if source.sample_rate == sample_rate else math.ceil(MARGIN_S * source.sample_rate)
+    begin = max(0, first * source.sample_rate // sample_rate - margin) // step * step
+    end = None
+    if n_samples is not None:
+        end = math.ceil((first + n_samples) * source.sample_rate / sample_rate) + margin
+    waveform = _joined(list(_checked(path, source, begin, end)))
+    if source.sample_rate != sample_rate:
+        waveform = soxr.resample(waveform, source.sample_rate, sample_rate, quality="HQ")
+    waveform = waveform[first - begin * sample_rate // source.sample_rate :]
+    if not waveform.size:
+        raise AudioError(f"{path}: holds no samples at {start_s:g} s")
+    if n_samples is not None and waveform.size < n_samples - SLACK_S * sample_rate:
+        wanted_s, ends_s = start_s + n_samples / sample_rate, start_s + waveform.size / sample_rate
+        raise AudioError(f"{path}: ends at {ends_s:.2f} s, before the segment that should end at {wanted_s:.2f} s")
+    return waveform[:n_samples]
+
+
+def _joined(chunks: list[np.ndarray]) -> np.ndarray:
+    """Chunks as one array (N,), without a copy where there is one only."""
+    return chunks[0] if len(chunks) == 1 else np.concatenate([np.zeros(0, np.float32), *chunks])
 
 
 def _in_blocks(pieces: Iterable[np.ndarray], n_samples: int) -> Iterator[np.ndarray]:

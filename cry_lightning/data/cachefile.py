@@ -68,6 +68,7 @@ class CacheFile:
         Args:
             reasons: of each row, why it is bad; empty for a good one.
         """
+        features = np.ascontiguousarray(features)
         crc32 = np.array([zlib.crc32(row) for row in features], np.uint32)
         encoded = [reason.encode()[:REASON_BYTES] for reason in reasons]
         done = np.array([BAD if reason else GOOD for reason in reasons], np.uint8)

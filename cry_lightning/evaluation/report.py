@@ -144,7 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     out = f"where to write; default: the run's folder, or {COMPARISON} for several"
     leaky = "report runs tested on their training subjects, stamped LEAKY"
     parser.add_argument("run", nargs="+", metavar="RUN", help="run folder that `test` has filled, or a predictions.csv")
-    parser.add_argument("--pool", action="store_true", help="the runs are the folds of one: score all their tests as one")
+    parser.add_argument(
+        "--pool", action="store_true", help="the runs are the folds of one: score all their tests as one"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help=out)
     parser.add_argument("--allow-leaky", action="store_true", help=leaky)
     parser.add_argument("--split", choices=["test", "val"], default="test", help="which rows; val goes to validation/")

@@ -71,7 +71,7 @@ class Stage(L.LightningModule):
     @property
     def data(self) -> Any:
         """The datamodule of the running stage."""
-        return self.trainer.datamodule  # type: ignore[attr-defined]
+        return self.trainer.datamodule  # type: ignore[attr-defined]  # Trainer sets it when it runs
 
     def _freeze(self, frozen: bool | list[str]) -> None:
         names = frozen if isinstance(frozen, list) else [""] if frozen else []

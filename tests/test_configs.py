@@ -1,0 +1,122 @@
+"""Every YAML that is shipped runs: stages on made data, sub-configs as part of a stage."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import REPO
+
+from cry_lightning import cli
+
+CONFIGS = REPO / "configs"
+STAGES = sorted(path for path in CONFIGS.glob("**/*.yaml") if "trainer:" in path.read_text())
+ENCODERS = sorted((CONFIGS / "encoder").glob("*.yaml"))
+DATA = sorted((CONFIGS / "data").glob("*.yaml"))
+SMALL = {  # arguments that make a corpus small, by its class
+    "SyntheticWords": {"n_speakers": 8, "n_words": 2, "n_takes": 2},
+    "SyntheticCries": {"n_infants": 12, "n_cries": 4},
+}
+
+
+def class_paths(value):
+    if isinstance(value, dict):
+        yield from [value["class_path"]] if "class_path" in value else []
+        for child in value.values():
+            yield from class_paths(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from class_paths(child)
+
+
+def small_corpus_arguments(data: Path, tones: Path) -> list[str]:
+    """Overrides that point a data YAML at a small or made corpus."""
+    corpus = yaml.safe_load(data.read_text())["corpus"]
+    kind = corpus["class_path"].rpartition(".")[2]
+    if kind in SMALL:
+        arguments = SMALL[kind] | {"folder": str(tones.parent / "synthetic")}
+        return [f"--data.corpus.init_args.{key}={value}" for key, value in arguments.items()]
+    return [
+        "--data.corpus=cry_lightning.corpora.Manifest",
+        f"--data.corpus.init_args.root={tones}",
+        *("--data.split.column=null", "--data.split.scheme=holdout", "--data.split.group=subject"),
+    ]
+
+
+def noise_arguments(stage: Path, tones: Path) -> list[str]:
+    """Where a stage mixes in noise from a folder, take the tones for noise."""
+    if "WaveformNoise" not in stage.read_text():
+        return []
+    noise = yaml.safe_load(stage.read_text())["model"]["init_args"]["augment_waveform"]
+    noise[0]["init_args"]["folder"] = str(tones.parent)
+    return ["--model.init_args.augment_waveform", json.dumps(noise)]
+
+
+def sub_config(config: Path, key: str) -> Path:
+    return (config.parent / re.search(rf"^\s*{key}: (\S+\.yaml)", config.read_text(), re.MULTILINE)[1]).resolve()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("**/*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_yaml_says_what_it_is_and_names_classes_in_full(path):
+    """A short class name means whichever class of that name was imported first."""
+    text = path.read_text()
+    assert text.startswith("# ")
+    assert all(name.count(".") >= 1 for name in class_paths(yaml.safe_load(text)))
+
+
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
+def test_every_stage_opens_with_the_command_that_runs_it(path):
+    command = path.read_text().splitlines()[1]
+    assert command == f"#   python -m cry_lightning fit --config {path.relative_to(REPO)}"
+
+
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
+def test_every_stage_fits_and_tests(path, tones, tmp_path):
+    args = ["--config", str(path), "--runs", str(tmp_path), f"--data.cache_dir={tmp_path}", "--trainer.logger=null"]
+    args += small_corpus_arguments(sub_config(path, "data"), tones) + noise_arguments(path, tones)
+    args += ["--model.init_args.weights=null"]
+    run = cli.main(["fit", *args, "--trainer.max_epochs=1"])
+    assert (run.run_folder / "best.ckpt").exists()
+    cli.main(["test", "--config", str(run.run_folder / "config.yaml")])
+    assert (run.run_folder / "predictions.csv").exists()
+
+
+@pytest.mark.parametrize("path", DATA, ids=lambda path: path.stem)
+def test_every_data_config_serves_a_stage(path, tones, tmp_path):
+    stage = CONFIGS / ("finetune_noise.yaml" if "waveform" in path.name else "finetune.yaml")
+    args = ["fit", "--config", str(stage), "--data", str(path)]
+    args += small_corpus_arguments(path, tones) + noise_arguments(stage, tones)
+    args += ["--model.init_args.weights=null", "--trainer.logger=null", "--trainer.fast_dev_run=true"]
+    args += ["--runs", str(tmp_path), f"--data.cache_dir={tmp_path}"]
+    assert len(cli.main(args).datamodule.rows("train"))
+
+
+@pytest.mark.parametrize("path", ENCODERS, ids=lambda path: path.stem)
+def test_every_encoder_keeps_the_contract(path):
+    """On the meta device: shapes without numbers, so that the largest network costs nothing."""
+    config = yaml.safe_load(path.read_text())
+    module, _, name = config["class_path"].rpartition(".")
+    make = getattr(__import__(module, fromlist=[name]), name)
+    with torch.device("meta"):
+        encoder = make(**config.get("init_args", {}), **config.get("dict_kwargs", {}))
+        assert encoder(torch.empty(2, 1, 40, 101)).shape == (2, encoder.num_features)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
+def test_every_stage_runs_whole_as_its_first_line_says(path, tones, tmp_path):
+    """With its own corpus and epochs; a stage that needs weights starts without them."""
+    command = path.read_text().splitlines()[1].split()[4:]
+    args = [*command, "--model.init_args.weights=null", f"--runs={tmp_path}", *noise_arguments(path, tones)]
+    args += [f"--data.cache_dir={tmp_path}", f"--data.corpus.init_args.folder={tmp_path}"]
+    environment = os.environ | {"WANDB_MODE": "disabled"}
+    done = subprocess.run(
+        [sys.executable, "-m", "cry_lightning", *args], cwd=REPO, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("*/*/best.ckpt"))
