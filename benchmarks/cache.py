@@ -1,13 +1,14 @@
 """Speed of the feature cache, as ratios within one run: building it against librosa, reading it against RAM and h5py.
 
-python benchmarks/cache.py                           on made noise
-python benchmarks/cache.py --data path/to/fsdd       on the Free Spoken Digit Dataset
+.venv/bin/python benchmarks/cache.py                           on made noise
+.venv/bin/python benchmarks/cache.py --data path/to/fsdd       on the Free Spoken Digit Dataset
+
+Wants the package installed with its extra `dev` (`make install`).
 """
 
 import argparse
 import os
 import random
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,10 @@ from tempfile import TemporaryDirectory
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread for everyone: librosa uses one
 
 import h5py
-import librosa
 import numpy as np
 import soundfile
 import torch
+from common import librosa_mfcc, machine, seconds
 
 from cry_lightning import audio
 from cry_lightning.corpora import FSDD, UnlabelledTree
@@ -32,22 +33,6 @@ from cry_lightning.features import MFCC
 CLIP_S = 1.0
 BUILD_BATCH = 64
 READ_BATCH = 256
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def librosa_mfcc(waveform: np.ndarray, mfcc: MFCC) -> np.ndarray:
-    """One clip as honk computes it (n_mfcc, T)."""
-    mel = librosa.feature.melspectrogram(
-        y=waveform, sr=mfcc.sample_rate, n_fft=mfcc.n_fft, hop_length=mfcc.hop_length, n_mels=mfcc.n_mels,
-        fmin=mfcc.f_min, fmax=mfcc.f_max, pad_mode="reflect",
-    )  # fmt: skip
-    mel[mel > 0] = np.log(mel[mel > 0])
-    return librosa.feature.mfcc(S=mel, n_mfcc=mfcc.n_mfcc, norm="ortho")
 
 
 def build_speed(corpus: Corpus, folder: Path, repeats: int) -> CachedFeatures:
@@ -136,6 +121,7 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=5, help="rounds of each measurement (default: %(default)s)")
     arguments = parser.parse_args()
+    print(machine())
     with TemporaryDirectory() as name:
         folder = Path(name)
         corpus = FSDD(arguments.data) if arguments.data else made_noise(folder / "noise", arguments.clips)

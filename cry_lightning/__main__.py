@@ -37,6 +37,11 @@ def main(args: list[str] | None = None) -> int:
             raise
         print(f"cry_lightning: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if debug or error.filename is None:
+            raise
+        print(f"cry_lightning: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("cry_lightning: stopped; the same command goes on where it can", file=sys.stderr)
         return 130

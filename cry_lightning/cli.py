@@ -171,6 +171,8 @@ class StageCLI(LightningCLI):
         part = saved.with_suffix(".part")
         part.write_text(self.dump(), encoding="utf-8")
         part.replace(saved)
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams({"stage": yaml.safe_load(self.dump())})
 
     def after_fit(self) -> None:
         """Say where the stage's checkpoint is, and by what it was chosen."""

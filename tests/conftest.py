@@ -34,7 +34,7 @@ def tones(tmp_path_factory) -> Path:
     return folder / "manifest.csv"
 
 
-def stage_config(corpus: Path, folder: Path, name: str, **model) -> dict:
+def stage_config(corpus: Path, folder: Path, name: str = "pretrain", **model) -> dict:
     """A whole stage YAML as a dict: a tiny Res8 on the tones, in folder/runs and folder/cache."""
     return {
         "name": name,

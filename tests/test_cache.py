@@ -14,6 +14,7 @@ from cache_fakes import N_CLIPS, Energy, cache_of, features_of, make_cache, send
 from cry_lightning import audio
 from cry_lightning.corpora.base import Clip
 from cry_lightning.data import cachefile
+from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.content import INDEX_NAME, content_hashes, locked
 from cry_lightning.data.inventory import list_caches, remove_caches
 from cry_lightning.data.reading import CachedFeatures
@@ -248,3 +249,27 @@ def test_removal(tmp_path):
         remove_caches(tmp_path / "cache", [name])
     assert remove_caches(tmp_path / "cache", [name]) == [cache.path]
     assert not cache.path.exists() and list_caches(tmp_path / "cache") == []
+
+
+def test_feature_in_any_memory_layout_can_be_cached(tmp_path):
+    class Transposed(Energy):
+        def forward(self, waveform):
+            return super().forward(waveform).transpose(2, 3)
+
+    root = make_cache(tmp_path).corpus.root
+    plain = cache_of(root, tmp_path)
+    turned = FeatureCache(plain.corpus, Transposed(), plain.clip_s, plain.fit, folder=tmp_path)
+    for cache in (plain, turned):
+        cache.build()
+    rows = torch.arange(5)
+    assert torch.equal(turned.open().gather(rows), plain.open().gather(rows).transpose(2, 3))
+
+
+def test_bad_clips_are_told_in_the_attributes(tmp_path):
+    cache = make_cache(tmp_path)
+    (cache.corpus.root / "zz.wav").write_bytes(b"")
+    cache = cache_of(cache.corpus.root, tmp_path)
+    cache.build()
+    with h5py.File(cache.path) as file:
+        assert file.attrs["n_bad"] == 1
+        assert file.attrs["bad"] == "zz.wav#0.000-end: the file is empty"

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-
 from conftest import RATE, REPO
+
 from cry_lightning.__main__ import main
 
 README = (REPO / "README.md").read_text()
 COMMANDS = [
-    line for block in re.findall(r"^```bash\n(.*?)^```", README, re.DOTALL | re.MULTILINE) for line in block.splitlines()
+    line
+    for block in re.findall(r"^```bash\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    for line in block.splitlines()
 ]
 CRY = [line for line in COMMANDS if line.startswith("python -m cry_lightning ")]
 MAKE = [line for line in COMMANDS if line.startswith("make ")]
@@ -48,7 +50,9 @@ def house(tmp_path, monkeypatch):
 def made_donateacry(folder):
     (folder / "hungry").mkdir(parents=True)
     sound = np.random.default_rng(0).standard_normal(RATE).astype(np.float32) / 10
-    soundfile.write(folder / "hungry" / "0776b33b-c41a-4a2e-8b9c-f1c184be00c8-1437123838264-1.7-f-26-hu.wav", sound, RATE)
+    soundfile.write(
+        folder / "hungry" / "0776b33b-c41a-4a2e-8b9c-f1c184be00c8-1437123838264-1.7-f-26-hu.wav", sound, RATE
+    )
     return folder
 
 
@@ -73,7 +77,10 @@ def test_every_make_command_has_its_chain(house, command):
     (house / "pyproject.toml").touch()
     os.utime(house / "pyproject.toml", (0, 0))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
-    args = [arg.replace("path/to/recordings", str(house)).replace("data/donateacry", str(house)) for arg in shlex.split(command)]
+    args = [
+        arg.replace("path/to/recordings", str(house)).replace("data/donateacry", str(house))
+        for arg in shlex.split(command)
+    ]
     done = subprocess.run([*args, "-n"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert "cry_lightning" in done.stdout or "pytest" in done.stdout

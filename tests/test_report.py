@@ -230,3 +230,35 @@ def test_verdict_tells_signal_from_none(no_figures, tmp_path, capsys) -> None:
     rewrite(run, score_a=0.6, score_b=0.4)
     main([str(run), *QUICK])
     assert "is no evidence that the model does better" in capsys.readouterr().out
+
+
+def fold_of(tmp_path, fold: int, trained_on: str) -> Path:
+    """One fold of a cross-validation: its own third of the subjects, trained on `trained_on`."""
+    folder = make_run(tmp_path / f"cv/fold{fold}", trained_on=trained_on)
+    table = predictions.read(folder / "predictions.csv")
+    own = table["subject"].str.removeprefix("made:").astype(int) % 3 == fold
+    predictions.write(table[own].assign(fold=fold), folder / "predictions.csv")
+    return folder
+
+
+def test_pooled_folds_are_one_run_and_each_is_judged_by_its_own_lineage(no_figures, tmp_path, capsys) -> None:
+    """A subject tested in fold 0 and trained on in fold 1 is no leak; one tested and trained on in fold 1 is."""
+    folds = [str(fold_of(tmp_path, fold, trained_on=f"made:{fold + 1}")) for fold in range(3)]
+    main(["--pool", *folds, *QUICK])
+    printed = capsys.readouterr().out
+    assert "48/24/12" in printed and "CLEAN" in printed
+    assert (tmp_path / "cv/pooled/report.md").exists()
+    whole = make_run(tmp_path / "whole")
+    main([str(whole), *QUICK])
+    scores = [re.search(r"clip +48/24/12 +(\S+ \S+ \S+)", text)[1] for text in (printed, capsys.readouterr().out)]
+    assert scores[0] == scores[1]
+
+    fold_of(tmp_path, 1, trained_on="made:1")
+    with pytest.raises(UserError, match="LEAKY, 1 of 4 tested subjects"):
+        main(["--pool", *folds, *QUICK])
+
+
+def test_pooling_the_same_test_twice_is_refused(no_figures, tmp_path) -> None:
+    folds = [str(make_run(tmp_path / f"cv/fold{fold}")) for fold in range(2)]
+    with pytest.raises(UserError, match="in several folds"):
+        main(["--pool", *folds, *QUICK])

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from conftest import stage_config
 
 from cry_lightning import cli
 
 KILLER = """
 import os, signal, sys
 from lightning import Callback
+from conftest import stage_config
 from cry_lightning import cli
 from cry_lightning.callbacks import Figures
 
@@ -27,20 +29,29 @@ cli.main(sys.argv[1:])
 """
 
 
-@pytest.fixture
-def config(stage, tmp_path):
+@pytest.fixture(scope="module")
+def config(tones, tmp_path_factory):
     """A stage with everything random in it: shuffling, shift, SpecAugment, dropout; and a schedule."""
-    path = stage(
-        "pretrain",
+    folder = tmp_path_factory.mktemp("resume")
+    config = stage_config(
+        tones,
+        folder,
         head={"class_path": "cry_lightning.tasks.heads.MLPHead", "init_args": {"hidden": [8], "dropout": 0.5}},
         augment=[{"class_path": "cry_lightning.tasks.augment.SpecAugment"}],
         scheduler={"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 1, "gamma": 0.5}},
     )
-    config = yaml.safe_load(path.read_text())
     config["save_every_n_steps"] = 2
     config["trainer"]["max_epochs"] = 3
+    path = folder / "pretrain.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+@pytest.fixture(scope="module")
+def whole(config):
+    """Run folders of the run that is not killed."""
+    cli.main(["fit", "--config", str(config)])
+    return config.parent / "runs"
 
 
 def weights(folder: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:
@@ -56,31 +67,31 @@ def run_killed(config: Path, runs: Path, step: int, hook: str) -> None:
 
 # 40 training clips in batches of 8 make 5 steps an epoch; last.ckpt is written at even steps.
 @pytest.mark.parametrize(
-    ("step", "hook"),
+    ("step", "hook", "resumed_from"),
     [
-        (4, "on_train_batch_end"),  # at a step whose checkpoint is not yet written
-        (7, "on_train_batch_end"),  # in the second epoch, one step after a checkpoint
-        (5, "on_validation_start"),  # between an epoch's last step and its validation
-        (10, "on_validation_start"),  # checkpoint written at the very last step of an epoch
-        (10, "on_train_epoch_end"),  # after validation, before the schedule steps
+        (7, "on_train_batch_end", 6),  # in the second epoch, one step after a checkpoint
+        (10, "on_train_epoch_end", 10),  # after an epoch's validation, before the schedule steps
+        pytest.param(4, "on_train_batch_end", 2, marks=pytest.mark.slow),  # the checkpoint of this step is not written
+        pytest.param(5, "on_validation_start", 4, marks=pytest.mark.slow),  # an epoch's last step is done again
+        pytest.param(10, "on_validation_start", 10, marks=pytest.mark.slow),  # checkpoint at an epoch's last step
     ],
 )
-def test_killed_run_resumes_bit_for_bit(config, tmp_path, step, hook):
-    cli.main(["fit", "--config", str(config)])
+def test_killed_run_resumes_bit_for_bit(whole, config, tmp_path, step, hook, resumed_from):
     runs = tmp_path / "killed"
     run_killed(config, runs, step, hook)
     last = runs / "tones/pretrain/last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == resumed_from
     cli.main(["fit", "--config", str(config), "--runs", str(runs), "--ckpt_path", str(last)])
-    whole, resumed = weights(tmp_path / "runs"), weights(runs)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    best, resumed_best = weights(tmp_path / "runs", "best.ckpt"), weights(runs, "best.ckpt")
-    assert all(torch.equal(best[name], resumed_best[name]) for name in best)
+    for name in ("last.ckpt", "best.ckpt"):
+        expected, resumed = weights(whole, name), weights(runs, name)
+        assert all(torch.equal(expected[key], resumed[key]) for key in expected), name
 
 
+@pytest.mark.slow
 def test_epoch_end_checkpoint_resumes_bit_for_bit(config, tmp_path):
     """Without save_every_n_steps, last.ckpt is written at the end of each epoch."""
     args = ["fit", "--config", str(config), "--save_every_n_steps=null"]
-    cli.main(args)
+    cli.main([*args, "--runs", str(tmp_path / "runs")])
     runs = tmp_path / "killed"
     cli.main([*args, "--runs", str(runs), "--trainer.max_epochs=2"])
     last = runs / "tones/pretrain/last.ckpt"
@@ -89,9 +100,9 @@ def test_epoch_end_checkpoint_resumes_bit_for_bit(config, tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_dropout_and_order_differ_between_steps(config, tmp_path):
-    """The other side of reproducible randomness: another seed gives another run."""
-    cli.main(["fit", "--config", str(config)])
-    cli.main(["fit", "--config", str(config), "--runs", str(tmp_path / "other"), "--data.seed=1"])
-    first, other = weights(tmp_path / "runs"), weights(tmp_path / "other")
+@pytest.mark.parametrize("seed", ["--data.seed=1", "--seed_everything=1"])
+def test_another_seed_is_another_run(whole, config, tmp_path, seed):
+    """The other side of reproducible randomness."""
+    cli.main(["fit", "--config", str(config), "--runs", str(tmp_path / "other"), seed])
+    first, other = weights(whole), weights(tmp_path / "other")
     assert not all(torch.equal(first[name], other[name]) for name in first)

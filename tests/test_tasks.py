@@ -1,7 +1,10 @@
 """What a classifier does to its network: freezing, precision, losses, augmentation, any encoder."""
 
 import json
+import subprocess
+import sys
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -142,3 +145,28 @@ def test_optimizer_has_no_default_that_leaks_into_another(stage, tmp_path):
     (tmp_path / "none.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(UserError, match="optimizer"):
         fit(tmp_path / "none.yaml")
+
+
+@pytest.mark.slow
+def test_compiled_encoder_gives_the_same_weights_file(stage, tmp_path):
+    run = fit(stage("compiled", compile=True), "--trainer.max_epochs=1")
+    plain = fit(stage("plain"), "--trainer.max_epochs=1")
+    compiled, eager = run.model.state_dict(), plain.model.state_dict()
+    assert compiled.keys() == eager.keys()
+    for name in eager:
+        torch.testing.assert_close(compiled[name], eager[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_fit_and_write_one_table(stage, tmp_path):
+    """With 2 gloo processes: same rows in predictions.csv, same scores as one process testing the same checkpoint."""
+    config, table = stage("shared"), tmp_path / "runs/tones/shared/predictions.csv"
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    for command, args in (("fit", two), ("test", two)):
+        call = [sys.executable, "-m", "cry_lightning", command, "--config", str(config), *args]
+        done = subprocess.run(call, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    shared = pd.read_csv(table)
+    cli.main(["test", "--config", str(config)])
+    alone = pd.read_csv(table)
+    pd.testing.assert_frame_equal(shared, alone, rtol=0, atol=1e-6)

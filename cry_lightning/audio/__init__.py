@@ -153,7 +153,7 @@ def _segment(
     end = None
     if n_samples is not None:
         end = math.ceil((first + n_samples) * source.sample_rate / sample_rate) + margin
-    waveform = _joined(list(_checked(path, source, begin, end)))
+    waveform = np.concatenate([np.zeros(0, np.float32), *_checked(path, source, begin, end)])
     if source.sample_rate != sample_rate:
         waveform = soxr.resample(waveform, source.sample_rate, sample_rate, quality="HQ")
     waveform = waveform[first - begin * sample_rate // source.sample_rate :]
@@ -163,11 +163,6 @@ def _segment(
         wanted_s, ends_s = start_s + n_samples / sample_rate, start_s + waveform.size / sample_rate
         raise AudioError(f"{path}: ends at {ends_s:.2f} s, before the segment that should end at {wanted_s:.2f} s")
     return waveform[:n_samples]
-
-
-def _joined(chunks: list[np.ndarray]) -> np.ndarray:
-    """Chunks as one array (N,), without a copy where there is one only."""
-    return chunks[0] if len(chunks) == 1 else np.concatenate([np.zeros(0, np.float32), *chunks])
 
 
 def _in_blocks(pieces: Iterable[np.ndarray], n_samples: int) -> Iterator[np.ndarray]:

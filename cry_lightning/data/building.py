@@ -11,7 +11,6 @@ from cry_lightning.errors import UserError
 log = logging.getLogger(__name__)
 BATCH_SIZE = 64  # larger batches leave the processor's cache
 MAX_BAD_SHARE = 0.05
-N_LISTED = 10
 
 
 def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int) -> None:
@@ -34,13 +33,14 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int) 
             if any(reasons):
                 _refuse_too_many(file, corpus_name)
     if bad := file.reasons():
-        log.warning("%s: %d of %d clips are left out:\n  %s", corpus_name, len(bad), n, "\n  ".join(_listed(file, bad)))
+        listed = "\n  ".join(_listed(file, bad, at_most=100))
+        log.warning("%s: %d of %d clips are left out:\n  %s", corpus_name, len(bad), n, listed)
 
 
 def _refuse_too_many(file: CacheFile, corpus_name: str) -> None:
     bad, n = file.reasons(), file.shape[0]
     if len(bad) > MAX_BAD_SHARE * n:
-        listed = "; ".join(_listed(file, bad))
+        listed = "; ".join(_listed(file, bad, at_most=10))
         file.path.unlink()  # mended clips would have another cache
         raise UserError(
             f"{corpus_name}: {len(bad)} of {n} clips are bad already, and more than {MAX_BAD_SHARE:.0%} are too many; "
@@ -48,7 +48,7 @@ def _refuse_too_many(file: CacheFile, corpus_name: str) -> None:
         )
 
 
-def _listed(file: CacheFile, bad: dict[int, str]) -> list[str]:
+def _listed(file: CacheFile, bad: dict[int, str], at_most: int) -> list[str]:
     names = file.texts("clip")
-    listed = [f"{names[row]}: {reason}" for row, reason in list(bad.items())[:N_LISTED]]
+    listed = [f"{names[row]}: {reason}" for row, reason in list(bad.items())[:at_most]]
     return listed if len(listed) == len(bad) else [*listed, f"and {len(bad) - len(listed)} more"]

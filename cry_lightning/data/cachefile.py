@@ -11,6 +11,7 @@ import numpy as np
 
 PENDING, GOOD, BAD = 0, 1, 2  # values of the `done` column
 REASON_BYTES = 200
+ATTRIBUTE_BYTES = 60_000  # HDF5 has room for 64 KB
 STRUCTURE_BYTES = 2**18  # more than HDF5 needs for headers, attributes and alignment
 # Format 1.8 has checksums in its headers, and no "open for writing" mark for a kill to leave behind. Datasets begin at
 # memory pages.
@@ -80,7 +81,13 @@ class CacheFile:
             self._put(file, "done", rows.start, done)
 
     def seal(self) -> None:
-        """Store the checksum, once every row is done."""
+        """Store the checksum, once every row is done, and tell of the bad rows in the file's attributes."""
+        if bad := self.reasons():
+            names = self.texts("clip")
+            told = "\n".join(f"{names[row]}: {reason}" for row, reason in bad.items()).encode(errors="replace")
+            with h5py.File(self.path, "r+", **HDF5_OPTIONS) as hdf5:
+                # As far as there is room: the dataset `reason` has them all.
+                hdf5.attrs.update({"n_bad": len(bad), "bad": told[:ATTRIBUTE_BYTES].decode(errors="ignore")})
         with self.path.open("r+b") as file:
             self._put(file, "checksum", 0, np.array([self.checksum()], np.uint32))
             _to_disk(file)

@@ -1,0 +1,36 @@
+"""What the benchmarks share: a clock, the machine they ran on, and MFCCs computed clip by clip."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+
+import librosa
+import numpy as np
+import torch
+
+from cry_lightning.features import MFCC
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def machine() -> str:
+    """What figures depend on beside the code."""
+    cores, threads, load = len(os.sched_getaffinity(0)), torch.get_num_threads(), os.getloadavg()[0]
+    return (
+        f"{platform.machine()}, {cores} cores, {threads} threads of torch {torch.__version__}, load average {load:.1f}"
+    )
+
+
+def librosa_mfcc(waveform: np.ndarray, mfcc: MFCC) -> np.ndarray:
+    """One clip as honk computes it (n_mfcc, T)."""
+    mel = librosa.feature.melspectrogram(
+        y=waveform, sr=mfcc.sample_rate, n_fft=mfcc.n_fft, hop_length=mfcc.hop_length, n_mels=mfcc.n_mels,
+        fmin=mfcc.f_min, fmax=mfcc.f_max, pad_mode="reflect",
+    )  # fmt: skip
+    mel[mel > 0] = np.log(mel[mel > 0])
+    return librosa.feature.mfcc(S=mel, n_mfcc=mfcc.n_mfcc, norm="ortho")

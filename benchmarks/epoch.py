@@ -1,0 +1,128 @@
+"""Time of a training epoch of Res8 on the CPU, as ratios within one run: the warm cache against librosa in a Dataset.
+
+.venv/bin/python benchmarks/epoch.py                           on made words
+.venv/bin/python benchmarks/epoch.py --data path/to/fsdd       on the Free Spoken Digit Dataset
+
+Wants the package installed with its extra `dev` (`make install`).
+"""
+
+import argparse
+import logging
+import random
+import time
+import warnings
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from common import librosa_mfcc, machine, seconds
+from lightning.pytorch.profilers import SimpleProfiler
+from torch.utils.data import DataLoader, Dataset
+
+from cry_lightning import audio
+from cry_lightning.corpora import FSDD, SyntheticWords
+from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.data.splits import Split
+from cry_lightning.encoders import Res8
+from cry_lightning.features import MFCC
+from cry_lightning.tasks import Classifier
+
+Times = tuple[float, float]  # seconds of an epoch, and how many of them were spent waiting for batches
+
+
+class LibrosaClips(Dataset[dict[str, Any]]):
+    """The training clips of a datamodule, each decoded and given to librosa when it is asked for; without a shift."""
+
+    def __init__(self, data: CryDataModule) -> None:
+        self.data, self.rows = data, data.rows("train").tolist()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        data, row = self.data, self.rows[item]
+        clip, rate = data.clips[row], data.feature.sample_rate
+        path = data.corpus.path_of(clip)
+        waveform = audio.load_fitted(path, rate, data.clip_s, data.fit, clip.start_s, clip.duration_s)
+        features = torch.from_numpy(librosa_mfcc(waveform, data.feature))[None]
+        return {"features": features, "label": data.labels[row], "index": row}
+
+
+def classifier(data: CryDataModule) -> Classifier:
+    return Classifier(Res8(), partial(torch.optim.SGD, lr=0.1, momentum=0.9), num_classes=len(data.classes))
+
+
+def trained(data: CryDataModule, loader: Any) -> Times:
+    """One training epoch by the Trainer."""
+    profiler = SimpleProfiler()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer("cpu", max_epochs=1, limit_val_batches=0, profiler=profiler, **quiet)
+    data.train_dataloader = lambda: loader
+    trainer.fit(classifier(data), datamodule=data)
+    taken = dict(profiler.recorded_durations)
+    return sum(taken["run_training_epoch"]), sum(taken["[_TrainingEpochLoop].train_dataloader_next"])
+
+
+def computed(model: Classifier, batches: list[dict[str, torch.Tensor]]) -> Times:
+    """The network's work on batches that lie in memory, in a plain loop."""
+    optimizer = model.configure_optimizers()["optimizer"]
+    start = time.perf_counter()
+    for batch in batches:
+        optimizer.zero_grad()
+        model.loss(model(batch["features"]), batch["label"]).backward()
+        optimizer.step()
+    return time.perf_counter() - start, 0.0
+
+
+def loaded(loader: Iterable[Any]) -> Times:
+    """Batches made and dropped, without a network."""
+    taken = seconds(lambda: [None for _ in loader])
+    return taken, taken
+
+
+def compare(data: CryDataModule, epochs: int) -> None:
+    """Prints how long each way takes, how many times the product's epoch that is, and its share of waiting."""
+    loaders = {"warm cache": data.loader("train", train=True)}
+    model, batches = classifier(data).to(memory_format=torch.channels_last), list(loaders["warm cache"])
+    for workers in (0, 2):
+        per_clip = DataLoader(LibrosaClips(data), data.batch_size, shuffle=True, num_workers=workers)
+        loaders[f"librosa in a Dataset, {workers} workers"] = per_clip
+    ways = {f"Trainer, {name}": partial(trained, data, loader) for name, loader in loaders.items()}
+    ways |= {"no Trainer, batches in RAM": partial(computed, model, batches)}
+    ways |= {f"no network, {name}": partial(loaded, loader) for name, loader in loaders.items()}
+    for way in ways.values():
+        way()  # what is done only once is not timed
+    times: dict[str, list[Times]] = {name: [] for name in ways}
+    for _ in range(epochs):
+        for name in random.sample(list(ways), len(ways)):
+            times[name].append(ways[name]())
+    print(f"{machine()}\n{len(data.rows('train'))} clips of {data.clip_s:g} s; medians of {epochs} epochs")
+    product = np.array(times["Trainer, warm cache"])[:, 0]
+    for name, taken in times.items():
+        total, waited = np.array(taken).T
+        ratio, share = np.median(total / product), np.median(waited / total)
+        print(f"  {name:44} {np.median(total):8.3f} s {ratio:8.3f} x   waiting for data {share:6.1%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of the Free Spoken Digit Dataset; made words without it")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of each way (default: %(default)s)")
+    arguments = parser.parse_args()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    with TemporaryDirectory() as folder:
+        corpus = FSDD(arguments.data) if arguments.data else SyntheticWords(n_speakers=20, folder=folder)
+        data = CryDataModule(corpus, MFCC(), Split(group="clip"), shift_s=0.1, cache_dir=folder)
+        data.prepare_data()
+        data.setup()
+        compare(data, arguments.epochs)
+
+
+if __name__ == "__main__":
+    main()
