@@ -60,8 +60,8 @@ def classifier(data: CryDataModule) -> Classifier:
 def trained(data: CryDataModule, loader: Any) -> Times:
     """One training epoch by the Trainer."""
     profiler = SimpleProfiler()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = L.Trainer("cpu", max_epochs=1, limit_val_batches=0, profiler=profiler, **quiet)
+    quiet = {f"enable_{part}": False for part in ("checkpointing", "progress_bar", "model_summary")}
+    trainer = L.Trainer("cpu", max_epochs=1, limit_val_batches=0, logger=False, profiler=profiler, **quiet)
     data.train_dataloader = lambda: loader
     trainer.fit(classifier(data), datamodule=data)
     taken = dict(profiler.recorded_durations)

@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import sys
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,12 +22,14 @@ from cry_lightning.tasks.weights import read_checkpoint
 for told_anyway in (  # of Lightning's warnings: metrics are logged per epoch, and run folders are used again
     ".*smaller than the logging interval.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*LightningCLI's args parameter.*",
     ".*LeafSpec.*",
 ):
     warnings.filterwarnings("ignore", told_anyway)
 
 WANDB = "lightning.pytorch.loggers.WandbLogger"
-IDENTITY = ("name", "model", "data", "seed_everything")  # two configs equal in these train the same stage
+IDENTITY = ("name", "model", "data", "seed_everything", "trainer.precision")  # what makes two fits the same stage
+LENGTH = ("checkpoint", "trainer.max_epochs", "trainer.max_steps")  # and the same run of it
 
 
 class OneLineParser(LightningArgumentParser):
@@ -154,7 +155,9 @@ class StageCLI(LightningCLI):
                 f"{self.run_folder} holds a run with another config ({', '.join(changed[:5])});"
                 " give the new one another --name, or replace the old one with --overwrite=true"
             )
-        if not resumed:  # nothing of an older fit may pass for this one's
+        if resumed:
+            self.keep_curves()
+        else:  # nothing of an older fit may pass for this one's
             for stale in (
                 "best.ckpt",
                 "last.ckpt",
@@ -173,6 +176,13 @@ class StageCLI(LightningCLI):
         part.replace(saved)
         for logger in self.trainer.loggers:
             logger.log_hyperparams({"stage": yaml.safe_load(self.dump())})
+
+    def keep_curves(self) -> None:
+        """Number the curves of the interrupted fit: the logger begins a new metrics.csv."""
+        metrics = self.run_folder / "fit" / "metrics.csv"
+        if metrics.exists():
+            number = 1 + len(list(metrics.parent.glob("metrics-*.csv")))
+            metrics.rename(metrics.with_name(f"metrics-{number}.csv"))
 
     def after_fit(self) -> None:
         """Say where the stage's checkpoint is, and by what it was chosen."""
@@ -210,7 +220,8 @@ class StageCLI(LightningCLI):
         if not saved.exists():
             return []
         old, new = yaml.safe_load(saved.read_text(encoding="utf-8")), yaml.safe_load(self.dump())
-        relevant = (*IDENTITY, "checkpoint", "trainer.max_epochs", "trainer.max_steps", "trainer.precision")
+        resumed = self.subcommand == "fit" and self.config.fit.ckpt_path  # a resumed fit may be made longer
+        relevant = IDENTITY if resumed else (*IDENTITY, *LENGTH)
         return [key for key in differences(old, new) if key.startswith(relevant)]
 
     def check_same_stage(self, checkpoint: dict[str, Any], path: str) -> None:
@@ -250,8 +261,4 @@ def main(args: list[str]) -> StageCLI:
     """Run `fit` or `test` with command-line arguments, as the shell or a test gives them."""
     for talkative in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
-    argv, sys.argv = sys.argv, sys.argv[:1]  # LightningCLI warns of arguments given twice
-    try:
-        return StageCLI(args)
-    finally:
-        sys.argv = argv
+    return StageCLI(args)

@@ -15,8 +15,6 @@ from cry_lightning import cli
 
 KILLER = """
 import os, signal, sys
-from lightning import Callback
-from conftest import stage_config
 from cry_lightning import cli
 from cry_lightning.callbacks import Figures
 
@@ -85,6 +83,7 @@ def test_killed_run_resumes_bit_for_bit(whole, config, tmp_path, step, hook, res
     for name in ("last.ckpt", "best.ckpt"):
         expected, resumed = weights(whole, name), weights(runs, name)
         assert all(torch.equal(expected[key], resumed[key]) for key in expected), name
+    assert (runs / "tones/pretrain/fit/metrics-1.csv").exists()  # the curves before the kill
 
 
 @pytest.mark.slow
@@ -95,7 +94,7 @@ def test_epoch_end_checkpoint_resumes_bit_for_bit(config, tmp_path):
     runs = tmp_path / "killed"
     cli.main([*args, "--runs", str(runs), "--trainer.max_epochs=2"])
     last = runs / "tones/pretrain/last.ckpt"
-    cli.main([*args, "--runs", str(runs), "--ckpt_path", str(last), "--overwrite=true"])
+    cli.main([*args, "--runs", str(runs), "--ckpt_path", str(last)])
     whole, resumed = weights(tmp_path / "runs"), weights(runs)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
