@@ -1,6 +1,7 @@
 """A small corpus of made sounds and a stage that trains on it in a second or two."""
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+
+from cry_lightning import cli
 
 REPO = Path(__file__).parents[1]
 RATE = 8000
@@ -35,7 +38,7 @@ def tones(tmp_path_factory) -> Path:
 
 
 def stage_config(corpus: Path, folder: Path, name: str = "pretrain", **model) -> dict:
-    """A whole stage YAML as a dict: a tiny Res8 on the tones, in folder/runs and folder/cache."""
+    """A whole stage YAML as a dict: a tiny Res8 on the tones, in folder/runs."""
     return {
         "name": name,
         "runs": str(folder / "runs"),
@@ -50,7 +53,7 @@ def stage_config(corpus: Path, folder: Path, name: str = "pretrain", **model) ->
             "clip_s": 0.4,
             "shift_s": 0.05,
             "batch_size": 8,
-            "cache_dir": str(folder / "cache"),
+            "cache_dir": str(corpus.parent / "cache"),
         },
         "model": {
             "class_path": "cry_lightning.tasks.Classifier",
@@ -74,3 +77,20 @@ def stage(tones, tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def pretrained_once(tones, tmp_path_factory) -> Path:
+    """Run folders of one pretraining, fitted once for all tests."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    path = folder / "pretrain.yaml"
+    path.write_text(yaml.safe_dump(stage_config(tones, folder)))
+    cli.main(["fit", "--config", str(path)])
+    return folder / "runs"
+
+
+@pytest.fixture
+def pretrained(pretrained_once, tmp_path) -> Path:
+    """best.ckpt of a pretraining in this test's own run folders."""
+    shutil.copytree(pretrained_once, tmp_path / "runs", dirs_exist_ok=True)
+    return tmp_path / "runs/tones/pretrain/best.ckpt"

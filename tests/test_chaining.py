@@ -7,19 +7,13 @@ import pytest
 import torch
 import yaml
 
-from cry_lightning import cli
+from cry_lightning import cli, runfolder
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.leakage import fingerprint
 
 
 def fit(config, *args):
     return cli.main(["fit", "--config", str(config), *args])
-
-
-@pytest.fixture
-def pretrained(stage, tmp_path):
-    fit(stage("pretrain"))
-    return tmp_path / "runs/tones/pretrain/best.ckpt"
 
 
 def encoder_weights(state):
@@ -162,3 +156,43 @@ def test_half_a_checkpoint_is_refused(stage, pretrained, tmp_path):
     (tmp_path / "half.ckpt").write_bytes(half)
     with pytest.raises(UserError, match=r"half\.ckpt: not a whole checkpoint"):
         fit(stage("finetune", weights=str(tmp_path / "half.ckpt")))
+
+
+def test_trained_model_is_tested_on_another_corpus(stage, pretrained, tones, tmp_path):
+    """All of it, with the model's classes, though this corpus has one of them only."""
+    lines = tones.read_text().splitlines()
+    other = tones.parent / "other.csv"
+    other.write_text("\n".join([lines[0], *(line for line in lines if ",low,baby00," in line)]) + "\n")
+    args = ["test", "--config", str(pretrained.parent / "config.yaml"), "--ckpt_path", str(pretrained)]
+    args += [f"--data.corpus.init_args.root={other}", "--data.corpus.init_args.name=other"]
+    cli.main([*args, "--data.split.scheme=external"])
+    table = pd.read_csv(tmp_path / "runs/other/pretrain/predictions.csv")
+    assert len(table) == 4 and set(table["split"]) == {"test"} and set(table["label"]) == {"low"}
+    assert {"score_high", "score_low"} < set(table.columns)
+
+
+def test_corpus_with_classes_that_the_model_does_not_know_is_refused(stage, pretrained, tones):
+    other = tones.parent / "more.csv"
+    other.write_text(tones.read_text().replace("low,baby00", "middle,baby00"))
+    args = ["test", "--config", str(pretrained.parent / "config.yaml"), "--ckpt_path", str(pretrained)]
+    args += [f"--data.corpus.init_args.root={other}", "--data.corpus.init_args.name=more"]
+    with pytest.raises(UserError, match="has middle, but the model tells high, low apart"):
+        cli.main([*args, "--data.split.scheme=external"])
+
+
+def test_crash_while_a_checkpoint_is_written_leaves_the_old_one(pretrained, monkeypatch, tmp_path):
+    before = pretrained.read_bytes()
+
+    def half(checkpoint, path, storage_options=None):
+        path.write_bytes(before[:1000])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(runfolder.TorchCheckpointIO, "save_checkpoint", lambda self, *args: half(*args))
+    with pytest.raises(OSError, match="no space left"):
+        runfolder.WholeCheckpointIO().save_checkpoint({}, pretrained)
+    assert pretrained.read_bytes() == before
+
+
+def test_other_ways_of_reading_the_same_data_are_the_same_run(stage, pretrained, tmp_path):
+    cli.main(["test", "--config", str(stage("pretrain")), "--data.workers=1", f"--data.cache_dir={tmp_path / 'c2'}"])
+    assert (pretrained.parent / "predictions.csv").exists()

@@ -123,7 +123,7 @@ def test_sub_configs_resolve_from_the_file_that_names_them_two_levels_deep(stage
 
 
 def test_prepare_builds_lists_and_removes(stage, tmp_path, capsys):
-    config = stage()
+    config = changed(stage(), lambda c: c["data"].update(cache_dir=str(tmp_path / "cache")))
     assert command_line.main(["prepare", "--config", str(config)]) == 0
     assert "96 clips, 0 left out" in capsys.readouterr().out
     assert command_line.main(["prepare", "--list", "--folder", str(tmp_path / "cache")]) == 0

@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "data": {"audio", "corpora", "features"},
     "tasks": {"encoders"},
     "callbacks": {"evaluation"},
-    "cli": {"data", "tasks", "callbacks"},
+    "cli": {"data", "tasks", "callbacks", "runfolder"},
+    "runfolder": set(),
     "prepare": {"cli", "data"},
     "errors": set(),
 }

@@ -100,7 +100,7 @@ def test_clips_carry_what_is_known_of_them(tmp_path: Path) -> None:
     assert set(cries[0].columns) == {"sex", "age_days"}
     assert len(words.clips()) == 6
     clip = words.clips()[-1]
-    assert (clip.subject, clip.label, dict(clip.columns)) == ("synthetic-words:speaker001", "fenu", {"sex": "f"})
+    assert (clip.subject, clip.label, dict(clip.columns)) == ("synthetic-words:seed0-speaker001", "fenu", {"sex": "f"})
     info = soundfile.info(words.path_of(clip))
     assert (info.samplerate, info.frames, info.channels, info.subtype) == (16000, 16000, 1, "PCM_16")
 

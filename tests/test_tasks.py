@@ -21,12 +21,6 @@ def encoder_state(model):
     return {name: value.clone() for name, value in model.encoder.state_dict().items()}
 
 
-@pytest.fixture
-def pretrained(stage, tmp_path):
-    fit(stage("pretrain"))
-    return tmp_path / "runs/tones/pretrain/best.ckpt"
-
-
 def test_frozen_encoder_stays_bit_for_bit(stage, pretrained):
     """BatchNorm statistics too, through validation passes."""
     before = torch.load(pretrained, weights_only=True)["state_dict"]

@@ -52,6 +52,10 @@ class Synthetic(Manifest):
     def render(self) -> Iterator[tuple[dict[str, str], np.ndarray]]:
         """Manifest row (without the clip's length) and 16-bit samples (N,) of each clip."""
 
+    def person(self, name: str) -> str:
+        """Subject id of one of this seed's people: another seed makes other people."""
+        return f"seed{self.seed}-{name}"
+
     def stream(self, purpose: int, *which: int) -> np.random.Generator:
         """Random numbers that depend on the seed and on what they are for, and on nothing drawn before."""
         return np.random.default_rng([purpose, self.seed, *which])
@@ -129,7 +133,12 @@ class SyntheticWords(Synthetic):
                 for take in range(self.n_takes):
                     rng = self.stream(SOUND, index, which, take)
                     said = word(text, speaker, self.n_samples, self.sample_rate, rng)
-                    row = {"path": f"{name}/{text}-{take}.wav", "label": text, "subject": name, "sex": speaker.sex}
+                    row = {
+                        "path": f"{name}/{text}-{take}.wav",
+                        "label": text,
+                        "subject": self.person(name),
+                        "sex": speaker.sex,
+                    }
                     yield row, speaker.recording.capture(said, self.sample_rate, rng)
 
 
@@ -180,7 +189,7 @@ class SyntheticCries(Synthetic):
         for index in range(self.n_infants):
             infant = Infant.draw(self.stream(PERSON, index))
             name = f"infant{index:03d}"
-            about = {"subject": name, "sex": infant.sex, "age_days": str(infant.age_days)}
+            about = {"subject": self.person(name), "sex": infant.sex, "age_days": str(infant.age_days)}
             for take in range(self.n_cries):
                 kind = self._kind(index, take)
                 rng = self.stream(SOUND, index, take)

@@ -94,6 +94,7 @@ class CryDataModule(L.LightningDataModule):
         self.cache_dir = cache_dir
         self.cache_dtype = cache_dtype
         self.workers = workers
+        self.trained_classes: list[str] | None = None  # of the model that is tested or resumed, in its order
         self._ready = False
 
     def cache(self) -> FeatureCache:
@@ -115,7 +116,7 @@ class CryDataModule(L.LightningDataModule):
         cache = self.cache()
         self.features = cache.open()
         self.clips: list[Clip] = cache.clips
-        self.classes = self.corpus.class_names()
+        self.classes = self.known_classes()
         self.n_frames = self.frames(self.clip_s)
         index = {name: i for i, name in enumerate(self.classes)}
         self.labels = torch.tensor([index.get(clip.label or "", -1) for clip in self.clips])
@@ -124,6 +125,19 @@ class CryDataModule(L.LightningDataModule):
             rows = self.rows(part)
             log.info("%s: %d clips of %d subjects", part, len(rows), len(self.subjects(part)))
         self._ready = True
+
+    def known_classes(self) -> list[str]:
+        """The classes in the order of the logits; a tested model's may be more than this corpus has."""
+        own = self.corpus.class_names()
+        trained = self.trained_classes
+        if trained is None:
+            return own
+        if unknown := set(own) - set(trained):
+            raise UserError(
+                f"corpus {self.corpus.name} has {', '.join(sorted(unknown))}, but the model tells"
+                f" {', '.join(trained)} apart: map or leave out labels with data.corpus.init_args.classes"
+            )
+        return trained
 
     def frames(self, seconds: float) -> int:
         """Frames T of the feature for this many seconds."""
@@ -212,5 +226,5 @@ class CryDataModule(L.LightningDataModule):
         return self.loader("val")
 
     def test_dataloader(self) -> list[BatchLoader]:
-        """The test part, then the validation part: both go into the predictions table."""
-        return [self.loader("test"), self.loader("val")]
+        """The test part, then the validation part if there is one: both go into the predictions table."""
+        return [self.loader(part) for part in ("test", "val") if part == "test" or len(self.rows(part))]

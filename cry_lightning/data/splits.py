@@ -23,7 +23,7 @@ class Split:
 
     Args:
         scheme: "holdout" for one stratified division, "kfold" for repeated stratified K-fold, "leave_one_out" for one
-            test group at a time, "column" for the manifest's own division.
+            test group at a time, "column" for the manifest's own division, "external" to test a trained model on all.
         group: what is never divided: "subject", "recording", "clip" or a column of the manifest.
         column: the column that holds the manifest's own division; naming it implies that scheme.
         val: share of the clips for validation; of those outside test, in every scheme but "holdout".
@@ -34,7 +34,7 @@ class Split:
         seed: of every random choice.
     """
 
-    scheme: Literal["holdout", "kfold", "leave_one_out", "column"] = "holdout"
+    scheme: Literal["holdout", "kfold", "leave_one_out", "column", "external"] = "holdout"
     group: str = "subject"
     column: str | None = None
     val: float = 0.15
@@ -73,6 +73,8 @@ def assign(split: Split, labels: np.ndarray, groups: np.ndarray, own: np.ndarray
     if not np.any(labels != ""):
         labels = np.full(len(labels), "unlabelled")
     labelled = labels != ""
+    if split.scheme == "external":
+        return np.full(len(labels), "test")
     parts = np.full(len(labels), "", dtype="<U5")
     seed = split.seed + split.repeat
     if split.scheme == "holdout":

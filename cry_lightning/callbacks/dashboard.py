@@ -1,0 +1,131 @@
+"""Weights & Biases: whether a run goes online, and the pictures it sends."""
+
+import netrc
+import os
+from typing import Any
+from urllib.parse import urlparse
+
+import pandas as pd
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from matplotlib.figure import Figure
+from sklearn.metrics import ConfusionMatrixDisplay
+
+from cry_lightning.callbacks.table import Outputs, data_of, predictions_table
+from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.leakage import fingerprint
+
+WANDB = "lightning.pytorch.loggers.WandbLogger"
+
+
+class Figures(Callback):
+    """Sends the confusion matrix and a few examples to W&B, after the fit (validation) and after the test.
+
+    Examples are pictures of features named by a hash: neither sound nor file names leave the machine.
+
+    Args:
+        n_examples: how many features are shown.
+    """
+
+    def __init__(self, n_examples: int = 8) -> None:
+        self.n_examples = n_examples
+        self.outputs: list[Outputs] = []
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the last pass only."""
+        self.outputs = []
+
+    on_test_start = on_validation_start
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Collect the scores of the first loader."""
+        if dataloader_idx == 0 and wandb_loggers(trainer):
+            self.outputs.append({key: value.cpu() for key, value in outputs.items()})
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the last validation pass."""
+        self.send(trainer, "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the test."""
+        self.send(trainer, "test")
+
+    def send(self, trainer: Trainer, part: str) -> None:
+        """Log the pictures of what was collected."""
+        if not self.outputs:
+            return
+        data = data_of(trainer)
+        table = predictions_table(data, self.outputs)
+        rows = torch.cat([output["index"] for output in self.outputs])[: self.n_examples]
+        features = data.features.gather(rows)
+        captions = [f"{fingerprint(data.features.content[row])}: {data.clips[row].label}" for row in rows.tolist()]
+        for logger in wandb_loggers(trainer):
+            logger.log_image(f"{part}/confusion", [confusion_figure(table)])
+            logger.log_image(f"{part}/examples", [feature_figure(f[0]) for f in features], caption=captions)
+
+
+def confusion_figure(table: pd.DataFrame) -> Figure:
+    """Counts of true against predicted classes of a predictions table."""
+    classes = predictions.classes_of(table)
+    guesses = table[predictions.score_columns(table)].to_numpy().argmax(1)
+    figure = Figure(layout="constrained")
+    predicted = [classes[guess] for guess in guesses]
+    ConfusionMatrixDisplay.from_predictions(
+        table["label"], predicted, labels=classes, ax=figure.subplots(), xticks_rotation=40, colorbar=False
+    )
+    return figure
+
+
+def feature_figure(feature: torch.Tensor) -> Figure:
+    """A picture of one feature (F, T), low frequencies below."""
+    figure = Figure(figsize=(4, 2), layout="constrained")
+    figure.subplots().imshow(feature.numpy(), origin="lower", aspect="auto")
+    return figure
+
+
+def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
+    """The W&B loggers among a trainer's loggers."""
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+
+
+def wandb_is_online() -> bool:
+    """Whether W&B may go online: a key is found and WANDB_MODE does not forbid it. Never asks."""
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        found = netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        found = False
+    return os.environ.get("WANDB_MODE", "online") == "online" and (found or bool(os.environ.get("WANDB_API_KEY")))
+
+
+def set_up_wandb(config: Any, job_type: str) -> None:
+    """Complete the W&B loggers of a stage's config: online, offline, or left out where W&B is disabled.
+
+    Args:
+        config: the stage's config, whose `trainer.logger` is changed in place.
+        job_type: what W&B shows the run as.
+    """
+    os.environ.setdefault("WANDB_CONSOLE", "off")  # an error may name a file, and names stay on this machine
+    if not wandb_is_online():
+        os.environ.setdefault("WANDB_SILENT", "true")
+    loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
+    own = [logger for logger in loggers if getattr(logger, "class_path", None) == WANDB]
+    for logger in own:
+        logger.init_args.offline = not wandb_is_online()
+        logger.init_args.save_dir = config.runs
+        logger.init_args.name = config.name
+        logger.init_args.group = config.pipeline
+        logger.init_args.job_type = job_type
+    if own and os.environ.get("WANDB_MODE") == "disabled":
+        config.trainer.logger = [logger for logger in loggers if logger not in own] or None

@@ -1,0 +1,68 @@
+"""Whose sound a checkpoint was trained on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from cry_lightning.callbacks.table import data_of
+from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.leakage import fingerprint
+
+
+class LineageRecorder(Callback):
+    """Writes into every checkpoint whose sound it, and the stages before it, were trained on.
+
+    A stage is {"stage", "corpus", "subjects", "clips", "validation_subjects"}, subjects by the hash of their id and
+    clips by the hash of their audio's content; "complete" is false where an ancestor's training data is unknown.
+
+    Args:
+        stage: name of the running stage.
+        run_folder: where `test` writes lineage.json.
+    """
+
+    def __init__(self, stage: str, run_folder: Path) -> None:
+        self.stage = stage
+        self.run_folder = run_folder
+        self.loaded: dict[str, Any] | None = None
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the lineage of the checkpoint that is resumed or tested."""
+        self.loaded = checkpoint.get("lineage")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the lineage so far."""
+        checkpoint["lineage"] = self.lineage(trainer, pl_module)
+
+    def lineage(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
+        """The stages before this one, oldest first, then this one."""
+        before = self.loaded
+        if before is None and pl_module.upstream is not None:
+            before = pl_module.upstream.get("lineage", {"complete": False, "stages": []})
+        before = before or {"complete": True, "stages": []}
+        own = self.own_stage(data_of(trainer))
+        stages = [stage for stage in before["stages"] if stage != own]  # a resumed run finds itself there
+        return {"complete": before["complete"], "stages": [*stages, own]}
+
+    def own_stage(self, data: Any) -> dict[str, Any]:
+        """This stage's training and validation subjects and training clips, hashed and sorted."""
+        return {
+            "stage": self.stage,
+            "corpus": data.corpus.name,
+            "subjects": sorted(fingerprint(subject) for subject in data.subjects("train")),
+            "clips": sorted({fingerprint(data.features.content[row]) for row in data.rows("train").tolist()}),
+            "validation_subjects": sorted(fingerprint(subject) for subject in data.subjects("val")),
+        }
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write lineage.json beside the predictions."""
+        if not trainer.is_global_zero:
+            return
+        data = data_of(trainer)
+        lineage = dict(self.loaded or {"complete": False, "stages": []})
+        lineage["uncalibrated"] = not pl_module.calibrated
+        rows = [*data.rows("val").tolist(), *data.rows("test").tolist()]  # the rows of predictions.csv
+        lineage["test_clips"] = {data.clips[row].name: fingerprint(data.features.content[row]) for row in rows}
+        with predictions.replacing(self.run_folder / "lineage.json") as part:
+            part.write_text(json.dumps(lineage, indent=1), encoding="utf-8")

@@ -1,0 +1,92 @@
+"""The folder of one run: which config made it, what an older run left in it, checkpoints never half written."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from cry_lightning.errors import UserError
+
+IDENTITY = ("name", "model", "data", "seed_everything", "trainer.precision")  # what makes two fits the same stage
+LENGTH = ("checkpoint", "trainer.max_epochs", "trainer.max_steps")  # and the same run of it
+HARMLESS = ("data.workers", "data.cache_dir")
+MADE_BY_LATER_COMMANDS = ("predictions.csv", "lineage.json", "report.md", "report.txt", "metrics.csv")
+
+
+class RunFolder:
+    """runs/<corpus>/<stage>, whatever the loggers.
+
+    Args:
+        path: the folder; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.best = path / "best.ckpt"
+
+    def changed_keys(self, config: str, keys: tuple[str, ...] = (*IDENTITY, *LENGTH)) -> list[str]:
+        """Which of these keys differ between the saved config and this one (YAML); none where there is no run."""
+        if not self.config.exists():
+            return []
+        old, new = yaml.safe_load(self.config.read_text(encoding="utf-8")), yaml.safe_load(config)
+        return [key for key in differences(old, new) if key.startswith(keys) and key not in HARMLESS]
+
+    def begin(self, config: str, overwrite: bool) -> None:
+        """Open the folder for a new fit: nothing of an older one may pass for this one's.
+
+        Raises:
+            UserError: it holds a run with another config, and may not be overwritten.
+        """
+        self._refuse_changed(self.changed_keys(config), overwrite)
+        for name in ("best.ckpt", "last.ckpt", *MADE_BY_LATER_COMMANDS):
+            (self.path / name).unlink(missing_ok=True)
+        for name in ("fit", "test", "figures"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        self._save(config)
+
+    def go_on(self, config: str, overwrite: bool) -> None:
+        """Open the folder for a resumed fit, which may be made longer; its logger begins a new metrics.csv.
+
+        Raises:
+            UserError: it holds another stage, and may not be overwritten.
+        """
+        self._refuse_changed(self.changed_keys(config, IDENTITY), overwrite)
+        metrics = self.path / "fit" / "metrics.csv"
+        if metrics.exists():
+            number = 1 + len(list(metrics.parent.glob("metrics-*.csv")))
+            metrics.rename(metrics.with_name(f"metrics-{number}.csv"))
+        self._save(config)
+
+    def _refuse_changed(self, changed: list[str], overwrite: bool) -> None:
+        if changed and not overwrite:
+            raise UserError(
+                f"{self.path} holds a run with another config ({', '.join(changed[:5])});"
+                " give the new one another --name, or replace the old one with --overwrite=true"
+            )
+
+    def _save(self, config: str) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        part = self.config.with_suffix(".part")
+        part.write_text(config, encoding="utf-8")
+        part.replace(self.config)
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there; Lightning's own way may copy across file systems."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint whole or not at all."""
+        part = Path(f"{path}.part")
+        super().save_checkpoint(checkpoint, part, storage_options)
+        part.replace(path)
+
+
+def differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """Dotted keys whose values differ between two nested dicts."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [k for k in (*old, *(k for k in new if k not in old))]
+        return [d for k in keys for d in differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)]
+    return [] if old == new else [key]
