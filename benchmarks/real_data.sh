@@ -32,7 +32,8 @@ done
 
 folds=()
 for fold in 0 1 2 3 4 5; do
-  pretrain speaker$fold --data.split '{scheme: leave_one_out, val: 0.15}' --data.split.fold $fold
+  pretrain speaker$fold --data.split.column=null --data.split.group=subject --data.split.scheme=leave_one_out \
+    --data.split.fold=$fold
   folds+=(runs/fsdd/speaker$fold)
 done
 cry evaluate --pool "${folds[@]}"

@@ -155,10 +155,11 @@ def test_wandb_offline_run_has_group_job_type_and_never_asks(stage, tmp_path):
         ),
     )
     env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")} | {"HOME": str(tmp_path)}
-    done = shell("fit", "--config", str(config), env=env, stdin=subprocess.DEVNULL, timeout=120)
+    done = shell("fit", "--config", str(config), "--pipeline=babies", env=env, stdin=subprocess.DEVNULL, timeout=120)
     assert done.returncode == 0, done.stderr
     (offline,) = (tmp_path / "runs/wandb").glob("offline-run-*")
-    assert list(offline.glob("*.wandb"))
+    (log,) = offline.glob("*.wandb")
+    assert all(word in log.read_bytes() for word in (b"cries", b"babies", b"pretrain"))  # project, group, job type
     pictures = {path.parent.name for path in offline.rglob("*.png")}
     assert {"val"} <= pictures
     run = tmp_path / "runs/tones/pretrain"

@@ -149,6 +149,11 @@ def test_unlabelled_clips_follow_their_group(split: Split) -> None:
         assert part == parts_of_group.get(group, "train")
 
 
+def test_external_corpus_is_tested_whole() -> None:
+    parts = assign(Split(scheme="external"), np.array(["a", "a", "b", ""]), np.array(["s", "s", "t", "u"]))
+    assert parts.tolist() == ["test"] * 4
+
+
 def test_a_corpus_without_any_label_is_divided_as_one_class() -> None:
     groups = np.array([f"s{i % 40}" for i in range(400)])
     parts = assign(Split(), np.full(400, ""), groups)
@@ -162,6 +167,7 @@ def test_a_corpus_without_any_label_is_divided_as_one_class() -> None:
         ({"val": 0.5, "test": 0.5}, "less than 1"),
         ({"val": -0.1}, "negative"),
         ({"scheme": "kfold", "fold": 5}, "fold 5"),
+        ({"scheme": "leave_one_out", "column": "split"}, "contradict"),
     ],
 )
 def test_contradicting_settings_are_refused(arguments: dict, named: str) -> None:

@@ -46,6 +46,11 @@ class Split:
 
     def __post_init__(self) -> None:
         if self.column is not None:
+            if self.scheme not in ("holdout", "column"):
+                raise UserError(
+                    f"split: column {self.column!r} and scheme {self.scheme} contradict each other;"
+                    " set data.split.column=null for the scheme"
+                )
             self.scheme = "column"
         elif self.scheme == "column":
             raise UserError("split: scheme column needs split.column, the name of the manifest's split column")
