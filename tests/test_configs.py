@@ -81,9 +81,10 @@ def test_every_stage_fits_and_tests(path, tones, tmp_path):
     args += small_corpus_arguments(sub_config(path, "data"), tones) + noise_arguments(path, tones)
     args += ["--model.init_args.weights=null"]
     run = cli.main(["fit", *args, "--trainer.max_epochs=1"])
-    assert (run.run_folder / "best.ckpt").exists()
-    cli.main(["test", "--config", str(run.run_folder / "config.yaml")])
-    assert (run.run_folder / "predictions.csv").exists()
+    folder = run.run_folder
+    assert folder.best.exists()
+    cli.main(["test", "--config", str(folder.config)])
+    assert (folder.path / "predictions.csv").exists()
 
 
 @pytest.mark.parametrize("path", DATA, ids=lambda path: path.stem)

@@ -95,7 +95,7 @@ def test_a_clip_does_not_depend_on_the_size_of_the_corpus(tmp_path: Path) -> Non
 def test_clips_carry_what_is_known_of_them(tmp_path: Path) -> None:
     cries = SyntheticCries(3, 4, folder=str(tmp_path)).clips()
     words = SyntheticWords(2, 3, 1, sample_rate=16000, folder=str(tmp_path))
-    assert {clip.subject for clip in cries} == {f"synthetic-cries:infant{index:03d}" for index in range(3)}
+    assert {clip.subject for clip in cries} == {f"synthetic-cries:seed0-infant{index:03d}" for index in range(3)}
     assert {clip.label for clip in cries} == {"normal", "asphyxia"}
     assert set(cries[0].columns) == {"sex", "age_days"}
     assert len(words.clips()) == 6
