@@ -49,6 +49,6 @@ def _refuse_too_many(file: CacheFile, corpus_name: str) -> None:
 
 
 def _listed(file: CacheFile, bad: dict[int, str], at_most: int) -> list[str]:
-    names = file.texts("clip")
+    names = [name.encode(errors="backslashreplace").decode() for name in file.texts("clip")]  # fit to be printed
     listed = [f"{names[row]}: {reason}" for row, reason in list(bad.items())[:at_most]]
     return listed if len(listed) == len(bad) else [*listed, f"and {len(bad) - len(listed)} more"]
