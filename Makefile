@@ -19,7 +19,11 @@ DATA_YAML := configs/data/cries.yaml
 DATA_ARGS :=
 EVALUATE_ARGS ?= --positive asphyxia
 else
-CORPUS := $(shell basename "$(DATA)" | sed -E 's/\.[A-Za-z]+$$//; s/[^A-Za-z0-9._-]+/-/g')
+# Named by the file or folder (a manifest.csv by its folder); where another DATA has that name already, numbered.
+WHERE := $(shell realpath -m "$(DATA)")
+NAME := $(shell echo "$(WHERE)" | sed -E 's|/manifest\.csv$$||; s|.*/||; s/\.(csv|ya?ml)$$//; s/[^A-Za-z0-9._-]+/-/g')
+OWNER := $(shell head -n 1 "runs/$(NAME)/finetune.data" 2>/dev/null)
+CORPUS := $(NAME)$(if $(OWNER),$(if $(filter-out $(WHERE),$(OWNER)),-$(firstword $(shell echo "$(WHERE)" | cksum))))
 DATA_YAML := $(if $(filter %.yaml %.yml,$(DATA)),$(DATA),configs/data/own.yaml)
 DATA_ARGS := --data "$(DATA_YAML)" --data.corpus.init_args.name "$(CORPUS)"
 DATA_ARGS += $(if $(filter %.yaml %.yml,$(DATA)),,--data.corpus.init_args.path "$(DATA)")
@@ -67,7 +71,7 @@ $(FINETUNE)/report.txt: $(FINETUNE)/predictions.csv
 # Which recordings and arguments a run was made from; rewritten only where they changed, so that only then it is refitted.
 $(FINETUNE).data: FORCE
 	@mkdir -p $(dir $@)
-	@{ echo "$(DATA) $(ARGS)"; test -z "$(DATA)" || ls -lRL "$(DATA)" | cksum; } > $@.part
+	@{ echo "$(WHERE)"; echo "$(ARGS)"; test -z "$(DATA)" || ls -lRL "$(DATA)" | cksum; } > $@.part
 	@cmp -s $@.part $@ && rm $@.part || mv $@.part $@
 
 test: .venv/installed  ## lint, types and the default tests (under 3 minutes, no network, no GPU)

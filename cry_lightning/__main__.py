@@ -43,7 +43,10 @@ def main(args: list[str] | None = None) -> int:
         print(f"cry_lightning: error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("cry_lightning: stopped; the same command goes on where it can", file=sys.stderr)
+        print(
+            "cry_lightning: stopped; a fit goes on with --ckpt_path RUN/last.ckpt, a cache with the same command",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

@@ -11,6 +11,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cry_lightning.callbacks import Figures, LineageRecorder, PredictionsWriter, set_up_wandb
 from cry_lightning.data.datamodule import CryDataModule
@@ -26,6 +27,8 @@ for told_anyway in (  # of Lightning's warnings: metrics are logged per epoch, a
     ".*LeafSpec.*",
 ):
     warnings.filterwarnings("ignore", told_anyway)
+for talkative in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+    logging.getLogger(talkative).setLevel(logging.WARNING)
 
 
 class OneLineParser(LightningArgumentParser):
@@ -140,6 +143,8 @@ class StageCLI(LightningCLI):
     def after_fit(self) -> None:
         """Say where the stage's checkpoint is, and by what it was chosen."""
         best = self._get(self.config_init, "checkpoint")
+        if self.trainer.is_global_zero:
+            self.run_folder.finish()
         if self.trainer.is_global_zero and best.best_model_score is not None:
             print(f"{self.run_folder.best}: {best.monitor} {best.best_model_score:.3f}")
 
@@ -153,6 +158,12 @@ class StageCLI(LightningCLI):
         folder = self.run_folder
         path = self.config_init.test.ckpt_path = self.config.test.ckpt_path or str(folder.best)
         self.take_up(path)
+        if Path(path) == folder.best and not folder.finished.exists():
+            raise UserError(
+                f"{folder.path}: its fit was interrupted; go on with `fit --config {folder.config} --ckpt_path"
+                f" {folder.path / 'last.ckpt'}`, or test what there is by naming the checkpoint: --ckpt_path"
+                f" {folder.path / 'last.ckpt'}"
+            )
         if Path(path).parent == folder.path and (changed := folder.changed_keys(self.dump(), ("model", "data"))):
             raise UserError(
                 f"{folder.path} was trained with another config ({', '.join(changed[:5])}):"
@@ -198,7 +209,17 @@ def one_line(text: str) -> str:
 
 
 def main(args: list[str]) -> StageCLI:
-    """Run `fit` or `test` with command-line arguments, as the shell or a test gives them."""
-    for talkative in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(talkative).setLevel(logging.WARNING)
-    return StageCLI(args)
+    """Run `fit` or `test` with command-line arguments, as the shell or a test gives them.
+
+    Raises:
+        UserError: a mistake in the config, told in one line.
+        KeyboardInterrupt: the run was interrupted.
+    """
+    try:
+        return StageCLI(args)
+    except MisconfigurationException as error:
+        raise UserError(one_line(str(error))) from error
+    except SystemExit as stop:
+        if stop.code == 1:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from stop
+        raise

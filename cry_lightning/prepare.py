@@ -75,6 +75,8 @@ def build(args: list[str], verify: bool) -> None:
             if verify:
                 cache.verify()
             features = cache.open()
+            for row, reason in features.bad.items():
+                print(f"left out: {cache.clips[row].name}: {reason}")
             print(f"{cache.path}: {len(features.good)} clips, {len(features.bad)} left out")
 
     PrepareCLI(["fit", *args])

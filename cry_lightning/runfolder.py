@@ -26,6 +26,7 @@ class RunFolder:
         self.path = path
         self.config = path / "config.yaml"
         self.best = path / "best.ckpt"
+        self.finished = path / "fit" / "finished"  # a mark that the fit reached its end
 
     def changed_keys(self, config: str, keys: tuple[str, ...] = (*IDENTITY, *LENGTH)) -> list[str]:
         """Which of these keys differ between the saved config and this one (YAML); none where there is no run."""
@@ -43,9 +44,14 @@ class RunFolder:
         self._refuse_changed(self.changed_keys(config), overwrite)
         for name in ("best.ckpt", "last.ckpt", *MADE_BY_LATER_COMMANDS):
             (self.path / name).unlink(missing_ok=True)
-        for name in ("fit", "test", "figures"):
+        for name in ("fit", "test", "figures", "validation"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         self._save(config)
+
+    def finish(self) -> None:
+        """Mark that the fit has reached its end: best.ckpt is there from the first epoch on."""
+        self.finished.parent.mkdir(parents=True, exist_ok=True)
+        self.finished.touch()
 
     def go_on(self, config: str, overwrite: bool) -> None:
         """Open the folder for a resumed fit, which may be made longer; its logger begins a new metrics.csv.
@@ -54,6 +60,7 @@ class RunFolder:
             UserError: it holds another stage, and may not be overwritten.
         """
         self._refuse_changed(self.changed_keys(config, IDENTITY), overwrite)
+        self.finished.unlink(missing_ok=True)
         metrics = self.path / "fit" / "metrics.csv"
         if metrics.exists():
             number = 1 + len(list(metrics.parent.glob("metrics-*.csv")))

@@ -196,3 +196,14 @@ def test_crash_while_a_checkpoint_is_written_leaves_the_old_one(pretrained, monk
 def test_other_ways_of_reading_the_same_data_are_the_same_run(stage, pretrained, tmp_path):
     cli.main(["test", "--config", str(stage("pretrain")), "--data.workers=1", f"--data.cache_dir={tmp_path / 'c2'}"])
     assert (pretrained.parent / "predictions.csv").exists()
+
+
+def test_unfinished_fit_is_not_tested_as_if_it_were_whole(pretrained):
+    (pretrained.parent / "fit/finished").unlink()
+    with pytest.raises(UserError, match=r"its fit was interrupted; go on with .*last\.ckpt"):
+        cli.main(["test", "--config", str(pretrained.parent / "config.yaml")])
+
+
+def test_misspelt_monitor_is_one_line(stage):
+    with pytest.raises(UserError, match="val/ura"):
+        fit(stage("pretrain"), "--checkpoint.monitor=val/ura")

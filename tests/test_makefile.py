@@ -89,9 +89,19 @@ def test_own_data_after_the_default_gets_a_folder_of_its_own(make, house):
     assert make(*CHAIN) == []
 
 
-def test_another_folder_of_the_same_name_is_fitted_anew(make, house):
-    make(*CHAIN, f"DATA={own_corpus(house)}")
-    assert make(*CHAIN, f"DATA={own_corpus(house, 'elsewhere/my cries')}") == [FIT_FINETUNE, *tail("my-cries")]
+def test_another_folder_of_the_same_name_takes_nothing_away(make, house):
+    first, second = own_corpus(house, "cries"), own_corpus(house, "elsewhere/cries")
+    make(*CHAIN, f"DATA={first}")
+    stages = make(*CHAIN, f"DATA={second}")
+    assert stages[0] == FIT_FINETUNE and re.fullmatch(r"evaluate runs/cries-\d+/finetune", stages[-1])
+    assert make(*CHAIN, f"DATA={second}") == []
+    assert make(*CHAIN, f"DATA={first}") == []
+
+
+def test_manifest_is_named_by_its_folder(make, house):
+    folder = own_corpus(house, "ward 7")
+    (folder / "manifest.csv").write_text("path,label,subject\n")
+    assert make(*CHAIN, f"DATA={folder / 'manifest.csv'}")[1:] == [FIT_FINETUNE, *tail("ward-7")]
 
 
 def test_changed_recordings_are_fitted_anew(make, house):

@@ -36,7 +36,7 @@ def corpus_at(
     hop_s: float | None = None,
     min_active_db: float | None = None,
 ) -> Corpus:
-    """The corpus that lies at a path, its form guessed: a CSV file is a Manifest; a folder is a DonateACry or an FSDD
+    """The corpus that lies at a path, its form guessed: a CSV file is a Manifest, as is a folder with a manifest.csv in it; another folder is a DonateACry or an FSDD
     if most names parse as such, ClassFolders if it has two or more folders of recordings and none outside of them,
     and else an UnlabelledTree.
 
@@ -53,6 +53,8 @@ def corpus_at(
         UserError: nothing is there, or `target` is given for another form.
     """
     path = Path(path)
+    if (path / "manifest.csv").is_file():
+        path = path / "manifest.csv"
     form = _form(path)
     name = name or safe_name(path.stem if form is Manifest else path.resolve().name)
     if target is not None and form is not DonateACry:

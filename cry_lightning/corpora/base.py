@@ -1,5 +1,6 @@
 """A clip of sound, and a corpus that lists clips without decoding them."""
 
+import logging
 import math
 import re
 import warnings
@@ -15,6 +16,8 @@ from tqdm import tqdm
 from cry_lightning import audio
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def safe_name(text: str) -> str:
@@ -123,7 +126,12 @@ class Corpus(ABC):
 
     def _windows(self, clips: list[Clip]) -> list[Clip]:
         with LevelIndex(Path("cache") / f"{self.name}-levels.json") as levels:
-            return [window for clip in tqdm(clips, "windows", disable=None) for window in self._cut(clip, levels)]
+            cut = [self._cut(clip, levels) for clip in tqdm(clips, "windows", disable=None)]
+        quiet = [clip.path for clip, windows in zip(clips, cut, strict=True) if not windows]
+        if quiet:
+            told = f"{', '.join(quiet[:5])}{' ...' * (len(quiet) > 5)}"
+            log.info("%s: %d recordings are nowhere above %g dB: %s", self.name, len(quiet), self.min_active_db, told)
+        return [window for windows in cut for window in windows]
 
     def _cut(self, clip: Clip, levels: LevelIndex) -> list[Clip]:
         """A clip's windows that are loud enough; a file that cannot be read stays one clip, for the cache to report."""
@@ -136,10 +144,13 @@ class Corpus(ABC):
             if self.min_active_db is None:
                 return windows
             spans = [(window.start_s, window.duration_s or length_s) for window in windows]
-            loud = np.array(levels.of(path, spans)) >= self.min_active_db
-            return list(compress(windows, loud))
         except audio.AudioError:
             return [clip]
+        try:
+            loud = np.array(levels.of(path, spans)) >= self.min_active_db
+        except audio.AudioError:  # damaged somewhere: every window is listed, and the cache tells which are bad
+            return windows
+        return list(compress(windows, loud))
 
     def _grid(self, clip: Clip, length_s: float) -> list[Clip]:
         window_s = self.window_s or length_s

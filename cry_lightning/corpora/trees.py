@@ -90,7 +90,7 @@ class UnlabelledTree(Tree):
 class ClassFolders(UnlabelledTree):
     """A tree with one folder per class; recordings outside of such a folder are unlabelled.
 
-    Where every recording lies at `class/subject/file`, the folder in the middle is its subject.
+    Where every recording lies at `class/subject/file`, or deeper, the folder below the class is its subject.
 
     Args:
         root: folder with the class folders.
@@ -105,9 +105,21 @@ class ClassFolders(UnlabelledTree):
         super().__init__(root, subject_pattern, collection, **kwargs)
 
     def recordings(self) -> list[Clip]:
-        """One clip per recording, in the order of their paths."""
-        if self.subject_pattern is None and all(path.count("/") == 2 for path in find_recordings(self.root)):
-            self.subject_pattern = re.compile("/([^/]+)/")
+        """One clip per recording, in the order of their paths.
+
+        Raises:
+            UserError: some recordings have a subject folder and some have none.
+        """
+        if self.subject_pattern is None:
+            paths = find_recordings(self.root)
+            without = [path for path in paths if path.count("/") < 2]
+            if without and len(without) < len(paths):
+                raise UserError(
+                    f"{self.root}: {without[0]} has no subject folder below its class, as others have"
+                    " (class/subject/file); move it, or say who made what in a manifest.csv"
+                )
+            if not without:
+                self.subject_pattern = re.compile("^[^/]+/([^/]+)/")
         return super().recordings()
 
     def clip_at(self, path: str) -> Clip:

@@ -122,8 +122,9 @@ class CryDataModule(L.LightningDataModule):
         self.labels = torch.tensor([index.get(clip.label or "", -1) for clip in self.clips])
         self.parts = self.divide()
         for part in ("train", "val", "test"):
-            rows = self.rows(part)
-            log.info("%s: %d clips of %d subjects", part, len(rows), len(self.subjects(part)))
+            of_class = {name: {c.subject for c in self.clips_of(part) if c.label == name} for name in self.classes}
+            counts = ", ".join(f"{name} {len(subjects)}" for name, subjects in of_class.items())
+            log.info("%s: %d clips of %d subjects (%s)", part, len(self.rows(part)), len(self.subjects(part)), counts)
         self._ready = True
 
     def known_classes(self) -> list[str]:
@@ -152,7 +153,10 @@ class CryDataModule(L.LightningDataModule):
         usable = self.features.good & ((labels != "") | self.unlabelled)
         parts = np.full(len(labels), "", dtype="<U5")
         if not usable.any():
-            raise UserError(f"corpus {self.corpus.name} at {self.corpus.root} has no usable labelled clip")
+            raise UserError(
+                f"corpus {self.corpus.name} at {self.corpus.root} has no usable labelled clip: labels come from class"
+                " folders (with no recording beside them) or from a manifest.csv with a column `label`"
+            )
         groups = self.column(self.split.group)
         parts[usable] = splits.assign(
             self.split, labels[usable], groups[usable], own[usable] if own is not None else None
@@ -191,7 +195,11 @@ class CryDataModule(L.LightningDataModule):
 
     def subjects(self, part: str) -> list[str]:
         """Subject ids of one part, sorted."""
-        return sorted({self.clips[row].subject for row in self.rows(part).tolist()})
+        return sorted({clip.subject for clip in self.clips_of(part)})
+
+    def clips_of(self, part: str) -> list[Clip]:
+        """Clips of one part, in the order of the cache."""
+        return [self.clips[row] for row in self.rows(part).tolist()]
 
     def loss_weights(self) -> Tensor | None:
         """Inverse class frequency (K,) of the training clips, mean 1; None unless asked for."""
