@@ -36,9 +36,11 @@ def corpus_at(
     hop_s: float | None = None,
     min_active_db: float | None = None,
 ) -> Corpus:
-    """The corpus that lies at a path, its form guessed: a CSV file is a Manifest, as is a folder with a manifest.csv in it; another folder is a DonateACry or an FSDD
-    if most names parse as such, ClassFolders if it has two or more folders of recordings and none outside of them,
-    and else an UnlabelledTree.
+    """The corpus that lies at a path, its form guessed.
+
+    A CSV file is a Manifest, as is a folder with a manifest.csv in it; another folder is a DonateACry or an FSDD if most
+    names parse as such, ClassFolders if it has two or more folders of recordings and none outside of them, and else an
+    UnlabelledTree.
 
     Args:
         path: a CSV file or a folder.
