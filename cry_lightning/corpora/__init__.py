@@ -38,9 +38,9 @@ def corpus_at(
 ) -> Corpus:
     """The corpus that lies at a path, its form guessed.
 
-    A CSV file is a Manifest, as is a folder with a manifest.csv in it; another folder is a DonateACry or an FSDD if most
-    names parse as such, ClassFolders if it has two or more folders of recordings and none outside of them, and else an
-    UnlabelledTree.
+    A CSV file is a Manifest, as is a folder with a manifest.csv in it. Another folder is a DonateACry or an FSDD if
+    most names parse as such, ClassFolders if it has two or more folders of recordings and none outside of them, and
+    else an UnlabelledTree.
 
     Args:
         path: a CSV file or a folder.
