@@ -9,8 +9,11 @@ CRY := $(PY) -m cry_lightning
 
 ## DATA=PATH      what to fine-tune on: a folder of class folders, a manifest.csv, a Donate-a-Cry folder, or a data YAML
 DATA ?=
+## METHOD=NAME    how to pretrain: simclr (default), supervised, or adapt (simclr, then adaptation to the cries)
+METHOD ?= $(if $(filter adapt,$(MAKECMDGOALS)),adapt,simclr)
 ## ARGS="..."     further arguments of fit and test in the fine-tuning, e.g. ARGS="--trainer.max_epochs=30"
 ARGS ?=
+## SOUNDS=PATH, CRIES=PATH  for gorin2023: a VGGSound folder; a manifest.csv with columns injury and trigger
 ## EVALUATE_ARGS="..."  further arguments of evaluate, e.g. EVALUATE_ARGS="--positive asphyxia"
 
 ifeq ($(DATA),)
@@ -22,21 +25,33 @@ else
 # Named by the file or folder (a manifest.csv by its folder); where another DATA has that name already, numbered.
 WHERE := $(shell realpath -m "$(DATA)")
 NAME := $(shell echo "$(WHERE)" | sed -E 's|/manifest\.csv$$||; s|.*/||; s/\.(csv|ya?ml)$$//; s/[^A-Za-z0-9._-]+/-/g')
-OWNER := $(shell head -n 1 "runs/$(NAME)/finetune.data" 2>/dev/null)
+OWNER := $(shell head -n 1 "runs/$(NAME)/recordings" 2>/dev/null)
 CORPUS := $(NAME)$(if $(OWNER),$(if $(filter-out $(WHERE),$(OWNER)),-$(firstword $(shell echo "$(WHERE)" | cksum))))
 DATA_YAML := $(if $(filter %.yaml %.yml,$(DATA)),$(DATA),configs/data/own.yaml)
 DATA_ARGS := --data "$(DATA_YAML)" --data.corpus.init_args.name "$(CORPUS)"
 DATA_ARGS += $(if $(filter %.yaml %.yml,$(DATA)),,--data.corpus.init_args.path "$(DATA)")
 endif
 
-PRETRAIN := runs/synthetic-words/pretrain
+SUPERVISED := runs/synthetic-words/pretrain
+SIMCLR := runs/synthetic-words/simclr
+ADAPT := runs/$(CORPUS)/adapt
 FINETUNE := runs/$(CORPUS)/finetune
+RECORDINGS := runs/$(CORPUS)/recordings
+
+# The checkpoint that fine-tuning starts from.
+WEIGHTS_supervised := $(SUPERVISED)/best.ckpt
+WEIGHTS_simclr := $(SIMCLR)/best.ckpt
+WEIGHTS_adapt := $(ADAPT)/best.ckpt
+WEIGHTS := $(or $(WEIGHTS_$(METHOD)),$(error METHOD=$(METHOD): it is simclr, supervised or adapt))
+# What a data YAML for fine-tuning lacks for adaptation: clips without labels are heard too, in batches with many others.
+UNLABELLED := --data.unlabelled=true --data.balanced=false --data.drop_last=true --data.fit=repeat --data.batch_size=128
+UNLABELLED += --data.probe=null
 
 # The YAMLs that YAMLs name, relative to themselves; and a stage's config with all that it names, two levels deep.
 named = $(foreach f,$(1),$(addprefix $(dir $(f)),$(shell sed 's/\#.*//' $(f) | grep -oE '[A-Za-z0-9_./-]+\.ya?ml')))
 config = $(1) $(call named,$(1)) $(call named,$(call named,$(1)))
 
-.PHONY: help install pretrain finetune evaluate test test-all lint clean FORCE
+.PHONY: help install pretrain simclr adapt finetune evaluate gorin2023 test test-all lint clean FORCE
 
 help:  ## list the targets and variables
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
@@ -49,18 +64,28 @@ install: .venv/installed  ## make .venv and install what is needed
 	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-pretrain: $(PRETRAIN)/best.ckpt  ## pretrain the encoder on keyword-like words
+pretrain: $(if $(filter supervised,$(METHOD)),$(SUPERVISED),$(SIMCLR))/best.ckpt  ## pretrain the encoder on sound that is not cries, by METHOD
 
-finetune: $(FINETUNE)/best.ckpt  ## fine-tune it on cries (yours with DATA=)
+simclr: $(SIMCLR)/best.ckpt  ## pretrain it without labels
+
+adapt: $(ADAPT)/best.ckpt  ## go on without labels on cries (yours with DATA=), then used by finetune
+
+finetune: $(FINETUNE)/best.ckpt  ## fine-tune it on labelled cries (yours with DATA=)
 
 evaluate: $(FINETUNE)/report.txt  ## test on unseen subjects: table, figures and report
 	@cat $<
 
-$(PRETRAIN)/best.ckpt: $(call config,configs/pretrain.yaml) | .venv/installed
+$(SUPERVISED)/best.ckpt: $(call config,configs/pretrain.yaml) | .venv/installed
 	$(CRY) fit --config configs/pretrain.yaml --overwrite=true
 
-$(FINETUNE)/best.ckpt: $(PRETRAIN)/best.ckpt $(FINETUNE).data $(call config,configs/finetune.yaml $(DATA_YAML)) | .venv/installed
-	$(CRY) fit --config configs/finetune.yaml $(DATA_ARGS) $(ARGS) --overwrite=true
+$(SIMCLR)/best.ckpt: $(call config,configs/simclr.yaml) | .venv/installed
+	$(CRY) fit --config configs/simclr.yaml --overwrite=true
+
+$(ADAPT)/best.ckpt: $(SIMCLR)/best.ckpt $(RECORDINGS) $(call config,configs/adapt.yaml $(DATA_YAML)) | .venv/installed
+	$(CRY) fit --config configs/adapt.yaml $(if $(DATA),$(DATA_ARGS) $(UNLABELLED)) --overwrite=true
+
+$(FINETUNE)/best.ckpt: $(WEIGHTS) $(RECORDINGS) $(FINETUNE).args $(call config,configs/finetune.yaml $(DATA_YAML)) | .venv/installed
+	$(CRY) fit --config configs/finetune.yaml --model.init_args.weights $(WEIGHTS) $(DATA_ARGS) $(ARGS) --overwrite=true
 
 $(FINETUNE)/predictions.csv: $(FINETUNE)/best.ckpt
 	$(CRY) test --config $(FINETUNE)/config.yaml
@@ -68,11 +93,16 @@ $(FINETUNE)/predictions.csv: $(FINETUNE)/best.ckpt
 $(FINETUNE)/report.txt: $(FINETUNE)/predictions.csv
 	$(CRY) evaluate $(FINETUNE) $(EVALUATE_ARGS) > $@
 
-# Which recordings and arguments a run was made from; rewritten only where they changed, so that only then it is refitted.
-$(FINETUNE).data: FORCE
-	@mkdir -p $(dir $@)
-	@{ echo "$(WHERE)"; echo "$(ARGS)"; test -z "$(DATA)" || ls -lRL "$(DATA)" | cksum; } > $@.part
-	@cmp -s $@.part $@ && rm $@.part || mv $@.part $@
+# Which recordings, and which arguments, a run was made from; rewritten only where they changed, so that only then it is
+# made again.
+$(RECORDINGS): FORCE
+	@$(call record,echo "$(WHERE)"; test -z "$(DATA)" || ls -lRL "$(DATA)" | cksum)
+$(FINETUNE).args: FORCE
+	@$(call record,echo "$(WEIGHTS)"; echo "$(ARGS)")
+record = mkdir -p $(dir $@); { $(1); } > $@.part; cmp -s $@.part $@ && rm $@.part || mv $@.part $@
+
+gorin2023: .venv/installed  ## the grid of Gorin et al. 2023: SOUNDS= and CRIES= yours, else a rehearsal on made sound
+	PYTHON=$(PY) configs/papers/gorin2023/grid.sh "$(SOUNDS)" "$(CRIES)" $(ARGS)
 
 test: .venv/installed  ## lint, types and the default tests (under 3 minutes, no network, no GPU)
 	$(PY) -m ruff check .

@@ -8,9 +8,11 @@ from cry_lightning import __doc__ as about
 from cry_lightning.errors import UserError
 
 COMMANDS = {  # command -> (module with a `main(args)`, what it does)
-    "fit": ("cry_lightning.cli", "train one stage from a YAML (supervised pretraining or fine-tuning)"),
+    "fit": ("cry_lightning.cli", "train one stage from a YAML (pretraining, adaptation or fine-tuning)"),
     "test": ("cry_lightning.cli", "run a trained stage on its test subjects: predictions.csv and lineage.json"),
     "evaluate": ("cry_lightning.evaluation.report", "metrics with intervals over subjects, figures and a report"),
+    "label-efficiency": ("cry_lightning.label_efficiency", "scores against number of labels, for several encoders"),
+    "import-weights": ("cry_lightning.import_weights", "published weights into an encoder checkpoint"),
     "prepare": ("cry_lightning.prepare", "build, list, verify or remove feature caches"),
     "download": ("cry_lightning.corpora.download", "fetch a public corpus"),
 }
@@ -53,7 +55,8 @@ def main(args: list[str] | None = None) -> int:
 
 def table() -> str:
     """Every command with one line on what it does."""
-    rows = "\n".join(f"  {command:<10} {what}" for command, (_, what) in COMMANDS.items())
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {command:<{width}}  {what}" for command, (_, what) in COMMANDS.items())
     return (
         f"{about}\n\nusage: python -m cry_lightning COMMAND [--help] [--debug] ...\n\n{rows}\n\n"
         "`COMMAND --help` tells more; `--debug` shows the traceback of an error."

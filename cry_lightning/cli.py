@@ -1,10 +1,9 @@
 """`fit` and `test` of one stage: LightningCLI with the project's run folders, callbacks and checkpoint rules."""
 
 import logging
-import os
 import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 from lightning import Trainer
@@ -12,11 +11,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from cry_lightning.arguments import check_folder
 from cry_lightning.callbacks import Figures, LineageRecorder, PredictionsWriter, set_up_wandb
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.errors import UserError
-from cry_lightning.runfolder import RunFolder, WholeCheckpointIO
+from cry_lightning.messages import OneLineParser, causes, one_line
+from cry_lightning.runfolder import RunFolder, WholeCheckpointIO, check_stage, check_task
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.weights import read_checkpoint
 
@@ -29,17 +31,6 @@ for told_anyway in (  # of Lightning's warnings: metrics are logged per epoch, a
     warnings.filterwarnings("ignore", told_anyway)
 for talkative in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
     logging.getLogger(talkative).setLevel(logging.WARNING)
-
-
-class OneLineParser(LightningArgumentParser):
-    """Tells a wrong argument or key in one line instead of a usage page."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise the message as a user's mistake."""
-        raise UserError(one_line(message)) from ex
 
 
 class StageCLI(LightningCLI):
@@ -82,8 +73,10 @@ class StageCLI(LightningCLI):
         """Override Lightning's: hyper-parameters of a checkpoint never beat the YAML and the command line."""
 
     def before_instantiate_classes(self) -> None:
-        """Decide at run time whether W&B goes online; a run never asks for a key."""
+        """Check the folders that will be made, and decide whether W&B goes online; a run never asks for a key."""
         config = self.config[self.subcommand]
+        check_folder("runs", config.runs)
+        check_folder("data.cache_dir", config.data.cache_dir)
         set_up_wandb(config, job_type="test" if self.subcommand == "test" else config.name)
 
     def instantiate_classes(self) -> None:
@@ -91,10 +84,8 @@ class StageCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except Exception as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, UserError):
-                cause = cause.__cause__
-            raise cause or UserError(one_line(f"config: {error}")) from error
+            told = next((cause for cause in causes(error) if isinstance(cause, UserError)), None)
+            raise told or UserError(one_line(f"config: {error}")) from error
 
     @property
     def run_folder(self) -> RunFolder:
@@ -131,9 +122,11 @@ class StageCLI(LightningCLI):
     def before_fit(self) -> None:
         """Open the run folder with the config in it, or refuse to mix two runs there."""
         config = self.config.fit
+        if config.trainer.sync_batchnorm and self.trainer.strategy.root_device.type == "cpu":
+            raise UserError("trainer.sync_batchnorm: torch has it for GPUs alone; leave it out on CPU")
         if config.ckpt_path:
             self.take_up(config.ckpt_path)
-        if os.environ.get("LOCAL_RANK", "0") != "0":
+        if not self.trainer.is_global_zero:
             return
         open_folder = self.run_folder.go_on if config.ckpt_path else self.run_folder.begin
         open_folder(self.dump(), config.overwrite)
@@ -155,20 +148,11 @@ class StageCLI(LightningCLI):
 
     def before_test(self) -> None:
         """Test the run folder's best checkpoint, and only under the config that made it; or another that is named."""
-        folder = self.run_folder
-        path = self.config_init.test.ckpt_path = self.config.test.ckpt_path or str(folder.best)
+        if not is_overridden("test_step", self.model):
+            raise UserError("this stage has nothing to test: it is a pretraining; probe or fine-tune it")
+        path = self.config_init.test.ckpt_path = self.config.test.ckpt_path or str(self.run_folder.best)
         self.take_up(path)
-        if Path(path) == folder.best and not folder.finished.exists():
-            raise UserError(
-                f"{folder.path}: its fit was interrupted; go on with `fit --config {folder.config} --ckpt_path"
-                f" {folder.path / 'last.ckpt'}`, or test what there is by naming the checkpoint: --ckpt_path"
-                f" {folder.path / 'last.ckpt'}"
-            )
-        if Path(path).parent == folder.path and (changed := folder.changed_keys(self.dump(), ("model", "data"))):
-            raise UserError(
-                f"{folder.path} was trained with another config ({', '.join(changed[:5])}):"
-                f" fit it again, or test it as it is with --config {folder.config}"
-            )
+        self.run_folder.check_tested(Path(path), self.dump())
 
     def dump(self) -> str:
         """The whole config as one YAML that runs alone."""
@@ -178,34 +162,12 @@ class StageCLI(LightningCLI):
         return header + self._parser(self.subcommand).dump(config, skip_none=False)
 
     def take_up(self, path: str) -> None:
-        """Resume or test a checkpoint of this very stage, with its classes.
-
-        Raises:
-            UserError: another task or, to be resumed, another stage made it.
-        """
-        checkpoint = read_checkpoint(path)
+        """Resume or test a checkpoint of this very stage, with its classes."""
+        checkpoint, config = read_checkpoint(path), self.config[self.subcommand]
+        check_task(path, checkpoint, config.model.class_path)
+        if self.subcommand == "fit":
+            check_stage(path, checkpoint, self.datamodule.corpus.name, config.name)
         self.datamodule.trained_classes = checkpoint.get("classes")
-        made_by = checkpoint.get("hyper_parameters", {}).get("_class_path")
-        own = self.config[self.subcommand].model.class_path
-        if made_by != own:
-            raise UserError(
-                f"ckpt_path: {path} was made by {made_by}, not by {own};"
-                " to start from its encoder use model.init_args.weights"
-            )
-        lineage = checkpoint.get("lineage", {}).get("stages", [])
-        stage = (lineage[-1]["corpus"], lineage[-1]["stage"]) if lineage else None
-        here = (self.datamodule.corpus.name, self.config[self.subcommand].name)
-        if self.subcommand == "fit" and stage != here:
-            raise UserError(
-                f"ckpt_path: {path} is of stage {'/'.join(stage or ('?',))}, not {'/'.join(here)}: ckpt_path resumes"
-                " the same stage; to start from another stage's encoder use model.init_args.weights"
-            )
-
-
-def one_line(text: str) -> str:
-    """A message without line breaks, cut where it goes on and on."""
-    text = " ".join(text.split())
-    return text if len(text) <= 1000 else f"{text[:1000]} ... (--debug shows all)"
 
 
 def main(args: list[str]) -> StageCLI:

@@ -3,16 +3,15 @@
 import argparse
 from typing import Any
 
-from cry_lightning.errors import UserError
+from cry_lightning.arguments import ArgumentParser
 
 
 def main(args: list[str]) -> None:
     """Run the command; what it does not know itself is an override of the stage YAML, as in `fit`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m cry_lightning prepare",
         description="Build the feature cache of a stage, or look after the caches there are.",
         epilog="Further arguments override the YAML as in fit, e.g. --data.workers=4.",
-        allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="STAGE.yaml", help="build the cache of this stage")
     parser.add_argument("--verify", action="store_true", help="with --config: read all audio and every row again")
@@ -20,12 +19,12 @@ def main(args: list[str]) -> None:
     parser.add_argument("--remove", nargs="+", metavar="NAME", help="remove caches by the name that --list shows")
     parser.add_argument("--folder", default="cache", help="folder of the caches, for --list and --remove")
     options, overrides = parser.parse_known_args(args)
+    if overrides and not options.config:
+        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
     if not (options.config or options.list or options.remove):
-        raise UserError("prepare: say --config STAGE.yaml, --list or --remove NAME; see prepare --help")
+        parser.error("give --config STAGE.yaml, --list or --remove NAME")
     if options.config:
         build(["--config", options.config, *overrides], options.verify)
-    elif overrides:
-        raise UserError(f"prepare: unknown arguments {' '.join(overrides)}; see prepare --help")
     look_after(options)
 
 
@@ -67,6 +66,9 @@ def build(args: list[str], verify: bool) -> None:
 
         def before_fit(self) -> None:
             """No run folder is opened."""
+
+        def after_fit(self) -> None:
+            """No fit has reached its end."""
 
         def fit(self, datamodule: Any, **_: Any) -> None:
             """Build the cache."""

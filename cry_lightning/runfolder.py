@@ -26,11 +26,13 @@ class RunFolder:
         self.path = path
         self.config = path / "config.yaml"
         self.best = path / "best.ckpt"
+        self.last = path / "last.ckpt"
         self.finished = path / "fit" / "finished"  # a mark that the fit reached its end
 
     def changed_keys(self, config: str, keys: tuple[str, ...] = (*IDENTITY, *LENGTH)) -> list[str]:
         """Which of these keys differ between the saved config and this one (YAML); none where there is no run."""
-        if not self.config.exists():
+        trained = self.best.exists() or self.last.exists()  # a fit may have failed in its set-up
+        if not (trained and self.config.exists()):
             return []
         old, new = yaml.safe_load(self.config.read_text(encoding="utf-8")), yaml.safe_load(config)
         return [key for key in differences(old, new) if key.startswith(keys) and key not in HARMLESS]
@@ -67,6 +69,23 @@ class RunFolder:
             metrics.rename(metrics.with_name(f"metrics-{number}.csv"))
         self._save(config)
 
+    def check_tested(self, checkpoint: Path, config: str) -> None:
+        """Refuse to test a checkpoint of this run before the run's end, or under another config (YAML) than its own.
+
+        Raises:
+            UserError: either is so.
+        """
+        if checkpoint == self.best and not self.finished.exists():
+            raise UserError(
+                f"{self.path}: its fit was interrupted; go on with `fit --config {self.config} --ckpt_path"
+                f" {self.last}`, or test what there is by naming the checkpoint: --ckpt_path {self.last}"
+            )
+        if checkpoint.parent == self.path and (changed := self.changed_keys(config, ("model", "data"))):
+            raise UserError(
+                f"{self.path} was trained with another config ({', '.join(changed[:5])}):"
+                f" fit it again, or test it as it is with --config {self.config}"
+            )
+
     def _refuse_changed(self, changed: list[str], overwrite: bool) -> None:
         if changed and not overwrite:
             raise UserError(
@@ -89,6 +108,35 @@ class WholeCheckpointIO(TorchCheckpointIO):
         part = Path(f"{path}.part")
         super().save_checkpoint(checkpoint, part, storage_options)
         part.replace(path)
+
+
+def check_task(path: str, checkpoint: dict[str, Any], task: str) -> None:
+    """Refuse a checkpoint of another task, given by its class path.
+
+    Raises:
+        UserError: another task made it.
+    """
+    made_by = checkpoint.get("hyper_parameters", {}).get("_class_path")
+    if made_by != task:
+        raise UserError(
+            f"ckpt_path: {path} was made by {made_by}, not by {task};"
+            " to start from its encoder use model.init_args.weights"
+        )
+
+
+def check_stage(path: str, checkpoint: dict[str, Any], corpus: str, name: str) -> None:
+    """Refuse to resume a checkpoint as any but its own stage: the one of this name on this corpus.
+
+    Raises:
+        UserError: it is of another stage.
+    """
+    stages = checkpoint.get("lineage", {}).get("stages", [])
+    own = (stages[-1]["corpus"], stages[-1]["stage"]) if stages else ("?",)
+    if own != (corpus, name):
+        raise UserError(
+            f"ckpt_path: {path} is of stage {'/'.join(own)}, not {corpus}/{name}: ckpt_path resumes the same stage;"
+            " to start from another stage's encoder use model.init_args.weights"
+        )
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:

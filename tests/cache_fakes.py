@@ -29,9 +29,6 @@ class Folder(Corpus):
     def recordings(self) -> list[Clip]:
         return [Clip(path.name, subject=f"folder:{path.stem}") for path in sorted(self.root.iterdir())]
 
-    def clips(self) -> list[Clip]:
-        return self.recordings()
-
 
 class Energy(Feature):
     """Power and mean of each frame: (B, 1, 2, T). Attributes that are not init arguments make it fail to order."""

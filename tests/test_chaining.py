@@ -47,6 +47,14 @@ def test_missing_weights_are_named(stage):
         fit(stage("finetune", weights="nowhere.ckpt"))
 
 
+def test_fit_that_failed_before_training_is_no_run(stage, pretrained, tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.ckpt"):
+        fit(stage("finetune", weights="nowhere.ckpt"))
+    with pytest.raises(UserError, match=r"best\.ckpt: no such checkpoint"):
+        cli.main(["test", "--config", str(tmp_path / "runs/tones/finetune/config.yaml")])
+    fit(stage("finetune", weights=str(pretrained)))  # another config now, and nothing to --overwrite
+
+
 def test_ckpt_path_of_another_stage_is_refused(stage, pretrained):
     with pytest.raises(UserError, match="ckpt_path resumes the same stage"):
         fit(stage("finetune"), "--ckpt_path", str(pretrained))

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from cry_lightning import __main__ as command_line
 from cry_lightning import cli
 from cry_lightning.callbacks import wandb_is_online
 from cry_lightning.errors import UserError
+from cry_lightning.messages import one_line
 
 
 def shell(*args, **kwargs):
@@ -43,9 +46,9 @@ def mistake(capsys):
 
     def run(*args) -> str:
         assert command_line.main([str(arg) for arg in args]) == 2
-        *_, last = capsys.readouterr().err.strip().splitlines()
-        assert last.startswith("cry_lightning: error: ")
-        return last
+        *_, line = capsys.readouterr().err.splitlines()  # after the progress bars
+        assert line.startswith("cry_lightning: error: ")
+        return line.removeprefix("cry_lightning: error: ")
 
     return run
 
@@ -61,31 +64,119 @@ def test_unknown_command(mistake):
     assert "unknown command 'fti'" in mistake("fti")
 
 
-def test_wrong_key_in_the_yaml(mistake, stage):
-    config = changed(stage(), lambda c: c["data"].update(clip_seconds=1))
-    assert "clip_seconds" in mistake("fit", "--config", config)
+ON_THE_COMMAND_LINE = {
+    "--model.init_args.wieghts=x": "model.wieghts: no such key; did you mean weights?",
+    "--model.wieghts=x": "model.wieghts: no such key; did you mean weights?",
+    "--data.split.vall=0.2": "data.split.vall: no such key; did you mean val?",
+    "--data.split.val=much": "data.split.val: expected float, not much",
+    "--data.batch_size=many": "data.batch_size: expected int, not many",
+    "--data.fit=padd": "data.fit: expected 'pad', 'repeat', 'crop', not padd",
+    "--seed_everything=x": "seed_everything: expected bool or int, not x",
+    "--model.init_args.encoder.init_args.n_map=3": "model.encoder.n_map: no such key; did you mean n_maps?",
+    "--model.init_args.encoder=nothing.yaml": "model.encoder: nothing.yaml: no such file, or not YAML with keys in it",
+    "--data=nothing.yaml": "data: nothing.yaml: no such file, or not YAML with keys in it",
+    "--data.corpus=Manifst": "data.corpus: expected a whole class path, package.module.Class, not Manifst",
+    "--trainer.max_epoch=3": "unrecognized arguments: --trainer.max_epoch=3; did you mean --trainer.max_epochs?",
+    "--modle.x=1 --nme=x": "unrecognized arguments: --modle.x=1 --nme=x; did you mean --model, --name?",
+    "--model.init_args.wieghts=x --data.split.vall=0.2": "model.wieghts: no such key; did you mean weights?",
+    "--runs=pretrain.yaml": "runs: pretrain.yaml is a file; name a folder",
+    "--data.cache_dir=pretrain.yaml/cache": "data.cache_dir: pretrain.yaml is a file; name a folder",
+}
 
 
-def test_wrong_key_on_the_command_line(mistake, stage):
-    assert "trainer.max_epoch" in mistake("fit", "--config", stage(), "--trainer.max_epoch=3")
+@pytest.mark.parametrize("given", ON_THE_COMMAND_LINE)
+def test_mistake_on_the_command_line(mistake, stage, monkeypatch, given):
+    monkeypatch.chdir(stage().parent)
+    assert mistake("fit", "--config", "pretrain.yaml", *given.split()) == ON_THE_COMMAND_LINE[given]
 
 
-def test_wrong_type_of_a_value(mistake, stage):
-    assert "batch_size" in mistake("fit", "--config", stage(), "--data.batch_size=many")
+IN_THE_YAML = [
+    ("model.init_args.wieghts", "x", "model.wieghts: no such key; did you mean weights?"),
+    ("model.init_args.encoder.init_args.n_map", 3, "model.encoder.n_map: no such key; did you mean n_maps?"),
+    ("model.init_args.encoder.init_args.n_maps", "x", "model.encoder.n_maps: expected int, not x"),
+    ("model.init_args.optimizer.init_args.lr", "x", "model.optimizer.lr: expected float, not x"),
+    ("model.init_args.frozen", 3, "model.frozen: expected bool or list, not 3"),
+    ("model.init_args.head", {"class_path": "torch.nn.Lin"}, "model.head: module 'torch.nn' has no attribute 'Lin'"),
+    ("model.init_arg", {}, "model: give class_path and init_args, and no key beside them"),
+    ("model.init_args.encoder", None, "model: the following arguments are required: encoder"),
+    ("model.class_path", "torch.nn.Linear", "torch.nn.Linear does not correspond to a subclass of Stage"),
+    ("data.feature.class_path", "cry_lightning.features.MFC", "'cry_lightning.features' has no attribute 'MFC'"),
+    ("data.split.vall", 0.2, "data.split.vall: no such key; did you mean val?"),
+    ("data.clip_seconds", 1, "data.clip_seconds: no such key; did you mean data.clip_s?"),
+    ("data.corpus.init_args.roott", "x", "data.corpus.roott: no such key; did you mean root?"),
+    ("checkpoint", {"moniter": "x"}, "checkpoint.moniter: no such key; did you mean checkpoint.monitor?"),
+    ("name", None, "the following arguments are required: name"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), IN_THE_YAML)
+def test_mistake_in_the_yaml(mistake, stage, key, value, message):
+    *above, last = key.split(".")
+    config = changed(stage(), lambda c: reduce(getitem, above, c).update({last: value}))
+    assert mistake("fit", "--config", config).endswith(message)
+
+
+SUB_CONFIGS = {
+    "model.encoder.n_map: no such key; did you mean n_maps?": (
+        "{class_path: cry_lightning.encoders.Res8, init_args: {n_map: 4}}"
+    ),
+    "model.encoder: encoder.yaml: no such file, or not YAML with keys in it": "class_path: cry_lightning: Res8",
+    "model.encoder: give class_path and init_args, and no key beside them": "- 3",
+}
+
+
+@pytest.mark.parametrize("message", SUB_CONFIGS)
+def test_mistake_in_a_sub_config(mistake, stage, tmp_path, message):
+    (tmp_path / "encoder.yaml").write_text(SUB_CONFIGS[message])
+    assert mistake("fit", "--config", stage("pretrain", encoder="encoder.yaml")) == message
+
+
+NO_CONFIGS = {
+    b"name: a: b": "Problems parsing config: mapping values are not allowed in this context line 1, column 8",
+    b"name: [a, b": "Problems parsing config: while parsing a flow sequence",
+    b"": "config: no such file, or not YAML with keys in it",
+    b"- name": "config: no such file, or not YAML with keys in it",
+    b"\x89PNG\r\n\x1a\n\xff": "config: a file that should be YAML is not text; is it a checkpoint?",
+}
+
+
+@pytest.mark.parametrize("content", NO_CONFIGS)
+def test_config_that_is_none(mistake, tmp_path, content):
+    (tmp_path / "stage.yaml").write_bytes(content)
+    assert mistake("fit", "--config", tmp_path / "stage.yaml").startswith(NO_CONFIGS[content])
 
 
 def test_missing_config(mistake):
     assert "nowhere.yaml" in mistake("fit", "--config", "nowhere.yaml")
 
 
-def test_missing_sub_config(mistake, stage):
-    config = changed(stage(), lambda c: c["model"]["init_args"].update(encoder="encoder/nothing.yaml"))
-    assert "nothing.yaml" in mistake("fit", "--config", config)
+def test_message_that_goes_on_and_on_is_cut():
+    assert one_line("a  b\nc") == "a b c"
+    assert len(one_line("word " * 1000)) < 300
 
 
-def test_unknown_class(mistake, stage):
-    config = changed(stage(), lambda c: c["data"]["feature"].update(class_path="cry_lightning.features.MFC"))
-    assert "cry_lightning.features.MFC" in mistake("fit", "--config", config)
+PLAIN_COMMANDS = {
+    "evaluate": "the following arguments are required: RUN; see python -m cry_lightning evaluate --help",
+    "evaluate --foo x": "unrecognized arguments: --foo; see python -m cry_lightning evaluate --help",
+    "evaluate x --split foo": "argument --split: invalid choice: 'foo'",
+    "evaluate x --resample 100": "unrecognized arguments: --resample 100;",
+    "download": "the following arguments are required: corpus; see python -m cry_lightning download --help",
+    "download nothing": "argument corpus: invalid choice: 'nothing'",
+    "prepare": "give --config STAGE.yaml, --list or --remove NAME; see python -m cry_lightning prepare --help",
+    "prepare --lst": "unrecognized arguments: --lst; see python -m cry_lightning prepare --help",
+    "prepare --remove": "argument --remove: expected at least one argument;",
+}
+
+
+@pytest.mark.parametrize("line", PLAIN_COMMANDS)
+def test_mistake_in_a_command_without_yaml(mistake, line):
+    assert mistake(*line.split()).startswith(PLAIN_COMMANDS[line])
+
+
+def test_pretraining_is_not_tested(mistake, stage):
+    config = changed(stage(), lambda c: c["model"].update(class_path="cry_lightning.tasks.base.Stage"))
+    message = "this stage has nothing to test: it is a pretraining; probe or fine-tune it"
+    assert mistake("test", "--config", config) == message
 
 
 def test_missing_corpus(mistake, stage):

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -23,8 +22,6 @@ from cry_lightning.corpora import (
 )
 from cry_lightning.corpora.levels import measure
 from cry_lightning.errors import UserError
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*a recording without a known subject")
 
 RATE = 8000
 DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -74,6 +71,12 @@ def test_manifest_reads_every_column(tmp_path):
     assert corpus.name == "list" and all(corpus.path_of(clip).is_file() for clip in corpus.clips())
 
 
+def test_only_our_own_columns_may_be_in_capitals(tmp_path):
+    csv = manifest(tmp_path, "Path, LABEL,Subject,Site\na.wav,cry,b1,North\n", "a.wav")
+    (clip,) = Manifest(csv, collection="ward").clips()
+    assert (clip.path, clip.label, clip.subject, clip.columns) == ("a.wav", "cry", "ward:b1", {"Site": "North"})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -81,7 +84,9 @@ def test_manifest_reads_every_column(tmp_path):
         (" \n\n", "empty"),
         ("path,label\n", "no recordings"),
         ("file,label\na.wav,cry\n", "no column `path`"),
-        ("path;label\na.wav;cry\n", "no column `path`"),
+        ("path;label\na.wav;cry\n", "separated by semicolons; separate them by commas"),
+        ("Path\tLabel\na.wav\tcry\n", "separated by tabs"),
+        ("path,label,Label\na.wav,cry,pain\n", "more than one column label"),
         ("path,label\n,cry\n", "line 2 has no path"),
         ("path,label\na.wav,cry,more\n", "line 2 has more fields"),
         ("path,start_s\na.wav,soon\n", "line 2: start_s is 'soon'"),
@@ -109,16 +114,14 @@ def test_a_missing_manifest_is_refused(tmp_path):
 # --- trees
 
 
-def test_class_folders_without_subjects_warn_once(tmp_path):
+def test_class_folders_without_subjects_warn_once(tmp_path, caplog):
     root = put(tmp_path / "My cries!", "hungry/1.wav", "hungry/.2.wav", ".git/3.wav", "pain/4.WAV", "5.wav")
     (root / "hungry" / "notes.txt").write_text("no recording")
     corpus = ClassFolders(root)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        clips = corpus.clips()
-        corpus.clips()
-        corpus.class_names()
-    assert len(caught) == 1 and "subject_pattern" in str(caught[0].message)
+    clips = corpus.clips()
+    corpus.clips()
+    corpus.class_names()
+    assert len(caplog.messages) == 1 and "give subject_pattern" in caplog.messages[0]
     assert corpus.name == corpus.collection == "My-cries"
     assert [(clip.path, clip.label) for clip in clips] == [
         ("5.wav", None),
@@ -128,12 +131,10 @@ def test_class_folders_without_subjects_warn_once(tmp_path):
     assert len({clip.subject for clip in clips}) == 3
 
 
-def test_the_folder_between_class_and_file_is_the_subject(tmp_path):
+def test_the_folder_between_class_and_file_is_the_subject(tmp_path, caplog):
     root = put(tmp_path / "tree", "hungry/b1/1.wav", "pain/b1/2.wav", "pain/b2/3.wav")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        subjects = [clip.subject for clip in ClassFolders(root, collection="ward").clips()]
-    assert subjects == ["ward:b1", "ward:b1", "ward:b2"]
+    subjects = [clip.subject for clip in ClassFolders(root, collection="ward").clips()]
+    assert subjects == ["ward:b1", "ward:b1", "ward:b2"] and not caplog.messages
 
 
 def test_subject_pattern(tmp_path):
@@ -169,7 +170,7 @@ def test_an_unreadable_subfolder_is_not_passed_over(tmp_path, monkeypatch):
         ClassFolders(root).clips()
 
 
-def test_donate_a_cry_has_one_subject_space_for_both_forms(tmp_path):
+def test_donate_a_cry_has_one_subject_space_for_both_forms(tmp_path, caplog):
     cleaned = put(
         tmp_path / "cleaned",
         f"hungry/{INSTALL}-1430742197-1.0-m-04-hu.wav",
@@ -184,8 +185,8 @@ def test_donate_a_cry_has_one_subject_space_for_both_forms(tmp_path):
     )
     assert {clip.subject for clip in DonateACry(cleaned).clips()} == {f"donateacry:{INSTALL.lower()}"}
     assert [clip.label for clip in DonateACry(cleaned).clips()] == ["discomfort", "hungry"]
-    with pytest.warns(UserWarning, match="1 recordings left out"):
-        clips = DonateACry(raw).clips()
+    clips = DonateACry(raw).clips()
+    assert len(caplog.messages) == 1 and "1 recordings left out" in caplog.messages[0]
     assert {clip.subject for clip in clips} == {f"donateacry:{INSTALL.lower()}"}
     assert {clip.label for clip in clips} == {"hungry", "tired", None}
     by_reason = {clip.columns["reason"]: clip.columns for clip in clips}
@@ -197,12 +198,8 @@ def test_donate_a_cry_has_one_subject_space_for_both_forms(tmp_path):
         "time": "1430742197000",
     }
     assert by_reason["tired"]["time"] == "1426957748470" and by_reason[""]["time"] == "1430742217000"
-    with pytest.warns(UserWarning):
-        assert {clip.label for clip in DonateACry(raw, target="age").clips()} == {
-            "7_24_months",
-            "2_6_months",
-            "over_24_months",
-        }
+    by_age = {clip.label for clip in DonateACry(raw, target="age").clips()}
+    assert by_age == {"7_24_months", "2_6_months", "over_24_months"}
     with pytest.raises(UserError, match="DonateACry"):
         DonateACry(put(tmp_path / "other", "a/b.wav")).clips()
 
@@ -230,11 +227,18 @@ def test_corpus_at_guesses_the_form(tmp_path, paths, form):
     assert type(corpus) is form and corpus.name == "my-data" and corpus.window_s == 1.0
 
 
+def test_corpus_at_passes_the_subject_pattern_on(tmp_path):
+    for paths in (["a/b1_1.wav", "c/b2_1.wav"], ["b1_1.wav", "b2_1.wav"]):
+        corpus = corpus_at(put(tmp_path / paths[0][0], *paths), subject_pattern="(b.)_")
+        assert [clip.subject[-3:] for clip in corpus.clips()] == [":b1", ":b2"]
+
+
 def test_corpus_at_manifest_and_nothing(tmp_path):
     csv = manifest(tmp_path, "path,label\na.wav,x\n", "a.wav")
     assert type(corpus_at(csv)) is Manifest and corpus_at(csv).name == "list" and corpus_at(csv, name="n").name == "n"
-    with pytest.raises(UserError, match="target"):
-        corpus_at(csv, target="age")
+    for argument in ({"target": "age"}, {"subject_pattern": "(.)"}):
+        with pytest.raises(UserError, match=f"{next(iter(argument))} is for .* this looks like a Manifest"):
+            corpus_at(csv, **argument)
     for nothing in ("nowhere", "a.wav"):
         with pytest.raises(UserError, match="no such folder"):
             corpus_at(tmp_path / nothing)
@@ -340,6 +344,11 @@ def test_levels_are_measured_again_only_when_a_recording_changes(ward, monkeypat
     (index,) = Path("cache").iterdir()  # and no half-written file beside it
     index.write_text("{broken")
     assert listed() == first[:3] + first[4:] and "a.wav" in decoded
+
+
+def test_levels_are_remembered_where_one_says(ward):
+    UnlabelledTree(ward, window_s=1.0, min_active_db=-30.0).clips(Path("elsewhere"))
+    assert [path.name for path in Path("elsewhere").iterdir()] == ["ward-levels.json"] and not Path("cache").exists()
 
 
 @pytest.mark.parametrize(

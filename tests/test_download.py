@@ -140,6 +140,12 @@ def test_a_tar_without_a_top_folder_keeps_its_layout(tmp_path, to):
     assert sorted(left_in(to)) == ["no", "yes"]
 
 
+@pytest.mark.parametrize("args", [[], ["nothing"], ["fsdd", "--too", "x"]])
+def test_wrong_arguments_are_one_line_with_the_way_to_help(args):
+    with pytest.raises(UserError, match=r"^[^\n]+; see python -m cry_lightning download --help$"):
+        download.main(args)
+
+
 def test_every_shipped_source_is_whole():
     for source in download.SOURCES.values():
         assert source.url.startswith("http") and source.licence

@@ -7,6 +7,7 @@ from sklearn import metrics as reference
 
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.figures import precision_recall_steps
 from cry_lightning.evaluation.intervals import evaluate, percentile_interval, subject_draws
 from cry_lightning.evaluation.metrics import majority, measure, units_at
 
@@ -153,11 +154,32 @@ def test_no_interval_below_five_subjects() -> None:
     assert five.query("metric == 'uar'")[["low", "high"]].notna().all(axis=None)
 
 
-def test_no_interval_for_the_rates_of_a_class_of_few_subjects() -> None:
+def without_interval(table: pd.DataFrame) -> set[tuple[str, str]]:
+    results = evaluate(units_at("clip", table), resamples=200).query("predictor == 'model'")
+    return set(results[results["low"].isna()][["metric", "class"]].itertuples(index=False, name=None))
+
+
+def test_no_interval_for_a_class_of_few_subjects() -> None:
     table = random_table(3, 120, 30)
     table = table[(table["label"] != "c2") | table["subject"].isin(["made:001", "made:002"])]
-    results = evaluate(units_at("clip", table), resamples=200).query("metric == 'recall' and predictor == 'model'")
-    assert results.set_index("class")["low"].isna().to_dict() == {"c0": False, "c1": False, "c2": True}
+    of_a_class = ("recall", "precision", "f1", "roc_auc", "average_precision")
+    assert without_interval(table) == {(metric, "c2") for metric in of_a_class}
+
+
+def test_no_interval_for_a_ranking_against_few_subjects() -> None:
+    table = random_table(2, 120, 30)
+    table = table[(table["label"] != "c1") | table["subject"].isin(["made:001", "made:002"])]
+    assert {("roc_auc", "c0"), ("average_precision", "c0")} < without_interval(table)
+    assert ("recall", "c0") not in without_interval(table)
+
+
+def test_area_below_the_drawn_precision_is_average_precision() -> None:
+    table = random_table(2, 60)
+    truth, score = table["label"] == "c1", table["score_c1"]
+    recall, precision = precision_recall_steps(truth, score)
+    assert (recall[0], recall[-1]) == (1, 0) and (np.diff(recall) < 0).all()  # no vertical stroke at either end
+    area = -(np.diff(recall) * precision[:-1]).sum()
+    assert area == pytest.approx(reference.average_precision_score(truth, score))
 
 
 def test_gain_is_paired_with_the_baseline() -> None:

@@ -1,4 +1,4 @@
-"""MFCC: parity with librosa as honk calls it, independence of rows, refusals."""
+"""Front ends: parity with their published formulas in float64, independence of rows, refusals."""
 
 import os
 from pathlib import Path
@@ -8,33 +8,86 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
+from conftest import REPO
 
+from cry_lightning import features
 from cry_lightning.errors import UserError
-from cry_lightning.features import MFCC
+from cry_lightning.features import MFCC, Fbank, Feature, LogMel
+from cry_lightning.tasks.normalize import MeanSubtraction
 
-DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
-RATES = {8000: MFCC(), 16000: MFCC(sample_rate=16000, n_fft=480, hop_length=160)}
-TOLERANCE = 1e-3  # float32 against librosa in float64, on coefficients of up to 150
+DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", REPO / ".." / "shared" / "data"))
+# Float32 against float64: on coefficients of up to 150, and in dB on bands as far as 90 dB below the loudest.
+TOLERANCE = {MFCC: 1e-3, LogMel: 1e-2, Fbank: 1e-2}
 
 
-def honk_mfcc(waveform: np.ndarray, mfcc: MFCC) -> np.ndarray:
-    """(F, T) in float64; librosa mirrored the ends when honk was written."""
-    mel = librosa.feature.melspectrogram(
+def shipped(name: str) -> Feature:
+    config = yaml.safe_load((REPO / "configs/feature" / f"{name}.yaml").read_text())
+    return getattr(features, config["class_path"].rpartition(".")[2])(**config["init_args"])
+
+
+FRONT_ENDS = {
+    "mfcc_8k": MFCC(),
+    "mfcc_16k": MFCC(sample_rate=16000, n_fft=480, hop_length=160),
+    "logmel_8k": shipped("logmel_8k"),
+    "panns_16k": shipped("panns_16k"),
+    "fbank_16k": shipped("fbank_16k"),
+}
+
+
+def librosa_energies(waveform: np.ndarray, feature: Feature) -> np.ndarray:
+    """Mel energies (F, T) in float64; librosa mirrored the ends when honk and PANNs were written."""
+    return librosa.feature.melspectrogram(
         y=waveform.astype(np.float64),
-        sr=mfcc.sample_rate,
-        n_fft=mfcc.n_fft,
-        hop_length=mfcc.hop_length,
-        n_mels=mfcc.n_mels,
-        fmin=mfcc.f_min,
-        fmax=mfcc.f_max,
+        sr=feature.sample_rate,
+        n_fft=feature.n_fft,
+        hop_length=feature.hop_length,
+        n_mels=feature.n_mels,
+        fmin=feature.f_min,
+        fmax=feature.f_max,
         pad_mode="reflect",
         dtype=np.float64,
     )
+
+
+def honk_mfcc(waveform: np.ndarray, mfcc: MFCC) -> np.ndarray:
+    """(F, T) in float64."""
+    mel = librosa_energies(waveform, mfcc)
     mel[mel > 0] = np.log(mel[mel > 0])
     order = np.arange(mfcc.n_mels)
     dct = np.cos(np.pi / mfcc.n_mels * (order + 0.5) * np.arange(mfcc.n_mfcc)[:, None]) * np.sqrt(2 / mfcc.n_mels)
     dct[0] /= np.sqrt(2)
     return dct @ mel
+
+
+def librosa_decibels(waveform: np.ndarray, logmel: LogMel) -> np.ndarray:
+    """(F, T) in float64."""
+    return librosa.power_to_db(librosa_energies(waveform, logmel), ref=1.0, amin=1e-10, top_db=None)
+
+
+def speechbrain_fbank(waveform: np.ndarray, fbank: Fbank) -> np.ndarray:
+    """(F, T) in float64, a frame, a band and a bin at a time."""
+    n_fft, rate = 400, 16000
+    window = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    padded = np.concatenate([np.zeros(n_fft // 2), waveform.astype(np.float64), np.zeros(n_fft // 2)])
+    starts = range(0, len(padded) - n_fft + 1, 160)
+    power = np.stack([np.abs(np.fft.rfft(window * padded[start : start + n_fft])) ** 2 for start in starts])
+    highest_mel = 2595 * np.log10(1 + 8000 / 700)
+    corners_hz = [700 * (10 ** (highest_mel * i / 81 / 2595) - 1) for i in range(82)]
+    energies = np.zeros((80, len(power)))
+    for band in range(80):
+        below, centre = corners_hz[band], corners_hz[band + 1]
+        for k in range(n_fft // 2 + 1):
+            energies[band] += power[:, k] * max(0.0, 1 - abs(k * rate / n_fft - centre) / (centre - below))
+    decibels = 10 * np.log10(np.maximum(energies, 1e-10))
+    return np.maximum(decibels, decibels.max() - 80)
+
+
+REFERENCES = {MFCC: honk_mfcc, LogMel: librosa_decibels, Fbank: speechbrain_fbank}
+
+
+def reference(waveform: np.ndarray, feature: Feature) -> np.ndarray:
+    return REFERENCES[type(feature)](waveform, feature)
 
 
 def made_sounds(sample_rate: int) -> np.ndarray:
@@ -50,70 +103,115 @@ def made_sounds(sample_rate: int) -> np.ndarray:
     return np.stack([cry + noise * 1e-3, noise, noise * 1e-4]).astype(np.float32)
 
 
-@pytest.mark.parametrize("sample_rate", RATES)
-def test_equals_librosa_on_made_sounds(sample_rate: int) -> None:
-    mfcc = RATES[sample_rate]
-    waveform = made_sounds(sample_rate)
-    got = mfcc(torch.from_numpy(waveform))
-    assert got.shape == (3, 1, 40, 101)
+def made_batch(feature: Feature) -> torch.Tensor:
+    return torch.from_numpy(made_sounds(feature.sample_rate))
+
+
+every_front_end = pytest.mark.parametrize("feature", FRONT_ENDS.values(), ids=FRONT_ENDS)
+
+
+@every_front_end
+def test_equals_its_reference_on_made_sounds(feature: Feature) -> None:
+    waveform = made_batch(feature)
+    got = feature(waveform)
+    assert got.shape == (3, 1, feature.n_mels, 101)
     assert got.dtype == torch.float32
-    for row, sound in zip(got, waveform, strict=True):
-        np.testing.assert_allclose(row[0].numpy(), honk_mfcc(sound, mfcc), atol=TOLERANCE)
+    for row, sound in zip(got, waveform.numpy(), strict=True):
+        np.testing.assert_allclose(row[0].numpy(), reference(sound, feature), atol=TOLERANCE[type(feature)])
 
 
-@pytest.mark.parametrize(("sample_rate", "files"), [(8000, "donateacry/**/*.wav"), (16000, "noise/*.flac")])
-def test_equals_librosa_on_real_recordings(sample_rate: int, files: str) -> None:
+@every_front_end
+def test_equals_its_reference_on_real_recordings(feature: Feature) -> None:
+    files = {8000: "donateacry/**/*.wav", 16000: "noise/*.flac"}[feature.sample_rate]
     recordings = sorted(DATA.glob(files))
     if not recordings:
         pytest.skip(f"no recordings at {DATA / files}")
     for recording in recordings[:: len(recordings) // 10]:
         waveform, rate = soundfile.read(recording, dtype="float32", frames=12_345)
-        assert rate == sample_rate
-        got = RATES[sample_rate](torch.from_numpy(waveform)[None])[0, 0]
-        np.testing.assert_allclose(got.numpy(), honk_mfcc(waveform, RATES[sample_rate]), atol=TOLERANCE)
+        assert rate == feature.sample_rate
+        got = feature(torch.from_numpy(waveform)[None])[0, 0]
+        np.testing.assert_allclose(got.numpy(), reference(waveform, feature), atol=TOLERANCE[type(feature)])
 
 
-def test_digital_silence_is_exactly_zero() -> None:
-    assert torch.equal(RATES[8000](torch.zeros(1, 8079)), torch.zeros(1, 1, 40, 101))
+@pytest.mark.parametrize(("name", "level"), [("mfcc_8k", 0.0), ("logmel_8k", -100.0), ("fbank_16k", -100.0)])
+def test_digital_silence_lies_at_the_floor(name: str, level: float) -> None:
+    feature = FRONT_ENDS[name]
+    silence = torch.zeros(1, feature.sample_rate)
+    assert torch.equal(feature(silence), torch.full((1, 1, feature.n_mels, 101), level))
 
 
-def test_rows_are_independent() -> None:
-    mfcc = RATES[8000]
-    batch = torch.from_numpy(made_sounds(8000)).repeat(22, 1)[:64]
-    alone = torch.cat([mfcc(row[None]) for row in batch])
-    torch.testing.assert_close(mfcc(batch), alone, rtol=1e-6, atol=1e-6 * alone.abs().max().item())
+@every_front_end
+def test_rows_are_independent(feature: Feature) -> None:
+    batch = made_batch(feature).repeat(22, 1)[:64]
+    alone = torch.cat([feature(row[None]) for row in batch])
+    torch.testing.assert_close(feature(batch), alone, rtol=1e-6, atol=1e-6 * alone.abs().max().item())
 
 
-def test_stays_float32_under_autocast() -> None:
-    waveform = torch.from_numpy(made_sounds(8000))
+@every_front_end
+def test_stays_float32_under_autocast(feature: Feature) -> None:
+    waveform = made_batch(feature)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        under_autocast = RATES[8000](waveform)
-    assert torch.equal(under_autocast, RATES[8000](waveform))
+        under_autocast = feature(waveform)
+    assert torch.equal(under_autocast, feature(waveform))
 
 
-def test_has_no_state_and_knows_its_identity() -> None:
-    mfcc = MFCC(n_mfcc=13)
-    assert not mfcc.state_dict()
-    assert mfcc.identity()["n_mfcc"] == 13
-    assert mfcc.identity() != MFCC().identity()
+@every_front_end
+def test_has_no_state_and_leaves_its_input_alone(feature: Feature) -> None:
+    waveform = made_batch(feature)
+    before = waveform.clone()
+    feature(waveform)
+    assert torch.equal(waveform, before)
+    assert not feature.state_dict()
 
 
+def test_identity_holds_every_argument() -> None:
+    assert MFCC(n_mfcc=13).identity()["n_mfcc"] == 13
+    assert MFCC(n_mfcc=13).identity() != MFCC().identity()
+    assert LogMel(n_mels=30).identity() != LogMel().identity()
+    assert Fbank().identity()["n_fft"] == 400
+
+
+def test_identity_of_the_mfcc_is_what_caches_were_built_with() -> None:
+    """Another identity would have every cache rebuilt."""
+    assert MFCC().identity() == {
+        "class_path": "cry_lightning.features.mfcc.MFCC",
+        "version": 1,
+        "sample_rate": 8000,
+        "n_fft": 240,
+        "hop_length": 80,
+        "n_mels": 40,
+        "n_mfcc": 40,
+        "f_min": 20.0,
+        "f_max": 4000.0,
+    }
+
+
+@pytest.mark.parametrize("front_end", [MFCC, LogMel, Fbank])
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [
-        ({"f_max": 4001.0}, "f_max"),
-        ({"f_min": 4000.0}, "f_min"),
-        ({"n_fft": 0}, "n_fft"),
-        ({"hop_length": 0}, "hop_length"),
-        ({"n_mfcc": 41}, "n_mfcc"),
-    ],
+    [({"f_max": 8001.0}, "f_max"), ({"f_min": 8000.0}, "f_min"), ({"n_fft": 0}, "n_fft"), ({"n_mels": 0}, "n_mels")],
 )
-def test_refuses_arguments_that_contradict(arguments: dict, named: str) -> None:
-    with pytest.raises(UserError, match=named):
-        MFCC(**arguments)
+def test_refuses_arguments_that_contradict(front_end: type[Feature], arguments: dict, named: str) -> None:
+    with pytest.raises(UserError, match=f"{front_end.__name__}: .*{named}"):
+        front_end(**arguments)
+
+
+def test_refuses_more_coefficients_than_bands() -> None:
+    with pytest.raises(UserError, match="n_mfcc"):
+        MFCC(n_mfcc=41)
 
 
 @pytest.mark.parametrize("shape", [(1, 120), (8000,)])
-def test_refuses_waveforms_that_do_not_fit(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UserError, match="MFCC"):
-        RATES[8000](torch.ones(shape))
+@pytest.mark.parametrize("name", ["mfcc_8k", "logmel_8k", "fbank_16k"])
+def test_refuses_waveforms_that_do_not_fit(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=type(FRONT_ENDS[name]).__name__):
+        FRONT_ENDS[name](torch.ones(shape))
+
+
+def test_mean_subtraction_acts_on_each_band_of_each_clip() -> None:
+    batch = torch.randn(2, 1, 3, 50, generator=torch.Generator().manual_seed(0)) + torch.arange(3.0)[:, None]
+    got = MeanSubtraction()(batch)
+    for clip in range(2):
+        for band in range(3):
+            expected = batch[clip, 0, band].numpy() - batch[clip, 0, band].numpy().mean()
+            np.testing.assert_allclose(got[clip, 0, band].numpy(), expected, atol=1e-6)

@@ -8,7 +8,7 @@ import pytest
 import cry_lightning
 
 PACKAGE = Path(cry_lightning.__file__).parent
-FREE = {"errors"}  # every room may raise a user's mistake
+FREE = {"errors", "arguments"}  # every room may tell a user's mistake
 MAY_IMPORT = {
     "audio": set(),
     "features": set(),
@@ -18,12 +18,16 @@ MAY_IMPORT = {
     "data": {"audio", "corpora", "features"},
     "tasks": {"encoders"},
     "callbacks": {"evaluation"},
-    "cli": {"data", "tasks", "callbacks", "runfolder"},
+    "cli": {"data", "tasks", "callbacks", "runfolder", "messages"},
     "runfolder": set(),
+    "messages": set(),
     "prepare": {"cli", "data"},
+    "label_efficiency": {"cli", "data", "evaluation", "runfolder"},
+    "import_weights": {"encoders", "tasks"},
+    "arguments": set(),
     "errors": set(),
 }
-NO_TORCH = {"audio", "corpora", "evaluation", "errors"}
+NO_TORCH = {"audio", "corpora", "evaluation", "errors", "arguments"}
 
 
 def room_of(path: Path) -> str:

@@ -19,6 +19,8 @@ for ((i = 1; i <= $#; i++)); do
 done
 case "$*" in
   *"fit --config configs/pretrain.yaml"*) run=runs/synthetic-words/pretrain; mkdir -p $run; touch $run/best.ckpt ;;
+  *"fit --config configs/simclr.yaml"*) run=runs/synthetic-words/simclr; mkdir -p $run; touch $run/best.ckpt ;;
+  *"fit --config configs/adapt.yaml"*) run=runs/$corpus/adapt; mkdir -p $run; touch $run/best.ckpt ;;
   *"fit --config configs/finetune.yaml"*)
     run=runs/$corpus/finetune; mkdir -p $run; touch $run/best.ckpt $run/config.yaml ;;
   *"cry_lightning test --config"*) touch "$(dirname "${@: -1}")/predictions.csv" ;;
@@ -58,7 +60,9 @@ def make(house):
 
 
 CHAIN = ["pretrain", "finetune", "evaluate"]
-FIT_PRETRAIN = "fit --config configs/pretrain.yaml"
+FIT_PRETRAIN = "fit --config configs/simclr.yaml"
+FIT_SUPERVISED = "fit --config configs/pretrain.yaml"
+FIT_ADAPT = "fit --config configs/adapt.yaml"
 FIT_FINETUNE = "fit --config configs/finetune.yaml"
 
 
@@ -98,6 +102,30 @@ def test_another_folder_of_the_same_name_takes_nothing_away(make, house):
     assert make(*CHAIN, f"DATA={first}") == []
 
 
+def test_the_long_chain_hands_on_the_adapted_encoder(make, house):
+    data = own_corpus(house)
+    long = ["simclr", "adapt", "finetune", "evaluate"]
+    assert make(*long) == [FIT_PRETRAIN, FIT_ADAPT, FIT_FINETUNE, *tail("synthetic-cries")]
+    assert "--model.init_args.weights runs/synthetic-cries/adapt/best.ckpt" in (house / "commands.log").read_text()
+    assert make(*long) == []
+    assert make(*long, f"DATA={data}") == [FIT_ADAPT, FIT_FINETUNE, *tail("my-cries")]
+    assert "--model.init_args.weights runs/my-cries/adapt/best.ckpt" in (house / "commands.log").read_text()
+    assert make(*long, f"DATA={data}", "ARGS=--trainer.max_epochs=3") == [FIT_FINETUNE, *tail("my-cries")]
+
+
+def test_another_method_is_fitted_anew(make, house):
+    make(*CHAIN)
+    assert make(*CHAIN, "METHOD=supervised") == [FIT_SUPERVISED, FIT_FINETUNE, *tail("synthetic-cries")]
+    assert "--model.init_args.weights runs/synthetic-words/pretrain/best.ckpt" in (house / "commands.log").read_text()
+    assert make(*CHAIN, "METHOD=supervised") == []
+    assert make(*CHAIN) == [FIT_FINETUNE, *tail("synthetic-cries")]
+
+
+def test_unknown_method_is_told(house):
+    done = subprocess.run(["make", "pretrain", "METHOD=magic"], cwd=house, capture_output=True, text=True)
+    assert done.returncode and "METHOD=magic: it is simclr, supervised or adapt" in done.stderr
+
+
 def test_manifest_is_named_by_its_folder(make, house):
     folder = own_corpus(house, "ward 7")
     (folder / "manifest.csv").write_text("path,label,subject\n")
@@ -119,13 +147,15 @@ def test_other_arguments_are_fitted_anew(make):
 @pytest.mark.parametrize(
     ("config", "stages"),
     [
-        ("configs/pretrain.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
-        ("configs/data/words.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
-        ("configs/feature/mfcc_8k.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
+        ("configs/simclr.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
+        ("configs/data/unlabelled.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
+        ("configs/data/probe.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
+        ("configs/feature/logmel_8k.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
         ("configs/encoder/res8.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
         ("configs/finetune.yaml", [FIT_FINETUNE]),
         ("configs/data/cries.yaml", [FIT_FINETUNE]),
         ("configs/data/own.yaml", []),
+        ("configs/pretrain.yaml", []),
         ("configs/encoder/resnet18.yaml", []),
     ],
 )
@@ -150,7 +180,7 @@ def test_data_may_be_a_yaml(make, house):
 def test_dry_run_prints_the_chain_and_runs_nothing(make, house):
     assert make("-n", "evaluate") == []
     stages = [
-        "fit --config configs/pretrain.yaml",
+        "fit --config configs/simclr.yaml",
         "fit --config configs/finetune.yaml",
         "test --config",
         "evaluate runs",

@@ -97,6 +97,32 @@ def test_positive_class_can_be_named(no_figures, tmp_path, capsys) -> None:
         main([str(run), *QUICK, "--positive", "c"])
 
 
+def test_positive_class_is_the_same_for_both_splits(no_figures, tmp_path, capsys) -> None:
+    """Class b is the rarer of all rows, though not of the validation rows."""
+    run = make_run(tmp_path / "run")
+    table = predictions.read(run / "predictions.csv")
+    shown = (table["label"] == "b") | table["subject"].isin(["made:1", "made:2"])
+    rewrite(run, split=np.where(shown, "val", "test"))
+    of_split = table[shown]["label"].value_counts()
+    assert of_split["b"] > of_split["a"]
+    for split in ("val", "test"):
+        main([str(run), *QUICK, "--split", split])
+        assert "sensitivity (b)" in capsys.readouterr().out
+    assert "the rarer one in all of predictions.csv, val and test" in (run / "report.md").read_text()
+
+
+def test_model_that_always_answers_the_same_is_told(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run", n_clips=1)
+    main([str(run), *QUICK])
+    assert "to every case" not in capsys.readouterr().out
+    rewrite(run, score_a=0.6, score_b=0.4)
+    main([str(run), *QUICK])
+    printed, written = capsys.readouterr().out, (run / "report.md").read_text()
+    assert "0.500 [0.500, 0.500]" in printed
+    told = "levels: the model answered a to every case: an interval of zero width is no certainty then"
+    assert told in printed and told in written
+
+
 def test_leaky_run_is_refused_and_then_stamped(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run", trained_on="made:3")
     with pytest.raises(UserError, match=r"LEAKY, 1 of 12 tested subjects trained on.*--allow-leaky"):
@@ -217,8 +243,16 @@ def test_validation_rows_are_reported_apart_and_called_so(no_figures, tmp_path, 
 def test_runs_that_cannot_be_evaluated(tmp_path) -> None:
     with pytest.raises(UserError, match="no such run"):
         main([str(tmp_path / "absent")])
+    with pytest.raises(UserError, match=r"no predictions.csv; name the folder of a run, or a predictions.csv"):
+        main([str(tmp_path)])
+    make_run(tmp_path / "corpus/tuned")
+    with pytest.raises(UserError, match=r"no predictions.csv; name a run, such as .*corpus/tuned"):
+        main([str(tmp_path)])
+    (tmp_path / "config.yaml").touch()
     with pytest.raises(UserError, match=r"no predictions.csv; `python -m cry_lightning test --config .*config.yaml`"):
         main([str(tmp_path)])
+    with pytest.raises(UserError, match=r"--out: .*config.yaml is a file; name a folder"):
+        main([str(tmp_path / "corpus/tuned"), "--out", str(tmp_path / "config.yaml/report")])
     with pytest.raises(UserError, match="--resamples 3: give 100 or more"):
         main([str(tmp_path), "--resamples", "3"])
 

@@ -77,6 +77,20 @@ def test_holdout_depends_on_the_seed_and_stratifies_single_label_subjects() -> N
         assert np.mean(labels[first == part] == "ill") == pytest.approx(0.1, abs=0.01)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_holdout_gives_each_part_its_share_of_the_subjects_too(seed: int) -> None:
+    """One of twenty ill infants has nine tenths of their clips: by clips alone it would be the training part."""
+    rng = np.random.default_rng(seed)
+    labels = np.array(["ill"] * 1990 + ["well"] * 600)
+    groups = np.array(["i0"] * 1800 + [f"i{1 + i // 10}" for i in range(190)] + [f"w{i // 15}" for i in range(600)])
+    order = rng.permutation(len(labels))
+    labels, groups = labels[order], groups[order]
+    parts = assign(Split(val=0.15, test=0.3, seed=seed), labels, groups)
+    ill = {part: len(set(groups[(parts == part) & (labels == "ill")])) for part in ("train", "val", "test")}
+    assert ill["train"] >= 9 and ill["val"] >= 3 and ill["test"] >= 5
+    assert np.all(parts[groups == "i0"] == "train")
+
+
 def test_too_few_groups_are_refused_with_class_and_counts() -> None:
     labels = np.array(["pain"] * 7 + ["hunger"] * 30)
     groups = np.array([f"s{i % 2}" for i in range(7)] + [f"s{i}" for i in range(30)])
@@ -241,3 +255,20 @@ def test_exclusions_are_read_without_comments_and_refused_when_empty_or_missing(
         read_exclusions(listed)
     with pytest.raises(UserError, match=r"absent\.txt"):
         read_exclusions(tmp_path / "absent.txt")
+
+
+def test_exclusions_may_be_those_whom_a_run_tests(tmp_path: Path) -> None:
+    table = tmp_path / "predictions.csv"
+    table.write_text("clip,subject,split\na,ward:007,test\nb,ward:NA,test\nc,ward:1,val\nd,ward:007,test\n")
+    assert read_exclusions(table) == {"ward:007", "ward:NA"}
+    table.write_text("clip,subject,split\nc,ward:1,val\n")
+    with pytest.raises(UserError, match=r"predictions\.csv names no subject"):
+        read_exclusions(table)
+    table.write_text("ward:1\nward:2\n")
+    with pytest.raises(UserError, match=r"predictions\.csv has no column split and subject; .* is a \.txt"):
+        read_exclusions(table)
+    for damaged in (b"", b"\xff\xfe", b'subject,split\n"ward:1,test\n'):
+        table.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"predictions\.csv cannot be read") as error:
+            read_exclusions(table)
+        assert "\n" not in str(error.value)

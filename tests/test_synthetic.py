@@ -123,7 +123,7 @@ def _prepare(folder: str) -> None:
     SyntheticCries(4, 50, folder=folder).prepare()
 
 
-def test_a_killed_render_is_not_trusted(tmp_path: Path) -> None:
+def test_a_killed_render_is_not_trusted_and_swept_away(tmp_path: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=_prepare, args=(str(tmp_path / "killed"),))
     process.start()
     while not list(tmp_path.rglob("*.wav")):
@@ -131,10 +131,11 @@ def test_a_killed_render_is_not_trusted(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     killed, whole = (SyntheticCries(4, 50, folder=str(tmp_path / name)) for name in ("killed", "whole"))
-    assert not killed.root.parent.exists()
+    assert not killed.root.parent.exists() and len(list((tmp_path / "killed").iterdir())) == 1
     whole.prepare()
     killed.prepare()
     assert contents(killed) == contents(whole)
+    assert list((tmp_path / "killed").iterdir()) == [killed.root.parent]
 
 
 def test_a_failed_render_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,18 +148,20 @@ def test_a_failed_render_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lost_race_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow, fast = (SyntheticCries(1, 2, folder=str(tmp_path)) for _ in range(2))
-    render_into = slow._render_into
-
-    def overtaken(folder: Path) -> None:
-        render_into(folder)
-        fast.prepare()
-
-    monkeypatch.setattr(slow, "_render_into", overtaken)
-    slow.prepare()
-    assert len(slow.clips()) == 2
-    assert list(tmp_path.iterdir()) == [slow.root.parent]
+def test_two_processes_that_want_one_corpus_render_it_once(tmp_path: Path) -> None:
+    processes = [multiprocessing.get_context("fork").Process(target=_prepare, args=(str(tmp_path),)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    made = set()
+    while any(process.is_alive() for process in processes):
+        made |= {path.stat().st_ino for path in tmp_path.rglob("000.wav")}
+        time.sleep(0.002)
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    corpus = SyntheticCries(4, 50, folder=str(tmp_path))
+    assert len(corpus.clips()) == 200 and list(tmp_path.iterdir()) == [corpus.root.parent]
+    assert made <= {path.stat().st_ino for path in tmp_path.rglob("000.wav")}
 
 
 @pytest.mark.parametrize("asked_hz", [310.0, 450.0, 640.0])

@@ -47,8 +47,8 @@ class Figures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Collect the scores of the first loader."""
-        if dataloader_idx == 0 and wandb_loggers(trainer):
+        """Collect the scores of the first loader, where the stage gives scores."""
+        if outputs and dataloader_idx == 0 and wandb_loggers(trainer):
             self.outputs.append({key: value.cpu() for key, value in outputs.items()})
 
     on_test_batch_end = on_validation_batch_end

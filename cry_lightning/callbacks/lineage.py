@@ -46,13 +46,20 @@ class LineageRecorder(Callback):
         return {"complete": before["complete"], "stages": [*stages, own]}
 
     def own_stage(self, data: Any) -> dict[str, Any]:
-        """This stage's training and validation subjects and training clips, hashed and sorted."""
+        """This stage's training and validation subjects and training clips, hashed and sorted.
+
+        The subjects of a probe count as validation: their labels may choose the checkpoint.
+        """
+        chose = {
+            *data.subjects("val"),
+            *(data.probe.subjects("train") + data.probe.subjects("val") if data.probe else []),
+        }
         return {
             "stage": self.stage,
             "corpus": data.corpus.name,
             "subjects": sorted(fingerprint(subject) for subject in data.subjects("train")),
             "clips": sorted({fingerprint(data.features.content[row]) for row in data.rows("train").tolist()}),
-            "validation_subjects": sorted(fingerprint(subject) for subject in data.subjects("val")),
+            "validation_subjects": sorted(fingerprint(subject) for subject in chose),
         }
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

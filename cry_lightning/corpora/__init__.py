@@ -5,16 +5,20 @@ from pathlib import Path
 from typing import Literal
 
 from cry_lightning.corpora import donateacry, fsdd
+from cry_lightning.corpora.audioset import AudioSet
 from cry_lightning.corpora.base import Clip, Corpus, safe_name
 from cry_lightning.corpora.donateacry import DonateACry
 from cry_lightning.corpora.fsdd import FSDD
 from cry_lightning.corpora.manifest import Manifest
 from cry_lightning.corpora.synthetic import SyntheticCries, SyntheticWords
 from cry_lightning.corpora.trees import ClassFolders, UnlabelledTree, find_recordings
+from cry_lightning.corpora.union import Union
+from cry_lightning.corpora.vggsound import VGGSound
 from cry_lightning.errors import UserError
 
 __all__ = [
     "FSDD",
+    "AudioSet",
     "ClassFolders",
     "Clip",
     "Corpus",
@@ -22,15 +26,23 @@ __all__ = [
     "Manifest",
     "SyntheticCries",
     "SyntheticWords",
+    "Union",
     "UnlabelledTree",
+    "VGGSound",
     "corpus_at",
 ]
+
+TAKEN_BY: dict[str, tuple[type[Corpus], ...]] = {
+    "target": (DonateACry,),
+    "subject_pattern": (ClassFolders, UnlabelledTree),
+}
 
 
 def corpus_at(
     path: str | Path,
     name: str | None = None,
     target: Literal["reason", "age", "sex"] | None = None,
+    subject_pattern: str | None = None,
     classes: dict[str, list[str]] | None = None,
     window_s: float | None = None,
     hop_s: float | None = None,
@@ -46,22 +58,27 @@ def corpus_at(
         path: a CSV file or a folder.
         name: names the run folder and the cache; what the path ends in by default.
         target: the label, in Donate-a-Cry only: reason (default), age or sex.
+        subject_pattern: regular expression whose one group finds the subject in a recording's relative path, in
+            ClassFolders and UnlabelledTree only.
         classes: new class -> the corpus's own labels that belong to it.
         window_s: cut every clip longer than this into windows of this many seconds.
         hop_s: from window to window; the window's length by default.
         min_active_db: leave out windows whose level (dB relative to full scale, RMS) is below this.
 
     Raises:
-        UserError: nothing is there, or `target` is given for another form.
+        UserError: nothing is there, or `target` or `subject_pattern` is given for another form.
     """
     path = Path(path)
     if (path / "manifest.csv").is_file():
         path = path / "manifest.csv"
     form = _form(path)
     name = name or safe_name(path.stem if form is Manifest else path.resolve().name)
-    if target is not None and form is not DonateACry:
-        raise UserError(f"{path}: target is for Donate-a-Cry, this looks like a {form.__name__}")
-    own = {} if target is None else {"target": target}
+    own = {"target": target, "subject_pattern": subject_pattern}
+    own = {argument: value for argument, value in own.items() if value is not None}
+    for argument in own:
+        if form not in TAKEN_BY[argument]:
+            forms = " and ".join(taker.__name__ for taker in TAKEN_BY[argument])
+            raise UserError(f"{path}: {argument} is for {forms}, this looks like a {form.__name__}")
     return form(path, name=name, classes=classes, window_s=window_s, hop_s=hop_s, min_active_db=min_active_db, **own)
 
 

@@ -3,10 +3,10 @@
 import logging
 import math
 import re
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import compress
 from pathlib import Path
 
@@ -25,12 +25,17 @@ def safe_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "corpus"
 
 
+@cache
+def warn_once(text: str) -> None:
+    """Log a warning the first time that this process has it to say: corpora are listed more than once."""
+    log.warning(text)
+
+
 def warn_of_unknown_subjects(root: Path, way_out: str) -> None:
     """Say, once for a corpus, that splits cannot keep its subjects apart."""
-    warnings.warn(
+    warn_once(
         f"{root}: a recording without a known subject counts as a subject of its own, so that one infant on both sides "
-        f"of a split would not be seen; {way_out}",
-        stacklevel=1,
+        f"of a split would not be seen; {way_out}"
     )
 
 
@@ -105,10 +110,14 @@ class Corpus(ABC):
             return list(self.classes)
         return sorted({clip.label for clip in self.recordings() if clip.label is not None})
 
-    def clips(self) -> list[Clip]:
-        """The clips to work on: classes mapped, long recordings cut into windows."""
+    def clips(self, levels_folder: Path = Path("cache")) -> list[Clip]:
+        """The clips to work on: classes mapped, long recordings cut into windows.
+
+        Args:
+            levels_folder: where the levels of windows are remembered.
+        """
         clips = self._with_mapped_labels(self.recordings())
-        return clips if self.window_s is None else self._windows(clips)
+        return clips if self.window_s is None else self._windows(clips, levels_folder)
 
     def _with_mapped_labels(self, clips: list[Clip]) -> list[Clip]:
         if not self.classes:
@@ -124,8 +133,8 @@ class Corpus(ABC):
                 class_of[label] = name
         return [replace(clip, label=class_of[clip.label]) for clip in clips if clip.label in class_of]
 
-    def _windows(self, clips: list[Clip]) -> list[Clip]:
-        with LevelIndex(Path("cache") / f"{self.name}-levels.json") as levels:
+    def _windows(self, clips: list[Clip], levels_folder: Path) -> list[Clip]:
+        with LevelIndex(levels_folder / f"{self.name}-levels.json") as levels:
             cut = [self._cut(clip, levels) for clip in tqdm(clips, "windows", disable=None)]
         quiet = [clip.path for clip, windows in zip(clips, cut, strict=True) if not windows]
         if quiet:

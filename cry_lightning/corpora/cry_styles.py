@@ -18,12 +18,14 @@ class CryStyle:
     dysphonation: float  # share of the voiced time that is noisy
 
 
-# The sizes marked * are chosen here; the source gives the direction.
+# The sizes marked * are chosen here; the source gives the direction. Those marked + are quoted at second hand.
 #   Michelsson 2002: Michelsson, Eklund, Leppanen & Lyytinen, Folia Phoniatr. Logop. 54, 172 healthy newborns.
-#   Michelsson 1977: Michelsson, Sirvio & Wasz-Hockert, Acta Paediatr. Scand. 66, 45 asphyxiated newborns.
+#   Michelsson 1977: Michelsson, Sirvio & Wasz-Hockert, Acta Paediatr. Scand. 66, pain cries of 45 asphyxiated newborns
+#     against those of 75 healthy ones.
 #   Wasz-Hockert 1968: Wasz-Hockert et al., The Infant Cry, Clinics in Developmental Medicine 29.
 #   Porter 1986: Porter, Miller & Marshall, Child Development 57, cries in painful procedures.
 #   Wermke 2009: Wermke & Mende, Musicae Scientiae 13, melody of spontaneous cries.
+#   Lee 2025: Lee, Robb, Wermke & Schluter, Folia Phoniatr. Logop., doi 10.1159/000546232, infants of 2 months.
 NORMAL = CryStyle(
     f0_hz=496,  # Michelsson 2002
     expiration_s=1.4,  # Michelsson 2002
@@ -46,8 +48,8 @@ CRY_STYLES = {
         dysphonation=NORMAL.dysphonation,
     ),
     "pain": CryStyle(
-        f0_hz=530,  # Wasz-Hockert 1968
-        expiration_s=2.6,  # Wasz-Hockert 1968
+        f0_hz=530,  # Wasz-Hockert 1968 +
+        expiration_s=2.6,  # Wasz-Hockert 1968 +, one prick; Porter 1986 found shorter ones as procedures hurt more
         odd_melody=NORMAL.odd_melody,
         melody_arcs=1,
         vibrato=0.3,  # Porter 1986: fundamental more variable *
@@ -55,9 +57,9 @@ CRY_STYLES = {
         dysphonation=0.35,  # Porter 1986: fewer harmonics *
     ),
     "hunger": CryStyle(
-        f0_hz=470,  # Wasz-Hockert 1968
-        expiration_s=1.3,  # Wasz-Hockert 1968
-        odd_melody=0.05,  # Wasz-Hockert 1968: rising-falling *
+        f0_hz=470,  # Wasz-Hockert 1968 +
+        expiration_s=1.3,  # Wasz-Hockert 1968 +
+        odd_melody=0.05,  # Wasz-Hockert 1968 +: rising-falling *
         melody_arcs=1,
         vibrato=NORMAL.vibrato,
         biphonation=NORMAL.biphonation,
@@ -67,7 +69,7 @@ CRY_STYLES = {
         f0_hz=430,  # no source: chosen below hunger
         expiration_s=1.4,
         odd_melody=NORMAL.odd_melody,
-        melody_arcs=2.5,  # Wermke 2009: several arcs, most in cries of little distress *
+        melody_arcs=2.5,  # Wermke 2009: several arcs; Lee 2025: fewer under distress *
         vibrato=NORMAL.vibrato,
         biphonation=NORMAL.biphonation,
         dysphonation=0.05,  # *

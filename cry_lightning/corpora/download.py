@@ -1,6 +1,5 @@
 """Fetch a public corpus, or unpack a copy of it that is already on this machine; every hash is checked or told."""
 
-import argparse
 import shutil
 import tarfile
 import zipfile
@@ -10,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pooch
 
+from cry_lightning.arguments import ArgumentParser
 from cry_lightning.errors import UserError
 
 
@@ -53,7 +53,7 @@ SOURCES = {
 
 def main(argv: list[str]) -> None:
     """The command `download`."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m cry_lightning download", description="Fetch a public corpus, its hash checked."
     )
     parser.add_argument("corpus", choices=SOURCES)

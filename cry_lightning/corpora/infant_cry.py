@@ -37,7 +37,7 @@ class Infant:
         """Some newborn; sex and age do not show in the cry.
 
         Source: Michelsson et al. 2002 for sex, age and f0; Lieberman et al. 1971 (J. Speech Hear. Res. 14) for the
-        tract, a uniform tube. The other spreads are chosen here.
+        tract, a uniform tube. Its length and the other spreads are chosen here.
         """
         return cls(
             sex=str(rng.choice(["f", "m"])),

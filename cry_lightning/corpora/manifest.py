@@ -4,30 +4,36 @@ import csv
 import io
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cry_lightning.corpora.base import Clip, Corpus, safe_name, warn_of_unknown_subjects
+from cry_lightning.corpora.csvfile import read_text
 from cry_lightning.errors import UserError
 
 OWN_COLUMNS = {"path", "label", "subject", "start_s", "duration_s"}
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class Manifest(Corpus):
-    """A UTF-8 CSV file with a header and one clip per row.
+    """A UTF-8 CSV file, separated by commas, with a header and one clip per row.
 
-    Columns: `path` (relative to the CSV's folder, or absolute), and by choice `label` (blank: unlabelled), `subject`
-    (blank: the recording is its own subject), `start_s` and `duration_s` (blank: from the beginning, to the end).
+    Columns, in capitals or not: `path` (relative to the CSV's folder, or absolute), and by choice `label` (blank:
+    unlabelled), `subject` (blank: the recording is its own subject), `start_s` and `duration_s` (blank: from the
+    beginning, to the end).
     Further columns are kept in `Clip.columns`.
 
     Args:
         root: the CSV file.
         collection: the id space of the subjects; the CSV file's name by default.
+        label: another column to take the label from, where one table answers several questions.
     """
 
-    def __init__(self, root: str | Path, collection: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, root: str | Path, collection: str | None = None, label: str = "label", **kwargs: Any) -> None:
         self.collection = collection or safe_name(Path(root).stem)
         super().__init__(root, **kwargs)
+        self.label = label
 
     def path_of(self, clip: Clip) -> Path:
         """The file that holds a clip; paths are relative to the manifest's folder."""
@@ -45,13 +51,10 @@ class Manifest(Corpus):
 
     def _rows(self) -> list[tuple[int, dict[str, str]]]:
         """Line number and columns of every row, blanks stripped."""
-        reader = csv.DictReader(io.StringIO(self._text(), newline=""), restkey="", restval="", strict=True)
+        reader = csv.DictReader(io.StringIO(read_text(self.root), newline=""), restkey="", restval="", strict=True)
         rows = []
         try:
-            columns = [column.strip() for column in reader.fieldnames or []]
-            if "path" not in columns:
-                raise UserError(f"{self.root}: no column `path`, only {columns}; the header needs at least `path`")
-            reader.fieldnames = columns
+            reader.fieldnames = self._columns(reader.fieldnames or [])
             for row in reader:
                 if "" in row:
                     raise UserError(f"{self.root}: line {reader.line_num} has more fields than the header")
@@ -62,18 +65,22 @@ class Manifest(Corpus):
             raise UserError(f"{self.root}: lists no recordings; write one row for each clip")
         return rows
 
-    def _text(self) -> str:
-        try:
-            content = self.root.read_bytes()
-        except OSError as error:
-            raise UserError(f"{self.root}: cannot be read ({error.strerror}); give the path of a CSV file") from error
-        if not content.strip():
-            raise UserError(f"{self.root}: the file is empty; it needs a header with at least `path`")
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = content[: error.start].count(b"\n") + 1
-            raise UserError(f"{self.root}: line {line}, byte {error.start}: not UTF-8; save it as UTF-8") from error
+    def _columns(self, header: Sequence[str]) -> list[str]:
+        """The names of the columns, our own in lower case."""
+        columns = [column.strip() for column in header]
+        columns = [column.lower() if column.lower() in OWN_COLUMNS else column for column in columns]
+        if "path" not in columns:
+            for separator, name in OTHER_SEPARATORS.items():
+                if separator in "".join(header):
+                    raise UserError(f"{self.root}: columns are separated by {name}; separate them by commas")
+            raise UserError(f"{self.root}: no column `path`, only {columns}; the header needs at least `path`")
+        if self.label not in ("label", *columns):
+            raise UserError(
+                f"{self.root}: no column {self.label!r} for the label; the columns are {', '.join(columns)}"
+            )
+        if twice := {column for column in columns if columns.count(column) > 1}:
+            raise UserError(f"{self.root}: more than one column {', '.join(sorted(twice))}; keep one of each name")
+        return columns
 
     def _clip(self, line: int, row: dict[str, str]) -> Clip:
         if not row["path"]:
@@ -82,7 +89,7 @@ class Manifest(Corpus):
         return Clip(
             path=path,
             subject=f"{self.collection}:{row.get('subject') or path}",
-            label=row.get("label") or None,
+            label=row.get(self.label) or None,
             start_s=self._seconds(line, row, "start_s") or 0.0,
             duration_s=self._seconds(line, row, "duration_s"),
             columns={column: value for column, value in row.items() if column not in OWN_COLUMNS},

@@ -1,99 +1,21 @@
 """Corpora that are made, not found: words said by synthetic adults, cries of synthetic infants."""
 
-import csv
-import hashlib
-import json
-import shutil
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
-import soundfile
-from tqdm import tqdm
 
-from cry_lightning.corpora.base import Clip
 from cry_lightning.corpora.cry_styles import CRY_STYLES, blend
 from cry_lightning.corpora.infant_cry import Infant, cry
-from cry_lightning.corpora.manifest import Manifest
+from cry_lightning.corpora.rendered import Rendered
 from cry_lightning.corpora.spoken_word import WORDS, Speaker, word
 from cry_lightning.errors import UserError
-
-GENERATOR_VERSION = 1  # raise it when the same arguments begin to give another sound: corpora are then made again
 
 # What a random stream decides. The streams are apart, so that no choice of labels or sizes changes a sound.
 PERSON, LABEL, SOUND = 1, 2, 3
 
 
-class Synthetic(Manifest):
-    """A corpus rendered once into a folder of its own, named by everything that decides how it sounds.
-
-    Args:
-        folder: where made corpora are kept.
-        identity: all arguments that decide how the corpus sounds.
-        n_clips: how many clips it will have.
-    """
-
-    def __init__(self, folder: str, collection: str, identity: dict[str, Any], n_clips: int, **kwargs: Any) -> None:
-        key = json.dumps({"version": GENERATOR_VERSION} | identity, sort_keys=True)
-        digest = hashlib.sha256(key.encode()).hexdigest()[:10]
-        super().__init__(Path(folder) / f"{collection}-{digest}" / "manifest.csv", collection=collection, **kwargs)
-        self.sample_rate: int = identity["sample_rate"]
-        self.n_samples = round(identity["duration_s"] * self.sample_rate)
-        self.seed: int = identity["seed"]
-        self.n_clips = n_clips
-        for argument, value in identity.items():
-            if argument.startswith(("n_", "duration", "sample_rate")) and value <= 0:
-                raise UserError(f"{collection}: {argument} is {value}; it must be above 0")
-
-    @abstractmethod
-    def render(self) -> Iterator[tuple[dict[str, str], np.ndarray]]:
-        """Manifest row (without the clip's length) and 16-bit samples (N,) of each clip."""
-
-    def person(self, name: str) -> str:
-        """Subject id of one of this seed's people: another seed makes other people."""
-        return f"seed{self.seed}-{name}"
-
-    def stream(self, purpose: int, *which: int) -> np.random.Generator:
-        """Random numbers that depend on the seed and on what they are for, and on nothing drawn before."""
-        return np.random.default_rng([purpose, self.seed, *which])
-
-    def prepare(self) -> None:
-        """Render the corpus unless it exists whole; a folder bears its final name only when it is whole."""
-        folder = self.root.parent
-        if folder.exists():
-            return
-        part = folder.with_name(f"{folder.name}.{uuid4().hex}.part")
-        try:
-            self._render_into(part)
-            part.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process was first, with the same files
-                raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-
-    def recordings(self) -> list[Clip]:
-        """Every clip, rendered first where need be."""
-        self.prepare()
-        return super().recordings()
-
-    def _render_into(self, folder: Path) -> None:
-        rows = []
-        for row, samples in tqdm(self.render(), total=self.n_clips, desc=f"rendering {self.collection}", unit="clip"):
-            path = folder / row["path"]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, samples, self.sample_rate, subtype="PCM_16")
-            rows.append(row | {"start_s": "0", "duration_s": str(self.n_samples / self.sample_rate)})
-        with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-
-
-class SyntheticWords(Synthetic):
+class SyntheticWords(Rendered):
     """Made-up words, each said several times by each of many synthetic adults.
 
     Args:
@@ -142,7 +64,7 @@ class SyntheticWords(Synthetic):
                     yield row, speaker.recording.capture(said, self.sample_rate, rng)
 
 
-class SyntheticCries(Synthetic):
+class SyntheticCries(Rendered):
     """Cries of many synthetic infants, whose kind shows in documented acoustic parameters.
 
     Args:

@@ -2,14 +2,15 @@
 
 import os
 import re
-import warnings
 from abc import abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from cry_lightning.audio import EXTENSIONS
-from cry_lightning.corpora.base import Clip, Corpus, safe_name, warn_of_unknown_subjects
+from cry_lightning.corpora.base import Clip, Corpus, safe_name, warn_of_unknown_subjects, warn_once
 from cry_lightning.errors import UserError
+
+ENDINGS = tuple(EXTENSIONS)
 
 
 def find_recordings(root: Path) -> list[str]:
@@ -25,8 +26,9 @@ def find_recordings(root: Path) -> list[str]:
     found = []
     for folder, subfolders, files in os.walk(root, onerror=refuse):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        recordings = [name for name in files if name[0] != "." and Path(name).suffix.lower() in EXTENSIONS]
-        found += [(Path(folder) / name).relative_to(root).as_posix() for name in recordings]
+        below = Path(folder).relative_to(root).as_posix()
+        prefix = "" if below == "." else f"{below}/"  # joined as text: a collection may have a million files
+        found += [prefix + name for name in files if name[0] != "." and name.lower().endswith(ENDINGS)]
     if not found:
         raise UserError(f"{root}: no recordings found; looked for {' '.join(sorted(EXTENSIONS))}")
     return sorted(found)
@@ -42,7 +44,7 @@ class Tree(Corpus):
         if not clips:
             raise UserError(f"{self.root}: no file is named as in {type(self).__name__}, e.g. not {paths[0]}")
         if left_out := len(paths) - len(clips):
-            warnings.warn(f"{self.root}: {left_out} recordings left out, their names do not parse", stacklevel=2)
+            warn_once(f"{self.root}: {left_out} recordings left out, their names do not parse")
         return clips
 
     @abstractmethod
@@ -71,7 +73,8 @@ class UnlabelledTree(Tree):
         """One clip per recording, in the order of their paths."""
         clips = super().recordings()
         if self.subject_pattern is None:
-            warn_of_unknown_subjects(self.root, "give a subject_pattern")
+            way_out = r"give subject_pattern, e.g. '(baby\d+)', that finds the subject in a recording's path"
+            warn_of_unknown_subjects(self.root, way_out)
         return clips
 
     def clip_at(self, path: str) -> Clip:

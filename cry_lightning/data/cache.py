@@ -60,7 +60,7 @@ class FeatureCache:
     @cached_property
     def clips(self) -> list[Clip]:
         """The clips of the corpus, one per row."""
-        clips = self.corpus.clips()
+        clips = self.corpus.clips(self.folder)
         if not clips:
             raise UserError(f"corpus {self.corpus.name} has no clips: check its root and classes")
         return clips

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from cry_lightning.audio import Fit
 from cry_lightning.corpora import Clip, Corpus
-from cry_lightning.data import splits, subsets
 from cry_lightning.data.cache import FeatureCache
+from cry_lightning.data.division import divide
 from cry_lightning.data.loader import BatchLoader, EpochOrder
+from cry_lightning.data.splits import Split
 from cry_lightning.errors import UserError
 from cry_lightning.features import Feature
 
@@ -36,21 +37,26 @@ class CryDataModule(L.LightningDataModule):
         drop_last: leave out the last training batch where it is not full.
         balanced: draw training clips so that every class is equally likely.
         class_weights: weigh the loss by the inverse class frequency of the training clips.
-        unlabelled: train on clips without a label too (their label is -1).
+        unlabelled: train on clips without a label too (their label is -1); for stages that learn without labels.
         label_fraction: train on this share of each class's subjects only (nested: a smaller share is part of a larger).
         per_class: train on this many clips of each class only, spread over its subjects (nested).
-        exclude_subjects: file with one subject id per line, none of which is used in training or validation.
+        exclude_subjects: file with one subject id per line, or a predictions.csv for those it tests; none of them is
+            used in training or validation.
+        probe: labelled clips, under the same feature, on whose training and validation parts an encoder that learns
+            without labels is tried out as it learns.
         seed: of the order of batches and of the label subsets.
         cache_dir: folder of the feature caches.
         cache_dtype: "float16" halves a cache.
         workers: processes that build the cache; 0 builds it in this one.
     """
 
+    feature: Feature  # told here, since a probe is compared with it before it is set
+
     def __init__(
         self,
         corpus: Corpus,
         feature: Feature,
-        split: splits.Split | None = None,
+        split: Split | None = None,
         clip_s: float = 1.0,
         shift_s: float = 0.0,
         fit: Fit = "pad",
@@ -62,6 +68,7 @@ class CryDataModule(L.LightningDataModule):
         label_fraction: float = 1.0,
         per_class: int | None = None,
         exclude_subjects: str | None = None,
+        probe: "CryDataModule | None" = None,
         seed: int = 0,
         cache_dir: str = "cache",
         cache_dtype: Literal["float32", "float16"] = "float32",
@@ -76,9 +83,11 @@ class CryDataModule(L.LightningDataModule):
             )
         if balanced and unlabelled:
             raise UserError("data: balanced draws by class, so it cannot go with unlabelled")
+        if probe is not None and probe.feature.identity() != feature.identity():
+            raise UserError("data: the probe must have the very feature of the data it goes with")
         self.corpus = corpus
         self.feature = feature
-        self.split = split or splits.Split()
+        self.split = split or Split()
         self.clip_s = clip_s
         self.shift_s = shift_s
         self.fit = fit
@@ -90,6 +99,7 @@ class CryDataModule(L.LightningDataModule):
         self.label_fraction = label_fraction
         self.per_class = per_class
         self.exclude_subjects = exclude_subjects
+        self.probe = probe
         self.seed = seed
         self.cache_dir = cache_dir
         self.cache_dtype = cache_dtype
@@ -108,6 +118,8 @@ class CryDataModule(L.LightningDataModule):
         with isolate_rng():  # a model must not depend on whether its cache was built just now
             self.corpus.prepare()
             self.cache().build(self.workers)
+        if self.probe is not None:
+            self.probe.prepare_data()
 
     def setup(self, stage: str | None = None) -> None:
         """Open the cache and divide its rows; the same for every stage."""
@@ -125,6 +137,8 @@ class CryDataModule(L.LightningDataModule):
             of_class = {name: {c.subject for c in self.clips_of(part) if c.label == name} for name in self.classes}
             counts = ", ".join(f"{name} {len(subjects)}" for name, subjects in of_class.items())
             log.info("%s: %d clips of %d subjects (%s)", part, len(self.rows(part)), len(self.subjects(part)), counts)
+        if self.probe is not None and stage == "fit":
+            self.probe.setup("fit")
         self._ready = True
 
     def known_classes(self) -> list[str]:
@@ -146,48 +160,12 @@ class CryDataModule(L.LightningDataModule):
         return self.feature(silence).shape[-1]
 
     def divide(self) -> np.ndarray:
-        """The part ("train", "val", "test" or "") of every clip."""
-        labels = np.array([clip.label or "" for clip in self.clips])
-        subjects = np.array([clip.subject for clip in self.clips])
-        own = self.column(self.split.column) if self.split.column else None
-        usable = self.features.good & ((labels != "") | self.unlabelled)
-        parts = np.full(len(labels), "", dtype="<U5")
-        if not usable.any():
-            raise UserError(
-                f"corpus {self.corpus.name} at {self.corpus.root} has no usable labelled clip: labels come from class"
-                " folders (with no recording beside them) or from a manifest.csv with a column `label`"
-            )
-        groups = self.column(self.split.group)
-        parts[usable] = splits.assign(
-            self.split, labels[usable], groups[usable], own[usable] if own is not None else None
-        )
-        parts[(labels == "") & (parts != "train")] = ""  # nothing to test there
-        if self.exclude_subjects:
-            excluded = np.isin(subjects, list(subsets.read_exclusions(self.exclude_subjects)))
-            parts[excluded & (parts != "test")] = ""
-        train = parts == "train"
-        if self.label_fraction < 1:
-            kept = subsets.label_fraction(labels[train], groups[train], self.label_fraction, self.seed)
-            parts[np.flatnonzero(train)[~kept]] = ""
-        if self.per_class is not None:
-            train = parts == "train"
-            kept = subsets.per_class(labels[train], groups[train], self.per_class, self.seed)
-            parts[np.flatnonzero(train)[~kept]] = ""
-        return parts
-
-    def column(self, name: str) -> np.ndarray:
-        """One value per clip: its subject, recording, own name ("clip"), or a column of the manifest."""
-        own = {"subject": lambda c: c.subject, "recording": lambda c: c.path, "clip": lambda c: c.name}
-        if name in own:
-            return np.array([own[name](clip) for clip in self.clips])
-        missing = sum(name not in clip.columns for clip in self.clips)
-        if missing:
-            known = sorted({key for clip in self.clips for key in clip.columns} | set(own))
-            raise UserError(
-                f"corpus {self.corpus.name}: {missing} clips have no column {name!r};"
-                f" the columns are {', '.join(known)}"
-            )
-        return np.array([clip.columns[name] for clip in self.clips])
+        """The part of every clip, see `division.divide`."""
+        subset = (self.unlabelled, self.label_fraction, self.per_class, self.exclude_subjects, self.seed)
+        try:
+            return divide(self.clips, self.features.good, self.split, *subset)
+        except UserError as error:
+            raise UserError(f"corpus {self.corpus.name} at {self.corpus.root}: {error}") from error
 
     def rows(self, part: str) -> Tensor:
         """Cache rows (n,) of one part."""
@@ -229,9 +207,11 @@ class CryDataModule(L.LightningDataModule):
         """Shuffled, shifted batches of the training part."""
         return self.loader("train", train=True)
 
-    def val_dataloader(self) -> BatchLoader:
-        """The validation part, in order."""
-        return self.loader("val")
+    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        """The validation part, in order; then the training and validation parts of the probe, if there is one."""
+        if self.probe is None:
+            return self.loader("val")
+        return [self.loader("val"), self.probe.loader("train"), self.probe.loader("val")]
 
     def test_dataloader(self) -> list[BatchLoader]:
         """The test part, then the validation part if there is one: both go into the predictions table."""

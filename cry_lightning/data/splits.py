@@ -14,7 +14,7 @@ from cry_lightning.errors import UserError
 
 PART_OF = {"train": "train", "val": "val", "test": "test", "validation": "val", "valid": "val", "dev": "val"}
 HOLDOUT_ATTEMPTS = 32
-CLOSE_ENOUGH = 0.005  # mean deviation of a part's share of the clips at which no further attempt is made
+CLOSE_ENOUGH = 0.005  # mean deviation of a part's shares at which no further attempt is made
 
 
 @dataclass
@@ -100,21 +100,23 @@ def assign(split: Split, labels: np.ndarray, groups: np.ndarray, own: np.ndarray
 
 
 def holdout(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], seed: int) -> np.ndarray:
-    """Divide groups so that each part holds its share of each class's clips, and at least one group of each class.
+    """Divide groups so that each part holds its share of each class's clips and groups, and at least one of each.
 
     Groups are shuffled and dealt out greedily, those of the rarest class first, each to the part that lacks the largest
-    fraction of its share of that class; of some such deals the one nearest to the shares is kept.
+    fraction of its shares of that class; of some such deals the one nearest to the shares is kept. Clips alone would
+    let one group with most of a class's clips be all that the training part has of it.
     """
     shares = {part: share for part, share in shares.items() if share > 0}
     classes, group_of, counts = count(labels, groups)
     _refuse_rare(classes, counts, len(shares), f"a division into {', '.join(shares)}")
-    wanted = np.array(list(shares.values()))[:, None] * counts.sum(0)
+    amounts = np.stack([counts, counts > 0], axis=-1)  # (groups, K, 2): clips, and groups
+    wanted = np.multiply.outer(list(shares.values()), amounts.sum(0))  # (parts, K, 2)
     rng = np.random.default_rng(seed)
     best, best_deviation = None, np.inf
     for _ in range(HOLDOUT_ATTEMPTS):
-        part_of_group = _deal(counts, wanted, rng)
-        got = np.stack([counts[part_of_group == part].sum(0) for part in range(len(shares))])
-        deviation = np.abs(got - wanted).sum() / wanted.sum() / len(shares)
+        part_of_group = _deal(amounts, wanted, rng)
+        got = np.stack([amounts[part_of_group == part].sum(0) for part in range(len(shares))])
+        deviation = (np.abs(got - wanted).sum((0, 1)) / wanted.sum((0, 1))).mean() / len(shares)
         if np.all(got > 0) and deviation < best_deviation:
             best, best_deviation = part_of_group, deviation
         if best_deviation < CLOSE_ENOUGH:
@@ -170,15 +172,16 @@ def count(labels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return classes, group_of, counts
 
 
-def _deal(counts: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _deal(amounts: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Index of a part for every group: one greedy deal, see `holdout`."""
-    part_of_group = np.full(len(counts), -1)
+    part_of_group = np.full(len(amounts), -1)
     got = np.zeros_like(wanted)
-    shuffled = rng.permutation(len(counts))
-    for rare in np.argsort((counts > 0).sum(0), kind="stable"):
-        for group in shuffled[(counts[shuffled, rare] > 0) & (part_of_group[shuffled] < 0)]:
-            part = part_of_group[group] = np.argmin(got[:, rare] / wanted[:, rare])
-            got[part] += counts[group]
+    shuffled = rng.permutation(len(amounts))
+    groups_of_class = (amounts[..., 1] > 0).sum(0)
+    for rare in np.argsort(groups_of_class, kind="stable"):
+        for group in shuffled[(amounts[shuffled, rare, 1] > 0) & (part_of_group[shuffled] < 0)]:
+            part = part_of_group[group] = np.argmin((got[:, rare] / wanted[:, rare]).sum(-1))
+            got[part] += amounts[group]
     return part_of_group
 
 

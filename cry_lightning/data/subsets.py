@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from cry_lightning.data.splits import census, count
 from cry_lightning.errors import UserError
@@ -50,16 +51,34 @@ def per_class(labels: np.ndarray, groups: np.ndarray, n: int, seed: int) -> np.n
 
 
 def read_exclusions(path: str | Path) -> set[str]:
-    """Subject ids of a text file, one per line; what follows a # is a comment."""
+    """Subject ids in a text file, one per line (what follows a # is a comment), or in a predictions.csv, its test rows.
+
+    Raises:
+        UserError: the file cannot be read as such, or names nobody.
+    """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"exclude_subjects: {path} cannot be read as text: {error}") from error
-    subjects = {line.split("#")[0].strip() for line in lines} - {""}
+        subjects = _tested_subjects(path) if path.suffix.lower() == ".csv" else _listed_subjects(path)
+    except (OSError, ValueError) as error:  # of a file that is no text, too
+        raise UserError(f"exclude_subjects: {path} cannot be read: {error}") from error
     if not subjects:
         raise UserError(f"exclude_subjects: {path} names no subject; leave exclude_subjects out to exclude nobody")
     return subjects
+
+
+def _listed_subjects(path: Path) -> set[str]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {line.split("#")[0].strip() for line in lines} - {""}
+
+
+def _tested_subjects(path: Path) -> set[str]:
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if missing := {"subject", "split"} - set(table):
+        raise UserError(
+            f"exclude_subjects: {path} has no column {' and '.join(sorted(missing))}; a .csv here is the"
+            " predictions.csv of a run, and a list of subjects is a .txt"
+        )
+    return set(table["subject"][table["split"] == "test"])
 
 
 def _stratified_order(has: np.ndarray, rng: np.random.Generator) -> list[int]:

@@ -1,5 +1,6 @@
 """Encoders: features (B, C, F, T) -> embeddings (B, num_features)."""
 
+from cry_lightning.encoders.panns import CNN6, CNN10, CNN14
 from cry_lightning.encoders.res8 import Res8
 
-__all__ = ["Res8"]
+__all__ = ["CNN6", "CNN10", "CNN14", "Res8"]

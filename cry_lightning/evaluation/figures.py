@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
-from cry_lightning.evaluation.predictions import SCORE, replacing, score_columns
+from cry_lightning.evaluation.predictions import SCORE, replacing
 from cry_lightning.evaluation.run import Run
 
 DPI = 150
@@ -15,8 +16,7 @@ DPI = 150
 def draw_confusion(run: Run, path: Path) -> None:
     """Counts, and shares of each true class (its colour), at the run's main level."""
     table = run.main_level.table
-    predicted = np.array(run.classes)[table[score_columns(table)].to_numpy().argmax(axis=1)]
-    counts = confusion_matrix(table["label"], predicted, labels=run.classes)
+    counts = confusion_matrix(table["label"], run.main_level.predicted, labels=run.classes)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
     size = 0.8 * len(run.classes)
@@ -48,7 +48,7 @@ def draw_curves(run: Run, path: Path) -> None:
         area = run.result(run.main_level.level, "roc_auc", name)["value"]
         false_alarms, hits, _ = roc_curve(truth, score)
         line = roc.plot(false_alarms, hits, label=f"{name} (n={truth.sum()}, AUC {area:.2f})")[0]
-        precision, recall, _ = precision_recall_curve(truth, score)
+        recall, precision = precision_recall_steps(truth, score)
         recall_axes.plot(recall, precision, color=line.get_color(), drawstyle="steps-post")
         recall_axes.axhline(truth.mean(), color=line.get_color(), linestyle=":", linewidth=1)
     limits = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01)}
@@ -56,6 +56,13 @@ def draw_curves(run: Run, path: Path) -> None:
     recall_axes.set(title="precision-recall (dotted: chance)", xlabel="recall", ylabel="precision", **limits)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     _save(figure, run, path)
+
+
+def precision_recall_steps(truth: pd.Series, score: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Recall, falling to 0, and the precision from each point on to the next: the area below is average precision."""
+    precision, recall, _ = precision_recall_curve(truth, score)
+    rises = np.diff(recall, append=0) < 0  # elsewhere there are false alarms only, and scikit-learn's own end point
+    return np.append(recall[rises], 0), np.append(precision[rises], precision[rises][-1])
 
 
 def _save(figure: Figure, run: Run, path: Path) -> None:

@@ -9,7 +9,7 @@ RESAMPLES = 2000
 MIN_SUBJECTS = 5  # with fewer, the handful of possible resamples says little
 SEED = 0
 PERCENTILES = (2.5, 97.5)
-RATES_OF_A_CLASS = ("precision", "recall", "f1", "sensitivity", "specificity")
+AGAINST_THE_REST = ("roc_auc", "average_precision")  # of one class's cases with those of all others
 
 
 def subject_draws(n_subjects: int, resamples: int, seed: int = SEED) -> np.ndarray:
@@ -31,8 +31,8 @@ def evaluate(units: Units, positive: str | None = None, resamples: int = RESAMPL
 
     Predictor is model, majority (the baseline) or gain (model minus majority in each resample: both share the luck of
     the draw). A subject drawn twice counts twice, with all its cases in all repeats. Where a resample misses a class,
-    averages over classes are those of the classes left in it. No interval (NaN) below 5 subjects, nor for the rates of
-    one class below 5 subjects who have that class.
+    averages over classes are those of the classes left in it. No interval (NaN) below 5 subjects, nor for one class's
+    figures below 5 subjects who have that class, nor for its ranking below 5 who have another.
     Source: Field and Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69(3): the cluster bootstrap.
     """
     draws = np.vstack([np.ones((1, units.n_subjects), int), subject_draws(units.n_subjects, resamples)])
@@ -40,9 +40,11 @@ def evaluate(units: Units, positive: str | None = None, resamples: int = RESAMPL
     baseline = measure(majority(units), draws, positive)
     rows = []
     for metric, name in model:
-        cases = units.table[units.table["label"] == name] if name else units.table
+        of_class = units.table["label"] == name
+        cases = units.table[of_class] if name else units.table
         n_units, n_subjects = cases["unit"].nunique(), cases["subject"].nunique()
-        enough = (n_subjects if metric in RATES_OF_A_CLASS else units.n_subjects) >= MIN_SUBJECTS
+        n_rest = units.table[~of_class]["subject"].nunique() if metric in AGAINST_THE_REST else n_subjects
+        enough = min(n_subjects, n_rest) >= MIN_SUBJECTS
         of_model, of_baseline = model[metric, name], baseline[metric, name]
         predictors = {"model": of_model, "majority": of_baseline, "gain": of_model - of_baseline}
         for predictor, values in predictors.items():

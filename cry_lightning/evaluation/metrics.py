@@ -24,6 +24,11 @@ class Units:
     n_left_out: int  # cases with several labels or subjects, which have no one right answer
 
     @property
+    def predicted(self) -> np.ndarray:
+        """The class of the highest score (n,), the first of several."""
+        return np.array(classes_of(self.table))[self.table[score_columns(self.table)].to_numpy().argmax(axis=1)]
+
+    @property
     def majority_class(self) -> str:
         """The most frequent label; the first in the classes' order when several are."""
         frequency = self.table["label"].value_counts()

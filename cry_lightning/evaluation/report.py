@@ -1,11 +1,11 @@
 """`python -m cry_lightning evaluate`: runs in, one table, figures and report.md out."""
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from cry_lightning.arguments import ArgumentParser, check_folder
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.figures import draw_confusion, draw_curves
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, RESAMPLES
@@ -15,7 +15,7 @@ from cry_lightning.evaluation.run import Run, evaluate_run, pool, read_run
 from cry_lightning.evaluation.tables import as_markdown, as_text, cell, per_class, summary, two_class
 
 MIN_RESAMPLES = 100
-POSITIVE = "that of sensitivity; the rarer one unless named"
+POSITIVE = "that of sensitivity; unless named, the rarer one in all of predictions.csv, val and test"
 COMPARISON = Path("runs/comparison")
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
 LEGEND = """\
@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     if arguments.resamples < MIN_RESAMPLES:
         raise UserError(f"--resamples {arguments.resamples}: give {MIN_RESAMPLES} or more; {RESAMPLES} are usual")
+    if arguments.out:
+        check_folder("--out", arguments.out)
     if len({Path(run).resolve() for run in arguments.run}) < len(arguments.run):
         raise UserError(f"a run is named twice among {', '.join(arguments.run)}; name each once")
     tested = [read_run(run, arguments.split) for run in arguments.run]
@@ -134,8 +136,8 @@ def _default_folder(runs: Sequence[Run], split: str, pooled: bool) -> Path:
     return folder / "validation" if split == "val" else folder
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="python -m cry_lightning evaluate",
         description="Score predictions at clip, recording and subject level, with intervals from resampling subjects; "
         "writes report.md, metrics.csv and figures/.",

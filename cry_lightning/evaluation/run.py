@@ -46,6 +46,7 @@ class Tested:
     name: str  # as given on the command line
     folder: Path
     table: pd.DataFrame
+    labels: pd.Series  # of all predicted rows, validation and test
     leakage: Leakage
 
 
@@ -61,15 +62,21 @@ def read_run(given: str, split: str) -> Tested:
     if path.is_dir():
         path = path / "predictions.csv"
         if not path.exists():
-            way_out = f"`python -m cry_lightning test --config {path.parent / 'config.yaml'}` makes it"
-            raise UserError(f"{path.parent}: no predictions.csv; {way_out}")
+            raise UserError(f"{path.parent}: no predictions.csv; {_way_to_predictions(path.parent)}")
     whole = predictions.read(path)
     table = whole[whole["split"] == split].reset_index(drop=True)
     if table.empty:
         raise UserError(f"{path}: no {split} rows; try --split {whole['split'].iloc[0]}")
     name = given if path.name != "predictions.csv" else str(path.parent)
     lineage = leakage.read_lineage(path.parent / "lineage.json")
-    return Tested(name, path.parent, table, leakage.check(table, lineage))
+    return Tested(name, path.parent, table, whole["label"], leakage.check(table, lineage))
+
+
+def _way_to_predictions(folder: Path) -> str:
+    if (folder / "config.yaml").exists():
+        return f"`python -m cry_lightning test --config {folder / 'config.yaml'}` makes it"
+    inside = [*folder.glob("*/predictions.csv"), *folder.glob("*/*/predictions.csv")]
+    return f"name a run, such as {min(inside).parent}" if inside else "name the folder of a run, or a predictions.csv"
 
 
 def pool(runs: list[Tested]) -> Tested:
@@ -84,7 +91,8 @@ def pool(runs: list[Tested]) -> Tested:
             raise UserError(f"--pool: {run.name} and {first.name} tell other classes apart")
     name = f"{first.folder.parent} ({len(runs)} runs pooled)"
     table = pd.concat([run.table for run in runs], ignore_index=True)
-    return Tested(name, first.folder, table, leakage.worst([run.leakage for run in runs]))
+    labels = pd.concat([run.labels for run in runs], ignore_index=True)
+    return Tested(name, first.folder, table, labels, leakage.worst([run.leakage for run in runs]))
 
 
 def evaluate_run(run: Tested, split: str, positive: str | None, resamples: int) -> Run:
@@ -100,7 +108,7 @@ def evaluate_run(run: Tested, split: str, positive: str | None, resamples: int) 
         raise UserError(f"{run.name}: clip {clip} is in several folds of repeat {repeat}; number such folds as repeats")
 
     classes = predictions.classes_of(table)
-    positive = _positive_class(table["label"], classes, positive, run.name)
+    positive = _positive_class(run.labels, classes, positive, run.name)
     levels, notes = _levels(table)
     results = [evaluate(units, positive, resamples).assign(level=units.level) for units in levels]
     return Run(
@@ -166,11 +174,13 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
         yield f"no intervals, since resampling needs {MIN_SUBJECTS} subjects and {units.n_subjects} were tested."
     elif rare:
         yield (
-            f"fewer than {MIN_SUBJECTS} tested subjects have {', '.join(rare)}. The rates of these classes carry no "
+            f"fewer than {MIN_SUBJECTS} tested subjects have {', '.join(rare)}. The figures of these classes carry no "
             "interval; UAR, macro-F1 and AUC, which average over classes, are less sure than their intervals say."
         )
     if absent:
         yield f"no case of {', '.join(absent)} was tested; averages over classes leave them out."
+    if len(said := set(units.predicted)) == 1:
+        yield f"the model answered {said.pop()} to every case: an interval of zero width is no certainty then."
     if units.n_left_out:
         several = f"{units.level}s with several labels or subjects"
         yield f"{units.n_left_out} {several} are left out, having no one right answer."

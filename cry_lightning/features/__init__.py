@@ -1,7 +1,8 @@
 """Front ends: waveform (B, N) -> features (B, C, F, T)."""
 
 from cry_lightning.features.base import Feature
+from cry_lightning.features.logmel import Fbank, LogMel
 from cry_lightning.features.mfcc import MFCC
 from cry_lightning.features.waveform import Waveform
 
-__all__ = ["MFCC", "Feature", "Waveform"]
+__all__ = ["MFCC", "Fbank", "Feature", "LogMel", "Waveform"]

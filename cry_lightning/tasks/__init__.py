@@ -1,5 +1,6 @@
-"""What a stage does: supervised training of a classifier (pretraining and fine-tuning alike)."""
+"""What a stage does: supervised training of a classifier, or contrastive training without labels."""
 
 from cry_lightning.tasks.classifier import Classifier
+from cry_lightning.tasks.simclr import SimCLR
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "SimCLR"]

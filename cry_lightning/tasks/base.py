@@ -1,5 +1,6 @@
 """What every stage shares: encoder, upstream weights, freezing, augmentation and reproducible randomness."""
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from cry_lightning.errors import UserError
+from cry_lightning.tasks.optimisation import parameter_groups, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.weights import load_encoder
 
 
@@ -21,6 +23,11 @@ class Stage(L.LightningModule):
         optimizer: called with the parameters that are not frozen.
         scheduler: learning-rate schedule, called with the optimizer.
         scheduler_interval: step it every "epoch" or every "step".
+        warmup_epochs: instead of `scheduler`, raise the learning rate over so many epochs, then let it fall to zero as
+            a cosine, both step by step.
+        scale_lr: the optimizer's learning rate is meant for 256 clips per step (over all processes and accumulated
+            batches): scale it to those there are.
+        exclude_from_decay: no weight decay on biases and normalisation layers.
         weights: checkpoint of an earlier stage whose encoder is the starting point of this one.
         frozen: true freezes the encoder whole; a list of its submodules' names freezes those.
         front_end: turns batches of waveforms (cached by the `Waveform` feature) into features on the device.
@@ -37,6 +44,9 @@ class Stage(L.LightningModule):
         optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
+        warmup_epochs: float | None = None,
+        scale_lr: bool = False,
+        exclude_from_decay: bool = False,
         weights: str | None = None,
         frozen: bool | list[str] = False,
         front_end: nn.Module | None = None,
@@ -50,6 +60,8 @@ class Stage(L.LightningModule):
         num_features = getattr(encoder, "num_features", None)
         if not isinstance(num_features, int):
             raise UserError(f"encoder: {type(encoder).__name__} has no attribute num_features (an integer)")
+        if scheduler is not None and warmup_epochs is not None:
+            raise UserError("scheduler and warmup_epochs are two schedules; set one of them to null")
         if augment_waveform and front_end is None:
             raise UserError("augment_waveform needs waveforms: set `front_end`, and the data's feature to Waveform")
         self.encoder = encoder
@@ -57,6 +69,9 @@ class Stage(L.LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
+        self.warmup_epochs = warmup_epochs
+        self.scale_lr = scale_lr
+        self.exclude_from_decay = exclude_from_decay
         self.weights = weights
         self.front_end = front_end
         self.augment_waveform = nn.Sequential(*augment_waveform or [])
@@ -105,33 +120,54 @@ class Stage(L.LightningModule):
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed(hash((seed, step, self.global_rank)) % 2**63)
 
-    def embed(self, features: Tensor) -> Tensor:
-        """Embeddings (B, D) of a batch's features (B, C, F, T), or of waveforms where there is a front end."""
+    def view(self, batch: Tensor, augmented: bool) -> Tensor:
+        """What the encoder sees of features (B, C, F, T), or of waveforms where there is a front end."""
         if self.front_end is not None:
-            waveform = features.flatten(1)
-            if self.training:
-                waveform = self.augment_waveform(waveform)
-            features = self.front_end(waveform)
-        if self.training:
-            features = self.augment(features)
+            waveform = batch.flatten(1)
+            batch = self.front_end(self.augment_waveform(waveform) if augmented else waveform)
+        if augmented:
+            batch = self.augment(batch)
         if self.normalize is not None:
-            features = self.normalize(features)
-        if self.channels_last:
-            features = features.contiguous(memory_format=torch.channels_last)
-        return self.encoder(features)
+            batch = self.normalize(batch)
+        return batch.contiguous(memory_format=torch.channels_last) if self.channels_last else batch
+
+    def embed(self, batch: Tensor) -> Tensor:
+        """Embeddings (B, D) of a batch's features (B, C, F, T) or waveforms, augmented in training."""
+        return self.encoder(self.view(batch, augmented=self.training))
+
+    def refuse_nan(self, loss: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """The loss; where it is not a number, training ends with the names of the batch's clips."""
+        if not torch.isfinite(loss):
+            names = [self.data.clips[row].name for row in batch["index"].tolist()]
+            raise UserError(
+                f"the loss is {loss.item()} at step {self.global_step}: lower the learning rate, or look at"
+                f" {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
+            )
+        return loss
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The injected optimizer over what is not frozen, and its schedule."""
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        if not parameters:
+        groups = parameter_groups(self, self.exclude_from_decay)
+        if not any(group["params"] for group in groups):
             raise UserError("nothing is left to train: every parameter is frozen")
-        optimizer = self.optimizer(parameters)
+        optimizer = self.optimizer(groups)  # type: ignore[arg-type]  # every optimizer takes groups
+        if self.scale_lr:
+            batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
+            scale_learning_rate(optimizer, self.data.batch_size * batches)
+        if self.warmup_epochs is not None:
+            schedule: Any = warmup_cosine(optimizer, *self._warmup_and_total_steps(self.warmup_epochs))
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
         if self.scheduler is None:
             return {"optimizer": optimizer}
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": self.scheduler_interval},
-        }
+        schedule = self.scheduler(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": self.scheduler_interval}}
+
+    def _warmup_and_total_steps(self, warmup_epochs: float) -> tuple[int, int]:
+        total = self.trainer.estimated_stepping_batches
+        if math.isinf(total):
+            raise UserError("warmup_epochs: a cosine needs an end; set trainer.max_epochs or trainer.max_steps")
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        return round(warmup_epochs * steps_per_epoch), int(total)
 
 
 HeadFactory = Callable[[int, int], nn.Module]  # (num_features, num_classes) -> head

@@ -79,6 +79,8 @@ class Classifier(Stage):
     def setup(self, stage: str) -> None:
         """See `Stage`; also take the data's class weights into the loss."""
         super().setup(stage)
+        if stage == "fit" and (self.data.probe is not None or (self.data.labels[self.data.rows("train")] < 0).any()):
+            raise UserError("a Classifier learns from labels alone: set data.probe to null and data.unlabelled to false")
         weights = self.data.loss_weights() if stage == "fit" else None
         if weights is not None:
             # not persistent: testing has no use for it, and a checkpoint must load without it
@@ -100,9 +102,9 @@ class Classifier(Stage):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch; metrics are gathered over the epoch."""
         logits = self(batch["features"])
-        loss = self.loss(logits, batch["label"])
+        loss = self.refuse_nan(self.loss(logits, batch["label"]), batch)
         self.train_metrics.update(logits.detach().float(), batch["label"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits))
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
         self.log_dict(self.train_metrics, on_step=False, on_epoch=True)
         return loss
 

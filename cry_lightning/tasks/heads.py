@@ -1,4 +1,4 @@
-"""Classification heads beyond `torch.nn.Linear`, called as head(num_features, num_classes)."""
+"""What sits on an encoder: classification heads, called with (num_features, num_classes), and SimCLR's projector."""
 
 from collections.abc import Sequence
 
@@ -26,3 +26,23 @@ class MLPHead(nn.Sequential):
             layers += [nn.Linear(in_features, units), nn.ReLU()]
             in_features = units
         super().__init__(*layers, nn.Linear(in_features, num_classes))
+
+
+class Projector(nn.Sequential):
+    """Projections (B, D) of embeddings (B, in_features): dense layers with BatchNorm, ReLU between them.
+
+    Args:
+        in_features: of the embeddings.
+        hidden: units of each hidden layer.
+        out_features: D.
+
+    Source: Chen et al. 2020, "A simple framework for contrastive learning of visual representations", section 2.1; the
+    sizes are those of Gorin et al. 2023.
+    """
+
+    def __init__(self, in_features: int, hidden: Sequence[int] = (2048, 2048), out_features: int = 2048) -> None:
+        layers: list[nn.Module] = []
+        for units in (*hidden, out_features):
+            layers += [nn.Linear(in_features, units, bias=False), nn.BatchNorm1d(units), nn.ReLU()]
+            in_features = units
+        super().__init__(*layers[:-1])

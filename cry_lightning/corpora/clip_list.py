@@ -1,0 +1,99 @@
+"""Clips of YouTube videos, as published: a CSV file that lists them, and a folder of those that could be fetched."""
+
+import csv
+import io
+import re
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cry_lightning.corpora.base import Clip, Corpus, warn_once
+from cry_lightning.corpora.csvfile import read_text
+from cry_lightning.corpora.trees import find_recordings
+from cry_lightning.errors import UserError
+
+# A file's name without its extension, as the downloaders in use give it: the 11 characters of the video, by choice
+# after a Y (a leading dash would be an option to many a program), then by choice the clip's start in s or ms, and end.
+STEM = re.compile(r"Y?(?P<video>[\w-]{11})(?:[_-](?P<start>\d+(?:\.\d+)?)(?:[_-]\d+(?:\.\d+)?)?)?", re.ASCII)
+
+
+class Row(NamedTuple):
+    """One line of a list."""
+
+    video: str
+    start_s: float
+    label: str | None
+    columns: dict[str, str]
+
+
+class ClipList(Corpus):
+    """Listed clips, each in a file of its own, already cut, of any container, at any depth of a folder.
+
+    A file is named by its video, or by the video and the clip's start (`ID_30.wav`, `ID_000030.mp4`, `ID_30000.flac`,
+    `YID.wav`, `ID_30.000_40.000.wav`); without the start it serves only where the list has one clip of that video.
+    Of several files for one clip the first in the order of their paths is taken; clips without a file are left out.
+    The subject is the video, in one id space for all such lists.
+
+    Args:
+        root: folder with the clips.
+        clip_list: the CSV file.
+        name: names the run folder and the cache.
+    """
+
+    collection = "youtube"
+    form: str  # of a line, in words
+
+    def __init__(self, root: str | Path, clip_list: str | Path, name: str, **kwargs: Any) -> None:
+        super().__init__(root, name=name, **kwargs)
+        self.clip_list = Path(clip_list)
+
+    @abstractmethod
+    def row_of(self, fields: list[str]) -> Row:
+        """What a line's fields say.
+
+        Raises:
+            ValueError: they are not of this form.
+        """
+
+    def recordings(self) -> list[Clip]:
+        """One clip for each line whose file is there, in the order of the list.
+
+        Raises:
+            UserError: the list or the folder cannot be read, or none of the files is there.
+        """
+        rows = list({(row.video, row.start_s): row for row in self._rows()}.values())
+        if not rows:
+            raise UserError(f"{self.clip_list}: lists no clip; its lines are `{self.form}`")
+        of_video = Counter(row.video for row in rows)
+        paths = self._paths()
+        clips = []
+        for video, start_s, label, columns in rows:
+            whole = None if of_video[video] > 1 else paths.get((video, None))
+            path = paths.get((video, start_s)) or paths.get((video, round(1000 * start_s))) or whole
+            if path:
+                clips.append(Clip(path, f"{self.collection}:{video}", label, columns=columns))
+        if not clips:
+            expected = f"{rows[0].video}_{rows[0].start_s:g}.wav"
+            raise UserError(f"{self.root}: holds none of the clips of {self.clip_list}; the first is e.g. {expected}")
+        if missing := len(rows) - len(clips):
+            warn_once(f"{self.clip_list}: {missing} of {len(rows)} clips are not in {self.root} and left out")
+        return clips
+
+    def _rows(self) -> Iterator[Row]:
+        reader = csv.reader(io.StringIO(read_text(self.clip_list), newline=""), skipinitialspace=True, strict=True)
+        try:
+            for fields in reader:
+                if fields and not fields[0].startswith("#"):
+                    yield self.row_of(fields)
+        except (ValueError, csv.Error) as error:
+            raise UserError(f"{self.clip_list}: line {reader.line_num} is not of the form `{self.form}`") from error
+
+    def _paths(self) -> dict[tuple[str, float | None], str]:
+        """Path of each file by its video and start: one walk of the folder, nothing is opened."""
+        paths: dict[tuple[str, float | None], str] = {}
+        for path in find_recordings(self.root):
+            if name := STEM.fullmatch(path.rpartition("/")[2].rpartition(".")[0]):
+                paths.setdefault((name["video"], float(name["start"]) if name["start"] else None), path)
+        return paths

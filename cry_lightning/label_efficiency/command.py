@@ -1,0 +1,77 @@
+"""`python -m cry_lightning label-efficiency`: points trained where they are not yet, then table, CSV and figure."""
+
+import time
+from pathlib import Path
+
+from cry_lightning.arguments import ArgumentParser, check_folder
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation.run import Tested, read_run
+from cry_lightning.label_efficiency import report
+from cry_lightning.label_efficiency.curves import curves
+from cry_lightning.label_efficiency.plan import FOLD, SCRATCH, CountedBy, Point, points
+from cry_lightning.label_efficiency.training import Study, Subset, is_finished, made_by, open_study, subset, train
+
+
+def main(argv: list[str]) -> None:
+    """Run the command; what it does not know itself is an override of the stage YAML, as in `fit`.
+
+    Raises:
+        UserError: an option makes no sense, a subset cannot be drawn, or an encoder has heard the test subjects.
+    """
+    options, overrides = _parser().parse_known_args(argv)
+    if options.out:
+        check_folder("--out", options.out)
+    counted_by: CountedBy = "per_class" if options.per_class else "label_fraction"
+    amounts = options.per_class or options.fractions
+    planned = points(options.encoders, counted_by, amounts, options.seeds, options.folds or [None])
+    study = open_study(["--config", options.config, *overrides])
+    subsets = {point.subset: subset(study, point) for point in {point.subset: point for point in planned}.values()}
+    out = options.out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
+    tested = run_points(study, planned, subsets, out / "points", options.allow_leaky)
+    result = curves(tested, subsets)
+    report.write(result, out, len(study.data.classes))
+    print(f"\n{report.text(result)}\n\n{out / 'label_efficiency.csv'}\n{out / 'label_efficiency.png'}")
+
+
+def run_points(
+    study: Study, planned: list[Point], subsets: dict[tuple, Subset], runs: Path, allow_leaky: bool
+) -> dict[Point, Tested]:
+    """Train the points that are not finished, and read the predictions of all."""
+    tested = {}
+    for number, point in enumerate(planned, 1):
+        folder, began = runs / study.corpus / point.name, time.monotonic()
+        wanted = made_by(study, point, subsets[point.subset])
+        finished = is_finished(folder, wanted)
+        if not finished:
+            train(study, point, wanted, runs)
+        tested[point] = read_run(str(folder), "test")
+        leakage = tested[point].leakage
+        if leakage.status == "LEAKY" and not allow_leaky:
+            raise UserError(
+                f"{folder}: LEAKY, {leakage.reason}. Give an encoder that never heard them (with {FOLD} in its path,"
+                " one for each fold), or let --allow-leaky stamp the table LEAKY"
+            )
+        told = "finished before" if finished else f"{time.monotonic() - began:.0f} s"
+        print(f"{number}/{len(planned)} {point.name}: {told}", flush=True)
+    return tested
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m cry_lightning label-efficiency",
+        description="Train each encoder on growing, nested subsets of the labels and test it on the same subjects: "
+        "curves of UAR and AUC with intervals, and the labels that each saves over training from scratch.",
+        epilog="Further arguments override the YAML as in fit, e.g. --data configs/data/digits.yaml. Points that are "
+        "finished are not run again, so a killed study goes on with the same command.",
+    )
+    encoder = f"{SCRATCH} or NAME=CHECKPOINT; {FOLD} in a path stands for the fold"
+    parser.add_argument("--config", required=True, metavar="STAGE.yaml", help="the stage that every point trains")
+    amount = parser.add_mutually_exclusive_group(required=True)
+    amount.add_argument("--fractions", nargs="+", type=float, metavar="SHARE", help="shares of each class's subjects")
+    amount.add_argument("--per-class", nargs="+", type=int, metavar="N", help="clips of each class")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of subset and training (%(default)s)")
+    parser.add_argument("--encoders", nargs="+", default=[SCRATCH], metavar="ENCODER", help=encoder)
+    parser.add_argument("--folds", nargs="+", type=int, metavar="FOLD", help="folds to pool; default: the config's one")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/CORPUS/label-efficiency")
+    parser.add_argument("--allow-leaky", action="store_true", help="report encoders that heard test subjects, stamped")
+    return parser

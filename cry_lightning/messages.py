@@ -1,0 +1,110 @@
+"""A mistake in a stage's YAML or arguments, told in one line that names the key at fault."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from cry_lightning.errors import UserError
+
+LONGEST = 250  # characters of a message
+OF_KEY = re.compile(r'Parser key "(.+?)"')
+UNKNOWN_KEY = re.compile(r"(?:Option|accept option) '(.+?)'")
+NOT_A_FILE = re.compile(r"Expected a path but (.+?\.ya?ml) either")
+NOT_A_CONFIG = re.compile(r"Unable to load config '(.+?)'|Unexpected (config)")
+WRONG_TYPE = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.+?)\])")
+AROUND_THE_REASON = ("Parser key", "Does not validate against", "- Expected a path", "Config file loop")
+PLAINER = {  # pattern in a reason -> what to say instead
+    r"(?s)^Not a valid subclass.*": "give class_path and init_args, and no key beside them",
+    r"^Expected a dot import path string:": "expected a whole class path, package.module.Class, not",
+    r"^.*expects a function or a callable class: (.+?)(\. Got value.*)?$": r"\1",
+    r"(required: |, )(fit|test)\.": r"\1",
+    r'in "<unicode string>", ': "",
+}
+
+
+class ConfigError(UserError):
+    """What is wrong with which key of a config.
+
+    Args:
+        key: dotted; empty for the config as a whole.
+        reason: in a few words.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(one_line(f"{key}: {reason}" if key else reason))
+        self.key = key
+        self.reason = reason
+
+
+class OneLineParser(LightningArgumentParser):
+    """Tells a wrong argument or key in one line; jsonargparse reads each class in the config with one of these too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """See argparse; a config that is not even text is a user's mistake as well."""
+        try:
+            return super().parse_args(*args, **kwargs)
+        except UnicodeDecodeError as error:
+            raise UserError("config: a file that should be YAML is not text; is it a checkpoint?") from error
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the message as a user's mistake."""
+        parser = getattr(ex, "subcommand_parser", self)
+        known = [action.dest for action in parser._actions if not action.dest.endswith("help")]
+        raise explain(message, list(causes(ex)), known) from ex
+
+
+def explain(message: str, errors: list[BaseException], known: list[str]) -> ConfigError:
+    """What a parser that knows these keys complains of, given the errors behind its message, outermost first."""
+    found = OF_KEY.match(message)
+    outer = found[1] if found else ""
+    for error in errors:
+        if isinstance(error, ConfigError):  # explained already, by the parser of a class inside
+            return ConfigError(dotted(outer, error.key), error.reason)
+    reason = next((str(e) for e in errors if not str(e).strip().startswith(AROUND_THE_REASON)), message)
+    if unknown := UNKNOWN_KEY.search(reason):
+        return ConfigError(dotted(outer, unknown[1]), f"no such key{did_you_mean([unknown[1]], known)}")
+    return ConfigError(outer, plainly(reason, message, known))
+
+
+def plainly(reason: str, message: str, known: list[str]) -> str:
+    """The reason in a user's words; the message around it tells of files looked for and of other types allowed."""
+    if unread := NOT_A_FILE.search(message) or NOT_A_CONFIG.search(reason):
+        return f"{unread[1] or unread[2]}: no such file, or not YAML with keys in it"
+    if WRONG_TYPE.match(reason):
+        types = dict.fromkeys(name or choices for name, choices in WRONG_TYPE.findall(message) if name != "NoneType")
+        return f"expected {' or '.join(types)}, not {reason.split('Got value: ')[-1]}"
+    if reason.startswith("unrecognized arguments"):
+        return reason + did_you_mean(re.findall(r"--([\w.]+)", reason), known, "--")
+    for pattern, instead in PLAINER.items():
+        reason = re.sub(pattern, instead, reason)
+    return reason
+
+
+def did_you_mean(keys: list[str], known: list[str], dashes: str = "") -> str:
+    """The nearest of the known keys, as the end of a message; empty where none is near."""
+    near = [dashes + match for key in keys for match in difflib.get_close_matches(key, known, n=1)]
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def dotted(*keys: str) -> str:
+    """The keys that are not empty, joined."""
+    return ".".join(filter(None, keys))
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised from or while handling, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def one_line(text: str) -> str:
+    """A message without line breaks, cut where it goes on and on."""
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... (--debug shows all)"

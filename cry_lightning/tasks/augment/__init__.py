@@ -1,0 +1,21 @@
+"""Augmentations of whole batches on the device: they augment whenever they are called, and a stage says when.
+
+Every row is drawn alone, from torch's global generator; a strength of 0 turns an augmentation off.
+"""
+
+from cry_lightning.tasks.augment.specaugment import SpecAugment
+from cry_lightning.tasks.augment.spectrogram import FeatureGain, FrequencyShift, MixupNoise, RandomResizedCrop
+from cry_lightning.tasks.augment.time import RandomCrop, TimeRoll
+from cry_lightning.tasks.augment.waveform import WaveformGain, WaveformNoise
+
+__all__ = [
+    "FeatureGain",
+    "FrequencyShift",
+    "MixupNoise",
+    "RandomCrop",
+    "RandomResizedCrop",
+    "SpecAugment",
+    "TimeRoll",
+    "WaveformGain",
+    "WaveformNoise",
+]

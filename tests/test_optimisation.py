@@ -1,0 +1,54 @@
+"""Learning-rate rules and parameter groups."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from cry_lightning import cli
+from cry_lightning.tasks.optimisation import parameter_groups, scale_learning_rate, warmup_cosine
+
+
+def sgd(lr: float = 1.0) -> torch.optim.Optimizer:
+    return torch.optim.SGD([nn.Parameter(torch.zeros(2, 2))], lr=lr)
+
+
+def test_warm_up_is_linear_and_the_rest_half_a_cosine():
+    optimizer = sgd()
+    schedule = warmup_cosine(optimizer, 4, 12)
+    rates = []
+    for _ in range(13):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert rates[4:] == pytest.approx([0.5 * (1 + math.cos(math.pi * step / 8)) for step in range(9)])
+
+
+def test_learning_rate_scales_with_the_clips_of_a_step():
+    optimizer = sgd(0.03)
+    scale_learning_rate(optimizer, 128)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.015)
+
+
+def test_biases_and_normalisation_are_spared_decay():
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    decayed, spared = parameter_groups(module, exclude_from_decay=True)
+    assert [tuple(p.shape) for p in decayed["params"]] == [(4, 3)]
+    assert len(spared["params"]) == 3
+    assert spared["weight_decay"] == 0.0
+    (everything,) = parameter_groups(module, exclude_from_decay=False)
+    assert len(everything["params"]) == 4
+
+
+def test_a_stage_scales_and_schedules_by_its_own_batches(stage):
+    """40 training clips in batches of 8, two of them a step: 3 steps an epoch of 16 clips."""
+    lars = {"class_path": "timm.optim.Lars", "init_args": {"lr": 0.8, "momentum": 0.9, "weight_decay": 0.1}}
+    path = stage("lars", optimizer=lars, warmup_epochs=1, scale_lr=True, exclude_from_decay=True)
+    run = cli.main(["fit", "--config", str(path), "--trainer.accumulate_grad_batches=2"])
+    groups = run.trainer.optimizers[0].param_groups
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    assert groups[0]["initial_lr"] == pytest.approx(0.8 * 16 / 256)
+    assert groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)
+    assert run.trainer.global_step == 6

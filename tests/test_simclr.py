@@ -1,0 +1,230 @@
+"""Contrastive stages: what they learn, log, refuse and hand on; and two processes that are one."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import REPO, stage_config
+from torch import nn
+
+from cry_lightning import cli
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation.leakage import fingerprint
+
+CURVES = {"train/loss", "val/loss", "val/alignment", "val/uniformity", "val/effective_rank", "val/probe_uar"}
+CROP = {"class_path": "cry_lightning.tasks.augment.RandomCrop", "init_args": {"length": 30}}
+PROJECTOR = {"class_path": "cry_lightning.tasks.heads.Projector", "init_args": {"hidden": [16], "out_features": 8}}
+
+
+@pytest.fixture
+def simclr(tones, tmp_path):
+    """Writes a contrastive stage on the tones, probed on the same split, and returns its path."""
+
+    def write(name: str = "simclr", data: dict | None = None, probe: bool = True, **model):
+        model = {"projector": PROJECTOR, "augment": [CROP], "temperature": 0.2} | model
+        config = stage_config(tones, tmp_path, name, **model)
+        config["model"]["class_path"] = "cry_lightning.tasks.SimCLR"
+        config["data"] |= {"unlabelled": True, "drop_last": True, "batch_size": 16} | (data or {})
+        if probe:
+            shared = ("corpus", "feature", "split", "clip_s", "shift_s", "cache_dir")
+            config["data"]["probe"] = {
+                "class_path": "cry_lightning.data.datamodule.CryDataModule",
+                "init_args": {key: config["data"][key] for key in shared},
+            }
+        config["checkpoint"] = {"monitor": "val/loss", "mode": "min"}
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    return write
+
+
+def fit(path, *args):
+    return cli.main(["fit", "--config", str(path), *args])
+
+
+def curves(run) -> pd.DataFrame:
+    return pd.read_csv(run.run_folder.path / "fit/metrics.csv").groupby("epoch").first()
+
+
+def test_logs_whether_it_learns_and_hands_its_encoder_on(simclr, stage):
+    run = fit(simclr(probe_every_n_epochs=2), "--trainer.max_epochs=4")
+    logged = curves(run)
+    assert set(logged.columns) >= CURVES
+    assert logged.notna().all(axis=None)
+    assert logged["val/loss"].iloc[-1] < logged["val/loss"].iloc[0]
+    assert (logged["val/effective_rank"] <= run.model.num_features).all()
+    assert logged["val/probe_uar"].iloc[1] == logged["val/probe_uar"].iloc[0]  # fitted in epochs 0, 2 and the last
+    best = run.run_folder.best
+    tuned = fit(stage("finetune", weights=str(best)), "--trainer.max_epochs=1", "--trainer.limit_train_batches=0")
+    for name, given in torch.load(best, weights_only=True)["state_dict"].items():
+        if name.startswith("encoder."):
+            torch.testing.assert_close(tuned.model.state_dict()[name], given)
+
+
+def test_probe_may_choose_the_checkpoint(simclr):
+    run = fit(simclr(), "--checkpoint.monitor=val/probe_uar", "--checkpoint.mode=max")
+    assert float(run._get(run.config_init, "checkpoint").best_model_score) == pytest.approx(
+        curves(run)["val/probe_uar"].max()
+    )
+
+
+def test_probe_subjects_stand_in_the_lineage_as_choosers(simclr):
+    run = fit(simclr(), "--trainer.max_epochs=1")
+    stage = torch.load(run.run_folder.best, weights_only=True)["lineage"]["stages"][-1]
+    probe = run.datamodule.probe
+    chose = {fingerprint(subject) for part in ("train", "val") for subject in probe.subjects(part)}
+    assert chose <= set(stage["validation_subjects"])
+    tested = {fingerprint(subject) for subject in probe.subjects("test")}
+    assert not tested & {*stage["validation_subjects"], *stage["subjects"]}
+
+
+def test_waveform_mode_computes_the_feature_behind_the_views(simclr):
+    augment = [
+        {"class_path": "cry_lightning.tasks.augment.RandomCrop", "init_args": {"length": 2400}},
+        {"class_path": "cry_lightning.tasks.augment.WaveformGain", "init_args": {"max_db": 6.0}},
+    ]
+    path = simclr(
+        "waveform",
+        data={"feature": {"class_path": "cry_lightning.features.Waveform", "init_args": {"sample_rate": 8000}}},
+        front_end={"class_path": "cry_lightning.features.MFCC"},
+        augment_waveform=augment,
+        augment=None,
+    )
+    run = fit(path, "--trainer.max_epochs=1")
+    assert set(curves(run).columns) >= CURVES
+    views = run.model.view(torch.randn(6, 1, 1, 3200), augmented=True)
+    assert views.shape == (6, 1, 40, 31)
+
+
+def test_a_classifier_is_not_given_clips_without_labels(simclr, stage):
+    config = yaml.safe_load(stage("finetune").read_text())
+    config["data"] = yaml.safe_load(simclr().read_text())["data"]
+    path = simclr().with_name("finetune.yaml")
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match="set data.probe to null"):
+        fit(path)
+
+
+def test_adaptation_goes_on_from_a_contrastive_stage(simclr):
+    first = fit(simclr(probe=False), "--trainer.max_epochs=1")
+    adapted = fit(
+        simclr("adapt", weights=str(first.run_folder.best), adaptation=True, probe=False), "--trainer.max_epochs=1"
+    )
+    stages = torch.load(adapted.run_folder.best, weights_only=True)["lineage"]["stages"]
+    assert [stage["stage"] for stage in stages] == ["simclr", "adapt"]
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        ({"temperature": 0.0}, {}, "temperature must be above 0"),
+        ({"adaptation": True}, {}, "model.init_args.weights"),
+        ({}, {"batch_size": 1}, "two or more in a batch"),
+        ({"augment": [{**CROP, "init_args": {"length": 500}}]}, {}, "clip_s"),
+        ({"warmup_epochs": 1, "scheduler": {"class_path": "torch.optim.lr_scheduler.ConstantLR"}}, {}, "warmup_epochs"),
+        ({"weights": "nowhere.ckpt"}, {}, "nowhere.ckpt: no such checkpoint"),
+        ({"probe_every_n_epochs": 0}, {}, "at least 1"),
+    ],
+)
+def test_mistakes_are_one_line(simclr, model, data, message):
+    path = simclr(data=data, **model)
+    with pytest.raises(UserError, match=message) as error:
+        fit(path)
+    assert "\n" not in str(error.value)
+
+
+def test_encoder_of_another_shape_is_refused(simclr, pretrained):
+    path = simclr("adapt", weights=str(pretrained))
+    with pytest.raises(UserError, match="does not fit this encoder"):
+        fit(path, "--model.init_args.encoder.init_args.n_maps=5")
+
+
+def test_a_loss_that_is_no_number_names_the_clips(simclr, monkeypatch):
+    monkeypatch.setattr(nn.Sequential, "forward", lambda self, x: x * float("nan") if x.ndim == 2 else x)
+    with pytest.raises(UserError, match=r"the loss is nan at step 0: .*\.wav#0.000-end"):
+        fit(simclr(probe=False))
+
+
+def test_accumulation_is_said_to_add_no_negatives(simclr, caplog):
+    fit(simclr(probe=False), "--trainer.accumulate_grad_batches=2", "--trainer.max_epochs=1")
+    assert "adds no negatives: each loss still compares the 32 views" in caplog.text
+
+
+def test_fewer_clips_than_a_batch_are_told(simclr, caplog):
+    fit(simclr(data={"batch_size": 64}, probe=False), "--trainer.max_epochs=1")
+    assert "training clips for batches of 64" in caplog.text
+
+
+def test_collapse_is_warned_of(simclr):
+    flat = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.0}}
+    path = simclr(probe=False, optimizer=flat, encoder={"class_path": "test_simclr.Constant"})
+    with pytest.warns(UserWarning, match="collapsed"):
+        fit(path, "--trainer.max_epochs=1")
+
+
+class Constant(nn.Module):
+    """An encoder that tells nothing apart."""
+
+    num_features = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.ones(4))
+
+    def forward(self, features):
+        return self.bias.expand(len(features), 4)
+
+
+class Plain(nn.Module):
+    """An encoder without BatchNorm, whose statistics torch cannot share between processes on a CPU."""
+
+    num_features = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 5, stride=2)
+
+    def forward(self, features):
+        return self.conv(features).relu().mean((2, 3))
+
+
+class Slide(nn.Module):
+    """A second view without chance, so that it is the same however the clips are dealt to processes."""
+
+    def forward(self, batch):
+        first, second = batch.chunk(2)
+        return torch.cat([first, second.roll(3, dims=-1) + 0.1 * second])
+
+
+@pytest.mark.slow
+def test_two_processes_learn_as_one_with_the_joint_batch(simclr, tmp_path):
+    """Curves equal to 1e-4: the negatives, and their gradients, are those of both processes."""
+    losses = {}
+    for name, batch_size, args in (
+        ("one", 16, []),
+        ("two", 8, ["--trainer.devices=2", "--trainer.strategy=ddp"]),
+    ):
+        path = simclr(
+            name,
+            data={"batch_size": batch_size, "shift_s": 0.0},
+            probe=False,
+            encoder={"class_path": "test_simclr.Plain"},
+            projector={"class_path": "torch.nn.Linear", "init_args": {"out_features": 8}},
+            augment=[{"class_path": "test_simclr.Slide"}],
+        )
+        call = [sys.executable, "-m", "cry_lightning", "fit", "--config", str(path), "--trainer.max_epochs=4", *args]
+        done = subprocess.run(call, cwd=REPO / "tests", capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        losses[name] = pd.read_csv(tmp_path / f"runs/tones/{name}/fit/metrics.csv")["train/loss"].dropna().to_numpy()
+    assert len(losses["one"]) == 4
+    assert losses["one"][-1] < losses["one"][0]
+    assert losses["two"] == pytest.approx(losses["one"], rel=1e-4)
+
+
+def test_shared_batchnorm_is_refused_where_torch_has_none(simclr):
+    with pytest.raises(UserError, match="sync_batchnorm: torch has it for GPUs alone"):
+        fit(simclr(probe=False), "--trainer.sync_batchnorm=true")
