@@ -57,17 +57,21 @@ class _ContrastiveCrossEntropy(Function):
         positive = first + torch.arange(n, device=rows.device).roll(n // 2)
         loss = rows.new_zeros(())
         rows_grad, columns_grad = torch.empty_like(rows), torch.zeros_like(columns)
+        memory = rows.new_empty(min(block, n), len(columns))  # of all blocks in turn
         for start in range(0, n, block):
             some = rows[start : start + block]
-            similarity = some @ scaled.T
-            similarity.diagonal(first + start).fill_(-torch.inf)
-            log_p = similarity.sub_(similarity.logsumexp(dim=1, keepdim=True))
             pairs = torch.arange(len(some), device=rows.device), positive[start : start + block]
-            loss -= log_p[pairs].sum()
-            residual = log_p.exp_()  # from here on the gradient of the summed loss by the similarities
-            residual[pairs] -= 1
-            rows_grad[start : start + block] = residual @ scaled
-            columns_grad.addmm_(residual.T, some)
+            similarity = torch.mm(some, scaled.T, out=memory[: len(some)])
+            similarity.diagonal(first + start).fill_(-torch.inf)
+            similarity -= similarity.amax(dim=1, keepdim=True)  # changes no probability, keeps exp within range
+            loss -= similarity[pairs].sum()
+            p = similarity.exp_()
+            total = p.sum(dim=1, keepdim=True)
+            loss += total.log().sum()
+            p /= total
+            p[pairs] -= 1  # now the gradient of the summed loss by the similarities
+            rows_grad[start : start + block] = p @ scaled
+            columns_grad.addmm_(p.T, some)
         ctx.save_for_backward(rows_grad.div_(n), columns_grad.div_(n * temperature))
         return loss / n
 
