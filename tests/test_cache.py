@@ -173,7 +173,7 @@ def test_clips_are_stretches_of_their_recordings(tmp_path):
     cache = make_cache(tmp_path, n=1)
     write_wav(tmp_path / "audio" / "000.wav", seed=0, duration_s=2.0)
     clips = [Clip("000.wav", "folder:0", start_s=start_s, duration_s=0.25) for start_s in (0.5, 1.0)]
-    cache.corpus.clips = lambda: clips
+    cache.corpus.recordings = lambda: clips
     cache.build()
     path, features = tmp_path / "audio" / "000.wav", cache.open()
     for row, clip in enumerate(clips):

@@ -42,6 +42,17 @@ def test_biases_and_normalisation_are_spared_decay():
     assert len(everything["params"]) == 4
 
 
+def test_a_schedule_counted_in_steps_ends_with_them(stage):
+    """Five steps an epoch, so one of warm-up is a fifth of an epoch."""
+    path = stage("steps", warmup_epochs=0.2)
+    run = cli.main(["fit", "--config", str(path), "--trainer.max_epochs=-1", "--trainer.max_steps=7"])
+    assert run.trainer.global_step == 7
+    schedule = run.trainer.lr_scheduler_configs[0].scheduler
+    assert schedule.lr_lambdas[0](0) == 1.0
+    assert schedule.lr_lambdas[0](1) == 1.0
+    assert run.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)
+
+
 def test_a_stage_scales_and_schedules_by_its_own_batches(stage):
     """40 training clips in batches of 8, two of them a step: 3 steps an epoch of 16 clips."""
     lars = {"class_path": "timm.optim.Lars", "init_args": {"lr": 0.8, "momentum": 0.9, "weight_decay": 0.1}}

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from cry_lightning.errors import UserError
 
-DROPOUT = 0.2
-
 
 class ConvBlock(nn.Sequential):
     """Convolutions without bias, each with BatchNorm and ReLU: (B, in, F, T) to (B, out, F, T)."""
@@ -33,6 +31,7 @@ class PANN(nn.Module):
     Args:
         n_mels: bands F of the front end.
         width: channels of the first block; 64 in the published networks.
+        dropout: probability of dropping a value after each block.
 
     Raises:
         UserError: for features of another number of bands, or too short for the poolings.
@@ -45,7 +44,7 @@ class PANN(nn.Module):
     n_pools: int  # after the first blocks
     kernels: tuple[int, ...]  # of the convolutions in each block
 
-    def __init__(self, n_mels: int = 64, width: int = 64) -> None:
+    def __init__(self, n_mels: int = 64, width: int = 64, dropout: float = 0.2) -> None:
         super().__init__()
         if n_mels < self.shortest:
             raise UserError(f"{type(self).__name__}: n_mels must be at least {self.shortest}, not {n_mels}")
@@ -56,7 +55,7 @@ class PANN(nn.Module):
         self.norm = nn.BatchNorm2d(n_mels)
         self.blocks = nn.ModuleList(ConvBlock(before, after, self.kernels) for before, after in pairwise(channels))
         self.pool = nn.AvgPool2d(2)
-        self.dropout = nn.Dropout(DROPOUT)
+        self.dropout = nn.Dropout(dropout)
 
     @property
     def shortest(self) -> int:

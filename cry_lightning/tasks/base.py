@@ -166,6 +166,7 @@ class Stage(L.LightningModule):
         total = self.trainer.estimated_stepping_batches
         if math.isinf(total):
             raise UserError("warmup_epochs: a cosine needs an end; set trainer.max_epochs or trainer.max_steps")
+        self.trainer.fit_loop.setup_data()  # the number of batches is not known before
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         return round(warmup_epochs * steps_per_epoch), int(total)
 

@@ -80,7 +80,9 @@ class Classifier(Stage):
         """See `Stage`; also take the data's class weights into the loss."""
         super().setup(stage)
         if stage == "fit" and (self.data.probe is not None or (self.data.labels[self.data.rows("train")] < 0).any()):
-            raise UserError("a Classifier learns from labels alone: set data.probe to null and data.unlabelled to false")
+            raise UserError(
+                "a Classifier learns from labels alone: set data.probe to null and data.unlabelled to false"
+            )
         weights = self.data.loss_weights() if stage == "fit" else None
         if weights is not None:
             # not persistent: testing has no use for it, and a checkpoint must load without it

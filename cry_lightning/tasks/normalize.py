@@ -19,10 +19,10 @@ class MeanSubtraction(nn.Module):
 class RelativeLevel(nn.Module):
     """Levels of features (B, C, F, T) in dB, relative to each clip's loudest: 1 there, 0 at `range_db` below and under.
 
-    Neither the distance to the microphone nor the digital silence around a clip then reaches the network.
+    Neither the distance to the microphone, nor the noise or digital silence around a clip, then reaches the network.
     """
 
-    def __init__(self, range_db: float = 60.0) -> None:
+    def __init__(self, range_db: float = 40.0) -> None:
         super().__init__()
         if range_db <= 0:
             raise UserError(f"RelativeLevel: range_db must be above 0, not {range_db}")
