@@ -54,7 +54,9 @@ def noise_arguments(stage: Path, tones: Path) -> list[str]:
     if "WaveformNoise" not in stage.read_text():
         return []
     noise = yaml.safe_load(stage.read_text())["model"]["init_args"]["augment_waveform"]
-    noise[0]["init_args"]["folder"] = str(tones.parent)
+    for module in noise:
+        if module["class_path"].endswith("WaveformNoise"):
+            module["init_args"]["folder"] = str(tones.parent)
     return ["--model.init_args.augment_waveform", json.dumps(noise)]
 
 

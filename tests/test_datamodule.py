@@ -144,6 +144,41 @@ def test_excluded_subjects_are_in_neither_training_nor_validation(make, tmp_path
     assert left.subjects("train") == subjects[1:]
 
 
+def test_several_lists_of_exclusions_add_up(make, tmp_path):
+    """One as text; one as the predictions of a later stage, whose tested subjects alone count."""
+    subjects = make().subjects("train")
+    (tmp_path / "exclude.txt").write_text(f"{subjects[0]}\n")
+    (tmp_path / "predictions.csv").write_text(f"subject,split\n{subjects[1]},test\n{subjects[2]},val\n")
+    left = make(exclude_subjects=[str(tmp_path / "exclude.txt"), str(tmp_path / "predictions.csv")])
+    assert left.subjects("train") == subjects[2:]
+
+
+def test_clips_without_a_label_go_where_their_subject_goes_and_are_not_tested(tones, tmp_path):
+    lines = tones.read_text().splitlines()
+    blank = [lines[0], *(line.replace(",low,", ",,") for line in lines[1:])]
+    (tmp_path / "manifest.csv").write_text("\n".join(blank).replace("\nhigh", f"\n{tones.parent}/high"))
+    text = (tmp_path / "manifest.csv").read_text().replace("\nlow", f"\n{tones.parent}/low")
+    (tmp_path / "manifest.csv").write_text(text)
+    data = CryDataModule(Manifest(tmp_path / "manifest.csv"), MFCC(), Split(val=0.2, test=0.2), 0.4, unlabelled=True)
+    data.cache_dir = str(tmp_path / "cache")
+    data.prepare_data()
+    data.setup()
+    parts = {part: set(data.subjects(part)) for part in ("train", "val", "test")}
+    assert not (parts["train"] & parts["val"] or parts["train"] & parts["test"] or parts["val"] & parts["test"])
+    blank = {part: {clip.label for clip in data.clips_of(part)} for part in parts}
+    assert blank == {"train": {"high", None}, "val": {"high", None}, "test": {"high"}}
+
+
+def test_probe_is_served_behind_the_validation_part(make, tones):
+    probe = make()
+    data = make(probe=probe)
+    data.probe.setup()
+    loaders = data.val_dataloader()
+    assert [len(loader.rows) for loader in loaders] == [len(rows) for rows in map(data.rows, ("val", "train", "val"))]
+    with pytest.raises(UserError, match="the very feature"):
+        CryDataModule(Manifest(tones), MFCC(n_mels=20, n_mfcc=20), probe=probe)
+
+
 def test_label_fraction_counts_subjects(make):
     whole, half = make(), make(label_fraction=0.5)
     assert set(half.subjects("train")) < set(whole.subjects("train"))

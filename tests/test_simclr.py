@@ -105,7 +105,7 @@ def test_a_classifier_is_not_given_clips_without_labels(simclr, stage):
     config["data"] = yaml.safe_load(simclr().read_text())["data"]
     path = simclr().with_name("finetune.yaml")
     path.write_text(yaml.safe_dump(config))
-    with pytest.raises(UserError, match="set data.probe to null"):
+    with pytest.raises(UserError, match=r"set data\.probe to null"):
         fit(path)
 
 

@@ -40,8 +40,8 @@ class CryDataModule(L.LightningDataModule):
         unlabelled: train on clips without a label too (their label is -1); for stages that learn without labels.
         label_fraction: train on this share of each class's subjects only (nested: a smaller share is part of a larger).
         per_class: train on this many clips of each class only, spread over its subjects (nested).
-        exclude_subjects: file with one subject id per line, or a predictions.csv for those it tests; none of them is
-            used in training or validation.
+        exclude_subjects: file with one subject id per line, or a predictions.csv for those it tests, or several such;
+            none of them is used in training or validation.
         probe: labelled clips, under the same feature, on whose training and validation parts an encoder that learns
             without labels is tried out as it learns.
         seed: of the order of batches and of the label subsets.
@@ -67,7 +67,7 @@ class CryDataModule(L.LightningDataModule):
         unlabelled: bool = False,
         label_fraction: float = 1.0,
         per_class: int | None = None,
-        exclude_subjects: str | None = None,
+        exclude_subjects: str | list[str] | None = None,
         probe: "CryDataModule | None" = None,
         seed: int = 0,
         cache_dir: str = "cache",

@@ -16,7 +16,7 @@ def divide(
     unlabelled: bool = False,
     label_fraction: float = 1.0,
     per_class: int | None = None,
-    exclude_subjects: str | None = None,
+    exclude_subjects: str | list[str] | None = None,
     seed: int = 0,
 ) -> np.ndarray:
     """The part ("train", "val", "test" or "" for left out) of every clip (n,).
@@ -49,7 +49,8 @@ def divide(
     parts[usable] = splits.assign(split, labels[usable], groups[usable], own)
     parts[(labels == "") & (parts == "test")] = ""
     if exclude_subjects:
-        excluded = np.isin(column(clips, "subject"), list(subsets.read_exclusions(exclude_subjects)))
+        paths = [exclude_subjects] if isinstance(exclude_subjects, str) else exclude_subjects
+        excluded = np.isin(column(clips, "subject"), [s for path in paths for s in subsets.read_exclusions(path)])
         parts[excluded & (parts != "test")] = ""
     train = np.flatnonzero(parts == "train")
     if label_fraction < 1:

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# How many labels SimCLR saves on real recordings. Wants data/fsdd, data/noise, data/donateacry and data/donateacry_raw.
+#   benchmarks/few_labels.sh
+# For each test speaker an encoder is pretrained that has heard neither that speaker nor the test installs of Donate-a-Cry.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export WANDB_MODE=disabled OMP_NUM_THREADS=1
+speakers=(george jackson lucas nicolas theo yweweler)
+cry() { .venv/bin/python -m cry_lightning "$@"; }
+
+cries() { # TARGET ENCODERS...: label efficiency on Donate-a-Cry
+  local target=$1; shift
+  cry label-efficiency --config configs/few_labels.yaml --data configs/data/donateacry.yaml \
+    --data.corpus.init_args.target "$target" --fractions 0.25 0.5 1 --seeds 0 1 --encoders "$@" \
+    --out runs/donateacry/few-labels-$target
+}
+pretrain() { # FOLD: SimCLR without that speaker and without the installs that are tested
+  mkdir -p runs/plentiful
+  echo "fsdd:${speakers[$1]}" >runs/plentiful/speaker$1.txt
+  local point=points/donateacry/scratch-label_fraction0.25-seed0/predictions.csv
+  cry fit --config configs/simclr.yaml --data configs/data/plentiful.yaml --data.probe=null --name speaker$1 \
+    --data.exclude_subjects="[runs/plentiful/speaker$1.txt, runs/donateacry/few-labels-reason/$point, runs/donateacry/few-labels-age/$point]" \
+    --trainer.max_epochs=20 --trainer.enable_progress_bar=false --trainer.enable_model_summary=false --overwrite=true
+}
+
+# Their scores tell which installs are tested; the points are used again below.
+for target in reason age; do cries $target scratch; done
+cry prepare --config configs/simclr.yaml --data configs/data/plentiful.yaml --data.probe=null
+for pair in "0 1" "2 3" "4 5"; do # two at a time, one core each
+  for fold in $pair; do [[ -e runs/plentiful/speaker$fold/fit/finished ]] || pretrain $fold & done
+  wait
+done
+
+cry label-efficiency --config configs/few_labels.yaml --data configs/data/digits.yaml --data.split.column=null \
+  --data.split.scheme=leave_one_out --data.split.group=subject --data.split.val=0 --data.batch_size=32 \
+  --folds 0 1 2 3 4 5 --per-class 5 10 25 --seeds 0 1 --encoders scratch "simclr=runs/plentiful/speaker{fold}/best.ckpt"
+for target in reason age; do cries $target scratch simclr=runs/plentiful/speaker0/best.ckpt; done
