@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 COLLAPSED_RANK = 2.0  # effective rank below which the embeddings say next to nothing
 COLLAPSED_UNIFORMITY = -0.01  # 0 where all views lie in one point
+MIN_CLIPS = 10  # of fewer the rank is low whatever the encoder does
 VIEW_SEED = 0  # validation views are the same in every epoch, so that its curves compare
 
 
@@ -143,9 +144,11 @@ class SimCLR(Stage):
 
     def on_validation_epoch_end(self) -> None:
         """Log the effective rank and the probe's score; warn where the embeddings have collapsed."""
-        rank = effective_rank(torch.cat(self.embeddings[0]))
+        embeddings = torch.cat(self.embeddings[0])
+        rank = effective_rank(embeddings)
         self.log("val/effective_rank", rank, sync_dist=True)
-        if rank < COLLAPSED_RANK or min(self.uniformities) > COLLAPSED_UNIFORMITY:
+        collapsed = rank < COLLAPSED_RANK or min(self.uniformities) > COLLAPSED_UNIFORMITY
+        if collapsed and len(embeddings) >= MIN_CLIPS:
             warnings.warn(
                 f"the embeddings have collapsed (effective rank {float(rank):.1f} of {self.num_features}): a lower"
                 " learning rate or weaker augmentation may help",
