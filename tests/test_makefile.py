@@ -151,7 +151,7 @@ def test_other_arguments_are_fitted_anew(make):
         ("configs/data/unlabelled.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
         ("configs/data/probe.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
         ("configs/feature/logmel_8k.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
-        ("configs/encoder/res8.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
+        ("configs/encoder/cnn6_small.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
         ("configs/finetune.yaml", [FIT_FINETUNE]),
         ("configs/data/cries.yaml", [FIT_FINETUNE]),
         ("configs/data/own.yaml", []),

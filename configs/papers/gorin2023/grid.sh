@@ -52,7 +52,7 @@ target() { # TARGET START WAY [WEIGHTS]: the last stage and its test
   table=runs/$cries_corpus/$name/predictions.csv
   stage "$cries_corpus" "$name" "$3" "${cries_args[@]}" "${of_target[@]}" "${labels[@]}" "${small[@]}" \
     --model.init_args.weights="${4:-null}"
-  [[ $table -nt runs/$cries_corpus/$name/made_of ]] || cry test --config "runs/$cries_corpus/$name/config.yaml"
+  [[ -e $table && ! $table -ot runs/$cries_corpus/$name/made_of ]] || cry test --config "runs/$cries_corpus/$name/config.yaml"
   runs+=("runs/$cries_corpus/$name")
 }
 
