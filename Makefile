@@ -45,7 +45,6 @@ WEIGHTS_adapt := $(ADAPT)/best.ckpt
 WEIGHTS := $(or $(WEIGHTS_$(METHOD)),$(error METHOD=$(METHOD): it is simclr, supervised or adapt))
 # What a data YAML for fine-tuning lacks for adaptation: clips without labels are heard too, in batches with many others.
 UNLABELLED := --data.unlabelled=true --data.balanced=false --data.drop_last=true --data.fit=repeat --data.batch_size=128
-UNLABELLED += --data.probe=null
 
 # The YAMLs that YAMLs name, relative to themselves; and a stage's config with all that it names, two levels deep.
 named = $(foreach f,$(1),$(addprefix $(dir $(f)),$(shell sed 's/\#.*//' $(f) | grep -oE '[A-Za-z0-9_./-]+\.ya?ml')))

@@ -18,14 +18,14 @@ pretrain() { # FOLD: SimCLR without that speaker and without the installs that a
   mkdir -p runs/plentiful
   echo "fsdd:${speakers[$1]}" >runs/plentiful/speaker$1.txt
   local point=points/donateacry/scratch-label_fraction0.25-seed0/predictions.csv
-  cry fit --config configs/simclr.yaml --data configs/data/plentiful.yaml --data.probe=null --name speaker$1 \
+  cry fit --config configs/simclr.yaml --data configs/data/plentiful.yaml --name speaker$1 \
     --data.exclude_subjects="[runs/plentiful/speaker$1.txt, runs/donateacry/few-labels-reason/$point, runs/donateacry/few-labels-age/$point]" \
     --trainer.max_epochs=20 --trainer.enable_progress_bar=false --trainer.enable_model_summary=false --overwrite=true
 }
 
 # Their scores tell which installs are tested; the points are used again below.
 for target in reason age; do cries $target scratch; done
-cry prepare --config configs/simclr.yaml --data configs/data/plentiful.yaml --data.probe=null
+cry prepare --config configs/simclr.yaml --data configs/data/plentiful.yaml
 for pair in "0 1" "2 3" "4 5"; do # two at a time, one core each
   for fold in $pair; do [[ -e runs/plentiful/speaker$fold/fit/finished ]] || pretrain $fold & done
   wait

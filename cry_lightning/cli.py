@@ -17,7 +17,7 @@ from cry_lightning.arguments import check_folder
 from cry_lightning.callbacks import Figures, LineageRecorder, PredictionsWriter, set_up_wandb
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.errors import UserError
-from cry_lightning.messages import OneLineParser, causes, one_line
+from cry_lightning.messages import OneLineParser, WholeSection, causes, one_line
 from cry_lightning.runfolder import RunFolder, WholeCheckpointIO, check_stage, check_task
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.weights import read_checkpoint
@@ -57,6 +57,7 @@ class StageCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What a stage YAML holds beside trainer, model and data."""
+        next(action for action in parser._actions if action.dest == "data").__class__ = WholeSection
         parser.add_argument("--name", type=str, required=True, help="Stage name: the run folder is RUNS/CORPUS/NAME.")
         parser.add_argument("--pipeline", type=str, default="main", help="Stages of one chain: the W&B group.")
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all run folders.")

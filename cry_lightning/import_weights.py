@@ -2,7 +2,6 @@
 
 import hashlib
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from cry_lightning.encoders import CNN6, CNN10, CNN14
 from cry_lightning.encoders.importers import LAYOUTS, Layout, imported, misfits, published_name, sizes
 from cry_lightning.encoders.panns import PANN
 from cry_lightning.errors import UserError
+from cry_lightning.tasks.weights import load_data
 
 ENCODERS: dict[str, type[PANN]] = {"cnn14": CNN14, "cnn10": CNN10, "cnn6": CNN6}
 # PANNs' files hold, beside the weights, arrays of integers in which the training kept its place; NumPy 1 wrote them.
@@ -49,15 +49,8 @@ def read(path: Path, publisher: str) -> dict[str, Tensor]:
     Raises:
         UserError: where the file is missing, damaged, of another layout, or would run code on loading.
     """
-    try:
-        with torch.serialization.safe_globals(INTEGER_ARRAYS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; download the weights from their publisher first") from error
-    except UnpicklingError as error:
-        raise UserError(f"{path}: refused, not a file of weights, or it holds more than data") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a whole file of weights ({str(error).splitlines()[0]})") from error
+    with torch.serialization.safe_globals(INTEGER_ARRAYS):
+        content = load_data(path, "file of weights", "download the weights from their publisher first")
     if publisher == "panns":
         content = content.get("model") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from jsonargparse._actions import _ActionConfigLoad
 from lightning.pytorch.cli import LightningArgumentParser
 
 from cry_lightning.errors import UserError
@@ -57,6 +58,20 @@ class OneLineParser(LightningArgumentParser):
         parser = getattr(ex, "subcommand_parser", self)
         known = [action.dest for action in parser._actions if not action.dest.endswith("help")]
         raise explain(message, list(causes(ex)), known) from ex
+
+
+class WholeSection(_ActionConfigLoad):
+    """A file given for a section (`--data FILE`) replaces it; jsonargparse would keep each key that only the old has.
+
+    A corpus without `window_s` must not be cut into the windows of the corpus that it takes the place of.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """See argparse.Action."""
+        if args:
+            parser, config = args[:2]
+            config[self.dest] = parser.get_defaults()[self.dest]
+        return super().__call__(*args, **kwargs)
 
 
 def explain(message: str, errors: list[BaseException], known: list[str]) -> ConfigError:

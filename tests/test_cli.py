@@ -259,3 +259,15 @@ def test_wandb_offline_run_has_group_job_type_and_never_asks(stage, tmp_path):
     assert {"val"} <= pictures
     run = tmp_path / "runs/tones/pretrain"
     assert (run / "best.ckpt").exists() and (run / "fit/metrics.csv").exists()
+
+
+def test_a_data_file_replaces_the_data_of_the_stage(stage, tones, tmp_path):
+    own = yaml.safe_load(stage().read_text())["data"]
+    del own["shift_s"]
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own | {"batch_size": 8}))
+    config = changed(stage(), lambda c: c["data"].update(shift_s=0.1))
+    changed(config, lambda c: c["data"]["corpus"]["init_args"].update(name="other", window_s=0.5))
+    args = ["--data", str(tmp_path / "own.yaml"), "--data.clip_s=0.5", "--trainer.max_epochs=1"]
+    data = cli.main(["fit", "--config", str(config), *args]).datamodule
+    assert (data.shift_s, data.clip_s, data.batch_size) == (0, 0.5, 8)
+    assert data.corpus.name != "other" and data.corpus.window_s is None

@@ -12,8 +12,8 @@ from torch import Tensor
 from cry_lightning.audio import Fit
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.division import divide
-from cry_lightning.data.loader import BatchLoader, EpochOrder
+from cry_lightning.data.division import divide, in_words
+from cry_lightning.data.loader import BatchLoader, EpochOrder, inverse_frequency
 from cry_lightning.data.splits import Split
 from cry_lightning.errors import UserError
 from cry_lightning.features import Feature
@@ -134,9 +134,7 @@ class CryDataModule(L.LightningDataModule):
         self.labels = torch.tensor([index.get(clip.label or "", -1) for clip in self.clips])
         self.parts = self.divide()
         for part in ("train", "val", "test"):
-            of_class = {name: {c.subject for c in self.clips_of(part) if c.label == name} for name in self.classes}
-            counts = ", ".join(f"{name} {len(subjects)}" for name, subjects in of_class.items())
-            log.info("%s: %d clips of %d subjects (%s)", part, len(self.rows(part)), len(self.subjects(part)), counts)
+            log.info("%s: %s", part, in_words(self.clips_of(part), self.classes))
         if self.probe is not None and stage == "fit":
             self.probe.setup("fit")
         self._ready = True
@@ -144,15 +142,12 @@ class CryDataModule(L.LightningDataModule):
     def known_classes(self) -> list[str]:
         """The classes in the order of the logits; a tested model's may be more than this corpus has."""
         own = self.corpus.class_names()
-        trained = self.trained_classes
-        if trained is None:
-            return own
-        if unknown := set(own) - set(trained):
+        if self.trained_classes is not None and (unknown := set(own) - set(self.trained_classes)):
             raise UserError(
                 f"corpus {self.corpus.name} has {', '.join(sorted(unknown))}, but the model tells"
-                f" {', '.join(trained)} apart: map or leave out labels with data.corpus.init_args.classes"
+                f" {', '.join(self.trained_classes)} apart: map or leave out labels with data.corpus.init_args.classes"
             )
-        return trained
+        return self.trained_classes or own
 
     def frames(self, seconds: float) -> int:
         """Frames T of the feature for this many seconds."""
@@ -181,12 +176,8 @@ class CryDataModule(L.LightningDataModule):
 
     def loss_weights(self) -> Tensor | None:
         """Inverse class frequency (K,) of the training clips, mean 1; None unless asked for."""
-        if not self.class_weights:
-            return None
         labels = self.labels[self.rows("train")]
-        counts = torch.bincount(labels[labels >= 0], minlength=len(self.classes)).clamp(min=1)
-        weights = 1.0 / counts
-        return weights / weights.mean()
+        return inverse_frequency(labels, len(self.classes)) if self.class_weights else None
 
     def loader(self, part: str, train: bool = False) -> BatchLoader:
         """The loader of one part, for this process's share where there are several."""

@@ -65,6 +65,13 @@ def _keep(parts: np.ndarray, train: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return train[kept]
 
 
+def in_words(clips: Sequence[Clip], classes: Sequence[str]) -> str:
+    """How many clips and subjects there are, and how many subjects of each class."""
+    of_class = {name: {clip.subject for clip in clips if clip.label == name} for name in classes}
+    counts = ", ".join(f"{name} {len(subjects)}" for name, subjects in of_class.items())
+    return f"{len(clips)} clips of {len({clip.subject for clip in clips})} subjects ({counts})"
+
+
 def column(clips: Sequence[Clip], name: str) -> np.ndarray:
     """One value per clip (n,): its subject, recording, own name ("clip"), or a column of the manifest.
 

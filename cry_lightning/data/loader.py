@@ -56,6 +56,12 @@ class EpochOrder:
         return wrapped[self.rank :: self.world_size]
 
 
+def inverse_frequency(labels: Tensor, n_classes: int) -> Tensor:
+    """Weights (K,) of the classes by how rare their labels (n,) are, mean 1; labels of -1 do not count."""
+    weights = 1.0 / torch.bincount(labels[labels >= 0], minlength=n_classes).clamp(min=1)
+    return weights / weights.mean()
+
+
 class BatchLoader:
     """Iterates over batches {"features": (B, C, F, T), "label": (B,), "index": (B,)} from a feature cache.
 

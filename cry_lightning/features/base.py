@@ -1,11 +1,12 @@
 """What every front end shares: its identity, by which caches are keyed."""
 
 import inspect
+from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
 
-class Feature(nn.Module):
+class Feature(nn.Module, ABC):
     """A front end from waveform (B, N) at `sample_rate` to features (B, C, F, T) in float32.
 
     Each row of the output depends on the same row of the input alone. Every argument of `__init__` is kept as an
@@ -18,10 +19,21 @@ class Feature(nn.Module):
 
     def identity(self) -> dict:
         """Class path, version and every init argument: equal identities give equal features."""
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
-        return {"class_path": class_path, "version": self.version} | {name: getattr(self, name) for name in names}
+        arguments = {name: getattr(self, name) for name in _arguments(type(self))}
+        return {"class_path": class_path, "version": self.version} | arguments
 
+    @abstractmethod
     def forward(self, waveform: Tensor) -> Tensor:
         """Features (B, C, F, T) of waveforms (B, N)."""
-        raise NotImplementedError
+
+
+def _arguments(feature: type) -> list[str]:
+    """Names of the arguments of `__init__`; where it hands `**kwargs` on, those of the next base follow."""
+    names = []
+    for init in (vars(base)["__init__"] for base in feature.__mro__ if "__init__" in vars(base)):
+        arguments = list(inspect.signature(init).parameters.values())[1:]  # without self
+        names += [argument.name for argument in arguments if argument.kind != argument.VAR_KEYWORD]
+        if not any(argument.kind == argument.VAR_KEYWORD for argument in arguments):
+            break
+    return names

@@ -1,5 +1,7 @@
 """What front ends on mel energies share: framing, power spectra and one product with the filters."""
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -72,9 +74,9 @@ class MelFeature(Feature):
             mel_scale="slaney",
         )
 
+    @abstractmethod
     def compress(self, energy: Tensor) -> Tensor:
         """Features (B, F, T) of mel energies (B, T, n_mels), which it may overwrite."""
-        raise NotImplementedError
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Features (B, 1, F, T) of waveforms (B, N), in float32 under autocast too."""

@@ -1,5 +1,7 @@
 """Mel-frequency cepstral coefficients as the honk keyword spotter computes them."""
 
+from typing import Any
+
 from torch import Tensor
 from torchaudio.functional import create_dct
 
@@ -13,11 +15,8 @@ class MFCC(MelFeature):
     The log is taken only where the mel energy is above zero, so digital silence gives exact zeros.
 
     Args:
-        sample_rate: Hz.
-        n_fft: frame and Fourier transform length, in samples.
-        hop_length: samples between frames.
-        n_mels: mel bands between `f_min` and `f_max` (Hz).
         n_mfcc: coefficients kept, at most `n_mels`.
+        **kwargs: see `MelFeature`.
 
     Raises:
         UserError: for arguments that contradict each other, or a waveform too short to be mirrored.
@@ -28,21 +27,12 @@ class MFCC(MelFeature):
 
     dct: Tensor  # (n_mfcc, n_mels)
 
-    def __init__(
-        self,
-        sample_rate: int = 8000,
-        n_fft: int = 240,
-        hop_length: int = 80,
-        n_mels: int = 40,
-        n_mfcc: int = 40,
-        f_min: float = 20.0,
-        f_max: float = 4000.0,
-    ) -> None:
-        super().__init__(sample_rate, n_fft, hop_length, n_mels, f_min, f_max)
-        if not 1 <= n_mfcc <= n_mels:
-            raise UserError(f"MFCC: n_mfcc must lie between 1 and n_mels ({n_mels}), not {n_mfcc}")
+    def __init__(self, n_mfcc: int = 40, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 1 <= n_mfcc <= self.n_mels:
+            raise UserError(f"MFCC: n_mfcc must lie between 1 and n_mels ({self.n_mels}), not {n_mfcc}")
         self.n_mfcc = n_mfcc
-        self.register_buffer("dct", create_dct(n_mfcc, n_mels, norm="ortho").T.contiguous(), persistent=False)
+        self.register_buffer("dct", create_dct(n_mfcc, self.n_mels, norm="ortho").T.contiguous(), persistent=False)
 
     def compress(self, energy: Tensor) -> Tensor:
         """MFCCs (B, n_mfcc, T) of mel energies (B, T, n_mels)."""

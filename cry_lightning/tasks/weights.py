@@ -12,20 +12,36 @@ from cry_lightning.errors import UserError
 PREFIX = "encoder."
 
 
+def load_data(path: str | Path, kind: str, if_missing: str) -> Any:
+    """What torch.save wrote to a file, without running any code that it may hold.
+
+    Args:
+        path: the file.
+        kind: what it is called in messages.
+        if_missing: what the user does where it is missing.
+
+    Raises:
+        UserError: where it is missing, damaged, or would run code on loading.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such {kind}; {if_missing}") from error
+    except UnpicklingError as error:
+        raise UserError(
+            f"{path}: refused, not a {kind}, or it holds more than data (tensors, strings, numbers, lists)"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not a whole {kind} ({str(error).splitlines()[0]})") from error
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint as tensors, strings, numbers and lists only.
 
     Raises:
         UserError: where the file is missing, damaged, or would run code on loading.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such checkpoint; fit the stage that makes it first") from error
-    except UnpicklingError as error:
-        raise UserError(f"{path}: refused, it holds more than tensors, strings, numbers and lists") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a whole checkpoint ({str(error).splitlines()[0]})") from error
+    checkpoint = load_data(path, "checkpoint", "fit the stage that makes it first")
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path}: not a checkpoint of a stage (it has no state_dict)")
     return checkpoint

@@ -1,5 +1,7 @@
 """What augmentations share: a draw for each row, and each row read at its own places."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -7,6 +9,20 @@ from cry_lightning.errors import UserError
 
 FEATURES = "B, C, F, T"
 WAVEFORMS = "B, N"
+
+
+class Gain(nn.Module):
+    """What gains share: a strength of up to `max_db` decibels either way."""
+
+    def __init__(self, max_db: float) -> None:
+        super().__init__()
+        if not 0 <= max_db < math.inf:
+            raise UserError(f"{type(self).__name__}: max_db must be a number of at least 0, not {max_db}")
+        self.max_db = max_db
+
+    def draw_db(self, batch: Tensor) -> Tensor:
+        """One gain per row, in decibels (B, 1, ...)."""
+        return uniform(batch, -self.max_db, self.max_db)
 
 
 def check_axes(module: nn.Module, batch: Tensor, axes: str) -> None:

@@ -6,24 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from cry_lightning.errors import UserError
-from cry_lightning.tasks.augment.rows import FEATURES, check_axes, interpolate, uniform
+from cry_lightning.tasks.augment.rows import FEATURES, Gain, check_axes, interpolate, uniform
 
 DB_PER_LOG = 10 / math.log(10)  # decibels of a unit of the natural logarithm of power
 
 
-class FeatureGain(nn.Module):
+class FeatureGain(Gain):
     """Makes log-power features (B, C, F, T), in decibels, louder or quieter by up to `max_db`."""
-
-    def __init__(self, max_db: float) -> None:
-        super().__init__()
-        if not 0 <= max_db < math.inf:
-            raise UserError(f"FeatureGain: max_db must be a number of at least 0, not {max_db}")
-        self.max_db = max_db
 
     def forward(self, batch: Tensor) -> Tensor:
         """Features (B, C, F, T), each row raised by its own constant."""
         check_axes(self, batch, FEATURES)
-        return batch + uniform(batch, -self.max_db, self.max_db)
+        return batch + self.draw_db(batch)
 
 
 class MixupNoise(nn.Module):

@@ -10,26 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from cry_lightning.errors import UserError
-from cry_lightning.tasks.augment.rows import WAVEFORMS, check_axes, uniform
+from cry_lightning.tasks.augment.rows import WAVEFORMS, Gain, check_axes, uniform
 
 NOISE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 ACTIVE_FRAME_S = 0.02
 ACTIVE_RANGE_DB = 40.0
 
 
-class WaveformGain(nn.Module):
+class WaveformGain(Gain):
     """Makes waveforms (B, N) louder or quieter by up to `max_db` decibels, without clipping."""
-
-    def __init__(self, max_db: float) -> None:
-        super().__init__()
-        if not 0 <= max_db < math.inf:
-            raise UserError(f"WaveformGain: max_db must be a number of at least 0, not {max_db}")
-        self.max_db = max_db
 
     def forward(self, batch: Tensor) -> Tensor:
         """Waveforms (B, N), each row times its own constant."""
         check_axes(self, batch, WAVEFORMS)
-        return batch * 10 ** (uniform(batch, -self.max_db, self.max_db) / 20)
+        return batch * 10 ** (self.draw_db(batch) / 20)
 
 
 class WaveformNoise(nn.Module):
