@@ -17,7 +17,8 @@ from cry_lightning.evaluation.run import evaluate_run, pool
 from cry_lightning.label_efficiency import main, report
 from cry_lightning.label_efficiency.curves import curves, labels_needed, scored
 from cry_lightning.label_efficiency.plan import Point, points
-from cry_lightning.label_efficiency.training import Subset, is_finished, made_by, open_study, subset, train
+from cry_lightning.label_efficiency.training import Subset, made_by, open_study, subset, train
+from cry_lightning.studies import is_finished
 
 SHORT = ("--trainer.max_epochs=-1", "--trainer.max_steps=2")
 
@@ -278,8 +279,8 @@ def test_a_killed_study_goes_on_and_every_encoder_sees_the_same_labels(
     monkeypatch.setattr(cli, "main", killed_at_once)
     with pytest.raises(KeyboardInterrupt):
         train(study, of_pre, made_by(study, of_pre, labels), out / "points")
-    assert not (folder / "point.json").exists()  # or it would pass for the mark of what the next fit leaves here
-    (folder / "point.json").write_text(json.dumps(made_by(study, of_pre, labels))[:100])
+    assert not (folder / "made_of.json").exists()  # or it would pass for the mark of what the next fit leaves here
+    (folder / "made_of.json").write_text(json.dumps(made_by(study, of_pre, labels))[:100])
     assert not is_finished(folder, made_by(study, of_pre, labels))
 
 

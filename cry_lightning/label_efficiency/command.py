@@ -9,7 +9,8 @@ from cry_lightning.evaluation.run import Tested, read_run
 from cry_lightning.label_efficiency import report
 from cry_lightning.label_efficiency.curves import curves
 from cry_lightning.label_efficiency.plan import FOLD, SCRATCH, CountedBy, Point, points
-from cry_lightning.label_efficiency.training import Study, Subset, is_finished, made_by, open_study, subset, train
+from cry_lightning.label_efficiency.training import Subset, made_by, open_study, subset, train
+from cry_lightning.studies import Study, is_finished
 
 
 def main(argv: list[str]) -> None:

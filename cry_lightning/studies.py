@@ -1,0 +1,117 @@
+"""What studies of many trainings share: each is a fit and a test in a run folder, not done again once finished."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cry_lightning import cli
+from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.evaluation.predictions import replacing
+from cry_lightning.runfolder import HARMLESS, differences
+
+MARK = "made_of.json"  # written last: what the predictions beside it were made of
+OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline")
+WITHOUT_BARS = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
+
+
+@dataclass(frozen=True)
+class Study:
+    """The stage that all trainings share, but for what sets them apart."""
+
+    arguments: list[str]  # as `fit` takes them
+    config: dict[str, Any]  # the same, resolved
+    data: CryDataModule  # set up
+
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus, and of the folder in a folder of runs."""
+        return self.data.corpus.name
+
+
+class PlanCLI(cli.StageCLI):
+    """Parses as `fit` does, then sets up the data and stops."""
+
+    def before_fit(self) -> None:
+        """No run folder is opened."""
+
+    def fit(self, datamodule: CryDataModule, **_: Any) -> None:
+        """Build the cache, and divide the clips."""
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+
+    def after_fit(self) -> None:
+        """Nothing was fitted."""
+
+
+def open_study(arguments: Sequence[str]) -> Study:
+    """Resolve the arguments of `fit` and set up the data."""
+    with quiet():
+        plan = PlanCLI(["fit", *arguments])
+    return Study(list(arguments), yaml.safe_load(plan.dump()), plan.datamodule)
+
+
+def digest(data: CryDataModule) -> str:
+    """SHA-256 of the part, name, label, subject and sound of every clip."""
+    clips = zip(data.parts.tolist(), data.clips, data.features.content, strict=True)
+    rows = [(part, clip.name, clip.label, clip.subject, content) for part, clip, content in clips]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def sha256(path: str | Path | None) -> str | None:
+    """Of a file's content; None where there is no file."""
+    if path is None:
+        return None
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_finished(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Whether a run folder holds the predictions of a training made of just this."""
+    try:
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    there = all((folder / name).exists() for name in ("predictions.csv", "lineage.json"))
+    return there and set(differences(mark, wanted)) <= set(OF_NO_CONSEQUENCE)
+
+
+def train(study: Study, own: Sequence[str], folder: Path, checkpoint: str, wanted: dict[str, Any], keep: bool) -> None:
+    """Fit and test one training, whatever a killed run has left in its folder.
+
+    Args:
+        study: what it shares with the others.
+        own: its own arguments.
+        folder: its run folder, RUNS/CORPUS/NAME.
+        checkpoint: which one is tested, best.ckpt or last.ckpt.
+        wanted: what it is made of.
+        keep: leave the checkpoints; hundreds of a large encoder would fill a disk, and config.yaml makes them again.
+    """
+    (folder / MARK).unlink(missing_ok=True)
+    where = [f"--runs={folder.parent.parent}", f"--name={folder.name}", "--overwrite=true"]
+    with quiet():
+        cli.main(["fit", *study.arguments, *own, *where])
+        cli.main(["test", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / checkpoint)])
+    with replacing(folder / MARK) as part:
+        part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    if not keep:
+        for path in folder.glob("*.ckpt"):
+            path.unlink()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what each fit and test has to say from the terminal, but for warnings."""
+    logging.disable(logging.INFO)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
