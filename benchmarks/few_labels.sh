@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export WANDB_MODE=disabled OMP_NUM_THREADS=1
+probe=(--arguments "probe --model.init_args.frozen=true --model.init_args.optimizer.init_args.lr=0.03")
 speakers=(george jackson lucas nicolas theo yweweler)
 cry() { .venv/bin/python -m cry_lightning "$@"; }
 
@@ -20,7 +21,7 @@ pretrain() { # FOLD: SimCLR without that speaker and without the installs that a
   local point=points/donateacry/scratch-label_fraction0.25-seed0/predictions.csv
   cry fit --config configs/simclr.yaml --data configs/data/plentiful.yaml --name speaker$1 \
     --data.exclude_subjects="[runs/plentiful/speaker$1.txt, runs/donateacry/few-labels-reason/$point, runs/donateacry/few-labels-age/$point]" \
-    --trainer.max_epochs=20 --trainer.enable_progress_bar=false --trainer.enable_model_summary=false --overwrite=true
+    --trainer.max_epochs=40 --trainer.enable_progress_bar=false --trainer.enable_model_summary=false --overwrite=true
 }
 
 # Their scores tell which installs are tested; the points are used again below.
@@ -33,5 +34,5 @@ done
 
 cry label-efficiency --config configs/few_labels.yaml --data configs/data/digits.yaml --data.split.column=null \
   --data.split.scheme=leave_one_out --data.split.group=subject --data.split.val=0 --data.batch_size=32 \
-  --folds 0 1 2 3 4 5 --per-class 5 10 25 --seeds 0 1 --encoders scratch "simclr=runs/plentiful/speaker{fold}/best.ckpt"
-for target in reason age; do cries $target scratch simclr=runs/plentiful/speaker0/best.ckpt; done
+  --folds 0 1 2 3 4 5 --per-class 5 10 25 --seeds 0 1 --encoders scratch {finetuned,probe}="runs/plentiful/speaker{fold}/best.ckpt" "${probe[@]}"
+for target in reason age; do cries $target scratch {finetuned,probe}=runs/plentiful/speaker0/best.ckpt "${probe[@]}"; done

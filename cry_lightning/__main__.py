@@ -11,6 +11,7 @@ COMMANDS = {  # command -> (module with a `main(args)`, what it does)
     "fit": ("cry_lightning.cli", "train one stage from a YAML (pretraining, adaptation or fine-tuning)"),
     "test": ("cry_lightning.cli", "run a trained stage on its test subjects: predictions.csv and lineage.json"),
     "evaluate": ("cry_lightning.evaluation.report", "metrics with intervals over subjects, figures and a report"),
+    "cross-validate": ("cry_lightning.cross_validation", "a stage or a chain on every fold, pooled"),
     "label-efficiency": ("cry_lightning.label_efficiency", "scores against number of labels, for several encoders"),
     "import-weights": ("cry_lightning.import_weights", "published weights into an encoder checkpoint"),
     "prepare": ("cry_lightning.prepare", "build, list, verify or remove feature caches"),

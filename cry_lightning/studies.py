@@ -18,6 +18,7 @@ from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.runfolder import HARMLESS, differences
 
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
+TESTED = ("predictions.csv", "lineage.json")
 OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline")
 WITHOUT_BARS = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
 
@@ -73,37 +74,34 @@ def sha256(path: str | Path | None) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def is_finished(folder: Path, wanted: dict[str, Any]) -> bool:
-    """Whether a run folder holds the predictions of a training made of just this."""
+def is_finished(folder: Path, wanted: dict[str, Any], files: Sequence[str] = TESTED) -> bool:
+    """Whether a run folder holds these files, made of just this."""
     try:
         mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return False
-    there = all((folder / name).exists() for name in ("predictions.csv", "lineage.json"))
+    there = all((folder / name).exists() for name in files)
     return there and set(differences(mark, wanted)) <= set(OF_NO_CONSEQUENCE)
 
 
-def train(study: Study, own: Sequence[str], folder: Path, checkpoint: str, wanted: dict[str, Any], keep: bool) -> None:
-    """Fit and test one training, whatever a killed run has left in its folder.
+def train(study: Study, own: Sequence[str], folder: Path, wanted: dict[str, Any], tested: str | None = None) -> None:
+    """Fit one training, and test it, whatever a killed run has left in its folder.
 
     Args:
         study: what it shares with the others.
         own: its own arguments.
         folder: its run folder, RUNS/CORPUS/NAME.
-        checkpoint: which one is tested, best.ckpt or last.ckpt.
         wanted: what it is made of.
-        keep: leave the checkpoints; hundreds of a large encoder would fill a disk, and config.yaml makes them again.
+        tested: the checkpoint to test, best.ckpt or last.ckpt; none is by default.
     """
     (folder / MARK).unlink(missing_ok=True)
     where = [f"--runs={folder.parent.parent}", f"--name={folder.name}", "--overwrite=true"]
     with quiet():
         cli.main(["fit", *study.arguments, *own, *where])
-        cli.main(["test", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / checkpoint)])
+        if tested:
+            cli.main(["test", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / tested)])
     with replacing(folder / MARK) as part:
         part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-    if not keep:
-        for path in folder.glob("*.ckpt"):
-            path.unlink()
 
 
 @contextmanager

@@ -50,6 +50,21 @@ def test_a_point_overrides_whatever_limits_the_labels_in_the_yaml():
     assert {"--data.seed=2", "--seed_everything=2", "--data.split.fold=1", "--model.init_args.weights=null"} < set(own)
 
 
+def test_an_encoder_may_have_arguments_of_its_own(tmp_path):
+    (tmp_path / "a.ckpt").touch()
+    own = ["probe --model.init_args.frozen=true --trainer.max_steps=9"]
+    scratch, probe = points(["scratch", f"probe={tmp_path}/a.ckpt"], "per_class", [5], [0], [None], own)
+    assert probe.arguments[-2:] == ["--model.init_args.frozen=true", "--trainer.max_steps=9"]
+    assert not any("frozen" in argument or "max_steps" in argument for argument in scratch.arguments)
+    for given, message in [
+        ("simclr", r"--arguments simclr: no such encoder; they are scratch"),
+        ("scratch --data.per_class=500", r"--data\.per_class=500: only --model"),
+        ("scratch --seed_everything=1", r"--seed_everything=1: only --model"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            points(["scratch"], "per_class", [5], [0], [None], [given])
+
+
 @pytest.mark.parametrize(
     ("encoders", "amounts", "message"),
     [

@@ -23,6 +23,8 @@ MAY_IMPORT = {
     "messages": set(),
     "prepare": {"cli", "data"},
     "studies": {"cli", "data", "evaluation", "runfolder"},
+    "cross_validation": {"data", "evaluation", "runfolder", "studies"},
+    "data_argument": {"data", "messages"},
     "label_efficiency": {"evaluation", "studies"},
     "import_weights": {"encoders", "tasks"},
     "arguments": set(),

@@ -39,6 +39,10 @@ def divide(
     labels = np.array([clip.label or "" for clip in clips])
     groups = column(clips, split.group)
     usable = good & ((labels != "") | unlabelled)
+    paths = [exclude_subjects] if isinstance(exclude_subjects, str) else exclude_subjects or []
+    excluded = np.isin(column(clips, "subject"), [s for path in paths for s in subsets.read_exclusions(path)])
+    if split.scheme == "holdout" and not split.test:  # nobody is tested: validation keeps its share of who is left
+        usable &= ~excluded
     if not usable.any():
         raise UserError(
             "no usable labelled clip: labels come from class folders (with no recording beside them) or from a"
@@ -48,10 +52,7 @@ def divide(
     parts = np.full(len(clips), "", dtype="<U5")
     parts[usable] = splits.assign(split, labels[usable], groups[usable], own)
     parts[(labels == "") & (parts == "test")] = ""
-    if exclude_subjects:
-        paths = [exclude_subjects] if isinstance(exclude_subjects, str) else exclude_subjects
-        excluded = np.isin(column(clips, "subject"), [s for path in paths for s in subsets.read_exclusions(path)])
-        parts[excluded & (parts != "test")] = ""
+    parts[excluded & (parts != "test")] = ""
     train = np.flatnonzero(parts == "train")
     if label_fraction < 1:
         train = _keep(parts, train, subsets.label_fraction(labels[train], groups[train], label_fraction, seed))

@@ -12,6 +12,7 @@ from cry_lightning.errors import UserError
 
 Status = Literal["CLEAN", "LEAKY", "UNKNOWN LINEAGE"]
 STAGE_TEXTS = ("stage", "corpus")
+MAX_TOLD = 3  # overlaps; a cross-validation has one for each fold
 STAGE_LISTS = ("subjects", "clips", "validation_subjects")
 
 
@@ -55,7 +56,10 @@ class Leakage:
     @property
     def reason(self) -> str:
         """What was found, or why nothing can be ruled out; empty when clean."""
-        return "; ".join([*map(str, self.overlaps), *([self.unknown] if self.unknown else [])])
+        told = [str(overlap) for overlap in self.overlaps[:MAX_TOLD]]
+        if len(self.overlaps) > MAX_TOLD:
+            told.append(f"{len(self.overlaps) - MAX_TOLD} more such")
+        return "; ".join([*told, *([self.unknown] if self.unknown else [])])
 
 
 def read_lineage(path: Path) -> dict[str, Any] | None:
@@ -85,6 +89,8 @@ def check(predictions: pd.DataFrame, lineage: dict[str, Any] | None) -> Leakage:
     """
     if lineage is None:
         return Leakage("UNKNOWN LINEAGE", [], unknown="no lineage.json beside the predictions")
+    if "folds" in lineage:
+        return _of_folds(predictions, lineage["folds"])
     subjects = {fingerprint(subject) for subject in predictions["subject"].unique()}
     contents = predictions["clip"].drop_duplicates().map(lineage["test_clips"])
     on_validation = (predictions["split"] == "val").all()
@@ -112,6 +118,13 @@ def check(predictions: pd.DataFrame, lineage: dict[str, Any] | None) -> Leakage:
     return Leakage(status, overlaps, unknown, bool(lineage.get("uncalibrated", False)))
 
 
+def _of_folds(predictions: pd.DataFrame, lineages: list[dict[str, Any]]) -> Leakage:
+    """A cross-validation, each fold compared with what its own model was trained on."""
+    of_fold = {(lineage["repeat"], lineage["fold"]): lineage for lineage in lineages}
+    folds = predictions.groupby(["repeat", "fold"])
+    return worst([check(rows, of_fold.get((str(repeat), str(fold)))) for (repeat, fold), rows in folds])
+
+
 def worst(verdicts: list[Leakage]) -> Leakage:
     """One verdict on the folds of a cross-validation: leaky if one is, clean if all are."""
     order: list[Status] = ["CLEAN", "UNKNOWN LINEAGE", "LEAKY"]
@@ -127,6 +140,8 @@ def _fault(lineage: Any) -> str | None:
     """What keeps parsed JSON from being a lineage, in words."""
     if not isinstance(lineage, dict):
         return "is not a JSON object"
+    if "folds" in lineage:
+        return next(filter(None, map(_fault, lineage["folds"])), None)
     if not isinstance(lineage.get("complete"), bool):
         return "'complete' is not true or false"
     if not isinstance(lineage.get("test_clips"), dict):

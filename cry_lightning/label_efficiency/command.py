@@ -24,7 +24,8 @@ def main(argv: list[str]) -> None:
         check_folder("--out", options.out)
     counted_by: CountedBy = "per_class" if options.per_class else "label_fraction"
     amounts = options.per_class or options.fractions
-    planned = points(options.encoders, counted_by, amounts, options.seeds, options.folds or [None])
+    folds = options.folds or [None]
+    planned = points(options.encoders, counted_by, amounts, options.seeds, folds, options.arguments)
     study = open_study(["--config", options.config, *overrides])
     subsets = {point.subset: subset(study, point) for point in {point.subset: point for point in planned}.values()}
     out = options.out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
@@ -72,6 +73,8 @@ def _parser() -> ArgumentParser:
     amount.add_argument("--per-class", nargs="+", type=int, metavar="N", help="clips of each class")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of subset and training (%(default)s)")
     parser.add_argument("--encoders", nargs="+", default=[SCRATCH], metavar="ENCODER", help=encoder)
+    own = "an encoder's own arguments, as one text, e.g. 'simclr --model.init_args.frozen=true' for a linear probe"
+    parser.add_argument("--arguments", action="append", default=[], metavar="'NAME ARGUMENTS'", help=own)
     parser.add_argument("--folds", nargs="+", type=int, metavar="FOLD", help="folds to pool; default: the config's one")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/CORPUS/label-efficiency")
     parser.add_argument("--allow-leaky", action="store_true", help="report encoders that heard test subjects, stamped")

@@ -7,8 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cry_lightning.evaluation.intervals import MIN_SUBJECTS, RESAMPLES, percentile_interval, subject_draws
-from cry_lightning.evaluation.metrics import measure
+from cry_lightning.evaluation.intervals import RESAMPLES, interval, resampled
 from cry_lightning.evaluation.run import Run, Tested, evaluate_run, pool
 from cry_lightning.label_efficiency.plan import SCRATCH, Point
 from cry_lightning.label_efficiency.training import Subset
@@ -28,7 +27,7 @@ def curves(tested: Mapping[Point, Tested], subsets: Mapping[tuple, Subset], resa
     for key in dict.fromkeys((point.encoder, point.amount) for point in tested):
         members = [point for point in tested if (point.encoder, point.amount) == key]
         cells[key] = members, scored([tested[point] for point in members], [point.seed for point in members])
-    values = {key: resampled(run, resamples) for key, (_, run) in cells.items()}
+    values = {key: at_main_level(run, resamples) for key, (_, run) in cells.items()}
     rows = []
     for (encoder, amount), (members, run) in cells.items():
         row = {"encoder": encoder, members[0].counted_by: amount}
@@ -51,18 +50,15 @@ def scored(runs: Sequence[Tested], seeds: Sequence[int]) -> Run:
     return evaluate_run(pool(repeats), "test", positive=None, resamples=0)
 
 
-def resampled(run: Run, resamples: int) -> Scores:
-    """Scores at the run's main level; the draws depend on the number of subjects only, so all encoders share them."""
-    units = run.main_level
-    draws = np.vstack([np.ones((1, units.n_subjects), int), subject_draws(units.n_subjects, resamples)])
-    distinct, draw = np.unique(draws, axis=0, return_inverse=True)  # six subjects can be drawn in 462 ways only
-    measures = measure(units.table, distinct)
-    return {metric: measures[metric, ""][draw] for metric in METRICS}
+def at_main_level(run: Run, resamples: int) -> Scores:
+    """Scores at the run's main level; all encoders share the draws."""
+    measures = resampled(run.main_level.table, run.main_level.n_subjects, resamples)
+    return {metric: measures[metric, ""] for metric in METRICS}
 
 
 def estimate(name: str, values: np.ndarray, n_subjects: int) -> dict[str, float]:
     """A value and its 95 % interval, as columns; no interval where too few subjects were tested."""
-    low, high = percentile_interval(values[1:]) if n_subjects >= MIN_SUBJECTS else (np.nan, np.nan)
+    low, high = interval(values, n_subjects)
     return {name: float(values[0]), f"{name}_low": low, f"{name}_high": high}
 
 

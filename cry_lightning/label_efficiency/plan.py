@@ -1,6 +1,7 @@
 """Which trainings a study is made of: pure functions from options to points."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -25,6 +26,7 @@ class Point:
     amount: float
     seed: int
     fold: int | None  # None: the one that the config names
+    own: tuple[str, ...] = ()  # arguments of this encoder alone
 
     @property
     def name(self) -> str:
@@ -48,6 +50,7 @@ class Point:
             f"--seed_everything={self.seed}",
             f"--model.init_args.weights={self.weights or 'null'}",
             *fold,
+            *self.own,
         ]
 
 
@@ -57,6 +60,7 @@ def points(
     amounts: Sequence[float],
     seeds: Sequence[int],
     folds: Sequence[int | None],
+    own: Sequence[str] = (),
 ) -> list[Point]:
     """Every encoder on every amount, seed and fold, the cheap ones first: a leak in any fold shows early.
 
@@ -66,6 +70,7 @@ def points(
         amounts: shares of each class's subjects, or clips per class.
         seeds: of the subset and of the training alike.
         folds: the folds to pool; [None] for the one that the config names.
+        own: "NAME ARGUMENTS..." each: arguments of `fit` that hold for one encoder alone.
 
     Raises:
         UserError: an option makes no sense, or a checkpoint is missing.
@@ -78,9 +83,10 @@ def points(
     for amount in amounts:
         if not 0 < amount <= (1 if counted_by == "label_fraction" else amount):
             raise UserError(f"{option} {amount}: shares lie above 0 and up to 1, clips per class are 1 or more")
+    arguments = dict(read_arguments(text, [name for name, _ in weights_of]) for text in own)
     grid = product(sorted(amounts), seeds, folds, weights_of)
     return [
-        Point(name, checkpoint(name, path, fold), counted_by, amount, seed, fold)
+        Point(name, checkpoint(name, path, fold), counted_by, amount, seed, fold, arguments.get(name, ()))
         for amount, seed, fold, (name, path) in grid
     ]
 
@@ -95,6 +101,16 @@ def read_encoder(text: str) -> tuple[str, str | None]:
             f"--encoders {text}: say {SCRATCH}, or NAME=CHECKPOINT, with a NAME of letters, digits, dots and dashes"
         )
     return name, path
+
+
+def read_arguments(text: str, encoders: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """Name and arguments of "NAME --model.KEY=VALUE ..."; on what it trains, no encoder differs from the others."""
+    name, *arguments = shlex.split(text) or [""]
+    if name not in encoders:
+        raise UserError(f"--arguments {name}: no such encoder; they are {', '.join(encoders)}")
+    if alien := [argument for argument in arguments if not re.match(r"--(model|trainer)\.[\w.]+=", argument)]:
+        raise UserError(f"--arguments {name}: {alien[0]}: only --model.KEY=VALUE and --trainer.KEY=VALUE may differ")
+    return name, tuple(arguments)
 
 
 def checkpoint(name: str, path: str | None, fold: int | None) -> str | None:

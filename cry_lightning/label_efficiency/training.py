@@ -73,4 +73,5 @@ def made_by(study: Study, point: Point, subset: Subset) -> dict[str, Any]:
 def train(study: Study, point: Point, wanted: dict[str, Any], runs: Path) -> None:
     """Fit a point for its fixed length and test its last weights."""
     folder = runs / study.corpus / point.name
-    studies.train(study, point.arguments, folder, "last.ckpt", wanted, keep=False)
+    studies.train(study, point.arguments, folder, wanted, tested="last.ckpt")
+    (folder / "last.ckpt").unlink()  # hundreds of a large encoder would fill a disk; config.yaml makes it again

@@ -1,0 +1,30 @@
+"""The data that a command names by `--data`: a data YAML, or simply where recordings lie."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.messages import OneLineParser
+
+AT_A_PATH = ("--data.corpus=cry_lightning.corpora.corpus_at", "--data.feature=cry_lightning.features.LogMel")
+
+
+def open_data(given: str, overrides: Sequence[str] = ()) -> CryDataModule:
+    """The datamodule of a data YAML; or of a folder or manifest.csv, whole recordings under the default front end.
+
+    Args:
+        given: which of these.
+        overrides: further arguments as of `fit`, e.g. `--data.corpus.init_args.target=age`.
+
+    Raises:
+        UserError: there is no such thing, or an argument does not fit.
+    """
+    parser = OneLineParser()
+    parser.add_lightning_class_args(CryDataModule, "data")
+    is_yaml = Path(given).suffix.lower() in (".yaml", ".yml")
+    named = [f"--data={given}"] if is_yaml else [*AT_A_PATH, f"--data.corpus.init_args.path={given}"]
+    config = parser.parse_args([*named, *overrides])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")  # hyper-parameters that nobody saves
+        return parser.instantiate_classes(config).data

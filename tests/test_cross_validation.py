@@ -1,0 +1,199 @@
+"""Cross-validation: who is heard in each fold, going on after a kill, and what is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import yaml
+from conftest import RATE, stage_config
+
+from cry_lightning import cli
+from cry_lightning.cross_validation import main
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation.leakage import fingerprint, read_lineage
+from cry_lightning.evaluation.run import read_run
+
+
+@pytest.fixture
+def noises(tmp_path):
+    """manifest.csv of another corpus, other subjects and other sounds."""
+    folder, rng = tmp_path / "noises", np.random.default_rng(1)
+    folder.mkdir()
+    lines = ["path,label,subject"]
+    for clip in range(16):
+        soundfile.write(folder / f"{clip}.wav", 0.1 * rng.standard_normal(RATE // 2), RATE)
+        lines.append(f"{clip}.wav,noise,adult{clip % 8}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return folder / "manifest.csv"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a stage YAML of a corpus; a contrastive one where it learns without labels."""
+
+    def path(corpus, name, contrastive=False, **data):
+        config = stage_config(corpus, tmp_path, name)
+        config["trainer"] |= {"max_epochs": 1, "logger": False}
+        config["data"] |= data
+        config["data"]["corpus"]["init_args"]["name"] = corpus.parent.name
+        if contrastive:
+            config["data"] |= {"unlabelled": True}
+            config["model"]["class_path"] = "cry_lightning.tasks.SimCLR"
+            config["model"]["init_args"]["temperature"] = 0.5
+            config["checkpoint"] = {"monitor": "val/loss", "mode": "min"}
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(config))
+        return str(file)
+
+    return path
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """Names of the runs fitted, as they are; after `stop_after` of them the process is killed."""
+    called, really = [], cli.main
+
+    def counted(args):
+        if args[0] == "fit" and len(called) == called_before_kill[0]:
+            raise KeyboardInterrupt
+        run = really(args)
+        if args[0] == "fit":
+            called.append(run.run_folder.path.name)
+        return run
+
+    called_before_kill = [np.inf]
+    monkeypatch.setattr(cli, "main", counted)
+    return called, called_before_kill
+
+
+def test_a_chain_hears_no_test_subject_and_goes_on_where_it_was_killed(tones, noises, write, tmp_path, fits, capsys):
+    called, called_before_kill = fits
+    simclr = write(noises, "simclr", contrastive=True, split={"val": 0.25, "test": 0.0})
+    adapt = write(tones, "adapt", contrastive=True)
+    args = ["--config", simclr, adapt, write(tones, "finetune"), "--folds", "2"]
+    called_before_kill[0] = 4  # simclr, then adapt and finetune of the first fold, then adapt of the second
+    with pytest.raises(KeyboardInterrupt):
+        main([*args, "--out", str(tmp_path / "killed")])
+    called_before_kill[0] = np.inf
+    assert called == ["simclr", "repeat0-fold0-adapt", "repeat0-fold0", "repeat0-fold1-adapt"]
+    called.clear()
+    main([*args, "--out", str(tmp_path / "killed")])
+    assert called == ["repeat0-fold1-adapt", "repeat0-fold1"]
+    called.clear()
+    main([*args, "--out", str(tmp_path / "killed")])
+    assert called == []
+    assert "2 folds are pooled" in capsys.readouterr().out
+
+    main([*args, "--out", str(tmp_path / "whole"), "--keep"])
+    pooled = (tmp_path / "killed/predictions.csv").read_bytes()
+    assert pooled == (tmp_path / "whole/predictions.csv").read_bytes()
+    assert {path.parent.name for path in (tmp_path / "killed").rglob("*.ckpt")} == {"simclr"}
+    kept = tmp_path / "whole/folds" / tones.parent.name
+    assert (kept / "repeat0-fold0/best.ckpt").exists() and (kept / "repeat0-fold0-adapt/best.ckpt").exists()
+
+    table = pd.read_csv(tmp_path / "killed/predictions.csv")
+    tested = table[table["split"] == "test"]
+    assert len(tested) == tested["clip"].nunique() == 96
+    for fold in read_lineage(tmp_path / "killed/lineage.json")["folds"]:
+        own = {fingerprint(s) for s in tested["subject"][tested["fold"] == int(fold["fold"])]}
+        name = f"repeat0-fold{fold['fold']}"
+        assert [stage["stage"] for stage in fold["stages"]] == ["simclr", f"{name}-adapt", name]
+        for stage in fold["stages"]:
+            assert stage["subjects"] and not own & {*stage["subjects"], *stage["validation_subjects"]}
+    assert read_run(str(tmp_path / "killed"), "test").leakage.status == "CLEAN"
+    folds = pd.read_csv(tmp_path / "killed/folds.csv")
+    assert folds["clips"].sum() == 96 and folds["subjects"].sum() == 12
+
+
+def test_a_division_by_clip_is_stamped_leaky(tones, write, tmp_path, capsys):
+    adapt, finetune = write(tones, "adapt", contrastive=True), write(tones, "finetune")
+    main(["--config", adapt, finetune, "--folds", "2", "--group", "clip"])
+    assert "LEAKY" in capsys.readouterr().out
+    out = tmp_path / f"runs/{tones.parent.name}/finetune-2x1-clip"
+    assert "**LEAKY**" in (out / "report.md").read_text()
+    lineage = read_lineage(out / "lineage.json")
+    lineage["folds"].pop()
+    (out / "lineage.json").write_text(json.dumps(lineage))
+    assert read_run(str(out), "test").leakage.unknown == "no lineage.json beside the predictions"
+
+
+def test_leave_one_site_out_has_a_fold_for_each(tones, write, tmp_path):
+    main(["--config", write(tones, "finetune"), "--loso", "--group", "site", "--out", str(tmp_path / "out")])
+    table = pd.read_csv(tmp_path / "out/predictions.csv").query("split == 'test'")
+    assert table.groupby("fold")["subject"].nunique().tolist() == [4, 4, 4]
+    sites = table["subject"].str[-2:].astype(int) % 3
+    assert (sites == table["fold"]).all()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ["--folds", "13"],
+            r"--folds 13: more than there are groups of high \(12 groups, 48 clips\), low .*12 or fewer",
+        ),
+        (["--folds", "1"], r"--folds must be at least 2 and --repeats at least 1, not 1 and 1"),
+        (["--folds", "3", "--loso"], r"--folds and --loso contradict each other"),
+        (["--group", "hospital"], r"no column 'hospital'; the columns are .*site"),
+        (["--jobs", "0"], r"--jobs must be at least 1"),
+        (["--data.split.vall=1"], r"data\.split\.vall: no such key"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tones, write, args, message):
+    with pytest.raises(UserError, match=message):
+        main(["--config", write(tones, "finetune"), *args])
+
+
+def test_few_groups_are_warned_of(tones, write, monkeypatch, caplog):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cry_lightning.cross_validation.command.train_once", stop)
+    with pytest.raises(KeyboardInterrupt):
+        main(["--config", write(tones, "finetune"), "--folds", "7"])
+    assert "few groups for 7 folds: high (12 groups, 48 clips)" in caplog.text
+
+
+def test_a_fold_without_a_class_to_learn_from_is_refused(tones, write, tmp_path):
+    lines = tones.read_text().splitlines()
+    rows = [line for line in lines[1:] if ",low," in line or "site0" in line]
+    manifest = shutil.copytree(tones.parent, tmp_path / "lopsided") / "manifest.csv"
+    manifest.write_text("\n".join([lines[0], *rows]) + "\n")
+    with pytest.raises(UserError, match="fold 0 of repeat 0: no training clip of high"):
+        main(["--config", write(manifest, "finetune"), "--loso", "--group", "site"])
+
+
+def test_other_settings_in_the_same_folder_are_refused(tones, write, tmp_path):
+    args = ["--config", write(tones, "finetune"), "--folds", "2", "--out", str(tmp_path / "out")]
+    main(args)
+    with pytest.raises(UserError, match=r"other settings \(stages\.0\.data\.batch_size\)"):
+        main([*args, "--data.batch_size=4"])
+    with pytest.raises(UserError, match=r"other settings \(scheme\.repeats\)"):
+        main([*args, "--repeats", "2"])
+    main([*args, "--data.workers=1"])
+
+
+def test_a_probe_on_tested_subjects_is_left_out_or_refused(tones, noises, write, tmp_path):
+    simclr = write(noises, "simclr", contrastive=True, split={"val": 0.25, "test": 0.0})
+    config = yaml.safe_load((tmp_path / "simclr.yaml").read_text())
+    config["data"]["probe"] = stage_config(tones, tmp_path)["data"] | {"shift_s": 0.05}
+    (tmp_path / "simclr.yaml").write_text(yaml.safe_dump(config))
+    args = ["--config", simclr, write(tones, "finetune"), "--folds", "2", "--out", str(tmp_path / "out")]
+    main(args)
+    assert read_run(str(tmp_path / "out"), "test").leakage.status == "CLEAN"
+    config["checkpoint"] = {"monitor": "val/probe_uar", "mode": "max"}
+    (tmp_path / "simclr.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match="simclr: val/probe_uar chooses its checkpoint by tested subjects"):
+        main(args)
+
+
+@pytest.mark.slow
+def test_folds_at_a_time_give_what_they_give_one_by_one(tones, write, tmp_path):
+    args = ["--config", write(tones, "adapt", contrastive=True), write(tones, "finetune"), "--folds", "2"]
+    for jobs in ("1", "2"):
+        main([*args, "--jobs", jobs, "--out", str(tmp_path / jobs)])
+    one, two = (pd.read_csv(tmp_path / jobs / "predictions.csv") for jobs in ("1", "2"))
+    pd.testing.assert_frame_equal(one, two, atol=1e-5)
