@@ -1,14 +1,17 @@
-"""What the benchmarks share: a clock, the machine they ran on, and MFCCs computed clip by clip."""
+"""What the benchmarks share: arguments, a clock, the machine they ran on, and MFCCs computed clip by clip."""
 
+import argparse
 import os
 import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import librosa
 import numpy as np
 import torch
 
+from cry_lightning.corpora import FSDD, Corpus, SyntheticWords
 from cry_lightning.features import MFCC
 
 
@@ -16,6 +19,21 @@ def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def options(about: str | None, epochs_help: str) -> argparse.Namespace:
+    """What the benchmarks on a corpus take: --data and --epochs."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of the Free Spoken Digit Dataset; made words without it")
+    parser.add_argument("--epochs", type=int, default=3, help=f"{epochs_help} (default: %(default)s)")
+    return parser.parse_args()
+
+
+def words(data: Path | None, folder: str) -> Corpus:
+    """Spoken digits where they lie, or words made into a folder."""
+    corpus = FSDD(data) if data else SyntheticWords(n_speakers=20, folder=folder)
+    corpus.prepare()
+    return corpus
 
 
 def machine() -> str:

@@ -6,26 +6,23 @@
 Wants the package installed with its extra `dev` (`make install`).
 """
 
-import argparse
 import logging
 import random
 import time
 import warnings
 from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from common import librosa_mfcc, machine, seconds
+from common import librosa_mfcc, machine, options, seconds, words
 from lightning.pytorch.profilers import SimpleProfiler
 from torch.utils.data import DataLoader, Dataset
 
 from cry_lightning import audio
-from cry_lightning.corpora import FSDD, SyntheticWords
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.splits import Split
 from cry_lightning.encoders import Res8
@@ -110,14 +107,11 @@ def compare(data: CryDataModule, epochs: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of the Free Spoken Digit Dataset; made words without it")
-    parser.add_argument("--epochs", type=int, default=3, help="epochs of each way (default: %(default)s)")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, "epochs of each way")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     with TemporaryDirectory() as folder:
-        corpus = FSDD(arguments.data) if arguments.data else SyntheticWords(n_speakers=20, folder=folder)
+        corpus = words(arguments.data, folder)
         data = CryDataModule(corpus, MFCC(), Split(group="clip"), shift_s=0.1, cache_dir=folder)
         data.prepare_data()
         data.setup()

@@ -5,7 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export WANDB_MODE=disabled OMP_NUM_THREADS=1
-probe=(--arguments "probe --model.init_args.frozen=true --model.init_args.optimizer.init_args.lr=0.03")
+probe="probe --model.init_args.frozen=true --model.init_args.head=cry_lightning.tasks.heads.ProbeHead"
+probe=(--arguments "$probe --model.init_args.optimizer.init_args.lr=0.03")
 speakers=(george jackson lucas nicolas theo yweweler)
 cry() { .venv/bin/python -m cry_lightning "$@"; }
 

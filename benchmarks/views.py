@@ -6,7 +6,6 @@
 Wants the package installed with its extra `dev` (`make install`).
 """
 
-import argparse
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -18,11 +17,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread for everyone, and in
 import numpy as np
 import soundfile
 import torch
-from common import machine, seconds
+from common import machine, options, seconds, words
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from cry_lightning.corpora import FSDD, SyntheticWords
 from cry_lightning.corpora.base import Corpus
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.reading import CachedFeatures
@@ -100,30 +98,26 @@ def ways_to_views(corpus: Corpus, folder: Path) -> dict[str, Callable[[], Iterab
     }
 
 
-def compare(ways: dict[str, Callable[[], Iterable[Tensor]]], repeats: int) -> None:
+def compare(ways: dict[str, Callable[[], Iterable[Tensor]]], epochs: int) -> None:
     """Prints how long an epoch takes each way, and how many times longer it is per item."""
     for way in list(ways.values())[:-1]:  # what is done only once is not timed, and all make views of one size
         assert {views.shape[-2:] for views in way()} == {(LOG_MEL.n_mels, N_FRAMES)}
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
+    for _ in range(epochs):
         for name in random.sample(list(ways), len(ways)):
             times[name].append(seconds(lambda name=name: [None for _ in ways[name]()]))
     slowest = np.array(times["waveforms per item, 0 workers"])
-    print(f"{machine()}\nmedians of {repeats} epochs")
+    print(f"{machine()}\nmedians of {epochs} epochs")
     for name, taken in times.items():
         print(f"  {name:44} {np.median(taken):8.3f} s   {np.median(slowest / taken):7.1f} x faster")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of the Free Spoken Digit Dataset; made words without it")
-    parser.add_argument("--repeats", type=int, default=3, help="epochs of each way (default: %(default)s)")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, "epochs of each way")
     with TemporaryDirectory() as folder:
-        corpus = FSDD(arguments.data) if arguments.data else SyntheticWords(n_speakers=20, folder=folder)
-        corpus.prepare()
+        corpus = words(arguments.data, folder)
         print(f"two views of {CROP_S:g} s of {len(corpus.clips())} clips of {CLIP_S:g} s, {BATCH} clips per batch")
-        compare(ways_to_views(corpus, Path(folder)), arguments.repeats)
+        compare(ways_to_views(corpus, Path(folder)), arguments.epochs)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from cry_lightning import __doc__ as about
 from cry_lightning.errors import UserError
 
 COMMANDS = {  # command -> (module with a `main(args)`, what it does)
+    "describe": ("cry_lightning.describe", "what a corpus holds, how it sounds, and which splits it can support"),
     "fit": ("cry_lightning.cli", "train one stage from a YAML (pretraining, adaptation or fine-tuning)"),
     "test": ("cry_lightning.cli", "run a trained stage on its test subjects: predictions.csv and lineage.json"),
     "evaluate": ("cry_lightning.evaluation.report", "metrics with intervals over subjects, figures and a report"),
     "cross-validate": ("cry_lightning.cross_validation", "a stage or a chain on every fold, pooled"),
+    "tune": ("cry_lightning.tune", "search for good settings of a stage on its validation subjects"),
     "label-efficiency": ("cry_lightning.label_efficiency", "scores against number of labels, for several encoders"),
     "import-weights": ("cry_lightning.import_weights", "published weights into an encoder checkpoint"),
     "prepare": ("cry_lightning.prepare", "build, list, verify or remove feature caches"),

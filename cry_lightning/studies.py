@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import yaml
 
 from cry_lightning import cli
 from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.errors import UserError
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.runfolder import HARMLESS, differences
 
@@ -72,6 +74,29 @@ def sha256(path: str | Path | None) -> str | None:
         return None
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_begun(file: Path, wanted: dict[str, Any]) -> bool:
+    """Whether a study's folder holds this very study, as its file (JSON) tells; `wanted["stages"]` are its configs.
+
+    Raises:
+        UserError: it holds another.
+    """
+    if not file.exists():
+        return False
+    found = differences(json.loads(file.read_text(encoding="utf-8")), wanted)
+    if changed := [key for key in found if re.sub(r"^stages\.\d+\.", "", key) not in OF_NO_CONSEQUENCE]:
+        raise UserError(
+            f"{file.parent} holds a study with other settings ({', '.join(changed[:5])}); go on with those, or give"
+            " another --out"
+        )
+    return True
+
+
+def begin(file: Path, wanted: dict[str, Any]) -> None:
+    """Say in a study's folder what it is."""
+    with replacing(file) as part:
+        part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
 
 
 def is_finished(folder: Path, wanted: dict[str, Any], files: Sequence[str] = TESTED) -> bool:

@@ -25,6 +25,8 @@ MAY_IMPORT = {
     "studies": {"cli", "data", "evaluation", "runfolder"},
     "cross_validation": {"data", "evaluation", "runfolder", "studies"},
     "data_argument": {"data", "messages"},
+    "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features"},
+    "tune": {"evaluation", "messages", "runfolder", "studies", "tasks"},
     "label_efficiency": {"evaluation", "studies"},
     "import_weights": {"encoders", "tasks"},
     "arguments": set(),

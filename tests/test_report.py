@@ -158,7 +158,7 @@ def test_several_runs_in_one_table(tmp_path, monkeypatch, capsys) -> None:
     names = [str(make_run(Path(f"runs/made/{name}"), seed=seed)) for seed, name in enumerate(("tuned", "scratch"))]
     main([*names, *QUICK])
     printed, folder = capsys.readouterr().out, Path("runs/comparison")
-    assert [line.split()[0] for line in printed.splitlines() if " recording " in line and "CLEAN" in line] == names
+    assert [line.split()[0] for line in printed.splitlines() if " recording  48/" in line and "CLEAN" in line] == names
     assert printed.rstrip().endswith("Report: runs/comparison/report.md")
     assert len(list((folder / "figures").glob("*.png"))) == 4
     assert set(pd.read_csv(folder / "metrics.csv")["run"]) == set(names)

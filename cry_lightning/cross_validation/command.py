@@ -1,13 +1,10 @@
 """`python -m cry_lightning cross-validate`: folds trained where they are not yet, then one pooled table and report."""
 
-import json
-import logging
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -18,11 +15,9 @@ from cry_lightning.cross_validation.report import write_pooled
 from cry_lightning.data.splits import Split
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import report
-from cry_lightning.evaluation.predictions import replacing
-from cry_lightning.runfolder import differences
-from cry_lightning.studies import OF_NO_CONSEQUENCE
+from cry_lightning.studies import begin, is_begun
 
-log = logging.getLogger(__name__)
+MADE_OF = "cross_validation.json"  # what is cross-validated in a folder
 
 
 def main(argv: list[str]) -> None:
@@ -44,7 +39,9 @@ def main(argv: list[str]) -> None:
     for split in splits:
         check_classes(chain.last.data, split)
     out = options.out or default_folder(chain, scheme)
-    open_folder(out, {"stages": chain.config, "scheme": vars(scheme)})
+    wanted = {"stages": chain.config, "scheme": vars(scheme)}
+    if not is_begun(out / MADE_OF, wanted):
+        begin(out / MADE_OF, wanted)
     weights = train_once(chain, out)
     folders = train_folds(chain, splits, weights, out, options.keep, options.jobs)
     print(write_pooled(folders, out), end="\n\n")
@@ -56,25 +53,6 @@ def default_folder(chain: Chain, scheme: Scheme) -> Path:
     kind = "leave-one-out" if scheme.leave_one_out else str(scheme.folds)
     name = f"{chain.last.config['name']}-{kind}x{scheme.repeats}-{scheme.group}"
     return Path(chain.last.config["runs"]) / chain.last.corpus / name
-
-
-def open_folder(out: Path, wanted: dict[str, Any]) -> None:
-    """Say in the folder what is cross-validated there.
-
-    Raises:
-        UserError: something else is.
-    """
-    file, wanted = out / "cross_validation.json", json.loads(json.dumps(wanted))
-    if file.exists():
-        of_no_consequence = {f"stages.{place}.{key}" for place in wanted["stages"] for key in OF_NO_CONSEQUENCE}
-        found = differences(json.loads(file.read_text(encoding="utf-8")), wanted)
-        if changed := [key for key in found if key not in of_no_consequence]:
-            raise UserError(
-                f"{out} holds a cross-validation with other settings ({', '.join(changed[:5])}); go on with those, or"
-                " give another --out"
-            )
-    with replacing(file) as part:
-        part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
 
 
 def train_folds(chain: Chain, splits: list[Split], weights: str | None, out: Path, keep: bool, jobs: int) -> list[Path]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from cry_lightning.evaluation.metrics import Units, majority, measure
+from cry_lightning.evaluation.metrics import Measures, Units, majority, measure
 
 RESAMPLES = 2000
 MIN_SUBJECTS = 5  # with fewer, the handful of possible resamples says little
@@ -26,6 +26,23 @@ def percentile_interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def interval(values: np.ndarray, n_subjects: int) -> tuple[float, float]:
+    """95 % interval of what `resampled` gives (1 + R,); none (NaN) below 5 subjects, or of what is undefined."""
+    if n_subjects < MIN_SUBJECTS or not np.isfinite(values[0]):
+        return np.nan, np.nan
+    return percentile_interval(values[1:])
+
+
+def resampled(table: pd.DataFrame, n_subjects: int, resamples: int, positive: str | None = None) -> Measures:
+    """Every metric (1 + R,): of the tested subjects, then of each resample of them.
+
+    The draws depend on the number of subjects only, so that models tested on the same subjects share them.
+    """
+    draws = np.vstack([np.ones((1, n_subjects), int), subject_draws(n_subjects, resamples)])
+    distinct, draw = np.unique(draws, axis=0, return_inverse=True)  # six subjects can be drawn in 462 ways only
+    return {key: values[draw] for key, values in measure(table, distinct, positive).items()}
+
+
 def evaluate(units: Units, positive: str | None = None, resamples: int = RESAMPLES) -> pd.DataFrame:
     """All metrics of a level: metric, class, value, low, high, n_units, n_subjects, predictor.
 
@@ -35,20 +52,18 @@ def evaluate(units: Units, positive: str | None = None, resamples: int = RESAMPL
     figures below 5 subjects who have that class, nor for its ranking below 5 who have another.
     Source: Field and Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69(3): the cluster bootstrap.
     """
-    draws = np.vstack([np.ones((1, units.n_subjects), int), subject_draws(units.n_subjects, resamples)])
-    model = measure(units.table, draws, positive)
-    baseline = measure(majority(units), draws, positive)
+    model = resampled(units.table, units.n_subjects, resamples, positive)
+    baseline = resampled(majority(units), units.n_subjects, resamples, positive)
     rows = []
     for metric, name in model:
         of_class = units.table["label"] == name
         cases = units.table[of_class] if name else units.table
         n_units, n_subjects = cases["unit"].nunique(), cases["subject"].nunique()
         n_rest = units.table[~of_class]["subject"].nunique() if metric in AGAINST_THE_REST else n_subjects
-        enough = min(n_subjects, n_rest) >= MIN_SUBJECTS
         of_model, of_baseline = model[metric, name], baseline[metric, name]
         predictors = {"model": of_model, "majority": of_baseline, "gain": of_model - of_baseline}
         for predictor, values in predictors.items():
-            bounds = percentile_interval(values[1:]) if enough and np.isfinite(values[0]) else (np.nan, np.nan)
+            bounds = interval(values, min(n_subjects, n_rest))
             rows.append((metric, name, values[0], *bounds, n_units, n_subjects, predictor))
     columns = ["metric", "class", "value", "low", "high", "n_units", "n_subjects", "predictor"]
     return pd.DataFrame(rows, columns=columns)

@@ -1,6 +1,7 @@
 """`python -m cry_lightning evaluate`: runs in, one table, figures and report.md out."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ from cry_lightning.errors import UserError
 from cry_lightning.evaluation.figures import draw_confusion, draw_curves
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, RESAMPLES
 from cry_lightning.evaluation.metrics import LEVELS
+from cry_lightning.evaluation.pairs import COLUMNS, Pair, pairs, section
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.evaluation.run import Run, evaluate_run, pool, read_run
 from cry_lightning.evaluation.tables import as_markdown, as_text, cell, per_class, summary, two_class
@@ -22,6 +24,8 @@ LEGEND = """\
 [low, high]: 95 % interval from resampling subjects. UAR: balanced accuracy. AUC: mean over classes.
 always X: the majority baseline, which says the class commonest among the tested cases."""
 METHOD = """\
+## How to read the numbers
+
 - Brackets hold 95 % intervals: percentiles of {resamples:,} cluster-bootstrap resamples, each of which draws whole
   *subjects* with replacement, because the clips of one infant resemble each other. They tell what another choice of
   test subjects might have given, not what another training might. Below {min_subjects} subjects there is no interval;
@@ -44,19 +48,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--resamples {arguments.resamples}: give {MIN_RESAMPLES} or more; {RESAMPLES} are usual")
     if arguments.out:
         check_folder("--out", arguments.out)
-    if len({Path(run).resolve() for run in arguments.run}) < len(arguments.run):
-        raise UserError(f"a run is named twice among {', '.join(arguments.run)}; name each once")
+    named = [*arguments.run, *chain(*arguments.pool)]
+    if not named:
+        raise UserError("name a RUN: a run folder that `test` has filled, or a predictions.csv")
+    if len({Path(run).resolve() for run in named}) < len(named):
+        raise UserError(f"a run is named twice among {', '.join(named)}; name each once")
     tested = [read_run(run, arguments.split) for run in arguments.run]
-    options = (arguments.split, arguments.positive, arguments.resamples)
-    runs = [evaluate_run(run, *options) for run in ([pool(tested)] if arguments.pool else tested)]
+    tested += [pool([read_run(run, arguments.split) for run in folds]) for folds in arguments.pool]
+    runs = [evaluate_run(run, arguments.split, arguments.positive, arguments.resamples) for run in tested]
     leaky = [f"{run.name}: LEAKY, {run.leakage.reason}" for run in runs if run.leakage.status == "LEAKY"]
     if leaky and not arguments.allow_leaky:
         raise UserError(f"{'; '.join(leaky)}. Train without them, or let --allow-leaky stamp the report LEAKY")
 
-    out = arguments.out or _default_folder(runs, arguments.split, arguments.pool)
-    report = write_report(runs, out, arguments.resamples)
+    out = arguments.out or _default_folder(runs, arguments.split)
+    compared = pairs(runs, arguments.resamples)
+    report = write_report(runs, compared, out, arguments.resamples)
     print(as_text(summary(runs)), end="\n\n")
     print(LEGEND)
+    if compared:
+        print("\n" + "\n".join(section(compared, as_text)))
     for run in runs:
         print(f"\n{run.name}: {verdict(run)}")
         print("\n".join(f"- {remark}" for remark in [_lineage(run), *run.notes]))
@@ -65,16 +75,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"\nReport: {report}")
 
 
-def write_report(runs: Sequence[Run], out: Path, resamples: int) -> Path:
-    """Write report.md, metrics.csv and figures/ into a folder; returns the path of the report."""
+def write_report(runs: Sequence[Run], compared: Sequence[Pair], out: Path, resamples: int) -> Path:
+    """Write report.md, metrics.csv, figures/ and, of several runs, differences.csv; returns the path of the report."""
     with replacing(out / "metrics.csv") as part:
         numbers = [run.results.assign(run=run.name, lineage=run.leakage.status) for run in runs]
         pd.concat(numbers)[[*CSV_COLUMNS, "predictor", "lineage"]].to_csv(part, index=False)
+    if compared:
+        with replacing(out / "differences.csv") as part:
+            pd.concat([pair.differences for pair in compared])[COLUMNS].to_csv(part, index=False)
     sections = [_section(run, out, f"{number}-" if len(runs) > 1 else "") for number, run in enumerate(runs, 1)]
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
-    head = [f"# Evaluation of {title}", *_head(runs), "## How to read the numbers", _method(runs, resamples)]
+    head = [f"# Evaluation of {title}", *_head(runs), *_differences(compared)]
     with replacing(out / "report.md") as part:
-        part.write_text("\n\n".join([*head, *sections]) + "\n", encoding="utf-8")
+        part.write_text("\n\n".join([*head, _method(runs, resamples), *sections]) + "\n", encoding="utf-8")
     return out / "report.md"
 
 
@@ -99,9 +112,15 @@ def _head(runs: Sequence[Run]) -> Iterator[str]:
             yield f"> **{run.leakage.status}** {run.name}: {run.leakage.reason}."
     yield as_markdown(summary(runs))
     yield "\n".join(f"- **{run.name}**: {verdict(run)}" for run in runs)
-    tested = [set(zip(run.table["clip"], run.table["label"], strict=True)) for run in runs]
-    if any(cases != tested[0] for cases in tested):
-        yield "**The runs were not tested on the same clips and labels: do not set their figures against each other.**"
+
+
+def _differences(compared: Sequence[Pair]) -> Iterator[str]:
+    if not compared:
+        return
+    yield "## Differences, run by run"
+    if any(pair.unlike for pair in compared):
+        yield "**Runs that are not paired were not tested on the same clips: do not set their figures side by side.**"
+    yield from section(compared, as_markdown)
 
 
 def _method(runs: Sequence[Run], resamples: int) -> str:
@@ -131,8 +150,8 @@ def _lineage(run: Run) -> str:
     return f"Lineage: {run.leakage.status}, {found}.{loss}"
 
 
-def _default_folder(runs: Sequence[Run], split: str, pooled: bool) -> Path:
-    folder = runs[0].folder.parent / "pooled" if pooled else runs[0].folder if len(runs) == 1 else COMPARISON
+def _default_folder(runs: Sequence[Run], split: str) -> Path:
+    folder = runs[0].folder if len(runs) == 1 else COMPARISON
     return folder / "validation" if split == "val" else folder
 
 
@@ -140,15 +159,15 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m cry_lightning evaluate",
         description="Score predictions at clip, recording and subject level, with intervals from resampling subjects; "
-        "writes report.md, metrics.csv and figures/.",
+        "writes report.md, metrics.csv and figures/. Of several runs tested on the same clips, each is also compared "
+        "with the first: paired differences, also in differences.csv.",
         epilog="Example: python -m cry_lightning evaluate runs/donateacry/finetune runs/donateacry/scratch",
     )
     out = f"where to write; default: the run's folder, or {COMPARISON} for several"
     leaky = "report runs tested on their training subjects, stamped LEAKY"
-    parser.add_argument("run", nargs="+", metavar="RUN", help="run folder that `test` has filled, or a predictions.csv")
-    parser.add_argument(
-        "--pool", action="store_true", help="the runs are the folds of one: score all their tests as one"
-    )
+    pooled = "folds of one run: score all their tests as one; several times for several runs"
+    parser.add_argument("run", nargs="*", metavar="RUN", help="run folder that `test` has filled, or a predictions.csv")
+    parser.add_argument("--pool", nargs="+", action="append", default=[], metavar="FOLD", help=pooled)
     parser.add_argument("--out", type=Path, metavar="DIR", help=out)
     parser.add_argument("--allow-leaky", action="store_true", help=leaky)
     parser.add_argument("--split", choices=["test", "val"], default="test", help="which rows; val goes to validation/")

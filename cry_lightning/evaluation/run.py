@@ -89,10 +89,10 @@ def pool(runs: list[Tested]) -> Tested:
     for run in runs[1:]:
         if predictions.classes_of(run.table) != predictions.classes_of(first.table):
             raise UserError(f"--pool: {run.name} and {first.name} tell other classes apart")
-    name = f"{first.folder.parent} ({len(runs)} runs pooled)"
+    name = f"{first.name} and {len(runs) - 1} more, pooled"
     table = pd.concat([run.table for run in runs], ignore_index=True)
     labels = pd.concat([run.labels for run in runs], ignore_index=True)
-    return Tested(name, first.folder, table, labels, leakage.worst([run.leakage for run in runs]))
+    return Tested(name, first.folder.parent / "pooled", table, labels, leakage.worst([run.leakage for run in runs]))
 
 
 def evaluate_run(run: Tested, split: str, positive: str | None, resamples: int) -> Run:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
 
 class MLPHead(nn.Sequential):
@@ -26,6 +27,25 @@ class MLPHead(nn.Sequential):
             layers += [nn.Linear(in_features, units), nn.ReLU()]
             in_features = units
         super().__init__(*layers, nn.Linear(in_features, num_classes))
+
+
+class ProbeHead(nn.Module):
+    """Logits (B, K) of embeddings (B, D), standardised over the training batches: the linear probe of a frozen encoder.
+
+    Source: He et al. 2022, "Masked autoencoders are scalable vision learners", appendix A.1: a BatchNorm without affine
+    parameters before the linear layer, since embeddings of unequal scales are slow to learn from.
+    """
+
+    def __init__(self, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(in_features, affine=False)
+        self.linear = nn.Linear(in_features, num_classes)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Logits (B, K); a batch of one has no spread of its own, and is standardised by that of the others."""
+        if len(embeddings) == 1:
+            return self.linear(batch_norm(embeddings, self.norm.running_mean, self.norm.running_var))
+        return self.linear(self.norm(embeddings))
 
 
 class Projector(nn.Sequential):

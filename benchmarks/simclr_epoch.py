@@ -1,0 +1,110 @@
+"""Time of a SimCLR epoch on the CPU, as ratios within one run: the whole stage against its network's work alone.
+
+.venv/bin/python benchmarks/simclr_epoch.py                           on made words
+.venv/bin/python benchmarks/simclr_epoch.py --data path/to/fsdd       on the Free Spoken Digit Dataset
+
+The network's work alone is that on two views of every clip that lie in memory, ready made: forward, NT-Xent, backward
+and the optimiser's step. Wants the package installed with its extra `dev` (`make install`).
+"""
+
+import logging
+import random
+import warnings
+from collections.abc import Iterable
+from functools import partial
+from tempfile import TemporaryDirectory
+
+import lightning as L
+import numpy as np
+import torch
+from common import machine, options, seconds, words
+from torch import Tensor
+
+from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.data.splits import Split
+from cry_lightning.encoders import CNN6
+from cry_lightning.features import LogMel
+from cry_lightning.tasks import SimCLR
+from cry_lightning.tasks.augment import RandomCrop, RandomResizedCrop, SpecAugment
+from cry_lightning.tasks.heads import Projector
+from cry_lightning.tasks.losses import nt_xent
+from cry_lightning.tasks.normalize import RelativeLevel
+
+BATCH = 128
+FRAMES = 80
+
+
+def simclr() -> SimCLR:
+    """The stage of configs/simclr.yaml."""
+    return SimCLR(
+        CNN6(40, 8),
+        partial(torch.optim.AdamW, lr=2e-3),
+        projector=partial(Projector, hidden=[256], out_features=128),
+        temperature=0.5,
+        augment=[RandomCrop(FRAMES), RandomResizedCrop((0.7, 1.3), (0.7, 1.3)), SpecAugment(0, 1, 10, 1, 6)],
+        normalize=RelativeLevel(),
+    )
+
+
+def trained(data: CryDataModule) -> None:
+    """One training epoch by the Trainer, from the warm cache."""
+    quiet = {f"enable_{part}": False for part in ("checkpointing", "progress_bar", "model_summary")}
+    trainer = L.Trainer("cpu", max_epochs=1, limit_val_batches=0, logger=False, **quiet)
+    trainer.fit(simclr(), datamodule=data)
+
+
+def learned(model: SimCLR, optimizer: torch.optim.Optimizer, views: Iterable[Tensor]) -> None:
+    """The network's work on views (2B, 1, F, T), in a plain loop."""
+    for pair in views:
+        optimizer.zero_grad()
+        nt_xent(model.projector(model.encoder(pair)), model.temperature).backward()
+        optimizer.step()
+
+
+def compare(data: CryDataModule, epochs: int) -> None:
+    """Prints how long each way takes, and how many times the network's work alone that is."""
+    model = simclr().to(memory_format=torch.channels_last)
+    optimizer = model.configure_optimizers()["optimizer"]
+
+    def views() -> Iterable[Tensor]:
+        for batch in data.loader("train", train=True):
+            yield model.view(torch.cat([batch["features"], batch["features"]]), augmented=True)
+
+    ready = list(views())
+    alone = "network alone, views in RAM"
+    ways = {
+        alone: lambda: learned(model, optimizer, ready),
+        "plain loop: cache, views, network": lambda: learned(model, optimizer, views()),
+        "Trainer: the same stage": lambda: trained(data),
+        "cache and views, no network": lambda: [None for _ in views()],
+        "cache, no views": lambda: [None for _ in data.loader("train", train=True)],
+    }
+    for way in ways.values():
+        way()  # what is done only once is not timed
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(epochs):
+        for name in random.sample(list(ways), len(ways)):
+            times[name].append(seconds(ways[name]))
+    print(f"{machine()}\n{len(data.rows('train'))} clips, {BATCH} per batch; medians of {epochs} epochs")
+    for name, taken in times.items():
+        ratio = np.median(np.array(taken) / np.array(times[alone]))
+        print(f"  {name:44} {np.median(taken):8.3f} s {ratio:8.3f} x")
+
+
+def main() -> None:
+    arguments = options(__doc__, "epochs of each way")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    with TemporaryDirectory() as folder:
+        corpus = words(arguments.data, folder)
+        split = Split(group="clip", test=0.0)
+        data = CryDataModule(
+            corpus, LogMel(), split, batch_size=BATCH, drop_last=True, unlabelled=True, cache_dir=folder
+        )
+        data.prepare_data()
+        data.setup()
+        compare(data, arguments.epochs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Waveform and feature of one clip of each class, as a figure."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from cry_lightning.describe.examples import Example
+from cry_lightning.features import Fbank, Feature, LogMel
+
+ACROSS = 4
+N_TICKS = 5
+TITLE_WIDTH = 30  # characters
+COLOUR_RANGE = (5, 99.5)  # percentiles of all features shown: digital silence would leave little colour for sound
+
+
+def draw(examples: Sequence[Example], feature: Feature, title: str) -> Figure:
+    """Each waveform above its feature, at most four classes across; the features share one colour scale."""
+    bands = math.ceil(len(examples) / ACROSS)
+    across = math.ceil(len(examples) / bands)
+    panels = 1 if examples[0].feature.shape[0] == 1 else 2  # the front end may be the waveform itself
+    figure = Figure(figsize=(2.8 * across + 2, 1.6 * panels * bands + 0.8), layout="constrained")
+    figure.suptitle(title, fontsize=11, parse_math=False)
+    grid = figure.subplots(panels * bands, across, squeeze=False, height_ratios=[1, 1.6][:panels] * bands)
+    for axes in grid.ravel():
+        axes.set_visible(False)
+    low, high = np.percentile(np.concatenate([one.feature.ravel() for one in examples]), COLOUR_RANGE)
+    for number, one in enumerate(examples):
+        row, column = number // across, number % across
+        own = grid[panels * row : panels * (row + 1), column]
+        first = column == 0
+        draw_waveform(own[0], one, feature.sample_rate, first)
+        if panels == 2:
+            image = draw_feature(own[1], one, feature, (low, high), first)
+            own[0].tick_params(labelbottom=False)
+        own[-1].set_xlabel("time (s)")
+    if panels == 2:
+        figure.colorbar(image, ax=grid, label=unit(feature), extend="both", aspect=40, fraction=0.03)
+    return figure
+
+
+def draw_waveform(axes: Axes, one: Example, sample_rate: int, labelled: bool) -> None:
+    """Samples against seconds, each clip up to its own peak."""
+    axes.set_visible(True)
+    peak = np.abs(one.waveform).max()
+    seconds = np.arange(one.waveform.size) / sample_rate
+    axes.plot(seconds, one.waveform, linewidth=0.4, rasterized=True)
+    title = textwrap.fill(one.label, TITLE_WIDTH, max_lines=2, placeholder="...")
+    axes.set_title(title, fontsize=11, parse_math=False)  # a class may be called what it likes, dollars included
+    axes.set(xlim=(0, one.waveform.size / sample_rate), ylim=(-1.05 * peak, 1.05 * peak))
+    axes.set_yticks([-peak, 0, peak], [f"{-peak:.2g}", "0", f"{peak:.2g}"])
+    axes.tick_params(labelsize=8)
+    if labelled:
+        axes.set_ylabel("amplitude")
+
+
+def draw_feature(axes: Axes, one: Example, feature: Feature, colours: tuple[float, float], labelled: bool) -> AxesImage:
+    """Rows of the feature against seconds."""
+    axes.set_visible(True)
+    n_rows, low, high = one.feature.shape[0], *colours
+    extent = (0, one.waveform.size / feature.sample_rate, -0.5, n_rows - 0.5)
+    image = axes.imshow(one.feature, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="magma")
+    ticks = np.linspace(0, n_rows - 1, N_TICKS).round().astype(int)
+    axes.set_yticks(ticks, row_names(feature, ticks) if labelled else [""] * len(ticks))
+    axes.tick_params(labelsize=8)
+    if labelled:
+        axes.set_ylabel("mel band (Hz)" if in_bands(feature) else "coefficient")
+    return image
+
+
+def in_bands(feature: Feature) -> bool:
+    """Whether a feature's rows are levels of mel bands."""
+    return isinstance(feature, LogMel | Fbank)
+
+
+def unit(feature: Feature) -> str:
+    """What the colours stand for."""
+    return "level (dB)" if in_bands(feature) else f"{type(feature).__name__} (no unit)"
+
+
+def row_names(feature: Feature, rows: np.ndarray) -> list[str]:
+    """Centre frequencies of mel bands, or the numbers of coefficients."""
+    if isinstance(feature, LogMel | Fbank):
+        rows = feature.mel.argmax(0).numpy()[rows] * feature.sample_rate / feature.n_fft
+    return [f"{row:,.0f}" for row in rows]

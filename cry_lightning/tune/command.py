@@ -1,0 +1,91 @@
+"""`python -m cry_lightning tune`: trials run where they are not yet, then the best of them as a stage config."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cry_lightning import studies
+from cry_lightning.arguments import ArgumentParser, check_folder
+from cry_lightning.errors import UserError
+from cry_lightning.studies import Study, begin, is_begun, open_study
+from cry_lightning.tune import report
+from cry_lightning.tune.checks import check_grouping, check_space, goal_of
+from cry_lightning.tune.space import Space, as_arguments, as_json, read_space
+from cry_lightning.tune.trials import Goal, Trial, propose, read_trials, rehearse, run
+
+MADE_OF = "tune.json"  # what is searched in a folder
+
+
+def main(argv: list[str]) -> None:
+    """Run the command; what it does not know itself is an override of the stage YAML, as in `fit`.
+
+    Raises:
+        UserError: an option or the space makes no sense, the folder holds another search, or every trial failed.
+    """
+    options, overrides = _parser().parse_known_args(argv)
+    if options.trials < 1:
+        raise UserError(f"--trials {options.trials}: give 1 or more")
+    if options.out:
+        check_folder("--out", options.out)
+    space = read_space(options.space)
+    study = open_study(["--config", options.config, *overrides])
+    goal = goal_of(study)
+    out = options.out or Path(study.config["runs"]) / study.corpus / f"tune-{study.config['name']}"
+    runs = out / "trials" / study.corpus
+    wanted = made_of(study, space, options.seed)
+    if not is_begun(out / MADE_OF, wanted):
+        check_grouping(study)
+        check_space(study, space, options.space)
+        rehearse(study, runs / "rehearsal")
+        begin(out / MADE_OF, wanted)
+    trials = run_trials(study, space, goal, options.seed, options.trials, runs)
+    best = goal.best_first(trials)
+    if not best:
+        raise UserError(f"all of {len(trials)} trials failed, the last: {trials[-1].failure}")
+    report.write(trials, goal, space, out)
+    name = f"{study.config['name']}-tuned"
+    whole = open_study([*study.arguments, *as_arguments(best[0].values), f"--name={name}"]).config
+    path = report.write_best(whole, goal, best[0], out)
+    print(report.text(trials, goal, len(study.data.subjects("val"))))
+    print(f"\n{out / 'trials.csv'}\n{out / 'trials.png'}\npython -m cry_lightning fit --config {path}")
+
+
+def made_of(study: Study, space: Space, seed: int) -> dict[str, Any]:
+    """All that the trials depend on, as JSON has it."""
+    weights = studies.sha256(study.config["model"]["init_args"].get("weights"))
+    inputs = {"weights": weights, "data": studies.digest(study.data)}
+    return json.loads(json.dumps({"stages": {"0": study.config}, "space": as_json(space), "seed": seed, **inputs}))
+
+
+def run_trials(study: Study, space: Space, goal: Goal, seed: int, wanted: int, runs: Path) -> list[Trial]:
+    """Run trials until there are as many as wanted; what a killed search was at is run again."""
+    trials = read_trials(runs)
+    with tqdm(total=wanted, initial=len(trials), desc="tune", unit="trial") as bar:
+        while len(trials) < wanted:
+            values = propose(space, trials, goal, seed)
+            trials.append(run(study, goal, len(trials), values, runs))
+            bar.update()
+            if best := goal.best_first(trials):
+                bar.set_postfix({goal.metric: f"{best[0].score:.3f}"})
+    return trials
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m cry_lightning tune",
+        description="Fit a stage with one setting after another, each chosen in the light of those before (Optuna), "
+        "and write the one that does best on the validation subjects as a stage config. Test subjects are not heard.",
+        epilog="Further arguments override the YAML as in fit, e.g. --data configs/data/donateacry.yaml. Finished "
+        "trials are not run again: a killed search goes on with the same command, a longer one with more --trials.",
+    )
+    parser.add_argument("--config", required=True, metavar="STAGE.yaml", help="the stage that every trial fits")
+    space = "dotted keys of the stage, each with {low, high}, log or step by choice, or with {choices}"
+    parser.add_argument("--space", required=True, metavar="SPACE.yaml", help=space)
+    parser.add_argument("--trials", required=True, type=int, metavar="N", help="how many, finished ones included")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the search; that of a fit is seed_everything (default: 0)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/CORPUS/tune-NAME")
+    return parser

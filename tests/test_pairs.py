@@ -1,0 +1,223 @@
+"""Paired differences: what is subtracted under which resamples, and which runs are no pair."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
+
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation import predictions, report
+from cry_lightning.evaluation.intervals import subject_draws
+from cry_lightning.evaluation.leakage import fingerprint
+from cry_lightning.evaluation.pairs import pairs
+from cry_lightning.evaluation.report import main
+from cry_lightning.evaluation.run import Run, evaluate_run, read_run
+
+RESAMPLES = 200
+QUICK = ["--resamples", "100"]
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch) -> None:
+    for draw in ("draw_confusion", "draw_curves"):
+        monkeypatch.setattr(report, draw, lambda run, path: None)
+
+
+def make_run(folder: Path, n_subjects: int = 12, skill: float = 1.0, seed: int = 0, trained_on: str = "other") -> Path:
+    """A run whose subjects have recordings of both classes, two clips each, scored by a classifier of some skill."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for subject in range(n_subjects):
+        for number, label in enumerate("ab" if subject % 3 else "aab"):
+            for second in range(2):
+                clip = f"{subject}-{number}.wav#{second}.000-1.000"
+                score = 1 / (1 + np.exp(rng.normal() - skill * (1 if label == "a" else -1)))
+                rows.append((clip, clip[:-12], f"made:{subject}", 0, 0, "test", label, score, 1 - score))
+    table = pd.DataFrame(rows, columns=[*predictions.KEYS, "score_a", "score_b"])
+    predictions.write(table, folder / "predictions.csv")
+    stage = {"stage": "finetune", "corpus": "made", "clips": [], "validation_subjects": []}
+    lineage = {
+        "complete": True,
+        "stages": [stage | {"subjects": [fingerprint(trained_on)]}],
+        "test_clips": {clip: fingerprint(clip) for clip in table["clip"]},
+    }
+    (folder / "lineage.json").write_text(json.dumps(lineage))
+    return folder
+
+
+def change(folder: Path, change) -> Path:
+    """Rewrite a run's predictions as a function of them."""
+    predictions.write(change(predictions.read(folder / "predictions.csv")), folder / "predictions.csv")
+    return folder
+
+
+def scored(folder: Path) -> Run:
+    return evaluate_run(read_run(str(folder), "test"), "test", None, resamples=0)
+
+
+def by_scikit_learn(table: pd.DataFrame) -> dict[str, float]:
+    truth, said = table["label"], np.where(table["score_a"] >= 0.5, "a", "b")
+    return {
+        "accuracy": accuracy_score(truth, said),
+        "uar": balanced_accuracy_score(truth, said),
+        "macro_f1": f1_score(truth, said, average="macro"),
+        "macro_auc": roc_auc_score(truth == "a", table["score_a"]),
+    }
+
+
+def test_differences_are_those_of_whole_subjects_drawn_for_both_at_once(tmp_path):
+    """Against the literal way: copy the clips of each drawn subject, score both runs on them, subtract."""
+    tuned, scratch = make_run(tmp_path / "tuned", skill=2.0), make_run(tmp_path / "scratch", seed=1)
+    (pair,) = pairs([scored(tuned), scored(scratch)], RESAMPLES)
+    tables = [predictions.read(folder / "predictions.csv") for folder in (scratch, tuned)]
+    of_subject = [dict(list(table.groupby("subject"))) for table in tables]
+    names = sorted(of_subject[0])
+    draws = [np.ones(12, int), *subject_draws(12, RESAMPLES)]
+    differences = []
+    for draw in draws:
+        ours, theirs = (
+            by_scikit_learn(pd.concat([clips[name] for name, n in zip(names, draw, strict=True) for _ in range(n)]))
+            for clips in of_subject
+        )
+        differences.append({metric: ours[metric] - theirs[metric] for metric in ours})
+    wanted = pd.DataFrame(differences)
+    at_clips = pair.differences.query("level == 'clip'").set_index("metric")
+    assert len(at_clips) == 4 and set(pair.differences["level"]) == {"clip", "recording"}
+    for metric, row in at_clips.iterrows():
+        bounds = np.percentile(wanted[metric][1:], [2.5, 97.5])
+        assert row[["value", "low", "high"]].tolist() == pytest.approx([wanted[metric][0], *bounds])
+        assert (row["n_units"], row["n_subjects"]) == (len(tables[0]), 12)
+
+
+def test_a_small_difference_that_every_subject_shows_is_found(tmp_path):
+    """Subjects differ far more from each other than the two runs do: only pairing tells them apart."""
+
+    def hard_subjects(table):
+        hard = table["subject"].str[5:].astype(int) % 2 == 0
+        right = np.where(hard, 0.4, 0.6)
+        score_a = np.where(table["label"] == "a", right, 1 - right)
+        return table.assign(score_a=score_a, score_b=1 - score_a)
+
+    def one_more_right(table):
+        first = (table["clip"] == table.groupby("subject")["clip"].transform("first")).to_numpy()
+        score_a = np.where(first, np.where(table["label"] == "a", 0.9, 0.1), table["score_a"])
+        return table.assign(score_a=score_a, score_b=1 - score_a)
+
+    worse = change(make_run(tmp_path / "worse"), hard_subjects)
+    better = change(change(make_run(tmp_path / "better"), hard_subjects), one_more_right)
+    first, other = (evaluate_run(read_run(str(run), "test"), "test", None, RESAMPLES) for run in (worse, better))
+    assert first.result("clip", "accuracy")["high"] > other.result("clip", "accuracy")["low"]
+    (pair,) = pairs([first, other], RESAMPLES)
+    found = pair.differences.query("level == 'clip' and metric == 'accuracy'").iloc[0]
+    assert 0 < found["low"] < found["value"] < found["high"] < 0.2
+
+
+def test_terminal_report_and_csv_tell_the_same(tmp_path, capsys):
+    tuned, scratch, same = (
+        str(make_run(tmp_path / name, seed=seed)) for name, seed in (("tuned", 0), ("scratch", 1), ("same", 0))
+    )
+    main([tuned, scratch, same, *QUICK, "--out", str(tmp_path / "out")])
+    printed, written = capsys.readouterr().out, (tmp_path / "out/report.md").read_text()
+    table = pd.read_csv(tmp_path / "out/differences.csv")
+    assert set(table["run"]) == {scratch, same} and set(table["minus"]) == {tuned}
+    uar = table.query("run == @scratch and level == 'recording' and metric == 'uar'").iloc[0]
+    told = f"{uar['value']:.3f} [{uar['low']:.3f}, {uar['high']:.3f}]"
+    for text in (printed, written):
+        assert f"{scratch} minus {tuned}: UAR {told} at recording level: " in text
+        assert f"{same} minus {tuned}: UAR 0.000 [0.000, 0.000] at recording level: no evidence" in text
+        assert f"minus {tuned}" in text and "not paired" not in text
+
+
+def test_one_run_has_no_differences(tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    main([str(run), *QUICK])
+    assert "minus" not in capsys.readouterr().out and not (run / "differences.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("other_test", "told"),
+    [
+        (
+            lambda table: table[table["subject"] != "made:1"],
+            "4 clips are tested only by {first}, first 1-0.wav#0.000-1.000.",
+        ),
+        (
+            lambda table: table.assign(clip="x" + table["clip"]),
+            "56 clips are tested only by {run}, first x0-0.wav#0.000-1.000;"
+            " 56 clips are tested only by {first}, first 0-0.wav#0.000-1.000.",
+        ),
+        (
+            lambda table: table.assign(label=table["label"].mask(table["recording"] == "1-0.wav", "b")),
+            "2 labels differ, first of 1-0.wav#0.000-1.000.",
+        ),
+        (
+            lambda table: table.assign(subject=table["subject"].mask(table["recording"] == "2-1.wav", "made:1")),
+            "2 subjects differ, first of 2-1.wav#0.000-1.000.",
+        ),
+        (
+            lambda table: pd.concat([table, table.assign(repeat="1")]),
+            "56 clips are tested only by {run}, first 0-0.wav#0.000-1.000 in repeat 1.",
+        ),
+    ],
+)
+def test_runs_with_other_tests_are_no_pair_and_the_difference_is_named(tmp_path, capsys, other_test, told):
+    first, run, third = (
+        str(make_run(tmp_path / name, seed=seed)) for seed, name in enumerate(("first", "run", "third"))
+    )
+    change(tmp_path / "run", other_test)
+    main([first, run, third, *QUICK, "--out", str(tmp_path / "out")])
+    printed, written = capsys.readouterr().out, (tmp_path / "out/report.md").read_text()
+    for text in (printed, written):
+        assert f"- {run}: not paired with {first}: {told.format(run=run, first=first)}\n" in text
+        assert f"{third} minus {first}: UAR" in text
+    assert f"{run}: UAR" in printed  # its own figures are there
+    assert "do not set their figures side by side" in written
+    assert set(pd.read_csv(tmp_path / "out/differences.csv")["run"]) == {third}
+
+
+def test_few_subjects_have_a_difference_without_interval(tmp_path, capsys):
+    names = [str(make_run(tmp_path / name, n_subjects=4, seed=seed)) for seed, name in enumerate(("first", "run"))]
+    main([*names, *QUICK, "--out", str(tmp_path / "out")])
+    assert "level: no interval, since resampling needs 5 subjects and 4 were tested." in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "out/differences.csv")
+    assert table["value"].notna().all() and table[["low", "high"]].isna().all(axis=None)
+
+
+def test_a_leaky_run_is_said_in_its_pair(tmp_path, capsys):
+    clean, leaky = str(make_run(tmp_path / "clean")), str(make_run(tmp_path / "leaky", seed=1, trained_on="made:3"))
+    with pytest.raises(UserError, match="LEAKY, 1 of 12 tested subjects"):
+        main([clean, leaky, *QUICK])
+    main([clean, leaky, *QUICK, "--allow-leaky", "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert "LEAKY minus CLEAN" in printed
+    assert f"{leaky} LEAKY, so this says nothing about other subjects." in printed
+    assert set(pd.read_csv(tmp_path / "out/differences.csv")["lineage"]) == {"LEAKY minus CLEAN"}
+
+
+def folds_of(tmp_path: Path, name: str, n_folds: int, seed: int) -> list[str]:
+    """The folds of a cross-validation, each a run."""
+    folds = [make_run(tmp_path / f"{name}{fold}", seed=seed) for fold in range(n_folds)]
+    for fold, folder in enumerate(folds):
+        change(
+            folder,
+            lambda t, fold=fold: t[t["subject"].str[5:].astype(int) % n_folds == fold].assign(fold=fold),
+        )
+    return [str(folder) for folder in folds]
+
+
+def test_pooled_runs_are_paired_whatever_their_folds(tmp_path, capsys):
+    three, four = folds_of(tmp_path, "three", 3, seed=0), folds_of(tmp_path, "four", 4, seed=1)
+    main(["--pool", *three, "--pool", *four, *QUICK, "--out", str(tmp_path / "pooled")])
+    assert f"{four[0]} and 3 more, pooled minus {three[0]} and 2 more, pooled: UAR" in capsys.readouterr().out
+    whole = [str(make_run(tmp_path / f"whole{seed}", seed=seed)) for seed in (0, 1)]
+    main([*whole, *QUICK, "--out", str(tmp_path / "whole")])
+    pooled, single = (pd.read_csv(tmp_path / name / "differences.csv") for name in ("pooled", "whole"))
+    pd.testing.assert_frame_equal(pooled.drop(columns=["run", "minus"]), single.drop(columns=["run", "minus"]))
+
+
+def test_no_run_named():
+    with pytest.raises(UserError, match="name a RUN"):
+        main(QUICK)

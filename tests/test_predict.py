@@ -1,0 +1,262 @@
+"""`predict`: the scores of `test`, for recordings that nobody listed, from the checkpoint alone."""
+
+import os
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from conftest import RATE, REPO
+
+from cry_lightning import audio, cli
+from cry_lightning.corpora import Clip, UnlabelledTree
+from cry_lightning.errors import UserError
+from cry_lightning.features import MFCC
+from cry_lightning.inference import predict
+from cry_lightning.inference.decoding import DecodedOnce
+
+RAW = Path(os.environ.get("CRY_LIGHTNING_DATA", REPO.parent / "shared" / "data")) / "donateacry_raw"
+LOGMEL = {"class_path": "cry_lightning.features.LogMel"}
+WINDOWS = ["--data.corpus.init_args.window_s=0.2", "--data.corpus.init_args.hop_s=0.1", "--data.clip_s=0.2"]
+WAVEFORMS = ["--data.feature", "cry_lightning.features.Waveform", "--data.cache_dtype=float16"]
+
+
+def fit_and_test(config: Path, *args: str) -> Path:
+    """Fit and test a stage; its best.ckpt."""
+    folder = cli.main(["fit", "--config", str(config), *args]).run_folder.path
+    cli.main(["test", "--config", str(folder / "config.yaml")])
+    return folder / "best.ckpt"
+
+
+def predicted(ckpt: Path, *paths: Path, out: Path, args: tuple[str, ...] = ()) -> pd.DataFrame:
+    predict.main(["--ckpt", str(ckpt), *map(str, paths), "--out", str(out), *args])
+    return pd.read_csv(out)
+
+
+def differences(ckpt: Path, table: pd.DataFrame, folder: Path) -> float:
+    """The largest between the scores of `test` and those of the same windows in `table`."""
+    scores = pd.read_csv(ckpt.with_name("predictions.csv")).set_index("clip").filter(like="score_")
+    times = zip(table["path"], table["start_s"], table["duration_s"], strict=True)
+    names = [f"{Path(path).relative_to(folder)}#{start:.3f}-{duration:.3f}" for path, start, duration in times]
+    return (table.set_index(pd.Index(names)).loc[scores.index, scores.columns] - scores).abs().max(axis=None)
+
+
+def changed(ckpt: Path, to: Path, change) -> Path:
+    """A copy of a checkpoint with something else in it."""
+    checkpoint = torch.load(ckpt, weights_only=True)
+    change(checkpoint)
+    torch.save(checkpoint, to)
+    return to
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Nothing of the run is found by a relative path, and what is left behind would be seen."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+def noise(folder: Path) -> dict:
+    folder.mkdir()
+    soundfile.write(folder / "noise.wav", np.random.default_rng(0).standard_normal(RATE) / 10, RATE)
+    return {
+        "class_path": "cry_lightning.tasks.augment.WaveformNoise",
+        "init_args": {"folder": str(folder), "sample_rate": RATE, "snr_db": [0.0, 10.0]},
+    }
+
+
+@pytest.mark.parametrize("sound", ["features", "waveforms"])
+def test_scores_are_those_of_test(stage, tones, tmp_path, sound):
+    """With windows, margins for shifts, normalisation and a rounded cache; without config, corpus, cache and noise."""
+    if sound == "features":
+        normalize = {"class_path": "torch.nn.InstanceNorm2d", "init_args": {"num_features": 1, "affine": True}}
+        config, args = stage(normalize=normalize, num_classes=2), ["--data.feature", LOGMEL["class_path"]]
+    else:
+        relative = {"class_path": "cry_lightning.tasks.normalize.RelativeLevel"}
+        extra = {"augment_waveform": [noise(tmp_path / "noise")], "normalize": relative}
+        config, args = stage(front_end=LOGMEL, **extra), WAVEFORMS
+    ckpt = fit_and_test(config, *WINDOWS, *args, "--trainer.max_epochs=1")
+    shutil.rmtree(tmp_path / "noise", ignore_errors=True)
+    ckpt.with_name("config.yaml").unlink()
+    table = predicted(ckpt, tones.parent, out=Path("out.csv"))
+    assert len(table) == 96 * 4
+    assert differences(ckpt, table, tones.parent) < 1e-5
+    assert table["score_high"].std() > 1e-4
+    assert sorted(path.name for path in Path().iterdir()) == ["out.csv", "out_recordings.csv"]
+
+
+@pytest.mark.skipif(not RAW.is_dir(), reason="no real recordings: set CRY_LIGHTNING_DATA")
+def test_scores_of_real_uploads_are_those_of_test(stage, tmp_path):
+    """3GP, which libsndfile does not read."""
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    for path in sorted(RAW.glob("*.3gp"))[:30:2]:
+        shutil.copy(path, uploads)
+    corpus = ["--data.corpus", "cry_lightning.corpora.DonateACry", f"--data.corpus.init_args.root={uploads}"]
+    corpus += ["--data.corpus.init_args.target=sex", "--data.corpus.init_args.name=uploads"]
+    windows = ["--data.corpus.init_args.window_s=1", "--data.corpus.init_args.min_active_db=-45", "--data.clip_s=1"]
+    ckpt = fit_and_test(stage(), *corpus, *windows, "--trainer.max_epochs=1", f"--data.cache_dir={tmp_path / 'cache'}")
+    assert differences(ckpt, predicted(ckpt, uploads, out=Path("out.csv")), uploads) < 1e-5
+
+
+def test_what_cannot_be_used_is_listed_beside_what_can(pretrained, tones, tmp_path, caplog):
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    shutil.copy(tones.parent / "low_00_0.wav", folder / "good.wav")
+    (folder / "empty.wav").touch()
+    (folder / "text.mp3").write_text("no sound " * 100)
+    soundfile.write(folder / "half_silent.wav", np.repeat([0.1, 0.0], 4 * RATE), RATE)
+    table = predicted(pretrained, folder, out=Path("out.csv"))
+    assert set(table["path"]) == {str(folder / "good.wav"), str(folder / "half_silent.wav")}
+    recordings = pd.read_csv("out_recordings.csv", keep_default_na=False).set_index("path")
+    faults = {Path(path).name: fault for path, fault in recordings["fault"].items()}
+    assert faults["good.wav"] == "" and faults["empty.wav"] == "the file is empty"
+    assert "cannot be decoded" in faults["text.mp3"] and "silent, every sample at 4" in faults["half_silent.wav"]
+    assert recordings["windows"].tolist() == [0, 1, 10, 0]
+    assert "half_silent.wav: silent, every sample at 4 s is zero (and 9 more windows)" in caplog.text
+    with pytest.raises(UserError, match=r"no recording could be used: .*empty\.wav: the file is empty; .*text\.mp3"):
+        predicted(pretrained, folder / "empty.wav", folder / "text.mp3", out=Path("none.csv"))
+    assert not Path("none.csv").exists()
+
+
+def test_recordings_have_the_mean_of_their_windows(pretrained, tmp_path):
+    sound = np.random.default_rng(0).standard_normal(2 * RATE) / 10
+    soundfile.write(tmp_path / "a.wav", sound, RATE)
+    table = predicted(pretrained, tmp_path / "a.wav", out=Path("out.csv"), args=("--hop-s", "0.2"))
+    assert table["start_s"].tolist() == pytest.approx([0.2 * i for i in range(9)])
+    recording = pd.read_csv("out_recordings.csv").iloc[0]
+    assert recording["windows"] == 9 and recording["score_low"] == pytest.approx(table["score_low"].mean(), abs=1e-8)
+    assert (table["score_low"] + table["score_high"]).to_numpy() == pytest.approx(1)
+    assert (table["predicted"] == np.where(table["score_high"] >= table["score_low"], "high", "low")).all()
+
+
+def test_windows_as_quiet_as_none_in_the_training_are_left_out(pretrained, tmp_path):
+    windows = {"window_s": 0.4, "hop_s": None, "min_active_db": -50.0}
+    strict = changed(
+        pretrained,
+        tmp_path / "strict.ckpt",
+        lambda c: c["datamodule_hyper_parameters"]["corpus"]["init_args"].update(windows),
+    )
+    sound = np.random.default_rng(0).standard_normal(RATE)
+    soundfile.write(tmp_path / "quiet.wav", sound * 1e-4, RATE)
+    soundfile.write(tmp_path / "fades.wav", sound[:6400] * np.repeat([0.1, 1e-4], 3200), RATE)
+    table = predicted(strict, tmp_path / "quiet.wav", tmp_path / "fades.wav", out=Path("out.csv"))
+    assert table["start_s"].tolist() == [0.0]
+    faults = pd.read_csv("out_recordings.csv", keep_default_na=False)["fault"]
+    assert faults.tolist() == ["nowhere above -50.0 dB, as the model's windows were", ""]
+    with pytest.raises(UserError, match=r"no recording is anywhere above -50\.0 dB"):
+        predicted(strict, tmp_path / "quiet.wav", out=Path("none.csv"))
+
+
+def test_recording_shorter_than_a_window_is_fitted_as_in_the_training(pretrained, tones, tmp_path):
+    short = tmp_path / "short.wav"
+    soundfile.write(short, np.random.default_rng(0).standard_normal(RATE // 10) / 10, RATE)
+    scores = {}
+    for fit in ("pad", "repeat", "crop"):
+        ckpt = changed(
+            pretrained, tmp_path / f"{fit}.ckpt", lambda c, f=fit: c["datamodule_hyper_parameters"].update(fit=f)
+        )
+        if fit == "crop":
+            with pytest.raises(UserError, match=r"short\.wav: 800 samples where 4000 are needed"):
+                predicted(ckpt, short, out=Path(f"{fit}.csv"))
+        else:
+            table = predicted(ckpt, short, out=Path(f"{fit}.csv"))
+            assert table["duration_s"].tolist() == [0.1]
+            scores[fit] = table["score_low"][0]
+    assert scores["pad"] != pytest.approx(scores["repeat"], abs=1e-6)
+
+
+def test_long_recording_never_lies_in_memory(pretrained, tmp_path):
+    """Twenty minutes would be 38 MB."""
+    minute = np.random.default_rng(0).integers(-3000, 3000, 60 * RATE, np.int16)
+    with soundfile.SoundFile(tmp_path / "long.wav", "w", RATE, 1) as file:
+        for _ in range(20):
+            file.write(minute)
+    del minute
+    predicted(pretrained, tmp_path / "long.wav", out=Path("warm.csv"), args=("--hop-s", "600"))
+    tracemalloc.start()
+    table = predicted(pretrained, tmp_path / "long.wav", out=Path("out.csv"), args=("--hop-s", "10"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(table) == 120 and peak < 10e6
+
+
+def test_long_recording_that_must_be_read_in_order_is_decoded_once(tmp_path, monkeypatch):
+    time = np.arange(90 * 16000) / 16000
+    soundfile.write(tmp_path / "long.mp3", 0.3 * np.sin(2000 * time**1.1), 16000, format="MP3")
+    soundfile.write(tmp_path / "short.mp3", 0.3 * np.sin(2000 * time[:16000]), 16000, format="MP3")
+    clips = [Clip("short.mp3", "s", start_s=0.0, duration_s=0.5)]
+    clips += [Clip("long.mp3", "s", start_s=start, duration_s=0.5) for start in (0.0, 30.0, 70.0)]
+    (tmp_path / "decoded").mkdir()
+    fitting = {"feature": MFCC(), "clip_s": 0.6, "fit": "pad", "dtype": "float32"}
+    batches = DecodedOnce(tmp_path / "decoded", corpus=UnlabelledTree(tmp_path), clips=clips, **fitting)
+    expected = [
+        audio.load_fitted(tmp_path / clip.path, 8000, 0.6, "pad", clip.start_s, clip.duration_s) for clip in clips
+    ]
+    decoded = []
+    monkeypatch.setattr(
+        audio, "blocks", lambda path, *args, blocks=audio.blocks: decoded.append(path) or blocks(path, *args)
+    )
+    for row, waveform in enumerate(expected):
+        assert np.abs(batches.waveform(row) - waveform).max() < 1e-6
+    assert decoded == [tmp_path / "long.mp3"]
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("simclr", r"has no head that tells classes apart, it is a SimCLR; fine-tune it first"),
+        ("published", r"published weights alone, which tell neither their network nor its front end"),
+        ("lightning", r"not a checkpoint of a stage of cry_lightning; give a run's best\.ckpt"),
+        ("other", r"not a checkpoint of a stage of cry_lightning but of somebody\.Model"),
+        ("pickle", "refused, not a checkpoint"),
+        ("tensors", "has no state_dict"),
+        ("misfit", r"cannot be made into a network .*size mismatch"),
+        ("process", r"cannot be made into a network"),
+        ("missing", "no such checkpoint"),
+    ],
+)
+def test_checkpoint_that_is_no_classifier_is_refused_by_name(pretrained, stage, tones, tmp_path, what, told):
+    ckpt = tmp_path / f"{what}.ckpt"
+    state = {"state_dict": {"encoder.weight": torch.zeros(1)}}
+    if what == "simclr":
+        config = stage("simclr")
+        config.write_text(config.read_text().replace("tasks.Classifier", "tasks.SimCLR"))
+        monitor = ["--checkpoint.monitor=val/loss", "--checkpoint.mode=min", "--trainer.max_epochs=1"]
+        cli.main(["fit", "--config", str(config), *monitor]).run_folder.best.rename(ckpt)
+    elif what == "pickle":
+        torch.save({"state_dict": {}, "model": torch.nn.Linear(1, 1)}, ckpt)
+    elif what in ("misfit", "process"):
+        fault = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(tmp_path / "was_run")]}}
+        wide = {"class_path": "cry_lightning.encoders.Res8", "init_args": {"n_maps": 5}}
+        changed(pretrained, ckpt, lambda c: c["hyper_parameters"].update(encoder=wide if what == "misfit" else fault))
+    elif what != "missing":
+        contents = {
+            "published": {**state, "source": {"publisher": "panns"}},
+            "lightning": {**state, "pytorch-lightning_version": "2.6.6"},
+            "other": {**state, "hyper_parameters": {"_class_path": "somebody.Model"}},
+            "tensors": {"weight": torch.zeros(1)},
+        }
+        torch.save(contents[what], ckpt)
+    with pytest.raises(UserError, match=rf"{what}\.ckpt: .*{told}"):
+        predicted(ckpt, tones.parent, out=Path("out.csv"))
+    assert not Path("out.csv").exists() and not (tmp_path / "was_run").exists()
+
+
+def test_arguments_that_make_no_sense(pretrained, tones, tmp_path):
+    (tmp_path / "bare").mkdir()
+    Path("there_recordings.csv").write_text("dear to somebody")
+    for paths, out, args, told in [
+        ([tmp_path / "bare"], "out.csv", (), "bare: no recordings found"),
+        ([tmp_path / "nowhere.wav"], "out.csv", (), r"nowhere\.wav: no such file or folder"),
+        ([tones.parent], "there.csv", (), r"there_recordings\.csv exists already"),
+        ([tones.parent], "out.csv", ("--hop-s=-1",), "above 0 s"),
+        ([tones.parent], "out.csv", ("--batch-size=0",), "--batch-size"),
+    ]:
+        with pytest.raises(UserError, match=told):
+            predicted(pretrained, *paths, out=Path(out), args=args)
+    assert Path("there_recordings.csv").read_text() == "dear to somebody"
