@@ -12,6 +12,8 @@ COMMANDS = {  # command -> (module with a `main(args)`, what it does)
     "fit": ("cry_lightning.cli", "train one stage from a YAML (pretraining, adaptation or fine-tuning)"),
     "test": ("cry_lightning.cli", "run a trained stage on its test subjects: predictions.csv and lineage.json"),
     "evaluate": ("cry_lightning.evaluation.report", "metrics with intervals over subjects, figures and a report"),
+    "predict": ("cry_lightning.inference.predict", "what a trained classifier says of recordings, window by window"),
+    "embed": ("cry_lightning.inference.embed", "embeddings of clips by a trained encoder, and a map of them"),
     "cross-validate": ("cry_lightning.cross_validation", "a stage or a chain on every fold, pooled"),
     "tune": ("cry_lightning.tune", "search for good settings of a stage on its validation subjects"),
     "label-efficiency": ("cry_lightning.label_efficiency", "scores against number of labels, for several encoders"),

@@ -1,6 +1,5 @@
 """`import-weights`: published weights in a local file -> a checkpoint that `weights:` takes."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from cry_lightning.encoders import CNN6, CNN10, CNN14
 from cry_lightning.encoders.importers import LAYOUTS, Layout, imported, misfits, published_name, sizes
 from cry_lightning.encoders.panns import PANN
 from cry_lightning.errors import UserError
-from cry_lightning.tasks.weights import load_data
+from cry_lightning.tasks.weights import load_data, sha256
 
 ENCODERS: dict[str, type[PANN]] = {"cnn14": CNN14, "cnn10": CNN10, "cnn6": CNN6}
 # PANNs' files hold, beside the weights, arrays of integers in which the training kept its place; NumPy 1 wrote them.
@@ -84,12 +83,6 @@ def table(published: dict[str, Tensor], encoder: PANN, layout: Layout) -> str:
         f"{name:<{width}}  {ours.get(name, '(left out)'):<35} {tuple(tensor.shape)}"
         for name, tensor in published.items()
     )
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write(path: Path, state: dict[str, Tensor], source: dict[str, str]) -> None:

@@ -119,6 +119,11 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def printable(text: str) -> str:
+    """Text with what no encoding holds, as in file names from elsewhere, spelled out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def one_line(text: str) -> str:
     """A message without line breaks, cut where it goes on and on."""
     text = " ".join(text.split())

@@ -18,6 +18,7 @@ from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.runfolder import HARMLESS, differences
+from cry_lightning.tasks.weights import sha256
 
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
 TESTED = ("predictions.csv", "lineage.json")
@@ -68,12 +69,10 @@ def digest(data: CryDataModule) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def sha256(path: str | Path | None) -> str | None:
-    """Of a file's content; None where there is no file."""
-    if path is None:
-        return None
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def start(study: Study, weights: str | None) -> str | None:
+    """SHA-256 of the checkpoint that a training starts from: the one given, or else the one in its YAML, if any."""
+    weights = weights or study.config["model"]["init_args"].get("weights")
+    return sha256(weights) if weights else None
 
 
 def is_begun(file: Path, wanted: dict[str, Any]) -> bool:

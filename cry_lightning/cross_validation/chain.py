@@ -75,7 +75,7 @@ def train_once(chain: Chain, out: Path) -> str | None:
     weights: str | None = None
     for study in chain.once:
         folder = out / "stages" / study.corpus / study.config["name"]
-        made_of = {"config": study.config, "weights": start(study, weights), "data": studies.digest(study.data)}
+        made_of = {"config": study.config, "weights": studies.start(study, weights), "data": studies.digest(study.data)}
         if not is_finished(folder, made_of, CHECKPOINT):
             studies.train(study, starting_from(weights), folder, made_of)
         weights = str(folder / "best.ckpt")
@@ -97,7 +97,7 @@ def train_fold(chain: Chain, split: Split, weights: str | None, out: Path, keep:
     data = copy(chain.last.data)
     check_classes(data, split)
     first = [*chain.adapting, chain.last][0]
-    made_of = {"config": chain.config, "weights": start(first, weights), "data": studies.digest(data)}
+    made_of = {"config": chain.config, "weights": studies.start(first, weights), "data": studies.digest(data)}
     if is_finished(folder, made_of):
         return folder
     adapted = []
@@ -119,11 +119,6 @@ def train_fold(chain: Chain, split: Split, weights: str | None, out: Path, keep:
 def starting_from(weights: str | None) -> list[str]:
     """The argument that hands a stage the encoder of the stage before it; without one, its YAML says."""
     return [f"--model.init_args.weights={weights}"] if weights else []
-
-
-def start(study: Study, weights: str | None) -> str | None:
-    """SHA-256 of the checkpoint that a stage starts from."""
-    return studies.sha256(weights or study.config["model"]["init_args"]["weights"])
 
 
 def unheard(study: Study, split: Split, tested: list[str], folder: Path) -> list[str]:

@@ -5,10 +5,11 @@ from pathlib import Path
 from cry_lightning.arguments import ArgumentParser, check_folder
 from cry_lightning.data_argument import open_data
 from cry_lightning.describe import census
-from cry_lightning.describe.report import as_page, as_terminal, printable
+from cry_lightning.describe.report import as_page, as_terminal
 from cry_lightning.describe.sections import tell
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.predictions import replacing
+from cry_lightning.messages import printable
 
 
 def main(argv: list[str]) -> None:

@@ -43,11 +43,6 @@ def as_page(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def printable(text: str) -> str:
-    """Text with what no encoding holds, as in file names from elsewhere, spelled out."""
-    return text.encode(errors="backslashreplace").decode()
-
-
 def write_table(table: pd.DataFrame, path: Path, index: bool = False) -> None:
     """Write a CSV file, whole or not at all."""
     with replacing(path) as part:

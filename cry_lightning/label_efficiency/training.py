@@ -10,6 +10,7 @@ from cry_lightning import studies
 from cry_lightning.errors import UserError
 from cry_lightning.label_efficiency.plan import NO_LIMIT, Point
 from cry_lightning.studies import WITHOUT_BARS, Study
+from cry_lightning.tasks.weights import sha256
 
 COMMON = (
     *(f"--data.{key}={value}" for key, value in NO_LIMIT.items()),
@@ -66,7 +67,7 @@ def subset(study: Study, point: Point) -> Subset:
 
 def made_by(study: Study, point: Point, subset: Subset) -> dict[str, Any]:
     """All that a point's predictions depend on."""
-    weights = studies.sha256(point.weights)
+    weights = sha256(point.weights) if point.weights else None
     return {**study.config, "point": point.arguments, "weights_sha256": weights, "data_sha256": subset.digest}
 
 

@@ -1,5 +1,6 @@
 """Carrying an encoder from one stage's checkpoint into the next stage."""
 
+import hashlib
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -45,6 +46,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path}: not a checkpoint of a stage (it has no state_dict)")
     return checkpoint
+
+
+def sha256(path: str | Path) -> str:
+    """Of a file's content."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_encoder(encoder: nn.Module, path: str | Path) -> dict[str, Any]:

@@ -54,8 +54,7 @@ def main(argv: list[str]) -> None:
 
 def made_of(study: Study, space: Space, seed: int) -> dict[str, Any]:
     """All that the trials depend on, as JSON has it."""
-    weights = studies.sha256(study.config["model"]["init_args"].get("weights"))
-    inputs = {"weights": weights, "data": studies.digest(study.data)}
+    inputs = {"weights": studies.start(study, None), "data": studies.digest(study.data)}
     return json.loads(json.dumps({"stages": {"0": study.config}, "space": as_json(space), "seed": seed, **inputs}))
 
 

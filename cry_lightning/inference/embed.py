@@ -1,0 +1,99 @@
+"""`python -m cry_lightning embed`: embeddings of clips by a trained encoder, and a map of them."""
+
+import logging
+from collections.abc import Sequence
+
+from cry_lightning.arguments import ArgumentParser
+from cry_lightning.corpora import Clip, Corpus, Union
+from cry_lightning.data.cache import FeatureCache
+from cry_lightning.data_argument import open_data
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation.predictions import replacing
+from cry_lightning.inference.figure import METHODS, draw, is_drawable
+from cry_lightning.inference.model import TrainedStage
+from cry_lightning.inference.options import add_options, refuse_existing
+from cry_lightning.inference.table import COLUMNS, clip_table, verdict, write
+from cry_lightning.inference.windows import hear, tell_left_out
+
+log = logging.getLogger(__name__)
+OVERRIDDEN = ("--data.corpus", "--data.cache_dir")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the command; what it does not know itself is an override of the data, as in `fit`.
+
+    Raises:
+        UserError: an argument, the checkpoint or the data is at fault, or no clip could be used.
+    """
+    parser = _parser()
+    options, overrides = parser.parse_known_args(argv)
+    for key in (text for text in overrides if text.startswith("--") and not text.startswith(OVERRIDDEN)):
+        parser.error(f"unrecognized argument {key}: but for {' and '.join(OVERRIDDEN)}, all is the checkpoint's")
+    out, figure = options.out, options.out.with_suffix(".png")
+    if out.suffix not in (".h5", ".hdf5"):
+        raise UserError(f"--out {out}: embeddings are written as HDF5; name a file that ends in .h5")
+    refuse_existing(out, figure)
+    trained = TrainedStage(options.ckpt, options.device)
+    corpus, cache_dir = open_corpora(options.paths, trained, overrides)
+    corpus.prepare()
+    listed = FeatureCache(corpus, **trained.fitting, folder=cache_dir)  # never built
+    check_column(options.color, listed.clips)
+    heard = hear(trained, corpus, listed.clips, trained.stage.embed, options.batch_size)
+    tell_left_out(heard)
+    table = clip_table(corpus, heard.clips)
+    leakage = verdict(table, dict(zip(listed.names, listed.content, strict=True)), trained.lineage)
+    write(heard.values, table, trained, leakage, out)
+    n_clips, n_numbers = heard.values.shape
+    print(f"{out}: {n_clips} embeddings of {n_numbers} numbers, {leakage.status} {leakage.reason}".strip())
+    if not is_drawable(heard.values):
+        log.warning("no map is drawn: it needs three different embeddings")
+        return
+    stamp = "" if leakage.status == "CLEAN" else f"{leakage.status}: "
+    title = f"{stamp}{n_clips} clips of {corpus.name} by {options.ckpt}"
+    drawn = draw(heard.values, table[options.color], options.method, title, alarming=bool(stamp))
+    with replacing(figure) as part:
+        drawn.savefig(part, format="png", dpi=150)
+    print(figure)
+
+
+def open_corpora(paths: Sequence[str], trained: TrainedStage, overrides: Sequence[str]) -> tuple[Corpus, str]:
+    """The corpora at these paths as one, and the folder of its caches; a data YAML says itself how it is cut."""
+    cut = [f"--data.corpus.init_args.{name}={value}" for name, value in trained.cutting.items() if value is not None]
+    data = [open_data(path, [*([] if path.endswith((".yaml", ".yml")) else cut), *overrides]) for path in paths]
+    corpora = [one.corpus for one in data]
+    if len(corpora) == 1:
+        return corpora[0], data[0].cache_dir
+    names = [corpus.name for corpus in corpora]
+    for number, corpus in enumerate(corpora, 1):
+        if names.count(corpus.name) > 1:  # many a manifest is called manifest.csv
+            corpus.name = f"{corpus.name}-{number}"
+    return Union(corpora), data[0].cache_dir
+
+
+def check_column(name: str, clips: Sequence[Clip]) -> None:
+    """Refuse a column that no clip has.
+
+    Raises:
+        UserError: naming those there are.
+    """
+    known = list(dict.fromkeys([*COLUMNS, *(column for clip in clips for column in clip.columns)]))
+    if name not in known:
+        raise UserError(f"--color {name}: no such column; there are {', '.join(known)}")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m cry_lightning embed",
+        description="Embeddings of clips by the encoder of a stage, with all that is known of the clips, as HDF5; and "
+        "beside it a map of them. Folders and manifests are cut into windows as the training corpus was, or, if it was "
+        "not, into clips of the model's length; a data YAML says itself how its corpus is cut.",
+        epilog="The front end is always the checkpoint's. Further arguments override the corpus as in fit, e.g. "
+        "--data.corpus.init_args.target=age.",
+    )
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="a folder of recordings, a manifest.csv or a data YAML"
+    )
+    add_options(parser, out="embeddings.h5")
+    parser.add_argument("--color", default="label", metavar="COLUMN", help="of the map (default: %(default)s)")
+    parser.add_argument("--method", choices=METHODS, default="pca", help="of the map (default: %(default)s)")
+    return parser

@@ -1,0 +1,120 @@
+"""`python -m cry_lightning predict`: what a trained classifier says of recordings, window by window."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+from torch import Tensor
+
+from cry_lightning.arguments import ArgumentParser
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation.predictions import SCORE, classes_of, replacing, score_columns
+from cry_lightning.inference.model import TrainedStage
+from cry_lightning.inference.options import add_options, refuse_existing
+from cry_lightning.inference.windows import Heard, Recordings, duration_s, hear, tell_left_out
+from cry_lightning.messages import printable
+from cry_lightning.tasks import Classifier
+
+log = logging.getLogger(__name__)
+MAX_SHOWN = 20  # recordings in the terminal; the file has them all
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the command; recordings that cannot be used are listed with the reason.
+
+    Raises:
+        UserError: an argument or the checkpoint is at fault, or no recording could be used.
+    """
+    options = _parser().parse_args(argv)
+    out, by_recording = options.out, options.out.with_name(f"{options.out.stem}_recordings.csv")
+    refuse_existing(out, by_recording)
+    trained = TrainedStage(options.ckpt, options.device)
+    network = scores_of(trained)
+    hop_s = trained.cutting["hop_s"] if options.hop_s is None else options.hop_s
+    recordings = Recordings(options.paths, **trained.cutting | {"hop_s": hop_s})
+    with TemporaryDirectory() as folder:  # for the levels of windows, which are of no use later
+        clips = recordings.clips(Path(folder))
+    if not clips:
+        raise UserError(f"no recording is anywhere above {recordings.min_active_db} dB, as the model's windows were")
+    heard = hear(trained, recordings, clips, network, options.batch_size)
+    tell_left_out(heard)
+    windows = window_table(recordings, heard, trained.classes or [])
+    table = recording_table(recordings, heard, windows)
+    write(windows, out)
+    write(table, by_recording)
+    shown = table.head(MAX_SHOWN).to_string(index=False, float_format="%.3f", na_rep="")
+    more = f"\n... and {len(table) - MAX_SHOWN} more" if len(table) > MAX_SHOWN else ""
+    print(f"{printable(shown)}{more}\n{out}\n{by_recording}")
+
+
+def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
+    """The network from features to probabilities (B, K).
+
+    Raises:
+        UserError: the stage tells no classes apart.
+    """
+    stage = trained.stage
+    if not isinstance(stage, Classifier):
+        raise UserError(
+            f"{trained.path}: has no head that tells classes apart, it is a {type(stage).__name__}; fine-tune it first:"
+            f" fit --config configs/finetune.yaml --model.init_args.weights={trained.path}"
+        )
+    if not stage.calibrated:
+        log.warning("%s: its loss is no likelihood, so the scores rank but are no probabilities", trained.path)
+    return lambda features: stage.scores(stage(features))
+
+
+def window_table(recordings: Recordings, heard: Heard, classes: Sequence[str]) -> pd.DataFrame:
+    """One row per window: path, start_s, duration_s, score_<class>..., predicted."""
+    table = pd.DataFrame(
+        {
+            "path": [clip.path for clip in heard.clips],
+            "start_s": [clip.start_s for clip in heard.clips],
+            "duration_s": [duration_s(recordings, clip) for clip in heard.clips],
+        }
+    )
+    scores = heard.values.astype(float)
+    table[[SCORE + name for name in classes]] = scores / scores.sum(1, keepdims=True)
+    return with_predicted(table)
+
+
+def recording_table(recordings: Recordings, heard: Heard, windows: pd.DataFrame) -> pd.DataFrame:
+    """One row per recording: path, number of windows, mean of their scores, predicted, and what is wrong with it."""
+    of_recording = windows.groupby("path")
+    table = with_predicted(of_recording[score_columns(windows)].mean())
+    table.insert(0, "windows", of_recording.size())
+    table = table.reindex(pd.Index(recordings.paths, name="path")).reset_index()
+    table["windows"] = table["windows"].fillna(0).astype(int)
+    too_quiet = f"nowhere above {recordings.min_active_db} dB, as the model's windows were"
+    rows = zip(table["path"], table["windows"], strict=True)
+    table["fault"] = [heard.bad.get(path, ["" if n_windows else too_quiet])[0] for path, n_windows in rows]
+    return table
+
+
+def with_predicted(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a last column, the class of the highest score."""
+    best = table[score_columns(table)].to_numpy().argmax(1)
+    return table.assign(predicted=[classes_of(table)[index] for index in best])
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Write a CSV file whole or not at all; float32 scores survive exactly."""
+    with replacing(path) as part:
+        table.to_csv(part, index=False, float_format="%.9g", errors="surrogateescape")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m cry_lightning predict",
+        description="Probabilities of the classes for recordings of any container, by a trained classifier. Recordings "
+        "are cut into windows as the training corpus was, or, if it was not, into clips of the model's length; what is "
+        "left over at the end is dropped. A recording shorter than one window is filled up as in the training.",
+        epilog="Writes one row per window into OUT, and their means per recording, with those that could not be used, "
+        "into OUT_recordings.csv.",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="a recording, or a folder of them")
+    add_options(parser, out="predictions.csv")
+    parser.add_argument("--hop-s", type=float, metavar="S", help="from window to window (default: as in the training)")
+    return parser

@@ -1,0 +1,139 @@
+"""Clips of recordings through a trained stage, batch by batch, as `test` computes them but without a cache on disk."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cry_lightning import audio
+from cry_lightning.corpora import Clip, Corpus, find_recordings
+from cry_lightning.errors import UserError
+from cry_lightning.inference.decoding import DecodedOnce
+from cry_lightning.inference.model import TrainedStage
+from cry_lightning.messages import printable
+
+log = logging.getLogger(__name__)
+MAX_LISTED = 100  # recordings that could not be used
+MAX_TOLD = 3  # of them, in one line
+
+
+class Recordings(Corpus):
+    """Recordings that were named one by one, or by their folders; nothing is known of them.
+
+    Args:
+        paths: files of any container, and folders of them.
+        **kwargs: see `Corpus`.
+
+    Raises:
+        UserError: a path does not exist, or is a folder without recordings.
+    """
+
+    collection = "recordings"
+
+    def __init__(self, paths: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(".", **kwargs)
+        self.paths = list(dict.fromkeys(found for path in paths for found in _found(path)))
+
+    def recordings(self) -> list[Clip]:
+        """One clip per recording, which is its own subject."""
+        return [Clip(path, path) for path in self.paths]
+
+
+def _found(path: str) -> Iterator[str]:
+    if Path(path).is_dir():
+        yield from (str(Path(path, name)) for name in find_recordings(Path(path)))
+    elif Path(path).is_file():
+        yield path
+    else:
+        raise UserError(f"{path}: no such file or folder; give recordings, or folders of them")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a stage made of the clips that could be used."""
+
+    clips: list[Clip]
+    values: np.ndarray  # float32 (n, D), a row per clip
+    bad: dict[str, list[str]]  # path of a recording -> why clips of it were left out
+
+
+def hear(
+    trained: TrainedStage,
+    corpus: Corpus,
+    clips: Sequence[Clip],
+    network: Callable[[Tensor], Tensor],
+    batch_size: int,
+) -> Heard:
+    """The values (B, D) that `network` gives for each batch of clips, in constant memory but for the values.
+
+    Args:
+        trained: says how clips are cut out and turned into features.
+        corpus: where the clips lie.
+        clips: which, one at least.
+        network: a part of `trained.stage`, from features to values.
+        batch_size: clips at once.
+
+    Raises:
+        UserError: the network gives values that are no numbers.
+    """
+    n_frames = trained.n_frames(trained.clip_s)
+    values: list[np.ndarray] = []
+    faults: list[str] = []
+    bar = tqdm(desc=trained.path.name, unit="clip", total=len(clips), disable=None)
+    with torch.inference_mode(), bar, TemporaryDirectory() as folder:
+        dataset = DecodedOnce(Path(folder), corpus=corpus, clips=list(clips), **trained.fitting)
+        for first in range(0, len(clips), batch_size):
+            rows, features, reasons = dataset[range(first, min(first + batch_size, len(clips)))]
+            spare = features.shape[-1] - n_frames
+            centre = torch.from_numpy(features[..., spare // 2 : spare // 2 + n_frames]).float()
+            values.append(network(centre.to(trained.device)).float().cpu().numpy())
+            faults += reasons
+            bar.update(len(rows))
+    good = [not fault for fault in faults]
+    bad: dict[str, list[str]] = {}
+    for clip, fault in zip(clips, faults, strict=True):
+        if fault:
+            bad.setdefault(clip.path, []).append(fault)
+    heard = list(compress(clips, good))
+    return Heard(heard, _finite(np.concatenate(values)[good], heard, trained.path), bad)
+
+
+def _finite(values: np.ndarray, clips: Sequence[Clip], path: Path) -> np.ndarray:
+    wrong = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(wrong):
+        raise UserError(f"{path}: its network gives values that are no numbers, first for {clips[wrong[0]].name}")
+    return values
+
+
+def tell_left_out(heard: Heard) -> None:
+    """List the recordings that could not be used, or not whole, with the reason.
+
+    Raises:
+        UserError: there was nothing else.
+    """
+    at_most = MAX_LISTED if heard.clips else MAX_TOLD
+    told = [
+        f"{printable(path)}: {reasons[0]}" + (f" (and {len(reasons) - 1} more windows)" if len(reasons) > 1 else "")
+        for path, reasons in list(heard.bad.items())[:at_most]
+    ]
+    if len(heard.bad) > at_most:
+        told.append(f"and {len(heard.bad) - at_most} more")
+    if not heard.clips:
+        raise UserError(f"no recording could be used: {'; '.join(told)}")
+    if told:
+        log.warning("left out:\n  %s", "\n  ".join(told))
+
+
+def duration_s(corpus: Corpus, clip: Clip) -> float:
+    """Seconds of a clip; those of one that goes to the end of its file are read from there."""
+    if clip.duration_s is not None:
+        return clip.duration_s
+    return audio.info(corpus.path_of(clip)).duration_s - clip.start_s
