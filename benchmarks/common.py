@@ -3,9 +3,11 @@
 import argparse
 import os
 import platform
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import librosa
 import numpy as np
@@ -13,6 +15,8 @@ import torch
 
 from cry_lightning.corpora import FSDD, Corpus, SyntheticWords
 from cry_lightning.features import MFCC
+
+Measure = TypeVar("Measure")
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -34,6 +38,17 @@ def words(data: Path | None, folder: str) -> Corpus:
     corpus = FSDD(data) if data else SyntheticWords(n_speakers=20, folder=folder)
     corpus.prepare()
     return corpus
+
+
+def measured(ways: dict[str, Callable[[], Measure]], epochs: int) -> dict[str, list[Measure]]:
+    """What each way measures in each epoch, in a random order; before them once for nothing, which may cost more."""
+    for way in ways.values():
+        way()
+    found: dict[str, list[Measure]] = {name: [] for name in ways}
+    for _ in range(epochs):
+        for name in random.sample(list(ways), len(ways)):
+            found[name].append(ways[name]())
+    return found
 
 
 def machine() -> str:

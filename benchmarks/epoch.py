@@ -7,7 +7,6 @@ Wants the package installed with its extra `dev` (`make install`).
 """
 
 import logging
-import random
 import time
 import warnings
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from common import librosa_mfcc, machine, options, seconds, words
+from common import librosa_mfcc, machine, measured, options, seconds, words
 from lightning.pytorch.profilers import SimpleProfiler
 from torch.utils.data import DataLoader, Dataset
 
@@ -92,12 +91,7 @@ def compare(data: CryDataModule, epochs: int) -> None:
     ways = {f"Trainer, {name}": partial(trained, data, loader) for name, loader in loaders.items()}
     ways |= {"no Trainer, batches in RAM": partial(computed, model, batches)}
     ways |= {f"no network, {name}": partial(loaded, loader) for name, loader in loaders.items()}
-    for way in ways.values():
-        way()  # what is done only once is not timed
-    times: dict[str, list[Times]] = {name: [] for name in ways}
-    for _ in range(epochs):
-        for name in random.sample(list(ways), len(ways)):
-            times[name].append(ways[name]())
+    times = measured(ways, epochs)
     print(f"{machine()}\n{len(data.rows('train'))} clips of {data.clip_s:g} s; medians of {epochs} epochs")
     product = np.array(times["Trainer, warm cache"])[:, 0]
     for name, taken in times.items():

@@ -8,7 +8,6 @@ and the optimiser's step. Wants the package installed with its extra `dev` (`mak
 """
 
 import logging
-import random
 import warnings
 from collections.abc import Iterable
 from functools import partial
@@ -17,7 +16,7 @@ from tempfile import TemporaryDirectory
 import lightning as L
 import numpy as np
 import torch
-from common import machine, options, seconds, words
+from common import machine, measured, options, seconds, words
 from torch import Tensor
 
 from cry_lightning.data.datamodule import CryDataModule
@@ -79,12 +78,7 @@ def compare(data: CryDataModule, epochs: int) -> None:
         "cache and views, no network": lambda: [None for _ in views()],
         "cache, no views": lambda: [None for _ in data.loader("train", train=True)],
     }
-    for way in ways.values():
-        way()  # what is done only once is not timed
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(epochs):
-        for name in random.sample(list(ways), len(ways)):
-            times[name].append(seconds(ways[name]))
+    times = measured({name: partial(seconds, way) for name, way in ways.items()}, epochs)
     print(f"{machine()}\n{len(data.rows('train'))} clips, {BATCH} per batch; medians of {epochs} epochs")
     for name, taken in times.items():
         ratio = np.median(np.array(taken) / np.array(times[alone]))

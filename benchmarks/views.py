@@ -9,6 +9,7 @@ Wants the package installed with its extra `dev` (`make install`).
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread for everyone, and in
 import numpy as np
 import soundfile
 import torch
-from common import machine, options, seconds, words
+from common import machine, measured, options, seconds, words
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -98,14 +99,16 @@ def ways_to_views(corpus: Corpus, folder: Path) -> dict[str, Callable[[], Iterab
     }
 
 
+def run_through(way: Callable[[], Iterable[Tensor]]) -> None:
+    for _ in way():
+        pass
+
+
 def compare(ways: dict[str, Callable[[], Iterable[Tensor]]], epochs: int) -> None:
     """Prints how long an epoch takes each way, and how many times longer it is per item."""
-    for way in list(ways.values())[:-1]:  # what is done only once is not timed, and all make views of one size
+    for way in list(ways.values())[:-1]:  # all make views of one size
         assert {views.shape[-2:] for views in way()} == {(LOG_MEL.n_mels, N_FRAMES)}
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(epochs):
-        for name in random.sample(list(ways), len(ways)):
-            times[name].append(seconds(lambda name=name: [None for _ in ways[name]()]))
+    times = measured({name: partial(seconds, partial(run_through, way)) for name, way in ways.items()}, epochs)
     slowest = np.array(times["waveforms per item, 0 workers"])
     print(f"{machine()}\nmedians of {epochs} epochs")
     for name, taken in times.items():

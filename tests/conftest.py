@@ -1,5 +1,6 @@
 """A small corpus of made sounds and a stage that trains on it in a second or two."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -8,11 +9,14 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share two cores
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import yaml
 
 from cry_lightning import cli
+from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.leakage import fingerprint
 
 REPO = Path(__file__).parents[1]
 RATE = 8000
@@ -65,6 +69,19 @@ def stage_config(corpus: Path, folder: Path, name: str = "pretrain", **model) ->
         },
         "trainer": {"max_epochs": 2, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False},
     }
+
+
+def write_run(folder: Path, table: pd.DataFrame, trained_on: str) -> Path:
+    """A run folder with these predictions, of a model that was trained on one subject."""
+    predictions.write(table, folder / "predictions.csv")
+    stage = {"stage": "finetune", "corpus": "made", "clips": [], "validation_subjects": []}
+    lineage = {
+        "complete": True,
+        "stages": [stage | {"subjects": [fingerprint(trained_on)]}],
+        "test_clips": {clip: fingerprint(clip) for clip in table["clip"]},
+    }
+    (folder / "lineage.json").write_text(json.dumps(lineage))
+    return folder
 
 
 @pytest.fixture

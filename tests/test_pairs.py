@@ -1,17 +1,16 @@
 """Paired differences: what is subtracted under which resamples, and which runs are no pair."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import write_run
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions, report
 from cry_lightning.evaluation.intervals import subject_draws
-from cry_lightning.evaluation.leakage import fingerprint
 from cry_lightning.evaluation.pairs import pairs
 from cry_lightning.evaluation.report import main
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
@@ -37,15 +36,7 @@ def make_run(folder: Path, n_subjects: int = 12, skill: float = 1.0, seed: int =
                 score = 1 / (1 + np.exp(rng.normal() - skill * (1 if label == "a" else -1)))
                 rows.append((clip, clip[:-12], f"made:{subject}", 0, 0, "test", label, score, 1 - score))
     table = pd.DataFrame(rows, columns=[*predictions.KEYS, "score_a", "score_b"])
-    predictions.write(table, folder / "predictions.csv")
-    stage = {"stage": "finetune", "corpus": "made", "clips": [], "validation_subjects": []}
-    lineage = {
-        "complete": True,
-        "stages": [stage | {"subjects": [fingerprint(trained_on)]}],
-        "test_clips": {clip: fingerprint(clip) for clip in table["clip"]},
-    }
-    (folder / "lineage.json").write_text(json.dumps(lineage))
-    return folder
+    return write_run(folder, table, trained_on)
 
 
 def change(folder: Path, change) -> Path:

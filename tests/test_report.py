@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import write_run
 
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions, report
-from cry_lightning.evaluation.leakage import fingerprint
 from cry_lightning.evaluation.report import CSV_COLUMNS, main
 
 QUICK = ["--resamples", "100"]
@@ -39,15 +39,7 @@ def make_run(
                 rows.append(row)
     columns = [*predictions.KEYS, *(f"score_{name}" for name in classes)]
     table = pd.DataFrame(rows, columns=columns)
-    predictions.write(table, folder / "predictions.csv")
-    stage = {"stage": "finetune", "corpus": "made", "clips": [], "validation_subjects": []}
-    lineage = {
-        "complete": True,
-        "stages": [stage | {"subjects": [fingerprint(trained_on)]}],
-        "test_clips": {clip: fingerprint(clip) for clip in table["clip"]},
-    }
-    (folder / "lineage.json").write_text(json.dumps(lineage))
-    return folder
+    return write_run(folder, table, trained_on)
 
 
 def rewrite(folder: Path, **columns) -> None:
