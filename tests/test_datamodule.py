@@ -45,7 +45,9 @@ def test_batches_have_the_agreed_form(make):
     data = make()
     batch = next(iter(data.train_dataloader()))
     assert set(batch) == {"features", "label", "index"}
-    assert batch["features"].shape == (8, 1, 40, data.frames(0.4)) and batch["features"].dtype == torch.float32
+    assert (
+        batch["features"].shape == (8, 1, 40, data.feature.n_frames(0.4)) and batch["features"].dtype == torch.float32
+    )
     assert [data.classes[label] for label in batch["label"]] == [data.clips[row].label for row in batch["index"]]
 
 

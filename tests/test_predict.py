@@ -260,3 +260,12 @@ def test_arguments_that_make_no_sense(pretrained, tones, tmp_path):
         with pytest.raises(UserError, match=told):
             predicted(pretrained, *paths, out=Path(out), args=args)
     assert Path("there_recordings.csv").read_text() == "dear to somebody"
+
+
+def test_a_front_end_that_gives_other_numbers_by_now_is_refused(stage, tones, tmp_path, monkeypatch):
+    ckpt = fit_and_test(stage(), "--trainer.max_epochs=1")
+    monkeypatch.setattr(MFCC, "version", MFCC.version + 1)
+    with pytest.raises(UserError, match=r'trained on the front end .*"version": 1.* not .*"version": 2'):
+        predict.main(["--ckpt", str(ckpt), str(tones.parent), "--out", str(tmp_path / "out.csv")])
+    with pytest.raises(UserError, match="trained on the front end"):
+        cli.main(["test", "--config", str(ckpt.with_name("config.yaml"))])

@@ -12,7 +12,8 @@ from torch import Tensor
 from cry_lightning.audio import Fit
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.division import divide, in_words
+from cry_lightning.data.division import divide, in_words, known_classes
+from cry_lightning.data.front_end import check_front_end, front_end
 from cry_lightning.data.loader import BatchLoader, EpochOrder, inverse_frequency
 from cry_lightning.data.splits import Split
 from cry_lightning.errors import UserError
@@ -77,10 +78,8 @@ class CryDataModule(L.LightningDataModule):
         super().__init__()
         self.save_hyperparameters(logger=False)
         if clip_s <= 0 or shift_s < 0 or batch_size < 1:
-            raise UserError(
-                f"data: clip_s must be above 0, shift_s at least 0 and batch_size at least 1,"
-                f" not {clip_s}, {shift_s} and {batch_size}"
-            )
+            given = f"{clip_s}, {shift_s} and {batch_size}"
+            raise UserError(f"data: clip_s must be above 0, shift_s 0 or more, batch_size 1 or more, not {given}")
         if balanced and unlabelled:
             raise UserError("data: balanced draws by class, so it cannot go with unlabelled")
         if probe is not None and probe.feature.identity() != feature.identity():
@@ -128,8 +127,8 @@ class CryDataModule(L.LightningDataModule):
         cache = self.cache()
         self.features = cache.open()
         self.clips: list[Clip] = cache.clips
-        self.classes = self.known_classes()
-        self.n_frames = self.frames(self.clip_s)
+        self.classes = known_classes(self.corpus.name, self.corpus.class_names(), self.trained_classes)
+        self.n_frames = self.feature.n_frames(self.clip_s)
         index = {name: i for i, name in enumerate(self.classes)}
         self.labels = torch.tensor([index.get(clip.label or "", -1) for clip in self.clips])
         self.parts = self.divide()
@@ -139,20 +138,13 @@ class CryDataModule(L.LightningDataModule):
             self.probe.setup("fit")
         self._ready = True
 
-    def known_classes(self) -> list[str]:
-        """The classes in the order of the logits; a tested model's may be more than this corpus has."""
-        own = self.corpus.class_names()
-        if self.trained_classes is not None and (unknown := set(own) - set(self.trained_classes)):
-            raise UserError(
-                f"corpus {self.corpus.name} has {', '.join(sorted(unknown))}, but the model tells"
-                f" {', '.join(self.trained_classes)} apart: map or leave out labels with data.corpus.init_args.classes"
-            )
-        return self.trained_classes or own
+    def state_dict(self) -> dict[str, str]:
+        """What a checkpoint keeps of the data."""
+        return {"front_end": front_end(self.feature)}
 
-    def frames(self, seconds: float) -> int:
-        """Frames T of the feature for this many seconds."""
-        silence = torch.zeros(1, round(seconds * self.feature.sample_rate))
-        return self.feature(silence).shape[-1]
+    def load_state_dict(self, state_dict: dict[str, str]) -> None:
+        """Refuse to resume or test a network that has learned to hear through another front end."""
+        check_front_end(self.feature, state_dict["front_end"])
 
     def divide(self) -> np.ndarray:
         """The part of every clip, see `division.divide`."""
@@ -184,9 +176,7 @@ class CryDataModule(L.LightningDataModule):
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         rows = self.rows(part)
         if not len(rows):
-            raise UserError(
-                f"corpus {self.corpus.name}: no clip is left for {part}; see the `split` of the data config"
-            )
+            raise UserError(f"corpus {self.corpus.name}: no clip is left for {part}; see data.split")
         if not train:
             rows = rows[rank::world_size]
         labels = self.labels[rows]

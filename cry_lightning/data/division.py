@@ -73,6 +73,20 @@ def in_words(clips: Sequence[Clip], classes: Sequence[str]) -> str:
     return f"{len(clips)} clips of {len({clip.subject for clip in clips})} subjects ({counts})"
 
 
+def known_classes(corpus: str, own: list[str], trained: list[str] | None) -> list[str]:
+    """The classes in the order of the logits: the corpus's own, or those of a trained model, which may be more.
+
+    Raises:
+        UserError: the corpus has classes that the model does not tell.
+    """
+    if trained is not None and (unknown := set(own) - set(trained)):
+        raise UserError(
+            f"corpus {corpus} has {', '.join(sorted(unknown))}, but the model tells {', '.join(trained)} apart: map or"
+            " leave out labels with data.corpus.init_args.classes"
+        )
+    return trained or own
+
+
 def column(clips: Sequence[Clip], name: str) -> np.ndarray:
     """One value per clip (n,): its subject, recording, own name ("clip"), or a column of the manifest.
 

@@ -3,6 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 
@@ -22,6 +23,10 @@ class Feature(nn.Module, ABC):
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
         arguments = {name: getattr(self, name) for name in _arguments(type(self))}
         return {"class_path": class_path, "version": self.version} | arguments
+
+    def n_frames(self, seconds: float) -> int:
+        """Frames T of this much sound."""
+        return self(torch.zeros(1, round(seconds * self.sample_rate))).shape[-1]
 
     @abstractmethod
     def forward(self, waveform: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from lightning.pytorch.cli import instantiate_module
 
+from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.data.front_end import check_front_end
 from cry_lightning.errors import UserError
 from cry_lightning.features import Feature
 from cry_lightning.messages import one_line
@@ -45,7 +47,7 @@ class TrainedStage:
         self.hyper_parameters: dict[str, Any] = checkpoint["hyper_parameters"]
         self.classes: list[str] | None = checkpoint.get("classes")  # in the order of the logits; None: it tells none
         self.lineage: dict[str, Any] = checkpoint.get("lineage", {"complete": False, "stages": []})
-        data = checkpoint["datamodule_hyper_parameters"]
+        data, kept = checkpoint["datamodule_hyper_parameters"], checkpoint.get(CryDataModule.__qualname__)
         try:
             self.clip_s: float = data["clip_s"]
             self.feature: Feature = _made(Feature, data["feature"]["class_path"], data["feature"].get("init_args", {}))
@@ -59,6 +61,8 @@ class TrainedStage:
             self.stage = self._stage(checkpoint["state_dict"])
         except Exception as error:  # classes that are no longer there may fail in any way
             raise UserError(one_line(f"{path}: cannot be made into a network ({error})")) from error
+        if kept:
+            check_front_end(self.feature, kept["front_end"])
         self.device = _device(device)
         self.stage.to(self.device)
 
@@ -70,10 +74,6 @@ class TrainedStage:
         stage.load_state_dict(state)
         stage.setup("predict")
         return stage.eval()
-
-    def n_frames(self, seconds: float) -> int:
-        """Frames T of the feature for this many seconds."""
-        return self.feature(torch.zeros(1, round(seconds * self.feature.sample_rate))).shape[-1]
 
 
 def _refuse_foreign(path: Path, checkpoint: dict[str, Any]) -> None:

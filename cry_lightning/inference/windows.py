@@ -84,7 +84,7 @@ def hear(
     Raises:
         UserError: the network gives values that are no numbers.
     """
-    n_frames = trained.n_frames(trained.clip_s)
+    n_frames = trained.feature.n_frames(trained.clip_s)
     values: list[np.ndarray] = []
     faults: list[str] = []
     bar = tqdm(desc=trained.path.name, unit="clip", total=len(clips), disable=None)
