@@ -27,6 +27,7 @@ for told_anyway in (  # of Lightning's warnings: metrics are logged per epoch, a
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*LightningCLI's args parameter.*",
     ".*LeafSpec.*",
+    r".*module\(s\) in eval mode at the start of training.*",  # frozen encoders are, on purpose
 ):
     warnings.filterwarnings("ignore", told_anyway)
 for talkative in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):

@@ -43,14 +43,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UserError: a run cannot be read, or was tested on what it was trained on.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
     if arguments.resamples < MIN_RESAMPLES:
         raise UserError(f"--resamples {arguments.resamples}: give {MIN_RESAMPLES} or more; {RESAMPLES} are usual")
     if arguments.out:
         check_folder("--out", arguments.out)
     named = [*arguments.run, *chain(*arguments.pool)]
     if not named:
-        raise UserError("name a RUN: a run folder that `test` has filled, or a predictions.csv")
+        parser.error("the following arguments are required: RUN")
     if len({Path(run).resolve() for run in named}) < len(named):
         raise UserError(f"a run is named twice among {', '.join(named)}; name each once")
     tested = [read_run(run, arguments.split) for run in arguments.run]
