@@ -1,8 +1,7 @@
 """`python -m cry_lightning cross-validate`: folds trained where they are not yet, then one pooled table and report."""
 
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -57,17 +56,12 @@ def default_folder(chain: Chain, scheme: Scheme) -> Path:
 
 def train_folds(chain: Chain, splits: list[Split], weights: str | None, out: Path, keep: bool, jobs: int) -> list[Path]:
     """Train the folds that are not finished, some at a time; returns their run folders in the order of the splits."""
-    with tqdm(total=len(splits), desc="cross-validate", unit="fold") as bar, ExitStack() as stack:
-        if jobs == 1:
-            made: Iterator[Path] = (train_fold(chain, split, weights, out, keep) for split in splits)
-            return [folder for folder in made if bar.update() or True]
-        pool = stack.enter_context(ProcessPoolExecutor(jobs, get_context("spawn"), share_cores, (jobs,)))
-        stack.callback(pool.shutdown, wait=True, cancel_futures=True)  # the folds not begun, where one has failed
-        futures = [pool.submit(train_fold, chain, split, weights, out, keep) for split in splits]
-        for future in as_completed(futures):
-            future.result()
-            bar.update()
-        return [future.result() for future in futures]
+    train = partial(train_fold, chain, weights=weights, out=out, keep=keep)
+    bar = partial(tqdm, total=len(splits), desc="cross-validate", unit="fold")
+    if jobs == 1:
+        return list(bar(map(train, splits)))
+    with ProcessPoolExecutor(jobs, get_context("spawn"), share_cores, (jobs,)) as pool:
+        return list(bar(pool.map(train, splits)))
 
 
 def _parser() -> ArgumentParser:
