@@ -51,7 +51,7 @@ def main(args: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "cry_lightning: stopped; a fit goes on with --ckpt_path RUN/last.ckpt, a cache with the same command",
+            "cry_lightning: stopped; a fit goes on with --ckpt_path RUN/last.ckpt, all else with the same command",
             file=sys.stderr,
         )
         return 130

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse._actions import _ActionConfigLoad
@@ -69,7 +70,10 @@ class WholeSection(_ActionConfigLoad):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """See argparse.Action."""
         if args:
-            parser, config = args[:2]
+            parser, config, given = args[:3]
+            if isinstance(given, str) and not given.endswith((".yaml", ".yml")) and Path(given).exists():
+                own = f"--data configs/data/own.yaml --data.corpus.init_args.path={given}"
+                raise ConfigError(self.dest, f"{given} is not a YAML; for recordings that lie there: {own}")
             config[self.dest] = parser.get_defaults()[self.dest]
         return super().__call__(*args, **kwargs)
 

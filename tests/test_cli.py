@@ -261,6 +261,11 @@ def test_wandb_offline_run_has_group_job_type_and_never_asks(stage, tmp_path):
     assert (run / "best.ckpt").exists() and (run / "fit/metrics.csv").exists()
 
 
+def test_recordings_are_no_data_yaml(mistake, stage, tones):
+    told = mistake("fit", "--config", stage(), "--data", tones)
+    assert told.startswith(f"data: {tones} is not a YAML; for recordings that lie there: --data configs/data/own.yaml")
+
+
 def test_a_data_file_replaces_the_data_of_the_stage(stage, tones, tmp_path):
     own = yaml.safe_load(stage().read_text())["data"]
     del own["shift_s"]

@@ -56,7 +56,7 @@ def corpus_at(
 
     Args:
         path: a CSV file or a folder.
-        name: names the run folder and the cache; what the path ends in by default.
+        name: names the run folder and the cache; by default what the path ends in, of a manifest.csv its folder.
         target: the label, in Donate-a-Cry only: reason (default), age or sex.
         subject_pattern: regular expression whose one group finds the subject in a recording's relative path, in
             ClassFolders and UnlabelledTree only.
@@ -72,7 +72,8 @@ def corpus_at(
     if (path / "manifest.csv").is_file():
         path = path / "manifest.csv"
     form = _form(path)
-    name = name or safe_name(path.stem if form is Manifest else path.resolve().name)
+    folder = path.resolve().parent if path.name == "manifest.csv" else path.resolve()
+    name = name or safe_name(path.stem if form is Manifest and folder == path.resolve() else folder.name)
     own = {"target": target, "subject_pattern": subject_pattern}
     own = {argument: value for argument, value in own.items() if value is not None}
     for argument in own:
