@@ -107,10 +107,10 @@ test: .venv/installed  ## lint, types and the default tests (under 3 minutes, no
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	$(PY) -m pytest --numprocesses 2 --dist loadscope
+	$(PY) -m pytest --numprocesses 2 --dist worksteal
 
 test-all: .venv/installed  ## every test, the long ones too
-	$(PY) -m pytest -m '' --numprocesses 2 --dist loadscope
+	$(PY) -m pytest -m '' --numprocesses 2 --dist worksteal
 
 lint: .venv/installed  ## mend style where that can be done by itself
 	$(PY) -m ruff check --fix .

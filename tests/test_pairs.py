@@ -210,5 +210,5 @@ def test_pooled_runs_are_paired_whatever_their_folds(tmp_path, capsys):
 
 
 def test_no_run_named():
-    with pytest.raises(UserError, match="name a RUN"):
+    with pytest.raises(UserError, match="the following arguments are required: RUN"):
         main(QUICK)
