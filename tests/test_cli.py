@@ -242,6 +242,7 @@ def test_wandb_goes_online_only_with_a_key_and_leave(monkeypatch, tmp_path, key,
     assert wandb_is_online() is online
 
 
+@pytest.mark.slow
 def test_wandb_offline_run_has_group_job_type_and_never_asks(stage, tmp_path):
     config = changed(
         stage(),

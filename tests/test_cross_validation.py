@@ -120,6 +120,7 @@ def test_a_division_by_clip_is_stamped_leaky(tones, write, tmp_path, capsys):
     assert read_run(str(out), "test").leakage.unknown == "no lineage.json beside the predictions"
 
 
+@pytest.mark.slow
 def test_leave_one_site_out_has_a_fold_for_each(tones, write, tmp_path):
     main(["--config", write(tones, "finetune"), "--loso", "--group", "site", "--out", str(tmp_path / "out")])
     table = pd.read_csv(tmp_path / "out/predictions.csv").query("split == 'test'")
@@ -176,6 +177,7 @@ def test_other_settings_in_the_same_folder_are_refused(tones, write, tmp_path):
     main([*args, "--data.workers=1"])
 
 
+@pytest.mark.slow
 def test_a_probe_on_tested_subjects_is_left_out_or_refused(tones, noises, write, tmp_path):
     simclr = write(noises, "simclr", contrastive=True, split={"val": 0.25, "test": 0.0})
     config = yaml.safe_load((tmp_path / "simclr.yaml").read_text())

@@ -235,6 +235,7 @@ def test_a_killed_search_ends_as_an_unkilled_one_and_hears_no_test_subject(
     assert run.config.fit.data.batch_size == best["data.batch_size"]
 
 
+@pytest.mark.slow
 def test_trials_that_cannot_be_fitted_fail_alone(stage, space, tmp_path, capsys):
     """Under a step size of 1e30 the loss is soon not a number; two encoders are no encoder."""
     out = tmp_path / "out"
