@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from cry_lightning.arguments import check_folder
-from cry_lightning.callbacks import Figures, LineageRecorder, PredictionsWriter, set_up_wandb
+from cry_lightning.callbacks import Figures, LineageRecorder, PredictionsWriter, finish_wandb, set_up_wandb
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.errors import UserError
 from cry_lightning.messages import OneLineParser, WholeSection, causes, one_line
@@ -187,3 +187,5 @@ def main(args: list[str]) -> StageCLI:
         if stop.code == 1:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from stop
         raise
+    finally:
+        finish_wandb()

@@ -1,7 +1,10 @@
 """Cross-validation: who is heard in each fold, going on after a kill, and what is refused."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -199,3 +202,21 @@ def test_folds_at_a_time_give_what_they_give_one_by_one(tones, write, tmp_path):
         main([*args, "--jobs", jobs, "--out", str(tmp_path / jobs)])
     one, two = (pd.read_csv(tmp_path / jobs / "predictions.csv") for jobs in ("1", "2"))
     pd.testing.assert_frame_equal(one, two, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_every_fold_is_a_run_of_one_group_on_the_dashboard(tones, write, tmp_path):
+    config = yaml.safe_load((tmp_path / write(tones, "finetune")).read_text())
+    config["trainer"]["logger"] = {"class_path": "lightning.pytorch.loggers.WandbLogger"}
+    (tmp_path / "finetune.yaml").write_text(yaml.safe_dump(config))
+    env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")} | {"HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "cry_lightning", "cross-validate", "--config", "finetune.yaml", "--folds", "2"]
+    done = subprocess.run(
+        [*command, "--out", "out"], env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    logs = [path.read_bytes() for path in (tmp_path / "out/folds/wandb").glob("offline-run-*/*.wandb")]
+    for fold in (b"repeat0-fold0", b"repeat0-fold1"):
+        assert sum(fold in log for log in logs) == 2  # fit and test
+        config = tmp_path / "out/folds" / tones.parent.name / fold.decode() / "config.yaml"
+        assert yaml.safe_load(config.read_text())["pipeline"] == "out"

@@ -2,6 +2,7 @@
 
 import netrc
 import os
+import sys
 from typing import Any
 from urllib.parse import urlparse
 
@@ -107,6 +108,13 @@ def wandb_is_online() -> bool:
     except (OSError, netrc.NetrcParseError):
         found = False
     return os.environ.get("WANDB_MODE", "online") == "online" and (found or bool(os.environ.get("WANDB_API_KEY")))
+
+
+def finish_wandb() -> None:
+    """End this process's W&B run, if any: the next fit here, such as another fold, has one of its own."""
+    wandb = sys.modules.get("wandb")  # it takes long to import, and most runs do without
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
 
 
 def set_up_wandb(config: Any, job_type: str) -> None:

@@ -100,14 +100,15 @@ def train_fold(chain: Chain, split: Split, weights: str | None, out: Path, keep:
     made_of = {"config": chain.config, "weights": studies.start(first, weights), "data": studies.digest(data)}
     if is_finished(folder, made_of):
         return folder
+    together = [f"--pipeline={out.name}"]  # the dashboard's one view of all folds
     adapted = []
     for study in chain.adapting:
         adapted.append(out / "folds" / study.corpus / f"{name}-{study.config['name']}")
         own = unheard(study, split, data.subjects("test"), adapted[-1])
-        studies.train(study, [*own, *starting_from(weights)], adapted[-1], {})
+        studies.train(study, [*own, *together, *starting_from(weights)], adapted[-1], {})
         weights = str(adapted[-1] / "best.ckpt")
     own = [f"--data.split.{key}={'null' if value is None else value}" for key, value in vars(split).items()]
-    studies.train(chain.last, [*own, *starting_from(weights)], folder, made_of, tested="best.ckpt")
+    studies.train(chain.last, [*own, *together, *starting_from(weights)], folder, made_of, tested="best.ckpt")
     if not keep:
         for path in adapted:
             shutil.rmtree(path)
