@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from copy import copy
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -62,6 +63,19 @@ def open_study(arguments: Sequence[str]) -> Study:
     return Study(list(arguments), yaml.safe_load(plan.dump()), plan.datamodule)
 
 
+def redivided(data: CryDataModule, **changes: Any) -> CryDataModule:
+    """The same data with some attributes changed, and divided anew.
+
+    Raises:
+        UserError: it cannot be divided so.
+    """
+    changed = copy(data)
+    for name, value in changes.items():
+        setattr(changed, name, value)
+    changed.parts = changed.divide()
+    return changed
+
+
 def digest(data: CryDataModule) -> str:
     """SHA-256 of the part, name, label, subject and sound of every clip."""
     clips = zip(data.parts.tolist(), data.clips, data.features.content, strict=True)
@@ -83,8 +97,7 @@ def is_begun(file: Path, wanted: dict[str, Any]) -> bool:
     """
     if not file.exists():
         return False
-    found = differences(json.loads(file.read_text(encoding="utf-8")), wanted)
-    if changed := [key for key in found if re.sub(r"^stages\.\d+\.", "", key) not in OF_NO_CONSEQUENCE]:
+    if changed := consequential(json.loads(file.read_text(encoding="utf-8")), wanted):
         raise UserError(
             f"{file.parent} holds a study with other settings ({', '.join(changed[:5])}); go on with those, or give"
             " another --out"
@@ -92,20 +105,25 @@ def is_begun(file: Path, wanted: dict[str, Any]) -> bool:
     return True
 
 
-def begin(file: Path, wanted: dict[str, Any]) -> None:
-    """Say in a study's folder what it is."""
+def consequential(made_of: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """The keys in which they differ, less those that no prediction depends on."""
+    keys = differences(made_of, wanted)
+    return [key for key in keys if re.sub(r"^stages\.\d+\.", "", key) not in OF_NO_CONSEQUENCE]
+
+
+def mark(file: Path, made_of: dict[str, Any]) -> None:
+    """Say in a folder, as JSON, what its study or its predictions are made of."""
     with replacing(file) as part:
-        part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+        part.write_text(json.dumps(made_of, indent=1), encoding="utf-8")
 
 
 def is_finished(folder: Path, wanted: dict[str, Any], files: Sequence[str] = TESTED) -> bool:
     """Whether a run folder holds these files, made of just this."""
     try:
-        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        made_of = json.loads((folder / MARK).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return False
-    there = all((folder / name).exists() for name in files)
-    return there and set(differences(mark, wanted)) <= set(OF_NO_CONSEQUENCE)
+    return all((folder / name).exists() for name in files) and not consequential(made_of, wanted)
 
 
 def train(study: Study, own: Sequence[str], folder: Path, wanted: dict[str, Any], tested: str | None = None) -> None:
@@ -124,8 +142,7 @@ def train(study: Study, own: Sequence[str], folder: Path, wanted: dict[str, Any]
         cli.main(["fit", *study.arguments, *own, *where])
         if tested:
             cli.main(["test", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / tested)])
-    with replacing(folder / MARK) as part:
-        part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    mark(folder / MARK, wanted)
 
 
 @contextmanager

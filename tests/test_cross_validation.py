@@ -13,8 +13,11 @@ import soundfile
 import yaml
 from conftest import RATE, stage_config
 
-from cry_lightning import cli
+from cry_lightning import cli, studies
 from cry_lightning.cross_validation import main
+from cry_lightning.cross_validation.chain import unheard
+from cry_lightning.cross_validation.plan import divided
+from cry_lightning.data.splits import Split
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.leakage import fingerprint, read_lineage
 from cry_lightning.evaluation.run import read_run
@@ -123,6 +126,31 @@ def test_a_division_by_clip_is_stamped_leaky(tones, write, tmp_path, capsys):
     assert read_run(str(out), "test").leakage.unknown == "no lineage.json beside the predictions"
 
 
+def test_seeds_train_one_division_again(tones, write, tmp_path, capsys):
+    main(["--config", write(tones, "finetune"), "--seeds", "3", "4", "--out", str(tmp_path / "out")])
+    assert "Each figure is the mean over 2 repeats" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "out/predictions.csv")
+    first, second = (table[table["repeat"] == repeat].set_index("clip") for repeat in (0, 1))
+    assert first["split"].equals(second["split"]) and not np.allclose(first["score_low"], second["score_low"])
+    configs = [yaml.safe_load(path.read_text()) for path in sorted(tmp_path.glob("out/folds/*/repeat*/config.yaml"))]
+    assert [config["seed_everything"] for config in configs] == [3, 4] == [c["data"]["seed"] for c in configs]
+
+
+def test_adaptation_is_told_of_every_subject_of_a_tested_group(tones, write, tmp_path):
+    lines = tones.read_text().splitlines()
+    manifest = shutil.copytree(tones.parent, tmp_path / "wards") / "manifest.csv"
+    named = [line.replace("baby", "ward#baby") for line in lines]  # in a .txt, what follows a # would be a comment
+    unlabelled = [line.replace(",low,", ",,") if "#baby00" in line else line for line in named if "high_00" not in line]
+    manifest.write_text("\n".join(unlabelled) + "\n")
+    study = studies.open_study(["--config", write(manifest, "adapt", contrastive=True)])
+    tested = divided(study.data, Split(scheme="leave_one_out", group="site", fold=0, val=0.0))
+    arguments = unheard(study, tested, tmp_path / "adapt")
+    heard = studies.open_study([*study.arguments, *arguments]).data
+    assert set(heard.subjects("train") + heard.subjects("val")) == {
+        f"{heard.corpus.collection}:ward#baby{n:02}" for n in range(12) if n % 3
+    }
+
+
 @pytest.mark.slow
 def test_leave_one_site_out_has_a_fold_for_each(tones, write, tmp_path):
     main(["--config", write(tones, "finetune"), "--loso", "--group", "site", "--out", str(tmp_path / "out")])
@@ -143,6 +171,8 @@ def test_leave_one_site_out_has_a_fold_for_each(tones, write, tmp_path):
         (["--folds", "3", "--loso"], r"--folds and --loso contradict each other"),
         (["--group", "hospital"], r"no column 'hospital'; the columns are .*site"),
         (["--jobs", "0"], r"--jobs must be at least 1"),
+        (["--seeds", "1", "2", "--folds", "3"], r"--seeds train the YAML's own division again: leave out --folds"),
+        (["--seeds", "1", "--data.split.scheme=kfold"], r"with data\.split\.scheme=kfold use --repeats"),
         (["--data.split.vall=1"], r"data\.split\.vall: no such key"),
     ],
 )

@@ -4,17 +4,20 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 
 from cry_lightning import studies
-from cry_lightning.cross_validation.plan import check_classes
-from cry_lightning.data.splits import Split
+from cry_lightning.cross_validation.plan import Round, divided
+from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.data.division import column
 from cry_lightning.errors import UserError
+from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.studies import WITHOUT_BARS, Study, is_finished
 
 log = logging.getLogger(__name__)
@@ -30,26 +33,26 @@ class Chain:
     last: Study  # trained and tested in each fold
 
     @property
-    def config(self) -> dict[str, Any]:
-        """All of its configs, by the place in the chain."""
-        return {str(place): study.config for place, study in enumerate([*self.once, *self.adapting, self.last])}
+    def stages(self) -> list[Study]:
+        """All of them, in their order."""
+        return [*self.once, *self.adapting, self.last]
 
 
-def open_chain(configs: Sequence[str], overrides: Sequence[str]) -> Chain:
-    """Resolve the stages and set up their data; overrides are the last one's.
+def open_chain(stages: Sequence[Sequence[str]]) -> Chain:
+    """Resolve the stages, each given by the arguments of `fit`, and set up their data.
 
     Raises:
         UserError: a stage follows one that hears the tested corpus, and does not; or chooses by tested subjects.
     """
-    last = studies.open_study(["--config", configs[-1], *overrides, *WITHOUT_BARS])
+    last = studies.open_study([*stages[-1], *WITHOUT_BARS])
     tested = {clip.subject for clip in last.data.clips}
     once: list[Study] = []
     adapting: list[Study] = []
-    for config in configs[:-1]:
-        study = without_probe(studies.open_study(["--config", config, *WITHOUT_BARS]), tested)
+    for arguments in stages[:-1]:
+        study = without_probe(studies.open_study([*arguments, *WITHOUT_BARS]), tested)
         hears = tested & {clip.subject for clip in study.data.clips}
         if adapting and not hears:
-            raise UserError(f"{config}: a stage on another corpus cannot come after one on {last.corpus}")
+            raise UserError(f"{study.config['name']}: a stage on another corpus cannot come after one on {last.corpus}")
         (adapting if hears else once).append(study)
     return Chain(once, adapting, last)
 
@@ -70,45 +73,48 @@ def without_probe(study: Study, tested: set[str]) -> Study:
     return studies.open_study([*study.arguments, "--data.probe=null"])
 
 
-def train_once(chain: Chain, out: Path) -> str | None:
-    """Train the stages that know nothing of the tested corpus; returns the last one's checkpoint."""
+def train_once(chain: Chain, stages: Path) -> str | None:
+    """Train the stages that know nothing of the tested corpus in a folder; returns the last one's checkpoint."""
     weights: str | None = None
     for study in chain.once:
-        folder = out / "stages" / study.corpus / study.config["name"]
-        made_of = {"config": study.config, "weights": studies.start(study, weights), "data": studies.digest(study.data)}
+        folder = stages / study.corpus / study.config["name"]
+        made_of = made_by([study], studies.start(study, weights), studies.digest(study.data))
         if not is_finished(folder, made_of, CHECKPOINT):
             studies.train(study, starting_from(weights), folder, made_of)
         weights = str(folder / "best.ckpt")
     return weights
 
 
-def train_fold(chain: Chain, split: Split, weights: str | None, out: Path, keep: bool) -> Path:
-    """Train and test one fold, unless that is done; returns its run folder.
+def made_by(stages: Sequence[Study], start: str | None, data: str) -> dict[str, Any]:
+    """All that what they make depends on: their configs, the weights they start from, and their data, by hashes."""
+    return {"stages": {str(place): study.config for place, study in enumerate(stages)}, "weights": start, "data": data}
+
+
+def train_round(chain: Chain, this: Round, weights: str | None, out: Path, keep: bool) -> Path:
+    """Train and test one round, unless that is done; returns its run folder.
 
     Args:
         chain: the stages.
-        split: the fold.
+        this: the round.
         weights: checkpoint of the stages that were trained once, if there are any.
         out: folder of the study.
         keep: leave the checkpoints.
     """
-    name = f"repeat{split.repeat}-fold{split.fold}"
-    folder = out / "folds" / chain.last.corpus / name
-    data = copy(chain.last.data)
-    check_classes(data, split)
-    first = [*chain.adapting, chain.last][0]
-    made_of = {"config": chain.config, "weights": studies.start(first, weights), "data": studies.digest(data)}
+    folder = out / "folds" / chain.last.corpus / this.name
+    data = divided(chain.last.data, this.split)
+    stages = [*chain.adapting, chain.last]
+    made_of = made_by(stages, studies.start(stages[0], weights), studies.digest(data)) | {"seed": this.seed}
     if is_finished(folder, made_of):
         return folder
-    together = [f"--pipeline={out.name}"]  # the dashboard's one view of all folds
+    common = [*this.seed_arguments, f"--pipeline={out.name}"]  # the dashboard's one view of all rounds
     adapted = []
     for study in chain.adapting:
-        adapted.append(out / "folds" / study.corpus / f"{name}-{study.config['name']}")
-        own = unheard(study, split, data.subjects("test"), adapted[-1])
-        studies.train(study, [*own, *together, *starting_from(weights)], adapted[-1], {})
+        adapted.append(out / "folds" / study.corpus / f"{this.name}-{study.config['name']}")
+        own = unheard(study, data, adapted[-1])
+        studies.train(study, [*own, *common, *starting_from(weights)], adapted[-1], {})
         weights = str(adapted[-1] / "best.ckpt")
-    own = [f"--data.split.{key}={'null' if value is None else value}" for key, value in vars(split).items()]
-    studies.train(chain.last, [*own, *together, *starting_from(weights)], folder, made_of, tested="best.ckpt")
+    own = [*this.split_arguments, *common, *starting_from(weights)]
+    studies.train(chain.last, own, folder, made_of, tested="best.ckpt")
     if not keep:
         for path in adapted:
             shutil.rmtree(path)
@@ -122,14 +128,23 @@ def starting_from(weights: str | None) -> list[str]:
     return [f"--model.init_args.weights={weights}"] if weights else []
 
 
-def unheard(study: Study, split: Split, tested: list[str], folder: Path) -> list[str]:
-    """Arguments under which a stage on the tested corpus hears no subject of a fold's test, not even unlabelled."""
+def unheard(study: Study, tested: CryDataModule, folder: Path) -> list[str]:
+    """Arguments under which a stage on the tested corpus hears no tested group, not even unlabelled.
+
+    Args:
+        study: the stage.
+        tested: the data of the round.
+        folder: of its run, where the subjects are listed.
+    """
     division = [f"--data.split.{key}" for key in ("column=null", "scheme=holdout", "test=0")]
-    if split.group == "clip":  # every subject is on both sides there, and the report is stamped LEAKY
+    group = tested.split.group
+    if group == "clip":  # every subject is on both sides there, and the report is stamped LEAKY
         return division
-    folder.mkdir(parents=True, exist_ok=True)
-    listed = folder / "unheard_subjects.txt"
-    listed.write_text("".join(f"{subject}\n" for subject in tested), encoding="utf-8")
+    groups, subjects = column(tested.clips, group), column(tested.clips, "subject")
+    unheard_subjects = np.unique(subjects[np.isin(groups, groups[tested.parts == "test"])])
+    listed = folder / "unheard_subjects.csv"
+    with replacing(listed) as part:
+        pd.DataFrame({"subject": unheard_subjects, "split": "test"}).to_csv(part, index=False)
     before = study.config["data"]["exclude_subjects"] or []
     excluded = [*([before] if isinstance(before, str) else before), str(listed)]
     return [*division, f"--data.exclude_subjects={json.dumps(excluded)}"]

@@ -1,5 +1,7 @@
 """`python -m cry_lightning cross-validate`: folds trained where they are not yet, then one pooled table and report."""
 
+from argparse import Namespace
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -8,13 +10,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cry_lightning.arguments import ArgumentParser, check_folder
-from cry_lightning.cross_validation.chain import Chain, open_chain, share_cores, train_fold, train_once
-from cry_lightning.cross_validation.plan import Scheme, check_classes, plan
-from cry_lightning.cross_validation.report import write_pooled
-from cry_lightning.data.splits import Split
+from cry_lightning.cross_validation.chain import Chain, open_chain, share_cores, train_once, train_round
+from cry_lightning.cross_validation.plan import Round, divided, plan, trained_again
+from cry_lightning.cross_validation.report import folds_as_text, write_pooled
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import report
-from cry_lightning.studies import begin, is_begun
+from cry_lightning.studies import is_begun, mark
 
 MADE_OF = "cross_validation.json"  # what is cross-validated in a folder
 
@@ -30,38 +31,59 @@ def main(argv: list[str]) -> None:
         raise UserError(f"--jobs must be at least 1, not {options.jobs}")
     if options.loso and options.folds is not None:
         raise UserError("--folds and --loso contradict each other: leave-one-out has a fold for each group")
+    if options.seeds and (options.loso or options.folds is not None or options.repeats != 1 or options.group):
+        raise UserError("--seeds train the YAML's own division again: leave out --folds, --repeats, --group and --loso")
     if options.out:
         check_folder("--out", options.out)
-    chain = open_chain(options.config, overrides)
-    scheme = plan(chain.last.data, options.group, options.folds or 5, options.repeats, options.loso)
-    splits = scheme.splits(chain.last.data.split.val)
-    for split in splits:
-        check_classes(chain.last.data, split)
-    out = options.out or default_folder(chain, scheme)
-    wanted = {"stages": chain.config, "scheme": vars(scheme)}
-    if not is_begun(out / MADE_OF, wanted):
-        begin(out / MADE_OF, wanted)
-    weights = train_once(chain, out)
-    folders = train_folds(chain, splits, weights, out, options.keep, options.jobs)
-    print(write_pooled(folders, out), end="\n\n")
+    stages = [["--config", config] for config in options.config]
+    stages[-1] += overrides
+    out = cross_validate(stages, options)
+    print(folds_as_text(out), end="\n\n")
     report.main([str(out), "--allow-leaky", *(["--positive", options.positive] if options.positive else [])])
 
 
-def default_folder(chain: Chain, scheme: Scheme) -> Path:
-    """RUNS/CORPUS/STAGE-5x2-subject, so that each kind of cross-validation has a folder of its own."""
-    kind = "leave-one-out" if scheme.leave_one_out else str(scheme.folds)
-    name = f"{chain.last.config['name']}-{kind}x{scheme.repeats}-{scheme.group}"
-    return Path(chain.last.config["runs"]) / chain.last.corpus / name
+def cross_validate(stages: Sequence[Sequence[str]], options: Namespace) -> Path:
+    """Train and test all rounds that are not finished, and pool the tests in a run folder, which is returned.
+
+    Args:
+        stages: each by the arguments of `fit`.
+        options: those of the command.
+
+    Raises:
+        UserError: as of the command.
+    """
+    chain = open_chain(stages)
+    data = chain.last.data
+    if options.seeds:
+        kind, rounds = f"{len(options.seeds)}-seeds", trained_again(data.split, options.seeds)
+        scheme = {"seeds": options.seeds}
+    else:
+        planned = plan(data, options.group or "subject", options.folds or 5, options.repeats, options.loso)
+        folds = "leave-one-out" if planned.leave_one_out else planned.folds
+        kind, rounds = f"{folds}x{planned.repeats}-{planned.group}", planned.rounds(data.split.val)
+        scheme = vars(planned)
+    for this in rounds:
+        divided(data, this.split)  # what cannot be is told before hours are spent
+    name = f"{chain.last.config['name']}-{kind}"  # each kind of cross-validation has a folder of its own
+    out = options.out or Path(chain.last.config["runs"]) / chain.last.corpus / name
+    wanted = {"stages": {str(place): study.config for place, study in enumerate(chain.stages)}, "scheme": scheme}
+    if not is_begun(out / MADE_OF, wanted):
+        mark(out / MADE_OF, wanted)
+    weights = train_once(chain, options.upstream or out / "stages")
+    write_pooled(train_rounds(chain, rounds, weights, out, options.keep, options.jobs), out)
+    return out
 
 
-def train_folds(chain: Chain, splits: list[Split], weights: str | None, out: Path, keep: bool, jobs: int) -> list[Path]:
-    """Train the folds that are not finished, some at a time; returns their run folders in the order of the splits."""
-    train = partial(train_fold, chain, weights=weights, out=out, keep=keep)
-    bar = partial(tqdm, total=len(splits), desc="cross-validate", unit="fold")
+def train_rounds(
+    chain: Chain, rounds: list[Round], weights: str | None, out: Path, keep: bool, jobs: int
+) -> list[Path]:
+    """Train the rounds that are not finished, some at a time; returns their run folders in the same order."""
+    train = partial(train_round, chain, weights=weights, out=out, keep=keep)
+    bar = partial(tqdm, total=len(rounds), desc="cross-validate", unit="fold")
     if jobs == 1:
-        return list(bar(map(train, splits)))
+        return list(bar(map(train, rounds)))
     with ProcessPoolExecutor(jobs, get_context("spawn"), share_cores, (jobs,)) as pool:
-        return list(bar(pool.map(train, splits)))
+        return list(bar(pool.map(train, rounds)))
 
 
 def _parser() -> ArgumentParser:
@@ -77,10 +99,14 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--folds", type=int, metavar="K", help="folds, stratified by class (default: 5)")
     parser.add_argument("--repeats", type=int, default=1, metavar="R", help="other divisions (default: %(default)s)")
     group = "what is never divided: subject (default), a column of the manifest, or clip (stamped LEAKY)"
-    parser.add_argument("--group", default="subject", help=group)
+    parser.add_argument("--group", help=group)
     parser.add_argument("--loso", action="store_true", help="leave one group out at a time instead")
+    seeds = "instead of folds, train on the YAML's own division from each of these seeds"
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help=seeds)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="folds at a time (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep each fold's checkpoints")
     parser.add_argument("--positive", metavar="CLASS", help="as of evaluate")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/CORPUS/STAGE-FOLDSxREPEATS-GROUP")
+    upstream = "where the stages on other corpora lie, to be shared by several cross-validations (default: DIR/stages)"
+    parser.add_argument("--upstream", type=Path, metavar="DIR", help=upstream)
     return parser

@@ -1,10 +1,12 @@
 """Which folds a cross-validation has, and whether the groups suffice for them."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cry_lightning import studies
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column
 from cry_lightning.data.splits import Split, census, count
@@ -12,6 +14,29 @@ from cry_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
 FEW = 2  # groups of a class per fold: with fewer, a fold's score rests on one of them
+
+
+@dataclass(frozen=True)
+class Round:
+    """One training and test."""
+
+    split: Split
+    seed: int | None = None  # of the training; the YAML's own where there is none
+
+    @property
+    def name(self) -> str:
+        """Of its run folder."""
+        return f"repeat{self.split.repeat}-fold{self.split.fold}"
+
+    @property
+    def seed_arguments(self) -> list[str]:
+        """Arguments of `fit` for its seed."""
+        return [] if self.seed is None else [f"--seed_everything={self.seed}", f"--data.seed={self.seed}"]
+
+    @property
+    def split_arguments(self) -> list[str]:
+        """Arguments of `fit` for its split."""
+        return [f"--data.split.{key}={'null' if value is None else value}" for key, value in vars(self.split).items()]
 
 
 @dataclass(frozen=True)
@@ -23,8 +48,8 @@ class Scheme:
     repeats: int
     leave_one_out: bool
 
-    def splits(self, val: float) -> list[Split]:
-        """The split of every fold of every repeat; `val` is the share of validation in what is not tested."""
+    def rounds(self, val: float) -> list[Round]:
+        """Every fold of every repeat; `val` is the share of validation in what is not tested."""
         common = Split(
             scheme="leave_one_out" if self.leave_one_out else "kfold",
             group=self.group,
@@ -32,7 +57,18 @@ class Scheme:
             test=0.0,
             folds=self.folds,
         )
-        return [replace(common, repeat=r, fold=f) for r in range(self.repeats) for f in range(self.folds)]
+        return [Round(replace(common, repeat=r, fold=f)) for r in range(self.repeats) for f in range(self.folds)]
+
+
+def trained_again(split: Split, seeds: Sequence[int]) -> list[Round]:
+    """One division trained from several seeds, each of which is a repeat.
+
+    Raises:
+        UserError: repeats would change this division.
+    """
+    if split.scheme in ("kfold", "leave_one_out"):
+        raise UserError(f"--seeds train one division again; with data.split.scheme={split.scheme} use --repeats")
+    return [Round(replace(split, repeat=repeat), seed) for repeat, seed in enumerate(seeds)]
 
 
 def plan(data: CryDataModule, group: str, folds: int, repeats: int, leave_one_out: bool) -> Scheme:
@@ -63,17 +99,17 @@ def plan(data: CryDataModule, group: str, folds: int, repeats: int, leave_one_ou
     return Scheme(group, folds, repeats, leave_one_out)
 
 
-def check_classes(data: CryDataModule, split: Split) -> None:
-    """Set the data to a fold, and refuse it where nothing is left of a class to learn from.
+def divided(data: CryDataModule, split: Split) -> CryDataModule:
+    """The data of a fold.
 
     Raises:
-        UserError: so it is.
+        UserError: nothing is left of a class to learn from.
     """
-    data.split = split
-    data.parts = data.divide()
+    data = studies.redivided(data, split=split)
     missing = set(data.classes) - {clip.label for clip in data.clips_of("train")}
     if missing:
         raise UserError(
             f"fold {split.fold} of repeat {split.repeat}: no training clip of {', '.join(sorted(missing))};"
             " use fewer --folds, or merge or leave out such classes with data.corpus.init_args.classes"
         )
+    return data

@@ -4,18 +4,17 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.predictions import replacing
-from cry_lightning.evaluation.tables import as_text
-
-METRICS = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1", "macro_auc": "AUC"}
+from cry_lightning.evaluation.tables import SUMMARY, as_text
 
 
-def write_pooled(folders: Sequence[Path], out: Path) -> str:
-    """Write predictions.csv and lineage.json of all folds, and folds.csv, into a folder; returns the folds as a table.
+def write_pooled(folders: Sequence[Path], out: Path) -> None:
+    """Write predictions.csv and lineage.json of all folds, and folds.csv, into a folder.
 
     The lineage stays that of each fold: what one fold tests, another has trained on.
     """
@@ -28,25 +27,24 @@ def write_pooled(folders: Sequence[Path], out: Path) -> str:
     folds = pd.DataFrame([key | fold_row(table) for key, table in zip(keys, tables, strict=True)])
     with replacing(out / "folds.csv") as part:
         folds.to_csv(part, index=False)
-    return folds_as_text(folds)
 
 
 def fold_row(table: pd.DataFrame) -> dict[str, float]:
     """Counts and metrics of a fold's tested clips."""
     units = units_at("clip", table[table["split"] == "test"])
-    everybody = pd.Series(1.0, index=range(units.n_subjects)).to_numpy()[None]
-    measured = measure(units.table, everybody)
+    measured = measure(units.table, np.ones((1, units.n_subjects)))
     counts = {"clips": units.n_clips, "subjects": units.n_subjects, "classes": units.table["label"].nunique()}
-    return counts | {metric: float(measured[metric, ""][0]) for metric in METRICS}
+    return counts | {metric: float(measured[metric, ""][0]) for metric in SUMMARY}
 
 
-def folds_as_text(folds: pd.DataFrame) -> str:
-    """A row for each fold, then mean and standard deviation over them."""
-    rows = [["repeat", "fold", "clips", "subjects", "classes", *METRICS.values()]]
+def folds_as_text(out: Path) -> str:
+    """A row for each fold of a cross-validation's folder, then mean and standard deviation over them."""
+    folds = pd.read_csv(out / "folds.csv")
+    rows = [["repeat", "fold", "clips", "subjects", "classes", *SUMMARY.values()]]
     for fold in folds.to_dict("records"):
         counts = [str(fold[key]) for key in ("repeat", "fold", "clips", "subjects", "classes")]
-        rows.append([*counts, *(f"{fold[metric]:.3f}" for metric in METRICS)])
+        rows.append([*counts, *(f"{fold[metric]:.3f}" for metric in SUMMARY)])
     for name in ("mean", "std"):
-        spread = folds[list(METRICS)].agg(name)
-        rows.append([name, "", "", "", "", *(f"{spread[metric]:.3f}" for metric in METRICS)])
+        spread = folds[list(SUMMARY)].agg(name)
+        rows.append([name, "", "", "", "", *(f"{spread[metric]:.3f}" for metric in SUMMARY)])
     return as_text(rows)

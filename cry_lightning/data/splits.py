@@ -30,7 +30,7 @@ class Split:
         test: share of the clips for testing ("holdout" only).
         folds: number of folds ("kfold").
         fold: the fold, or the group in sorted order, that is the test part.
-        repeat: raises the seed, for repeated K-fold.
+        repeat: number of the repeat; raises the seed of "kfold" and of the validation parts of "leave_one_out".
         seed: of every random choice.
     """
 
@@ -81,7 +81,7 @@ def assign(split: Split, labels: np.ndarray, groups: np.ndarray, own: np.ndarray
     if split.scheme == "external":
         return np.full(len(labels), "test")
     parts = np.full(len(labels), "", dtype="<U5")
-    seed = split.seed + split.repeat
+    seed = split.seed + (split.repeat if split.scheme in ("kfold", "leave_one_out") else 0)
     if split.scheme == "holdout":
         shares = {"train": 1 - split.val - split.test, "val": split.val, "test": split.test}
         parts[labelled] = holdout(labels[labelled], groups[labelled], shares, seed)

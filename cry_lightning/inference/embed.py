@@ -65,7 +65,7 @@ def open_corpora(paths: Sequence[str], trained: TrainedStage, overrides: Sequenc
         return corpora[0], data[0].cache_dir
     names = [corpus.name for corpus in corpora]
     for number, corpus in enumerate(corpora, 1):
-        if names.count(corpus.name) > 1:  # many a manifest is called manifest.csv
+        if names.count(corpus.name) > 1:
             corpus.name = f"{corpus.name}-{number}"
     return Union(corpora), data[0].cache_dir
 

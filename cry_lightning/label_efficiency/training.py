@@ -1,7 +1,6 @@
 """What the points of a study train on, and one of them trained."""
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,14 +46,12 @@ def subset(study: Study, point: Point) -> Subset:
     Raises:
         UserError: there are too few clips or groups for it, or no such fold.
     """
-    data = copy(study.data)
-    setattr(data, point.counted_by, point.amount)
-    data.seed = point.seed
+    split = study.data.split
     if point.fold is not None:
-        if data.split.scheme not in ("kfold", "leave_one_out"):
-            raise UserError(f"--folds: {data.split.scheme} has none; set data.split.scheme to kfold or leave_one_out")
-        data.split = replace(data.split, fold=point.fold)
-    data.parts = data.divide()
+        if split.scheme not in ("kfold", "leave_one_out"):
+            raise UserError(f"--folds: {split.scheme} has none; set data.split.scheme to kfold or leave_one_out")
+        split = replace(split, fold=point.fold)
+    data = studies.redivided(study.data, split=split, seed=point.seed, **{point.counted_by: point.amount})
     trained = [clip for clip in data.clips_of("train") if clip.label is not None]
     of_class = {name: [clip.subject for clip in trained if clip.label == name] for name in data.classes}
     return Subset(

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from cry_lightning import studies
 from cry_lightning.arguments import ArgumentParser, check_folder
 from cry_lightning.errors import UserError
-from cry_lightning.studies import Study, begin, is_begun, open_study
+from cry_lightning.studies import Study, is_begun, mark, open_study
 from cry_lightning.tune import report
 from cry_lightning.tune.checks import check_grouping, check_space, goal_of
 from cry_lightning.tune.space import Space, as_arguments, as_json, read_space
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
         check_grouping(study)
         check_space(study, space, options.space)
         rehearse(study, runs / "rehearsal")
-        begin(out / MADE_OF, wanted)
+        mark(out / MADE_OF, wanted)
     trials = run_trials(study, space, goal, options.seed, options.trials, runs)
     best = goal.best_first(trials)
     if not best:
