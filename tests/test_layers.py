@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "prepare": {"cli", "data"},
     "studies": {"cli", "data", "evaluation", "runfolder", "tasks"},
     "cross_validation": {"data", "evaluation", "studies"},
+    "papers": {"cli", "cross_validation", "evaluation", "messages", "studies"},
     "data_argument": {"data", "messages"},
     "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages"},
     "inference": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages", "tasks"},

@@ -10,7 +10,7 @@ import pytest
 from conftest import write_run
 
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation import predictions, report
+from cry_lightning.evaluation import figures, predictions, report
 from cry_lightning.evaluation.report import CSV_COLUMNS, main
 
 QUICK = ["--resamples", "100"]
@@ -64,6 +64,26 @@ def test_one_run_reports_into_its_own_folder(tmp_path, capsys) -> None:
     assert len(pictures) == 2
     assert all((run / picture).read_bytes().startswith(PNG) for picture in pictures)
     assert not list(run.rglob("*.part"))
+
+
+def test_confusion_matrix_in_percent_of_each_true_class(tmp_path, monkeypatch) -> None:
+    """Recordings, whose scores are the mean of their clips'; class c is never said nor true."""
+    run = make_run(tmp_path / "run", "abc", n_subjects=8)
+    table = predictions.read(run / "predictions.csv")
+    b = np.where(table["recording"].isin(["1-0.wav", "2-0.wav", "0-0.wav"]), 0.7, 0.2)
+    rewrite(run, label=table["label"].replace("c", "b"), score_a=1 - b, score_b=b, score_c=0.0)
+    drawn = []
+    monkeypatch.setattr(figures, "_save", lambda figure, run, path: drawn.append(figure))
+    main([str(run), *QUICK])
+    axes = drawn[0].axes[0]
+    cells = np.array([text.get_text() for text in axes.texts]).reshape(3, 3)
+    assert cells.tolist()[:2] == [
+        ["83.3 %\n(10)", "16.7 %\n(2)", "0.0 %\n(0)"],
+        ["75.0 %\n(3)", "25.0 %\n(1)", "0.0 %\n(0)"],
+    ]
+    assert cells[2].tolist() == ["-", "-", "-"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a (n=12)", "b (n=4)", "c (n=0)"]
+    np.testing.assert_allclose(axes.images[0].get_array().sum(axis=1), [100, 100, 0])
 
 
 def test_numbers_in_table_report_and_csv_agree(no_figures, tmp_path, capsys) -> None:

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: an option makes no sense, there are too few groups, or the folder holds another cross-validation.
     """
-    options, overrides = _parser().parse_known_args(argv)
+    options, overrides = parser().parse_known_args(argv)
     if options.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {options.jobs}")
     if options.loso and options.folds is not None:
@@ -86,8 +86,9 @@ def train_rounds(
         return list(bar(pool.map(train, rounds)))
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+def parser() -> ArgumentParser:
+    """The command's options."""
+    made = ArgumentParser(
         prog="python -m cry_lightning cross-validate",
         description="Train and test a stage on every fold, subjects never divided, and pool the tests. Of a chain, "
         "stages on other corpora are trained once; stages on the tested corpus are trained in each fold, without its "
@@ -95,18 +96,18 @@ def _parser() -> ArgumentParser:
         epilog="Further arguments override the last YAML as in fit, e.g. --data configs/data/donateacry.yaml. Folds "
         "that are finished are not run again, so a killed cross-validation goes on with the same command.",
     )
-    parser.add_argument("--config", required=True, nargs="+", metavar="STAGE.yaml", help="the stages, in their order")
-    parser.add_argument("--folds", type=int, metavar="K", help="folds, stratified by class (default: 5)")
-    parser.add_argument("--repeats", type=int, default=1, metavar="R", help="other divisions (default: %(default)s)")
+    made.add_argument("--config", required=True, nargs="+", metavar="STAGE.yaml", help="the stages, in their order")
+    made.add_argument("--folds", type=int, metavar="K", help="folds, stratified by class (default: 5)")
+    made.add_argument("--repeats", type=int, default=1, metavar="R", help="other divisions (default: %(default)s)")
     group = "what is never divided: subject (default), a column of the manifest, or clip (stamped LEAKY)"
-    parser.add_argument("--group", help=group)
-    parser.add_argument("--loso", action="store_true", help="leave one group out at a time instead")
+    made.add_argument("--group", help=group)
+    made.add_argument("--loso", action="store_true", help="leave one group out at a time instead")
     seeds = "instead of folds, train on the YAML's own division from each of these seeds"
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help=seeds)
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="folds at a time (default: %(default)s)")
-    parser.add_argument("--keep", action="store_true", help="keep each fold's checkpoints")
-    parser.add_argument("--positive", metavar="CLASS", help="as of evaluate")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/CORPUS/STAGE-FOLDSxREPEATS-GROUP")
+    made.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help=seeds)
+    made.add_argument("--jobs", type=int, default=1, metavar="N", help="folds at a time (default: %(default)s)")
+    made.add_argument("--keep", action="store_true", help="keep each fold's checkpoints")
+    made.add_argument("--positive", metavar="CLASS", help="as of evaluate")
+    made.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/CORPUS/STAGE-FOLDSxREPEATS-GROUP")
     upstream = "where the stages on other corpora lie, to be shared by several cross-validations (default: DIR/stages)"
-    parser.add_argument("--upstream", type=Path, metavar="DIR", help=upstream)
-    return parser
+    made.add_argument("--upstream", type=Path, metavar="DIR", help=upstream)
+    return made

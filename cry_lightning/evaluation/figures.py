@@ -14,19 +14,19 @@ DPI = 150
 
 
 def draw_confusion(run: Run, path: Path) -> None:
-    """Counts, and shares of each true class (its colour), at the run's main level."""
+    """Percent of each true class (its colour; rows sum to 100), and counts, at the run's main level."""
     table = run.main_level.table
     counts = confusion_matrix(table["label"], run.main_level.predicted, labels=run.classes)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
     size = 0.8 * len(run.classes)
     figure = Figure(figsize=(size + 2.6, size + 1.8), layout="compressed")
     axes = figure.subplots()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
     for (row, column), count in np.ndenumerate(counts):
-        shade = share[row, column]
-        text = f"{count}\n{shade:.0%}" if counts[row].any() else "0"
-        axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if shade > 0.55 else "black")
+        shade = percent[row, column]
+        text = f"{shade:.1f} %\n({count})" if counts[row].any() else "-"
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if shade > 55 else "black")
     ticks = range(len(run.classes))
     axes.set_xticks(ticks, run.classes, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, [f"{name} (n={n})" for name, n in zip(run.classes, counts.sum(axis=1), strict=True)])

@@ -1,0 +1,154 @@
+"""`python -m cry_lightning fuse`: several runs in, one run folder out."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cry_lightning.arguments import ArgumentParser, check_folder
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation import leakage, predictions
+from cry_lightning.evaluation.ancestry import fused_lineage
+from cry_lightning.evaluation.fusion import METHODS, Fused, fuse_fold
+from cry_lightning.evaluation.members import FOLD, Members, read_members
+from cry_lightning.evaluation.predictions import SCORE, replacing
+from cry_lightning.evaluation.tables import as_text
+
+MADE_OF = "fusion.json"  # what a folder is the fusion of, and what was learned for it
+VALIDATION, OTHER_FOLDS = "validation rows", "tests of the other folds"
+ACROSS = """\
+Without validation rows, the stacking of a fold learned from the tests of the other folds, less the subjects that it
+tests itself. The models of those folds had learned from these subjects, though: train with data.split.val."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Fuse the runs named on the command line.
+
+    Raises:
+        UserError: the runs cannot be fused so, or the folder is not free.
+    """
+    options = _parser().parse_args(argv)
+    print(fuse(options.run, options.out, options.method, options.calibrate))
+
+
+def fuse(given: Sequence[str], out: Path, method: str = "mean", calibrate: bool = False) -> str:
+    """Write the fused runs as a run folder like any other; returns what was learned, and whether it leaks, in words.
+
+    Args:
+        given: run folders or predictions tables.
+        out: the folder.
+        method: one of METHODS.
+        calibrate: scale each member's temperature on its validation rows first.
+
+    Raises:
+        UserError: the runs cannot be fused so, or the folder is not free.
+    """
+    check_folder("--out", out)
+    members = read_members(given)
+    recipe = {"method": method, "calibrate": calibrate, "members": members.names}
+    _refuse_taken(out, recipe, members)
+
+    scores, lineages, learned = np.empty(members.scores.shape[1:]), [], []
+    for repeat, fold in members.rows[FOLD].drop_duplicates().itertuples(index=False):
+        here = (members.rows[FOLD] == (repeat, fold)).all(axis=1).to_numpy()
+        fused = fuse_fold(members, here, method, calibrate)
+        scores[here] = fused.scores
+        of = {"repeat": repeat, "fold": fold}
+        lineages.append(of | fused_lineage(members, here, fused, f"fuse-{method}"))
+        learned.append(of | _learned(fused, here))
+    table = members.rows.assign(**dict(zip([SCORE + name for name in members.classes], scores.T, strict=True)))
+    lineage = {"folds": lineages} if len(lineages) > 1 else lineages[0]
+
+    _write_json(recipe | {"learned": learned}, out / MADE_OF)
+    _write_json(lineage, out / "lineage.json")
+    predictions.write(table, out / "predictions.csv")
+    return "\n".join([*_in_words(members, method, learned), _verdict(table, lineage, out)])
+
+
+def _refuse_taken(out: Path, recipe: dict[str, Any], members: Members) -> None:
+    """Only an empty folder, or an older fusion of the same runs in the same way, is written to."""
+    if out.resolve() in [folder.resolve() for folder in members.folders]:
+        raise UserError(f"--out {out} is the folder of a member; name a new one")
+    held = sorted(path.name for path in out.glob("*") if path.suffix != ".part")
+    if held and MADE_OF not in held:
+        raise UserError(f"--out {out} holds something else ({', '.join(held[:3])}); name a new folder")
+    if held and not _is_fusion(out / MADE_OF, recipe):
+        raise UserError(f"--out {out} holds another fusion, see its {MADE_OF}; name a new folder, or remove that one")
+
+
+def _is_fusion(path: Path, recipe: dict[str, Any]) -> bool:
+    try:
+        older = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return {key: older.get(key) for key in recipe} == recipe
+
+
+def _learned(fused: Fused, here: np.ndarray) -> dict[str, Any]:
+    """What was learned for a fold, whose rows are `here` (N,)."""
+    learned: dict[str, Any] = {}
+    for key, values in (("weight", fused.weights), ("temperature", fused.temperatures)):
+        if values is not None:
+            learned[key] = values.tolist()
+    if fused.taught.any():
+        learned["stacking"] = VALIDATION if (fused.taught & here).any() else OTHER_FOLDS
+    return learned
+
+
+def _in_words(members: Members, method: str, learned: list[dict[str, Any]]) -> Iterator[str]:
+    tests = int((~members.on_validation).sum())
+    yield f"{method} of {len(members.names)} runs; tested clips: {tests}; folds: {len(learned)}"
+    figures = {key: np.array([fold[key] for fold in learned]) for key in ("weight", "temperature") if key in learned[0]}
+    if figures:
+        told = " and ".join(f"{key}s" for key in figures)
+        over = "; mean and range over folds" if len(learned) > 1 else ""
+        yield f"{told} chosen by log-loss on the fold's validation rows{over}:"
+        rows = [["run", *figures]]
+        for number, name in enumerate(members.names):
+            rows.append([name, *(_mean_and_range(values[:, number]) for values in figures.values())])
+        yield as_text(rows)
+    if any(fold.get("stacking") == OTHER_FOLDS for fold in learned):
+        yield ACROSS
+    elif method == "stacking":
+        yield "each fold's logistic regression was fitted to its own validation rows"
+
+
+def _mean_and_range(values: np.ndarray) -> str:
+    mean = f"{values.mean():.3f}"
+    return f"{mean} ({values.min():.3f} to {values.max():.3f})" if len(values) > 1 else mean
+
+
+def _verdict(table: pd.DataFrame, lineage: dict[str, Any], out: Path) -> str:
+    tested = table[table["split"] == "test"]
+    found = leakage.check(table if tested.empty else tested, lineage)
+    reason = f", {found.reason}" if found.reason else ""
+    return f"{out / 'predictions.csv'}: {found.status}{reason}"
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    with replacing(path) as part:
+        part.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m cry_lightning fuse",
+        description="Make one run of several that predicted the same clips in the same folds, networks and SVMs alike; "
+        "`evaluate` takes it as any other. Its lineage is that of all its members.",
+        epilog="Example: python -m cry_lightning fuse runs/chillanto/resnet50 runs/chillanto/svm --out runs/chillanto/"
+        "ensemble",
+    )
+    method = (
+        "mean of the probabilities (default); weighted: that with weights of least log-loss; vote: majority, ties by "
+        "the mean; stacking: logistic regression. What is learned is learned on each fold's validation rows (stacking "
+        "without them: on the other folds' tests)"
+    )
+    calibrate = "first scale the temperature of each member on its validation rows"
+    parser.add_argument("run", nargs="+", metavar="RUN", help="run folder that `test` has filled, or a predictions.csv")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder, for the fused run")
+    parser.add_argument("--method", choices=METHODS, default=METHODS[0], help=method)
+    parser.add_argument("--calibrate", action="store_true", help=calibrate)
+    return parser

@@ -1,0 +1,151 @@
+"""Decision fusion: from the probabilities of several models to those of one.
+
+Whatever is learned for a fold is learned without the rows it tests.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation.members import Members
+
+METHODS = ("mean", "weighted", "vote", "stacking")
+FLOOR = 1e-6  # of a probability under a logarithm: one wrong certainty must not outweigh all else
+TIE_BREAK = 1e-3  # how far the mean probabilities move tied shares of votes
+TEMPERATURES = (0.05, 20.0)
+
+
+@dataclass(frozen=True)
+class Fused:
+    """The fused scores of one fold, and what was learned for them."""
+
+    scores: np.ndarray  # (n, K), in the order of the fold's n rows
+    chose: np.ndarray  # (N,) bool: the rows that weights or temperatures were chosen on
+    taught: np.ndarray  # (N,) bool: the rows that stacking was fitted to
+    weights: np.ndarray | None = None  # (M,), sum 1: of the weighted mean
+    temperatures: np.ndarray | None = None  # (M,), where calibrated
+
+
+def fuse_fold(members: Members, here: np.ndarray, method: str, calibrate: bool) -> Fused:
+    """Fuse the rows `here` (N,) of one fold by one of METHODS; `calibrate` scales each member's temperature first.
+
+    Raises:
+        UserError: the fold has no rows that the method could learn from.
+    """
+    scores, truth, val = members.scores, members.truth, here & members.on_validation
+    chose = taught = np.zeros_like(here)
+    weights = temperatures = None
+    if calibrate or method == "weighted":
+        chose = val
+        _refuse_without(val, members, here, "--calibrate" if calibrate else "--method weighted")
+    if calibrate:
+        temperatures = np.array([best_temperature(member[val], truth[val]) for member in scores])
+        scores = np.stack([scaled(member, t) for member, t in zip(scores, temperatures, strict=True)])
+    if method == "vote":
+        fused = vote(scores[:, here])
+    elif method == "stacking":
+        taught = lessons(members, here)
+        fused = stacked(scores[:, taught], truth[taught], scores[:, here])
+    elif method == "weighted":
+        weights = best_weights(scores[:, val, truth[val]])
+        fused = np.tensordot(weights, scores[:, here], axes=1)
+    else:
+        fused = scores[:, here].mean(axis=0)
+    return Fused(fused, chose, taught, weights, temperatures)
+
+
+def vote(scores: np.ndarray) -> np.ndarray:
+    """Shares of the votes (n, K) of members' scores (M, n, K).
+
+    Of classes with as many votes, the one of the higher mean probability gets a little more, so that the highest share
+    is the decision.
+    """
+    mean = scores.mean(axis=0)
+    shares = np.eye(scores.shape[-1])[scores.argmax(axis=-1)].mean(axis=0)
+    tied = (shares == shares.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True) > 1
+    return np.where(tied, (shares + TIE_BREAK * mean) / (1 + TIE_BREAK), shares)
+
+
+def best_weights(likelihood: np.ndarray) -> np.ndarray:
+    """Weights (M,), none negative, sum 1, of the mean with the least log-loss; probabilities of the truth (M, n)."""
+    likelihood = np.maximum(likelihood, FLOOR)
+    n_members = len(likelihood)
+    found = minimize(
+        lambda weights: -np.log(weights @ likelihood).mean(),
+        np.full(n_members, 1 / n_members),
+        jac=lambda weights: -(likelihood / (weights @ likelihood)).mean(axis=1),
+        method="SLSQP",
+        bounds=[(0, 1)] * n_members,
+        constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
+    )
+    return found.x.clip(0) / found.x.clip(0).sum()
+
+
+def scaled(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities (n, K) made flatter (temperature above 1) or steeper."""
+    return softmax(np.log(np.maximum(scores, FLOOR)) / temperature, axis=1)
+
+
+def best_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The temperature of least log-loss, of scores (n, K) of cases with class indices (n,).
+
+    Source: Guo et al. 2017, "On calibration of modern neural networks", section 4.2.
+    """
+
+    def log_loss(log_temperature: float) -> float:
+        likelihood = scaled(scores, np.exp(log_temperature))[np.arange(len(truth)), truth]
+        return -np.log(np.maximum(likelihood, FLOOR)).mean()
+
+    return float(np.exp(minimize_scalar(log_loss, bounds=np.log(TEMPERATURES), method="bounded").x))
+
+
+def lessons(members: Members, here: np.ndarray) -> np.ndarray:
+    """The rows (N,) that stacking may learn from for the fold `here` (N,).
+
+    These are the fold's own validation rows, or without them the tests of the other folds of its repeat, less the
+    subjects that it tests. The members of those folds had learned from these subjects, though, and through their
+    scores the stacking learns of the tested labels: the lineage has to tell.
+    Source: Wolpert 1992, "Stacked generalization", Neural Networks 5(2): learn from scores on held-out cases only.
+
+    Raises:
+        UserError: there are none, or all are of one class.
+    """
+    rows, val = members.rows, here & members.on_validation
+    met = rows["subject"].isin(rows["subject"][here])
+    others = (rows["repeat"] == rows["repeat"][here].iloc[0]) & ~members.on_validation & ~met
+    found = val if val.any() else others.to_numpy()
+    if rows["label"][found].nunique() < 2:
+        raise UserError(
+            f"--method stacking: {in_words(members, here)} has no val rows of two classes, nor are there other folds"
+            " of other subjects; train with data.split.val, or fuse by --method mean"
+        )
+    return found
+
+
+def stacked(scores: np.ndarray, truth: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Probabilities (n, K) of cases with members' scores `others` (M, n, K).
+
+    They come from a logistic regression on log-probabilities, fitted to scores (M, m, K) and class indices (m,); a
+    class that it has not met gets 0.
+    """
+    features, others_features = (np.concatenate(np.log(np.maximum(each, FLOOR)), axis=1) for each in (scores, others))
+    model = LogisticRegression(max_iter=1000).fit(features, truth)
+    fused = np.zeros(others.shape[1:])
+    fused[:, model.classes_] = model.predict_proba(others_features)
+    return fused
+
+
+def _refuse_without(val: np.ndarray, members: Members, here: np.ndarray, asked: str) -> None:
+    if not val.any():
+        lacking = f"{in_words(members, here)} has no val rows"
+        raise UserError(f"{asked}: {lacking}; train with data.split.val, or fuse by --method mean")
+
+
+def in_words(members: Members, here: np.ndarray) -> str:
+    """The fold of some rows."""
+    repeat, fold = members.rows.loc[here, ["repeat", "fold"]].iloc[0]
+    return f"repeat {repeat}, fold {fold} of {members.names[0]}"

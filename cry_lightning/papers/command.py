@@ -1,0 +1,64 @@
+"""`python -m cry_lightning paper`: a publication's systems run whole, its table beside ours."""
+
+from pathlib import Path
+
+from cry_lightning.arguments import ArgumentParser, check_folder
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation.intervals import RESAMPLES
+from cry_lightning.evaluation.predictions import replacing
+from cry_lightning.evaluation.tables import as_markdown, as_text
+from cry_lightning.papers import table
+from cry_lightning.papers.running import Plan, Runs, run_all, run_upstream
+from cry_lightning.papers.study import Paper, can_run, read_paper, setting_of
+
+
+def main(argv: list[str]) -> None:
+    """Run the command; what it does not know itself is an override of all last stages, as in `fit`.
+
+    Raises:
+        UserError: there is no such paper or corpus, or what `cross-validate` refuses.
+    """
+    options, overrides = _parser().parse_known_args(argv)
+    if options.jobs < 1:
+        raise UserError(f"--jobs must be at least 1, not {options.jobs}")
+    path = options.paper / "paper.yaml" if options.paper.is_dir() else options.paper
+    paper = can_run(read_paper(path))
+    name, setting = setting_of(paper, options.corpus)
+    out = options.out or Path("runs") / path.parent.name / name
+    check_folder("--out", out)
+    plan = Plan(path, paper, setting, out, overrides, options.jobs, options.resamples)
+    runs = run_all(plan)
+    tables = [table.figures(paper, runs, metric) for metric in paper.metrics]
+    tables.append(table.differences(runs, options.resamples))
+    if tested := run_upstream(plan):
+        tables.insert(0, table.of_upstream(paper, tested))
+    head = f"{paper.title}, on {name}. {setting.note}".strip()
+    text = "\n\n".join([head, *map(as_text, tables), table.reading(runs)])
+    write(paper, runs, out, "\n\n".join([f"# {head}", *map(as_markdown, tables), table.reading(runs)]))
+    print(f"\n{text}\n\n{out / 'table.md'}\n{out / 'table.csv'}")
+    for protocol in sorted({run.folder.parent for of_protocol in runs.values() for run in of_protocol.values()}):
+        print(protocol / "report.md")
+
+
+def write(paper: Paper, runs: Runs, out: Path, markdown: str) -> None:
+    """Write table.md and table.csv."""
+    with replacing(out / "table.md") as part:
+        part.write_text(markdown + "\n", encoding="utf-8")
+    with replacing(out / "table.csv") as part:
+        table.long_form(paper, runs).to_csv(part, index=False)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m cry_lightning paper",
+        description="Run the systems of a publication whole, under its own protocol and under one that keeps subjects"
+        " apart, and print its table beside ours.",
+        epilog="Further arguments override every last stage as in fit, e.g. --trainer.max_epochs=3. What is finished is"
+        " not run again, so a stopped table goes on with the same command.",
+    )
+    parser.add_argument("paper", type=Path, help="a folder of configs/papers, or its paper.yaml")
+    parser.add_argument("--corpus", metavar="NAME", help="what to run on (default: the publication's own)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="folds at a time (default: %(default)s)")
+    parser.add_argument("--resamples", type=int, default=RESAMPLES, metavar="N", help="bootstrap size (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/PAPER/CORPUS")
+    return parser

@@ -1,0 +1,97 @@
+"""Every system of a publication under every protocol, each a run folder that `evaluate` reads."""
+
+import logging
+import re
+import shlex
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from cry_lightning import cli
+from cry_lightning.cross_validation.command import cross_validate, parser
+from cry_lightning.evaluation import report
+from cry_lightning.evaluation.fuse import fuse
+from cry_lightning.evaluation.predictions import replacing
+from cry_lightning.evaluation.run import Run, evaluate_run, read_run
+from cry_lightning.papers.study import Paper, Setting, System, stage_arguments
+from cry_lightning.studies import quiet
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run."""
+
+    path: Path  # of paper.yaml
+    paper: Paper
+    setting: Setting
+    out: Path
+    overrides: list[str]  # arguments of `fit` that all last stages take
+    jobs: int
+    resamples: int
+
+
+Runs = dict[str, dict[str, Run]]  # protocol -> system -> run
+
+
+def run_all(plan: Plan) -> Runs:
+    """Run what is not finished, and evaluate all; the report of each protocol is written beside its runs."""
+    runs: Runs = {}
+    for protocol, options in plan.setting.protocols.items():
+        runs[protocol] = {}
+        for name, system in plan.paper.systems.items():
+            folder = plan.out / slug(protocol) / slug(name)
+            log.info("%s: %s", protocol, name)
+            if system.fuses:
+                members = [str(runs[protocol][member].folder) for member in system.fuses]
+                fuse(members, folder)
+            else:
+                run_chain(plan, system, shlex.split(options), folder)
+            runs[protocol][name] = evaluated(folder, plan)
+        write_report(list(runs[protocol].values()), plan, plan.out / slug(protocol))
+    return runs
+
+
+def run_chain(plan: Plan, system: System, options: Sequence[str], folder: Path) -> None:
+    """Cross-validate one system's stages; those on other corpora are shared by all systems."""
+    stages = stage_arguments(plan.path, plan.setting, system)
+    where = ["--out", str(folder), "--upstream", str(plan.out / "upstream"), "--jobs", str(plan.jobs)]
+    parsed, own = parser().parse_known_args(["--config", stages[-1][1], *options, *where])
+    stages[-1] += [*own, *plan.overrides]
+    cross_validate(stages, parsed)
+
+
+def run_upstream(plan: Plan) -> dict[str, Run]:
+    """The stages that come first, tested on their own corpora, by name, as far as figures of them were published."""
+    tested = {}
+    for config in sorted((plan.out / "upstream").glob("*/*/config.yaml")):
+        stage, folder = config.parent.name, config.parent
+        if name := next((name for name in plan.paper.upstream if stage.endswith(name)), None):
+            with quiet():
+                cli.main(["test", "--config", str(config), "--trainer.enable_progress_bar=false"])
+            tested[name] = evaluated(folder, plan, positive=None)
+    return tested
+
+
+def evaluated(folder: Path, plan: Plan, positive: str | None = "") -> Run:
+    """A run scored on its tests."""
+    chosen = plan.setting.positive if positive == "" else positive
+    return evaluate_run(read_run(str(folder), "test"), "test", chosen, plan.resamples)
+
+
+def write_report(runs: Sequence[Run], plan: Plan, out: Path) -> None:
+    """What `evaluate` says of the runs of one protocol."""
+    positive = ["--positive", plan.setting.positive] if plan.setting.positive else []
+    arguments = [*(str(run.folder) for run in runs), "--allow-leaky", "--out", str(out), *positive]
+    with redirect_stdout(StringIO()) as told:
+        report.main([*arguments, "--resamples", str(plan.resamples)])
+    with replacing(out / "report.txt") as part:
+        part.write_text(told.getvalue(), encoding="utf-8")
+
+
+def slug(name: str) -> str:
+    """A name as that of a folder."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

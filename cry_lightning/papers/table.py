@@ -1,0 +1,136 @@
+"""The published table beside ours: one for each metric, and the differences that tell whether a row beats another."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from cry_lightning.evaluation.intervals import MIN_SUBJECTS
+from cry_lightning.evaluation.metrics import measure, units_at
+from cry_lightning.evaluation.pairs import at_levels, pair
+from cry_lightning.evaluation.run import Run
+from cry_lightning.evaluation.tables import Rows, cell
+from cry_lightning.papers.running import Runs
+from cry_lightning.papers.study import NAMES, Paper
+
+
+def figures(paper: Paper, runs: Runs, metric: str) -> Rows:
+    """Systems in rows, the protocols in columns: mean, standard deviation and 95 % interval, and the lineage."""
+    header = [NAMES[metric], "published"]
+    for protocol in runs:
+        header += [protocol, "lineage"]
+    rows = [header]
+    for name, system in paper.systems.items():
+        row = [name, system.published.get(metric, "")]
+        for of_protocol in runs.values():
+            row += [figure(of_protocol[name], metric), of_protocol[name].leakage.status]
+        rows.append(row)
+    majority = [
+        text for of_protocol in runs.values() for text in (baseline(next(iter(of_protocol.values())), metric), "")
+    ]
+    rows.append(["majority", "", *majority])
+    blank = [""] * (len(header) - 2)
+    rows += [[r.name, r.figures[metric], *blank] for r in paper.references if metric in r.figures]
+    return rows
+
+
+def figure(run: Run, metric: str) -> str:
+    """`mean ± SD [low, high]` of a run at its main level; the deviation is that over its seeds, or else its folds."""
+    found = result(run, metric)
+    of_parts = spread(run, metric)
+    deviation = f" ± {np.nanstd(of_parts, ddof=1):.3f}" if np.isfinite(of_parts).sum() > 1 else ""
+    value, _, bounds = cell(found).partition(" ")
+    return f"{value}{deviation} {bounds}".strip()
+
+
+def baseline(run: Run, metric: str) -> str:
+    """The figure of the majority baseline on the same cases."""
+    return f"{result(run, metric, 'majority')['value']:.3f}"
+
+
+def result(run: Run, metric: str, predictor: str = "model") -> pd.Series:
+    """A metric at the main level, of whichever class has it."""
+    rows = run.results
+    at = (rows["level"] == run.main_level.level) & (rows["metric"] == metric) & (rows["predictor"] == predictor)
+    return rows[at].iloc[0]
+
+
+def spread(run: Run, metric: str) -> np.ndarray:
+    """The metric of each repeat, or of each fold where there is one repeat only."""
+    parts = ["repeat"] if run.table["repeat"].nunique() > 1 else ["fold"]
+    values = []
+    for _, table in run.table.groupby(parts):
+        units = units_at(run.main_level.level, table)
+        measured = measure(units.table, np.ones((1, units.n_subjects)), run.positive)
+        values.append(next(value[0] for key, value in measured.items() if key[0] == metric))
+    return np.array(values)
+
+
+def of_upstream(paper: Paper, tested: dict[str, Run]) -> Rows:
+    """Accuracy and UAR of the stages that come first, on their own tests."""
+    rows = [["stage that comes first", "tested", "published accuracy", "accuracy", "UAR", "lineage"]]
+    for name, run in tested.items():
+        counts = f"{run.main_level.n_clips} clips of {run.main_level.n_subjects} subjects"
+        ours = [cell(result(run, metric)) for metric in ("accuracy", "uar")]
+        rows.append([name, counts, paper.upstream[name].get("accuracy", ""), *ours, run.leakage.status])
+    return rows
+
+
+def differences(runs: Runs, resamples: int) -> Rows:
+    """UAR of each system minus the first, within each protocol; then of each protocol minus the first, by system."""
+    rows = [["paired difference of UAR", "", "lineage"]]
+    for protocol, of_protocol in runs.items():
+        first, *others = of_protocol
+        for name in others:
+            rows.append(
+                [f"{protocol}: {name} minus {first}", *difference(of_protocol[name], of_protocol[first], resamples)]
+            )
+    (first_protocol, firsts), *other_protocols = runs.items()
+    for protocol, of_protocol in other_protocols:
+        for name, run in of_protocol.items():
+            rows.append([f"{name}: {protocol} minus {first_protocol}", *difference(run, firsts[name], resamples)])
+    return rows
+
+
+def difference(run: Run, first: Run, resamples: int) -> list[str]:
+    """A run minus another at the main level, and both lineages."""
+    made = pair(run, first, at_levels(first, resamples), resamples)
+    if made.unlike:
+        return ["not tested on the same clips", ""]
+    rows = made.differences
+    found = rows[(rows["level"] == run.main_level.level) & (rows["metric"] == "uar")].iloc[0]
+    return [cell(found), found["lineage"]]
+
+
+def long_form(paper: Paper, runs: Runs) -> pd.DataFrame:
+    """Every figure of the tables: protocol, system, metric, published, value, sd, low, high and who was tested."""
+    return pd.DataFrame(_long_rows(paper, runs))
+
+
+def _long_rows(paper: Paper, runs: Runs) -> Iterator[dict[str, object]]:
+    for protocol, of_protocol in runs.items():
+        for name, run in of_protocol.items():
+            for metric in paper.metrics:
+                of_parts = spread(run, metric)
+                found = result(run, metric)[["value", "low", "high", "n_units", "n_subjects"]]
+                yield {
+                    "protocol": protocol,
+                    "system": name,
+                    "metric": metric,
+                    "published": paper.systems[name].published.get(metric, ""),
+                    **found,
+                    "sd": np.nanstd(of_parts, ddof=1) if len(of_parts) > 1 else np.nan,
+                    "level": run.main_level.level,
+                    "lineage": run.leakage.status,
+                }
+
+
+def reading(runs: Runs) -> str:
+    """How to read the tables."""
+    some = next(iter(next(iter(runs.values())).values()))
+    few = f" None below {MIN_SUBJECTS} subjects." if some.main_level.n_subjects < MIN_SUBJECTS else ""
+    return (
+        f"At {some.main_level.level} level. ±: standard deviation over seeds or folds. [low, high]: 95 % interval from"
+        f" resampling subjects.{few}\nLEAKY: trained on tested subjects or sounds, so the figure says nothing about"
+        " other infants."
+    )

@@ -1,0 +1,139 @@
+"""A publication's table: every system under every protocol, figures from their runs, nothing run twice."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import yaml
+from conftest import RATE, stage_config
+
+from cry_lightning import cli
+from cry_lightning.__main__ import main
+from cry_lightning.evaluation.predictions import classes_of, read, score_columns
+
+
+@pytest.fixture
+def paper(tones, tmp_path, monkeypatch):
+    """Writes a paper of two small networks and their fusion, with these changes, and returns the command for it."""
+    folder = tmp_path / "small2020"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = stage_config(tones, tmp_path, "net")
+    config["trainer"] |= {"max_epochs": 1, "logger": False}
+    (folder / "net.yaml").write_text(yaml.safe_dump(config))
+    said = {
+        "title": "Small 2020, Table 1",
+        "metrics": ["uar", "sensitivity"],
+        "systems": {
+            "Res8": {"stages": ["net"], "published": {"uar": "0.911"}},
+            "fast Res8": {"stages": ["net"], "arguments": "--model.init_args.optimizer.init_args.lr=0.1"},
+            "published weights": {"stages": ["net"], "needs": {"weights.pth": "from their authors"}},
+            "both": {"fuses": ["Res8", "fast Res8"]},
+        },
+        "references": [{"name": "a random forest", "figures": {"uar": "0.936"}}],
+        "corpora": {
+            "theirs": {"needs": {"data/theirs": "on request"}, "protocols": {"as published": "--folds 2 --group clip"}},
+            "tones": {
+                "positive": "high",
+                "protocols": {"by subject": "--folds 2", "as published": "--folds 2 --group clip"},
+                "stages": {"every": "--data.batch_size=4"},
+            },
+        },
+    }
+
+    def command(**changes):
+        (folder / "paper.yaml").write_text(yaml.safe_dump(said | changes, sort_keys=False))
+        return ["paper", str(folder), "--corpus", "tones", "--resamples", "200"]
+
+    return command
+
+
+def test_the_table_holds_what_the_runs_say_and_nothing_is_run_twice(paper, tmp_path, monkeypatch, capsys, caplog):
+    assert main(paper()) == 0
+    printed, out = capsys.readouterr().out, tmp_path / "runs/small2020/tones"
+    table = pd.read_csv(out / "table.csv").set_index(["protocol", "system", "metric"])
+    assert set(table.index.get_level_values("system")) == {"Res8", "fast Res8", "both"}
+    assert "published weights is left out: weights.pth is not there: from their authors" in caplog.text
+    assert table.xs("by subject")["lineage"].unique() == ["CLEAN"]
+    assert table.xs("as published")["lineage"].unique() == ["LEAKY"]
+
+    tested = read(out / "by-subject/fast-res8/predictions.csv").query("split == 'test'")
+    said = np.array(classes_of(tested))[tested[score_columns(tested)].to_numpy().argmax(1)]
+    recalls = [(said[tested["label"] == name] == name).mean() for name in ("low", "high")]
+    row = table.loc["by subject", "fast Res8", "uar"]
+    assert row["value"] == pytest.approx(np.mean(recalls)) and row["low"] <= row["value"] <= row["high"]
+    assert table.loc["by subject", "fast Res8", "sensitivity"]["value"] == pytest.approx(recalls[1])
+    folds = pd.read_csv(out / "by-subject/fast-res8/folds.csv")
+    assert row["sd"] == pytest.approx(folds["uar"].std())
+    members = [read(out / "by-subject" / name / "predictions.csv") for name in ("res8", "fast-res8")]
+    fused = read(out / "by-subject/both/predictions.csv").set_index(["clip", "split", "fold"])
+    mean = sum(m.set_index(["clip", "split", "fold"])[score_columns(fused)] for m in members) / 2
+    pd.testing.assert_frame_equal(fused[score_columns(fused)], mean.loc[fused.index], atol=1e-6)
+
+    assert f"{row['value']:.3f} ± {row['sd']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in printed
+    for text in ("0.911", "a random forest", "0.936", "by subject: fast Res8 minus Res8", "Res8: as published minus"):
+        assert text in printed and text in (out / "table.md").read_text()
+    config = json.loads((out / "by-subject/res8/cross_validation.json").read_text())["stages"]["0"]
+    assert config["data"]["batch_size"] == 4
+
+    def never(args):
+        raise AssertionError(args)
+
+    monkeypatch.setattr(cli, "main", never)
+    assert main(paper()) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_a_stage_that_comes_first_is_trained_once_and_tested(paper, tmp_path, monkeypatch, capsys):
+    others, rng = tmp_path / "others", np.random.default_rng(1)
+    others.mkdir()
+    lines = ["path,label,subject"]
+    for clip in range(24):
+        soundfile.write(others / f"{clip}.wav", 0.1 * rng.standard_normal(RATE // 2), RATE)
+        lines.append(f"{clip}.wav,{('hiss', 'rustle')[clip % 2]},adult{clip // 2}")
+    (others / "manifest.csv").write_text("\n".join(lines) + "\n")
+    config = yaml.safe_load((tmp_path / "small2020/net.yaml").read_text()) | {"name": "first"}
+    config["data"]["corpus"]["init_args"] |= {"root": str(others / "manifest.csv"), "name": "others"}
+    (tmp_path / "small2020/first.yaml").write_text(yaml.safe_dump(config))
+    systems = {"Res8": {"stages": ["first", "net"]}, "again": {"stages": ["first", "net"]}}
+    corpora = {"tones": {"protocols": {"by subject": "--seeds 1 --data.split.test=0.3"}}}
+    fitted, really = [], cli.main
+
+    def counted(args):
+        run = really(args)
+        fitted.append((args[0], run.run_folder.path.name))
+        return run
+
+    monkeypatch.setattr(cli, "main", counted)
+    assert (
+        main(paper(systems=systems, corpora=corpora, metrics=["uar"], upstream={"first": {"accuracy": "0.944"}})) == 0
+    )
+    assert fitted.count(("fit", "first")) == 1 and fitted.count(("test", "first")) == 1
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("first"))
+    assert "0.944" in line and "CLEAN" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "message"),
+    [
+        ({}, ["--corpus", "theirs"], "data/theirs is not there: on request. What can run here as a stand-in: --corpus"),
+        ({}, ["--corpus", "mine"], "--corpus mine: Small 2020, Table 1 runs on theirs, tones"),
+        ({"systems": {"both": {"fuses": ["Res8"]}}}, [], "system 'both' fuses Res8, which must stand above it"),
+        ({"systems": {"none": {}}}, [], "system 'none' needs either stages or fuses"),
+        ({"systems": {"other": {"stages": ["res9"]}}}, [], "no res9.yaml beside it"),
+        ({"titel": "Small"}, [], "does not accept option 'titel'"),
+        ({"metrics": ["uarr"]}, [], "metrics: uarr is none of"),
+        ({}, ["--jobs", "0"], "--jobs must be at least 1"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_in_one_line(paper, changes, arguments, message, capsys):
+    assert main([*paper(**changes), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
+
+
+def test_no_such_paper(tmp_path, capsys):
+    assert main(["paper", str(tmp_path / "none")]) == 2
+    assert "give a paper.yaml of configs/papers" in capsys.readouterr().err
