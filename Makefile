@@ -14,6 +14,7 @@ METHOD ?= $(if $(filter adapt,$(MAKECMDGOALS)),adapt,simclr)
 ## ARGS="..."     further arguments of fit and test in the fine-tuning, e.g. ARGS="--trainer.max_epochs=30"
 ARGS ?=
 ## SOUNDS=PATH, CRIES=PATH  for gorin2023: a VGGSound folder; a manifest.csv with columns injury and trigger
+## ON=NAME        for onu2019, zhao2020, le2020: donateacry or synthetic, in place of the publication's own corpus
 ## EVALUATE_ARGS="..."  further arguments of evaluate, e.g. EVALUATE_ARGS="--positive asphyxia"
 
 ifeq ($(DATA),)
@@ -50,10 +51,10 @@ UNLABELLED := --data.unlabelled=true --data.balanced=false --data.drop_last=true
 named = $(foreach f,$(1),$(addprefix $(dir $(f)),$(shell sed 's/\#.*//' $(f) | grep -oE '[A-Za-z0-9_./-]+\.ya?ml')))
 config = $(1) $(call named,$(1)) $(call named,$(call named,$(1)))
 
-.PHONY: help install pretrain simclr adapt finetune evaluate gorin2023 test test-all lint clean FORCE
+.PHONY: help install pretrain simclr adapt finetune evaluate onu2019 zhao2020 le2020 gorin2023 test test-all lint clean FORCE
 
 help:  ## list the targets and variables
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9 -]+):.*## */  make \1\t/' | expand -t 18
 	@grep -hE '^## [A-Z]' $(MAKEFILE_LIST) | sed 's/^## /  /'
 
 install: .venv/installed  ## make .venv and install what is needed
@@ -99,6 +100,9 @@ $(RECORDINGS): FORCE
 $(FINETUNE).args: FORCE
 	@$(call record,echo "$(WEIGHTS)"; echo "$(ARGS)")
 record = mkdir -p $(dir $@); { $(1); } > $@.part; cmp -s $@.part $@ && rm $@.part || mv $@.part $@
+
+onu2019 zhao2020 le2020: .venv/installed  ## a published system whole, its table beside ours (ON=, ARGS= as of fit)
+	$(CRY) paper configs/papers/$@ $(if $(ON),--corpus $(ON)) $(ARGS)
 
 gorin2023: .venv/installed  ## the grid of Gorin et al. 2023: SOUNDS= and CRIES= yours, else a rehearsal on made sound
 	PYTHON=$(PY) configs/papers/gorin2023/grid.sh "$(SOUNDS)" "$(CRIES)" $(ARGS)

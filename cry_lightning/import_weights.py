@@ -5,16 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cry_lightning.arguments import ArgumentParser
-from cry_lightning.encoders import CNN6, CNN10, CNN14
-from cry_lightning.encoders.importers import LAYOUTS, Layout, imported, misfits, published_name, sizes
-from cry_lightning.encoders.panns import PANN
+from cry_lightning.encoders.importers import PUBLISHERS, Publisher
 from cry_lightning.errors import UserError
 from cry_lightning.tasks.weights import load_data, sha256
 
-ENCODERS: dict[str, type[PANN]] = {"cnn14": CNN14, "cnn10": CNN10, "cnn6": CNN6}
+ENCODERS = {network.__name__.lower(): network for publisher in PUBLISHERS.values() for network in publisher.networks}
 # PANNs' files hold, beside the weights, arrays of integers in which the training kept its place; NumPy 1 wrote them.
 REBUILD_ARRAY = (np.empty(0).__reduce__()[0], "numpy.core.multiarray._reconstruct")
 INTEGER_ARRAYS: list[Any] = [REBUILD_ARRAY, np.ndarray, np.dtype, np.dtypes.Int64DType]
@@ -27,19 +25,25 @@ def main(args: list[str]) -> None:
         description="Turn published weights, in a local file, into a checkpoint that `weights:` takes.",
         epilog="What they were trained on is not known: evaluation says UNKNOWN LINEAGE of what is built on them.",
     )
-    parser.add_argument("publisher", choices=LAYOUTS, help="whose they are")
-    parser.add_argument("file", type=Path, help="their file: PANNs' Cnn14_16k_mAP=0.438.pth, SpeechBrain's *.ckpt")
+    parser.add_argument("publisher", choices=PUBLISHERS, help="whose they are")
+    files = "Cnn14_16k_mAP=0.438.pth, SpeechBrain's *.ckpt, honk's res8.pt, torchvggish's vggish-10086976.pth"
+    parser.add_argument("file", type=Path, help=f"their file, such as PANNs' {files}")
     parser.add_argument("--to", type=Path, required=True, metavar="CKPT", help="the checkpoint to be written")
-    parser.add_argument("--encoder", choices=ENCODERS, default="cnn14", help="the network (default: %(default)s)")
+    parser.add_argument("--encoder", choices=sorted(ENCODERS), help="the network, for panns and speechbrain (cnn14)")
     options = parser.parse_args(args)
     if options.to.exists():
         raise UserError(f"{options.to} exists already; remove it, or name another with --to")
-    published, layout = read(options.file, options.publisher), LAYOUTS[options.publisher]
-    encoder = encoder_of(published, layout, options.encoder, options.file)
+    publisher = PUBLISHERS[options.publisher]
+    network = ENCODERS[options.encoder] if options.encoder else publisher.networks[0]
+    if network not in publisher.networks:
+        raise UserError(f"--encoder {options.encoder}: not among the networks of {options.publisher}")
+    published = read(options.file, options.publisher)
+    encoder = encoder_of(published, publisher, network, options.file)
     source = {"publisher": options.publisher, "file": options.file.name, "sha256": sha256(options.file)}
-    write(options.to, imported(published, encoder, layout), source)
-    print(table(published, encoder, layout))
-    print(f"{options.to}: {type(encoder).__name__} with n_mels {encoder.n_mels} and width {encoder.width}")
+    write(options.to, publisher.imported(published, encoder), source)
+    print(table(published, encoder, publisher))
+    sizes = " and ".join(f"{name} {size}" for name, size in publisher.sizes(published).items())
+    print(f"{options.to}: {type(encoder).__name__} with {sizes}")
 
 
 def read(path: Path, publisher: str) -> dict[str, Tensor]:
@@ -50,14 +54,13 @@ def read(path: Path, publisher: str) -> dict[str, Tensor]:
     """
     with torch.serialization.safe_globals(INTEGER_ARRAYS):
         content = load_data(path, "file of weights", "download the weights from their publisher first")
-    if publisher == "panns":
-        content = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    tensors = PUBLISHERS[publisher].tensors(content) if isinstance(content, dict) else None
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UserError(f"{path}: not a table of tensors in the layout of {publisher}")
-    return content
+    return tensors
 
 
-def encoder_of(published: dict[str, Tensor], layout: Layout, name: str, path: Path) -> PANN:
+def encoder_of(published: dict[str, Tensor], publisher: Publisher, network: type[nn.Module], path: Path) -> nn.Module:
     """The encoder that these weights fit, itself without any.
 
     Raises:
@@ -65,19 +68,19 @@ def encoder_of(published: dict[str, Tensor], layout: Layout, name: str, path: Pa
     """
     try:
         with torch.device("meta"):
-            encoder = ENCODERS[name](**sizes(published, layout))
+            encoder = network(**publisher.sizes(published))
     except KeyError as error:
         raise UserError(f"{path}: holds no {error}: another publisher's, or not this network at all") from error
-    problems = misfits(published, encoder, layout)
+    problems = publisher.misfits(published, encoder)
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise UserError(f"{path}: does not fit --encoder {name}: {'; '.join(problems[:4])}{more}")
+        raise UserError(f"{path}: does not fit --encoder {network.__name__.lower()}: {'; '.join(problems[:4])}{more}")
     return encoder
 
 
-def table(published: dict[str, Tensor], encoder: PANN, layout: Layout) -> str:
-    """A line for every published tensor: its name, the encoder's name for it, and its shape."""
-    ours = {published_name(name, layout): name for name in encoder.state_dict()}
+def table(published: dict[str, Tensor], encoder: nn.Module, publisher: Publisher) -> str:
+    """A line for every published tensor: its name, the encoder's tensor that it goes into, and its shape."""
+    ours = {name: into for name, (into, _) in publisher.uses(published, encoder).items()}
     width = max(map(len, published))
     return "\n".join(
         f"{name:<{width}}  {ours.get(name, '(left out)'):<35} {tuple(tensor.shape)}"

@@ -45,18 +45,19 @@ def small_corpus_arguments(data: Path, tones: Path) -> list[str]:
         "--data.corpus=cry_lightning.corpora.Manifest",
         f"--data.corpus.init_args.root={tones}",
         "--data.corpus.init_args.label=label",
+        "--data.corpus.init_args.classes=null",
         *("--data.split.column=null", "--data.split.scheme=holdout", "--data.split.group=subject"),
     ]
 
 
 def noise_arguments(stage: Path, tones: Path) -> list[str]:
     """Where a stage mixes in noise from a folder, take the tones for noise."""
-    if "WaveformNoise" not in stage.read_text():
+    noise = yaml.safe_load(stage.read_text())["model"]["init_args"].get("augment_waveform") or []
+    from_folder = [module for module in noise if "folder" in module.get("init_args", {})]
+    if not from_folder:
         return []
-    noise = yaml.safe_load(stage.read_text())["model"]["init_args"]["augment_waveform"]
-    for module in noise:
-        if module["class_path"].endswith("WaveformNoise"):
-            module["init_args"]["folder"] = str(tones.parent)
+    for module in from_folder:
+        module["init_args"]["folder"] = str(tones.parent)
     return ["--model.init_args.augment_waveform", json.dumps(noise)]
 
 
@@ -94,11 +95,14 @@ def small_probe_arguments(data: Path, tones: Path) -> list[str]:
 
 
 def small_network_arguments(path: Path) -> list[str]:
-    """For the paper that has CNN14, a small network of its family (CNN14 itself is tried on the meta device)."""
-    if "cnn14" not in path.read_text():
-        return []
-    small = {"model.init_args.encoder": "encoder/cnn6_small.yaml", "data.feature": "feature/logmel_8k.yaml"}
-    return [argument for key, name in small.items() for argument in (f"--{key}", str(CONFIGS / name))]
+    """For a paper with a large network, a small one (the large ones are tried on the meta device)."""
+    text = path.read_text()
+    if "cnn14" in text:
+        small = {"model.init_args.encoder": "encoder/cnn6_small.yaml", "data.feature": "feature/logmel_8k.yaml"}
+        return [argument for key, name in small.items() for argument in (f"--{key}", str(CONFIGS / name))]
+    if "vggish" in text:
+        return ["--model.init_args.encoder.init_args.width=4"]
+    return ["--model.init_args.encoder", str(CONFIGS / "encoder/small_cnn.yaml")] * ("encoder/resnet50" in text)
 
 
 @pytest.mark.parametrize("path", STAGES, ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -110,18 +114,18 @@ def test_every_stage_fits_and_tests(path, tones, tmp_path):
     run = cli.main(["fit", *args, "--trainer.max_epochs=1", "--trainer.max_steps=8"])
     folder = run.run_folder
     assert folder.best.exists()
-    if "tasks.Classifier" in path.read_text() and yaml.safe_load(data.read_text())["split"]["test"] != 0:
+    if "tasks.Classifier" in path.read_text() and yaml.safe_load(data.read_text())["split"].get("test") != 0:
         cli.main(["test", "--config", str(folder.config)])
         assert (folder.path / "predictions.csv").exists()
 
 
 @pytest.mark.parametrize("path", DATA, ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_every_data_config_serves_a_stage(path, tones, tmp_path):
-    stage = CONFIGS / ("finetune_noise.yaml" if "waveform" in path.name else "finetune.yaml")
+    stage = CONFIGS / ("finetune_noise.yaml" if "waveform_8k" in path.read_text() else "finetune.yaml")
     args = ["fit", "--config", str(stage), "--data", str(path)]
     args += small_corpus_arguments(path, tones) + noise_arguments(stage, tones)
     args += ["--model.init_args.weights=null", "--trainer.logger=null", "--trainer.fast_dev_run=true"]
-    if "fbank" in path.read_text():  # 80 bands; the stage's small network has 40
+    if not re.search("waveform_8k|mfcc_8k|logmel_8k", path.read_text()):  # the stage's small network wants 40 bands
         args += ["--data.feature", str(CONFIGS / "feature/logmel_8k.yaml")]
     args += ["--data.balanced=false", "--data.unlabelled=false", "--data.probe=null"]
     args += ["--runs", str(tmp_path), f"--data.cache_dir={tmp_path}", "--data.clip_s=0.5"]
@@ -136,8 +140,10 @@ def test_every_encoder_keeps_the_contract(path):
     make = getattr(__import__(module, fromlist=[name]), name)
     with torch.device("meta"):
         encoder = make(**config.get("init_args", {}), **config.get("dict_kwargs", {}))
-        n_mels = config.get("init_args", {}).get("n_mels", 40)
-        assert encoder(torch.empty(2, 1, n_mels, 101)).shape == (2, encoder.num_features)
+        arguments = config.get("init_args", {}) | config.get("dict_kwargs", {})
+        channels = arguments.get("in_chans", 1)
+        size = arguments.get("img_size") or ((64, 96) if name == "VGGish" else (arguments.get("n_mels", 40), 101))
+        assert encoder(torch.empty(2, channels, *size)).shape == (2, encoder.num_features)
 
 
 @pytest.mark.slow

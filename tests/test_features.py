@@ -13,12 +13,13 @@ from conftest import REPO
 
 from cry_lightning import features
 from cry_lightning.errors import UserError
-from cry_lightning.features import MFCC, Fbank, Feature, LogMel
+from cry_lightning.features import MFCC, Fbank, Feature, LogMel, VGGishLogMel
 from cry_lightning.tasks.normalize import MeanSubtraction
 
 DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", REPO / ".." / "shared" / "data"))
-# Float32 against float64: on coefficients of up to 150, and in dB on bands as far as 90 dB below the loudest.
-TOLERANCE = {MFCC: 1e-3, LogMel: 1e-2, Fbank: 1e-2}
+# Float32 against float64: on coefficients of up to 150, and in dB on bands as far as 90 dB below the loudest. VGGish's
+# are float64 throughout, rounded at the end.
+TOLERANCE = {MFCC: 1e-3, LogMel: 1e-2, Fbank: 1e-2, VGGishLogMel: 1e-6}
 
 
 def shipped(name: str) -> Feature:
@@ -32,6 +33,8 @@ FRONT_ENDS = {
     "logmel_8k": shipped("logmel_8k"),
     "panns_16k": shipped("panns_16k"),
     "fbank_16k": shipped("fbank_16k"),
+    "vggish": shipped("vggish"),
+    "vggish_zhao": VGGishLogMel(pre_emphasis=0.97, z_score=True),
 }
 
 
@@ -83,7 +86,30 @@ def speechbrain_fbank(waveform: np.ndarray, fbank: Fbank) -> np.ndarray:
     return np.maximum(decibels, decibels.max() - 80)
 
 
-REFERENCES = {MFCC: honk_mfcc, LogMel: librosa_decibels, Fbank: speechbrain_fbank}
+def vggish_log_mel(waveform: np.ndarray, feature: VGGishLogMel) -> np.ndarray:
+    """(F, T) in float64, a frame, a band and a bin at a time."""
+    sound = waveform.astype(np.float64)
+    if feature.pre_emphasis:
+        sound = np.array([sound[0], *(sound[1:] - feature.pre_emphasis * sound[:-1])])
+    if feature.z_score:
+        sound = (sound - np.mean(sound)) / (np.std(sound) or 1.0)  # one of the recordings is digital silence
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
+    starts = range(0, len(sound) - 400 + 1, 160)
+    magnitude = np.stack([np.abs(np.fft.rfft(window * sound[start : start + 400], 512)) for start in starts])
+    mel_of_bin = [1127 * np.log(1 + (k * 16000 / 512) / 700) for k in range(257)]
+    edges = np.linspace(1127 * np.log(1 + 125 / 700), 1127 * np.log(1 + 7500 / 700), 66)
+    log_mel = np.zeros((64, len(magnitude)))
+    for band in range(64):
+        below, centre, above = edges[band : band + 3]
+        total = np.zeros(len(magnitude))
+        for k in range(1, 257):  # not the constant
+            rising, falling = (mel_of_bin[k] - below) / (centre - below), (above - mel_of_bin[k]) / (above - centre)
+            total += magnitude[:, k] * max(0.0, min(rising, falling))
+        log_mel[band] = np.log(total + 0.01)
+    return log_mel
+
+
+REFERENCES = {MFCC: honk_mfcc, LogMel: librosa_decibels, Fbank: speechbrain_fbank, VGGishLogMel: vggish_log_mel}
 
 
 def reference(waveform: np.ndarray, feature: Feature) -> np.ndarray:
@@ -114,7 +140,8 @@ every_front_end = pytest.mark.parametrize("feature", FRONT_ENDS.values(), ids=FR
 def test_equals_its_reference_on_made_sounds(feature: Feature) -> None:
     waveform = made_batch(feature)
     got = feature(waveform)
-    assert got.shape == (3, 1, feature.n_mels, 101)
+    n_frames = 98 if isinstance(feature, VGGishLogMel) else 101  # without frames past the ends, or with
+    assert got.shape == (3, 1, feature.n_mels, n_frames)
     assert got.dtype == torch.float32
     for row, sound in zip(got, waveform.numpy(), strict=True):
         np.testing.assert_allclose(row[0].numpy(), reference(sound, feature), atol=TOLERANCE[type(feature)])
@@ -169,6 +196,7 @@ def test_identity_holds_every_argument() -> None:
     assert MFCC(n_mfcc=13).identity() != MFCC().identity()
     assert LogMel(n_mels=30).identity() != LogMel().identity()
     assert Fbank().identity()["n_fft"] == 400
+    assert VGGishLogMel(z_score=True).identity() != VGGishLogMel().identity() != VGGishLogMel(0.97).identity()
 
 
 def test_identity_of_the_mfcc_is_what_caches_were_built_with() -> None:

@@ -13,7 +13,7 @@ from torch.nn.functional import avg_pool2d, batch_norm, conv2d, relu
 
 from cry_lightning import cli
 from cry_lightning.encoders import CNN6, CNN10, CNN14
-from cry_lightning.encoders.importers import LAYOUTS, published_name
+from cry_lightning.encoders.importers import PUBLISHERS
 from cry_lightning.encoders.panns import PANN
 from cry_lightning.errors import UserError
 from cry_lightning.import_weights import main
@@ -103,8 +103,8 @@ def test_imported_encoder_gives_the_published_numbers(publisher: str, network: s
 def test_names_of_the_full_network_are_the_published_ones() -> None:
     with torch.device("meta"):
         names = CNN14().state_dict()
-    for publisher, layout in LAYOUTS.items():
-        assert {published_name(name, layout) for name in names} == published_weights(NORMS[publisher]).keys()
+    for publisher, norm in NORMS.items():
+        assert {PUBLISHERS[publisher].published_name(name) for name in names} == published_weights(norm).keys()
 
 
 def test_table_lists_every_tensor_and_what_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

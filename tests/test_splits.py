@@ -1,5 +1,6 @@
 """Splits: nobody on both sides, every class everywhere, the shares asked for, nestedness, and clear refusals."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ SCHEMES = [
     Split(scheme="kfold", folds=4, fold=2),
     Split(scheme="kfold", folds=4, fold=1, repeat=3),
     Split(scheme="leave_one_out", fold=7),
+    Split(scheme="hash", val=0.25, test=0.25),
 ]
 
 
@@ -115,6 +117,26 @@ def test_folds_test_every_clip_once_and_repeats_differ() -> None:
     assert np.all(tested == 1)
     repeats = [assign(Split(scheme="kfold", repeat=repeat), labels, groups) == "test" for repeat in (0, 1)]
     assert not np.array_equal(*repeats)
+
+
+def test_hash_is_the_published_formula_and_does_not_depend_on_who_else_is_there() -> None:
+    groups = np.array([f"chillanto:{i:04}" for i in range(200)])
+    labels = np.where(np.arange(200) % 2, "ill", "well")
+    parts = assign(Split(scheme="hash", val=0.05, test=0.4, seed=3), labels, groups)
+    for i, part in enumerate(parts):
+        percentage = (int(hashlib.sha1(f"{i:04}".encode()).hexdigest(), 16) % (2**27)) * (100.0 / (2**27 - 1))
+        assert part == ("val" if percentage < 5 else "test" if percentage < 45 else "train")
+    few = slice(0, 120)
+    assert np.array_equal(assign(Split(scheme="hash", val=0.05, test=0.4), labels[few], groups[few]), parts[few])
+    bare = np.array([group.removeprefix("chillanto:") for group in groups])
+    assert np.array_equal(assign(Split(scheme="hash", val=0.05, test=0.4), labels, bare), parts)
+
+
+def test_hash_refuses_a_part_without_a_class() -> None:
+    labels, groups = np.array(["ill"] * 3 + ["well"] * 50), np.array([f"s{i % 53}" for i in range(53)])
+    with pytest.raises(UserError, match=r"by their hashes, no group of ill falls to (val|test|train)"):
+        assign(Split(scheme="hash", val=0.05, test=0.05), labels, groups)
+    assert "val" not in assign(Split(scheme="hash", val=0, test=0.4), labels[3:], groups[3:])
 
 
 def test_leave_one_out_tests_the_groups_in_sorted_order() -> None:

@@ -21,9 +21,17 @@ class Source:
     sha256: str | None  # None: its publisher names none and the archive is made anew on request
     recordings: str  # folder in the archive that holds the recordings
     licence: str
+    on_request: str | None = None  # what the archive holds, of a corpus that its owners hand out themselves
 
 
 SOURCES = {
+    "chillanto": Source(
+        "https://ccc.inaoep.mx/~kargaxxi/",
+        None,
+        ".",
+        "as agreed with INAOE, Mexico",
+        on_request="the folders 1s_asphyxia, 1s_deaf, 1s_hunger, 1s_normal and 1s_pain",
+    ),
     "donateacry": Source(
         "https://github.com/gveres/donateacry-corpus/archive/refs/heads/master.zip",
         None,
@@ -48,6 +56,12 @@ SOURCES = {
         ".",
         "CC BY 4.0",
     ),
+    "speech_commands_v0.01": Source(
+        "http://download.tensorflow.org/data/speech_commands_v0.01.tar.gz",
+        "743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d",
+        ".",
+        "CC BY 4.0",
+    ),
 }
 
 
@@ -64,6 +78,11 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
 
     source, to = SOURCES[args.corpus], args.to or Path("data") / args.corpus
+    if source.on_request is not None and args.local is None:
+        raise UserError(
+            f"{args.corpus}: its owners hand it out on request, see {source.url}; {to} is to hold {source.on_request},"
+            " put there by hand or by --from ARCHIVE"
+        )
     expected = args.sha256 or (None if args.accept_unverified else source.sha256)
     if expected is None and args.local is None and not args.accept_unverified:
         raise UserError(f"{args.corpus}: no hash is published; give --sha256 HASH or --accept-unverified")

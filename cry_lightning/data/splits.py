@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from cry_lightning.data.hashing import by_hash
 from cry_lightning.errors import UserError
 
 PART_OF = {"train": "train", "val": "val", "test": "test", "validation": "val", "valid": "val", "dev": "val"}
@@ -23,18 +24,19 @@ class Split:
 
     Args:
         scheme: "holdout" for one stratified division, "kfold" for repeated stratified K-fold, "leave_one_out" for one
-            test group at a time, "column" for the manifest's own division, "external" to test a trained model on all.
+            test group at a time, "hash" for a division that new groups do not change (see `by_hash`), "column" for the
+            manifest's own division, "external" to test a trained model on all.
         group: what is never divided: "subject", "recording", "clip" or a column of the manifest.
         column: the column that holds the manifest's own division; naming it implies that scheme.
-        val: share of the clips for validation; of those outside test, in every scheme but "holdout".
-        test: share of the clips for testing ("holdout" only).
+        val: share of the clips for validation; of those outside test, in every scheme but "holdout" and "hash".
+        test: share of the clips for testing ("holdout" and "hash" only).
         folds: number of folds ("kfold").
         fold: the fold, or the group in sorted order, that is the test part.
         repeat: number of the repeat; raises the seed of "kfold" and of the validation parts of "leave_one_out".
         seed: of every random choice.
     """
 
-    scheme: Literal["holdout", "kfold", "leave_one_out", "column", "external"] = "holdout"
+    scheme: Literal["holdout", "kfold", "leave_one_out", "hash", "column", "external"] = "holdout"
     group: str = "subject"
     column: str | None = None
     val: float = 0.15
@@ -55,9 +57,7 @@ class Split:
         elif self.scheme == "column":
             raise UserError("split: scheme column needs split.column, the name of the manifest's split column")
         if min(self.val, self.test) < 0 or self.val + self.test >= 1:
-            raise UserError(
-                f"split: val {self.val} and test {self.test} must not be negative and add up to less than 1"
-            )
+            raise UserError(f"split: val {self.val} and test {self.test} must not be negative and sum to less than 1")
         if self.scheme == "kfold" and not 0 <= self.fold < self.folds:
             raise UserError(f"split: fold {self.fold} must lie between 0 and folds - 1 ({self.folds - 1})")
 
@@ -89,6 +89,8 @@ def assign(split: Split, labels: np.ndarray, groups: np.ndarray, own: np.ndarray
         parts[labelled] = _kfold(labels[labelled], groups[labelled], split.folds, split.fold, seed)
     elif split.scheme == "leave_one_out":
         parts[labelled] = _leave_one_out(groups[labelled], split.fold)
+    elif split.scheme == "hash":
+        parts[labelled] = by_hash(labels[labelled], groups[labelled], split.val, split.test)
     else:
         assert own is not None and split.column is not None  # Split sees to the name, the caller to the values
         parts = _own_parts(own, split.column)
@@ -140,9 +142,7 @@ def _kfold(labels: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: 
 def _leave_one_out(groups: np.ndarray, fold: int) -> np.ndarray:
     names = np.unique(groups)
     if not 0 <= fold < len(names):
-        raise UserError(
-            f"split: fold {fold} must lie between 0 and {len(names) - 1}, one for each of {len(names)} groups"
-        )
+        raise UserError(f"split: fold {fold} must lie between 0 and {len(names) - 1}, as there are {len(names)} groups")
     return np.where(groups == names[fold], "test", "train")
 
 

@@ -1,68 +1,152 @@
-"""How published weights name what the encoders here hold: pure functions on names and tensors."""
+"""How published weights name what the encoders here hold: a class per publisher, functions of names and tensors."""
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from cry_lightning.encoders.panns import PANN
+from cry_lightning.encoders.panns import CNN6, CNN10, CNN14
+from cry_lightning.encoders.res8 import N_LAYERS, Res8
+from cry_lightning.encoders.vggish import VGGish
+
+Tensors = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Layout:
-    """One publisher's names.
+class Publisher(ABC):
+    """What one publisher's files hold, and what it is called there."""
 
-    Args:
-        norm: what it calls a BatchNorm.
-        other_parts: what its files hold besides the trunk: the beginnings of those names.
+    networks: tuple[type[nn.Module], ...]  # the encoders that they fit; the first is the usual one
+    left_out: tuple[str, ...] = ()  # what they hold besides the encoder: the beginnings of those names
+
+    def tensors(self, content: dict[str, Any]) -> Any:
+        """The table of tensors in a file's content."""
+        return content
+
+    @abstractmethod
+    def sizes(self, published: Tensors) -> dict[str, int]:
+        """The arguments of the encoder that has these weights; KeyError where its first layers are not there."""
+
+    @abstractmethod
+    def published_name(self, name: str) -> str:
+        """What is called there what is called `name` in the encoder's state dict."""
+
+    def uses(self, published: Tensors, encoder: nn.Module) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Published name -> the encoder's name of the tensor that it goes into, and the shape that it must have."""
+        return {self.published_name(name): (name, tuple(ours.shape)) for name, ours in encoder.state_dict().items()}
+
+    def imported(self, published: Tensors, encoder: nn.Module) -> Tensors:
+        """The state dict of an encoder that these weights fit."""
+        return {name: in_our_axes(published[self.published_name(name)]) for name in encoder.state_dict()}
+
+    def misfits(self, published: Tensors, encoder: nn.Module) -> list[str]:
+        """What keeps weights from being those of an encoder: what is missing, left over or of another shape."""
+        wanted = {name: shape for name, (_, shape) in self.uses(published, encoder).items()}
+        given = {name: tuple(tensor.shape) for name, tensor in published.items() if not name.startswith(self.left_out)}
+        return [
+            *(f"{name} is missing" for name in wanted if name not in given),
+            *(f"{name} is left over" for name in given if name not in wanted),
+            *(
+                f"{name} is {given[name]} there and {shape} here"
+                for name, shape in wanted.items()
+                if given.get(name, shape) != shape
+            ),
+        ]
+
+
+class SpeechBrain(Publisher):
+    """SpeechBrain's CNN14; its norm_type "in" has the same names as "bn", and in eval mode the same numbers."""
+
+    networks = (CNN14, CNN10, CNN6)
+    norm = "norm"  # what it calls a BatchNorm
+
+    def sizes(self, published: Tensors) -> dict[str, int]:
+        """Bands and width."""
+        return {
+            "n_mels": len(published[self.published_name("norm.weight")]),
+            "width": len(published[self.published_name("blocks.0.conv1.weight")]),
+        }
+
+    def published_name(self, name: str) -> str:
+        """blocks.0.norm1.weight is conv_block1.norm1.weight."""
+        if name.startswith("norm."):
+            return name.replace("norm", f"{self.norm}0")
+        _, block, layer = name.split(".", 2)
+        return f"conv_block{int(block) + 1}.{layer.replace('norm', self.norm)}"
+
+
+class PANNs(SpeechBrain):
+    """The same networks at their origin, with front end and classifier."""
+
+    norm = "bn"
+    left_out = ("spectrogram_extractor.", "logmel_extractor.", "fc1.", "fc_audioset.")
+
+    def tensors(self, content: dict[str, Any]) -> Any:
+        """They lie beside the state of the training."""
+        return content.get("model")
+
+
+class Honk(Publisher):
+    """Honk's res8, wide and narrow, with its classifier.
+
+    A branch of it that prunes channels scales the maps that go into every second convolution; such scales are
+    multiplied into its kernels.
     """
 
-    norm: str
-    other_parts: tuple[str, ...] = ()
+    networks = (Res8,)
+    left_out = ("output.",)
+
+    def tensors(self, content: dict[str, Any]) -> Any:
+        """With BatchNorm's counters, which PyTorch before 0.4.1 did not write and which change no number."""
+        counters = [f"bn{layer + 1}.num_batches_tracked" for layer in range(N_LAYERS)]
+        return content | {name: torch.tensor(0) for name in counters if name not in content}
+
+    def sizes(self, published: Tensors) -> dict[str, int]:
+        """Feature maps."""
+        return {"n_maps": len(published["conv0.weight"])}
+
+    def published_name(self, name: str) -> str:
+        """convs.0.weight is conv1.weight, norms.0.running_mean is bn1.running_mean."""
+        if name == "conv0.weight":
+            return name
+        kind, layer, tensor = name.split(".")
+        return f"{'conv' if kind == 'convs' else 'bn'}{int(layer) + 1}.{tensor}"
+
+    def uses(self, published: Tensors, encoder: nn.Module) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """With the scales, where there is any."""
+        kernels = super().uses(published, encoder)
+        if not any(name.startswith("scale") for name in published):
+            return kernels
+        n_maps = self.sizes(published)["n_maps"]
+        return kernels | {f"scale{i}.scale": (f"convs.{i}.weight", (n_maps,)) for i in range(1, N_LAYERS, 2)}
+
+    def imported(self, published: Tensors, encoder: nn.Module) -> Tensors:
+        """Each scale multiplied into the input channels of the convolution that follows it."""
+        state = super().imported(published, encoder)
+        for name, (ours, _) in self.uses(published, encoder).items():
+            if name.startswith("scale"):
+                state[ours] = state[ours] * published[name][:, None, None]
+        return state
 
 
-# In SpeechBrain, norm_type "in" has the same names as "bn", and in eval mode the same numbers.
-LAYOUTS = {
-    "panns": Layout("bn", ("spectrogram_extractor.", "logmel_extractor.", "fc1.", "fc_audioset.")),
-    "speechbrain": Layout("norm"),
-}
+class TorchVGGish(Publisher):
+    """VGGish as torchvggish holds it, whose names are ours, with or without the PCA that it may be followed by."""
+
+    networks = (VGGish,)
+    left_out = ("pproc.",)
+
+    def sizes(self, published: Tensors) -> dict[str, int]:
+        """Channels of the first convolution."""
+        return {"width": len(published["features.0.weight"])}
+
+    def published_name(self, name: str) -> str:
+        """The same."""
+        return name
 
 
-def published_name(name: str, layout: Layout) -> str:
-    """What a publisher calls the tensor `name` of a PANN: blocks.0.norm1.weight is PANNs' conv_block1.bn1.weight."""
-    if name.startswith("norm."):
-        return name.replace("norm", f"{layout.norm}0")
-    _, block, layer = name.split(".", 2)
-    return f"conv_block{int(block) + 1}.{layer.replace('norm', layout.norm)}"
-
-
-def sizes(published: dict[str, Tensor], layout: Layout) -> dict[str, int]:
-    """The arguments of the PANN that has these weights; KeyError where its first layers are not there."""
-    return {
-        "n_mels": len(published[published_name("norm.weight", layout)]),
-        "width": len(published[published_name("blocks.0.conv1.weight", layout)]),
-    }
-
-
-def misfits(published: dict[str, Tensor], encoder: PANN, layout: Layout) -> list[str]:
-    """What keeps published weights from being those of an encoder: what is missing, left over or of another shape."""
-    wanted = {published_name(name, layout): tensor.shape for name, tensor in encoder.state_dict().items()}
-    given = {name: tensor.shape for name, tensor in published.items() if not name.startswith(layout.other_parts)}
-    return [
-        *(f"{name} is missing" for name in wanted if name not in given),
-        *(f"{name} is left over" for name in given if name not in wanted),
-        *(
-            f"{name} is {tuple(given[name])} there and {tuple(shape)} here"
-            for name, shape in wanted.items()
-            if given.get(name, shape) != shape
-        ),
-    ]
+PUBLISHERS = {"panns": PANNs(), "speechbrain": SpeechBrain(), "honk": Honk(), "vggish": TorchVGGish()}
 
 
 def in_our_axes(tensor: Tensor) -> Tensor:
     """Kernels from their axes (T, F) to ours (F, T); anything else as it is."""
     return tensor.transpose(2, 3).contiguous() if tensor.ndim == 4 else tensor
-
-
-def imported(published: dict[str, Tensor], encoder: PANN, layout: Layout) -> dict[str, Tensor]:
-    """The state dict of an encoder that these weights fit."""
-    return {name: in_our_axes(published[published_name(name, layout)]) for name in encoder.state_dict()}

@@ -3,6 +3,7 @@
 from cry_lightning.features.base import Feature
 from cry_lightning.features.logmel import Fbank, LogMel
 from cry_lightning.features.mfcc import MFCC
+from cry_lightning.features.vggish import VGGishLogMel
 from cry_lightning.features.waveform import Waveform
 
-__all__ = ["MFCC", "Fbank", "Feature", "LogMel", "Waveform"]
+__all__ = ["MFCC", "Fbank", "Feature", "LogMel", "VGGishLogMel", "Waveform"]

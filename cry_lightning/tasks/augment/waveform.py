@@ -26,17 +26,16 @@ class WaveformGain(Gain):
         return batch * 10 ** (self.draw_db(batch) / 20)
 
 
-class WaveformNoise(nn.Module):
-    """Adds recorded noise to waveforms (B, N) at a random signal-to-noise ratio.
+class RecordedNoise(nn.Module):
+    """What augmentations with recorded noise share: the recordings, and which row meets which stretch of them.
 
-    Both levels are measured where there is sound (see `active_power`). Recordings are read at the first batch, not
-    before, so that a trained model is tested without them. A row that is silent, or meets silence, stays as it is.
+    Recordings are read at the first batch, not before, so that a trained model is tested without them.
 
     Args:
         folder: holds the noise recordings (WAV, FLAC, OGG, MP3), searched with its subfolders.
         sample_rate: of the waveforms, Hz.
-        snr_db: lowest and highest ratio, drawn uniformly.
         probability: of adding noise to a row.
+        share: of each recording, from its beginning; the rest is never heard, and can be tested on.
 
     Raises:
         UserError: at the first batch, where the folder holds no sound or a recording cannot be read.
@@ -45,22 +44,17 @@ class WaveformNoise(nn.Module):
     noise: Tensor | None  # all recordings, one after the other
     lengths: Tensor | None  # of each, in samples
 
-    def __init__(
-        self,
-        folder: str | Path,
-        sample_rate: int,
-        snr_db: tuple[float, float] = (5.0, 20.0),
-        probability: float = 0.8,
-    ) -> None:
+    def __init__(self, folder: str | Path, sample_rate: int, probability: float, share: float) -> None:
         super().__init__()
+        name = type(self).__name__
         if sample_rate < 1:
-            raise UserError(f"WaveformNoise: sample_rate must be at least 1 Hz, not {sample_rate}")
-        if not -math.inf < snr_db[0] <= snr_db[1] < math.inf or not 0 <= probability <= 1:
-            raise UserError(f"WaveformNoise: snr_db {snr_db} must ascend, probability {probability} lie in 0..1")
+            raise UserError(f"{name}: sample_rate must be at least 1 Hz, not {sample_rate}")
+        if not 0 <= probability <= 1 or not 0 < share <= 1:
+            raise UserError(f"{name}: probability {probability} must lie in 0..1, share {share} above 0 and up to 1")
         self.folder = Path(folder)
         self.sample_rate = sample_rate
-        self.snr_db = snr_db
         self.probability = probability
+        self.share = share
         self.shortest = 0  # samples of the shortest recording in memory
         self.register_buffer("noise", None, persistent=False)
         self.register_buffer("lengths", None, persistent=False)
@@ -69,34 +63,97 @@ class WaveformNoise(nn.Module):
         """Read the recordings, those shorter than `n_samples` being repeated, unless that is done."""
         if n_samples <= self.shortest:
             return
-        recordings = [
-            np.resize(sound, max(len(sound), n_samples)) for sound in read_noise(self.folder, self.sample_rate)
-        ]
+        sounds = read_noise(self.folder, self.sample_rate, self.share)
+        recordings = [np.resize(sound, max(len(sound), n_samples)) for sound in sounds]
         self.lengths = torch.tensor([len(recording) for recording in recordings])
         self.noise = torch.from_numpy(np.concatenate(recordings))
         self.shortest = int(self.lengths.min())
 
-    def forward(self, batch: Tensor) -> Tensor:
-        """Waveforms (B, N), each row with its own stretch of noise."""
+    def draw(self, batch: Tensor) -> Tensor:
+        """A random stretch (B, N) of a random recording per row of the waveforms (B, N)."""
         check_axes(self, batch, WAVEFORMS)
         self.load(batch.shape[1])
         self.to(batch.device)
-        noise = self._draw(*batch.shape)
+        assert self.noise is not None and self.lengths is not None  # just loaded
+        which = torch.randint(len(self.lengths), (len(batch),), device=batch.device)
+        n_starts = self.lengths[which] - batch.shape[1] + 1
+        first = self.lengths.cumsum(0)[which] - self.lengths[which]
+        start = first + torch.randint(2**62, (len(batch),), device=batch.device) % n_starts
+        return self.noise.unfold(0, batch.shape[1], 1)[start]
+
+    def chosen(self, batch: Tensor) -> Tensor:
+        """Which rows get noise (B, 1)."""
+        return uniform(batch, 0, 1) < self.probability
+
+
+class WaveformNoise(RecordedNoise):
+    """Adds recorded noise to waveforms (B, N) at a random signal-to-noise ratio.
+
+    Both levels are measured where there is sound (see `active_power`). A row that is silent, or meets silence, stays as
+    it is.
+
+    Args:
+        folder: see `RecordedNoise`.
+        sample_rate: see `RecordedNoise`.
+        snr_db: lowest and highest ratio, drawn uniformly.
+        probability: see `RecordedNoise`.
+        share: see `RecordedNoise`.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        sample_rate: int,
+        snr_db: tuple[float, float] = (5.0, 20.0),
+        probability: float = 0.8,
+        share: float = 1.0,
+    ) -> None:
+        super().__init__(folder, sample_rate, probability, share)
+        if not -math.inf < snr_db[0] <= snr_db[1] < math.inf:
+            raise UserError(f"WaveformNoise: snr_db {snr_db} must ascend")
+        self.snr_db = snr_db
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Waveforms (B, N), each row with its own stretch of noise."""
+        noise = self.draw(batch)
         snr = 10 ** (uniform(batch, *self.snr_db) / 10)
         signal_power, noise_power = (active_power(sound, self.sample_rate) for sound in (batch, noise))
-        mixed_in = (uniform(batch, 0, 1) < self.probability) & (noise_power > 0)
+        mixed_in = self.chosen(batch) & (noise_power > 0)
         gain = (signal_power / (noise_power * snr)).sqrt()
         return torch.addcmul(batch, gain.masked_fill(~mixed_in, 0.0), noise)
 
-    def _draw(self, n_rows: int, n_samples: int) -> Tensor:
-        """A random stretch (B, N) of a random recording per row."""
-        assert self.noise is not None and self.lengths is not None  # `forward` has loaded them
-        device = self.noise.device
-        which = torch.randint(len(self.lengths), (n_rows,), device=device)
-        n_starts = self.lengths[which] - n_samples + 1
-        first = self.lengths.cumsum(0)[which] - self.lengths[which]
-        start = first + torch.randint(2**62, (n_rows,), device=device) % n_starts
-        return self.noise.unfold(0, n_samples, 1)[start]
+
+class BackgroundNoise(RecordedNoise):
+    """Adds recorded noise to waveforms (B, N), whatever their level, times a random gain, without clipping.
+
+    Args:
+        folder: see `RecordedNoise`.
+        sample_rate: see `RecordedNoise`.
+        max_gain: the gain is drawn uniformly between 0 and this.
+        probability: see `RecordedNoise`.
+        share: see `RecordedNoise`.
+
+    Source: Tang & Lin 2018, "Deep residual learning for small-footprint keyword spotting", section 3.1.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        sample_rate: int,
+        max_gain: float = 0.1,
+        probability: float = 0.8,
+        share: float = 1.0,
+    ) -> None:
+        super().__init__(folder, sample_rate, probability, share)
+        if not 0 <= max_gain < math.inf:
+            raise UserError(f"BackgroundNoise: max_gain must be a number of at least 0, not {max_gain}")
+        self.max_gain = max_gain
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Waveforms (B, N), each row with its own stretch of noise and gain."""
+        noise = self.draw(batch)
+        gain = uniform(batch, 0, self.max_gain)
+        return torch.addcmul(batch, gain.masked_fill(~self.chosen(batch), 0.0), noise)
 
 
 def active_power(waveform: Tensor, sample_rate: int) -> Tensor:
@@ -107,8 +164,17 @@ def active_power(waveform: Tensor, sample_rate: int) -> Tensor:
     return (power * active).sum(1, keepdim=True) / active.sum(1, keepdim=True)
 
 
-def read_noise(folder: Path, sample_rate: int) -> list[np.ndarray]:
-    """Every noise recording of a folder, float32 (N,) each, mono, resampled, without the zeros that pad its ends."""
+def read_noise(folder: Path, sample_rate: int, share: float = 1.0) -> list[np.ndarray]:
+    """Every noise recording of a folder, float32 (N,) each, mono, resampled, without the zeros that pad its ends.
+
+    Args:
+        folder: searched with its subfolders.
+        sample_rate: to resample to, Hz.
+        share: of each recording, from its beginning.
+
+    Raises:
+        UserError: there is no sound, or a recording that cannot be read.
+    """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in NOISE_SUFFIXES)
     recordings = []
     for path in paths:
@@ -116,7 +182,8 @@ def read_noise(folder: Path, sample_rate: int) -> list[np.ndarray]:
             sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, OSError) as error:
             raise UserError(f"{path}: not a readable noise recording ({error}); remove it from {folder}") from error
-        recordings.append(np.trim_zeros(soxr.resample(sound.mean(1), rate, sample_rate)))
+        sound = sound[: int(share * len(sound))].mean(1)
+        recordings.append(np.trim_zeros(soxr.resample(sound, rate, sample_rate)))
     recordings = [recording for recording in recordings if len(recording)]
     if not recordings:
         raise UserError(f"{folder}: no noise to add; it must be a folder of {', '.join(sorted(NOISE_SUFFIXES))} files")

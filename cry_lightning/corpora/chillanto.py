@@ -1,0 +1,72 @@
+"""Baby Chillanto: fragments of 1 s of newborns' cries, named by a code."""
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from cry_lightning.corpora.base import Clip
+from cry_lightning.corpora.trees import Tree
+from cry_lightning.errors import UserError
+
+KINDS = ("asphyxia", "deaf", "hunger", "normal", "pain")
+FOLDERS = {f"1s_{kind}": kind for kind in KINDS}
+HEALTHY = ["normal", "hunger", "pain"]
+TASKS = {
+    "asphyxia": {"normal": HEALTHY, "asphyxia": ["asphyxia"]},
+    "five_class": {kind: [kind] for kind in KINDS},
+    "pathology": {"normal": HEALTHY, "pathology": ["asphyxia", "deaf"]},
+}
+NAME = re.compile(r"(?P<infant>\d{4})(?P<fragment>\d{3})?(?P<rest>.*)", re.ASCII)
+
+
+class BabyChillanto(Tree):
+    """The folders 1s_asphyxia, 1s_deaf, 1s_hunger, 1s_normal and 1s_pain; other folders are left out.
+
+    A name is taken to be the infant (four digits), the number of the fragment (three digits, if they follow) and a code
+    for the kind of cry, as in 0063001030.wav. The subject is the infant. The column `recording_code` is the name less
+    the number, 0063030, and thus the same for all recordings of one infant and kind; the column `kind` is the folder's.
+
+    Args:
+        root: the folder that holds the five.
+        task: "asphyxia" tells it from the healthy (normal, hunger, pain), without the deaf; "five_class" tells all
+            folders apart; "pathology" tells asphyxia and deaf together from the healthy.
+
+    Source: Reyes-Galaviz et al. 2008, "Evolutionary-neural system to classify infant cry units for pathologies
+    identification in recently born babies", MICAI; the task asphyxia is that of Onu et al. 2019, "Neural transfer
+    learning for cry-based diagnosis of perinatal asphyxia", Interspeech.
+    """
+
+    collection = "chillanto"
+
+    def __init__(
+        self, root: str | Path, task: Literal["asphyxia", "five_class", "pathology"] = "asphyxia", **kwargs: Any
+    ) -> None:
+        super().__init__(root, classes=TASKS[task], **kwargs)
+        self.task = task
+
+    def recordings(self) -> list[Clip]:
+        """One clip per fragment, in the order of their paths.
+
+        Raises:
+            UserError: a folder of the task is not there or empty, or a name does not begin with four digits.
+        """
+        needed = {f"1s_{kind}" for kinds in TASKS[self.task].values() for kind in kinds}
+        if missing := [folder for folder in sorted(needed) if not any((self.root / folder).glob("*"))]:
+            raise UserError(
+                f"{self.root}: holds no {', '.join(missing)}, which the task {self.task} needs;"
+                " `python -m cry_lightning download chillanto` says where to ask for the corpus"
+            )
+        return super().recordings()
+
+    def clip_at(self, path: str) -> Clip | None:
+        """The fragment at `1s_kind/code.wav`."""
+        folder = path.partition("/")[0]
+        if (kind := FOLDERS.get(folder)) is None:
+            return None
+        if not (name := NAME.match(PurePosixPath(path).stem)):
+            raise UserError(
+                f"{self.root / path}: the name does not begin with the infant's four digits; rename it, or move it out"
+                f" of {folder}"
+            )
+        columns = {"kind": kind, "recording_code": name["infant"] + name["rest"]}
+        return Clip(path, f"{self.collection}:{name['infant']}", label=kind, columns=columns)

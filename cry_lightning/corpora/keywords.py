@@ -1,0 +1,146 @@
+"""Keyword spotting on any corpus of words: some of them, all others as `unknown`, and `silence` cut from noise."""
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from cry_lightning import audio
+from cry_lightning.corpora.base import Clip, Corpus, warn_once
+from cry_lightning.corpora.trees import UnlabelledTree
+from cry_lightning.corpora.union import Union
+from cry_lightning.errors import UserError
+
+UNKNOWN, SILENCE = "unknown", "silence"
+SHARE = 0.1
+CUT_S, HOP_S = 1.0, 0.05
+FLOOR_DB = -90.0  # below it lies the padding of a recording, which is no noise
+REGIONS = ("train", "train", "train", "val", "test")  # the part that each fifth of a noise recording is for
+
+
+class Keywords(Union):
+    """Words to be told from each other, from all other words (`unknown`) and from noise (`silence`).
+
+    `unknown` and `silence` have a tenth as many clips as the words, in each part of the corpus's own division where
+    there is one. Other words are drawn at random and stay with their speaker. Of each noise recording, the first three
+    fifths are for train, the fourth for val, the last for test; the subject of a cut is the fifth it lies in, so that a
+    split by subject keeps fifths apart, too.
+
+    Args:
+        corpus: the words, labelled.
+        words: the labels that are classes, in their order.
+        noise: folder with recordings of noise, of 5 s or longer.
+        name: names the run folder and the cache.
+        column: holds the corpus's own division; null where it has none, or another is made.
+        seed: of what is drawn.
+
+    Source: Warden 2018, "Speech Commands: a dataset for limited-vocabulary speech recognition", section 7.1; the order
+    of the classes is that of Tang & Lin 2018, "Deep residual learning for small-footprint keyword spotting".
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        words: list[str],
+        noise: str | Path,
+        name: str = "keywords",
+        column: str | None = "split",
+        seed: int = 0,
+    ) -> None:
+        self.corpus, self.noise = corpus, NoiseRegions(noise, name=SILENCE)
+        super().__init__([self.corpus, self.noise], name)
+        self.words = words
+        self.column = column
+        self.seed = seed
+
+    def class_names(self) -> list[str]:
+        """Silence, unknown, then the words."""
+        return [SILENCE, UNKNOWN, *self.words]
+
+    def clips(self, levels_folder: Path = Path("cache")) -> list[Clip]:
+        """The words in the order of the corpus, then what is drawn of the other words and of the silence.
+
+        Raises:
+            UserError: the corpus has no such word or column, or there is no noise.
+        """
+        spoken, noise = (self._joined(member, member.clips(levels_folder)) for member in (self.corpus, self.noise))
+        said = {clip.label for clip in spoken if clip.label is not None}
+        if missing := [word for word in self.words if word not in said]:
+            raise UserError(f"words: {self.corpus.name} has no {', '.join(missing)}, only {', '.join(sorted(said))}")
+        other = said - set(self.words)
+        words = [clip for clip in spoken if clip.label in self.words]
+        unknown = [replace(clip, label=UNKNOWN) for clip in spoken if clip.label in other]
+        silence = [replace(cut, path=f"{SILENCE}@{cut.start_s:.3f}{cut.path.removeprefix(SILENCE)}") for cut in noise]
+        n_words = Counter(self._part(clip) for clip in words)
+        return [*words, *self._drawn(unknown, n_words), *self._drawn(silence, n_words)]
+
+    def path_of(self, clip: Clip) -> Path:
+        """The file that holds a clip; each cut of noise has a path of its own, so that it is judged by itself."""
+        member, _, path = clip.path.partition("/")
+        return super().path_of(replace(clip, path=f"{member.partition('@')[0]}/{path}"))
+
+    def _part(self, clip: Clip) -> str:
+        if self.column is None:
+            return ""
+        if self.column not in clip.columns:
+            raise UserError(f"corpus {self.name}: {clip.path} has no column {self.column!r}; set `column` to null")
+        return clip.columns[self.column]
+
+    def _drawn(self, clips: list[Clip], n_words: Counter[str]) -> list[Clip]:
+        """A tenth of the number of words in each part: those first in an order that only seed and names decide."""
+        drawn = []
+        for part, n in sorted(n_words.items()):
+            pool = sorted((clip for clip in clips if self._part(clip) == part), key=self._lot)
+            wanted = round(SHARE * n)
+            drawn += pool[:wanted]
+            if len(pool) < wanted:
+                what = f"{clips[0].label if clips else UNKNOWN}, {part}".rstrip(", ")
+                warn_once(f"corpus {self.name}: only {len(pool)} clips of {what}; {wanted} are a tenth of the words")
+        return drawn
+
+    def _lot(self, clip: Clip) -> bytes:
+        return hashlib.sha256(f"{self.seed} {clip.name}".encode()).digest()
+
+
+class NoiseRegions(UnlabelledTree):
+    """Recordings of noise, each in fifths that are subjects of their own, cut into pieces of 1 s, labelled `silence`.
+
+    Args:
+        root: folder with the recordings.
+        name: names the paths of its clips.
+    """
+
+    def __init__(self, root: str | Path, name: str) -> None:
+        super().__init__(root, "(.+)", name=name, window_s=CUT_S, hop_s=HOP_S, min_active_db=FLOOR_DB)
+
+    def recordings(self) -> list[Clip]:
+        """The fifths of every recording that is long enough.
+
+        Raises:
+            UserError: the folder is not there, or holds no such recording, or one that cannot be read.
+        """
+        if not self.root.is_dir():
+            raise UserError(
+                f"{self.root}: no such folder; silence is cut from recordings of noise, in Speech Commands those in"
+                " _background_noise_"
+            )
+        if not (regions := [region for clip in super().recordings() for region in self._regions(clip)]):
+            raise UserError(f"{self.root}: no recording lasts {len(REGIONS) * CUT_S:g} s, to cut silence from")
+        return regions
+
+    def _regions(self, clip: Clip) -> list[Clip]:
+        length_s = audio.info(self.path_of(clip)).duration_s / len(REGIONS)
+        if length_s < CUT_S:
+            return []
+        starts_s = [index * length_s for index in range(len(REGIONS))]
+        return [
+            Clip(
+                clip.path,
+                subject=f"{clip.subject}#{start_s:.2f}-{start_s + length_s:.2f}",
+                label=SILENCE,
+                start_s=start_s,
+                duration_s=length_s,
+                columns={"split": part},
+            )
+            for start_s, part in zip(starts_s, REGIONS, strict=True)
+        ]
