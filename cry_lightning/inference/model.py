@@ -67,7 +67,9 @@ class TrainedStage:
         self.stage.to(self.device)
 
     def _stage(self, state: dict[str, torch.Tensor]) -> Stage:
-        arguments = self.hyper_parameters | UNTRAINED | _without_download(self.hyper_parameters["encoder"])
+        given = self.hyper_parameters
+        untrained = {name: value for name, value in UNTRAINED.items() if name in given}  # an SVM has none of them
+        arguments = given | untrained | _without_download(given["encoder"])
         if self.classes is not None:
             arguments["num_classes"] = len(self.classes)
         stage = _made(Stage, arguments.pop("_class_path"), arguments)
