@@ -16,11 +16,9 @@ COMMANDS = {  # command -> (module with a `main(args)`, what it does)
     "embed": ("cry_lightning.inference.embed", "embeddings of clips by a trained encoder, and a map of them"),
     "cross-validate": ("cry_lightning.cross_validation", "a stage or a chain on every fold, pooled"),
     "tune": ("cry_lightning.tune", "search for good settings of a stage on its validation subjects"),
+    "robustness": ("cry_lightning.robustness", "trained models under noise, lost bands, lost time, gain and channels"),
+    "fuse": ("cry_lightning.evaluation.fuse", "predictions of several runs as one: mean, weighted, vote, stacking"),
     "paper": ("cry_lightning.papers", "a published system run whole, its table beside ours"),
-    "fuse": (
-        "cry_lightning.evaluation.fuse",
-        "the predictions of several runs as one: mean, weighted, vote or stacking",
-    ),
     "label-efficiency": ("cry_lightning.label_efficiency", "scores against number of labels, for several encoders"),
     "import-weights": ("cry_lightning.import_weights", "published weights into an encoder checkpoint"),
     "prepare": ("cry_lightning.prepare", "build, list, verify or remove feature caches"),

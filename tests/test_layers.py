@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "studies": {"cli", "data", "evaluation", "runfolder", "tasks"},
     "cross_validation": {"data", "evaluation", "studies"},
     "papers": {"cli", "cross_validation", "evaluation", "messages", "studies"},
+    "robustness": {"corpora", "evaluation", "inference", "tasks"},
     "data_argument": {"data", "messages"},
     "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages"},
     "inference": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages", "tasks"},

@@ -147,7 +147,7 @@ def _section(run: Run, out: Path, prefix: str) -> str:
 
 def _lineage(run: Run) -> str:
     found = run.leakage.reason or "no tested subject or clip was found in the training data of any stage"
-    loss = " Scores come from a hinge loss: they rank, but are not calibrated probabilities." * run.leakage.uncalibrated
+    loss = " Scores rank, but are not calibrated probabilities." * run.leakage.uncalibrated
     return f"Lineage: {run.leakage.status}, {found}.{loss}"
 
 

@@ -1,0 +1,103 @@
+"""Trained models beside the clips that they were tested on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.cli import instantiate_module
+
+from cry_lightning.corpora import Clip, Corpus
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation.pairs import unlikeness
+from cry_lightning.evaluation.predictions import classes_of
+from cry_lightning.evaluation.run import evaluate_run, read_run
+from cry_lightning.inference.model import TrainedStage
+from cry_lightning.inference.predict import scores_of
+from cry_lightning.tasks.weights import read_checkpoint
+
+
+class ModelUnderTest:
+    """A trained classifier and its run, whose predictions.csv tells the tested clips.
+
+    Args:
+        path: checkpoint in the folder of a run that was tested.
+        name: of the run, in tables and figures.
+        device: see `TrainedStage`.
+
+    Raises:
+        UserError: the checkpoint tells no classes apart, was not tested, or its corpus no longer has the tested clips.
+    """
+
+    def __init__(self, path: Path, name: str, device: str) -> None:
+        self.name = name
+        self.trained = TrainedStage(path, device)
+        self.network = scores_of(self.trained)
+        self.n_frames = self.trained.feature.n_frames(self.trained.clip_s)
+        tested = read_run(str(path.parent), "test")
+        self.run = evaluate_run(tested, "test", positive=None, resamples=0)
+        self.table = self.run.table
+        if self.run.classes != self.trained.classes:
+            raise UserError(f"{path}: its classes are not those of the predictions.csv beside it: test it again")
+        data = read_checkpoint(path)["datamodule_hyper_parameters"]
+        self.corpus = _corpus(path, data["corpus"])
+        self.corpus.prepare()
+        listed = {clip.name: clip for clip in self.corpus.clips(Path(data["cache_dir"]))}
+        if missing := [clip for clip in self.table["clip"] if clip not in listed]:
+            raise UserError(
+                f"{path}: {len(missing)} clips that it was tested on are no longer in its corpus at"
+                f" {self.corpus.root}, first {missing[0]}"
+            )
+        self.clips: list[Clip] = [listed[clip] for clip in self.table["clip"]]
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms that its front end takes, Hz."""
+        return self.trained.feature.sample_rate
+
+    def scores(self, waveforms: np.ndarray) -> np.ndarray:
+        """Probabilities (B, K) of fitted waveforms (B, N), margins included, as `test` computes them."""
+        trained = self.trained
+        features = trained.feature(torch.from_numpy(waveforms)).numpy().astype(trained.fitting["dtype"])
+        first = (features.shape[-1] - self.n_frames) // 2
+        centre = torch.from_numpy(features[..., first : first + self.n_frames]).float()
+        scores = self.network(centre.to(trained.device)).double().cpu().numpy()
+        return scores / scores.sum(1, keepdims=True)
+
+    def knows_noise(self, folder: Path) -> bool:
+        """Whether noise from this folder, or from one in or around it, was mixed in when it was trained."""
+        modules = self.trained.hyper_parameters.get("augment_waveform") or []
+        folders = [module.get("init_args", {}).get("folder") for module in modules]
+        own, given = [Path(known).resolve() for known in folders if known], folder.resolve()
+        return any(given.is_relative_to(known) or known.is_relative_to(given) for known in own)
+
+
+def open_models(paths: Sequence[Path], device: str) -> list[ModelUnderTest]:
+    """The models of these checkpoints, named by their runs' folders.
+
+    Raises:
+        UserError: one cannot be used, or they were not tested on the same clips.
+    """
+    names = [path.resolve().parent.name for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path.parent) for path in paths]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"--ckpt: {', '.join(sorted(twice))} is named twice; a run's predictions are of one checkpoint")
+    models = [ModelUnderTest(path, name, device) for path, name in zip(paths, names, strict=True)]
+    first, *others = models
+    for model in others:
+        if classes_of(model.table) != classes_of(first.table):
+            raise UserError(f"--ckpt: {model.name} and {first.name} tell other classes apart; give them one by one")
+        if unlike := unlikeness(model.run, first.run):
+            raise UserError(f"--ckpt: not tested on the same clips, so give them one by one: {unlike}")
+    return models
+
+
+def _corpus(path: Path, config: dict[str, Any]) -> Corpus:
+    """The corpus that a checkpoint was trained on, and tested."""
+    try:
+        given = {"_class_path": config["class_path"], **config.get("init_args", {})}
+        return instantiate_module(Corpus, given)  # type: ignore[type-abstract]  # a subclass is made, and no other class
+    except Exception as error:  # classes that are no longer there may fail in any way
+        raise UserError(f"{path}: its corpus cannot be opened ({error})") from error
