@@ -22,6 +22,8 @@ from cry_lightning.studies import WITHOUT_BARS, Study, is_finished
 
 log = logging.getLogger(__name__)
 CHECKPOINT = ("best.ckpt",)
+# A killed round begins anew; and to write a large network each epoch takes as long as the epoch.
+WITHOUT_LAST = "--save_every_n_steps=1000000000"
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def train_round(chain: Chain, this: Round, weights: str | None, out: Path, keep:
     made_of = made_by(stages, studies.start(stages[0], weights), studies.digest(data)) | {"seed": this.seed}
     if is_finished(folder, made_of):
         return folder
-    common = [*this.seed_arguments, f"--pipeline={out.name}"]  # the dashboard's one view of all rounds
+    common = [*this.seed_arguments, WITHOUT_LAST, f"--pipeline={out.name}"]  # the dashboard's one view of all rounds
     adapted = []
     for study in chain.adapting:
         adapted.append(out / "folds" / study.corpus / f"{this.name}-{study.config['name']}")
