@@ -8,6 +8,7 @@ from cry_lightning import __doc__ as about
 from cry_lightning.errors import UserError
 
 COMMANDS = {  # command -> (module with a `main(args)`, what it does)
+    "acquire": ("cry_lightning.acquire", "phone videos and recordings into short cry units and a manifest"),
     "describe": ("cry_lightning.describe", "what a corpus holds, how it sounds, and which splits it can support"),
     "fit": ("cry_lightning.cli", "train one stage from a YAML (pretraining, adaptation or fine-tuning)"),
     "test": ("cry_lightning.cli", "run a trained stage on its test subjects: predictions.csv and lineage.json"),

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "studies": {"cli", "data", "evaluation", "runfolder", "tasks"},
     "cross_validation": {"data", "evaluation", "studies"},
     "papers": {"cli", "cross_validation", "evaluation", "messages", "studies"},
+    "acquire": {"audio", "corpora", "evaluation"},
     "robustness": {"corpora", "evaluation", "inference", "tasks"},
     "data_argument": {"data", "messages"},
     "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages"},
@@ -35,7 +36,7 @@ MAY_IMPORT = {
     "arguments": set(),
     "errors": set(),
 }
-NO_TORCH = {"audio", "corpora", "evaluation", "errors", "arguments"}
+NO_TORCH = {"acquire", "audio", "corpora", "evaluation", "errors", "arguments"}
 
 
 def room_of(path: Path) -> str:

@@ -69,6 +69,7 @@ def test_every_command_runs_in_order(house):
     for command in CRY:
         args = shlex.split(command.replace("--folds 3", "--folds 2").replace("--seeds 0 1", "--seeds 0"))[3:]
         args = [arg.replace("path/to/recordings", str(made_donateacry(house / "recordings"))) for arg in args]
+        args = [arg.replace("path/to/videos", str(house / "cache/synthetic")) for arg in args]
         if args[0] == "download":  # what it would fetch lies here
             args = [*args, "--from", str(made_donateacry(house / "fetched"))]
         assert main(args) == 0, command

@@ -30,8 +30,9 @@ Fit = Literal["pad", "repeat", "crop"]
 
 FRONT_END_VERSION = 1  # raise it when the same file begins to give other samples: caches are then rebuilt
 LOSSLESS = {".wav", ".flac", ".aif", ".aiff"}
-LOSSY = {".ogg", ".opus", ".mp3", ".mp4", ".mov", ".m4a", ".3gp", ".caf", ".aac", ".amr", ".webm"}
-EXTENSIONS = frozenset(LOSSLESS | LOSSY)  # lower case
+LOSSY = {".ogg", ".opus", ".mp3", ".m4a", ".caf", ".aac", ".amr"}
+VIDEO = {".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm"}
+EXTENSIONS = frozenset(LOSSLESS | LOSSY | VIDEO)  # lower case
 
 SHORTEST_S = 0.01  # a clip shorter than this holds no sound worth a row
 SLACK_S = 0.1  # containers with lossy codecs declare their duration only roughly

@@ -1,0 +1,152 @@
+"""`python -m cry_lightning acquire`: recordings of any container in, cry units and a manifest out."""
+
+import json
+import logging
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cry_lightning.acquire import naming, settings
+from cry_lightning.acquire.manifest import MANIFEST, SOURCES, as_text, source_table, unit_table, write
+from cry_lightning.acquire.run import acquire
+from cry_lightning.acquire.sources import printable
+from cry_lightning.arguments import ArgumentParser, check_folder
+from cry_lightning.corpora import find_recordings
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation.predictions import replacing
+
+log = logging.getLogger(__name__)
+MADE_OF = "settings.json"  # in OUT
+MAX_TOLD = 20  # refused sources in the terminal; the file has them all
+
+
+def main(argv: list[str]) -> None:
+    """Run the command; sources that cannot be used are told with the reason, the rest goes on.
+
+    Raises:
+        UserError: an argument is at fault, OUT was made otherwise, or no source could be read.
+    """
+    options = _parser().parse_args(argv)
+    thresholds = settings.settings_of(options)
+    root, sources = find_sources(options.input)
+    check_out(options.out, options.input)
+    identities = identify(options, root, sources)
+    begin(options.out, {"in": str(options.input.resolve())} | asdict(thresholds), options.overwrite)
+    records, refused = acquire(root, sources, options.out, thresholds, options.figures, options.jobs)
+    overview, units = source_table(records, refused), unit_table(records, identities)
+    write(overview, options.out / SOURCES)
+    if units.empty:  # an empty manifest is no corpus, an older one would be false
+        (options.out / MANIFEST).unlink(missing_ok=True)
+    else:
+        write(units, options.out / MANIFEST)
+    if refused:
+        tell_refused(refused, len(sources), options.out / SOURCES)
+    print(as_text(overview, units))
+    print(options.out / (SOURCES if units.empty else MANIFEST))
+
+
+def find_sources(given: Path) -> tuple[Path, list[str]]:
+    """The folder that sources are relative to, and the sources.
+
+    Raises:
+        UserError: there is none.
+    """
+    if given.is_file():
+        return given.parent, [given.name]
+    if not given.is_dir():
+        raise UserError(f"{given}: no such file or folder; give a recording, or a folder of them")
+    return given, find_recordings(given)
+
+
+def check_out(out: Path, given: Path) -> None:
+    """Refuse a folder whose units would be sources at the next run.
+
+    Raises:
+        UserError: it lies within IN, or cannot be a folder.
+    """
+    check_folder("OUT", out)
+    if given.is_dir() and out.resolve().is_relative_to(given.resolve()):
+        raise UserError(f"{out}: lies within {given}, where its units would pass for recordings; name another OUT")
+
+
+def identify(options: Namespace, root: Path, sources: Sequence[str]) -> naming.Identities:
+    """Whose the sources are, as the options say."""
+    if options.table:
+        identities = naming.by_table(options.table, sources)
+    elif options.name_pattern:
+        identities = naming.by_pattern(options.name_pattern, sources)
+    else:
+        identities = naming.by_form(root, sources)
+    naming.warn_of_unnamed(identities, sources, root)
+    return identities
+
+
+def begin(out: Path, made_of: Mapping[str, Any], overwrite: bool) -> None:
+    """Note in OUT what its units are made of.
+
+    Raises:
+        UserError: they are made of something else, or there are other things in it.
+    """
+    path = out / MADE_OF
+    if not path.exists() and out.exists() and any(out.iterdir()):
+        raise UserError(f"{out}: holds something else than units; name a new folder")
+    try:
+        before = json.loads(path.read_text()) if path.exists() else made_of
+    except ValueError:
+        before = {}
+    changed = [f"{key} {before.get(key)}, not {value}" for key, value in made_of.items() if before.get(key) != value]
+    if changed and not overwrite:
+        raise UserError(f"{out}: was made with {', '.join(changed)}; give --overwrite to make it anew, or another OUT")
+    with replacing(path) as part:
+        part.write_text(json.dumps(made_of, indent=1))
+
+
+def tell_refused(refused: Mapping[str, str], n_sources: int, listed: Path) -> None:
+    """List the sources that could not be read, with the reason.
+
+    Raises:
+        UserError: there was nothing else.
+    """
+    told = [printable(f"{source}: {reason}") for source, reason in refused.items()][:MAX_TOLD]
+    if len(refused) == n_sources:
+        raise UserError(f"none of {n_sources} files could be read, see {listed}; the first is {told[0]}")
+    more = [f"and {len(refused) - MAX_TOLD} more, see {listed}"] if len(refused) > MAX_TOLD else []
+    log.warning("refused:\n  %s", "\n  ".join([*told, *more]))
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m cry_lightning acquire",
+        description="Cut recordings of any container, videos included, into cry units: mono WAV files of 16 kHz and 16 "
+        "bits in OUT/units, listed with level, label and subject in OUT/manifest.csv, which is a corpus. Units are "
+        "active and voiced at the pitch of cries. What else is so, such as voices of women and children, music and "
+        "animals, is kept too: listen, and look at --figures. "
+        "Files already done are not done again, so that a killed run goes on with the same command.",
+        epilog="Labels and subjects are those of Donate-a-Cry names, or else of class folders (class/subject/file or "
+        "class/file), unless --name-pattern or --table tells them. A recording of which no subject is known is one.",
+    )
+    parser.add_argument("input", type=Path, metavar="IN", help="a recording, or a folder of them at any depth")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to make, or to go on with; not within IN")
+    named = parser.add_mutually_exclusive_group()
+    pattern = (
+        "finds groups named label or subject in a path relative to IN, e.g. '(?P<subject>baby\\d+)_(?P<label>[a-z]+)'"
+    )
+    named.add_argument("--name-pattern", metavar="REGEX", help=pattern)
+    table = "columns source (a path relative to IN), and label, subject or further ones"
+    named.add_argument("--table", type=Path, metavar="CSV", help=table)
+    parser.add_argument("--figures", action="store_true", help="draw each file and its units into OUT/figures")
+    parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="files at once (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="cut OUT anew where thresholds or IN have changed")
+    settings.add_options(parser)
+    return parser
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+_count.__name__ = "number of files"  # as argparse tells it

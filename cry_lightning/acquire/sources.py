@@ -1,0 +1,123 @@
+"""One source cut into units: a folder of WAV files with a record, there as a whole or not at all."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from cry_lightning import audio
+from cry_lightning.acquire.activity import BLOCK_S
+from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
+from cry_lightning.acquire.units import Unit, units
+from cry_lightning.corpora.base import safe_name
+from cry_lightning.errors import UserError
+
+UNITS = "units"  # folder in OUT
+RECORD = "source.json"
+LONGEST_NAME = 80  # a Donate-a-Cry name is kept whole
+VERSION = 1  # raise it when the same source and thresholds begin to give other units: sources are then cut again
+
+Record = dict[str, Any]  # source, version, size, mtime_ns, settings, duration_s, and units: rows of the manifest
+
+
+def folder_name(source: str) -> str:
+    """A name for what comes from a source, given relative to IN: safe, readable, and no other source's."""
+    digest = hashlib.sha256(source.encode(errors="surrogateescape")).hexdigest()[:12]
+    return f"{safe_name(source)[-LONGEST_NAME:].lstrip('-.')}-{digest}"
+
+
+def printable(text: str) -> str:
+    """Text with what no encoding holds, as in file names from elsewhere, spelled out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def done(root: Path, source: str, out: Path, settings: Settings) -> Record | None:
+    """The record of a source that was cut with these settings, is unchanged since, and has all its units."""
+    try:
+        record: Record = json.loads((out / UNITS / folder_name(source) / RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+    unchanged = record.items() >= _identity(root, source, settings).items()
+    return record if unchanged and all((out / unit["path"]).is_file() for unit in record["units"]) else None
+
+
+def cut(root: Path, source: str, out: Path, settings: Settings) -> Record:
+    """Write the units of a source and its record, in memory that does not grow with its length.
+
+    Raises:
+        AudioError: the source cannot be decoded from beginning to end; nothing is kept of it.
+        UserError: a unit cannot be written.
+    """
+    folder = out / UNITS / folder_name(source)
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # what a killed run left behind
+    part.mkdir(parents=True)
+    try:
+        record = _identity(root, source, settings)
+        heard = _Heard(root / source)
+        rows = []
+        for number, unit in enumerate(units(heard.blocks(), settings), 1):
+            name = f"{folder.name}-{number:04}.wav"
+            _write(part / name, unit)
+            rows.append({"path": f"{UNITS}/{folder.name}/{name}"} | _measures(unit))
+        record |= {"duration_s": heard.n_samples / SAMPLE_RATE, "units": rows}
+        (part / RECORD).write_text(json.dumps(record, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)  # of another state of the source, or other settings
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return record
+
+
+class _Heard:
+    """A recording as it streams by."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.n_samples = 0
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Blocks (N,) at 16 kHz; of a long recording, a bar tells the seconds."""
+        stream = audio.blocks(self.path, SAMPLE_RATE, BLOCK_S)
+        hidden = True if parent_process() else None  # one of several bars would write over the others
+        for block in tqdm(stream, printable(self.path.name), unit="s", delay=10, leave=False, disable=hidden):
+            self.n_samples += block.size
+            yield block
+        if not self.n_samples:
+            raise audio.AudioError(f"{self.path}: holds no samples")
+
+
+def _identity(root: Path, source: str, settings: Settings) -> Record:
+    try:
+        stat = (root / source).stat()
+    except OSError as error:
+        raise audio.AudioError(f"{root / source}: cannot be read ({error.strerror})") from error
+    known = {"version": VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "settings": asdict(settings)}
+    return {"source": source} | known
+
+
+def _write(path: Path, unit: Unit) -> None:
+    try:
+        soundfile.write(path, unit.samples, SAMPLE_RATE, subtype="PCM_16")
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{path}: cannot be written ({error}); what was done before is kept") from error
+
+
+def _measures(unit: Unit) -> Record:
+    """The columns of the manifest that are measured."""
+    return {
+        "source_start_s": unit.start_s,
+        "duration_s": unit.duration_s,
+        "peak_db": round(unit.peak_db, 2),
+        "active_level_db": round(unit.active_level_db, 2),
+        "clipped_fraction": round(unit.clipped_fraction, 5),
+        "harmonicity": round(unit.harmonicity, 3),
+    }
