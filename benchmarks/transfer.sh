@@ -16,7 +16,7 @@ words=runs/synthetic-words
   fit configs/simclr_waveform.yaml --name contrastive --data.probe=null --model.init_args.front_end configs/feature/mfcc_8k.yaml \
     --model.init_args.normalize=null --model.init_args.augment_waveform='[{class_path: cry_lightning.tasks.augment.RandomCrop, init_args: {length: 6400}}, {class_path: cry_lightning.tasks.augment.WaveformGain, init_args: {max_db: 6.0}}]' \
     --model.init_args.augment='[{class_path: cry_lightning.tasks.augment.SpecAugment, init_args: {time_masks: 1, time_width: 10, freq_masks: 0}}]'
-cry label-efficiency --config configs/few_labels.yaml --out runs/transfer --per-class 5 25 100 --seeds 0 1 2 3 4 \
+cry label-efficiency --config configs/few_labels.yaml --out runs/transfer --per-class 5 25 --seeds 0 1 2 3 4 --trainer.max_steps=100 \
   --model.init_args.encoder configs/encoder/res8.yaml --model.init_args.normalize=null --data.feature configs/feature/mfcc_8k.yaml \
   --encoders scratch keywords=$words/keywords/best.ckpt keywords-probe=$words/keywords/best.ckpt \
   contrastive=$words/contrastive/best.ckpt contrastive-probe=$words/contrastive/best.ckpt \
