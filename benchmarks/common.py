@@ -1,20 +1,26 @@
 """What the benchmarks share: arguments, a clock, the machine they ran on, and MFCCs computed clip by clip."""
 
 import argparse
+import logging
 import os
 import platform
 import random
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import librosa
 import numpy as np
 import torch
 
 from cry_lightning.corpora import FSDD, Corpus, SyntheticWords
-from cry_lightning.features import MFCC
+from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.data.splits import Split
+from cry_lightning.features import MFCC, Feature
 
 Measure = TypeVar("Measure")
 
@@ -38,6 +44,18 @@ def words(data: Path | None, folder: str) -> Corpus:
     corpus = FSDD(data) if data else SyntheticWords(n_speakers=20, folder=folder)
     corpus.prepare()
     return corpus
+
+
+@contextmanager
+def data_set_up(data: Path | None, feature: Feature, split: Split, **arguments: Any) -> Iterator[CryDataModule]:
+    """The words as data with a cache in a temporary folder; Lightning is kept quiet meanwhile."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    with TemporaryDirectory() as folder:
+        made = CryDataModule(words(data, folder), feature, split, cache_dir=folder, **arguments)
+        made.prepare_data()
+        made.setup()
+        yield made
 
 
 def measured(ways: dict[str, Callable[[], Measure]], epochs: int) -> dict[str, list[Measure]]:

@@ -6,18 +6,15 @@
 Wants the package installed with its extra `dev` (`make install`).
 """
 
-import logging
 import time
-import warnings
 from collections.abc import Iterable
 from functools import partial
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-from common import librosa_mfcc, machine, measured, options, seconds, words
+from common import data_set_up, librosa_mfcc, machine, measured, options, seconds
 from lightning.pytorch.profilers import SimpleProfiler
 from torch.utils.data import DataLoader, Dataset
 
@@ -102,13 +99,7 @@ def compare(data: CryDataModule, epochs: int) -> None:
 
 def main() -> None:
     arguments = options(__doc__, "epochs of each way")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    with TemporaryDirectory() as folder:
-        corpus = words(arguments.data, folder)
-        data = CryDataModule(corpus, MFCC(), Split(group="clip"), shift_s=0.1, cache_dir=folder)
-        data.prepare_data()
-        data.setup()
+    with data_set_up(arguments.data, MFCC(), Split(group="clip"), shift_s=0.1) as data:
         compare(data, arguments.epochs)
 
 

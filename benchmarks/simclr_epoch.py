@@ -7,16 +7,13 @@ The network's work alone is that on two views of every clip that lie in memory, 
 and the optimiser's step. Wants the package installed with its extra `dev` (`make install`).
 """
 
-import logging
-import warnings
 from collections.abc import Iterable
 from functools import partial
-from tempfile import TemporaryDirectory
 
 import lightning as L
 import numpy as np
 import torch
-from common import machine, measured, options, seconds, words
+from common import data_set_up, machine, measured, options, seconds
 from torch import Tensor
 
 from cry_lightning.data.datamodule import CryDataModule
@@ -87,16 +84,8 @@ def compare(data: CryDataModule, epochs: int) -> None:
 
 def main() -> None:
     arguments = options(__doc__, "epochs of each way")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    with TemporaryDirectory() as folder:
-        corpus = words(arguments.data, folder)
-        split = Split(group="clip", test=0.0)
-        data = CryDataModule(
-            corpus, LogMel(), split, batch_size=BATCH, drop_last=True, unlabelled=True, cache_dir=folder
-        )
-        data.prepare_data()
-        data.setup()
+    split, whole = Split(group="clip", test=0.0), {"batch_size": BATCH, "drop_last": True, "unlabelled": True}
+    with data_set_up(arguments.data, LogMel(), split, **whole) as data:
         compare(data, arguments.epochs)
 
 
