@@ -20,6 +20,8 @@ COMMANDS = {  # command -> (module with a `main(args)`, what it does)
     "robustness": ("cry_lightning.robustness", "trained models under noise, lost bands, lost time, gain and channels"),
     "fuse": ("cry_lightning.evaluation.fuse", "predictions of several runs as one: mean, weighted, vote, stacking"),
     "paper": ("cry_lightning.papers", "a published system run whole, its table beside ours"),
+    "architectures": ("cry_lightning.architectures", "networks of timm by picture size, cross-validated alike"),
+    "picture": ("cry_lightning.picture", "what a network that sees pictures sees of recordings, as PNG files"),
     "label-efficiency": ("cry_lightning.label_efficiency", "scores against number of labels, for several encoders"),
     "import-weights": ("cry_lightning.import_weights", "published weights into an encoder checkpoint"),
     "prepare": ("cry_lightning.prepare", "build, list, verify or remove feature caches"),

@@ -17,7 +17,7 @@ from cry_lightning.arguments import check_folder
 from cry_lightning.callbacks import Figures, LineageRecorder, PredictionsWriter, finish_wandb, set_up_wandb
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.errors import UserError
-from cry_lightning.messages import OneLineParser, WholeSection, causes, one_line
+from cry_lightning.messages import OneLineParser, WholeSection, not_made, one_line
 from cry_lightning.runfolder import RunFolder, WholeCheckpointIO, check_stage, check_task
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.weights import read_checkpoint
@@ -82,12 +82,11 @@ class StageCLI(LightningCLI):
         set_up_wandb(config, job_type="test" if self.subcommand == "test" else config.name)
 
     def instantiate_classes(self) -> None:
-        """What a class will not be made of is a mistake in the config, wherever it is noticed."""
+        """What a class will not be made of is told as a mistake in the config."""
         try:
             super().instantiate_classes()
         except Exception as error:
-            told = next((cause for cause in causes(error) if isinstance(cause, UserError)), None)
-            raise told or UserError(one_line(f"config: {error}")) from error
+            raise not_made(error) from error
 
     @property
     def run_folder(self) -> RunFolder:

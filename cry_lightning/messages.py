@@ -16,6 +16,7 @@ OF_KEY = re.compile(r'Parser key "(.+?)"')
 UNKNOWN_KEY = re.compile(r"(?:Option|accept option) '(.+?)'")
 NOT_A_FILE = re.compile(r"Expected a path but (.+?\.ya?ml) either")
 NOT_A_CONFIG = re.compile(r"Unable to load config '(.+?)'|Unexpected (config)")
+UNKNOWN_NETWORK = re.compile(r"^Unknown model \((.+)\)$")
 WRONG_TYPE = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.+?)\])")
 AROUND_THE_REASON = ("Parser key", "Does not validate against", "- Expected a path", "Config file loop")
 PLAINER = {  # pattern in a reason -> what to say instead
@@ -85,10 +86,30 @@ def explain(message: str, errors: list[BaseException], known: list[str]) -> Conf
     for error in errors:
         if isinstance(error, ConfigError):  # explained already, by the parser of a class inside
             return ConfigError(dotted(outer, error.key), error.reason)
-    reason = next((str(e) for e in errors if not str(e).strip().startswith(AROUND_THE_REASON)), message)
+    reason = reason_in(errors, message)
     if unknown := UNKNOWN_KEY.search(reason):
         return ConfigError(dotted(outer, unknown[1]), f"no such key{did_you_mean([unknown[1]], known)}")
     return ConfigError(outer, plainly(reason, message, known))
+
+
+def not_made(error: Exception) -> UserError:
+    """Why a class will not be made of its arguments: a mistake in the config, wherever it was noticed."""
+    errors = list(causes(error))
+    if told := next((cause for cause in errors if isinstance(cause, UserError)), None):
+        return told
+    reason = reason_in(errors, str(error))
+    if unknown := UNKNOWN_NETWORK.match(reason):
+        import timm  # it takes long, and was imported for the network
+
+        return UserError(
+            f"config: timm has no network {unknown[1]}{did_you_mean([unknown[1]], timm.list_models(), n=3)}"
+        )
+    return UserError(one_line(f"config: {reason}"))
+
+
+def reason_in(errors: list[BaseException], message: str) -> str:
+    """What the first of the errors says that does not merely tell of others; else the message."""
+    return next((str(e) for e in errors if not str(e).strip().startswith(AROUND_THE_REASON)), message)
 
 
 def plainly(reason: str, message: str, known: list[str]) -> str:
@@ -105,9 +126,9 @@ def plainly(reason: str, message: str, known: list[str]) -> str:
     return reason
 
 
-def did_you_mean(keys: list[str], known: list[str], dashes: str = "") -> str:
-    """The nearest of the known keys, as the end of a message; empty where none is near."""
-    near = [dashes + match for key in keys for match in difflib.get_close_matches(key, known, n=1)]
+def did_you_mean(keys: list[str], known: list[str], dashes: str = "", n: int = 1) -> str:
+    """The `n` nearest of the known keys to each, as the end of a message; empty where none is near."""
+    near = [dashes + match for key in keys for match in difflib.get_close_matches(key, known, n=n)]
     return f"; did you mean {', '.join(near)}?" if near else ""
 
 

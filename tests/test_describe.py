@@ -15,9 +15,10 @@ from cry_lightning.describe import census, counts, main, recordings, support
 from cry_lightning.describe.duplicates import COPY, LEAK, RELABELLED, duplicates
 from cry_lightning.describe.duplicates import in_words as duplicates_in_words
 from cry_lightning.describe.examples import Example, choose
-from cry_lightning.describe.figure import draw
+from cry_lightning.describe.figure import draw, row_label, row_names, unit
 from cry_lightning.errors import UserError
-from cry_lightning.features import MFCC, Fbank, LogMel, Waveform
+from cry_lightning.features import MFCC, Fbank, LogMel, VGGishLogMel, Waveform
+from cry_lightning.features.spectrogram import Spectrogram
 
 RATE = 8000
 DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", Path(__file__).parents[2] / "shared/data"))
@@ -276,6 +277,15 @@ def test_every_class_has_its_panels_with_units(n_classes, feature):
     labels = {axes.get_ylabel() for axes in figure.axes}
     assert "amplitude" in labels
     assert ("level (dB)" in labels and "mel band (Hz)" in labels) == isinstance(feature, LogMel | Fbank)
+
+
+def test_rows_of_pictures_and_of_vggish_are_named_in_hz():
+    picture, vggish = Spectrogram(size=(60, 90)), VGGishLogMel()
+    assert (row_label(picture), unit(picture)) == ("frequency (Hz)", "level (dB)")
+    assert row_names(picture, np.array([0, 59])) == ["0", "4,000"]
+    assert (row_label(vggish), unit(vggish)) == ("mel band (Hz)", "natural log of magnitude")
+    lowest, highest = (float(name.replace(",", "")) for name in row_names(vggish, np.array([0, 63])))
+    assert 125 < lowest < 200 and 7000 < highest < 7500
 
 
 # which splits there can be

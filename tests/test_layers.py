@@ -26,6 +26,8 @@ MAY_IMPORT = {
     "cross_validation": {"data", "evaluation", "studies"},
     "papers": {"cli", "cross_validation", "evaluation", "messages", "studies"},
     "acquire": {"audio", "corpora", "evaluation"},
+    "picture": {"cli", "corpora", "data", "evaluation", "inference", "studies"},
+    "architectures": {"cross_validation", "encoders", "evaluation", "messages", "studies"},
     "robustness": {"corpora", "evaluation", "inference", "tasks"},
     "data_argument": {"data", "messages"},
     "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages"},

@@ -13,7 +13,7 @@ from cry_lightning.audio import Fit
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.division import divide, in_words, known_classes
-from cry_lightning.data.front_end import check_front_end, front_end
+from cry_lightning.data.front_end import check_front_end, check_shift, front_end
 from cry_lightning.data.loader import BatchLoader, EpochOrder, inverse_frequency
 from cry_lightning.data.splits import Split
 from cry_lightning.errors import UserError
@@ -80,6 +80,7 @@ class CryDataModule(L.LightningDataModule):
         if clip_s <= 0 or shift_s < 0 or batch_size < 1:
             given = f"{clip_s}, {shift_s} and {batch_size}"
             raise UserError(f"data: clip_s must be above 0, shift_s 0 or more, batch_size 1 or more, not {given}")
+        check_shift(feature, clip_s, shift_s)
         if balanced and unlabelled:
             raise UserError("data: balanced draws by class, so it cannot go with unlabelled")
         if probe is not None and probe.feature.identity() != feature.identity():

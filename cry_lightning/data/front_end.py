@@ -23,3 +23,16 @@ def check_front_end(feature: Feature, trained_on: str) -> None:
             f"the checkpoint was trained on the front end {trained_on}, not {front_end(feature)}: go on with the config"
             " and the release that made it, or train anew"
         )
+
+
+def check_shift(feature: Feature, clip_s: float, shift_s: float) -> None:
+    """Refuse a time shift that a feature cannot show: a shift is a crop of the features of a longer clip.
+
+    Raises:
+        UserError: the longer clip has no more frames.
+    """
+    if shift_s and feature.n_frames(clip_s + 2 * shift_s) == feature.n_frames(clip_s):
+        raise UserError(
+            f"data: shift_s {shift_s:g} changes nothing: {type(feature).__name__} has as many frames with it as"
+            " without; set it to 0, or shift the sound: the feature Waveform, and this one as model.init_args.front_end"
+        )

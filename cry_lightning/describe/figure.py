@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from cry_lightning.describe.examples import Example
-from cry_lightning.features import Fbank, Feature, LogMel
+from cry_lightning.features import Fbank, Feature, LogMel, VGGishLogMel
+from cry_lightning.features.spectrogram import Spectrogram
 
 ACROSS = 4
 N_TICKS = 5
@@ -68,22 +69,29 @@ def draw_feature(axes: Axes, one: Example, feature: Feature, colours: tuple[floa
     axes.set_yticks(ticks, row_names(feature, ticks) if labelled else [""] * len(ticks))
     axes.tick_params(labelsize=8)
     if labelled:
-        axes.set_ylabel("mel band (Hz)" if in_bands(feature) else "coefficient")
+        axes.set_ylabel(row_label(feature))
     return image
 
 
-def in_bands(feature: Feature) -> bool:
-    """Whether a feature's rows are levels of mel bands."""
-    return isinstance(feature, LogMel | Fbank)
+def row_label(feature: Feature) -> str:
+    """What the rows are."""
+    if isinstance(feature, Spectrogram):
+        return "frequency (Hz)"
+    return "mel band (Hz)" if isinstance(feature, LogMel | Fbank | VGGishLogMel) else "coefficient"
 
 
 def unit(feature: Feature) -> str:
     """What the colours stand for."""
-    return "level (dB)" if in_bands(feature) else f"{type(feature).__name__} (no unit)"
+    if isinstance(feature, VGGishLogMel):
+        return "natural log of magnitude"
+    levels = isinstance(feature, LogMel | Fbank | Spectrogram)
+    return "level (dB)" if levels else f"{type(feature).__name__} (no unit)"
 
 
 def row_names(feature: Feature, rows: np.ndarray) -> list[str]:
-    """Centre frequencies of mel bands, or the numbers of coefficients."""
-    if isinstance(feature, LogMel | Fbank):
+    """Centre frequencies of bands, or the numbers of coefficients."""
+    if isinstance(feature, LogMel | Fbank | VGGishLogMel):
         rows = feature.mel.argmax(0).numpy()[rows] * feature.sample_rate / feature.n_fft
+    elif isinstance(feature, Spectrogram):
+        rows = rows / (feature.size[0] - 1) * feature.sample_rate / 2
     return [f"{row:,.0f}" for row in rows]

@@ -1,0 +1,109 @@
+"""`picture`: what a stage's network sees of recordings, as PNG files."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.image import imsave
+from tqdm import tqdm
+
+from cry_lightning.arguments import ArgumentParser, check_folder
+from cry_lightning.cli import StageCLI
+from cry_lightning.corpora import Clip, Corpus
+from cry_lightning.data.compute import ClipBatches
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation.predictions import replacing
+from cry_lightning.inference.windows import Heard, Recordings, tell_left_out
+from cry_lightning.studies import quiet
+
+BATCH_SIZE = 64
+
+
+class ReadCLI(StageCLI):
+    """Parses as `fit` does, and stops."""
+
+    def before_fit(self) -> None:
+        """No run folder is opened."""
+
+    def fit(self, **_: Any) -> None:
+        """Nothing is fitted."""
+
+    def after_fit(self) -> None:
+        """Nothing was fitted."""
+
+
+def main(args: list[str]) -> None:
+    """Run the command; what it does not know itself is an override of the stage YAML, as in `fit`.
+
+    Raises:
+        UserError: the stage's network sees no colour pictures, or no recording can be used.
+    """
+    options, overrides = _parser().parse_known_args(args)
+    check_folder("--out", options.out)
+    with quiet():
+        stage = ReadCLI(["fit", "--config", options.config, *overrides, "--trainer.logger=false"])
+    own = stage.datamodule.corpus
+    corpus = Recordings(options.recording, window_s=own.window_s, hop_s=own.hop_s, min_active_db=own.min_active_db)
+    with TemporaryDirectory() as folder:  # for the levels of windows, which are of no use later
+        clips = corpus.clips(Path(folder))
+    if not clips:
+        raise UserError(f"no recording is anywhere above {own.min_active_db} dB, as the stage's windows must be")
+    drawn, bad = [], defaultdict(list)
+    bar = tqdm(names(clips), unit="picture", disable=None)
+    for clip, name, (picture, reason) in zip(clips, bar, pictures(stage, corpus, clips), strict=True):
+        if reason:
+            bad[clip.path].append(reason)
+            continue
+        with replacing(options.out / name) as part:
+            imsave(part, picture, format="png")
+        drawn.append(clip)
+    tell_left_out(Heard(drawn, np.empty(0), bad))
+    print(f"{options.out}: {len(drawn)} pictures of {'x'.join(map(str, picture.shape[:2]))}")
+
+
+def pictures(stage: StageCLI, corpus: Corpus, clips: Sequence[Clip]) -> Iterator[tuple[np.ndarray, str]]:
+    """Each clip's picture (F, T, 3) in 8 bits, as in the stage's validation, and why there is none ("": there is)."""
+    data, network = stage.datamodule, stage.model.eval()
+    n_frames = data.feature.n_frames(data.clip_s)
+    length_s = data.clip_s + 2 * data.shift_s  # the margins reach the front end in training, too
+    dataset = ClipBatches(corpus, list(clips), data.feature, length_s, data.fit, data.cache_dtype)
+    for first in range(0, len(clips), BATCH_SIZE):
+        _, features, reasons = dataset[range(first, min(first + BATCH_SIZE, len(clips)))]
+        spare = features.shape[-1] - n_frames
+        centre = torch.from_numpy(features[..., spare // 2 : spare // 2 + n_frames]).float()
+        with torch.inference_mode():
+            seen = network.view(centre, augmented=False)
+        if seen.shape[1] != 3:
+            raise UserError(
+                f"the network sees features of shape {tuple(seen.shape[1:])}, no pictures of three colours; set"
+                " model.init_args.normalize to cry_lightning.tasks.picture.ColourMap"
+            )
+        yield from zip((seen.movedim(1, -1).numpy() * 255).round().astype(np.uint8), reasons, strict=True)
+
+
+def names(clips: Sequence[Clip]) -> list[str]:
+    """A PNG's name for each clip: the recording's path below the folder that holds all, and where a window begins."""
+    common = os.path.commonpath([Path(clip.path).absolute().parent for clip in clips])
+    starts = [f"@{clip.start_s:.3f}" if clip.duration_s is not None else "" for clip in clips]
+    paths = [Path(clip.path).absolute().relative_to(common) for clip in clips]
+    return [f"{path}{start}.png" for path, start in zip(paths, starts, strict=True)]
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m cry_lightning picture",
+        description="Write what a stage's network sees of recordings: a PNG for each, or for each of its windows, of"
+        " as many pixels as the feature has, highest frequency on top.",
+        epilog="Further arguments override the YAML as in fit, with = and no blank:"
+        " --data.feature.init_args.size=[120,180]",
+    )
+    config = "a stage that sees pictures, e.g. configs/papers/le2020/resnet50.yaml"
+    parser.add_argument("recording", nargs="+", metavar="RECORDING", help="any container, or a folder of them")
+    parser.add_argument("--config", required=True, metavar="STAGE.yaml", help=config)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pictures are written")
+    return parser
