@@ -18,6 +18,15 @@ CONFIGS = REPO / "configs"
 STAGES = sorted(path for path in CONFIGS.glob("**/*.yaml") if "trainer:" in path.read_text())
 ENCODERS = sorted((CONFIGS / "encoder").glob("*.yaml"))
 DATA = sorted(path for path in CONFIGS.glob("**/data/*.yaml") if "\ncorpus:" in path.read_text())
+
+
+def cases(paths: list[Path], slow: str = "papers"):
+    """Paths as parameters; those with this in their name are for the slow tier."""
+    for path in paths:
+        name = str(path.relative_to(CONFIGS))
+        yield pytest.param(path, id=name, marks=[pytest.mark.slow] * (slow in name))
+
+
 SMALL = {  # arguments that make a corpus small, by its class
     "SyntheticWords": {"n_speakers": 8, "n_words": 2, "n_takes": 2},
     "SyntheticCries": {"n_infants": 12, "n_cries": 4},
@@ -105,7 +114,7 @@ def small_network_arguments(path: Path) -> list[str]:
     return ["--model.init_args.encoder", str(CONFIGS / "encoder/small_cnn.yaml")] * ("encoder/resnet50" in text)
 
 
-@pytest.mark.parametrize("path", STAGES, ids=lambda path: str(path.relative_to(CONFIGS)))
+@pytest.mark.parametrize("path", cases(STAGES, slow="gorin2023"))
 def test_every_stage_fits_and_tests(path, tones, tmp_path):
     data = sub_config(path, "data")
     args = ["--config", str(path), "--runs", str(tmp_path), f"--data.cache_dir={tmp_path}", "--trainer.logger=null"]
@@ -119,7 +128,7 @@ def test_every_stage_fits_and_tests(path, tones, tmp_path):
         assert (folder.path / "predictions.csv").exists()
 
 
-@pytest.mark.parametrize("path", DATA, ids=lambda path: str(path.relative_to(CONFIGS)))
+@pytest.mark.parametrize("path", cases(DATA))
 def test_every_data_config_serves_a_stage(path, tones, tmp_path):
     stage = CONFIGS / ("finetune_noise.yaml" if "waveform_8k" in path.read_text() else "finetune.yaml")
     args = ["fit", "--config", str(stage), "--data", str(path)]

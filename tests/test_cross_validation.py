@@ -114,6 +114,7 @@ def test_a_chain_hears_no_test_subject_and_goes_on_where_it_was_killed(tones, no
     assert folds["clips"].sum() == 96 and folds["subjects"].sum() == 12
 
 
+@pytest.mark.slow
 def test_a_division_by_clip_is_stamped_leaky(tones, write, tmp_path, capsys):
     adapt, finetune = write(tones, "adapt", contrastive=True), write(tones, "finetune")
     main(["--config", adapt, finetune, "--folds", "2", "--group", "clip"])

@@ -1,6 +1,7 @@
 """A publication's table: every system under every protocol, figures from their runs, nothing run twice."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,7 @@ def paper(tones, tmp_path, monkeypatch):
             "theirs": {"needs": {"data/theirs": "on request"}, "protocols": {"as published": "--folds 2 --group clip"}},
             "tones": {
                 "positive": "high",
-                "protocols": {"by subject": "--folds 2", "as published": "--folds 2 --group clip"},
+                "protocols": {"by subject": "--folds 2", "as published": "--seeds 0 --data.split.group=clip"},
                 "stages": {"every": "--data.batch_size=4"},
             },
         },
@@ -67,6 +68,8 @@ def test_the_table_holds_what_the_runs_say_and_nothing_is_run_twice(paper, tmp_p
     assert table.loc["by subject", "fast Res8", "sensitivity"]["value"] == pytest.approx(recalls[1])
     folds = pd.read_csv(out / "by-subject/fast-res8/folds.csv")
     assert row["sd"] == pytest.approx(folds["uar"].std())
+    first, second = (f"{accuracy:.3f}" for accuracy in folds["accuracy"])
+    assert re.search(rf"^fast Res8 +{first} +{second}$", printed, re.MULTILINE)  # the accuracy of each fold
     members = [read(out / "by-subject" / name / "predictions.csv") for name in ("res8", "fast-res8")]
     fused = read(out / "by-subject/both/predictions.csv").set_index(["clip", "split", "fold"])
     mean = sum(m.set_index(["clip", "split", "fold"])[score_columns(fused)] for m in members) / 2

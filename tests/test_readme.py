@@ -12,6 +12,7 @@ import soundfile
 import yaml
 from conftest import RATE, REPO
 
+from cry_lightning.__main__ import COMMANDS as COMMAND_TABLE
 from cry_lightning.__main__ import main
 
 README = (REPO / "README.md").read_text()
@@ -65,6 +66,14 @@ def test_readme_shows_commands():
     assert set(CRY) | set(MAKE) == set(COMMANDS)
 
 
+def test_every_command_and_config_that_is_named_exists():
+    for command in CRY:
+        name, *args = shlex.split(command)[3:]
+        assert name in COMMAND_TABLE, command
+        assert all((REPO / arg).exists() for arg in args if arg.startswith("configs/")), command
+
+
+@pytest.mark.slow
 def test_every_command_runs_in_order(house):
     for command in CRY:
         args = shlex.split(command.replace("--folds 3", "--folds 2").replace("--seeds 0 1", "--seeds 0"))[3:]

@@ -68,7 +68,7 @@ def run_killed(config: Path, runs: Path, step: int, hook: str) -> None:
     ("step", "hook", "resumed_from"),
     [
         (7, "on_train_batch_end", 6),  # in the second epoch, one step after a checkpoint
-        (10, "on_train_epoch_end", 10),  # after an epoch's validation, before the schedule steps
+        pytest.param(10, "on_train_epoch_end", 10, marks=pytest.mark.slow),  # before the schedule steps
         pytest.param(4, "on_train_batch_end", 2, marks=pytest.mark.slow),  # the checkpoint of this step is not written
         pytest.param(5, "on_validation_start", 4, marks=pytest.mark.slow),  # an epoch's last step is done again
         pytest.param(10, "on_validation_start", 10, marks=pytest.mark.slow),  # checkpoint at an epoch's last step

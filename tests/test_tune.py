@@ -173,6 +173,7 @@ def test_best_first_by_mode():
 # the search
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_as_an_unkilled_one_and_hears_no_test_subject(
     stage, space, tmp_path, monkeypatch, fits, capsys
 ):

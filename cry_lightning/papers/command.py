@@ -24,12 +24,13 @@ def main(argv: list[str]) -> None:
     path = options.paper / "paper.yaml" if options.paper.is_dir() else options.paper
     paper = can_run(read_paper(path))
     name, setting = setting_of(paper, options.corpus)
-    out = options.out or Path("runs") / path.parent.name / name
+    study = path.parent.name if path.stem == "paper" else f"{path.parent.name}-{path.stem}"
+    out = options.out or Path("runs") / study / name
     check_folder("--out", out)
     plan = Plan(path, paper, setting, out, overrides, options.jobs, options.resamples)
     runs = run_all(plan)
     tables = [table.figures(paper, runs, metric) for metric in paper.metrics]
-    tables.append(table.differences(runs, options.resamples))
+    tables += [*table.of_classes(runs), *table.of_folds(runs), table.differences(runs, options.resamples)]
     if tested := run_upstream(plan):
         tables.insert(0, table.of_upstream(paper, tested))
     head = f"{paper.title}, on {name}. {setting.note}".strip()
@@ -60,5 +61,5 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--corpus", metavar="NAME", help="what to run on (default: the publication's own)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="folds at a time (default: %(default)s)")
     parser.add_argument("--resamples", type=int, default=RESAMPLES, metavar="N", help="bootstrap size (%(default)s)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/PAPER/CORPUS")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/PAPER/CORPUS, PAPER the folder's name")
     return parser

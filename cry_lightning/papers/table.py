@@ -13,6 +13,8 @@ from cry_lightning.evaluation.tables import Rows, cell
 from cry_lightning.papers.running import Runs
 from cry_lightning.papers.study import NAMES, Paper
 
+MOST_FOLDS = 12  # that a table has columns for; folds.csv has all
+
 
 def figures(paper: Paper, runs: Runs, metric: str) -> Rows:
     """Systems in rows, the protocols in columns: mean, standard deviation and 95 % interval, and the lineage."""
@@ -57,13 +59,40 @@ def result(run: Run, metric: str, predictor: str = "model") -> pd.Series:
 
 def spread(run: Run, metric: str) -> np.ndarray:
     """The metric of each repeat, or of each fold where there is one repeat only."""
-    parts = ["repeat"] if run.table["repeat"].nunique() > 1 else ["fold"]
+    part = "repeat" if run.table["repeat"].nunique() > 1 else "fold"
     values = []
-    for _, table in run.table.groupby(parts):
+    for _, table in sorted(run.table.groupby(part), key=lambda item: int(str(item[0]))):
         units = units_at(run.main_level.level, table)
         measured = measure(units.table, np.ones((1, units.n_subjects)), run.positive)
         values.append(next(value[0] for key, value in measured.items() if key[0] == metric))
     return np.array(values)
+
+
+def of_folds(runs: Runs) -> list[Rows]:
+    """Accuracy of each fold, systems in rows: a table for each protocol of one repeat with a few folds."""
+    tables = []
+    for protocol, of_protocol in runs.items():
+        first = next(iter(of_protocol.values())).table
+        folds = sorted(first["fold"].unique(), key=int)
+        if first["repeat"].nunique() == 1 and 1 < len(folds) <= MOST_FOLDS:
+            accuracies = {name: spread(run, "accuracy") for name, run in of_protocol.items()}
+            header = [f"accuracy of each fold, {protocol}", *map(str, range(1, 1 + len(folds)))]
+            tables.append([header, *([name, *(f"{a:.3f}" for a in each)] for name, each in accuracies.items())])
+    return tables
+
+
+def of_classes(runs: Runs) -> list[Rows]:
+    """Recall of each class, systems in rows: a table for each protocol, where there are three classes or more."""
+    tables = []
+    for protocol, of_protocol in runs.items():
+        classes = next(iter(of_protocol.values())).classes
+        if len(classes) > 2:
+            rows = [[f"recall, {protocol}", *classes]]
+            for name, run in of_protocol.items():
+                level = run.main_level.level
+                rows.append([name, *(cell(run.result(level, "recall", each)) for each in classes)])
+            tables.append(rows)
+    return tables
 
 
 def of_upstream(paper: Paper, tested: dict[str, Run]) -> Rows:
