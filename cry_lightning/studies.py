@@ -23,7 +23,7 @@ from cry_lightning.tasks.weights import sha256
 
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
 TESTED = ("predictions.csv", "lineage.json")
-OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline")
+OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger")
 WITHOUT_BARS = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
 
 

@@ -208,7 +208,14 @@ def test_other_settings_in_the_same_folder_are_refused(tones, write, tmp_path):
         main([*args, "--data.batch_size=4"])
     with pytest.raises(UserError, match=r"other settings \(scheme\.repeats\)"):
         main([*args, "--repeats", "2"])
-    main([*args, "--data.workers=1"])
+    main(
+        [
+            *args,
+            "--data.workers=1",
+            "--trainer.logger=lightning.pytorch.loggers.CSVLogger",
+            "--trainer.logger.save_dir=.",
+        ]
+    )
 
 
 @pytest.mark.slow

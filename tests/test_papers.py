@@ -31,7 +31,7 @@ def paper(tones, tmp_path, monkeypatch):
             "Res8": {"stages": ["net"], "published": {"uar": "0.911"}},
             "fast Res8": {"stages": ["net"], "arguments": "--model.init_args.optimizer.init_args.lr=0.1"},
             "published weights": {"stages": ["net"], "needs": {"weights.pth": "from their authors"}},
-            "both": {"fuses": ["Res8", "fast Res8"]},
+            "both": {"fuses": ["Res8", "fast Res8"], "against": "fast Res8"},
         },
         "references": [{"name": "a random forest", "figures": {"uar": "0.936"}}],
         "corpora": {
@@ -76,7 +76,14 @@ def test_the_table_holds_what_the_runs_say_and_nothing_is_run_twice(paper, tmp_p
     pd.testing.assert_frame_equal(fused[score_columns(fused)], mean.loc[fused.index], atol=1e-6)
 
     assert f"{row['value']:.3f} ± {row['sd']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in printed
-    for text in ("0.911", "a random forest", "0.936", "by subject: fast Res8 minus Res8", "Res8: as published minus"):
+    for text in (
+        "0.911",
+        "a random forest",
+        "0.936",
+        "by subject: fast Res8 minus Res8",
+        "by subject: both minus fast Res8",
+        "Res8: as published minus",
+    ):
         assert text in printed and text in (out / "table.md").read_text()
     config = json.loads((out / "by-subject/res8/cross_validation.json").read_text())["stages"]["0"]
     assert config["data"]["batch_size"] == 4
@@ -123,7 +130,7 @@ def test_a_stage_that_comes_first_is_trained_once_and_tested(paper, tmp_path, mo
     [
         ({}, ["--corpus", "theirs"], "data/theirs is not there: on request. What can run here as a stand-in: --corpus"),
         ({}, ["--corpus", "mine"], "--corpus mine: Small 2020, Table 1 runs on theirs, tones"),
-        ({"systems": {"both": {"fuses": ["Res8"]}}}, [], "system 'both' fuses Res8, which must stand above it"),
+        ({"systems": {"both": {"fuses": ["Res8"]}}}, [], "system 'both' names Res8, which must stand above it"),
         ({"systems": {"none": {}}}, [], "system 'none' needs either stages or fuses"),
         ({"systems": {"other": {"stages": ["res9"]}}}, [], "no res9.yaml beside it"),
         ({"titel": "Small"}, [], "does not accept option 'titel'"),

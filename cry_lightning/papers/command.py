@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
     plan = Plan(path, paper, setting, out, overrides, options.jobs, options.resamples)
     runs = run_all(plan)
     tables = [table.figures(paper, runs, metric) for metric in paper.metrics]
-    tables += [*table.of_classes(runs), *table.of_folds(runs), table.differences(runs, options.resamples)]
+    tables += [*table.of_classes(runs), *table.of_folds(runs), table.differences(paper, runs, options.resamples)]
     if tested := run_upstream(plan):
         tables.insert(0, table.of_upstream(paper, tested))
     head = f"{paper.title}, on {name}. {setting.note}".strip()

@@ -25,6 +25,7 @@ class System:
         fuses: instead, the names of the systems whose probabilities are fused.
         arguments: of the last stage.
         published: its figures in the publication.
+        against: a system above it, besides the first, from which its difference is told.
         needs: published weights, by path, and where to get them; without them the row is left out.
     """
 
@@ -32,6 +33,7 @@ class System:
     fuses: list[str] = field(default_factory=list)
     arguments: str = ""
     published: Figures = field(default_factory=dict)
+    against: str | None = None
     needs: dict[str, str] = field(default_factory=dict)
 
 
@@ -118,13 +120,14 @@ def check(paper: Paper, path: Path) -> None:
     for name, system in paper.systems.items():
         if bool(system.stages) == bool(system.fuses):
             raise UserError(f"{path}: system {name!r} needs either stages or fuses")
-        if unknown := [member for member in system.fuses if member not in seen]:
-            raise UserError(f"{path}: system {name!r} fuses {', '.join(unknown)}, which must stand above it")
+        named = [*system.fuses, *([system.against] if system.against else [])]
+        if unknown := [other for other in named if other not in seen]:
+            raise UserError(f"{path}: system {name!r} names {', '.join(unknown)}, which must stand above it")
         seen.append(name)
-    named = {stage for system in paper.systems.values() for stage in system.stages}
+    stages = {stage for system in paper.systems.values() for stage in system.stages}
     given = {stage for setting in paper.corpora.values() for stage in setting.stages} - {"every"}
-    if missing := [stage for stage in sorted(named | given) if not path.with_name(f"{stage}.yaml").exists()]:
-        raise UserError(f"{path}: no {', '.join(f'{stage}.yaml' for stage in missing)} beside it")
+    if absent := [stage for stage in sorted(stages | given) if not path.with_name(f"{stage}.yaml").exists()]:
+        raise UserError(f"{path}: no {', '.join(f'{stage}.yaml' for stage in absent)} beside it")
 
 
 def setting_of(paper: Paper, name: str | None) -> tuple[str, Setting]:

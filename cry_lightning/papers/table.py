@@ -105,15 +105,16 @@ def of_upstream(paper: Paper, tested: dict[str, Run]) -> Rows:
     return rows
 
 
-def differences(runs: Runs, resamples: int) -> Rows:
-    """UAR of each system minus the first, within each protocol; then of each protocol minus the first, by system."""
+def differences(paper: Paper, runs: Runs, resamples: int) -> Rows:
+    """UAR of each system minus others, within each protocol; then of each protocol minus the first, by system."""
     rows = [["paired difference of UAR", "", "lineage"]]
     for protocol, of_protocol in runs.items():
         first, *others = of_protocol
         for name in others:
-            rows.append(
-                [f"{protocol}: {name} minus {first}", *difference(of_protocol[name], of_protocol[first], resamples)]
-            )
+            against = paper.systems[name].against
+            for other in [first, *([against] if against in of_protocol and against != first else [])]:
+                found = difference(of_protocol[name], of_protocol[other], resamples)
+                rows.append([f"{protocol}: {name} minus {other}", *found])
     (first_protocol, firsts), *other_protocols = runs.items()
     for protocol, of_protocol in other_protocols:
         for name, run in of_protocol.items():
