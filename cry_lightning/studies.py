@@ -1,5 +1,6 @@
 """What studies of many trainings share: each is a fit and a test in a run folder, not done again once finished."""
 
+import gc
 import hashlib
 import json
 import logging
@@ -143,6 +144,7 @@ def train(study: Study, own: Sequence[str], folder: Path, wanted: dict[str, Any]
         if tested:
             cli.main(["test", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / tested)])
     mark(folder / MARK, wanted)
+    gc.collect()  # a Trainer and its network hold each other, and large ones would pile up
 
 
 @contextmanager
