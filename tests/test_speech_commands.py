@@ -1,6 +1,8 @@
 """Speech Commands and keyword spotting: the official division, shares, sides kept, regions of noise apart."""
 
 import hashlib
+import json
+import shutil
 import tarfile
 from collections import Counter, defaultdict
 from itertools import pairwise
@@ -13,13 +15,15 @@ import yaml
 from conftest import REPO
 from jsonargparse import ArgumentParser
 
-from cry_lightning.corpora import Corpus, Manifest, download
+from cry_lightning import cli
+from cry_lightning.corpora import Corpus, Manifest, SyntheticWords, download
 from cry_lightning.corpora.keywords import SILENCE, UNKNOWN, Keywords
 from cry_lightning.corpora.speech_commands import SpeechCommands
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.division import divide
 from cry_lightning.data.splits import Split
 from cry_lightning.errors import UserError
+from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.features import MFCC
 
 RATE = 8000
@@ -234,3 +238,41 @@ def test_what_is_not_there_is_told_in_one_line(tmp_path, spoil, named):
     with pytest.raises(UserError, match=named) as error:
         keywords.clips(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_the_task_of_twelve_classes_is_learned_by_speakers_that_differ(tmp_path):
+    """On a tree in the corpus's layout, of made words, by the paper's stage, shortened."""
+    data = yaml.safe_load((REPO / "configs/papers/onu2019/data/keywords.yaml").read_text())
+    spoken = SyntheticWords(n_speakers=30, n_takes=3, folder=str(tmp_path / "made"))
+    spoken.prepare()
+    names = dict(zip(spoken.words, [*data["corpus"]["init_args"]["words"], "bed", "cat"], strict=True))
+    tree = tmp_path / "speech_commands"
+    lists = {"validation_list.txt": [], "testing_list.txt": []}
+    for number, clip in enumerate(spoken.clips()):
+        person = hashlib.sha1(clip.subject.encode()).hexdigest()
+        name = f"{names[clip.label]}/{person[:8]}_nohash_{number}.wav"
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(spoken.path_of(clip), tree / name)
+        if int(person, 16) % 5 < 2:
+            lists[("validation_list.txt", "testing_list.txt")[int(person, 16) % 5]].append(name)
+    for name, paths in lists.items():
+        (tree / name).write_text("".join(f"{path}\n" for path in paths))
+    (tree / "_background_noise_").mkdir()
+    for seed in range(4):
+        soundfile.write(tree / "_background_noise_" / f"{seed}.wav", sound(seed, 20.0), RATE)
+
+    noise = {"folder": str(tree / "_background_noise_"), "sample_rate": RATE, "share": 0.6}
+    args = ["--config", str(REPO / "configs/papers/onu2019/pretrain.yaml"), "--runs", str(tmp_path / "runs")]
+    args += [
+        f"--data.corpus.init_args.corpus.init_args.root={tree}",
+        f"--data.corpus.init_args.noise={noise['folder']}",
+    ]
+    background = {"class_path": "cry_lightning.tasks.augment.BackgroundNoise", "init_args": noise}
+    args += ["--model.init_args.augment_waveform", json.dumps([background]), f"--data.cache_dir={tmp_path}"]
+    args += ["--trainer.max_epochs=8", "--trainer.logger=null", "--trainer.enable_progress_bar=false"]
+    run = cli.main(["fit", *args])
+    cli.main(["test", "--config", str(run.run_folder.config)])
+    tested = evaluate_run(read_run(str(run.run_folder.path), "test"), "test", None, 200)
+    assert len(tested.classes) == 12 and tested.leakage.status == "CLEAN"
+    assert tested.result("clip", "uar")["value"] > 0.6  # chance: 0.083

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     study = path.parent.name if path.stem == "paper" else f"{path.parent.name}-{path.stem}"
     out = options.out or Path("runs") / study / name
     check_folder("--out", out)
-    plan = Plan(path, paper, setting, out, overrides, options.jobs, options.resamples)
+    plan = Plan(path, paper, setting, out, overrides, options.seeds, options.jobs, options.resamples)
     runs = run_all(plan)
     tables = [table.figures(paper, runs, metric) for metric in paper.metrics]
     tables += [*table.of_classes(runs), *table.of_folds(runs), table.differences(paper, runs, options.resamples)]
@@ -59,6 +59,8 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("paper", type=Path, help="a folder of configs/papers, or its paper.yaml")
     parser.add_argument("--corpus", metavar="NAME", help="what to run on (default: the publication's own)")
+    seeds = "where one division is trained from several seeds: these, in place of the paper.yaml's"
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help=seeds)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="folds at a time (default: %(default)s)")
     parser.add_argument("--resamples", type=int, default=RESAMPLES, metavar="N", help="bootstrap size (%(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/PAPER/CORPUS, PAPER the folder's name")

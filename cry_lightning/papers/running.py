@@ -30,6 +30,7 @@ class Plan:
     setting: Setting
     out: Path
     overrides: list[str]  # arguments of `fit` that all last stages take
+    seeds: list[int] | None  # in place of those of the protocols that have some
     jobs: int
     resamples: int
 
@@ -61,6 +62,8 @@ def run_chain(plan: Plan, system: System, options: Sequence[str], folder: Path) 
     where = ["--out", str(folder), "--upstream", str(plan.out / "upstream"), "--jobs", str(plan.jobs)]
     parsed, own = parser().parse_known_args(["--config", stages[-1][1], *options, *where])
     stages[-1] += [*own, *plan.overrides]
+    if parsed.seeds and plan.seeds:
+        parsed.seeds = plan.seeds
     cross_validate(stages, parsed)
 
 
