@@ -18,7 +18,7 @@ run() { # CORPUS NAME CONFIG [ARGUMENTS...]: fit and test, unless that is done
   local folder=runs/$1/$2 corpus=$1 name=$2 config=$3
   shift 3
   [[ -e $folder/predictions.csv ]] && return
-  cry fit --config "$config" --name "$name" --data.corpus.init_args.name="$corpus" "$@" --trainer.enable_progress_bar=false --overwrite=true
+  cry fit --config "$config" --name "$name" "$@" --data.corpus.init_args.name="$corpus" --trainer.enable_progress_bar=false --overwrite=true
   cry test --config "$folder/config.yaml" --trainer.enable_progress_bar=false
 }
 compare() { # CORPUS NAMES...
