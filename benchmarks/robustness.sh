@@ -8,9 +8,10 @@ cd "$(dirname "$0")/.."
 export WANDB_MODE=disabled
 cry() { .venv/bin/python -m cry_lightning "$@"; }
 mkdir -p runs/noise/train runs/noise/test
-n=0
-for file in "$noise"/*; do
-  ln -sf "$file" "runs/noise/$([[ $((n++ % 2)) == 0 ]] && echo train || echo test)/"
+files=("$noise"/*)
+for n in "${!files[@]}"; do
+  [[ $((n % 2)) == 0 ]] && half=train || half=test
+  ln -sf "${files[n]}" runs/noise/$half/
 done
 mixed='[{class_path: cry_lightning.tasks.augment.WaveformNoise, init_args: {folder: runs/noise/train, sample_rate: RATE, snr_db: [0.0, 20.0], probability: 0.8}}]'
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import RATE, stage_config
+from conftest import RATE, REPO, stage_config
 
 from cry_lightning import cli
 from cry_lightning.__main__ import main
@@ -130,7 +130,7 @@ def test_a_stage_that_comes_first_is_trained_once_and_tested(paper, tmp_path, mo
     ("changes", "arguments", "message"),
     [
         ({}, ["--corpus", "theirs"], "data/theirs is not there: on request. What can run here as a stand-in: --corpus"),
-        ({}, ["--corpus", "mine"], "--corpus mine: Small 2020, Table 1 runs on theirs, tones"),
+        ({}, ["--corpus", "mine"], "--corpus mine (ON= of make): Small 2020, Table 1 runs on theirs, tones"),
         ({"systems": {"both": {"fuses": ["Res8"]}}}, [], "system 'both' names Res8, which must stand above it"),
         ({"systems": {"none": {}}}, [], "system 'none' needs either stages or fuses"),
         ({"systems": {"other": {"stages": ["res9"]}}}, [], "no res9.yaml beside it"),
@@ -145,6 +145,7 @@ def test_mistakes_are_told_in_one_line(paper, changes, arguments, message, capsy
     assert message in error and len(error.splitlines()) == 1
 
 
-def test_no_such_paper(tmp_path, capsys):
+def test_no_such_paper(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(REPO)
     assert main(["paper", str(tmp_path / "none")]) == 2
-    assert "give a paper.yaml of configs/papers" in capsys.readouterr().err
+    assert "there are configs/papers/le2020, configs/papers/onu2019, configs/papers/zhao2020" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def as_text(overview: pd.DataFrame, units: pd.DataFrame) -> str:
     read = overview[overview["refused"] == ""]
     lines = [
         f"{len(read)} files read, {_hours(read['duration_s'])}; {len(overview) - len(read)} refused",
-        f"{len(units)} units, {_hours(read['units_s'])}; {(read['units'] == 0).sum()} files hold none",
+        f"{len(units)} units, {_hours(read['units_s'])}; {(read['units'] == 0).sum()} files hold no unit",
     ]
     if units.empty:
         return "\n".join([*lines, "No unit was found: --figures shows why, the thresholds are arguments."])

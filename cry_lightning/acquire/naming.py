@@ -28,8 +28,10 @@ Identities = dict[str, Identity]  # source, relative to IN -> whose it is
 def by_form(root: Path, sources: Sequence[str]) -> Identities:
     """By the Donate-a-Cry code where most names are such, else by class folders where there are, with subject folders.
 
-    Class folders are two or more, with no source outside of them; the folder below one is the subject if each source
-    has such a folder.
+    Class folders are two or more, with no source outside of them; the folder below one is the subject.
+
+    Raises:
+        UserError: some sources have a subject folder and some have none.
     """
     coded = DonateACry(root)
     clips = {source: coded.clip_at(source) for source in sources}
@@ -37,8 +39,13 @@ def by_form(root: Path, sources: Sequence[str]) -> Identities:
         folders = {source.rpartition("/")[0].partition("/")[0] for source in sources}
         if len(folders) < 2 or "" in folders:
             return {}
-        has_subjects = all(source.count("/") > 1 for source in sources)
-        tree = ClassFolders(root, "^[^/]+/([^/]+)/" if has_subjects else None)
+        without = [source for source in sources if source.count("/") < 2]
+        if without and len(without) < len(sources):
+            raise UserError(
+                f"{root}: {without[0]} has no subject folder below its class, as others have (class/subject/file); move"
+                " it, or tell subjects by --name-pattern or --table"
+            )
+        tree = ClassFolders(root, None if without else "^[^/]+/([^/]+)/")
         clips = {source: tree.clip_at(source) for source in sources}
     return {
         source: Identity(clip.label or "", clip.subject.partition(":")[2], clip.columns)

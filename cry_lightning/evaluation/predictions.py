@@ -94,7 +94,7 @@ def check(table: pd.DataFrame, path: Path) -> None:
         _refuse_rows(table["label"] == label, path, text)
     for name in names:
         whole = np.isfinite(table[name]) & table[name].between(-SUM_TOLERANCE, 1 + SUM_TOLERANCE)
-        _refuse_rows(~whole, path, f"{name} is not a probability between 0 and 1; predict again")
+        _refuse_rows(~whole, path, f"{name} is not a probability between 0 and 1; test again")
     unequal = (table[names].sum(axis=1) - 1).abs() > SUM_TOLERANCE
     _refuse_rows(unequal, path, "the scores do not sum to 1; apply softmax, or divide by their sum")
     for column in ("recording", "subject", "label"):

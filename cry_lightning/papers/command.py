@@ -22,8 +22,9 @@ def main(argv: list[str]) -> None:
     if options.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {options.jobs}")
     path = options.paper / "paper.yaml" if options.paper.is_dir() else options.paper
-    paper = can_run(read_paper(path))
+    paper = read_paper(path)
     name, setting = setting_of(paper, options.corpus)
+    paper = can_run(paper)
     study = path.parent.name if path.stem == "paper" else f"{path.parent.name}-{path.stem}"
     out = options.out or Path("runs") / study / name
     check_folder("--out", out)

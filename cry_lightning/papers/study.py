@@ -93,8 +93,9 @@ def read_paper(path: Path) -> Paper:
     """
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--paper", type=Paper)
+    content = _content(path)
     try:
-        paper = parser.instantiate_classes(parser.parse_object({"paper": _content(path)})).paper
+        paper = parser.instantiate_classes(parser.parse_object({"paper": content})).paper
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise UserError(one_line(f"{path}: {error}")) from error
     check(paper, path)
@@ -105,7 +106,9 @@ def _content(path: Path) -> object:
     try:
         return jsonargparse.get_loader("yaml")(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give a paper.yaml of configs/papers") from error
+        there = ", ".join(sorted(str(paper.parent) for paper in Path("configs/papers").glob("*/paper.yaml")))
+        way_out = f"there are {there}" if there else "give a paper.yaml of configs/papers"
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {way_out}") from error
 
 
 def check(paper: Paper, path: Path) -> None:
@@ -138,11 +141,12 @@ def setting_of(paper: Paper, name: str | None) -> tuple[str, Setting]:
     """
     name = name or next(iter(paper.corpora))
     if name not in paper.corpora:
-        raise UserError(f"--corpus {name}: {paper.title} runs on {', '.join(paper.corpora)}")
+        raise UserError(f"--corpus {name} (ON= of make): {paper.title} runs on {', '.join(paper.corpora)}")
     setting = paper.corpora[name]
     if told := missing(setting.needs):
         others = [other for other, of in paper.corpora.items() if not missing(of.needs)]
-        raise UserError(f"corpus {name}: {told}. What can run here as a stand-in: --corpus {' or '.join(others)}")
+        stand_ins = f"--corpus {' or '.join(others)} (ON= of make)"
+        raise UserError(f"corpus {name}: {told}. What can run here as a stand-in: {stand_ins}")
     return name, setting
 
 

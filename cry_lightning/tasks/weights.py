@@ -28,6 +28,8 @@ def load_data(path: str | Path, kind: str, if_missing: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such {kind}; {if_missing}") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: a folder; name the {kind} in it, such as {Path(path) / 'best.ckpt'}") from error
     except UnpicklingError as error:
         raise UserError(
             f"{path}: refused, not a {kind}, or it holds more than data (tensors, strings, numbers, lists)"
