@@ -75,6 +75,7 @@ def fits(monkeypatch):
     return called, called_before_kill
 
 
+@pytest.mark.slow
 def test_a_chain_hears_no_test_subject_and_goes_on_where_it_was_killed(tones, noises, write, tmp_path, fits, capsys):
     called, called_before_kill = fits
     simclr = write(noises, "simclr", contrastive=True, split={"val": 0.25, "test": 0.0})

@@ -214,6 +214,7 @@ def calls(monkeypatch):
     return called
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_and_every_encoder_sees_the_same_labels(
     stage, pretrained, tmp_path, monkeypatch, calls, capsys
 ):

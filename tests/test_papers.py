@@ -96,6 +96,7 @@ def test_the_table_holds_what_the_runs_say_and_nothing_is_run_twice(paper, tmp_p
     assert capsys.readouterr().out == printed
 
 
+@pytest.mark.slow
 def test_a_stage_that_comes_first_is_trained_once_and_tested(paper, tmp_path, monkeypatch, capsys):
     others, rng = tmp_path / "others", np.random.default_rng(1)
     others.mkdir()

@@ -215,6 +215,7 @@ def test_on_the_embeddings_of_a_network(svm, pretrained, tmp_path):
     assert [stage["stage"] for stage in after["lineage"]["stages"]] == ["pretrain", "svm"]
 
 
+@pytest.mark.slow
 def test_cross_validation_takes_it(svm, tmp_path):
     assert svm()("--folds", 2, "--out", tmp_path / "cv", command="cross-validate") == 0
     assert len(pd.read_csv(tmp_path / "cv/predictions.csv").query("split == 'test'")) == 96
