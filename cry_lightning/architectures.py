@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from cry_lightning import cross_validation
 from cry_lightning.arguments import ArgumentParser, check_folder
+from cry_lightning.cross_validation.command import cross_validate, parser
 from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.evaluation.intervals import RESAMPLES
 from cry_lightning.evaluation.pairs import pairs
@@ -17,7 +17,6 @@ from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.evaluation.tables import Rows, as_text, cell
 from cry_lightning.messages import not_made
-from cry_lightning.studies import quiet
 
 MODELS = ("resnet18", "resnet50", "efficientnet_b0", "mobilenetv3_small_100", "vit_tiny_patch16_224")
 SIZES = ((32, 48), (64, 96), (128, 192))  # those of 64x96 are next to the paper's 60x90; patches of 16x16 fit in all
@@ -38,10 +37,10 @@ def main(argv: list[str]) -> None:
     for number, (model, size) in enumerate(grid, 1):
         print(f"{number}/{len(grid)} {model} {named(size)}", flush=True)
         folder = options.out / re.sub(r"[^\w.-]", "_", f"{model}-{named(size)}")
-        with quiet():
-            # The overrides come last: a `--data FILE` among the others replaces what is said of data before it.
-            cross_validation.main(["--config", options.config, "--out", str(folder), *others, *overrides(model, size)])
-            runs[model, size] = evaluate_run(read_run(str(folder), "test"), "test", None, RESAMPLES)
+        parsed, own = parser().parse_known_args(["--config", options.config, "--out", str(folder), *others])
+        # The overrides come last: a `--data FILE` among the others replaces what is said of data before it.
+        cross_validate([["--config", options.config, *own, *overrides(model, size)]], parsed)
+        runs[model, size] = evaluate_run(read_run(str(folder), "test"), "test", None, RESAMPLES)
     every = list(runs.values())
     report = write_report(every, pairs(every, RESAMPLES), options.out, RESAMPLES)
     print(f"\nUAR at {every[0].main_level.level} level, with 95 % intervals from resampling subjects:")
@@ -97,7 +96,7 @@ def read_size(text: str) -> Size:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+    made = ArgumentParser(
         prog="python -m cry_lightning architectures",
         description="Cross-validate a stage on pictures with each of several networks of timm and sizes of picture:"
         " one table, and a report with all metrics and differences. What is finished is not run again.",
@@ -107,8 +106,8 @@ def _parser() -> ArgumentParser:
     config = "a stage whose encoder is a TimmNetwork, e.g. configs/papers/le2020/resnet50.yaml"
     sizes = f"height x width (default: {' '.join(map(named, SIZES))})"
     out = "a folder for each cross-validation and the report (default: %(default)s)"
-    parser.add_argument("--config", required=True, metavar="STAGE.yaml", help=config)
-    parser.add_argument("--models", nargs="+", default=MODELS, metavar="NAME", help=f"(default: {' '.join(MODELS)})")
-    parser.add_argument("--sizes", nargs="+", type=read_size, default=SIZES, metavar="FxT", help=sizes)
-    parser.add_argument("--out", type=Path, default=Path("runs/architectures"), metavar="DIR", help=out)
-    return parser
+    made.add_argument("--config", required=True, metavar="STAGE.yaml", help=config)
+    made.add_argument("--models", nargs="+", default=MODELS, metavar="NAME", help=f"(default: {' '.join(MODELS)})")
+    made.add_argument("--sizes", nargs="+", type=read_size, default=SIZES, metavar="FxT", help=sizes)
+    made.add_argument("--out", type=Path, default=Path("runs/architectures"), metavar="DIR", help=out)
+    return made

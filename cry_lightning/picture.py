@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,22 +18,9 @@ from cry_lightning.data.compute import ClipBatches
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.inference.windows import Heard, Recordings, tell_left_out
-from cry_lightning.studies import quiet
+from cry_lightning.studies import ReadCLI, quiet
 
 BATCH_SIZE = 64
-
-
-class ReadCLI(StageCLI):
-    """Parses as `fit` does, and stops."""
-
-    def before_fit(self) -> None:
-        """No run folder is opened."""
-
-    def fit(self, **_: Any) -> None:
-        """Nothing is fitted."""
-
-    def after_fit(self) -> None:
-        """Nothing was fitted."""
 
 
 def main(args: list[str]) -> None:

@@ -42,19 +42,26 @@ class Study:
         return self.data.corpus.name
 
 
-class PlanCLI(cli.StageCLI):
-    """Parses as `fit` does, then sets up the data and stops."""
+class ReadCLI(cli.StageCLI):
+    """Parses as `fit` does, and stops."""
 
     def before_fit(self) -> None:
         """No run folder is opened."""
+
+    def fit(self, **_: Any) -> None:
+        """Nothing is fitted."""
+
+    def after_fit(self) -> None:
+        """Nothing was fitted."""
+
+
+class PlanCLI(ReadCLI):
+    """Parses as `fit` does, then sets up the data and stops."""
 
     def fit(self, datamodule: CryDataModule, **_: Any) -> None:
         """Build the cache, and divide the clips."""
         datamodule.prepare_data()
         datamodule.setup("fit")
-
-    def after_fit(self) -> None:
-        """Nothing was fitted."""
 
 
 def open_study(arguments: Sequence[str]) -> Study:

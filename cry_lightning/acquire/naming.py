@@ -10,6 +10,7 @@ from pathlib import Path
 from cry_lightning.corpora import ClassFolders, DonateACry
 from cry_lightning.corpora.base import warn_of_unknown_subjects
 from cry_lightning.corpora.csvfile import read_text
+from cry_lightning.corpora.trees import has_subject_folders
 from cry_lightning.errors import UserError
 
 
@@ -39,13 +40,8 @@ def by_form(root: Path, sources: Sequence[str]) -> Identities:
         folders = {source.rpartition("/")[0].partition("/")[0] for source in sources}
         if len(folders) < 2 or "" in folders:
             return {}
-        without = [source for source in sources if source.count("/") < 2]
-        if without and len(without) < len(sources):
-            raise UserError(
-                f"{root}: {without[0]} has no subject folder below its class, as others have (class/subject/file); move"
-                " it, or tell subjects by --name-pattern or --table"
-            )
-        tree = ClassFolders(root, None if without else "^[^/]+/([^/]+)/")
+        has_subjects = has_subject_folders(root, sources, "tell subjects by --name-pattern or --table")
+        tree = ClassFolders(root, "^[^/]+/([^/]+)/" if has_subjects else None)
         clips = {source: tree.clip_at(source) for source in sources}
     return {
         source: Identity(clip.label or "", clip.subject.partition(":")[2], clip.columns)

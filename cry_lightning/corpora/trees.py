@@ -3,6 +3,7 @@
 import os
 import re
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
@@ -113,22 +114,30 @@ class ClassFolders(UnlabelledTree):
         Raises:
             UserError: some recordings have a subject folder and some have none.
         """
-        if self.subject_pattern is None:
-            paths = find_recordings(self.root)
-            without = [path for path in paths if path.count("/") < 2]
-            if without and len(without) < len(paths):
-                raise UserError(
-                    f"{self.root}: {without[0]} has no subject folder below its class, as others have"
-                    " (class/subject/file); move it, or say who made what in a manifest.csv"
-                )
-            if not without:
-                self.subject_pattern = re.compile("^[^/]+/([^/]+)/")
+        otherwise = "say who made what in a manifest.csv"
+        if self.subject_pattern is None and has_subject_folders(self.root, find_recordings(self.root), otherwise):
+            self.subject_pattern = re.compile("^[^/]+/([^/]+)/")
         return super().recordings()
 
     def clip_at(self, path: str) -> Clip:
         """A clip labelled by the first folder on its path."""
         parents = PurePosixPath(path).parent.parts
         return Clip(path, f"{self.collection}:{self.subject_of(path)}", label=parents[0] if parents else None)
+
+
+def has_subject_folders(root: Path, paths: Sequence[str], otherwise: str) -> bool:
+    """Whether recordings, by their paths below the root, lie in folders of their subjects below those of the classes.
+
+    Raises:
+        UserError: some do and some do not; `otherwise` tells what can be done but to move these.
+    """
+    without = [path for path in paths if path.count("/") < 2]
+    if without and len(without) < len(paths):
+        raise UserError(
+            f"{root}: {without[0]} has no subject folder below its class, as others have (class/subject/file); move it,"
+            f" or {otherwise}"
+        )
+    return not without
 
 
 def _one_group(pattern: str | None) -> re.Pattern[str] | None:

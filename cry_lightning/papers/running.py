@@ -4,16 +4,14 @@ import logging
 import re
 import shlex
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 from cry_lightning import cli
 from cry_lightning.cross_validation.command import cross_validate, parser
-from cry_lightning.evaluation import report
 from cry_lightning.evaluation.fuse import fuse
-from cry_lightning.evaluation.predictions import replacing
+from cry_lightning.evaluation.pairs import pairs
+from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.papers.study import Paper, Setting, System, stage_arguments
 from cry_lightning.studies import quiet
@@ -51,8 +49,9 @@ def run_all(plan: Plan) -> Runs:
                 fuse(members, folder)
             else:
                 run_chain(plan, system, shlex.split(options), folder)
-            runs[protocol][name] = evaluated(folder, plan)
-        write_report(list(runs[protocol].values()), plan, plan.out / slug(protocol))
+            runs[protocol][name] = evaluated(folder, plan.setting.positive, plan.resamples)
+        of_protocol = list(runs[protocol].values())
+        write_report(of_protocol, pairs(of_protocol, plan.resamples), plan.out / slug(protocol), plan.resamples)
     return runs
 
 
@@ -75,24 +74,13 @@ def run_upstream(plan: Plan) -> dict[str, Run]:
         if name := next((name for name in plan.paper.upstream if stage.endswith(name)), None):
             with quiet():
                 cli.main(["test", "--config", str(config), "--trainer.enable_progress_bar=false"])
-            tested[name] = evaluated(folder, plan, positive=None)
+            tested[name] = evaluated(folder, None, plan.resamples)
     return tested
 
 
-def evaluated(folder: Path, plan: Plan, positive: str | None = "") -> Run:
+def evaluated(folder: Path, positive: str | None, resamples: int) -> Run:
     """A run scored on its tests."""
-    chosen = plan.setting.positive if positive == "" else positive
-    return evaluate_run(read_run(str(folder), "test"), "test", chosen, plan.resamples)
-
-
-def write_report(runs: Sequence[Run], plan: Plan, out: Path) -> None:
-    """What `evaluate` says of the runs of one protocol."""
-    positive = ["--positive", plan.setting.positive] if plan.setting.positive else []
-    arguments = [*(str(run.folder) for run in runs), "--allow-leaky", "--out", str(out), *positive]
-    with redirect_stdout(StringIO()) as told:
-        report.main([*arguments, "--resamples", str(plan.resamples)])
-    with replacing(out / "report.txt") as part:
-        part.write_text(told.getvalue(), encoding="utf-8")
+    return evaluate_run(read_run(str(folder), "test"), "test", positive, resamples)
 
 
 def slug(name: str) -> str:
