@@ -3,8 +3,10 @@
 import logging
 import sys
 from importlib import import_module
+from pathlib import Path
 
 from cry_lightning import __doc__ as about
+from cry_lightning.arguments import ArgumentParser
 from cry_lightning.errors import UserError
 
 COMMANDS = {  # command -> (module with a `main(args)`, what it does)
@@ -43,6 +45,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise UserError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
+        check_configs(rest)
         run = import_module(COMMANDS[command][0]).main
         run([command, *rest] if COMMANDS[command][0] == "cry_lightning.cli" else rest)
     except UserError as error:
@@ -62,6 +65,19 @@ def main(args: list[str] | None = None) -> int:
         )
         return 130
     return 0
+
+
+def check_configs(args: list[str]) -> None:
+    """Refuse a config that is not there at once: the command that would refuse it takes seconds to import torch.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("--config", nargs="*", action="extend", default=[])
+    for path in parser.parse_known_args(args)[0].config:
+        if path.endswith((".yaml", ".yml")) and not Path(path).exists():
+            raise UserError(f"--config: {path}: no such file; give the YAML of a stage, such as configs/finetune.yaml")
 
 
 def table() -> str:

@@ -11,15 +11,17 @@ import torch
 from cry_lightning.arguments import ArgumentParser, check_folder
 from cry_lightning.cross_validation.command import cross_validate, parser
 from cry_lightning.encoders.timm_network import TimmNetwork
+from cry_lightning.errors import UserError
 from cry_lightning.evaluation.intervals import RESAMPLES
 from cry_lightning.evaluation.pairs import pairs
 from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.evaluation.tables import Rows, as_text, cell
-from cry_lightning.messages import not_made
+from cry_lightning.messages import ConfigError, not_made
 
 MODELS = ("resnet18", "resnet50", "efficientnet_b0", "mobilenetv3_small_100", "vit_tiny_patch16_224")
 SIZES = ((32, 48), (64, 96), (128, 192))  # those of 64x96 are next to the paper's 60x90; patches of 16x16 fit in all
+OWN_KEYS = ("data.feature.size", "model.encoder.model_name", "model.encoder.img_size")  # of `overrides`, in messages
 Size = tuple[int, int]  # F, T
 
 
@@ -27,7 +29,8 @@ def main(argv: list[str]) -> None:
     """Run the command; what it does not know itself is for `cross-validate`.
 
     Raises:
-        UserError: timm has no such network, or it takes no pictures of such a size; as `cross-validate`.
+        UserError: timm has no such network, it takes no pictures of such a size, or the stage none; as
+            `cross-validate`.
     """
     options, others = _parser().parse_known_args(argv)
     check_folder("--out", options.out)
@@ -39,7 +42,12 @@ def main(argv: list[str]) -> None:
         folder = options.out / re.sub(r"[^\w.-]", "_", f"{model}-{named(size)}")
         parsed, own = parser().parse_known_args(["--config", options.config, "--out", str(folder), *others])
         # The overrides come last: a `--data FILE` among the others replaces what is said of data before it.
-        cross_validate([["--config", options.config, *own, *overrides(model, size)]], parsed)
+        try:
+            cross_validate([["--config", options.config, *own, *overrides(model, size)]], parsed)
+        except ConfigError as error:
+            if error.key not in OWN_KEYS:
+                raise
+            raise not_on_pictures(options.config, error) from error
         runs[model, size] = evaluate_run(read_run(str(folder), "test"), "test", None, RESAMPLES)
     every = list(runs.values())
     report = write_report(every, pairs(every, RESAMPLES), options.out, RESAMPLES)
@@ -57,9 +65,17 @@ def n_parameters(model: str, size: Size) -> int:
         with torch.device("meta"):  # shapes without numbers
             network = TimmNetwork(model, img_size=size)
     except Exception as error:
-        raise not_made(error) from error
+        raise not_made(error, "--models") from error
     network.check((1, 3, *size))
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def not_on_pictures(config: str, error: ConfigError) -> UserError:
+    """That a stage has no place for what is compared."""
+    return UserError(
+        f"--config {config}: {error}; give a stage on pictures whose encoder is a TimmNetwork, such as"
+        " configs/papers/le2020/resnet50.yaml"
+    )
 
 
 def overrides(model: str, size: Size) -> list[str]:

@@ -1,13 +1,14 @@
 """`fit` and `test` of one stage: LightningCLI with the project's run folders, callbacks and checkpoint rules."""
 
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -18,7 +19,7 @@ from cry_lightning.callbacks import Figures, LineageRecorder, PredictionsWriter,
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.errors import UserError
 from cry_lightning.messages import OneLineParser, WholeSection, not_made, one_line
-from cry_lightning.runfolder import RunFolder, WholeCheckpointIO, check_stage, check_task
+from cry_lightning.runfolder import RunFolder, WholeCheckpointIO, check_resumable, check_stage, check_task
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.weights import read_checkpoint
 
@@ -116,6 +117,9 @@ class StageCLI(LightningCLI):
         )
         callbacks = [LineageRecorder(config.name, folder), PredictionsWriter(folder), Figures()]
         given.trainer.callbacks = [*(given.trainer.callbacks or []), *callbacks, last]
+        own_bar = any(isinstance(one, ProgressBar) for one in given.trainer.callbacks)
+        if given.trainer.enable_progress_bar is None and not own_bar:
+            given.trainer.enable_progress_bar = sys.stdout.isatty()  # else Lightning's would fill a log file
         plugins = given.trainer.plugins
         plugins = plugins if isinstance(plugins, list) else [plugins] if plugins else []
         return super().instantiate_trainer(logger=loggers, plugins=[*plugins, WholeCheckpointIO()], **kwargs)
@@ -143,9 +147,10 @@ class StageCLI(LightningCLI):
             print(f"{self.run_folder.best}: {best.monitor} {best.best_model_score:.3f}")
 
     def after_test(self) -> None:
-        """Say where the predictions are."""
+        """Say where the predictions are, and how to go on."""
         if self.trainer.is_global_zero:
-            print(self.run_folder.path / "predictions.csv")
+            folder = self.run_folder.path
+            print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {folder}")
 
     def before_test(self) -> None:
         """Test the run folder's best checkpoint, and only under the config that made it; or another that is named."""
@@ -168,6 +173,7 @@ class StageCLI(LightningCLI):
         check_task(path, checkpoint, config.model.class_path)
         if self.subcommand == "fit":
             check_stage(path, checkpoint, self.datamodule.corpus.name, config.name)
+            check_resumable(path, checkpoint)
         self.datamodule.trained_classes = checkpoint.get("classes")
 
 

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from cry_lightning.arguments import ArgumentParser
-from cry_lightning.encoders.importers import PUBLISHERS, Publisher
+from cry_lightning.encoders.importers import PUBLISHERS, Publisher, publisher_of
 from cry_lightning.errors import UserError
-from cry_lightning.tasks.weights import load_data, sha256
+from cry_lightning.features import MFCC, Feature, LogMel, VGGishLogMel
+from cry_lightning.tasks.weights import identity_of, load_data, sha256
 
 ENCODERS = {network.__name__.lower(): network for publisher in PUBLISHERS.values() for network in publisher.networks}
+PANNS_STFT = "spectrogram_extractor.stft.conv_real.weight"  # (n_fft // 2 + 1, 1, n_fft)
+PANNS_RATES_HZ = {256: 8000, 512: 16000, 1024: 32000}  # by n_fft
 # PANNs' files hold, beside the weights, arrays of integers in which the training kept its place; NumPy 1 wrote them.
 REBUILD_ARRAY = (np.empty(0).__reduce__()[0], "numpy.core.multiarray._reconstruct")
 INTEGER_ARRAYS: list[Any] = [REBUILD_ARRAY, np.ndarray, np.dtype, np.dtypes.Int64DType]
@@ -40,7 +43,8 @@ def main(args: list[str]) -> None:
     published = read(options.file, options.publisher)
     encoder = encoder_of(published, publisher, network, options.file)
     source = {"publisher": options.publisher, "file": options.file.name, "sha256": sha256(options.file)}
-    write(options.to, publisher.imported(published, encoder), source)
+    feature = front_end(options.publisher, published)
+    write(options.to, publisher.imported(published, encoder), source, feature)
     print(table(published, encoder, publisher))
     sizes = " and ".join(f"{name} {size}" for name, size in publisher.sizes(published).items())
     print(f"{options.to}: {type(encoder).__name__} with {sizes}")
@@ -50,10 +54,13 @@ def read(path: Path, publisher: str) -> dict[str, Tensor]:
     """The tensors of a published file by their published names; no code in it is run.
 
     Raises:
-        UserError: where the file is missing, damaged, of another layout, or would run code on loading.
+        UserError: where the file is missing, damaged, another publisher's, or would run code on loading.
     """
     with torch.serialization.safe_globals(INTEGER_ARRAYS):
         content = load_data(path, "file of weights", "download the weights from their publisher first")
+    owner = publisher_of(content) if isinstance(content, dict) else None
+    if owner not in (publisher, None):
+        raise UserError(f"{path}: looks like a file of {owner}, not of {publisher}: import-weights {owner} {path}")
     tensors = PUBLISHERS[publisher].tensors(content) if isinstance(content, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UserError(f"{path}: not a table of tensors in the layout of {publisher}")
@@ -78,6 +85,24 @@ def encoder_of(published: dict[str, Tensor], publisher: Publisher, network: type
     return encoder
 
 
+def front_end(publisher: str, published: dict[str, Tensor]) -> Feature | None:
+    """What a published network was trained behind; None where neither its publication nor its file tells.
+
+    SpeechBrain's is not told: its recipes for the same network differ.
+
+    Source: Tang & Lin 2018; Hershey et al. 2017; Kong et al. 2020; each as its released code has it.
+    """
+    if publisher == "honk":
+        return MFCC(sample_rate=16000, n_fft=480, hop_length=160)
+    if publisher == "vggish":
+        return VGGishLogMel()
+    n_fft = published[PANNS_STFT].shape[-1] if PANNS_STFT in published else None
+    if n_fft not in PANNS_RATES_HZ:
+        return None
+    rate = PANNS_RATES_HZ[n_fft]
+    return LogMel(rate, n_fft, rate // 100, len(published["bn0.weight"]), f_min=50.0, f_max=min(14000.0, rate / 2))
+
+
 def table(published: dict[str, Tensor], encoder: nn.Module, publisher: Publisher) -> str:
     """A line for every published tensor: its name, the encoder's tensor that it goes into, and its shape."""
     ours = {name: into for name, (into, _) in publisher.uses(published, encoder).items()}
@@ -88,12 +113,13 @@ def table(published: dict[str, Tensor], encoder: nn.Module, publisher: Publisher
     )
 
 
-def write(path: Path, state: dict[str, Tensor], source: dict[str, str]) -> None:
+def write(path: Path, state: dict[str, Tensor], source: dict[str, str], feature: Feature | None) -> None:
     """Write a checkpoint that holds an encoder only, of unknown lineage."""
     checkpoint = {
         "state_dict": {f"encoder.{name}": tensor for name, tensor in state.items()},
         "lineage": {"complete": False, "stages": []},
         "source": source,
+        "front_end": identity_of(feature) if feature else None,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")

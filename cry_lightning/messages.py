@@ -92,8 +92,8 @@ def explain(message: str, errors: list[BaseException], known: list[str]) -> Conf
     return ConfigError(outer, plainly(reason, message, known))
 
 
-def not_made(error: Exception) -> UserError:
-    """Why a class will not be made of its arguments: a mistake in the config, wherever it was noticed."""
+def not_made(error: Exception, given_in: str = "config") -> UserError:
+    """Why a class will not be made of its arguments: a mistake in what they were given in, wherever it was noticed."""
     errors = list(causes(error))
     if told := next((cause for cause in errors if isinstance(cause, UserError)), None):
         return told
@@ -101,10 +101,9 @@ def not_made(error: Exception) -> UserError:
     if unknown := UNKNOWN_NETWORK.match(reason):
         import timm  # it takes long, and was imported for the network
 
-        return UserError(
-            f"config: timm has no network {unknown[1]}{did_you_mean([unknown[1]], timm.list_models(), n=3)}"
-        )
-    return UserError(one_line(f"config: {reason}"))
+        near = did_you_mean([unknown[1]], timm.list_models(), n=3) or "; timm.list_models() names all"
+        return UserError(f"{given_in}: timm has no network {unknown[1]}{near}")
+    return UserError(one_line(f"{given_in}: {reason}"))
 
 
 def reason_in(errors: list[BaseException], message: str) -> str:

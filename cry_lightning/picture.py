@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from matplotlib.image import imsave
-from tqdm import tqdm
 
 from cry_lightning.arguments import ArgumentParser, check_folder
 from cry_lightning.cli import StageCLI
@@ -18,6 +17,7 @@ from cry_lightning.data.compute import ClipBatches
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.inference.windows import Heard, Recordings, tell_left_out
+from cry_lightning.progress import progress_bar
 from cry_lightning.studies import ReadCLI, quiet
 
 BATCH_SIZE = 64
@@ -40,7 +40,7 @@ def main(args: list[str]) -> None:
     if not clips:
         raise UserError(f"no recording is anywhere above {own.min_active_db} dB, as the stage's windows must be")
     drawn, bad = [], defaultdict(list)
-    bar = tqdm(names(clips), unit="picture", disable=None)
+    bar = progress_bar(names(clips), unit="picture")
     for clip, name, (picture, reason) in zip(clips, bar, pictures(stage, corpus, clips), strict=True):
         if reason:
             bad[clip.path].append(reason)
@@ -66,8 +66,8 @@ def pictures(stage: StageCLI, corpus: Corpus, clips: Sequence[Clip]) -> Iterator
             seen = network.view(centre, augmented=False)
         if seen.shape[1] != 3:
             raise UserError(
-                f"the network sees features of shape {tuple(seen.shape[1:])}, no pictures of three colours; set"
-                " model.init_args.normalize to cry_lightning.tasks.picture.ColourMap"
+                f"the network sees features of shape {tuple(seen.shape[1:])}, no pictures of three colours; give"
+                " a stage on pictures by --config, such as configs/papers/le2020/resnet50.yaml"
             )
         yield from zip((seen.movedim(1, -1).numpy() * 255).round().astype(np.uint8), reasons, strict=True)
 

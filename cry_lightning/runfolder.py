@@ -12,6 +12,8 @@ from cry_lightning.errors import UserError
 IDENTITY = ("name", "model", "data", "seed_everything", "trainer.precision")  # what makes two fits the same stage
 LENGTH = ("checkpoint", "trainer.max_epochs", "trainer.max_steps")  # and the same run of it
 HARMLESS = ("data.workers", "data.cache_dir")
+BEST, LAST = "best.ckpt", "last.ckpt"
+FOR_RESUMING = ("optimizer_states", "lr_schedulers")  # of a checkpoint's keys
 MADE_BY_LATER_COMMANDS = ("predictions.csv", "lineage.json", "report.md", "report.txt", "metrics.csv")
 
 
@@ -25,8 +27,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
-        self.best = path / "best.ckpt"
-        self.last = path / "last.ckpt"
+        self.best = path / BEST
+        self.last = path / LAST
         self.finished = path / "fit" / "finished"  # a mark that the fit reached its end
 
     def changed_keys(self, config: str, keys: tuple[str, ...] = (*IDENTITY, *LENGTH)) -> list[str]:
@@ -44,7 +46,7 @@ class RunFolder:
             UserError: it holds a run with another config, and may not be overwritten.
         """
         self._refuse_changed(self.changed_keys(config), overwrite)
-        for name in ("best.ckpt", "last.ckpt", *MADE_BY_LATER_COMMANDS):
+        for name in (BEST, LAST, *MADE_BY_LATER_COMMANDS):
             (self.path / name).unlink(missing_ok=True)
         for name in ("fit", "test", "figures", "validation"):
             shutil.rmtree(self.path / name, ignore_errors=True)
@@ -101,10 +103,16 @@ class RunFolder:
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there; Lightning's own way may copy across file systems."""
+    """Writes a checkpoint beside its place and moves it there; Lightning's own way may copy across file systems.
+
+    best.ckpt goes without what only resuming needs: an optimizer may keep twice as much as the weights.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint whole or not at all."""
+        if Path(path).name == BEST:
+            # Not by ModelCheckpoint's save_weights_only: that leaves out the lineage too.
+            checkpoint = {key: value for key, value in checkpoint.items() if key not in FOR_RESUMING}
         part = Path(f"{path}.part")
         super().save_checkpoint(checkpoint, part, storage_options)
         part.replace(path)
@@ -136,6 +144,19 @@ def check_stage(path: str, checkpoint: dict[str, Any], corpus: str, name: str) -
         raise UserError(
             f"ckpt_path: {path} is of stage {'/'.join(own)}, not {corpus}/{name}: ckpt_path resumes the same stage;"
             " to start from another stage's encoder use model.init_args.weights"
+        )
+
+
+def check_resumable(path: str, checkpoint: dict[str, Any]) -> None:
+    """Refuse to resume a checkpoint without the state of its optimizer, as best.ckpt is.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not checkpoint.keys() >= set(FOR_RESUMING):
+        raise UserError(
+            f"ckpt_path: {path} is for testing and predicting, without the optimizer's state: resume from"
+            f" {Path(path).with_name(LAST)}"
         )
 
 

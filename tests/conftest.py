@@ -15,7 +15,7 @@ import soundfile
 import yaml
 
 from cry_lightning import cli
-from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation import figures, predictions
 from cry_lightning.evaluation.leakage import fingerprint
 
 REPO = Path(__file__).parents[1]
@@ -69,6 +69,13 @@ def stage_config(corpus: Path, folder: Path, name: str = "pretrain", **model) ->
         },
         "trainer": {"max_epochs": 2, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False},
     }
+
+
+@pytest.fixture
+def no_figures(monkeypatch) -> None:
+    """Reports without their figures, which are most of the time that they take."""
+    for draw in ("draw_confusion", "draw_curves"):
+        monkeypatch.setattr(figures, draw, lambda run, path: None)
 
 
 def write_run(folder: Path, table: pd.DataFrame, trained_on: str) -> Path:

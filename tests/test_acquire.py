@@ -267,9 +267,28 @@ def test_bad_files_are_refused_with_a_reason_and_the_rest_goes_on(tmp_path, caps
 def test_a_tree_that_cannot_be_read_at_all_is_an_error(tmp_path):
     (tmp_path / "in").mkdir()
     spoil(tmp_path / "in")
-    with pytest.raises(UserError, match="none of 6 files could be read"):
-        main([str(tmp_path / "in"), str(tmp_path / "out")])
-    assert len(pd.read_csv(tmp_path / "out" / "sources.csv")) == 6
+    args = [str(tmp_path / "in"), str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"none of 6 files could be read, the first is cut\.mp4: cannot be decoded"):
+        main(args)
+    assert not (tmp_path / "out").exists()
+    wav(tmp_path / "in" / "good.wav", scene())
+    acquire(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "good.wav").unlink()
+    before = tree(tmp_path / "out")
+    with pytest.raises(UserError, match="none of 6"):
+        main(args)
+    assert tree(tmp_path / "out") == before
+
+
+def test_subjects_are_missed_where_units_are_cut_alone(tmp_path, caplog):
+    wav(tmp_path / "in" / "ann.wav", scene(CRIES[:1]))
+    wav(tmp_path / "in" / "silence.wav", np.zeros(RATE))
+    (tmp_path / "in" / "letter.mov").write_text("Dear doctor")
+    acquire(tmp_path / "in", tmp_path / "out", "--name-pattern=^(?P<subject>ann)")
+    assert "letter.mov: cannot be decoded" in caplog.text and "known subject" not in caplog.text
+    wav(tmp_path / "in" / "ben.wav", scene(CRIES[:1]))
+    acquire(tmp_path / "in", tmp_path / "out", "--name-pattern=^(?P<subject>ann)")
+    assert "without a known subject" in caplog.text
 
 
 def test_nothing_found_is_said(tmp_path, capsys):

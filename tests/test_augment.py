@@ -15,6 +15,7 @@ from cry_lightning.errors import UserError
 from cry_lightning.features import LogMel
 from cry_lightning.tasks.augment import (
     FeatureGain,
+    FrequencyResponse,
     FrequencyShift,
     MixupNoise,
     RandomCrop,
@@ -90,6 +91,7 @@ ON_FEATURES: dict[str, Make] = {
     "warp": lambda _: SpecAugment(time_warp=8),
     "gain": lambda _: FeatureGain(6),
     "mixup": lambda _: MixupNoise(),
+    "response": lambda _: FrequencyResponse(6),
     "frequency": lambda _: FrequencyShift(3),
     "resized": lambda _: RandomResizedCrop(),
 }
@@ -144,6 +146,7 @@ def test_same_numbers_under_autocast_and_all_on_the_device_of_the_batch(case: tu
         SpecAugment(0, 2, 0, 2, 0),
         FeatureGain(0),
         MixupNoise(0),
+        FrequencyResponse(0),
         FrequencyShift(0),
         RandomResizedCrop((1, 1), (1, 1)),
     ],
@@ -257,6 +260,18 @@ def test_gain_is_one_number_of_decibels_per_row(gain: nn.Module) -> None:
     assert gain_db[:, 0].mean().abs() < 0.4
 
 
+def test_response_joins_gains_at_its_points_by_lines_and_is_the_same_at_all_times() -> None:
+    batch = features(500)
+    response = seeded(FrequencyResponse(6, n_points=4), batch) - batch
+    torch.testing.assert_close(response, response[..., :1].expand_as(response), atol=1e-4, rtol=0)
+    at_points = response[:, 0, :: BINS // 3, 0]  # 0, 13, 26 and 39
+    places = np.arange(BINS)
+    for row, gains in zip(response[:, 0, :, 0].numpy(), at_points.numpy(), strict=True):
+        np.testing.assert_allclose(row, np.interp(places, places[:: BINS // 3], gains), atol=1e-3)
+    assert -6.001 < at_points.min() < -5.9 and 5.9 < at_points.max() < 6.001
+    assert np.abs(np.corrcoef(at_points.T) - np.eye(4)).max() < 0.2  # each drawn alone
+
+
 def test_gain_of_features_is_that_of_the_sound() -> None:
     log_mel, sounds = LogMel(), torch.randn(8, RATE, generator=torch.Generator().manual_seed(0))
     louder = log_mel(seeded(WaveformGain(6), sounds))
@@ -336,6 +351,7 @@ def test_noise_that_is_not_there_is_refused_by_name_at_the_first_batch(tmp_path:
         (lambda: FeatureGain(-1), "FeatureGain: max_db"),
         (lambda: WaveformGain(math.inf), "WaveformGain: max_db"),
         (lambda: MixupNoise(-0.1), "max_share"),
+        (lambda: FrequencyResponse(6, n_points=1), "FrequencyResponse: n_points"),
         (lambda: FrequencyShift(-1), "max_bins"),
         (lambda: RandomResizedCrop((1.0, 0.5)), "freq_scale"),
         (lambda: RandomResizedCrop(time_scale=(0.0, 1.0)), "time_scale"),

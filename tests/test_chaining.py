@@ -10,6 +10,8 @@ import yaml
 from cry_lightning import cli, runfolder
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.leakage import fingerprint
+from cry_lightning.features import MFCC, LogMel
+from cry_lightning.tasks.weights import compare_front_ends, identity_of
 
 
 def fit(config, *args):
@@ -42,6 +44,27 @@ def test_weights_of_another_shape_are_refused_with_both_shapes(stage, pretrained
         fit(stage("finetune", weights=str(pretrained), encoder=wide))
 
 
+def test_the_same_front_end_behind_cached_waveforms_is_no_other(stage, pretrained, caplog):
+    config = stage("finetune", weights=str(pretrained), front_end={"class_path": "cry_lightning.features.MFCC"})
+    fit(config, "--data.feature=cry_lightning.features.Waveform", "--trainer.max_epochs=0")
+    assert "was trained on" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "fed", "told"),
+    [
+        (MFCC(n_mfcc=13), LogMel(), "a.ckpt was trained on MFCC(n_mfcc=13), this stage feeds LogMel()"),
+        (MFCC(n_fft=256), MFCC(), "a.ckpt was trained on MFCC(n_fft=256), this stage feeds MFCC(n_fft=240)"),
+        (torch.nn.Identity(), MFCC(), None),  # it does not tell its arguments
+    ],
+)
+def test_front_ends_are_told_by_what_they_differ_in(trained_on, fed, told, caplog):
+    compare_front_ends.cache_clear()
+    for _ in range(2):  # but not twice
+        compare_front_ends("a.ckpt", identity_of(trained_on), identity_of(fed))
+    assert caplog.messages == ([f"weights: {told}"] if told else [])
+
+
 def test_missing_weights_are_named(stage):
     with pytest.raises(UserError, match=r"nowhere\.ckpt: no such checkpoint"):
         fit(stage("finetune", weights="nowhere.ckpt"))
@@ -60,12 +83,20 @@ def test_ckpt_path_of_another_stage_is_refused(stage, pretrained):
         fit(stage("finetune"), "--ckpt_path", str(pretrained))
 
 
+def test_only_the_last_checkpoint_holds_the_optimizer_and_resumes(stage, pretrained):
+    best, last = (torch.load(pretrained.with_name(name), weights_only=True) for name in ("best.ckpt", "last.ckpt"))
+    assert last.keys() - best.keys() == {"optimizer_states", "lr_schedulers"}
+    assert last["optimizer_states"][0]["state"]
+    before = {path: path.read_bytes() for path in pretrained.parent.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"best\.ckpt is for testing .*: resume from .*/tones/pretrain/last\.ckpt$"):
+        fit(stage("pretrain"), "--ckpt_path", str(pretrained))
+    assert {path: path.read_bytes() for path in pretrained.parent.rglob("*") if path.is_file()} == before
+
+
 def test_ckpt_path_does_not_beat_the_config_on_hyper_parameters(stage, pretrained, tmp_path):
     """Lightning would take the learning rate of the checkpoint, silently."""
-    config = stage("pretrain")
-    run = fit(
-        config, "--ckpt_path", str(pretrained), "--model.init_args.optimizer.init_args.lr=0.5", "--overwrite=true"
-    )
+    rate = "--model.init_args.optimizer.init_args.lr=0.5"
+    run = fit(stage("pretrain"), "--ckpt_path", str(pretrained.with_name("last.ckpt")), rate, "--overwrite=true")
     saved = yaml.safe_load((tmp_path / "runs/tones/pretrain/config.yaml").read_text())
     assert saved["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.5
     assert run.model.hparams["optimizer"]["init_args"]["lr"] == 0.5
@@ -104,8 +135,11 @@ def test_saved_config_is_one_file_that_refits_to_the_same_weights(stage, pretrai
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-def test_predictions_table(stage, pretrained):
+def test_predictions_table(stage, pretrained, capsys):
     cli.main(["test", "--config", str(stage("pretrain"))])
+    run = pretrained.parent
+    told = f"{run / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {run}"
+    assert capsys.readouterr().out.splitlines()[-1] == told
     table = pd.read_csv(pretrained.parent / "predictions.csv")
     assert list(table.columns) == [
         *("clip", "recording", "subject", "repeat", "fold", "split", "label"),
@@ -132,8 +166,9 @@ def test_lineage_lists_every_stage(stage, pretrained, tmp_path):
 
 
 def test_weights_without_lineage_make_it_incomplete(stage, pretrained, tmp_path):
+    """As those of other programs, which tell no front end to compare with, either."""
     checkpoint = torch.load(pretrained, weights_only=True)
-    del checkpoint["lineage"]
+    del checkpoint["lineage"], checkpoint["front_end"]
     torch.save(checkpoint, tmp_path / "foreign.ckpt")
     config = stage("finetune", weights=str(tmp_path / "foreign.ckpt"))
     fit(config)

@@ -1,5 +1,6 @@
 """The command line: its table, its help, and one line for every mistake."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from cry_lightning import cli
 from cry_lightning.callbacks import wandb_is_online
 from cry_lightning.errors import UserError
 from cry_lightning.messages import one_line
+from cry_lightning.progress import progress_bar
+from cry_lightning.studies import ReadCLI
 
 
 def shell(*args, **kwargs):
@@ -215,6 +218,20 @@ def test_sub_configs_resolve_from_the_file_that_names_them_two_levels_deep(stage
     monkeypatch.chdir(tmp_path / "elsewhere")
     run = cli.main(["fit", "--config", "../configs/stage.yaml", "--data.batch_size=4", "--trainer.max_epochs=1"])
     assert run.datamodule.batch_size == 4 and run.datamodule.feature.n_mfcc == 40
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_bars_are_for_terminals(stage, monkeypatch, capsys, terminal):
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    assert list(progress_bar("ab", "spelling", mininterval=0)) == ["a", "b"]
+    assert ("spelling" in capsys.readouterr().err) == terminal
+    for given in (True, False, None):
+        read = ReadCLI(["fit", "--config", str(stage()), f"--trainer.enable_progress_bar={json.dumps(given)}"])
+        assert (read.trainer.progress_bar_callback is not None) == (terminal if given is None else given)
+        assert yaml.safe_load(read.dump())["trainer"]["enable_progress_bar"] is given  # and not as it turned out
+    own = ["--trainer.enable_progress_bar=null", "--trainer.callbacks+=TQDMProgressBar"]
+    assert ReadCLI(["fit", "--config", str(stage()), *own]).trainer.progress_bar_callback is not None
 
 
 def test_prepare_builds_lists_and_removes(stage, tmp_path, capsys):

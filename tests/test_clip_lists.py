@@ -59,6 +59,7 @@ def test_audioset_is_unlabelled_and_keeps_all_labels(tmp_path, caplog):
     assert clips[0].columns == {"labels": "/m/09x0r,/t/dd00002"}
     assert corpus.class_names() == [] and corpus.name == "audioset"
     corpus.clips()
+    assert corpus.left_out[f"clips of {corpus.clip_list} without a file"] == 1
     assert [text.partition(": ")[2] for text in caplog.messages] == [
         f"1 of 5 clips are not in {corpus.root} and left out"
     ]

@@ -185,7 +185,9 @@ def test_donate_a_cry_has_one_subject_space_for_both_forms(tmp_path, caplog):
     )
     assert {clip.subject for clip in DonateACry(cleaned).clips()} == {f"donateacry:{INSTALL.lower()}"}
     assert [clip.label for clip in DonateACry(cleaned).clips()] == ["discomfort", "hungry"]
-    clips = DonateACry(raw).clips()
+    corpus = DonateACry(raw)
+    clips = corpus.clips()
+    assert corpus.left_out["recordings whose names do not parse"] == 1
     assert len(caplog.messages) == 1 and "1 recordings left out" in caplog.messages[0]
     assert {clip.subject for clip in clips} == {f"donateacry:{INSTALL.lower()}"}
     assert {clip.label for clip in clips} == {"hungry", "tired", None}
@@ -310,7 +312,10 @@ def test_windows_stay_inside_a_manifests_clip(ward):
 
 
 def test_quiet_windows_are_left_out_and_bad_files_stay(ward):
-    active = spans(UnlabelledTree(ward, window_s=1.0, min_active_db=-30.0))
+    corpus = UnlabelledTree(ward, window_s=1.0, min_active_db=-30.0)
+    active = spans(corpus)
+    assert corpus.left_out["windows below -30 dB (`min_active_db`)"] == 7
+    assert spans(corpus) == active and corpus.left_out.total() == 7
     assert active == [("a", 0, 1), ("a", 1, 1), ("a", 6, 1), ("b", 0, None), ("c", 0, None)]
     (ward / "list.csv").write_text("path,start_s,duration_s\na.wav,5.5,2\n")
     assert spans(Manifest(ward / "list.csv", window_s=0.5, min_active_db=-30.0)) == [("a", 6, 0.5), ("a", 6.5, 0.5)]

@@ -167,7 +167,7 @@ def test_leave_one_site_out_has_a_fold_for_each(tones, write, tmp_path):
     [
         (
             ["--folds", "13"],
-            r"--folds 13: more than there are groups of high \(12 groups, 48 clips\), low .*12 or fewer",
+            r"--folds 13: more than there are subjects of high \(12 subjects, 48 clips\), low .*12 or fewer",
         ),
         (["--folds", "1"], r"--folds must be at least 2 and --repeats at least 1, not 1 and 1"),
         (["--folds", "3", "--loso"], r"--folds and --loso contradict each other"),
@@ -190,7 +190,7 @@ def test_few_groups_are_warned_of(tones, write, monkeypatch, caplog):
     monkeypatch.setattr("cry_lightning.cross_validation.command.train_once", stop)
     with pytest.raises(KeyboardInterrupt):
         main(["--config", write(tones, "finetune"), "--folds", "7"])
-    assert "few groups for 7 folds: high (12 groups, 48 clips)" in caplog.text
+    assert "few subjects for 7 folds: high (12 subjects, 48 clips)" in caplog.text
 
 
 def test_a_fold_without_a_class_to_learn_from_is_refused(tones, write, tmp_path):

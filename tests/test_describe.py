@@ -114,8 +114,9 @@ def test_columns_that_say_nothing_or_name_subjects_are_counted_only_when_asked_f
         for i in range(16)
     ]
     columns = counts.columns_of(clips)
-    assert counts.choose_columns(columns, clips, None) == ["sex", "day"]
-    assert counts.choose_columns(columns, clips, ["name", "ward", "name"]) == ["name", "ward"]
+    assert counts.choose_columns(columns, clips, None) == ["sex"]
+    assert counts.choose_columns(columns[:3], clips[:3], None) == []  # nearly as many values as clips
+    assert counts.choose_columns(columns, clips, ["day", "ward", "day"]) == ["day", "ward"]
     with pytest.raises(UserError, match=r"--by height: no such column; the columns are sex, day, name,"):
         counts.choose_columns(columns, clips, ["sex", "height"])
 
@@ -360,8 +361,9 @@ def files_in(folder):
 def test_the_report_of_a_small_corpus(manifest, capsys, tmp_path):
     rng = np.random.default_rng(0)
     sounds = [0.1 * rng.standard_normal(RATE // 2) for _ in range(36)]
-    rows = [(sounds[n], ("low", "high", "")[n % 3], f"baby{n // 3:02}", "fm"[n % 2]) for n in range(36)]
-    path = manifest([*rows, (sounds[0], "low", "baby07", "f"), (np.zeros(RATE), "low", "baby08", "f")], ["sex"])
+    rows = [(sounds[n], ("low", "high", "")[n % 3], f"baby{n // 3:02}", "fm"[n % 2], f"-{n}.5") for n in range(36)]
+    rows += [(sounds[0], "low", "baby07", "f", "-3.5"), (np.zeros(RATE), "low", "baby08", "f", "")]
+    path = manifest(rows, ["sex", "peak_db"])
     main(["--data", str(path.parent), "--data.corpus.init_args.name=small"])
     out = tmp_path / "runs/small/describe"
     told = capsys.readouterr().out
@@ -386,11 +388,24 @@ def test_the_report_of_a_small_corpus(manifest, capsys, tmp_path):
         assert "LEAK: the same sound under several subjects" in text and "000.wav = 036.wav" in text
         assert "037.wav`: silent" in text and "1 clips of 1 recordings cannot be used" in text
         assert "12 folds at the most" in text
+        assert "By sex" in text and "By peak_db" not in text and "unless --by names them: peak_db." in text
     assert "![One clip of each class](clips.png)" in (out / "describe.md").read_text()
     assert (out / "clips.png").read_bytes()[:4] == b"\x89PNG"
     for file in [*out.glob("*.csv"), out / "describe.md"]:
         assert "baby" not in file.read_text()
     assert "baby" not in told and not list(tmp_path.rglob("*.h5")) and not list(tmp_path.rglob("*.part"))
+
+
+def test_what_the_corpus_leaves_out_is_counted_with_its_reason(manifest, tmp_path, capsys):
+    fading = np.concatenate([tone(), tone(1e-4)])
+    sounds = [fading, fading, fading, tone(1e-4, seconds=1.0)]
+    path = manifest([(sound, label, f"s{n}") for n, (sound, label) in enumerate(zip(sounds, "abca", strict=True))])
+    corpus = {"window_s": "0.5", "min_active_db": "-50", "classes": "{a: [a], b: [b]}"}
+    main(["--data", str(path), *(f"--data.corpus.init_args.{key}={value}" for key, value in corpus.items())])
+    told = capsys.readouterr().out
+    assert "- 1 clips to which `classes` gives no class\n" in told
+    assert "- 4 windows below -50 dB (`min_active_db`)\n- 1 clips, all of whose windows are that quiet\n" in told
+    assert "Nothing: every clip" not in told
 
 
 def test_a_data_yaml_gives_front_end_and_split(tones, tmp_path, capsys, monkeypatch):
@@ -435,7 +450,7 @@ def test_a_split_that_cannot_be_made_is_told_with_its_reason(manifest, capsys, t
     path = manifest([(tone(pitch=300 + n), "ab"[n > 5], f"s{n // 2}") for n in range(8)])
     main(["--data", str(path), "--out", str(tmp_path / "out")])
     told = " ".join(capsys.readouterr().out.split())
-    assert "impossible; split: a division into train, val, test needs at least 3 groups" in told
+    assert "impossible; split: a division into train, val, test needs at least 3 subjects" in told
     assert "Cross-validation by subject, leave-one-subject-out included, is impossible" in told
 
 

@@ -121,7 +121,7 @@ def test_what_is_refused(pretrained, strangers, tmp_path):
     published = tmp_path / "published.ckpt"
     torch.save({"state_dict": {"encoder.weight": torch.zeros(1)}, "source": {"publisher": "panns"}}, published)
     for ckpt, out, args, told in [
-        (published, "e.h5", (), "published weights alone, which tell neither their network"),
+        (published, "e.h5", (), "published weights alone, which do not tell their network"),
         (pretrained, "e.parquet", (), "written as HDF5"),
         (pretrained, "there.h5", (), r"there\.png exists already"),
         (pretrained, "e.h5", ("--color", "weight"), "no such column; there are clip, .*, label, .*, grams"),

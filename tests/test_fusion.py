@@ -94,9 +94,7 @@ def test_mean_of_members_whose_rows_and_classes_are_in_other_orders(pair, tmp_pa
             assert scores[name] == pytest.approx((net[row][name] + svm[row][name]) / 2, abs=1e-8)
 
 
-def test_fused_run_is_evaluated_as_any_other(pair, tmp_path, capsys, monkeypatch) -> None:
-    for draw in ("draw_confusion", "draw_curves"):
-        monkeypatch.setattr(report, draw, lambda run, path: None)
+def test_fused_run_is_evaluated_as_any_other(pair, no_figures, tmp_path, capsys) -> None:
     fuse(pair, tmp_path / "mean")
     report.main([str(tmp_path / "mean"), pair[0], "--resamples", "100", "--out", str(tmp_path / "both")])
     told = capsys.readouterr().out
@@ -309,7 +307,8 @@ def test_member_of_unknown_lineage_makes_the_fusion_unknown(pair, tmp_path, spoi
         path.write_text(json.dumps(lineage | {"complete": False}))
     if spoil == "fold missing":
         path.write_text(json.dumps({"folds": [{"repeat": "0", "fold": "0"} | lineage]}))
-    assert "UNKNOWN LINEAGE" in fuse(pair, tmp_path / "out")
+    *_, member, fused = fuse(pair, tmp_path / "out").splitlines()
+    assert "UNKNOWN LINEAGE" in fused and member.startswith(f"{pair[1]}: UNKNOWN LINEAGE, ")
     leaky = json.loads((Path(pair[0]) / "lineage.json").read_text())
     leaky["stages"][0]["subjects"] = [fingerprint("made:1")]
     (Path(pair[0]) / "lineage.json").write_text(json.dumps(leaky))
@@ -390,8 +389,12 @@ def test_commands_that_make_no_sense(pair, tmp_path) -> None:
         main([net, "--out", out])
     with pytest.raises(UserError, match="a run is named twice"):
         main([net, svm, f"{net}/predictions.csv", "--out", out])
-    with pytest.raises(UserError, match=r"absent: cannot be read .*; give the predictions.csv of a run"):
+    with pytest.raises(UserError, match=r"absent: no such run; "):
         main([net, str(tmp_path / "absent"), "--out", out])
+    (tmp_path / "untested").mkdir()
+    (tmp_path / "untested/config.yaml").touch()
+    with pytest.raises(UserError, match=r"`python -m cry_lightning test --config .*untested/config.yaml` makes it"):
+        main([net, str(tmp_path / "untested"), "--out", out])
     with pytest.raises(UserError, match="invalid choice: 'median'"):
         main([net, svm, "--out", out, "--method", "median"])
     with pytest.raises(UserError, match=r"--out: .*predictions.csv is a file; name a folder"):

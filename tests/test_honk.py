@@ -9,7 +9,7 @@ from conftest import REPO
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, relu
 
-from cry_lightning import audio
+from cry_lightning import audio, cli
 from cry_lightning.encoders import Res8
 from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC
@@ -106,6 +106,18 @@ def test_table_tells_where_the_scales_go_and_that_the_head_is_left_out(tmp_path:
     assert into["bn6.running_var"].split() == ["norms.5.running_var", "(19,)"]
     assert [name for name in into if into[name].startswith("(left out)")] == ["output.weight", "output.bias"]
     assert last.endswith("Res8 with n_maps 19")
+
+
+def test_a_stage_at_another_sample_rate_is_told_so(stage, tmp_path: Path, caplog) -> None:
+    torch.save(honk_weights(19), tmp_path / "res8.pt")
+    main(["honk", str(tmp_path / "res8.pt"), "--to", str(tmp_path / "honk.ckpt")])
+    encoder = {"class_path": "cry_lightning.encoders.Res8", "init_args": {"n_maps": 19}}
+    config = stage("finetune", encoder=encoder, weights=str(tmp_path / "honk.ckpt"))
+    cli.main(["fit", "--config", str(config), "--trainer.max_epochs=0"])
+    assert [message for message in caplog.messages if message.startswith("weights")] == [
+        f"weights: {tmp_path / 'honk.ckpt'} was trained on MFCC(sample_rate=16000, n_fft=480, hop_length=160),"
+        " this stage feeds MFCC(sample_rate=8000, n_fft=240, hop_length=80)"
+    ]
 
 
 def test_reads_files_from_before_batchnorm_counted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from cry_lightning.encoders import CNN6, CNN10, CNN14
 from cry_lightning.encoders.importers import PUBLISHERS
 from cry_lightning.encoders.panns import PANN
 from cry_lightning.errors import UserError
-from cry_lightning.import_weights import main
+from cry_lightning.features import LogMel
+from cry_lightning.import_weights import PANNS_STFT, front_end, main
 from cry_lightning.tasks.weights import load_encoder
 
 NORMS = {"panns": "bn", "speechbrain": "norm"}
@@ -125,9 +127,23 @@ def test_checkpoint_says_where_it_comes_from_and_that_its_lineage_is_unknown(tmp
     checkpoint = torch.load(tmp_path / "cnn14.ckpt", weights_only=True)
     assert checkpoint["lineage"] == {"complete": False, "stages": []}
     sha256 = hashlib.sha256((tmp_path / "Cnn14.pth").read_bytes()).hexdigest()
+    assert json.loads(checkpoint["front_end"]) == LogMel(16000, 512, 160, N_MELS, 50.0, 8000.0).identity()
     assert checkpoint["source"] == {"publisher": "panns", "file": "Cnn14.pth", "sha256": sha256}
     assert all(name.startswith("encoder.") for name in checkpoint["state_dict"])
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("n_fft", "expected"),
+    [
+        (256, LogMel(8000, 256, 80, N_MELS, 50.0, 4000.0)),
+        (1024, LogMel(32000, 1024, 320, N_MELS, 50.0, 14000.0)),
+        (768, None),
+    ],
+)
+def test_front_end_of_panns_goes_by_the_frame_in_the_file(n_fft: int, expected: LogMel | None) -> None:
+    told = front_end("panns", published_weights("bn") | {PANNS_STFT: torch.zeros(n_fft // 2 + 1, 1, n_fft)})
+    assert (told and told.identity()) == (expected and expected.identity())
 
 
 def test_reads_the_integer_arrays_beside_panns_weights(tmp_path: Path) -> None:
@@ -194,6 +210,15 @@ def test_refuses_the_weights_of_another_network(tmp_path: Path) -> None:
 )
 def test_refuses_files_of_another_kind(content: object, message: str, tmp_path: Path) -> None:
     assert message in refusal(content, tmp_path)
+
+
+@pytest.mark.parametrize(("asked", "owner"), permutations(PUBLISHERS, 2))
+def test_names_the_importer_of_another_publishers_file(asked: str, owner: str, tmp_path: Path) -> None:
+    with torch.device("meta"):
+        names = PUBLISHERS[owner].networks[0]().state_dict()
+    weights = {PUBLISHERS[owner].published_name(name): torch.zeros(1) for name in names}
+    message = refusal({"model": weights} if owner == "panns" else weights, tmp_path, asked)
+    assert message.endswith(f"a file of {owner}, not of {asked}: import-weights {owner} {tmp_path / 'file.pth'}")
 
 
 def test_refuses_files_that_are_missing_or_damaged(tmp_path: Path) -> None:

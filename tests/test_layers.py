@@ -1,6 +1,8 @@
 """Who imports whom: the rooms of the house keep to their doors."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 import cry_lightning
 
 PACKAGE = Path(cry_lightning.__file__).parent
-FREE = {"errors", "arguments"}  # every room may tell a user's mistake
+FREE = {"errors", "arguments", "progress"}  # every room may tell a user's mistake, and how far it is
 MAY_IMPORT = {
     "audio": set(),
     "features": set(),
@@ -34,11 +36,12 @@ MAY_IMPORT = {
     "inference": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages", "tasks"},
     "tune": {"evaluation", "messages", "runfolder", "studies", "tasks"},
     "label_efficiency": {"evaluation", "studies", "tasks"},
-    "import_weights": {"encoders", "tasks"},
+    "import_weights": {"encoders", "features", "tasks"},
     "arguments": set(),
+    "progress": set(),
     "errors": set(),
 }
-NO_TORCH = {"acquire", "audio", "corpora", "evaluation", "errors", "arguments"}
+NO_TORCH = {"acquire", "audio", "corpora", "evaluation", "errors", "arguments", "progress"}
 
 
 def room_of(path: Path) -> str:
@@ -67,6 +70,27 @@ def test_room_imports_only_what_it_may(path):
     assert rooms - {room} - FREE <= MAY_IMPORT[room]
     if room in NO_TORCH and path.name != "speech_commands.py":  # torchaudio knows that corpus's lists
         assert not {m for m in modules if m.split(".")[0] in ("torch", "lightning", "torchaudio")}
+
+
+WITHOUT_TORCH = """
+import sys
+from cry_lightning.__main__ import main
+for line in sys.argv[1:]:
+    try:
+        main(line.split())
+    except SystemExit:
+        pass
+    assert not {"torch", "lightning"} & set(sys.modules), line
+"""
+
+
+def test_help_and_mistakes_that_need_no_torch_do_not_wait_for_it():
+    commands = ("acquire", "download", "evaluate", "fuse", "prepare")
+    lines = [f"{command} {argument}" for command in commands for argument in ("--help", "--nonsense")]
+    lines += ["evaluate nowhere", "fuse nowhere elsewhere --out new", "acquire nowhere new"]
+    lines += ["fit --config=nowhere.yaml", "cross-validate --config nowhere.yaml --folds 3"]
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *lines], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_only_callbacks_and_cli_know_wandb():

@@ -9,20 +9,15 @@ from conftest import write_run
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation import predictions, report
+from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import subject_draws
 from cry_lightning.evaluation.pairs import pairs
 from cry_lightning.evaluation.report import main
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 RESAMPLES = 200
 QUICK = ["--resamples", "100"]
-
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch) -> None:
-    for draw in ("draw_confusion", "draw_curves"):
-        monkeypatch.setattr(report, draw, lambda run, path: None)
 
 
 def make_run(folder: Path, n_subjects: int = 12, skill: float = 1.0, seed: int = 0, trained_on: str = "other") -> Path:

@@ -27,13 +27,15 @@ def paper(tones, tmp_path, monkeypatch):
     said = {
         "title": "Small 2020, Table 1",
         "metrics": ["uar", "sensitivity"],
+        "versions": ["published", "later"],
         "systems": {
-            "Res8": {"stages": ["net"], "published": {"uar": "0.911"}},
+            "Res8": {"stages": ["net"], "published": {"later": {"uar": "0.911"}}},
             "fast Res8": {"stages": ["net"], "arguments": "--model.init_args.optimizer.init_args.lr=0.1"},
             "published weights": {"stages": ["net"], "needs": {"weights.pth": "from their authors"}},
             "both": {"fuses": ["Res8", "fast Res8"], "against": "fast Res8"},
         },
         "references": [{"name": "a random forest", "figures": {"uar": "0.936"}}],
+        "compared": [{"name": "Other 2019", "on": "cries", "figure": "UAR 0.978", "protocol": "nothing, shuffled"}],
         "corpora": {
             "theirs": {"needs": {"data/theirs": "on request"}, "protocols": {"as published": "--folds 2 --group clip"}},
             "tones": {
@@ -80,11 +82,14 @@ def test_the_table_holds_what_the_runs_say_and_nothing_is_run_twice(paper, tmp_p
         "0.911",
         "a random forest",
         "0.936",
+        "nothing, shuffled",
         "by subject: fast Res8 minus Res8",
         "by subject: both minus fast Res8",
         "Res8: as published minus",
     ):
         assert text in printed and text in (out / "table.md").read_text()
+    assert np.isnan(table.loc["by subject", "Res8", "uar"]["published"])
+    assert table.loc["by subject", "Res8", "uar"]["later"] == 0.911
     config = json.loads((out / "by-subject/res8/cross_validation.json").read_text())["stages"]["0"]
     assert config["data"]["batch_size"] == 4
 
@@ -135,6 +140,7 @@ def test_a_stage_that_comes_first_is_trained_once_and_tested(paper, tmp_path, mo
         ({"systems": {"both": {"fuses": ["Res8"]}}}, [], "system 'both' names Res8, which must stand above it"),
         ({"systems": {"none": {}}}, [], "system 'none' needs either stages or fuses"),
         ({"systems": {"other": {"stages": ["res9"]}}}, [], "no res9.yaml beside it"),
+        ({"versions": ["2019"]}, [], "system 'Res8': published: later is none of versions"),
         ({"titel": "Small"}, [], "does not accept option 'titel'"),
         ({"metrics": ["uarr"]}, [], "metrics: uarr is none of"),
         ({}, ["--jobs", "0"], "--jobs must be at least 1"),
@@ -146,7 +152,18 @@ def test_mistakes_are_told_in_one_line(paper, changes, arguments, message, capsy
     assert message in error and len(error.splitlines()) == 1
 
 
-def test_no_such_paper(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("configs/papers/gorin2023", "gorin2023/paper.yaml: cannot be read (No such file or directory); there are"),
+        ("configs/finetune.yaml", "configs/finetune.yaml: is a stage, no paper.yaml; there are"),
+        ("configs/finetune.yaml", "trained by `python -m cry_lightning fit --config configs/finetune.yaml`"),
+        ("LICENSE", "LICENSE: is not YAML; there are"),
+    ],
+)
+def test_what_is_no_paper_is_told_with_those_that_there_are(given, message, capsys, monkeypatch):
     monkeypatch.chdir(REPO)
-    assert main(["paper", str(tmp_path / "none")]) == 2
-    assert "there are configs/papers/le2020, configs/papers/onu2019, configs/papers/zhao2020" in capsys.readouterr().err
+    assert main(["paper", given]) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
+    assert "there are configs/papers/le2020, configs/papers/onu2019, configs/papers/zhao2020;" in error

@@ -274,7 +274,7 @@ def test_windows_of_a_recording_have_a_picture_each(stage, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["one.wav", "--out=out", "--model.init_args.normalize=null"], r"features of shape \(1, 60, 90\), no pictures"),
+        (["one.wav", "--out=out", "--model.init_args.normalize=null"], r"shape \(1, 60, 90\), no .*resnet50\.yaml$"),
         (["nowhere.wav", "--out=out"], "nowhere.wav: no such file or folder"),
         (["broken.wav", "--out=out"], "no recording could be used: broken.wav"),
         (["one.wav", "--out=seen.yaml"], "seen.yaml is a file; name a folder"),
@@ -329,10 +329,21 @@ def test_architectures_by_sizes_are_one_table_and_not_run_again(stage, tmp_path,
     [
         (["--models", "test_vit", "--sizes", "60x90"], "test_vit: cuts pictures into patches of 16x16"),
         (["--models", "resnet18", "--sizes", "64x96", "16x16"], "resnet18: .* so 16x16 is too small"),
-        (["--models", "resnt18"], "timm has no network resnt18; did you mean resnet18"),
+        (["--models", "resnt18"], "^--models: timm has no network resnt18; did you mean resnet18"),
+        (["--models", "nosuch"], r"^--models: timm has no network nosuch; timm\.list_models\(\) names all"),
         (["--sizes", "60"], "60: say height x width in pixels, such as 60x90"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_trained(stage, args, message):
     with pytest.raises(UserError, match=message):
         architectures.main(["--config", stage(), *args])
+
+
+@pytest.mark.parametrize(("on_pictures", "key"), [(False, "data.feature.size"), (True, "model.encoder.model_name")])
+def test_networks_are_compared_on_a_stage_that_has_pictures_and_one_of_timm(tones, tmp_path, on_pictures, key):
+    config = stage_config(tones, tmp_path)
+    config["data"] |= {"feature": PICTURE} if on_pictures else {}
+    (tmp_path / "stage.yaml").write_text(yaml.safe_dump(config))
+    message = rf"stage\.yaml: {key}: no such key; give a stage on pictures .*configs/papers/le2020/resnet50\.yaml"
+    with pytest.raises(UserError, match=message):
+        architectures.main(["--config", str(tmp_path / "stage.yaml"), "--models", "test_resnet", "--sizes", "32x48"])

@@ -134,6 +134,19 @@ def test_recordings_have_the_mean_of_their_windows(pretrained, tmp_path):
     assert (table["predicted"] == np.where(table["score_high"] >= table["score_low"], "high", "low")).all()
 
 
+def test_the_table_in_the_terminal_is_no_wider_than_it():
+    path, fault = f"clips/{'x' * 200}/{{}}.wav", "cannot be decoded " * 9
+    table = pd.DataFrame({"path": [path.format(n) for n in range(30)], "windows": 0, "fault": fault})
+    scores = {f"score_{name}": 0.01 for name in "abcdefghijklmnopqrst"} | {"score_tired": 0.8, "predicted": "tired"}
+    table = table.assign(**scores)
+    table.loc[1, ["windows", "fault"]] = 5, ""
+    lines = predict.shown(table, width=80).splitlines()
+    assert len(lines) == 2 + 20 + 1 and lines[-1] == "... and 10 more"
+    assert max(map(len, lines)) == 80
+    assert lines[2].startswith("...xxx") and "/0.wav  0 " in lines[2] and lines[2].endswith("  cannot be d")
+    assert lines[3].startswith("...xxx") and lines[3].split()[1:] == ["5", "tired", "0.800"]
+
+
 def test_windows_as_quiet_as_none_in_the_training_are_left_out(pretrained, tmp_path):
     windows = {"window_s": 0.4, "hop_s": None, "min_active_db": -50.0}
     strict = changed(
@@ -210,7 +223,7 @@ def test_long_recording_that_must_be_read_in_order_is_decoded_once(tmp_path, mon
     ("what", "told"),
     [
         ("simclr", r"has no head that tells classes apart, it is a SimCLR; fine-tune it first"),
-        ("published", r"published weights alone, which tell neither their network nor its front end"),
+        ("published", r"published weights alone, which do not tell their network"),
         ("lightning", r"not a checkpoint of a stage of cry_lightning; give a run's best\.ckpt"),
         ("other", r"not a checkpoint of a stage of cry_lightning but of somebody\.Model"),
         ("pickle", "refused, not a checkpoint"),

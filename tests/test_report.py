@@ -10,18 +10,11 @@ import pytest
 from conftest import write_run
 
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation import figures, predictions, report
+from cry_lightning.evaluation import figures, predictions
 from cry_lightning.evaluation.report import CSV_COLUMNS, main
 
 QUICK = ["--resamples", "100"]
 PNG = b"\x89PNG"
-
-
-@pytest.fixture
-def no_figures(monkeypatch) -> None:
-    """Drawing is most of the time; two tests look at the figures, the others at words and numbers."""
-    for draw in ("draw_confusion", "draw_curves"):
-        monkeypatch.setattr(report, draw, lambda run, path: None)
 
 
 def make_run(
@@ -192,6 +185,21 @@ def test_few_subjects_have_no_interval_and_the_report_says_so(no_figures, tmp_pa
     assert not re.search(r"\d \[\d", printed + written)
     assert "there is no interval, so this says nothing about other subjects" in printed
     assert pd.read_csv(run / "metrics.csv")["low"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("n_subjects", "said"),
+    [
+        (9, "all intervals are too narrow, since only 9 subjects were tested"),
+        (24, "intervals from fewer than 10 subjects are too narrow: those of b (6)."),
+        (40, ""),
+    ],
+)
+def test_intervals_from_few_subjects_are_called_too_narrow(no_figures, tmp_path, capsys, n_subjects, said) -> None:
+    run = make_run(tmp_path / "run", n_subjects=n_subjects)
+    main([str(run), *QUICK])
+    for text in (capsys.readouterr().out, (run / "report.md").read_text().partition(f"## {run}")[2]):
+        assert text.count("too narrow") == bool(said) and said in text
 
 
 def test_levels_that_add_nothing_are_left_out(no_figures, tmp_path, capsys) -> None:

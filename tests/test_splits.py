@@ -96,10 +96,10 @@ def test_holdout_gives_each_part_its_share_of_the_subjects_too(seed: int) -> Non
 def test_too_few_groups_are_refused_with_class_and_counts() -> None:
     labels = np.array(["pain"] * 7 + ["hunger"] * 30)
     groups = np.array([f"s{i % 2}" for i in range(7)] + [f"s{i}" for i in range(30)])
-    with pytest.raises(UserError, match=r"pain \(2 groups, 7 clips\).*classes"):
+    with pytest.raises(UserError, match=r"at least 3 subjects of each class, .*pain \(2 subjects, 7 clips\).*classes"):
         assign(Split(), labels, groups)
-    with pytest.raises(UserError, match=r"5-fold.*pain \(2 groups, 7 clips\)"):
-        assign(Split(scheme="kfold"), labels, groups)
+    with pytest.raises(UserError, match=r"5-fold.*pain \(2 sites, 7 clips\)"):
+        assign(Split(scheme="kfold", group="site"), labels, groups)
 
 
 def test_a_division_that_cannot_be_is_refused() -> None:
@@ -107,7 +107,7 @@ def test_a_division_that_cannot_be_is_refused() -> None:
     trios = {"a": "123", "b": "124", "c": "134", "d": "234"}
     labels = np.array([name for name, subjects in trios.items() for _ in subjects])
     groups = np.array([subject for subjects in trios.values() for subject in subjects])
-    with pytest.raises(UserError, match="no division of 4 groups"):
+    with pytest.raises(UserError, match="no division of 4 subjects"):
         assign(Split(), labels, groups)
 
 

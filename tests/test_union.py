@@ -65,8 +65,10 @@ def test_members_of_one_name_are_refused(members):
 
 
 def test_windows_of_members_are_measured_in_the_folder_of_the_cache(members, tmp_path):
-    members[1].min_active_db = -60.0
-    Union(members).clips(tmp_path / "levels")
+    members[1].min_active_db = 0.0
+    union = Union(members)
+    assert [clip.path.partition("/")[0] for clip in union.clips(tmp_path / "levels")] == ["words", "words"]
+    assert union.left_out["windows below 0 dB (`min_active_db`), of noise"] == 4
     assert [path.name for path in (tmp_path / "levels").iterdir()] == ["noise-levels.json"]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -33,8 +34,13 @@ def main(argv: list[str]) -> None:
     root, sources = find_sources(options.input)
     check_out(options.out, options.input)
     identities = identify(options, root, sources)
-    begin(options.out, {"in": str(options.input.resolve())} | asdict(thresholds), options.overwrite)
+    is_new = begin(options.out, {"in": str(options.input.resolve())} | asdict(thresholds), options.overwrite)
     records, refused = acquire(root, sources, options.out, thresholds, options.figures, options.jobs)
+    if not records:
+        if is_new:  # and would be in the way of another IN
+            shutil.rmtree(options.out, ignore_errors=True)
+        raise UserError(f"none of {len(sources)} files could be read, the first is {sources[0]}: {refused[sources[0]]}")
+    naming.warn_of_unnamed(identities, [one["source"] for one in records if one["units"]], root)
     overview, units = source_table(records, refused), unit_table(records, identities)
     write(overview, options.out / SOURCES)
     if units.empty:  # an empty manifest is no corpus, an older one would be false
@@ -42,7 +48,7 @@ def main(argv: list[str]) -> None:
     else:
         write(units, options.out / MANIFEST)
     if refused:
-        tell_refused(refused, len(sources), options.out / SOURCES)
+        tell_refused(refused, options.out / SOURCES)
     print(as_text(overview, units))
     print(options.out / (SOURCES if units.empty else MANIFEST))
 
@@ -74,26 +80,24 @@ def check_out(out: Path, given: Path) -> None:
 def identify(options: Namespace, root: Path, sources: Sequence[str]) -> naming.Identities:
     """Whose the sources are, as the options say."""
     if options.table:
-        identities = naming.by_table(options.table, sources)
-    elif options.name_pattern:
-        identities = naming.by_pattern(options.name_pattern, sources)
-    else:
-        identities = naming.by_form(root, sources)
-    naming.warn_of_unnamed(identities, sources, root)
-    return identities
+        return naming.by_table(options.table, sources)
+    if options.name_pattern:
+        return naming.by_pattern(options.name_pattern, sources)
+    return naming.by_form(root, sources)
 
 
-def begin(out: Path, made_of: Mapping[str, Any], overwrite: bool) -> None:
-    """Note in OUT what its units are made of.
+def begin(out: Path, made_of: Mapping[str, Any], overwrite: bool) -> bool:
+    """Note in OUT what its units are made of; returns whether there was nothing in it before.
 
     Raises:
         UserError: they are made of something else, or there are other things in it.
     """
     path = out / MADE_OF
-    if not path.exists() and out.exists() and any(out.iterdir()):
+    is_new = not out.exists() or not any(out.iterdir())
+    if not is_new and not path.exists():
         raise UserError(f"{out}: holds something else than units; name a new folder")
     try:
-        before = json.loads(path.read_text()) if path.exists() else made_of
+        before = made_of if is_new else json.loads(path.read_text())
     except ValueError:
         before = {}
     changed = [f"{key} {before.get(key)}, not {value}" for key, value in made_of.items() if before.get(key) != value]
@@ -101,17 +105,12 @@ def begin(out: Path, made_of: Mapping[str, Any], overwrite: bool) -> None:
         raise UserError(f"{out}: was made with {', '.join(changed)}; give --overwrite to make it anew, or another OUT")
     with replacing(path) as part:
         part.write_text(json.dumps(made_of, indent=1))
+    return is_new
 
 
-def tell_refused(refused: Mapping[str, str], n_sources: int, listed: Path) -> None:
-    """List the sources that could not be read, with the reason.
-
-    Raises:
-        UserError: there was nothing else.
-    """
+def tell_refused(refused: Mapping[str, str], listed: Path) -> None:
+    """List the sources that could not be read, with the reason."""
     told = [printable(f"{source}: {reason}") for source, reason in refused.items()][:MAX_TOLD]
-    if len(refused) == n_sources:
-        raise UserError(f"none of {n_sources} files could be read, see {listed}; the first is {told[0]}")
     more = [f"and {len(refused) - MAX_TOLD} more, see {listed}"] if len(refused) > MAX_TOLD else []
     log.warning("refused:\n  %s", "\n  ".join([*told, *more]))
 

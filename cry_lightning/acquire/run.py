@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cry_lightning import audio
-from cry_lightning.acquire.figure import draw
 from cry_lightning.acquire.settings import Settings
 from cry_lightning.acquire.sources import Record, cut, done, folder_name
 from cry_lightning.errors import UserError
+from cry_lightning.progress import progress_bar
 
 FIGURES = "figures"  # folder in OUT
 
@@ -32,7 +30,7 @@ def acquire(
     records: list[Record] = []
     refused: dict[str, str] = {}
     with _mapping(jobs) as mapped:
-        outcomes = tqdm(mapped(one, sources), "acquire", len(sources), unit="file", disable=None)
+        outcomes = progress_bar(mapped(one, sources), "acquire", len(sources), unit="file")
         for source, outcome in zip(sources, outcomes, strict=True):
             if isinstance(outcome, str):
                 refused[source] = outcome
@@ -50,6 +48,8 @@ def acquire_one(source: str, root: Path, out: Path, settings: Settings, figures:
             picture.unlink(missing_ok=True)
             record = cut(root, source, out, settings)
         if figures and not picture.exists():
+            from cry_lightning.acquire.figure import draw  # matplotlib takes long, and few ask for figures
+
             draw(root / source, record, picture)
     except audio.AudioError as error:
         return str(error).removeprefix(f"{root / source}: ")

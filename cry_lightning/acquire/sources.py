@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from tqdm import tqdm
 
 from cry_lightning import audio
 from cry_lightning.acquire.activity import BLOCK_S
@@ -19,6 +18,7 @@ from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
 from cry_lightning.acquire.units import Unit, units
 from cry_lightning.corpora.base import safe_name
 from cry_lightning.errors import UserError
+from cry_lightning.progress import progress_bar
 
 UNITS = "units"  # folder in OUT
 RECORD = "source.json"
@@ -87,8 +87,8 @@ class _Heard:
     def blocks(self) -> Iterator[np.ndarray]:
         """Blocks (N,) at 16 kHz; of a long recording, a bar tells the seconds."""
         stream = audio.blocks(self.path, SAMPLE_RATE, BLOCK_S)
-        hidden = True if parent_process() else None  # one of several bars would write over the others
-        for block in tqdm(stream, printable(self.path.name), unit="s", delay=10, leave=False, disable=hidden):
+        hidden = parent_process() is not None  # one of several bars would write over the others
+        for block in progress_bar(stream, printable(self.path.name), unit="s", delay=10, leave=False, hidden=hidden):
             self.n_samples += block.size
             yield block
         if not self.n_samples:

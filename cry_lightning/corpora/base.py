@@ -4,6 +4,7 @@ import logging
 import math
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -11,11 +12,11 @@ from itertools import compress
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from cry_lightning import audio
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.errors import UserError
+from cry_lightning.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class Corpus(ABC):
         self.window_s = window_s
         self.hop_s = hop_s
         self.min_active_db = min_active_db
+        self.left_out: Counter[str] = Counter()  # of the last listing by `clips`: what and why -> how many
 
     @abstractmethod
     def recordings(self) -> list[Clip]:
@@ -116,7 +118,10 @@ class Corpus(ABC):
         Args:
             levels_folder: where the levels of windows are remembered.
         """
-        clips = self._with_mapped_labels(self.recordings())
+        self.left_out.clear()
+        listed = self.recordings()
+        clips = self._with_mapped_labels(listed)
+        self.left_out["clips to which `classes` gives no class"] = len(listed) - len(clips)
         return clips if self.window_s is None else self._windows(clips, levels_folder)
 
     def _with_mapped_labels(self, clips: list[Clip]) -> list[Clip]:
@@ -135,9 +140,10 @@ class Corpus(ABC):
 
     def _windows(self, clips: list[Clip], levels_folder: Path) -> list[Clip]:
         with LevelIndex(levels_folder / f"{self.name}-levels.json") as levels:
-            cut = [self._cut(clip, levels) for clip in tqdm(clips, "windows", disable=None)]
+            cut = [self._cut(clip, levels) for clip in progress_bar(clips, "windows")]
         quiet = [clip.path for clip, windows in zip(clips, cut, strict=True) if not windows]
         if quiet:
+            self.left_out["clips, all of whose windows are that quiet"] = len(quiet)
             told = f"{', '.join(quiet[:5])}{' ...' * (len(quiet) > 5)}"
             log.info("%s: %d recordings are nowhere above %g dB: %s", self.name, len(quiet), self.min_active_db, told)
         return [window for windows in cut for window in windows]
@@ -159,6 +165,7 @@ class Corpus(ABC):
             loud = np.array(levels.of(path, spans)) >= self.min_active_db
         except audio.AudioError:  # damaged somewhere: every window is listed, and the cache tells which are bad
             return windows
+        self.left_out[f"windows below {self.min_active_db:g} dB (`min_active_db`)"] += int((~loud).sum())
         return list(compress(windows, loud))
 
     def _grid(self, clip: Clip, length_s: float) -> list[Clip]:

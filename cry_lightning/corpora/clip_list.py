@@ -78,6 +78,7 @@ class ClipList(Corpus):
             expected = f"{rows[0].video}_{rows[0].start_s:g}.wav"
             raise UserError(f"{self.root}: holds none of the clips of {self.clip_list}; the first is e.g. {expected}")
         if missing := len(rows) - len(clips):
+            self.left_out[f"clips of {self.clip_list} without a file"] = missing
             warn_once(f"{self.clip_list}: {missing} of {len(rows)} clips are not in {self.root} and left out")
         return clips
 

@@ -1,6 +1,7 @@
 """Fetch a public corpus, or unpack a copy of it that is already on this machine; every hash is checked or told."""
 
 import shutil
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -24,6 +25,7 @@ class Source:
     on_request: str | None = None  # what the archive holds, of a corpus that its owners hand out themselves
 
 
+OWN_COPY = "get a copy by other means, and give it by --from PATH"
 SOURCES = {
     "chillanto": Source(
         "https://ccc.inaoep.mx/~kargaxxi/",
@@ -118,7 +120,15 @@ def fetch(url: str, to: Path, local: Path | None = None, sha256: str | None = No
 
 def _download(url: str, folder: Path) -> Path:
     pooch.get_logger().setLevel("WARNING")  # it would advise to copy the hash it found into the code
-    return Path(pooch.retrieve(url, known_hash=None, path=folder, fname=PurePosixPath(url).name, progressbar=True))
+    name, bar = PurePosixPath(url).name, sys.stderr.isatty()  # as other bars, for a terminal alone
+    try:
+        return Path(pooch.retrieve(url, known_hash=None, path=folder, fname=name, progressbar=bar))
+    except OSError as error:
+        cause: BaseException = error
+        while cause.__context__:  # what went wrong is innermost, and around it objects of libraries
+            cause = cause.__context__
+        reason = str(cause).partition(" for url")[0]
+        raise UserError(f"{url}: cannot be downloaded ({reason}); {OWN_COPY}") from error
 
 
 def _check(archive: Path, sha256: str | None) -> None:
@@ -146,6 +156,7 @@ def _extracted(archive: Path, folder: Path) -> Path:
     except tarfile.FilterError as error:
         raise UserError(f"{archive}: unsafe, {error}") from error
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{archive}: not an archive that can be unpacked ({error})") from error
+        reason = str(error).partition(":\n")[0]  # after it, one of each compression
+        raise UserError(f"{archive}: not an archive that can be unpacked ({reason}); {OWN_COPY}") from error
     inside = list(folder.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from tqdm import tqdm
 
 from cry_lightning.corpora.base import Clip
 from cry_lightning.corpora.manifest import Manifest
 from cry_lightning.errors import UserError
+from cry_lightning.progress import progress_bar
 
 GENERATOR_VERSION = 1  # raise it when the same arguments begin to give another sound: corpora are then made again
 
@@ -76,7 +76,7 @@ class Rendered(Manifest):
     def _render_into(self, part: Path) -> None:
         try:
             rows = []
-            for row, samples in tqdm(self.render(), f"rendering {self.collection}", self.n_clips, unit="clip"):
+            for row, samples in progress_bar(self.render(), f"rendering {self.collection}", self.n_clips, unit="clip"):
                 path = part / row["path"]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 soundfile.write(path, samples, self.sample_rate, subtype="PCM_16")

@@ -45,6 +45,7 @@ class Tree(Corpus):
         if not clips:
             raise UserError(f"{self.root}: no file is named as in {type(self).__name__}, e.g. not {paths[0]}")
         if left_out := len(paths) - len(clips):
+            self.left_out["recordings whose names do not parse"] = left_out
             warn_once(f"{self.root}: {left_out} recordings left out, their names do not parse")
         return clips
 

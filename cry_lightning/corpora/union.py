@@ -53,5 +53,7 @@ class Union(Corpus):
         return list(dict.fromkeys(name for corpus in self.members.values() for name in corpus.class_names()))
 
     def _joined(self, corpus: Corpus, clips: list[Clip]) -> list[Clip]:
+        for what, n in corpus.left_out.items():
+            self.left_out[f"{what}, of {corpus.name}"] = n
         renamed = [replace(clip, path=f"{corpus.name}/{clip.path}") for clip in clips]
         return renamed if self.labels else [replace(clip, label=None) for clip in renamed]

@@ -7,14 +7,13 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cry_lightning.arguments import ArgumentParser, check_folder
 from cry_lightning.cross_validation.chain import Chain, open_chain, share_cores, train_once, train_round
 from cry_lightning.cross_validation.plan import Round, divided, plan, trained_again
 from cry_lightning.cross_validation.report import folds_as_text, write_pooled
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import report
+from cry_lightning.progress import progress_bar
 from cry_lightning.studies import is_begun, mark
 
 MADE_OF = "cross_validation.json"  # what is cross-validated in a folder
@@ -79,7 +78,7 @@ def train_rounds(
 ) -> list[Path]:
     """Train the rounds that are not finished, some at a time; returns their run folders in the same order."""
     train = partial(train_round, chain, weights=weights, out=out, keep=keep)
-    bar = partial(tqdm, total=len(rounds), desc="cross-validate", unit="fold")
+    bar = partial(progress_bar, total=len(rounds), desc="cross-validate", unit="fold")
     if jobs == 1:
         return list(bar(map(train, rounds)))
     with ProcessPoolExecutor(jobs, get_context("spawn"), share_cores, (jobs,)) as pool:

@@ -89,13 +89,13 @@ def plan(data: CryDataModule, group: str, folds: int, repeats: int, leave_one_ou
     if folds < 2 or repeats < 1:
         raise UserError(f"--folds must be at least 2 and --repeats at least 1, not {folds} and {repeats}")
     if (of_class < folds).any():
-        rare = census(classes[of_class < folds], counts[:, of_class < folds])
+        rare = census(classes[of_class < folds], counts[:, of_class < folds], group)
         raise UserError(
-            f"--folds {folds}: more than there are groups of {rare}; use --folds {max(2, of_class.min())} or fewer, or"
-            " merge or leave out such classes with data.corpus.init_args.classes"
+            f"--folds {folds}: more than there are {group}s of {rare}; use --folds {max(2, of_class.min())} or fewer,"
+            " or merge or leave out such classes with data.corpus.init_args.classes"
         )
     if (few := of_class < FEW * folds).any():
-        log.warning("few groups for %d folds: %s", folds, census(classes[few], counts[:, few]))
+        log.warning("few %ss for %d folds: %s", group, folds, census(classes[few], counts[:, few], group))
     return Scheme(group, folds, repeats, leave_one_out)
 
 

@@ -2,11 +2,10 @@
 
 import logging
 
-from tqdm import tqdm
-
 from cry_lightning.data.cachefile import PENDING, CacheFile
 from cry_lightning.data.compute import ClipBatches, batch_loader, killed_workers_told
 from cry_lightning.errors import UserError
+from cry_lightning.progress import progress_bar
 
 log = logging.getLogger(__name__)
 BATCH_SIZE = 64  # larger batches leave the processor's cache
@@ -25,11 +24,11 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int) 
     # Batches always begin at the same rows, so that a build that was stopped gives the same bits as one that was not.
     batches = [range(first, min(first + BATCH_SIZE, n)) for first in range(0, n, BATCH_SIZE)]
     batches = [rows for rows in batches if not done[rows.start : rows.stop].all()]
-    progress = tqdm(desc=corpus_name, unit="clip", total=n, initial=n - sum(map(len, batches)))
-    with progress, killed_workers_told(workers):
+    bar = progress_bar(desc=corpus_name, unit="clip", total=n, initial=n - sum(map(len, batches)))
+    with bar, killed_workers_told(workers):
         for rows, features, reasons in batch_loader(dataset, batches, workers):
             file.write_rows(rows, features, reasons)
-            progress.update(len(rows))
+            bar.update(len(rows))
             if any(reasons):
                 _refuse_too_many(file, corpus_name)
     if bad := file.reasons():

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
+from cry_lightning.progress import progress_bar
 
 log = logging.getLogger(__name__)
 INDEX_NAME = "content-index.json"
@@ -56,7 +56,7 @@ def content_hashes(paths: Iterable[Path], folder: Path, reread: bool = False) ->
             unread.append(path)
     new: Index = {}
     try:
-        for path in tqdm(unread, desc="hash audio", unit="file", leave=False, disable=not unread):
+        for path in progress_bar(unread, "hash audio", unit="file", leave=False, hidden=not unread):
             hashes[path] = _hash(path, new)
     finally:  # an interrupted run keeps what it has read
         if new:

@@ -84,11 +84,11 @@ def assign(split: Split, labels: np.ndarray, groups: np.ndarray, own: np.ndarray
     seed = split.seed + (split.repeat if split.scheme in ("kfold", "leave_one_out") else 0)
     if split.scheme == "holdout":
         shares = {"train": 1 - split.val - split.test, "val": split.val, "test": split.test}
-        parts[labelled] = holdout(labels[labelled], groups[labelled], shares, seed)
+        parts[labelled] = holdout(labels[labelled], groups[labelled], shares, seed, split.group)
     elif split.scheme == "kfold":
-        parts[labelled] = _kfold(labels[labelled], groups[labelled], split.folds, split.fold, seed)
+        parts[labelled] = _kfold(labels[labelled], groups[labelled], split.folds, split.fold, seed, split.group)
     elif split.scheme == "leave_one_out":
-        parts[labelled] = _leave_one_out(groups[labelled], split.fold)
+        parts[labelled] = _leave_one_out(groups[labelled], split.fold, split.group)
     elif split.scheme == "hash":
         parts[labelled] = by_hash(labels[labelled], groups[labelled], split.val, split.test)
     else:
@@ -96,12 +96,12 @@ def assign(split: Split, labels: np.ndarray, groups: np.ndarray, own: np.ndarray
         parts = _own_parts(own, split.column)
     if split.val and not np.any(parts == "val"):
         rest = labelled & (parts == "train")
-        parts[rest] = holdout(labels[rest], groups[rest], {"train": 1 - split.val, "val": split.val}, seed)
+        parts[rest] = holdout(labels[rest], groups[rest], {"train": 1 - split.val, "val": split.val}, seed, split.group)
     _place_unlabelled(parts, ~labelled, groups)
     return parts
 
 
-def holdout(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], seed: int) -> np.ndarray:
+def holdout(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], seed: int, group: str) -> np.ndarray:
     """Divide groups so that each part holds its share of each class's clips and groups, and at least one of each.
 
     Groups are shuffled and dealt out greedily, those of the rarest class first, each to the part that lacks the largest
@@ -110,7 +110,7 @@ def holdout(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], se
     """
     shares = {part: share for part, share in shares.items() if share > 0}
     classes, group_of, counts = count(labels, groups)
-    _refuse_rare(classes, counts, len(shares), f"a division into {', '.join(shares)}")
+    _refuse_rare(classes, counts, len(shares), f"a division into {', '.join(shares)}", group)
     amounts = np.stack([counts, counts > 0], axis=-1)  # (groups, K, 2): clips, and groups
     wanted = np.multiply.outer(list(shares.values()), amounts.sum(0))  # (parts, K, 2)
     rng = np.random.default_rng(seed)
@@ -125,24 +125,24 @@ def holdout(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], se
             break
     if best is None:
         raise UserError(
-            f"split: found no division of {len(counts)} groups with every class in each of {', '.join(shares)}; "
-            f"too many groups share the rare classes: {census(classes, counts)}"
+            f"split: found no division of {len(counts)} {group}s with every class in each of {', '.join(shares)}; "
+            f"too many {group}s share the rare classes: {census(classes, counts, group)}"
         )
     return np.array(list(shares))[best[group_of]]
 
 
-def _kfold(labels: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: int) -> np.ndarray:
+def _kfold(labels: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: int, group: str) -> np.ndarray:
     classes, _, counts = count(labels, groups)
-    _refuse_rare(classes, counts, folds, f"{folds}-fold cross-validation")
+    _refuse_rare(classes, counts, folds, f"{folds}-fold cross-validation", group)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     _, test = list(splitter.split(labels, labels, groups))[fold]
     return np.where(np.isin(np.arange(len(labels)), test), "test", "train")
 
 
-def _leave_one_out(groups: np.ndarray, fold: int) -> np.ndarray:
+def _leave_one_out(groups: np.ndarray, fold: int, group: str) -> np.ndarray:
     names = np.unique(groups)
     if not 0 <= fold < len(names):
-        raise UserError(f"split: fold {fold} must lie between 0 and {len(names) - 1}, as there are {len(names)} groups")
+        raise UserError(f"split: fold {fold} must lie between 0 and {len(names) - 1}, one for each of the {group}s")
     return np.where(groups == names[fold], "test", "train")
 
 
@@ -185,16 +185,16 @@ def _deal(amounts: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> 
     return part_of_group
 
 
-def _refuse_rare(classes: np.ndarray, counts: np.ndarray, needed: int, purpose: str) -> None:
+def _refuse_rare(classes: np.ndarray, counts: np.ndarray, needed: int, purpose: str, group: str) -> None:
     rare = (counts > 0).sum(0) < needed
     if rare.any():
         raise UserError(
-            f"split: {purpose} needs at least {needed} groups of each class, but there are only"
-            f" {census(classes[rare], counts[:, rare])}; merge or leave out such classes with the corpus's `classes`"
+            f"split: {purpose} needs at least {needed} {group}s of each class, but there are only"
+            f" {census(classes[rare], counts[:, rare], group)}; merge or leave out those with the corpus's `classes`"
         )
 
 
-def census(classes: np.ndarray, counts: np.ndarray) -> str:
-    """Each class with its numbers of groups and clips, in words; arguments as from `count`."""
+def census(classes: np.ndarray, counts: np.ndarray, group: str = "group") -> str:
+    """Each class with its numbers of groups, by the name that these have, and clips; arrays as from `count`."""
     groups, clips = (counts > 0).sum(0), counts.sum(0)
-    return ", ".join(f"{name} ({g} groups, {n} clips)" for name, g, n in zip(classes, groups, clips, strict=True))
+    return ", ".join(f"{name} ({g} {group}s, {n} clips)" for name, g, n in zip(classes, groups, clips, strict=True))

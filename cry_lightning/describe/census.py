@@ -24,7 +24,7 @@ class Census:
     columns: pd.DataFrame  # to count by, of the same clips
     recordings: pd.DataFrame  # as from `survey`
     paths: dict[str, Path]  # recording -> file
-    n_without_clip: int  # recordings of the corpus that gave no clip
+    uncounted: list[str]  # columns that are not counted by, without being asked
 
     @cached_property
     def usable(self) -> pd.DataFrame:
@@ -57,12 +57,12 @@ def take(data: CryDataModule, by: Sequence[str] | None, sample: int | None) -> C
     corpus.prepare()
     clips = corpus.clips(Path(data.cache_dir))
     columns = columns_of(clips)
-    columns = columns[choose_columns(columns, clips, by)]  # a wrong name is told before anything is decoded
+    chosen = choose_columns(columns, clips, by)  # a wrong name is told before anything is decoded
+    uncounted = [] if by else [str(name) for name in columns if name not in chosen]
     paths = {clip.path: corpus.path_of(clip) for clip in clips}
     recordings = survey(paths, sample)
-    without_clip = {clip.path for clip in corpus.recordings()} - set(paths)
     table = clip_table(clips, recordings, corpus.class_names())
-    census = Census(data, clips, table, columns, recordings, paths, len(without_clip))
+    census = Census(data, clips, table, columns[chosen], recordings, paths, uncounted)
     if census.usable.empty:
         faults = table.loc[table["fault"] != "", ["recording", "fault"]]
         first = ": ".join(faults.iloc[0]) if len(faults) else "it lists no clip"

@@ -42,7 +42,7 @@ def _parser() -> ArgumentParser:
         " Subjects appear as numbers only, recordings by name where one is at fault.",
     )
     parser.add_argument("--data", required=True, metavar="DATA", help="data YAML, folder of recordings or manifest.csv")
-    by = "columns to count by; default: those with few values or with numbers"
+    by = "columns to count by; default: those with few values"
     parser.add_argument("--by", nargs="+", metavar="COLUMN", help=by)
     parser.add_argument("--sample", type=int, metavar="N", help="decode only N recordings, drawn at random")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/CORPUS/describe")

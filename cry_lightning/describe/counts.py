@@ -40,10 +40,10 @@ def columns_of(clips: Sequence[Clip]) -> pd.DataFrame:
 
 
 def choose_columns(columns: pd.DataFrame, clips: Sequence[Clip], wanted: Sequence[str] | None) -> list[str]:
-    """The columns to count by: those wanted; by default all that are numbers or have few values.
+    """The columns to count by: those wanted; by default all whose few values come again and again.
 
-    Without being asked for, a column is left out that has one value only, says no more than the class, or tells
-    subjects apart one by one.
+    Without being asked for, a column is left out that has one value only, more than 12, or more than one for every two
+    clips, that says no more than the class, or that tells subjects apart one by one.
 
     Raises:
         UserError: there is no such column.
@@ -53,10 +53,9 @@ def choose_columns(columns: pd.DataFrame, clips: Sequence[Clip], wanted: Sequenc
             there = f"the columns are {', '.join(map(str, columns))}" if len(columns.columns) else "the corpus has none"
             raise UserError(f"--by {' '.join(unknown)}: no such column; {there}")
         return list(dict.fromkeys(wanted))
-    few = [str(name) for name in columns if columns[name].nunique() <= AT_MOST or numbers(columns[name]) is not None]
+    few = [str(name) for name in columns if 1 < columns[name].nunique() <= min(AT_MOST, len(clips) / 2)]
     known = [pd.Series([clip.label or "" for clip in clips]), pd.Series([clip.subject for clip in clips])]
-    telling = [name for name in few if columns[name].nunique() > 1]
-    return [name for name in telling if not any(one_to_one(columns[name], other) for other in known)]
+    return [name for name in few if not any(one_to_one(columns[name], other) for other in known)]
 
 
 def one_to_one(values: pd.Series, others: pd.Series) -> bool:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from cry_lightning import audio
 from cry_lightning.audio.decoding import FFmpegReader, SoundFileReader, opened
 from cry_lightning.errors import UserError
+from cry_lightning.progress import progress_bar
 
 SEED = 0  # of the sample
 FRAME_S = 0.05
@@ -32,7 +32,7 @@ def survey(paths: Mapping[str, Path], sample: int | None = None) -> pd.DataFrame
     heard = set(paths)
     if sample is not None and sample < len(paths):
         heard = set(np.random.default_rng(SEED).choice(np.array(list(paths), dtype=object), sample, replace=False))
-    bar = tqdm(paths.items(), "recordings", unit="file", leave=False)
+    bar = progress_bar(paths.items(), "recordings", unit="file", leave=False)
     index = pd.Index(list(paths), name="recording", dtype=object)
     table = pd.DataFrame([examine(path, name in heard) for name, path in bar], index=index)
     table = table.reindex(columns=[*FORM, *MEASURES, "sound", "fault"])

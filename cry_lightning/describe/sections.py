@@ -51,11 +51,6 @@ def remarks_on_subjects(census: Census) -> Iterator[str]:
     """What the dataset table does not show."""
     clips = census.usable
     labelled = clips[clips["class"] != UNLABELLED]
-    if census.n_without_clip:
-        yield (
-            f"{census.n_without_clip:,} further recordings give no clip: their label is in no class, or they are"
-            " nowhere as loud as `min_active_db`."
-        )
     if clips["subject"].nunique() == clips["recording"].nunique():
         yield "Each recording has a subject of its own. If one infant made several, no split can keep it on one side."
     if labelled["class"].nunique() > 1:
@@ -76,6 +71,11 @@ def by_columns(census: Census, out: Path) -> list[Section]:
         several = (values.groupby(clips["subject"]).nunique() > 1).sum()
         remarks = [f"{several:,} subjects have several values."] if several else []
         sections.append(Section(f"By {name}: clips (subjects)", [tables.column_rows(found[-1])], remarks))
+    if census.uncounted:
+        sections[-1].remarks.append(
+            f"Not counted by, unless --by names them: {', '.join(census.uncounted)}. They have one value, more than"
+            f" {counts.AT_MOST}, or nearly as many as there are clips, or say no more than class or subject."
+        )
     write_table(pd.concat(found), out / "columns.csv")
     return sections
 
@@ -118,17 +118,18 @@ def remarks_on_sound(census: Census) -> Iterator[str]:
 
 
 def left_out(census: Census, out: Path) -> Section:
-    """What cannot be used, and why."""
+    """What the corpus leaves out and what cannot be used, and why."""
     faulty = census.clips[census.clips["fault"] != ""]
     table = faulty.groupby(["recording", "fault"], sort=False).size().rename("clips").reset_index()
     write_table(table[["recording", "clips", "fault"]], out / "left_out.csv")
-    if table.empty:
-        return Section("Left out", [], ["Nothing: every clip can be used."])
-    told = f"{len(faulty):,} clips of {table['recording'].nunique():,} recordings cannot be used, and are not counted:"
-    remarks = [told, *(f"`{row.recording}`: {row.fault}" for row in table.head(FIRST).itertuples())]
+    remarks = [f"{n:,} {what}" for what, n in census.data.corpus.left_out.items() if n]
+    if len(faulty):
+        of = f"{table['recording'].nunique():,} recordings"
+        remarks.append(f"{len(faulty):,} clips of {of} cannot be used, and are not counted:")
+        remarks += [f"`{row.recording}`: {row.fault}" for row in table.head(FIRST).itertuples()]
     if len(table) > FIRST:
         remarks.append(f"and {len(table) - FIRST:,} more, in left_out.csv")
-    return Section("Left out", [], remarks)
+    return Section("Left out", [], remarks or ["Nothing: every clip can be used."])
 
 
 def copies(census: Census, out: Path) -> Section:

@@ -147,6 +147,18 @@ class TorchVGGish(Publisher):
 PUBLISHERS = {"panns": PANNs(), "speechbrain": SpeechBrain(), "honk": Honk(), "vggish": TorchVGGish()}
 
 
+def publisher_of(content: dict[str, Any]) -> str | None:
+    """Whose layout and names a file's content has; None where it is nobody's here."""
+    for whose, publisher in PUBLISHERS.items():
+        tensors = publisher.tensors(content)
+        for network in publisher.networks:
+            with torch.device("meta"):
+                names = {publisher.published_name(name) for name in network().state_dict()}
+            if isinstance(tensors, dict) and names <= tensors.keys():
+                return whose
+    return None
+
+
 def in_our_axes(tensor: Tensor) -> Tensor:
     """Kernels from their axes (T, F) to ours (F, T); anything else as it is."""
     return tensor.transpose(2, 3).contiguous() if tensor.ndim == 4 else tensor

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from cry_lightning.arguments import ArgumentParser, check_folder
 from cry_lightning.errors import UserError
@@ -65,7 +64,7 @@ def fuse(given: Sequence[str], out: Path, method: str = "mean", calibrate: bool 
     _write_json(recipe | {"learned": learned}, out / MADE_OF)
     _write_json(lineage, out / "lineage.json")
     predictions.write(table, out / "predictions.csv")
-    return "\n".join([*_in_words(members, method, learned), _verdict(table, lineage, out)])
+    return "\n".join([*_in_words(members, method, learned), *_verdicts(members, lineage, out)])
 
 
 def _refuse_taken(out: Path, recipe: dict[str, Any], members: Members) -> None:
@@ -121,11 +120,13 @@ def _mean_and_range(values: np.ndarray) -> str:
     return f"{mean} ({values.min():.3f} to {values.max():.3f})" if len(values) > 1 else mean
 
 
-def _verdict(table: pd.DataFrame, lineage: dict[str, Any], out: Path) -> str:
-    tested = table[table["split"] == "test"]
-    found = leakage.check(table if tested.empty else tested, lineage)
-    reason = f", {found.reason}" if found.reason else ""
-    return f"{out / 'predictions.csv'}: {found.status}{reason}"
+def _verdicts(members: Members, lineage: dict[str, Any], out: Path) -> Iterator[str]:
+    """What each member that is not clean had met of the tested rows, or may have, and then what the fused run had."""
+    rows = members.rows if members.on_validation.all() else members.rows[~members.on_validation]
+    for name, own in zip([*members.names, out / "predictions.csv"], [*members.lineages, lineage], strict=True):
+        found = leakage.check(rows, own)
+        if found.status != "CLEAN" or own is lineage:
+            yield ", ".join(filter(None, [f"{name}: {found.status}", found.reason]))
 
 
 def _write_json(content: dict[str, Any], path: Path) -> None:

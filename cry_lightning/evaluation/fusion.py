@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
 
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.members import Members
@@ -132,6 +131,8 @@ def stacked(scores: np.ndarray, truth: np.ndarray, others: np.ndarray) -> np.nda
     They come from a logistic regression on log-probabilities, fitted to scores (M, m, K) and class indices (m,); a
     class that it has not met gets 0.
     """
+    from sklearn.linear_model import LogisticRegression  # takes long, and the other methods do without
+
     features, others_features = (np.concatenate(np.log(np.maximum(each, FLOOR)), axis=1) for each in (scores, others))
     model = LogisticRegression(max_iter=1000).fit(features, truth)
     fused = np.zeros(others.shape[1:])

@@ -7,6 +7,7 @@ from cry_lightning.evaluation.metrics import Measures, Units, majority, measure
 
 RESAMPLES = 2000
 MIN_SUBJECTS = 5  # with fewer, the handful of possible resamples says little
+FEW_SUBJECTS = 10  # with fewer, percentiles of resamples lie too close together
 SEED = 0
 PERCENTILES = (2.5, 97.5)
 AGAINST_THE_REST = ("roc_auc", "average_precision")  # of one class's cases with those of all others

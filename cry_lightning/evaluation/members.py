@@ -46,7 +46,7 @@ def read_members(given: Sequence[str]) -> Members:
     """
     if len(given) < 2:
         raise UserError(f"{' '.join(given)}: a fusion needs two runs or more; `evaluate` takes a single one")
-    paths = [Path(run) / "predictions.csv" if Path(run).is_dir() else Path(run) for run in given]
+    paths = [predictions.find(run) for run in given]
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError(f"a run is named twice among {', '.join(given)}; name each once")
     tables = [predictions.read(path) for path in paths]

@@ -25,6 +25,29 @@ def classes_of(table: pd.DataFrame) -> list[str]:
     return [column.removeprefix(SCORE) for column in score_columns(table)]
 
 
+def find(given: str) -> Path:
+    """The predictions table in a run folder, or that which the user named itself.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(given)
+    if not path.exists():
+        raise UserError(f"{path}: no such run; `python -m cry_lightning fit` and then `test` make one")
+    if not path.is_dir():
+        return path
+    if not (path / "predictions.csv").exists():
+        raise UserError(f"{path}: no predictions.csv; {_way_to_predictions(path)}")
+    return path / "predictions.csv"
+
+
+def _way_to_predictions(folder: Path) -> str:
+    if (folder / "config.yaml").exists():
+        return f"`python -m cry_lightning test --config {folder / 'config.yaml'}` makes it"
+    inside = [*folder.glob("*/predictions.csv"), *folder.glob("*/*/predictions.csv")]
+    return f"name a run, such as {min(inside).parent}" if inside else "name the folder of a run, or a predictions.csv"
+
+
 def read(path: str | Path) -> pd.DataFrame:
     """A checked predictions table; scores are float64, every other column is text.
 

@@ -8,8 +8,7 @@ import pandas as pd
 
 from cry_lightning.arguments import ArgumentParser, check_folder
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.figures import draw_confusion, draw_curves
-from cry_lightning.evaluation.intervals import MIN_SUBJECTS, RESAMPLES
+from cry_lightning.evaluation.intervals import FEW_SUBJECTS, MIN_SUBJECTS, RESAMPLES
 from cry_lightning.evaluation.metrics import LEVELS
 from cry_lightning.evaluation.pairs import COLUMNS, Pair, pairs, section
 from cry_lightning.evaluation.predictions import replacing
@@ -29,7 +28,8 @@ METHOD = """\
 - Brackets hold 95 % intervals: percentiles of {resamples:,} cluster-bootstrap resamples, each of which draws whole
   *subjects* with replacement, because the clips of one infant resemble each other. They tell what another choice of
   test subjects might have given, not what another training might. Below {min_subjects} subjects there is no interval;
-  below some 20 it tends to be too narrow. One of zero width means only that the tested subjects did not differ.
+  below {few_subjects} it is too narrow, below some 20 often. One of zero width means only that the tested subjects did
+  not differ.
 - **UAR** (unweighted average recall, balanced accuracy) is the mean of the recalls of the classes, **macro-F1** the
   mean of their F1 scores, **AUC** the area under the ROC curve (each class against the rest, then the mean; 0.5 is
   chance).
@@ -126,13 +126,16 @@ def _differences(compared: Sequence[Pair]) -> Iterator[str]:
 
 def _method(runs: Sequence[Run], resamples: int) -> str:
     coarser = [level for level in LEVELS[1:] if any(level == units.level for run in runs for units in run.levels)]
-    method = METHOD.format(resamples=resamples, min_subjects=MIN_SUBJECTS)
+    method = METHOD.format(resamples=resamples, min_subjects=MIN_SUBJECTS, few_subjects=FEW_SUBJECTS)
     if not coarser:
         return method
     return f"{method}\n- At {' and '.join(coarser)} level, each case has the mean scores of all its clips."
 
 
 def _section(run: Run, out: Path, prefix: str) -> str:
+    # These take seconds to import; no mistake should be told that late.
+    from cry_lightning.evaluation.figures import draw_confusion, draw_curves
+
     confusion, curves = f"figures/{prefix}confusion.png", f"figures/{prefix}curves.png"
     draw_confusion(run, out / confusion)
     draw_curves(run, out / curves)

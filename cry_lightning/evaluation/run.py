@@ -8,7 +8,7 @@ import pandas as pd
 
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import leakage, predictions
-from cry_lightning.evaluation.intervals import MIN_SUBJECTS, evaluate
+from cry_lightning.evaluation.intervals import FEW_SUBJECTS, MIN_SUBJECTS, evaluate
 from cry_lightning.evaluation.leakage import Leakage
 from cry_lightning.evaluation.metrics import Units, units_at
 
@@ -56,13 +56,7 @@ def read_run(given: str, split: str) -> Tested:
     Raises:
         UserError: there is no such table, it is damaged, or it has no rows to evaluate.
     """
-    path = Path(given)
-    if not path.exists():
-        raise UserError(f"{path}: no such run; `python -m cry_lightning fit` and then `test` make one")
-    if path.is_dir():
-        path = path / "predictions.csv"
-        if not path.exists():
-            raise UserError(f"{path.parent}: no predictions.csv; {_way_to_predictions(path.parent)}")
+    path = predictions.find(given)
     whole = predictions.read(path)
     table = whole[whole["split"] == split].reset_index(drop=True)
     if table.empty:
@@ -70,13 +64,6 @@ def read_run(given: str, split: str) -> Tested:
     name = given if path.name != "predictions.csv" else str(path.parent)
     lineage = leakage.read_lineage(path.parent / "lineage.json")
     return Tested(name, path.parent, table, whole["label"], leakage.check(table, lineage))
-
-
-def _way_to_predictions(folder: Path) -> str:
-    if (folder / "config.yaml").exists():
-        return f"`python -m cry_lightning test --config {folder / 'config.yaml'}` makes it"
-    inside = [*folder.glob("*/predictions.csv"), *folder.glob("*/*/predictions.csv")]
-    return f"name a run, such as {min(inside).parent}" if inside else "name the folder of a run, or a predictions.csv"
 
 
 def pool(runs: list[Tested]) -> Tested:
@@ -169,6 +156,7 @@ def _level_notes(levels: list[Units], classes: list[str]) -> Iterator[str]:
 def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
     of_class = units.table.groupby("label")["subject"].nunique().reindex(classes, fill_value=0)
     rare = [f"{name} ({n})" for name, n in of_class.items() if 0 < n < MIN_SUBJECTS]
+    few = [f"{name} ({n})" for name, n in of_class.items() if MIN_SUBJECTS <= n < FEW_SUBJECTS]
     absent = [name for name in classes if of_class[name] == 0]
     if units.n_subjects < MIN_SUBJECTS:
         yield f"no intervals, since resampling needs {MIN_SUBJECTS} subjects and {units.n_subjects} were tested."
@@ -177,6 +165,10 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
             f"fewer than {MIN_SUBJECTS} tested subjects have {', '.join(rare)}. The figures of these classes carry no "
             "interval; UAR, macro-F1 and AUC, which average over classes, are less sure than their intervals say."
         )
+    if MIN_SUBJECTS <= units.n_subjects < FEW_SUBJECTS:
+        yield f"all intervals are too narrow, since only {units.n_subjects} subjects were tested."
+    elif few:
+        yield f"intervals from fewer than {FEW_SUBJECTS} subjects are too narrow: those of {', '.join(few)}."
     if absent:
         yield f"no case of {', '.join(absent)} was tested; averages over classes leave them out."
     if len(said := set(units.predicted)) == 1:

@@ -81,7 +81,7 @@ class TrainedStage:
 def _refuse_foreign(path: Path, checkpoint: dict[str, Any]) -> None:
     if "source" in checkpoint:
         raise UserError(
-            f"{path}: published weights alone, which tell neither their network nor its front end; fit a stage with"
+            f"{path}: published weights alone, which do not tell their network; fit a stage with"
             f" model.init_args.weights={path}, and give that stage's best.ckpt"
         )
     task = str(checkpoint.get("hyper_parameters", {}).get("_class_path"))

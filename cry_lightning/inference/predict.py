@@ -1,6 +1,7 @@
 """`python -m cry_lightning predict`: what a trained classifier says of recordings, window by window."""
 
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +12,7 @@ from torch import Tensor
 from cry_lightning.arguments import ArgumentParser
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.predictions import SCORE, classes_of, replacing, score_columns
+from cry_lightning.evaluation.tables import as_text
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.options import add_options, refuse_existing
 from cry_lightning.inference.windows import Heard, Recordings, duration_s, hear, tell_left_out
@@ -44,9 +46,7 @@ def main(argv: Sequence[str]) -> None:
     table = recording_table(recordings, heard, windows)
     write(windows, out)
     write(table, by_recording)
-    shown = table.head(MAX_SHOWN).to_string(index=False, float_format="%.3f", na_rep="")
-    more = f"\n... and {len(table) - MAX_SHOWN} more" if len(table) > MAX_SHOWN else ""
-    print(f"{printable(shown)}{more}\n{out}\n{by_recording}")
+    print(f"{printable(shown(table, shutil.get_terminal_size().columns))}\n{out}\n{by_recording}")
 
 
 def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
@@ -97,6 +97,24 @@ def with_predicted(table: pd.DataFrame) -> pd.DataFrame:
     """The table with a last column, the class of the highest score."""
     best = table[score_columns(table)].to_numpy().argmax(1)
     return table.assign(predicted=[classes_of(table)[index] for index in best])
+
+
+def shown(table: pd.DataFrame, width: int) -> str:
+    """The first recordings, a line each of at most `width` characters: end of the path, the class and its score.
+
+    Args:
+        table: as from `recording_table`.
+        width: of the terminal, in characters.
+    """
+    room = width // 2
+    rows = [["path", "windows", "predicted", "score", "fault"]]
+    for _, row in table.head(MAX_SHOWN).iterrows():
+        path = row["path"] if len(row["path"]) <= room else f"...{row['path'][3 - room :]}"
+        said = [row["predicted"], f"{row[score_columns(table)].max():.3f}"] if row["windows"] else ["", ""]
+        rows.append([path, str(row["windows"]), *said, row["fault"]])
+    lines = [line[:width].rstrip() for line in as_text(rows).splitlines()]
+    more = [f"... and {len(table) - MAX_SHOWN} more"] if len(table) > MAX_SHOWN else []
+    return "\n".join([*lines, *more])
 
 
 def write(table: pd.DataFrame, path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from cry_lightning import audio
 from cry_lightning.corpora import Clip, Corpus, find_recordings
@@ -19,6 +18,7 @@ from cry_lightning.errors import UserError
 from cry_lightning.inference.decoding import DecodedOnce
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.messages import printable
+from cry_lightning.progress import progress_bar
 
 log = logging.getLogger(__name__)
 MAX_LISTED = 100  # recordings that could not be used
@@ -87,7 +87,7 @@ def hear(
     n_frames = trained.feature.n_frames(trained.clip_s)
     values: list[np.ndarray] = []
     faults: list[str] = []
-    bar = tqdm(desc=trained.path.name, unit="clip", total=len(clips), disable=None)
+    bar = progress_bar(desc=trained.path.name, unit="clip", total=len(clips))
     with torch.inference_mode(), bar, TemporaryDirectory() as folder:
         dataset = DecodedOnce(Path(folder), corpus=corpus, clips=list(clips), **trained.fitting)
         for first in range(0, len(clips), batch_size):

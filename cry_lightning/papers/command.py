@@ -8,8 +8,9 @@ from cry_lightning.evaluation.intervals import RESAMPLES
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.evaluation.tables import as_markdown, as_text
 from cry_lightning.papers import table
+from cry_lightning.papers.reading import read_paper
 from cry_lightning.papers.running import Plan, Runs, run_all, run_upstream
-from cry_lightning.papers.study import Paper, can_run, read_paper, setting_of
+from cry_lightning.papers.study import Paper, can_run, setting_of
 
 
 def main(argv: list[str]) -> None:
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> None:
     runs = run_all(plan)
     tables = [table.figures(paper, runs, metric) for metric in paper.metrics]
     tables += [*table.of_classes(runs), *table.of_folds(runs), table.differences(paper, runs, options.resamples)]
+    tables += table.of_works(paper)
     if tested := run_upstream(plan):
         tables.insert(0, table.of_upstream(paper, tested))
     head = f"{paper.title}, on {name}. {setting.note}".strip()

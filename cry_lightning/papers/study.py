@@ -5,11 +5,8 @@ import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import jsonargparse
-
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.tables import SUMMARY
-from cry_lightning.messages import one_line
 
 log = logging.getLogger(__name__)
 NAMES = SUMMARY | {"sensitivity": "sensitivity", "specificity": "specificity"}  # of the metrics that are tabled
@@ -24,7 +21,7 @@ class System:
         stages: names of the stage YAMLs beside paper.yaml, in their order.
         fuses: instead, the names of the systems whose probabilities are fused.
         arguments: of the last stage.
-        published: its figures in the publication.
+        published: its figures in the publication, by its version.
         against: a system above it, besides the first, from which its difference is told.
         needs: published weights, by path, and where to get them; without them the row is left out.
     """
@@ -32,7 +29,7 @@ class System:
     stages: list[str] = field(default_factory=list)
     fuses: list[str] = field(default_factory=list)
     arguments: str = ""
-    published: Figures = field(default_factory=dict)
+    published: dict[str, Figures] = field(default_factory=dict)
     against: str | None = None
     needs: dict[str, str] = field(default_factory=dict)
 
@@ -65,6 +62,23 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Work:
+    """Another published work, and how it came by its figure.
+
+    Args:
+        name: authors and year.
+        on: the corpus and its classes.
+        figure: metric and value, as published.
+        protocol: what was kept apart between training and testing, as far as it is known.
+    """
+
+    name: str
+    on: str
+    figure: str
+    protocol: str
+
+
+@dataclass(frozen=True)
 class Paper:
     """A publication and how to run it.
 
@@ -73,64 +87,20 @@ class Paper:
         metrics: what is tabled, as `evaluate` calls it.
         systems: its rows, by name; differences are from the first.
         corpora: what it can run on, by name.
+        versions: of the publication, where their figures differ; a column each.
         upstream: published figures of the stages that come first, by the stage's name.
         references: further published figures.
+        compared: other works, on whatever corpus.
     """
 
     title: str
     metrics: list[str]
     systems: dict[str, System]
     corpora: dict[str, Setting]
+    versions: list[str] = field(default_factory=lambda: ["published"])
     upstream: dict[str, Figures] = field(default_factory=dict)
     references: list[Reference] = field(default_factory=list)
-
-
-def read_paper(path: Path) -> Paper:
-    """Read a paper.yaml.
-
-    Raises:
-        UserError: it cannot be read, or says what makes no sense.
-    """
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--paper", type=Paper)
-    content = _content(path)
-    try:
-        paper = parser.instantiate_classes(parser.parse_object({"paper": content})).paper
-    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        raise UserError(one_line(f"{path}: {error}")) from error
-    check(paper, path)
-    return paper
-
-
-def _content(path: Path) -> object:
-    try:
-        return jsonargparse.get_loader("yaml")(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        there = ", ".join(sorted(str(paper.parent) for paper in Path("configs/papers").glob("*/paper.yaml")))
-        way_out = f"there are {there}" if there else "give a paper.yaml of configs/papers"
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {way_out}") from error
-
-
-def check(paper: Paper, path: Path) -> None:
-    """Refuse systems that are neither a chain of stages that are there nor a fusion of earlier ones.
-
-    Raises:
-        UserError: there is such a system, or a stage has arguments and no YAML.
-    """
-    if unknown := [metric for metric in paper.metrics if metric not in NAMES]:
-        raise UserError(f"{path}: metrics: {', '.join(unknown)} is none of {', '.join(NAMES)}")
-    seen: list[str] = []
-    for name, system in paper.systems.items():
-        if bool(system.stages) == bool(system.fuses):
-            raise UserError(f"{path}: system {name!r} needs either stages or fuses")
-        named = [*system.fuses, *([system.against] if system.against else [])]
-        if unknown := [other for other in named if other not in seen]:
-            raise UserError(f"{path}: system {name!r} names {', '.join(unknown)}, which must stand above it")
-        seen.append(name)
-    stages = {stage for system in paper.systems.values() for stage in system.stages}
-    given = {stage for setting in paper.corpora.values() for stage in setting.stages} - {"every"}
-    if absent := [stage for stage in sorted(stages | given) if not path.with_name(f"{stage}.yaml").exists()]:
-        raise UserError(f"{path}: no {', '.join(f'{stage}.yaml' for stage in absent)} beside it")
+    compared: list[Work] = field(default_factory=list)
 
 
 def setting_of(paper: Paper, name: str | None) -> tuple[str, Setting]:

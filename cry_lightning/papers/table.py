@@ -11,29 +11,34 @@ from cry_lightning.evaluation.pairs import at_levels, pair
 from cry_lightning.evaluation.run import Run
 from cry_lightning.evaluation.tables import Rows, cell
 from cry_lightning.papers.running import Runs
-from cry_lightning.papers.study import NAMES, Paper
+from cry_lightning.papers.study import NAMES, Paper, System
 
 MOST_FOLDS = 12  # that a table has columns for; folds.csv has all
 
 
 def figures(paper: Paper, runs: Runs, metric: str) -> Rows:
     """Systems in rows, the protocols in columns: mean, standard deviation and 95 % interval, and the lineage."""
-    header = [NAMES[metric], "published"]
+    header = [NAMES[metric], *paper.versions]
     for protocol in runs:
         header += [protocol, "lineage"]
     rows = [header]
     for name, system in paper.systems.items():
-        row = [name, system.published.get(metric, "")]
+        row = [name, *published(paper, system, metric).values()]
         for of_protocol in runs.values():
             row += [figure(of_protocol[name], metric), of_protocol[name].leakage.status]
         rows.append(row)
     majority = [
         text for of_protocol in runs.values() for text in (baseline(next(iter(of_protocol.values())), metric), "")
     ]
-    rows.append(["majority", "", *majority])
+    rows.append(["majority", *[""] * len(paper.versions), *majority])
     blank = [""] * (len(header) - 2)
     rows += [[r.name, r.figures[metric], *blank] for r in paper.references if metric in r.figures]
     return rows
+
+
+def published(paper: Paper, system: System, metric: str) -> dict[str, str]:
+    """A system's figure in each version of the publication, empty where there is none."""
+    return {version: system.published.get(version, {}).get(metric, "") for version in paper.versions}
 
 
 def figure(run: Run, metric: str) -> str:
@@ -105,6 +110,12 @@ def of_upstream(paper: Paper, tested: dict[str, Run]) -> Rows:
     return rows
 
 
+def of_works(paper: Paper) -> list[Rows]:
+    """Other works with their protocols, where paper.yaml names some."""
+    works = [[work.name, work.on, work.figure, work.protocol] for work in paper.compared]
+    return [[["other works", "on", "published", "kept apart"], *works]] if works else []
+
+
 def differences(paper: Paper, runs: Runs, resamples: int) -> Rows:
     """UAR of each system minus others, within each protocol; then of each protocol minus the first, by system."""
     rows = [["paired difference of UAR", "", "lineage"]]
@@ -133,7 +144,7 @@ def difference(run: Run, first: Run, resamples: int) -> list[str]:
 
 
 def long_form(paper: Paper, runs: Runs) -> pd.DataFrame:
-    """Every figure of the tables: protocol, system, metric, published, value, sd, low, high and who was tested."""
+    """Every figure of the tables: protocol, system, metric, as published, value, sd, low, high and who was tested."""
     return pd.DataFrame(_long_rows(paper, runs))
 
 
@@ -147,7 +158,7 @@ def _long_rows(paper: Paper, runs: Runs) -> Iterator[dict[str, object]]:
                     "protocol": protocol,
                     "system": name,
                     "metric": metric,
-                    "published": paper.systems[name].published.get(metric, ""),
+                    **published(paper, paper.systems[name], metric),
                     **found,
                     "sd": np.nanstd(of_parts, ddof=1) if len(of_parts) > 1 else np.nan,
                     "level": run.main_level.level,

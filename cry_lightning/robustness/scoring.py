@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from cry_lightning.corpora.base import safe_name
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.predictions import KEYS, score_columns
 from cry_lightning.inference.decoding import DecodedOnce
+from cry_lightning.progress import progress_bar
 from cry_lightning.robustness.disturbances import VERSION, Sounds, noise_recordings
 from cry_lightning.robustness.models import ModelUnderTest
 from cry_lightning.robustness.plan import UNDISTURBED, Point
@@ -82,7 +82,7 @@ def _scores(model: ModelUnderTest, points: Sequence[Point]) -> np.ndarray:
     scores = np.empty((len(points), n_clips, len(model.run.classes)))
     if not points:
         return scores
-    bar = tqdm(desc=f"{model.name}, {points[0].kind}", unit="clip", total=n_clips * len(points), disable=None)
+    bar = progress_bar(desc=f"{model.name}, {points[0].kind}", unit="clip", total=n_clips * len(points))
     with torch.inference_mode(), bar, TemporaryDirectory() as folder:
         clips = DecodedOnce(Path(folder), corpus=model.corpus, clips=model.clips, **model.trained.fitting)
         for first in range(0, n_clips, BATCH_SIZE):

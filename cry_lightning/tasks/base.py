@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cry_lightning.errors import UserError
 from cry_lightning.tasks.optimisation import parameter_groups, scale_learning_rate, warmup_cosine
-from cry_lightning.tasks.weights import load_encoder
+from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder
 
 
 class Stage(L.LightningModule):
@@ -88,6 +88,11 @@ class Stage(L.LightningModule):
         """The datamodule of the running stage."""
         return self.trainer.datamodule  # type: ignore[attr-defined]  # Trainer sets it when it runs
 
+    @property
+    def heard_through(self) -> str | None:
+        """What tells the front end: the stage's own, or else that of its data; see `identity_of`."""
+        return identity_of(self.data.feature if self.front_end is None else self.front_end)
+
     def _freeze(self, frozen: bool | list[str]) -> None:
         names = frozen if isinstance(frozen, list) else [""] if frozen else []
         try:
@@ -110,9 +115,14 @@ class Stage(L.LightningModule):
         """Take over the upstream encoder when a fit begins; testing and resuming never need that file."""
         if stage == "fit" and self.weights and not self.trainer.ckpt_path:
             checkpoint = load_encoder(self.encoder, self.weights)
+            compare_front_ends(self.weights, checkpoint.get("front_end"), self.heard_through)
             self.upstream = {key: value for key, value in checkpoint.items() if key in ("lineage",)}
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the encoder hears through, for the stages that start from it."""
+        checkpoint["front_end"] = self.heard_through
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Make augmentation and dropout a function of (seed, step, rank), so that a resumed run repeats them."""

@@ -73,7 +73,8 @@ class Classifier(Stage):
             self.to(memory_format=torch.channels_last)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the class names, in the order of the logits."""
+        """See `Stage`; also keep the class names, in the order of the logits."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["classes"] = list(self.data.classes)
 
     def setup(self, stage: str) -> None:

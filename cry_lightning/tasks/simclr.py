@@ -164,7 +164,8 @@ class SimCLR(Stage):
         return torch.cat(self.embeddings[loader]).numpy(), torch.cat(self.labels[loader]).numpy()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the probe's last score, which is logged until the next one."""
+        """See `Stage`; also keep the probe's last score, which is logged until the next one."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["probe_uar"] = self.probe_uar
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

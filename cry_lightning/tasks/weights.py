@@ -1,6 +1,9 @@
 """Carrying an encoder from one stage's checkpoint into the next stage."""
 
 import hashlib
+import json
+import logging
+from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -11,6 +14,7 @@ from torch import nn
 from cry_lightning.errors import UserError
 
 PREFIX = "encoder."
+log = logging.getLogger(__name__)
 
 
 def load_data(path: str | Path, kind: str, if_missing: str) -> Any:
@@ -79,3 +83,29 @@ def load_encoder(encoder: nn.Module, path: str | Path) -> dict[str, Any]:
         )
     encoder.load_state_dict(given, strict=True)
     return checkpoint
+
+
+def identity_of(front_end: nn.Module) -> str | None:
+    """Class and arguments of a front end, as JSON, by which checkpoints know it; None of a module that tells none."""
+    identity = getattr(front_end, "identity", None)
+    return json.dumps(identity()) if identity else None
+
+
+@cache  # a study begins many fits with the same weights
+def compare_front_ends(path: str, trained_on: str | None, fed: str | None) -> None:
+    """Warn where an encoder will hear through another front end than it was trained on, by what the two differ in.
+
+    It is no mistake: another sample rate may be meant. Nothing is said where one of them is not known.
+    """
+    if trained_on is None or fed is None or trained_on == fed:
+        return
+    theirs, ours = json.loads(trained_on), json.loads(fed)
+    changed = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    log.warning(
+        "weights: %s was trained on %s, this stage feeds %s", path, _in_words(theirs, changed), _in_words(ours, changed)
+    )
+
+
+def _in_words(identity: dict[str, Any], names: list[str]) -> str:
+    given = [f"{name}={identity[name]}" for name in names if name in identity and name != "class_path"]
+    return f"{identity['class_path'].rpartition('.')[2]}({', '.join(given)})"

@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from cry_lightning import studies
 from cry_lightning.arguments import ArgumentParser, check_folder
 from cry_lightning.errors import UserError
+from cry_lightning.progress import progress_bar
 from cry_lightning.studies import Study, is_begun, mark, open_study
 from cry_lightning.tune import report
 from cry_lightning.tune.checks import check_grouping, check_space, goal_of
@@ -61,7 +60,7 @@ def made_of(study: Study, space: Space, seed: int) -> dict[str, Any]:
 def run_trials(study: Study, space: Space, goal: Goal, seed: int, wanted: int, runs: Path) -> list[Trial]:
     """Run trials until there are as many as wanted; what a killed search was at is run again."""
     trials = read_trials(runs)
-    with tqdm(total=wanted, initial=len(trials), desc="tune", unit="trial") as bar:
+    with progress_bar(total=wanted, initial=len(trials), desc="tune", unit="trial") as bar:
         while len(trials) < wanted:
             values = propose(space, trials, goal, seed)
             trials.append(run(study, goal, len(trials), values, runs))

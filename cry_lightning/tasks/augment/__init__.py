@@ -4,13 +4,20 @@ Every row is drawn alone, from torch's global generator; a strength of 0 turns a
 """
 
 from cry_lightning.tasks.augment.specaugment import SpecAugment
-from cry_lightning.tasks.augment.spectrogram import FeatureGain, FrequencyShift, MixupNoise, RandomResizedCrop
+from cry_lightning.tasks.augment.spectrogram import (
+    FeatureGain,
+    FrequencyResponse,
+    FrequencyShift,
+    MixupNoise,
+    RandomResizedCrop,
+)
 from cry_lightning.tasks.augment.time import RandomCrop, TimeRoll
 from cry_lightning.tasks.augment.waveform import BackgroundNoise, WaveformGain, WaveformNoise
 
 __all__ = [
     "BackgroundNoise",
     "FeatureGain",
+    "FrequencyResponse",
     "FrequencyShift",
     "MixupNoise",
     "RandomCrop",

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cry_lightning.errors import UserError
 from cry_lightning.tasks.augment.rows import FEATURES, Gain, check_axes, interpolate, uniform
@@ -18,6 +19,28 @@ class FeatureGain(Gain):
         """Features (B, C, F, T), each row raised by its own constant."""
         check_axes(self, batch, FEATURES)
         return batch + self.draw_db(batch)
+
+
+class FrequencyResponse(Gain):
+    """Colours log-power features (B, C, F, T), in decibels, as another microphone or room would.
+
+    Gains of up to `max_db` either way are drawn at `n_points` bins, evenly spread from the first to the last, and
+    joined by straight lines.
+
+    Source: Nam et al. 2022, "FilterAugment", the linear type; the points there lie at random.
+    """
+
+    def __init__(self, max_db: float, n_points: int = 6) -> None:
+        super().__init__(max_db)
+        if n_points < 2:
+            raise UserError(f"FrequencyResponse: n_points must be at least 2, not {n_points}")
+        self.n_points = n_points
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Features (B, C, F, T), each row under its own response."""
+        check_axes(self, batch, FEATURES)
+        points = torch.cat([self.draw_db(batch) for _ in range(self.n_points)], 2)
+        return batch + functional.interpolate(points, (batch.shape[2], 1), mode="bilinear", align_corners=True)
 
 
 class MixupNoise(nn.Module):

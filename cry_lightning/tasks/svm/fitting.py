@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 from sklearn.preprocessing import StandardScaler
-from tqdm import tqdm
 
 from cry_lightning.errors import UserError
+from cry_lightning.progress import progress_bar
 from cry_lightning.tasks.svm.machines import Folds, Kernel, Machines, Setting, grouped_folds
 from cry_lightning.tasks.svm.platt import platt
 
@@ -102,7 +102,7 @@ def fit(train: Embedded, judge: Embedded | None, n_classes: int, recipe: Recipe,
 
 def search(machines: Machines, folds: Folds, grid: Sequence[Setting], show_bar: bool) -> tuple[Setting, float]:
     """The setting of the highest UAR, the first of equals, and that UAR; all are told."""
-    bar = tqdm(grid, "SVM", unit="setting", leave=False, disable=None if show_bar else True)
+    bar = progress_bar(grid, "SVM", unit="setting", leave=False, hidden=not show_bar)
     scores = [machines.uar(folds, setting) for setting in bar]
     best = int(np.argmax(scores))
     for setting, score in zip(grid, scores, strict=True):

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD
-from tqdm import tqdm
 
 from cry_lightning.errors import UserError
+from cry_lightning.progress import progress_bar
 from cry_lightning.tasks.classifier import Classifier
 from cry_lightning.tasks.svm.fitting import Embedded, Gamma, Recipe, fit
 from cry_lightning.tasks.svm.machines import Kernel
@@ -124,7 +124,7 @@ class SVM(Classifier):
             UserError: some embedding is not a number.
         """
         found = []
-        bar = tqdm(self.data.loader(part), f"embed {part}", leave=False, disable=None if show_bar else True)
+        bar = progress_bar(self.data.loader(part), f"embed {part}", leave=False, hidden=not show_bar)
         with self.trainer.precision_plugin.forward_context():  # as in the validation
             for batch in bar:
                 features = self.view(batch["features"].to(self.device), augmented=False)
