@@ -11,10 +11,10 @@ response='{class_path: cry_lightning.tasks.augment.FrequencyResponse, init_args:
 speakers=(george jackson lucas nicolas theo yweweler)
 cry() { .venv/bin/python -m cry_lightning "$@"; }
 
-digits() { # ARGUMENTS...: label efficiency on spoken digits of a speaker who was never heard, pooled over six
+digits() { # NETWORK ARGUMENTS...: label efficiency on spoken digits of a speaker who was never heard, pooled over six
   cry label-efficiency --config configs/few_labels.yaml --trainer.max_steps=400 --data configs/data/digits.yaml --data.split.column=null \
     --data.split.scheme=leave_one_out --data.split.group=subject --data.split.val=0 --data.batch_size=32 \
-    --folds 0 1 2 3 4 5 --per-class 5 10 25 --seeds 0 1 "$@"
+    --model.init_args.encoder configs/encoder/$1.yaml --folds 0 1 2 3 4 5 --per-class 5 10 25 --seeds 0 1 "${@:2}"
 }
 cries() { # TARGET ENCODERS...: label efficiency on Donate-a-Cry
   local target=$1; shift
@@ -22,26 +22,33 @@ cries() { # TARGET ENCODERS...: label efficiency on Donate-a-Cry
     --data.corpus.init_args.target "$target" --fractions 0.25 0.5 1 --seeds 0 1 --encoders "$@" \
     --out runs/donateacry/few-labels-$target
 }
-pretrain() { # FOLD: SimCLR without that speaker and without the installs that are tested
-  mkdir -p runs/plentiful
-  echo "fsdd:${speakers[$1]}" >runs/plentiful/speaker$1.txt
+pretrain() { # NETWORK EPOCHS FOLD: SimCLR without that speaker and without the installs that are tested
   local point=points/donateacry/scratch-label_fraction0.25-seed0/predictions.csv
-  cry fit --config configs/simclr.yaml --data configs/data/plentiful.yaml --name speaker$1 \
-    --model.init_args.augment+="$response" \
-    --data.exclude_subjects="[runs/plentiful/speaker$1.txt, runs/donateacry/few-labels-reason/$point, runs/donateacry/few-labels-age/$point]" \
-    --trainer.max_epochs=50 --trainer.enable_progress_bar=false --trainer.enable_model_summary=false --overwrite=true
+  [[ ! -e runs/plentiful/$1-speaker$3/fit/finished ]] || return 0
+  mkdir -p runs/plentiful
+  echo "fsdd:${speakers[$3]}" >runs/plentiful/speaker$3.txt
+  cry fit --config configs/simclr.yaml --data configs/data/plentiful.yaml --name $1-speaker$3 \
+    --model.init_args.encoder configs/encoder/$1.yaml --model.init_args.augment+="$response" \
+    --data.exclude_subjects="[runs/plentiful/speaker$3.txt, runs/donateacry/few-labels-reason/$point, runs/donateacry/few-labels-age/$point]" \
+    --trainer.max_epochs=$2 --trainer.enable_model_summary=false --overwrite=true
 }
 
 # Their scores tell which installs are tested; the points are used again below.
 for target in reason age; do cries $target scratch; done
 cry prepare --config configs/simclr.yaml --data configs/data/plentiful.yaml
-for pair in "0 1" "2 3" "4 5"; do # two at a time, one core each
-  for fold in $pair; do [[ -e runs/plentiful/speaker$fold/fit/finished ]] || pretrain $fold & done
+for network in "cnn6_small 50" "res8_narrow 25"; do
+  for folds in "0 2 4" "1 3 5"; do # two at a time, one core each
+    for fold in $folds; do pretrain $network $fold; done &
+  done
   wait
 done
 
-# Ten digits take scratch more steps than two kinds of cries do. Then both with the augmentation that SimCLR has, too.
-encoders="runs/plentiful/speaker{fold}/best.ckpt"
-digits --encoders scratch {finetuned,probe}=$encoders "${probe[@]}"
-digits --encoders scratch finetuned=$encoders --model.init_args.augment="[$response]" --out runs/fsdd/label-efficiency-coloured
-for target in reason age; do cries $target scratch {finetuned,probe}=runs/plentiful/speaker0/best.ckpt "${probe[@]}"; done
+# Ten digits take scratch more steps than two kinds of cries do.
+for network in cnn6_small res8_narrow; do
+  digits $network "${probe[@]}" --encoders scratch {finetuned,probe}="runs/plentiful/$network-speaker{fold}/best.ckpt" \
+    --out runs/fsdd/few-labels-$network
+done
+# Both with the augmentation that SimCLR has, too.
+digits cnn6_small --model.init_args.augment "[$response]" --out runs/fsdd/few-labels-coloured \
+  --encoders scratch finetuned="runs/plentiful/cnn6_small-speaker{fold}/best.ckpt"
+for target in reason age; do cries $target scratch {finetuned,probe}=runs/plentiful/cnn6_small-speaker0/best.ckpt "${probe[@]}"; done

@@ -76,7 +76,8 @@ def check_configs(args: list[str]) -> None:
     parser = ArgumentParser(add_help=False)
     parser.add_argument("--config", nargs="*", action="extend", default=[])
     for path in parser.parse_known_args(args)[0].config:
-        if path.endswith((".yaml", ".yml")) and not Path(path).exists():
+        elsewhere = path.startswith("~") or "://" in path  # where the command itself knows to look
+        if path.endswith((".yaml", ".yml")) and not (elsewhere or Path(path).exists()):
             raise UserError(f"--config: {path}: no such file; give the YAML of a stage, such as configs/finetune.yaml")
 
 

@@ -275,9 +275,10 @@ def test_a_tree_that_cannot_be_read_at_all_is_an_error(tmp_path):
     acquire(tmp_path / "in", tmp_path / "out")
     (tmp_path / "in" / "good.wav").unlink()
     before = tree(tmp_path / "out")
-    with pytest.raises(UserError, match="none of 6"):
-        main(args)
-    assert tree(tmp_path / "out") == before
+    for more in ([], ["--min-unit-s=0.5", "--overwrite"]):
+        with pytest.raises(UserError, match="none of 6"):
+            main([*args, *more])
+        assert tree(tmp_path / "out") == before
 
 
 def test_subjects_are_missed_where_units_are_cut_alone(tmp_path, caplog):

@@ -201,6 +201,16 @@ def test_a_mistake_is_one_line_and_exit_code_2():
     assert done.returncode == 2 and "Traceback" not in done.stderr and "nowhere.yaml" in done.stderr
 
 
+@pytest.mark.parametrize("written", ["~/pretrain.yaml", "file://{}/pretrain.yaml"])
+def test_a_config_may_be_given_by_home_or_address(stage, monkeypatch, capsys, written):
+    folder = stage().parent
+    monkeypatch.setenv("HOME", str(folder))
+    with pytest.raises(SystemExit) as stop:
+        command_line.main(["fit", f"--config={written.format(folder)}", "--print_config"])
+    assert stop.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)["name"] == "pretrain"
+
+
 def test_debug_shows_the_traceback():
     with pytest.raises(UserError, match=r"nowhere\.yaml"):
         command_line.main(["fit", "--config", "nowhere.yaml", "--debug"])

@@ -34,11 +34,13 @@ def main(argv: list[str]) -> None:
     root, sources = find_sources(options.input)
     check_out(options.out, options.input)
     identities = identify(options, root, sources)
-    is_new = begin(options.out, {"in": str(options.input.resolve())} | asdict(thresholds), options.overwrite)
+    before = begin(options.out, {"in": str(options.input.resolve())} | asdict(thresholds), options.overwrite)
     records, refused = acquire(root, sources, options.out, thresholds, options.figures, options.jobs)
     if not records:
-        if is_new:  # and would be in the way of another IN
+        if before is None:  # and what is there would be in the way of another IN
             shutil.rmtree(options.out, ignore_errors=True)
+        else:  # the units of before are still there
+            note(options.out, before)
         raise UserError(f"none of {len(sources)} files could be read, the first is {sources[0]}: {refused[sources[0]]}")
     naming.warn_of_unnamed(identities, [one["source"] for one in records if one["units"]], root)
     overview, units = source_table(records, refused), unit_table(records, identities)
@@ -86,8 +88,8 @@ def identify(options: Namespace, root: Path, sources: Sequence[str]) -> naming.I
     return naming.by_form(root, sources)
 
 
-def begin(out: Path, made_of: Mapping[str, Any], overwrite: bool) -> bool:
-    """Note in OUT what its units are made of; returns whether there was nothing in it before.
+def begin(out: Path, made_of: Mapping[str, Any], overwrite: bool) -> Mapping[str, Any] | None:
+    """Note in OUT what its units are made of; returns what they were before, None where there was nothing in it.
 
     Raises:
         UserError: they are made of something else, or there are other things in it.
@@ -103,9 +105,14 @@ def begin(out: Path, made_of: Mapping[str, Any], overwrite: bool) -> bool:
     changed = [f"{key} {before.get(key)}, not {value}" for key, value in made_of.items() if before.get(key) != value]
     if changed and not overwrite:
         raise UserError(f"{out}: was made with {', '.join(changed)}; give --overwrite to make it anew, or another OUT")
-    with replacing(path) as part:
+    note(out, made_of)
+    return None if is_new else before
+
+
+def note(out: Path, made_of: Mapping[str, Any]) -> None:
+    """Write into OUT what its units are made of."""
+    with replacing(out / MADE_OF) as part:
         part.write_text(json.dumps(made_of, indent=1))
-    return is_new
 
 
 def tell_refused(refused: Mapping[str, str], listed: Path) -> None:

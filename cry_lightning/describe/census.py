@@ -24,7 +24,7 @@ class Census:
     columns: pd.DataFrame  # to count by, of the same clips
     recordings: pd.DataFrame  # as from `survey`
     paths: dict[str, Path]  # recording -> file
-    uncounted: list[str]  # columns that are not counted by, without being asked
+    uncounted: list[str]  # columns that are counted by only when asked for
 
     @cached_property
     def usable(self) -> pd.DataFrame:

@@ -74,7 +74,7 @@ def by_columns(census: Census, out: Path) -> list[Section]:
     if census.uncounted:
         sections[-1].remarks.append(
             f"Not counted by, unless --by names them: {', '.join(census.uncounted)}. They have one value, more than"
-            f" {counts.AT_MOST}, or nearly as many as there are clips, or say no more than class or subject."
+            f" {counts.AT_MOST}, or more than one for every two clips, or say no more than class or subject."
         )
     write_table(pd.concat(found), out / "columns.csv")
     return sections

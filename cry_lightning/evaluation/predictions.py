@@ -26,7 +26,7 @@ def classes_of(table: pd.DataFrame) -> list[str]:
 
 
 def find(given: str) -> Path:
-    """The predictions table in a run folder, or that which the user named itself.
+    """The predictions table of a run, which the user gave by its folder or by that table.
 
     Raises:
         UserError: there is none.
