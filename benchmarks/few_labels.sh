@@ -11,10 +11,10 @@ response='{class_path: cry_lightning.tasks.augment.FrequencyResponse, init_args:
 speakers=(george jackson lucas nicolas theo yweweler)
 cry() { .venv/bin/python -m cry_lightning "$@"; }
 
-digits() { # NETWORK LABELS ARGUMENTS...: label efficiency on spoken digits of a speaker who was never heard, pooled over six
+digits() { # NETWORK ARGUMENTS...: label efficiency on spoken digits of a speaker who was never heard, pooled over six
   cry label-efficiency --config configs/few_labels.yaml --trainer.max_steps=400 --data configs/data/digits.yaml --data.split.column=null \
     --data.split.scheme=leave_one_out --data.split.group=subject --data.split.val=0 --data.batch_size=32 \
-    --model.init_args.encoder configs/encoder/$1.yaml --folds 0 1 2 3 4 5 --per-class $2 --seeds 0 1 "${@:3}"
+    --model.init_args.encoder configs/encoder/$1.yaml --folds 0 1 2 3 4 5 --per-class 10 --seeds 0 1 "${@:2}"
 }
 cries() { # TARGET ENCODERS...: label efficiency on Donate-a-Cry
   local target=$1; shift
@@ -45,8 +45,8 @@ done
 
 # Ten digits take scratch more steps than two kinds of cries do.
 of() { echo "runs/plentiful/$1-speaker{fold}/best.ckpt"; }
-digits cnn6_small "5 10 25" --out runs/fsdd/few-labels "${probe[@]}" --encoders scratch {finetuned,probe}=$(of cnn6_small)
-digits res8_narrow 10 --out runs/fsdd/few-labels-res8 "${probe[@]}" --encoders scratch {finetuned,probe}=$(of res8_narrow)
+digits cnn6_small --out runs/fsdd/few-labels "${probe[@]}" --encoders scratch {finetuned,probe}=$(of cnn6_small)
+digits res8_narrow --out runs/fsdd/few-labels-res8 "${probe[@]}" --encoders scratch {finetuned,probe}=$(of res8_narrow)
 # Both with the augmentation that SimCLR has, too.
-digits cnn6_small 10 --out runs/fsdd/few-labels-coloured --model.init_args.augment "[$response]" --encoders scratch finetuned=$(of cnn6_small)
+digits cnn6_small --out runs/fsdd/few-labels-coloured --model.init_args.augment "[$response]" --encoders scratch finetuned=$(of cnn6_small)
 for target in reason age; do cries $target scratch {finetuned,probe}=runs/plentiful/cnn6_small-speaker0/best.ckpt "${probe[@]}"; done
