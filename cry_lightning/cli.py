@@ -26,6 +26,7 @@ from cry_lightning.tasks.weights import read_checkpoint
 for told_anyway in (  # of Lightning's warnings: metrics are logged per epoch, and run folders are used again
     ".*smaller than the logging interval.*",
     ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Experiment logs directory .* exists and is not empty.*",  # curves of before are kept under another name
     ".*LightningCLI's args parameter.*",
     ".*LeafSpec.*",
     r".*module\(s\) in eval mode at the start of training.*",  # frozen encoders are, on purpose

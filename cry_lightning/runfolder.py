@@ -46,10 +46,10 @@ class RunFolder:
             UserError: it holds a run with another config, and may not be overwritten.
         """
         self._refuse_changed(self.changed_keys(config), overwrite)
-        for name in (BEST, LAST, *MADE_BY_LATER_COMMANDS):
-            (self.path / name).unlink(missing_ok=True)
-        for name in ("fit", "test", "figures", "validation"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
+        for checkpoint in (self.best, self.last):
+            checkpoint.unlink(missing_ok=True)
+        shutil.rmtree(self.path / "fit", ignore_errors=True)
+        self._remove_what_later_commands_made()
         self._save(config)
 
     def finish(self) -> None:
@@ -60,11 +60,14 @@ class RunFolder:
     def go_on(self, config: str, overwrite: bool) -> None:
         """Open the folder for a resumed fit, which may be made longer; its logger begins a new metrics.csv.
 
+        Its tests are removed: they would pass for those of the checkpoint to come.
+
         Raises:
             UserError: it holds another stage, and may not be overwritten.
         """
         self._refuse_changed(self.changed_keys(config, IDENTITY), overwrite)
         self.finished.unlink(missing_ok=True)
+        self._remove_what_later_commands_made()
         metrics = self.path / "fit" / "metrics.csv"
         if metrics.exists():
             number = 1 + len(list(metrics.parent.glob("metrics-*.csv")))
@@ -94,6 +97,12 @@ class RunFolder:
                 f"{self.path} holds a run with another config ({', '.join(changed[:5])});"
                 " give the new one another --name, or replace the old one with --overwrite=true"
             )
+
+    def _remove_what_later_commands_made(self) -> None:
+        for name in MADE_BY_LATER_COMMANDS:
+            (self.path / name).unlink(missing_ok=True)
+        for name in ("test", "figures", "validation"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def _save(self, config: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)

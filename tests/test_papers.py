@@ -13,6 +13,8 @@ from conftest import RATE, REPO, stage_config
 from cry_lightning import cli
 from cry_lightning.__main__ import main
 from cry_lightning.evaluation.predictions import classes_of, read, score_columns
+from cry_lightning.papers.reading import read_paper
+from cry_lightning.papers.table import of_works
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def paper(tones, tmp_path, monkeypatch):
             "both": {"fuses": ["Res8", "fast Res8"], "against": "fast Res8"},
         },
         "references": [{"name": "a random forest", "figures": {"uar": "0.936"}}],
-        "compared": [{"name": "Other 2019", "on": "cries", "figure": "UAR 0.978", "protocol": "nothing, shuffled"}],
+        "compared": [{"name": "Other 2019", "corpus": "cries", "figure": "UAR 0.978", "protocol": "nothing, shuffled"}],
         "corpora": {
             "theirs": {"needs": {"data/theirs": "on request"}, "protocols": {"as published": "--folds 2 --group clip"}},
             "tones": {
@@ -53,6 +55,7 @@ def paper(tones, tmp_path, monkeypatch):
     return command
 
 
+@pytest.mark.slow
 def test_the_table_holds_what_the_runs_say_and_nothing_is_run_twice(paper, tmp_path, monkeypatch, capsys, caplog):
     assert main(paper()) == 0
     printed, out = capsys.readouterr().out, tmp_path / "runs/small2020/tones"
@@ -130,6 +133,20 @@ def test_a_stage_that_comes_first_is_trained_once_and_tested(paper, tmp_path, mo
     assert fitted.count(("fit", "first")) == 1 and fitted.count(("test", "first")) == 1
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("first"))
     assert "0.944" in line and "CLEAN" in line
+
+
+@pytest.mark.parametrize("name", ["le2020", "onu2019", "zhao2020"])
+def test_papers_that_are_shipped_can_be_read_and_what_they_cannot_run_on_is_told(name, tmp_path, monkeypatch, capsys):
+    path = REPO / "configs/papers" / name
+    monkeypatch.chdir(tmp_path)  # where no corpus lies
+    assert main(["paper", str(path)]) == 2
+    assert "What can run here as a stand-in: --corpus synthetic (ON= of make)" in capsys.readouterr().err
+
+
+def test_other_works_stand_beside_what_they_kept_apart():
+    header, *works = of_works(read_paper(REPO / "configs/papers/zhao2020/paper.yaml"))[0]
+    assert header == ["other works", "corpus", "published", "kept apart"]
+    assert ["Simeone 2026", "Donate-a-Cry, 5 reasons", "AUC 0.49 ± 0.11", "installs"] in works
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,9 @@ def test_killed_run_resumes_bit_for_bit(whole, config, tmp_path, step, hook, res
     run_killed(config, runs, step, hook)
     last = runs / "tones/pretrain/last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == resumed_from
+    (last.parent / "predictions.csv").write_text("of the checkpoint before")
     cli.main(["fit", "--config", str(config), "--runs", str(runs), "--ckpt_path", str(last)])
+    assert not (last.parent / "predictions.csv").exists()
     for name in ("last.ckpt", "best.ckpt"):
         expected, resumed = weights(whole, name), weights(runs, name)
         assert all(torch.equal(expected[key], resumed[key]) for key in expected), name

@@ -41,12 +41,14 @@ class Tree(Corpus):
     def recordings(self) -> list[Clip]:
         """One clip per recording, in the order of their paths; those that are not the collection's are left out."""
         paths = find_recordings(self.root)
-        clips = [clip for path in paths if (clip := self.clip_at(path)) is not None]
+        clip_at = {path: self.clip_at(path) for path in paths}
+        clips = [clip for clip in clip_at.values() if clip]
         if not clips:
             raise UserError(f"{self.root}: no file is named as in {type(self).__name__}, e.g. not {paths[0]}")
-        if left_out := len(paths) - len(clips):
-            self.left_out["recordings whose names do not parse"] = left_out
-            warn_once(f"{self.root}: {left_out} recordings left out, their names do not parse")
+        if left_out := [path for path, clip in clip_at.items() if not clip]:
+            self.left_out["recordings whose names do not parse"] = len(left_out)
+            first = f"{left_out[0]}{' ...' * (len(left_out) > 1)}"
+            warn_once(f"{self.root}: {len(left_out)} recordings left out, their names do not parse: {first}")
         return clips
 
     @abstractmethod

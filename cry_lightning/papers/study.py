@@ -67,13 +67,13 @@ class Work:
 
     Args:
         name: authors and year.
-        on: the corpus and its classes.
+        corpus: and its classes.
         figure: metric and value, as published.
         protocol: what was kept apart between training and testing, as far as it is known.
     """
 
     name: str
-    on: str
+    corpus: str
     figure: str
     protocol: str
 

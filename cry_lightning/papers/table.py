@@ -112,8 +112,8 @@ def of_upstream(paper: Paper, tested: dict[str, Run]) -> Rows:
 
 def of_works(paper: Paper) -> list[Rows]:
     """Other works with their protocols, where paper.yaml names some."""
-    works = [[work.name, work.on, work.figure, work.protocol] for work in paper.compared]
-    return [[["other works", "on", "published", "kept apart"], *works]] if works else []
+    works = [[work.name, work.corpus, work.figure, work.protocol] for work in paper.compared]
+    return [[["other works", "corpus", "published", "kept apart"], *works]] if works else []
 
 
 def differences(paper: Paper, runs: Runs, resamples: int) -> Rows:
