@@ -128,6 +128,7 @@ def test_a_division_by_clip_is_stamped_leaky(tones, write, tmp_path, capsys):
     assert read_run(str(out), "test").leakage.unknown == "no lineage.json beside the predictions"
 
 
+@pytest.mark.slow
 def test_seeds_train_one_division_again(tones, write, tmp_path, capsys):
     main(["--config", write(tones, "finetune"), "--seeds", "3", "4", "--out", str(tmp_path / "out")])
     assert "Each figure is the mean over 2 repeats" in capsys.readouterr().out
@@ -202,6 +203,7 @@ def test_a_fold_without_a_class_to_learn_from_is_refused(tones, write, tmp_path)
         main(["--config", write(manifest, "finetune"), "--loso", "--group", "site"])
 
 
+@pytest.mark.slow
 def test_other_settings_in_the_same_folder_are_refused(tones, write, tmp_path):
     args = ["--config", write(tones, "finetune"), "--folds", "2", "--out", str(tmp_path / "out")]
     main(args)

@@ -263,6 +263,7 @@ def test_identity_confound_makes_the_label_a_function_of_the_infant() -> None:
     assert all(len({free._kind(infant, take) for take in range(12)}) == 2 for infant in range(4))
 
 
+@pytest.mark.slow
 def test_knobs_decide_what_a_classifier_can_learn() -> None:
     strong = features(SyntheticCries(30, 12))
     none = features(SyntheticCries(30, 12, label_strength=0))
