@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -34,14 +33,8 @@ def main(argv: list[str]) -> None:
     root, sources = find_sources(options.input)
     check_out(options.out, options.input)
     identities = identify(options, root, sources)
-    before = begin(options.out, {"in": str(options.input.resolve())} | asdict(thresholds), options.overwrite)
+    begin(options.out, {"in": str(options.input.resolve())} | asdict(thresholds), options.overwrite)
     records, refused = acquire(root, sources, options.out, thresholds, options.figures, options.jobs)
-    if not records:
-        if before is None:  # and what is there would be in the way of another IN
-            shutil.rmtree(options.out, ignore_errors=True)
-        else:  # the units of before are still there
-            note(options.out, before)
-        raise UserError(f"none of {len(sources)} files could be read, the first is {sources[0]}: {refused[sources[0]]}")
     naming.warn_of_unnamed(identities, [one["source"] for one in records if one["units"]], root)
     overview, units = source_table(records, refused), unit_table(records, identities)
     write(overview, options.out / SOURCES)
@@ -50,7 +43,7 @@ def main(argv: list[str]) -> None:
     else:
         write(units, options.out / MANIFEST)
     if refused:
-        tell_refused(refused, options.out / SOURCES)
+        tell_refused(refused, len(sources), options.out / SOURCES)
     print(as_text(overview, units))
     print(options.out / (SOURCES if units.empty else MANIFEST))
 
@@ -88,36 +81,35 @@ def identify(options: Namespace, root: Path, sources: Sequence[str]) -> naming.I
     return naming.by_form(root, sources)
 
 
-def begin(out: Path, made_of: Mapping[str, Any], overwrite: bool) -> Mapping[str, Any] | None:
-    """Note in OUT what its units are made of; returns what they were before, None where there was nothing in it.
+def begin(out: Path, made_of: Mapping[str, Any], overwrite: bool) -> None:
+    """Note in OUT what its units are made of.
 
     Raises:
         UserError: they are made of something else, or there are other things in it.
     """
     path = out / MADE_OF
-    is_new = not out.exists() or not any(out.iterdir())
-    if not is_new and not path.exists():
+    if not path.exists() and out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: holds something else than units; name a new folder")
     try:
-        before = made_of if is_new else json.loads(path.read_text())
+        before = json.loads(path.read_text()) if path.exists() else made_of
     except ValueError:
         before = {}
     changed = [f"{key} {before.get(key)}, not {value}" for key, value in made_of.items() if before.get(key) != value]
     if changed and not overwrite:
         raise UserError(f"{out}: was made with {', '.join(changed)}; give --overwrite to make it anew, or another OUT")
-    note(out, made_of)
-    return None if is_new else before
-
-
-def note(out: Path, made_of: Mapping[str, Any]) -> None:
-    """Write into OUT what its units are made of."""
-    with replacing(out / MADE_OF) as part:
+    with replacing(path) as part:
         part.write_text(json.dumps(made_of, indent=1))
 
 
-def tell_refused(refused: Mapping[str, str], listed: Path) -> None:
-    """List the sources that could not be read, with the reason."""
+def tell_refused(refused: Mapping[str, str], n_sources: int, listed: Path) -> None:
+    """List the sources that could not be read, with the reason.
+
+    Raises:
+        UserError: there was nothing else.
+    """
     told = [printable(f"{source}: {reason}") for source, reason in refused.items()][:MAX_TOLD]
+    if len(refused) == n_sources:
+        raise UserError(f"none of {n_sources} files could be read, see {listed}; the first is {told[0]}")
     more = [f"and {len(refused) - MAX_TOLD} more, see {listed}"] if len(refused) > MAX_TOLD else []
     log.warning("refused:\n  %s", "\n  ".join([*told, *more]))
 
