@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from conftest import DATA
 
 from cry_lightning import audio
 from cry_lightning.acquire import main, run, sources, units
@@ -21,7 +22,6 @@ from cry_lightning.corpora import Manifest
 from cry_lightning.errors import UserError
 
 RATE = 16000
-DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", Path(__file__).parents[2] / "shared" / "data"))
 CRIES = [(0.803, 0.6), (2.037, 1.2), (4.4, 0.35), (6.106, 1.9)]  # start and length in seconds
 NOISE_DB = -45.0
 

@@ -1,6 +1,5 @@
 """Audio: any container, any segment, and every way a file can be bad."""
 
-import os
 import struct
 import tracemalloc
 from fractions import Fraction
@@ -10,13 +9,13 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from conftest import DATA
 
 from cry_lightning import audio
 from cry_lightning.audio import AudioError, decoding
 from cry_lightning.errors import UserError
 
 RATE = 16000
-DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 def chirp(seconds: float, rate: int = RATE) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from conftest import DATA
 
 from cry_lightning import audio
 from cry_lightning.corpora import (
@@ -24,7 +25,6 @@ from cry_lightning.corpora.levels import measure
 from cry_lightning.errors import UserError
 
 RATE = 8000
-DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", Path(__file__).parents[2] / "shared" / "data"))
 INSTALL = "0D1AD73E-4C5E-45F3-85C4-9A3CB71E8856"
 
 

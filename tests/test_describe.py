@@ -1,13 +1,12 @@
 """Describing a corpus: what is counted, measured, compared, shown and advised, and what is refused."""
 
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from conftest import DATA
 
 from cry_lightning.corpora import Clip
 from cry_lightning.data.splits import Split, assign
@@ -21,7 +20,6 @@ from cry_lightning.features import MFCC, Fbank, LogMel, VGGishLogMel, Waveform
 from cry_lightning.features.spectrogram import Spectrogram
 
 RATE = 8000
-DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", Path(__file__).parents[2] / "shared/data"))
 
 
 def tone(amplitude=0.5, seconds=0.5, pitch=400, rate=RATE):

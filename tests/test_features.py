@@ -1,22 +1,18 @@
 """Front ends: parity with their published formulas in float64, independence of rows, refusals."""
 
-import os
-from pathlib import Path
-
 import librosa
 import numpy as np
 import pytest
 import soundfile
 import torch
 import yaml
-from conftest import REPO
+from conftest import DATA, REPO
 
 from cry_lightning import features
 from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC, Fbank, Feature, LogMel, VGGishLogMel
 from cry_lightning.tasks.normalize import MeanSubtraction
 
-DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", REPO / ".." / "shared" / "data"))
 # Float32 against float64: on coefficients of up to 150, and in dB on bands as far as 90 dB below the loudest. VGGish's
 # are float64 throughout, rounded at the end.
 TOLERANCE = {MFCC: 1e-3, LogMel: 1e-2, Fbank: 1e-2, VGGishLogMel: 1e-6}

@@ -1,11 +1,10 @@
 """import-weights honk: released files of honk's res8 give honk's own numbers, and no other file passes for one."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPO
+from conftest import DATA
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, relu
 
@@ -16,7 +15,6 @@ from cry_lightning.features import MFCC
 from cry_lightning.import_weights import main
 from cry_lightning.tasks.weights import load_encoder
 
-DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", REPO / ".." / "shared" / "data"))
 RES8 = DATA / ".." / "weights" / "honk" / "res8.pt"
 SCALED = (1, 3, 5)
 

@@ -39,6 +39,7 @@ class Union(Corpus):
 
     def clips(self, levels_folder: Path = Path("cache")) -> list[Clip]:
         """The clips to work on, mapped and cut as each member says."""
+        self.left_out.clear()
         return [clip for corpus in self.members.values() for clip in self._joined(corpus, corpus.clips(levels_folder))]
 
     def path_of(self, clip: Clip) -> Path:

@@ -100,11 +100,11 @@ def with_predicted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown(table: pd.DataFrame, width: int) -> str:
-    """The first recordings, a line each of at most `width` characters: end of the path, the class and its score.
+    """The first recordings, a line each: the end of the path, the class and its score, or what is at fault.
 
     Args:
         table: as from `recording_table`.
-        width: of the terminal, in characters.
+        width: of the terminal, in characters; a path takes half of it at most, a fault is told whole.
     """
     room = width // 2
     rows = [["path", "windows", "predicted", "score", "fault"]]
@@ -112,7 +112,7 @@ def shown(table: pd.DataFrame, width: int) -> str:
         path = row["path"] if len(row["path"]) <= room else f"...{row['path'][3 - room :]}"
         said = [row["predicted"], f"{row[score_columns(table)].max():.3f}"] if row["windows"] else ["", ""]
         rows.append([path, str(row["windows"]), *said, row["fault"]])
-    lines = [line[:width].rstrip() for line in as_text(rows).splitlines()]
+    lines = [line.rstrip() for line in as_text(rows).splitlines()]
     more = [f"... and {len(table) - MAX_SHOWN} more"] if len(table) > MAX_SHOWN else []
     return "\n".join([*lines, *more])
 
