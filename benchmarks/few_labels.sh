@@ -33,20 +33,26 @@ pretrain() { # NETWORK EPOCHS FOLD: SimCLR without that speaker and without the 
     --trainer.max_epochs=$2 --trainer.enable_model_summary=false --overwrite=true
 }
 
+both() { # COMMAND COMMAND: at once, one core each
+  eval "$1" &
+  eval "$2" &
+  wait -n && wait -n
+}
+
 # Their scores tell which installs are tested; the points are used again below.
-for target in reason age; do cries $target scratch; done
+both "cries reason scratch" "cries age scratch"
 cry prepare --config configs/simclr.yaml --data configs/data/plentiful.yaml
-for network in "cnn6_small 50" "res8_narrow 25"; do
-  for folds in "0 2 4" "1 3 5"; do # two at a time, one core each
-    for fold in $folds; do pretrain $network $fold; done &
-  done
-  wait
+for network in res8_narrow cnn6_small; do
+  both "for fold in 0 2 4; do pretrain $network 50 \$fold; done" "for fold in 1 3 5; do pretrain $network 50 \$fold; done"
 done
 
+# The last weights: the loss on other subjects would choose those that tell subjects apart.
+of() { echo "runs/plentiful/$1-speaker{fold}/last.ckpt"; }
 # Ten digits take scratch more steps than two kinds of cries do.
-of() { echo "runs/plentiful/$1-speaker{fold}/best.ckpt"; }
-digits cnn6_small --out runs/fsdd/few-labels "${probe[@]}" --encoders scratch {finetuned,probe}=$(of cnn6_small)
-digits res8_narrow --out runs/fsdd/few-labels-res8 "${probe[@]}" --encoders scratch {finetuned,probe}=$(of res8_narrow)
-# Both with the augmentation that SimCLR has, too.
-digits cnn6_small --out runs/fsdd/few-labels-coloured --model.init_args.augment "[$response]" --encoders scratch finetuned=$(of cnn6_small)
-for target in reason age; do cries $target scratch {finetuned,probe}=runs/plentiful/cnn6_small-speaker0/best.ckpt "${probe[@]}"; done
+small() { digits cnn6_small --out runs/fsdd/few-labels "${probe[@]}" --encoders scratch {finetuned,probe}="$(of cnn6_small)"; }
+narrow() { digits res8_narrow --out runs/fsdd/few-labels-res8 "${probe[@]}" --encoders scratch {finetuned,probe}="$(of res8_narrow)"; }
+coloured() { # scratch, too, with the augmentation that SimCLR has
+  digits cnn6_small --out runs/fsdd/few-labels-coloured --model.init_args.augment "[$response]" --encoders scratch finetuned="$(of cnn6_small)"
+}
+onto() { cries "$1" scratch {finetuned,probe}=runs/plentiful/cnn6_small-speaker0/last.ckpt "${probe[@]}"; }
+both "narrow; onto reason; onto age" "small; coloured"

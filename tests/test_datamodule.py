@@ -112,6 +112,35 @@ def test_ranks_share_an_epoch_evenly():
     assert len(set(taken[0]) & set(taken[1])) <= 1
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_batches_by_subject_hold_as_few_subjects_as_can_be(world_size):
+    subjects = torch.arange(40).remainder(2).mul(torch.arange(40) < 36) + 2 * (torch.arange(40) >= 36)  # 18, 18 and 4
+    orders = [EpochOrder(subjects, False, 3, rank, world_size, subjects, 4) for rank in range(world_size)]
+    seen = []
+    for epoch in range(6):
+        taken = []
+        for order in orders:
+            order.set_epoch(epoch)
+            taken.append(order.positions().split(4))
+        joint = [torch.cat(parts) for parts in zip(*taken, strict=True)]
+        assert sorted(torch.cat(joint).tolist()) == list(range(40))
+        mixed = [batch for batch in joint if subjects[batch].unique().numel() > 1]
+        assert len(mixed) <= 2  # where one subject ends and the next begins
+        seen.append(torch.cat(joint).tolist())
+    assert len({tuple(order) for order in seen}) == 6
+
+
+def test_batches_by_subject_are_made_of_the_training_part(make):
+    data = make(batch_by_subject=True, batch_size=4)
+    batches = epoch(data.train_dataloader(), 0)
+    n_subjects = [len({data.clips[row].subject for row in batch["index"].tolist()}) for batch in batches]
+    assert sum(n == 1 for n in n_subjects) > len(batches) / 2
+    mixed = epoch(make(batch_size=4).train_dataloader(), 0)
+    assert sum(len({data.clips[row].subject for row in batch["index"].tolist()}) == 1 for batch in mixed) <= 1
+    with pytest.raises(UserError, match="cannot go with unlabelled or batch_by_subject"):
+        make(batch_by_subject=True, balanced=True)
+
+
 def test_balanced_sampling_draws_rare_classes_as_often():
     labels = torch.tensor([0] * 950 + [1] * 50)
     drawn = labels[EpochOrder(labels, balanced=True).positions()]

@@ -37,6 +37,9 @@ class CryDataModule(L.LightningDataModule):
         batch_size: clips per batch and process.
         drop_last: leave out the last training batch where it is not full.
         balanced: draw training clips so that every class is equally likely.
+        batch_by_subject: make training batches of as few subjects as can be, not of all: SimCLR's negatives are then of
+            the same subject, and who it is does not tell them apart (van den Oord et al. 2018, "Representation learning
+            with contrastive predictive coding", table 2).
         class_weights: weigh the loss by the inverse class frequency of the training clips.
         unlabelled: train on clips without a label too (their label is -1); for stages that learn without labels.
         label_fraction: train on this share of each class's subjects only (nested: a smaller share is part of a larger).
@@ -64,6 +67,7 @@ class CryDataModule(L.LightningDataModule):
         batch_size: int = 64,
         drop_last: bool = False,
         balanced: bool = False,
+        batch_by_subject: bool = False,
         class_weights: bool = False,
         unlabelled: bool = False,
         label_fraction: float = 1.0,
@@ -81,8 +85,8 @@ class CryDataModule(L.LightningDataModule):
             given = f"{clip_s}, {shift_s} and {batch_size}"
             raise UserError(f"data: clip_s must be above 0, shift_s 0 or more, batch_size 1 or more, not {given}")
         check_shift(feature, clip_s, shift_s)
-        if balanced and unlabelled:
-            raise UserError("data: balanced draws by class, so it cannot go with unlabelled")
+        if balanced and (unlabelled or batch_by_subject):
+            raise UserError("data: balanced draws by class, so it cannot go with unlabelled or batch_by_subject")
         if probe is not None and probe.feature.identity() != feature.identity():
             raise UserError("data: the probe must have the very feature of the data it goes with")
         self.corpus = corpus
@@ -94,6 +98,7 @@ class CryDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.balanced = balanced
+        self.batch_by_subject = batch_by_subject
         self.class_weights = class_weights
         self.unlabelled = unlabelled
         self.label_fraction = label_fraction
@@ -181,9 +186,18 @@ class CryDataModule(L.LightningDataModule):
         if not train:
             rows = rows[rank::world_size]
         labels = self.labels[rows]
-        order = EpochOrder(labels, self.balanced, self.seed, rank, world_size) if train else None
+        order = self.order(labels, rank, world_size) if train else None
         drop_last = train and self.drop_last and len(rows) >= self.batch_size * world_size
         return BatchLoader(self.features, rows, labels, self.batch_size, self.n_frames, order, drop_last)
+
+    def order(self, labels: Tensor, rank: int, world_size: int) -> EpochOrder:
+        """The order of the training rows, whose labels (n,) are given."""
+        subjects = None
+        if self.batch_by_subject:
+            subjects = torch.from_numpy(
+                np.unique([clip.subject for clip in self.clips_of("train")], return_inverse=True)[1]
+            )
+        return EpochOrder(labels, self.balanced, self.seed, rank, world_size, subjects, self.batch_size)
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled, shifted batches of the training part."""

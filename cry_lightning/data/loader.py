@@ -17,16 +17,27 @@ class EpochOrder:
         balanced: draw rows with replacement so that every class is equally likely, instead of a permutation.
         seed: of the order.
         rank: this process among `world_size`; each takes every `world_size`-th row of one common order.
+        subjects: index of each row's subject (n,), for batches of as few subjects as can be; None mixes them.
+        batch_size: rows of a process's batch, needed with `subjects`.
     """
 
     def __init__(
-        self, labels: Tensor, balanced: bool = False, seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        labels: Tensor,
+        balanced: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        subjects: Tensor | None = None,
+        batch_size: int = 1,
     ) -> None:
         self.labels = labels
         self.balanced = balanced
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.subjects = subjects
+        self.joint_batch = batch_size * world_size
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -52,8 +63,19 @@ class EpochOrder:
             order = torch.multinomial(1.0 / counts[self.labels].double(), n, replacement=True, generator=generator)
         else:
             order = torch.randperm(n, generator=generator)
+        if self.subjects is not None:
+            order = self.by_subject(order, self.subjects, generator)
         wrapped = order.repeat(self.world_size)[: len(self) * self.world_size]  # repeats a few rows to even out ranks
         return wrapped[self.rank :: self.world_size]
+
+    def by_subject(self, order: Tensor, subjects: Tensor, generator: torch.Generator) -> Tensor:
+        """The rows of an order (n,) subject after subject, cut into all ranks' joint batches, and those shuffled."""
+        turns = torch.randperm(int(subjects.max()) + 1, generator=generator)
+        order = order[turns[subjects[order]].argsort(stable=True)]
+        whole = len(order) // self.joint_batch * self.joint_batch
+        batches = order[:whole].view(-1, self.joint_batch)
+        shuffled = batches[torch.randperm(len(batches), generator=generator)]
+        return torch.cat([shuffled.flatten(), order[whole:]])  # a batch that is not full stays the last
 
 
 def inverse_frequency(labels: Tensor, n_classes: int) -> Tensor:
