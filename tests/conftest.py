@@ -19,7 +19,7 @@ from cry_lightning.evaluation import figures, predictions
 from cry_lightning.evaluation.leakage import fingerprint
 
 REPO = Path(__file__).parents[1]
-DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", REPO.parent / "shared" / "data"))  # real recordings, none in git
+DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", REPO / "data"))  # real recordings, none in git
 RATE = 8000
 
 
