@@ -23,6 +23,7 @@ DATA_YAML := configs/data/cries.yaml
 DATA_ARGS :=
 EVALUATE_ARGS ?= --positive asphyxia
 else
+$(if $(shell test -e "$(DATA)" && echo there),,$(error DATA=$(DATA): no such file or folder))
 # Named by the file or folder (a manifest.csv by its folder); where another DATA has that name already, numbered.
 WHERE := $(shell realpath -m "$(DATA)")
 NAME := $(shell echo "$(WHERE)" | sed -E 's|/manifest\.csv$$||; s|.*/||; s/\.(csv|ya?ml)$$//; s/[^A-Za-z0-9._-]+/-/g')

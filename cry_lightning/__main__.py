@@ -45,7 +45,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise UserError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
-        check_configs(rest)
+        check_configs(command, rest)
         run = import_module(COMMANDS[command][0]).main
         run([command, *rest] if COMMANDS[command][0] == "cry_lightning.cli" else rest)
     except UserError as error:
@@ -67,12 +67,14 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-def check_configs(args: list[str]) -> None:
+def check_configs(command: str, args: list[str]) -> None:
     """Refuse a config that is not there at once: the command that would refuse it takes seconds to import torch.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or nothing at all where a stage is wanted.
     """
+    if command in ("fit", "test") and not args:
+        raise UserError(f"{command}: which stage? Give its YAML: --config configs/finetune.yaml")
     parser = ArgumentParser(add_help=False)
     parser.add_argument("--config", nargs="*", action="extend", default=[])
     for path in parser.parse_known_args(args)[0].config:

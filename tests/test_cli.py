@@ -151,6 +151,7 @@ def test_config_that_is_none(mistake, tmp_path, content):
 
 def test_missing_config(mistake):
     assert "nowhere.yaml" in mistake("fit", "--config", "nowhere.yaml")
+    assert mistake("fit") == "fit: which stage? Give its YAML: --config configs/finetune.yaml"
 
 
 def test_message_that_goes_on_and_on_is_cut():

@@ -121,9 +121,11 @@ def test_another_method_is_fitted_anew(make, house):
     assert make(*CHAIN) == [FIT_FINETUNE, *tail("synthetic-cries")]
 
 
-def test_unknown_method_is_told(house):
+def test_what_make_cannot_use_is_told(house):
     done = subprocess.run(["make", "pretrain", "METHOD=magic"], cwd=house, capture_output=True, text=True)
     assert done.returncode and "METHOD=magic: it is simclr, supervised or adapt" in done.stderr
+    done = subprocess.run(["make", "finetune", "DATA=my cries"], cwd=house, capture_output=True, text=True)
+    assert done.returncode and done.stderr.startswith("Makefile:") and "DATA=my cries: no such" in done.stderr
 
 
 def test_manifest_is_named_by_its_folder(make, house):
