@@ -23,6 +23,11 @@ DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", REPO / "data"))  # real recordi
 RATE = 8000
 
 
+def real(folder: str):
+    """Marks a test that wants real recordings, which cannot be committed."""
+    return pytest.mark.skipif(not (DATA / folder).is_dir(), reason=f"no {folder} in {DATA}; see CONTRIBUTING.md, Tests")
+
+
 @pytest.fixture(scope="session")
 def tones(tmp_path_factory) -> Path:
     """manifest.csv of 96 half-second clips: two classes an octave apart, 12 subjects with a pitch of their own."""

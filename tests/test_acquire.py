@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import DATA
+from conftest import DATA, real
 
 from cry_lightning import audio
 from cry_lightning.acquire import main, run, sources, units
@@ -496,7 +496,7 @@ def test_two_hours_are_cut_and_drawn_in_the_memory_of_two_minutes(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (DATA / "donateacry_raw").is_dir(), reason="no real recordings at CRY_LIGHTNING_DATA")
+@real("donateacry_raw")
 def test_real_uploads_hold_units_where_the_cleaned_set_has_them(tmp_path):
     cleaned = {path.stem.split("-")[5] for path in (DATA / "donateacry").rglob("*.wav")}
     (tmp_path / "in").mkdir()

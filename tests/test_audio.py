@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from conftest import DATA
+from conftest import DATA, real
 
 from cry_lightning import audio
 from cry_lightning.audio import AudioError, decoding
@@ -292,7 +292,7 @@ def test_a_segment_past_the_end_is_refused_and_a_rounded_one_is_not(wav):
             audio.load(wav, RATE, start_s, duration_s)
 
 
-@pytest.mark.skipif(not (DATA / "donateacry_raw").is_dir(), reason="no real recordings at CRY_LIGHTNING_DATA")
+@real("donateacry_raw")
 @pytest.mark.parametrize("suffix", ["3gp", "caf"])
 def test_real_uploads_decode_and_their_segments_fit(suffix):
     for path in sorted((DATA / "donateacry_raw").glob(f"*.{suffix}"))[::60]:

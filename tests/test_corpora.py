@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import DATA
+from conftest import DATA, real
 
 from cry_lightning import audio
 from cry_lightning.corpora import (
@@ -369,7 +369,7 @@ def test_listing_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 
-@pytest.mark.skipif(not (DATA / "donateacry").is_dir(), reason="no real recordings at CRY_LIGHTNING_DATA")
+@real("donateacry")
 def test_the_real_collections():
     cleaned, raw = corpus_at(DATA / "donateacry"), corpus_at(DATA / "donateacry_raw")
     assert Counter(clip.label for clip in cleaned.clips()) == {

@@ -115,7 +115,7 @@ def test_ranks_share_an_epoch_evenly():
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_batches_by_subject_hold_as_few_subjects_as_can_be(world_size):
     subjects = torch.arange(40).remainder(2).mul(torch.arange(40) < 36) + 2 * (torch.arange(40) >= 36)  # 18, 18 and 4
-    orders = [EpochOrder(subjects, False, 3, rank, world_size, subjects, 4) for rank in range(world_size)]
+    orders = [EpochOrder(subjects, False, 3, rank, world_size, subjects.numpy(), 4) for rank in range(world_size)]
     seen = []
     for epoch in range(6):
         taken = []

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import DATA
+from conftest import DATA, real
 
 from cry_lightning.corpora import Clip
 from cry_lightning.data.splits import Split, assign
@@ -493,7 +493,7 @@ def test_a_wrong_column_is_told_before_anything_is_decoded(tones, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"no real recordings at {DATA}")
+@real("")
 @pytest.mark.parametrize(
     ("folder", "clips", "left_out"),
     [("donateacry", 366, 0), ("noise", 60, 0), ("fsdd", 3000, 0), ("donateacry_raw", 911, 2)],

@@ -57,12 +57,11 @@ def by_scikit_learn(table: pd.DataFrame) -> dict[str, float]:
 def test_differences_are_those_of_whole_subjects_drawn_for_both_at_once(tmp_path):
     """Against the literal way: copy the clips of each drawn subject, score both runs on them, subtract."""
     tuned, scratch = make_run(tmp_path / "tuned", skill=2.0), make_run(tmp_path / "scratch", seed=1)
-    few = 50  # the literal way is slow
-    (pair,) = pairs([scored(tuned), scored(scratch)], few)
+    (pair,) = pairs([scored(tuned), scored(scratch)], RESAMPLES)
     tables = [predictions.read(folder / "predictions.csv") for folder in (scratch, tuned)]
     of_subject = [dict(list(table.groupby("subject"))) for table in tables]
     names = sorted(of_subject[0])
-    draws = [np.ones(12, int), *subject_draws(12, few)]
+    draws = [np.ones(12, int), *subject_draws(12, RESAMPLES)]
     differences = []
     for draw in draws:
         ours, theirs = (

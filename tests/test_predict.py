@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import DATA, RATE
+from conftest import DATA, RATE, real
 
 from cry_lightning import audio, cli
 from cry_lightning.corpora import Clip, UnlabelledTree
@@ -88,7 +88,7 @@ def test_scores_are_those_of_test(stage, tones, tmp_path, sound):
     assert sorted(path.name for path in Path().iterdir()) == ["out.csv", "out_recordings.csv"]
 
 
-@pytest.mark.skipif(not RAW.is_dir(), reason="no real recordings: set CRY_LIGHTNING_DATA")
+@real("donateacry_raw")
 def test_scores_of_real_uploads_are_those_of_test(stage, tmp_path):
     """3GP, which libsndfile does not read."""
     uploads = tmp_path / "uploads"

@@ -35,6 +35,13 @@ def members(tmp_path) -> list[Corpus]:
     return [Manifest(words / "list.csv", name="words"), tree]
 
 
+def test_what_the_members_leave_out_is_counted_once(members, tmp_path):
+    quiet = UnlabelledTree(members[1].root, name="quiet", window_s=1.0, min_active_db=0.0)
+    union = Union([members[0], quiet], name="both")
+    counted = [(len(union.clips(tmp_path)), union.left_out.total()) for _ in range(2)]
+    assert counted[0] == counted[1] and counted[0][1] == 6
+
+
 def test_members_are_told_apart_and_found_again(members, tmp_path):
     union = Union(members, name="both")
     clips = union.clips()

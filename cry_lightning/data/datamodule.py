@@ -12,7 +12,7 @@ from torch import Tensor
 from cry_lightning.audio import Fit
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.division import divide, in_words, known_classes
+from cry_lightning.data.division import column, divide, in_words, known_classes
 from cry_lightning.data.front_end import check_front_end, check_shift, front_end
 from cry_lightning.data.loader import BatchLoader, EpochOrder, inverse_frequency
 from cry_lightning.data.splits import Split
@@ -37,9 +37,8 @@ class CryDataModule(L.LightningDataModule):
         batch_size: clips per batch and process.
         drop_last: leave out the last training batch where it is not full.
         balanced: draw training clips so that every class is equally likely.
-        batch_by_subject: make training batches of as few subjects as can be, not of all: SimCLR's negatives are then of
-            the same subject, and who it is does not tell them apart (van den Oord et al. 2018, "Representation learning
-            with contrastive predictive coding", table 2).
+        batch_by_subject: make training batches of as few subjects as can be, so that who it is does not tell SimCLR's
+            negatives apart; see `EpochOrder`.
         class_weights: weigh the loss by the inverse class frequency of the training clips.
         unlabelled: train on clips without a label too (their label is -1); for stages that learn without labels.
         label_fraction: train on this share of each class's subjects only (nested: a smaller share is part of a larger).
@@ -186,18 +185,12 @@ class CryDataModule(L.LightningDataModule):
         if not train:
             rows = rows[rank::world_size]
         labels = self.labels[rows]
-        order = self.order(labels, rank, world_size) if train else None
+        subjects = column(self.clips_of(part), "subject") if self.batch_by_subject else None
+        order = (
+            EpochOrder(labels, self.balanced, self.seed, rank, world_size, subjects, self.batch_size) if train else None
+        )
         drop_last = train and self.drop_last and len(rows) >= self.batch_size * world_size
         return BatchLoader(self.features, rows, labels, self.batch_size, self.n_frames, order, drop_last)
-
-    def order(self, labels: Tensor, rank: int, world_size: int) -> EpochOrder:
-        """The order of the training rows, whose labels (n,) are given."""
-        subjects = None
-        if self.batch_by_subject:
-            subjects = torch.from_numpy(
-                np.unique([clip.subject for clip in self.clips_of("train")], return_inverse=True)[1]
-            )
-        return EpochOrder(labels, self.balanced, self.seed, rank, world_size, subjects, self.batch_size)
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled, shifted batches of the training part."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,8 +18,11 @@ class EpochOrder:
         balanced: draw rows with replacement so that every class is equally likely, instead of a permutation.
         seed: of the order.
         rank: this process among `world_size`; each takes every `world_size`-th row of one common order.
-        subjects: index of each row's subject (n,), for batches of as few subjects as can be; None mixes them.
+        subjects: of each row (n,), for batches of as few subjects as can be; None mixes them.
         batch_size: rows of a process's batch, needed with `subjects`.
+
+    Source: for the batches by subject, van den Oord et al. 2018, "Representation learning with contrastive predictive
+    coding", table 2, negatives of the same speaker.
     """
 
     def __init__(
@@ -28,7 +32,7 @@ class EpochOrder:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        subjects: Tensor | None = None,
+        subjects: np.ndarray | None = None,
         batch_size: int = 1,
     ) -> None:
         self.labels = labels
@@ -36,7 +40,7 @@ class EpochOrder:
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.subjects = subjects
+        self.subjects = None if subjects is None else torch.from_numpy(np.unique(subjects, return_inverse=True)[1])
         self.joint_batch = batch_size * world_size
         self.epoch = 0
 
