@@ -40,7 +40,7 @@ def test_what_the_members_leave_out_is_counted_afresh(members, tmp_path):
     union = Union([members[0], quiet], name="both")
     assert len(union.clips(tmp_path)) == 2 and union.left_out.total() == 6
     quiet.min_active_db = None
-    assert len(union.clips(tmp_path)) == 8 and union.left_out.total() == 0
+    assert len(union.clips(tmp_path)) == 6 and union.left_out.total() == 0
 
 
 def test_members_are_told_apart_and_found_again(members, tmp_path):
