@@ -37,6 +37,8 @@ endif
 SUPERVISED := runs/synthetic-words/pretrain
 SIMCLR := runs/synthetic-words/simclr
 ADAPT := runs/$(CORPUS)/adapt
+# Whose cries the test has must hold in the adaptation too, or it would hear them.
+DIVIDED := $(foreach word,$(filter --data.corpus.% --data.split.%,$(ARGS)),$(if $(findstring =,$(word)),$(word)))
 FINETUNE := runs/$(CORPUS)/finetune
 RECORDINGS := runs/$(CORPUS)/recordings
 
@@ -82,8 +84,8 @@ $(SUPERVISED)/best.ckpt: $(call config,configs/pretrain.yaml) | .venv/installed
 $(SIMCLR)/best.ckpt: $(call config,configs/simclr.yaml) | .venv/installed
 	$(CRY) fit --config configs/simclr.yaml --overwrite=true
 
-$(ADAPT)/best.ckpt: $(SIMCLR)/best.ckpt $(RECORDINGS) $(call config,configs/adapt.yaml $(DATA_YAML)) | .venv/installed
-	$(CRY) fit --config configs/adapt.yaml $(if $(DATA),$(DATA_ARGS) $(UNLABELLED)) --overwrite=true
+$(ADAPT)/best.ckpt: $(SIMCLR)/best.ckpt $(RECORDINGS) $(ADAPT).args $(call config,configs/adapt.yaml $(DATA_YAML)) | .venv/installed
+	$(CRY) fit --config configs/adapt.yaml $(if $(DATA),$(DATA_ARGS) $(UNLABELLED)) $(DIVIDED) --overwrite=true
 
 $(FINETUNE)/best.ckpt: $(WEIGHTS) $(RECORDINGS) $(FINETUNE).args $(call config,configs/finetune.yaml $(DATA_YAML)) | .venv/installed
 	$(CRY) fit --config configs/finetune.yaml --model.init_args.weights $(WEIGHTS) $(DATA_ARGS) $(ARGS) --overwrite=true
@@ -97,7 +99,9 @@ $(FINETUNE)/report.txt: $(FINETUNE)/predictions.csv
 # Which recordings, and which arguments, a run was made from; rewritten only where they changed, so that only then it is
 # made again.
 $(RECORDINGS): FORCE
-	@$(call record,echo "$(WHERE)"; test -z "$(DATA)" || ls -lRL "$(DATA)" | cksum)
+	@$(call record,echo "$(WHERE)"; configs/recordings.sh "$(DATA)")
+$(ADAPT).args: FORCE
+	@$(call record,echo "$(DIVIDED)")
 $(FINETUNE).args: FORCE
 	@$(call record,echo "$(WEIGHTS)"; echo "$(ARGS)")
 record = mkdir -p $(dir $@); { $(1); } > $@.part; cmp -s $@.part $@ && rm $@.part || mv $@.part $@

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How many labels SimCLR saves on real recordings. Wants data/fsdd, data/noise, data/donateacry and data/donateacry_raw.
-#   benchmarks/few_labels.sh                   # an hour and a half on two cores; goes on where it was stopped
+#   benchmarks/few_labels.sh                   # two hours and a half on two cores; goes on where it was stopped
 # For each test speaker an encoder is pretrained that has heard neither that speaker nor the test installs of Donate-a-Cry.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -42,7 +42,7 @@ both() { # COMMAND COMMAND: at once, one core each
 # Their scores tell which installs are tested; the points are used again below.
 both "cries reason scratch" "cries age scratch"
 cry prepare --config configs/simclr.yaml --data configs/data/plentiful.yaml
-for network in "res8_narrow 50" "cnn6_small 30"; do
+for network in "res8_narrow 100" "cnn6_small 30"; do
   both "for fold in 0 2 4; do pretrain $network \$fold; done" "for fold in 1 3 5; do pretrain $network \$fold; done"
 done
 

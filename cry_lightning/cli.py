@@ -153,9 +153,14 @@ class StageCLI(LightningCLI):
             folder = self.run_folder.path
             print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {folder}")
 
+    @property
+    def has_test(self) -> bool:
+        """Whether the stage tells how good it is on labelled clips; a pretraining does not."""
+        return is_overridden("test_step", self.model)
+
     def before_test(self) -> None:
         """Test the run folder's best checkpoint, and only under the config that made it; or another that is named."""
-        if not is_overridden("test_step", self.model):
+        if not self.has_test:
             raise UserError("this stage has nothing to test: it is a pretraining; probe or fine-tune it")
         path = self.config_init.test.ckpt_path = self.config.test.ckpt_path or str(self.run_folder.best)
         self.take_up(path)

@@ -35,6 +35,7 @@ class Study:
     arguments: list[str]  # as `fit` takes them
     config: dict[str, Any]  # the same, resolved
     data: CryDataModule  # set up
+    has_test: bool = True  # pretrainings have none
 
     @property
     def corpus(self) -> str:
@@ -68,7 +69,7 @@ def open_study(arguments: Sequence[str]) -> Study:
     """Resolve the arguments of `fit` and set up the data."""
     with quiet():
         plan = PlanCLI(["fit", *arguments])
-    return Study(list(arguments), yaml.safe_load(plan.dump()), plan.datamodule)
+    return Study(list(arguments), yaml.safe_load(plan.dump()), plan.datamodule, plan.has_test)
 
 
 def redivided(data: CryDataModule, **changes: Any) -> CryDataModule:

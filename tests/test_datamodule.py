@@ -103,6 +103,29 @@ def test_interrupted_epoch_goes_on_where_it_stopped(make):
     assert len(epoch(resumed, 3)) == len(whole)
 
 
+def test_an_epoch_left_early_is_not_continued_by_the_next(make):
+    """`limit_train_batches` and `limit_val_batches` leave their loops so."""
+    data = make()
+    train, val = data.train_dataloader(), data.val_dataloader()
+    train.sampler.set_epoch(0)
+    next(iter(train)), next(iter(val))
+    assert torch.equal(epoch(train, 1)[0]["index"], epoch(data.train_dataloader(), 1)[0]["index"])
+    assert torch.equal(next(iter(val))["index"], val.rows[:8])
+
+
+def test_a_list_of_exclusions_that_names_nobody_is_told(make, tmp_path, caplog):
+    (tmp_path / "exclude.txt").write_text("007\n")
+    data = make(exclude_subjects=str(tmp_path / "exclude.txt"))
+    assert f"exclude.txt names no subject of this corpus; its ids are like {min(c.subject for c in data.clips)}" in (
+        caplog.text
+    )
+
+
+def test_a_probe_has_labels(make):
+    with pytest.raises(UserError, match="the probe scores labels"):
+        make(probe=make(unlabelled=True))
+
+
 def test_ranks_share_an_epoch_evenly():
     labels = torch.zeros(11, dtype=torch.long)
     orders = [EpochOrder(labels, seed=5, rank=rank, world_size=2) for rank in (0, 1)]

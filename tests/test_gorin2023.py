@@ -16,7 +16,11 @@ corpus=synthetic-cries
 for ((i = 1; i <= $#; i++)); do
   [ "${!i}" = --name ] && next=$((i + 1)) && name="${!next}"
 done
-case "$*" in *words.yaml*) corpus=synthetic-words ;; esac
+case "$*" in
+  *words.yaml*) corpus=synthetic-words ;;
+  *init_args.clip_list*) corpus=vggsound ;;
+  *init_args.root*) corpus=cries ;;
+esac
 run=runs/$corpus/$name
 case "$3" in
   fit) mkdir -p $run/fit; echo "$RANDOM" > $run/best.ckpt; touch $run/fit/finished $run/config.yaml ;;
@@ -88,6 +92,22 @@ def test_what_is_finished_is_not_run_again(grid, tmp_path):
         "gorin2023-adapt",
         *(f"gorin2023-{target}-adapt-{way}" for target in ("injury", "trigger") for way in ("probe", "finetune")),
     }
+
+
+def test_what_is_made_of_other_recordings_or_networks_is_run_again(grid, tmp_path):
+    sounds, cries = tmp_path / "sounds", tmp_path / "ward/manifest.csv"
+    for folder in (sounds, cries.parent):
+        folder.mkdir()
+    (sounds / "vggsound.csv").write_text("a,0,speech,train\n")
+    cries.write_text("path,subject,injury,trigger\n")
+    given = str(sounds), str(cries)
+    everything = set(fits(grid(*given)))
+    assert len(everything) == 16 + 3
+    assert fits(grid(*given)) == {}
+    for path in (cries, sounds / "vggsound.csv", tmp_path / "configs/encoder/cnn14.yaml"):
+        with path.open("a") as file:
+            file.write("\n")
+        assert set(fits(grid(*given))) == everything, path
 
 
 def test_one_of_the_two_inputs_is_not_enough(grid, tmp_path):

@@ -58,6 +58,7 @@ def test_an_encoder_may_have_arguments_of_its_own(tmp_path):
     assert not any("frozen" in argument or "max_steps" in argument for argument in scratch.arguments)
     for given, message in [
         ("simclr", r"--arguments simclr: no such encoder; they are scratch"),
+        ("scratch --model.init_args.weights=a.ckpt", r"what an encoder starts from is said by --encoders"),
         ("scratch --data.per_class=500", r"--data\.per_class=500: only --model"),
         ("scratch --seed_everything=1", r"--seed_everything=1: only --model"),
     ]:
@@ -337,6 +338,14 @@ def test_mistakes_are_told_before_anything_is_trained(stage, calls, args, messag
     with pytest.raises(UserError, match=message) as told:
         main(["--config", str(stage("few")), *args])
     assert calls == [] and "\n" not in str(told.value)
+
+
+def test_a_pretraining_is_refused(stage, calls):
+    path = stage("simclr", temperature=0.5)
+    path.write_text(path.read_text().replace("tasks.Classifier", "tasks.SimCLR"))
+    with pytest.raises(UserError, match="this stage is a pretraining"):
+        main(["--config", str(path), "--per-class", "2"])
+    assert calls == []
 
 
 def test_missing_config():

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.leakage import check, fingerprint, read_lineage
+from cry_lightning.evaluation.leakage import check, count_heard, fingerprint, read_lineage, sound_fingerprint
 
 
 def rows(split: str = "test") -> pd.DataFrame:
@@ -21,13 +21,13 @@ def stage(name: str, subjects: str = "x", clips: tuple[str, ...] = (), validatio
         "stage": name,
         "corpus": "made",
         "subjects": [fingerprint(f"made:{subject}") for subject in subjects],
-        "clips": [fingerprint(clip) for clip in clips],
+        "clips": [sound_fingerprint(clip) for clip in clips],
         "validation_subjects": [fingerprint(f"made:{subject}") for subject in validation],
     }
 
 
 def lineage(*stages: dict, complete: bool = True) -> dict:
-    contents = {clip: fingerprint(f"sound of {clip}") for clip in rows()["clip"]}
+    contents = {clip: sound_fingerprint(f"sound of {clip}") for clip in rows()["clip"]}
     return {"complete": complete, "stages": list(stages), "test_clips": contents}
 
 
@@ -58,6 +58,27 @@ def test_sound_under_another_name_and_subject() -> None:
     found = check(rows(), lineage(stage("pretrain", clips=copies), stage("finetune")))
     assert found.status == "LEAKY"
     assert [(one.subjects, one.clips) for one in found.overlaps] == [(0, 2)]
+
+
+def test_another_stretch_of_the_same_file_is_heard_where_they_overlap() -> None:
+    def heard(tested: str, trained: str) -> int:
+        return count_heard([sound_fingerprint(tested)], [sound_fingerprint(trained)])
+
+    assert heard("f#0.000-end", "f#1.000-1.000") == 1  # a window of the whole file
+    assert heard("f#1.000-1.000", "f#0.000-end") == 1
+    assert heard("f#1.500-1.000", "f#1.000-1.000") == 1
+    assert heard("f#2.000-1.000", "f#1.000-1.000") == 0  # its neighbour
+    assert heard("f#0.667-0.333", "f#0.333-0.334") == 0  # three to the second, their times rounded
+    assert heard("f#0.000-1.000", "g#0.000-1.000") == 0
+    assert heard("f#3.000-end", "f#2.000-1.000") == 0
+    assert count_heard(["f#0.000-end", "g#0.000-1.000"], ["f#9.000-1.000", "f#2.000-1.000"]) == 1
+
+
+def test_a_stage_that_does_not_tell_its_stretches_leaves_the_lineage_unknown() -> None:
+    old = stage("pretrain") | {"clips": [fingerprint("sound of 1.wav#0.000-1.000")]}
+    found = check(rows(), lineage(old, stage("finetune")))
+    assert found.status == "UNKNOWN LINEAGE"
+    assert found.reason == "stage pretrain does not tell which stretches of files it heard: fit it again"
 
 
 def test_unknown_without_lineage_or_with_a_gap_in_it() -> None:

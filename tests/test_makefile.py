@@ -113,6 +113,15 @@ def test_the_long_chain_hands_on_the_adapted_encoder(make, house):
     assert make(*long, f"DATA={data}", "ARGS=--trainer.max_epochs=3") == [FIT_FINETUNE, *tail("my-cries")]
 
 
+def test_who_is_tested_is_told_to_the_adaptation_too(make, house):
+    long = ["simclr", "adapt", "finetune", "evaluate"]
+    other = "--data.split.seed=3"
+    make(*long)
+    assert make(*long, f"ARGS={other} --trainer.max_epochs=3")[:2] == [FIT_ADAPT, FIT_FINETUNE]
+    adapted, finetuned = (house / "commands.log").read_text().splitlines()[:2]
+    assert other in adapted and "max_epochs" not in adapted and other in finetuned
+
+
 def test_another_method_is_fitted_anew(make, house):
     make(*CHAIN)
     assert make(*CHAIN, "METHOD=supervised") == [FIT_SUPERVISED, FIT_FINETUNE, *tail("synthetic-cries")]
@@ -139,6 +148,27 @@ def test_changed_recordings_are_fitted_anew(make, house):
     make(*CHAIN, f"DATA={data}")
     (data / "hungry" / "b.wav").write_bytes(b"more sound")
     assert make(*CHAIN, f"DATA={data}") == [FIT_FINETUNE, *tail("my-cries")]
+
+
+def test_changed_recordings_of_a_manifest_are_fitted_anew(make, house):
+    recordings = own_corpus(house)
+    (recordings / "manifest.csv").write_text("path,label,subject\nhungry/a.wav,hungry,1\n")
+    (house / "configs/data/ward.yaml").write_text(f"corpus: {{init_args: {{path: '{recordings}/manifest.csv'}}}}\n")
+    for data in (recordings / "manifest.csv", "configs/data/ward.yaml"):
+        make(*CHAIN, f"DATA={data}")
+        assert make(*CHAIN, f"DATA={data}") == []
+        with (recordings / "hungry/a.wav").open("a") as sound:
+            sound.write("more of it")
+        assert FIT_FINETUNE in make(*CHAIN, f"DATA={data}")
+        with (recordings / "manifest.csv").open("a") as manifest:
+            manifest.write("hungry/a.wav,hungry,2\n")
+        assert FIT_FINETUNE in make(*CHAIN, f"DATA={data}")
+
+
+def test_a_manifest_depends_on_no_file_that_it_does_not_name(make, house):
+    (house / "ward.csv").write_text("path,label,subject\n")
+    make(*CHAIN, "DATA=ward.csv")
+    assert make(*CHAIN, "DATA=ward.csv") == []
 
 
 def test_other_arguments_are_fitted_anew(make):

@@ -12,10 +12,11 @@ from torch import nn
 
 from cry_lightning import cli
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.leakage import fingerprint
+from cry_lightning.evaluation.leakage import check, fingerprint, read_lineage
 
 CURVES = {"train/loss", "val/loss", "val/alignment", "val/uniformity", "val/effective_rank", "val/probe_uar"}
 CROP = {"class_path": "cry_lightning.tasks.augment.RandomCrop", "init_args": {"length": 30}}
+LOGMEL = {"class_path": "cry_lightning.features.LogMel"}
 PROJECTOR = {"class_path": "cry_lightning.tasks.heads.Projector", "init_args": {"hidden": [16], "out_features": 8}}
 
 
@@ -118,6 +119,20 @@ def test_adaptation_goes_on_from_a_contrastive_stage(simclr):
     assert [stage["stage"] for stage in stages] == ["simclr", "adapt"]
 
 
+def test_windows_of_the_tested_recordings_are_found_under_other_names(simclr, stage, tones):
+    init_args = {"root": str(tones.parent), "name": "everything", "window_s": 0.2}
+    everything = {"class_path": "cry_lightning.corpora.UnlabelledTree", "init_args": init_args}
+    first = fit(simclr(probe=False, data={"corpus": everything}), "--trainer.max_epochs=1")
+    run = fit(stage("finetune", weights=str(first.run_folder.best)), "--trainer.max_epochs=1")
+    cli.main(["test", "--config", str(run.run_folder.path / "config.yaml")])
+    table = pd.read_csv(run.run_folder.path / "predictions.csv").query("split == 'test'")
+    found = check(table, read_lineage(run.run_folder.path / "lineage.json"))
+    assert found.status == "LEAKY"
+    assert [(one.stage, one.subjects) for one in found.overlaps] == [("simclr", 0)]
+    heard = {clip.path for clip in first.datamodule.clips_of("train")}
+    assert found.overlaps[0].clips == table["recording"].isin(heard).sum() > 0
+
+
 @pytest.mark.parametrize(
     ("model", "data", "message"),
     [
@@ -128,6 +143,15 @@ def test_adaptation_goes_on_from_a_contrastive_stage(simclr):
         ({"warmup_epochs": 1, "scheduler": {"class_path": "torch.optim.lr_scheduler.ConstantLR"}}, {}, "warmup_epochs"),
         ({"weights": "nowhere.ckpt"}, {}, "nowhere.ckpt: no such checkpoint"),
         ({"probe_every_n_epochs": 0}, {}, "at least 1"),
+        ({"temperature": float("nan")}, {}, "temperature must be above 0"),
+        ({"warmup_epochs": -1}, {}, "warmup_epochs must be 0 or more"),
+        ({}, {"batch_size": 13, "drop_last": False}, r"the last is alone.*data\.drop_last"),
+        ({"front_end": LOGMEL}, {}, r"LogMel takes waveforms, but data\.feature is MFCC"),
+        (
+            {"front_end": {**LOGMEL, "init_args": {"sample_rate": 16000}}},
+            {"feature": {"class_path": "cry_lightning.features.Waveform"}},
+            "LogMel is set to 16000 Hz, but the data's waveforms have 8000 Hz",
+        ),
     ],
 )
 def test_mistakes_are_one_line(simclr, model, data, message):
@@ -147,6 +171,27 @@ def test_a_loss_that_is_no_number_names_the_clips(simclr, monkeypatch):
     monkeypatch.setattr(nn.Sequential, "forward", lambda self, x: x * float("nan") if x.ndim == 2 else x)
     with pytest.raises(UserError, match=r"the loss is nan at step 0: .*\.wav#0.000-end"):
         fit(simclr(probe=False))
+
+
+def test_weights_that_are_no_numbers_after_the_last_step_name_the_clips(simclr):
+    wild = {"class_path": "torch.optim.SGD", "init_args": {"lr": 1e30}}
+    path = simclr(probe=False, data={"batch_size": 40}, optimizer=wild)
+    with pytest.raises(UserError, match=r"the loss is nan at step 1: "):
+        fit(path)
+
+
+def test_a_probe_of_one_class_is_refused_before_it_learns(simclr):
+    path = simclr()
+    config = yaml.safe_load(path.read_text())
+    config["data"]["probe"]["init_args"]["corpus"]["init_args"]["classes"] = {"one": ["low"]}
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=r"data\.probe: its training part is all of one class, one"):
+        fit(path)
+
+
+def test_the_probe_is_fitted_where_validations_are_rare(simclr):
+    run = fit(simclr(probe_every_n_epochs=2), "--trainer.max_epochs=5", "--trainer.check_val_every_n_epoch=2")
+    assert curves(run)["val/probe_uar"].notna().any()
 
 
 def test_accumulation_is_said_to_add_no_negatives(simclr, caplog):

@@ -8,14 +8,15 @@ from lightning import Callback, LightningModule, Trainer
 
 from cry_lightning.callbacks.table import data_of
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.leakage import fingerprint
+from cry_lightning.evaluation.leakage import fingerprint, sound_fingerprint
 
 
 class LineageRecorder(Callback):
     """Writes into every checkpoint whose sound it, and the stages before it, were trained on.
 
     A stage is {"stage", "corpus", "subjects", "clips", "validation_subjects"}, subjects by the hash of their id and
-    clips by the hash of their audio's content; "complete" is false where an ancestor's training data is unknown.
+    clips by the hash of their file's content and their stretch of it; "complete" is false where an ancestor's training
+    data is unknown.
 
     Args:
         stage: name of the running stage.
@@ -58,7 +59,7 @@ class LineageRecorder(Callback):
             "stage": self.stage,
             "corpus": data.corpus.name,
             "subjects": sorted(fingerprint(subject) for subject in data.subjects("train")),
-            "clips": sorted({fingerprint(data.features.content[row]) for row in data.rows("train").tolist()}),
+            "clips": sorted({sound_fingerprint(data.features.content[row]) for row in data.rows("train").tolist()}),
             "validation_subjects": sorted(fingerprint(subject) for subject in chose),
         }
 
@@ -70,6 +71,6 @@ class LineageRecorder(Callback):
         lineage = dict(self.loaded or {"complete": False, "stages": []})
         lineage["uncalibrated"] = not pl_module.calibrated
         rows = [*data.rows("val").tolist(), *data.rows("test").tolist()]  # the rows of predictions.csv
-        lineage["test_clips"] = {data.clips[row].name: fingerprint(data.features.content[row]) for row in rows}
+        lineage["test_clips"] = {data.clips[row].name: sound_fingerprint(data.features.content[row]) for row in rows}
         with predictions.replacing(self.run_folder / "lineage.json") as part:
             part.write_text(json.dumps(lineage, indent=1), encoding="utf-8")

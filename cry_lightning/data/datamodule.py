@@ -53,7 +53,8 @@ class CryDataModule(L.LightningDataModule):
         workers: processes that build the cache; 0 builds it in this one.
     """
 
-    feature: Feature  # told here, since a probe is compared with it before it is set
+    feature: Feature  # told here, since those of a probe are looked at before they are set
+    unlabelled: bool
 
     def __init__(
         self,
@@ -88,6 +89,8 @@ class CryDataModule(L.LightningDataModule):
             raise UserError("data: balanced draws by class, so it cannot go with unlabelled or batch_by_subject")
         if probe is not None and probe.feature.identity() != feature.identity():
             raise UserError("data: the probe must have the very feature of the data it goes with")
+        if probe is not None and probe.unlabelled:
+            raise UserError("data: the probe scores labels, so clips without one are no part of it: unlabelled false")
         self.corpus = corpus
         self.feature = feature
         self.split = split or Split()

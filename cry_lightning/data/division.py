@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cry_lightning.corpora import Clip
+from cry_lightning.corpora.base import warn_once
 from cry_lightning.data import splits, subsets
 from cry_lightning.errors import UserError
 
@@ -40,7 +41,9 @@ def divide(
     groups = column(clips, split.group)
     usable = good & ((labels != "") | unlabelled)
     paths = [exclude_subjects] if isinstance(exclude_subjects, str) else exclude_subjects or []
-    excluded = np.isin(column(clips, "subject"), [s for path in paths for s in subsets.read_exclusions(path)])
+    excluded = np.zeros(len(clips), dtype=bool)
+    for path in paths:
+        excluded |= named_in(path, column(clips, "subject"))
     if split.scheme == "holdout" and not split.test:  # nobody is tested: validation keeps its share of who is left
         usable &= ~excluded
     if not usable.any():
@@ -59,6 +62,14 @@ def divide(
     if per_class is not None:
         _keep(parts, train, subsets.per_class(labels[train], groups[train], per_class, seed))
     return parts
+
+
+def named_in(path: str, subjects: np.ndarray) -> np.ndarray:
+    """Which of the subjects (n,) a file of exclusions names; a warning where it names none of them."""
+    named = np.isin(subjects, list(subsets.read_exclusions(path)))
+    if not named.any():
+        warn_once(f"exclude_subjects: {path} names no subject of this corpus; its ids are like {min(subjects)}")
+    return named
 
 
 def _keep(parts: np.ndarray, train: np.ndarray, kept: np.ndarray) -> np.ndarray:

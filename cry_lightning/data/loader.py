@@ -91,7 +91,8 @@ def inverse_frequency(labels: Tensor, n_classes: int) -> Tensor:
 class BatchLoader:
     """Iterates over batches {"features": (B, C, F, T), "label": (B,), "index": (B,)} from a feature cache.
 
-    `state_dict` and `load_state_dict` make an interrupted epoch continue at its next batch.
+    `state_dict` and `load_state_dict` make an interrupted training epoch continue at its next batch. An epoch that was
+    left early (`limit_train_batches`) is not continued by the next one.
 
     Args:
         features: the opened cache.
@@ -121,7 +122,7 @@ class BatchLoader:
         # The Trainer looks for `sampler.set_epoch` under these names of torch's DataLoader.
         self.sampler, self.batch_sampler = order, None
         self.drop_last = drop_last
-        self.next_batch = 0
+        self.place = (0, 0)  # the epoch that is under way, and its next batch
 
     def __len__(self) -> int:
         n = len(self.rows) if self.sampler is None else len(self.sampler)
@@ -130,8 +131,10 @@ class BatchLoader:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         # A generator: the order is drawn at the first batch, after the Trainer has set the epoch.
         positions = torch.arange(len(self.rows)) if self.sampler is None else self.sampler.positions()
-        for batch in range(self.next_batch, len(self)):
-            self.next_batch = (batch + 1) % len(self)
+        epoch = 0 if self.sampler is None else self.sampler.epoch
+        first = self.place[1] if self.sampler is not None and self.place[0] == epoch else 0
+        for batch in range(first, len(self)):
+            self.place = (epoch, (batch + 1) % len(self))
             yield self.batch(positions[batch * self.batch_size : (batch + 1) * self.batch_size], batch)
 
     def batch(self, positions: Tensor, batch: int) -> dict[str, Tensor]:
@@ -148,11 +151,11 @@ class BatchLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the running epoch stands."""
-        return {"next_batch": self.next_batch}
+        return {"epoch": self.place[0], "next_batch": self.place[1]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at the batch after the last one given."""
-        self.next_batch = state["next_batch"]
+        self.place = (state["epoch"], state["next_batch"])
 
 
 def crop(features: Tensor, starts: Tensor, n_frames: int) -> Tensor:

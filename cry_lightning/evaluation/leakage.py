@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +16,18 @@ Status = Literal["CLEAN", "LEAKY", "UNKNOWN LINEAGE"]
 STAGE_TEXTS = ("stage", "corpus")
 MAX_TOLD = 3  # overlaps; a cross-validation has one for each fold
 STAGE_LISTS = ("subjects", "clips", "validation_subjects")
+MIN_OVERLAP_S = 0.002  # names give times to the millisecond, so that neighbours may seem to share as much
 
 
 def fingerprint(text: str) -> str:
     """First 16 hex digits of SHA-256: lets subjects be compared without being told."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sound_fingerprint(content: str) -> str:
+    """Of "file#start-duration", as a cache tells what a row holds: the stretch stays in clear, to find overlaps by."""
+    file, hash_sign, stretch = content.partition("#")
+    return fingerprint(file) + hash_sign + stretch
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Overlap:
     corpus: str
     subjects: int  # tested subjects that were trained on
     validation_subjects: int  # tested subjects that chose the checkpoint
-    clips: int  # tested clips whose very sound was trained on, under whatever name and subject
+    clips: int  # tested clips, some of whose very sound was trained on, under whatever name and subject
     of_subjects: int  # how many subjects were tested
     of_clips: int
 
@@ -84,15 +93,15 @@ def check(predictions: pd.DataFrame, lineage: dict[str, Any] | None) -> Leakage:
     """Compare the subjects and sounds in `predictions` with those of every stage of the lineage.
 
     Predictions on validation rows have by their nature chosen the checkpoint of the run's own (last) stage: that alone
-    does not count against them. The same sound is found only as the same bytes and times: re-encoded copies go unseen,
-    which is why subjects are compared too.
+    does not count against them. The same sound is found as stretches that overlap in files of the same bytes:
+    re-encoded copies go unseen, which is why subjects are compared too.
     """
     if lineage is None:
         return Leakage("UNKNOWN LINEAGE", [], unknown="no lineage.json beside the predictions")
     if "folds" in lineage:
         return _of_folds(predictions, lineage["folds"])
     subjects = {fingerprint(subject) for subject in predictions["subject"].unique()}
-    contents = predictions["clip"].drop_duplicates().map(lineage["test_clips"])
+    sounds = predictions["clip"].drop_duplicates().map(lineage["test_clips"])
     on_validation = (predictions["split"] == "val").all()
 
     overlaps = []
@@ -103,19 +112,45 @@ def check(predictions: pd.DataFrame, lineage: dict[str, Any] | None) -> Leakage:
             corpus=stage["corpus"],
             subjects=len(subjects & set(stage["subjects"])),
             validation_subjects=len(subjects & chose),
-            clips=int(contents.isin(stage["clips"]).sum()),
+            clips=count_heard(sounds.dropna(), stage["clips"]),
             of_subjects=len(subjects),
-            of_clips=len(contents),
+            of_clips=len(sounds),
         )
         if overlap.subjects or overlap.validation_subjects or overlap.clips:
             overlaps.append(overlap)
 
-    unseen = int(contents.isna().sum())
     unknown = "" if lineage["complete"] else "the training data of an earlier stage is not known"
-    if unseen and not unknown:
-        unknown = f"{unseen} of {len(contents)} tested clips have no content fingerprint in lineage.json"
+    unknown = unknown or _cannot_be_compared(sounds, lineage["stages"])
     status: Status = "LEAKY" if overlaps else "UNKNOWN LINEAGE" if unknown else "CLEAN"
     return Leakage(status, overlaps, unknown, bool(lineage.get("uncalibrated", False)))
+
+
+def count_heard(tested: Iterable[str], trained: Iterable[str]) -> int:
+    """How many of some sounds share a stretch of a file with any of others, both as from `sound_fingerprint`."""
+    wanted = [_located(sound) for sound in tested]
+    heard: dict[str, list[tuple[float, float]]] = {file: [] for file, _, _ in wanted}
+    for file, start, end in map(_located, trained):
+        if file in heard:
+            heard[file].append((start, end))
+    return sum(any(min(end, e) - max(start, s) > MIN_OVERLAP_S for s, e in heard[file]) for file, start, end in wanted)
+
+
+def _located(sound: str) -> tuple[str, float, float]:
+    """File, start and end in seconds; one that is told without its stretch is a whole file of its own."""
+    file, _, stretch = sound.partition("#")
+    start, _, duration = (stretch or "0-end").partition("-")
+    return file, float(start), math.inf if duration == "end" else float(start) + float(duration)
+
+
+def _cannot_be_compared(sounds: pd.Series, stages: list[dict[str, Any]]) -> str:
+    """Why the tested sounds and those of the stages cannot all be compared, in words; empty where they can."""
+    if unseen := int(sounds.isna().sum()):
+        return f"{unseen} of {len(sounds)} tested clips have no content fingerprint in lineage.json"
+    if sounds.str.contains("#").any():
+        for stage in stages:
+            if not all("#" in sound for sound in stage["clips"]):
+                return f"stage {stage['stage']} does not tell which stretches of files it heard: fit it again"
+    return ""
 
 
 def _of_folds(predictions: pd.DataFrame, lineages: list[dict[str, Any]]) -> Leakage:

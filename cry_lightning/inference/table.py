@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from cry_lightning.corpora import Clip, Corpus
-from cry_lightning.evaluation.leakage import Leakage, check, fingerprint
+from cry_lightning.evaluation.leakage import Leakage, check, sound_fingerprint
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.windows import duration_s
@@ -40,7 +40,7 @@ def verdict(table: pd.DataFrame, content: Mapping[str, str], lineage: dict[str, 
         content: name of a clip -> what it holds, as in a cache.
         lineage: of the stage.
     """
-    clips = {name: fingerprint(content[name]) for name in table["clip"]}
+    clips = {name: sound_fingerprint(content[name]) for name in table["clip"]}
     return check(table.assign(split="test"), lineage | {"test_clips": clips})
 
 

@@ -110,6 +110,8 @@ def read_arguments(text: str, encoders: Sequence[str]) -> tuple[str, tuple[str, 
         raise UserError(f"--arguments {name}: no such encoder; they are {', '.join(encoders)}")
     if alien := [argument for argument in arguments if not re.match(r"--(model|trainer)\.[\w.]+=", argument)]:
         raise UserError(f"--arguments {name}: {alien[0]}: only --model.KEY=VALUE and --trainer.KEY=VALUE may differ")
+    if weights := [argument for argument in arguments if re.match(r"--model\.(init_args\.)?weights=", argument)]:
+        raise UserError(f"--arguments {name}: {weights[0]}: what an encoder starts from is said by --encoders")
     return name, tuple(arguments)
 
 

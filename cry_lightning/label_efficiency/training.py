@@ -32,8 +32,14 @@ class Subset:
 
 
 def open_study(arguments: Sequence[str]) -> Study:
-    """Resolve the arguments of `fit`, with those that all points share, and set up the data."""
+    """Resolve the arguments of `fit`, with those that all points share, and set up the data.
+
+    Raises:
+        UserError: the stage has no test.
+    """
     study = studies.open_study([*arguments, *COMMON])
+    if not study.has_test:
+        raise UserError("--config: this stage is a pretraining, which no labels enter: give one that is fine-tuned")
     steps, epochs = study.config["trainer"]["max_steps"], study.config["trainer"]["max_epochs"]
     if steps > 0 and epochs == -1:  # of few labels, an epoch is a step or two: too often to write a large encoder
         study.arguments.append(f"--save_every_n_steps={steps}")

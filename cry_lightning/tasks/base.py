@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from cry_lightning.errors import UserError
+from cry_lightning.features import Waveform
 from cry_lightning.tasks.optimisation import parameter_groups, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder
 
@@ -62,6 +63,8 @@ class Stage(L.LightningModule):
             raise UserError(f"encoder: {type(encoder).__name__} has no attribute num_features (an integer)")
         if scheduler is not None and warmup_epochs is not None:
             raise UserError("scheduler and warmup_epochs are two schedules; set one of them to null")
+        if warmup_epochs is not None and warmup_epochs < 0:
+            raise UserError(f"warmup_epochs must be 0 or more, not {warmup_epochs}")
         if augment_waveform and front_end is None:
             raise UserError("augment_waveform needs waveforms: set `front_end`, and the data's feature to Waveform")
         self.encoder = encoder
@@ -112,13 +115,33 @@ class Stage(L.LightningModule):
         return self
 
     def setup(self, stage: str) -> None:
-        """Take over the upstream encoder when a fit begins; testing and resuming never need that file."""
+        """Take over the upstream encoder when a fit begins; testing and resuming never need that file.
+
+        Raises:
+            UserError: the encoder does not fit, or the front end cannot work on the data.
+        """
+        self._check_front_end()
         if stage == "fit" and self.weights and not self.trainer.ckpt_path:
             checkpoint = load_encoder(self.encoder, self.weights)
             compare_front_ends(self.weights, checkpoint.get("front_end"), self.heard_through)
             self.upstream = {key: value for key, value in checkpoint.items() if key in ("lineage",)}
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
+
+    def _check_front_end(self) -> None:
+        """A front end takes any numbers for waveforms, and any rate for its own: what it computes would be nonsense."""
+        feature = self.data.feature
+        if self.front_end is not None and not isinstance(feature, Waveform):
+            raise UserError(
+                f"front_end: {type(self.front_end).__name__} takes waveforms, but data.feature is"
+                f" {type(feature).__name__}; make that cry_lightning.features.Waveform, or front_end null"
+            )
+        for module in (self.front_end, *self.augment_waveform):
+            if (rate := getattr(module, "sample_rate", feature.sample_rate)) != feature.sample_rate:
+                raise UserError(
+                    f"{type(module).__name__} is set to {rate} Hz, but the data's waveforms have"
+                    f" {feature.sample_rate} Hz: make the two sample_rates one"
+                )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the encoder hears through, for the stages that start from it."""

@@ -41,7 +41,8 @@ class SimCLR(Stage):
         temperature: of NT-Xent, above 0.
         adaptation: this stage goes on from another one, so `weights` must name it.
         probe: kind of the classifier on the embeddings.
-        probe_every_n_epochs: how often it is fitted, beside the last epoch; in between its last score is logged again.
+        probe_every_n_epochs: how often it is fitted, beside the last of max_epochs; in between its last score is logged
+            again.
         **kwargs: see `Stage`.
 
     Source: Chen et al. 2020, "A simple framework for contrastive learning of visual representations"; for cries, Gorin
@@ -61,7 +62,7 @@ class SimCLR(Stage):
     ) -> None:
         super().__init__(encoder, optimizer, **kwargs)
         self.save_hyperparameters()
-        if temperature <= 0:
+        if not temperature > 0:  # nor NaN
             raise UserError(f"temperature must be above 0, not {temperature}; 0.1 to 0.5 are usual")
         if probe_every_n_epochs < 1:
             raise UserError(f"probe_every_n_epochs must be at least 1, not {probe_every_n_epochs}")
@@ -72,6 +73,7 @@ class SimCLR(Stage):
         self.probe = probe
         self.probe_every_n_epochs = probe_every_n_epochs
         self.probe_uar: float | None = None
+        self.probed_in: int | None = None  # epoch
         self.embeddings: list[list[Tensor]] = []  # of this validation, for each of its loaders
         self.labels: list[list[Tensor]] = []
         self.uniformities: list[float] = []
@@ -90,11 +92,29 @@ class SimCLR(Stage):
             log.warning(
                 "only %d training clips for batches of %d: that many negatives less", clips, self.data.batch_size
             )
+        self._refuse_a_batch_of_one(len(self.data.rows("train")))
+        if self.data.probe:
+            self._refuse_a_probe_of_one_class(self.data.probe)
         if self.trainer.accumulate_grad_batches > 1:
             log.warning(
                 "accumulate_grad_batches averages gradients, but adds no negatives: each loss still compares the %d"
                 " views of its own batch; for more, raise data.batch_size or trainer.devices",
                 2 * clips * self.trainer.world_size,
+            )
+
+    def _refuse_a_batch_of_one(self, clips: int) -> None:
+        if self.trainer.world_size == 1 and clips % self.data.batch_size == 1 and not self.data.drop_last:
+            raise UserError(
+                f"of {clips} training clips in batches of {self.data.batch_size}, the last is alone, and SimCLR tells"
+                " clips apart: set data.drop_last to true, or another data.batch_size"
+            )
+
+    @staticmethod
+    def _refuse_a_probe_of_one_class(data: Any) -> None:
+        classes = sorted({str(clip.label) for clip in data.clips_of("train")})
+        if len(classes) < 2:
+            raise UserError(
+                f"data.probe: its training part is all of one class, {' '.join(classes)}; the probe tells classes apart"
             )
 
     def project_views(self, batch: Tensor) -> Tensor:
@@ -115,21 +135,23 @@ class SimCLR(Stage):
         """Loss of a batch of loader 0; embeddings for the probe from its loaders, 1 to fit it and 2 to test it."""
         features = batch["features"]
         if dataloader_idx == 0:
-            self.log_views(features, batch_idx)
+            self.log_views(batch, batch_idx)
         elif not self.probing:
             return
         self.embeddings[dataloader_idx].append(self.embed(features).float().cpu())
         self.labels[dataloader_idx].append(batch["label"].cpu())
 
-    def log_views(self, features: Tensor, batch_idx: int) -> None:
-        """Log the loss and the geometry of two views of a batch (B, C, F, T), the same two in every epoch."""
+    def log_views(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Log the loss and the geometry of two views of a batch's features, the same two in every epoch."""
+        features = batch["features"]
         if len(features) < 2:
             return
         with torch.random.fork_rng(devices=[features.device] if features.is_cuda else []):
             torch.manual_seed(VIEW_SEED + batch_idx)
             projections = self.project_views(features).float()
+        loss = nt_xent(projections, self.temperature, gather=False)  # ranks may have unequal batches here
         values = {
-            "val/loss": nt_xent(projections, self.temperature, gather=False),  # ranks may have unequal batches here
+            "val/loss": self.refuse_nan(loss, batch),
             "val/alignment": alignment(projections),
             "val/uniformity": uniformity(projections),
         }
@@ -138,9 +160,11 @@ class SimCLR(Stage):
 
     @property
     def probing(self) -> bool:
-        """Whether the probe is fitted in this epoch."""
+        """Whether the probe is fitted in this validation; there may be none in some epochs, several in others."""
         epoch = self.current_epoch
-        return epoch % self.probe_every_n_epochs == 0 or epoch + 1 == self.trainer.max_epochs
+        if self.probed_in is None or epoch + 1 == self.trainer.max_epochs:
+            return True
+        return not 0 < epoch - self.probed_in < self.probe_every_n_epochs
 
     def on_validation_epoch_end(self) -> None:
         """Log the effective rank and the probe's score; warn where the embeddings have collapsed."""
@@ -156,6 +180,7 @@ class SimCLR(Stage):
             )
         if self.data.probe and self.probing:
             self.probe_uar = probe(self.probe, *self.gathered(1), *self.gathered(2))
+            self.probed_in = self.current_epoch
         if self.probe_uar is not None:
             self.log("val/probe_uar", self.probe_uar, prog_bar=True, sync_dist=True)
 
@@ -166,8 +191,8 @@ class SimCLR(Stage):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """See `Stage`; also keep the probe's last score, which is logged until the next one."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["probe_uar"] = self.probe_uar
+        checkpoint |= {"probe_uar": self.probe_uar, "probed_in": self.probed_in}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the probe's last score over."""
-        self.probe_uar = checkpoint["probe_uar"]
+        self.probe_uar, self.probed_in = checkpoint["probe_uar"], checkpoint["probed_in"]

@@ -34,12 +34,16 @@ else
   exit 2
 fi
 
+# What every stage is made of besides its own YAML: the recordings, their tables, and how they are heard.
+recordings=$(configs/recordings.sh "$sounds" "$cries")
+yamls=$(cat "$here"/data/*.yaml configs/data/{words,cries}.yaml configs/encoder/{cnn14,cnn6_small}.yaml configs/feature/{fbank_16k,logmel_8k}.yaml)
+
 stage() { # CORPUS NAME STAGE [ARGUMENTS...]: fit, unless this very command on these very inputs has been finished
   local folder=runs/$1/$2 name=$2 config=$here/$3.yaml weights
   shift 3
   weights=$(grep -oE '[^= ]+best\.ckpt|[^= ,"]+predictions\.csv' <<<"$*" || true)
   local made_of
-  made_of="$* $(cat "$config" "$here"/data/*.yaml $weights | cksum)"
+  made_of="$* $(cat "$config" $weights <(echo "$yamls $recordings") | cksum)"
   [[ -e $folder/fit/finished && $(cat "$folder/made_of" 2>/dev/null) == "$made_of" ]] && return
   echo "== $folder"
   cry fit --config "$config" --name "$name" "$@" --overwrite=true
