@@ -82,7 +82,8 @@ def test_data_that_the_encoder_has_heard_is_stamped(pretrained, strangers, tones
     file = embedded(
         pretrained, tones, strangers, out=tmp_path / "both.h5", args=("--data.corpus.init_args.window_s=0.5",)
     )
-    assert file["lineage"] == "LEAKY" and "tested clips trained on (found by content)" not in file["lineage_reason"]
+    told = "40 of 100 tested clips trained on (found by content)"  # in windows here, whole in the training
+    assert file["lineage"] == "LEAKY" and told in file["lineage_reason"]
     assert file["clip"][0].startswith(f"{tones.parent.name}/low_00_0.wav#")
     assert file["recording"][-1] == f"{strangers.name}/3.wav"
     assert len(file["clip"]) == 100 and set(file["site"]) == {"site0", "site1", "site2", ""}

@@ -11,7 +11,6 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from cry_lightning.errors import UserError
-from cry_lightning.features import Waveform
 from cry_lightning.tasks.optimisation import parameter_groups, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder
 
@@ -120,7 +119,8 @@ class Stage(L.LightningModule):
         Raises:
             UserError: the encoder does not fit, or the front end cannot work on the data.
         """
-        self._check_front_end()
+        if stage == "fit":
+            self._check_front_end()
         if stage == "fit" and self.weights and not self.trainer.ckpt_path:
             checkpoint = load_encoder(self.encoder, self.weights)
             compare_front_ends(self.weights, checkpoint.get("front_end"), self.heard_through)
@@ -131,7 +131,7 @@ class Stage(L.LightningModule):
     def _check_front_end(self) -> None:
         """A front end takes any numbers for waveforms, and any rate for its own: what it computes would be nonsense."""
         feature = self.data.feature
-        if self.front_end is not None and not isinstance(feature, Waveform):
+        if self.front_end is not None and self.data.features.shape[1:3] != (1, 1):
             raise UserError(
                 f"front_end: {type(self.front_end).__name__} takes waveforms, but data.feature is"
                 f" {type(feature).__name__}; make that cry_lightning.features.Waveform, or front_end null"
