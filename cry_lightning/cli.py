@@ -150,6 +150,7 @@ class StageCLI(LightningCLI):
     def after_test(self) -> None:
         """Say where the predictions are, and how to go on."""
         if self.trainer.is_global_zero:
+            self.run_folder.forget_evaluation()
             folder = self.run_folder.path
             print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {folder}")
 

@@ -14,7 +14,8 @@ LENGTH = ("checkpoint", "trainer.max_epochs", "trainer.max_steps")  # and the sa
 HARMLESS = ("data.workers", "data.cache_dir")
 BEST, LAST = "best.ckpt", "last.ckpt"
 FOR_RESUMING = ("optimizer_states", "lr_schedulers")  # of a checkpoint's keys
-MADE_BY_LATER_COMMANDS = ("predictions.csv", "lineage.json", "report.md", "report.txt", "metrics.csv")
+TESTED = ("predictions.csv", "lineage.json")
+EVALUATED = ("report.md", "report.txt", "metrics.csv", "figures", "validation")
 
 
 class RunFolder:
@@ -98,11 +99,19 @@ class RunFolder:
                 " give the new one another --name, or replace the old one with --overwrite=true"
             )
 
+    def forget_evaluation(self) -> None:
+        """Remove the reports, which would pass for those of another test."""
+        self._remove(EVALUATED)
+
     def _remove_what_later_commands_made(self) -> None:
-        for name in MADE_BY_LATER_COMMANDS:
-            (self.path / name).unlink(missing_ok=True)
-        for name in ("test", "figures", "validation"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
+        self._remove((*TESTED, *EVALUATED, "test"))
+
+    def _remove(self, names: tuple[str, ...]) -> None:
+        for path in (self.path / name for name in names):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def _save(self, config: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)

@@ -151,6 +151,16 @@ def test_predictions_table(stage, pretrained, capsys):
     assert not set(table[table["split"] == "test"]["subject"]) & set(table[table["split"] == "val"]["subject"])
 
 
+def test_another_test_removes_the_report_of_the_one_before(pretrained):
+    folder = pretrained.parent
+    (folder / "figures").mkdir(exist_ok=True)
+    for name in ("report.md", "metrics.csv", "figures/confusion.png"):
+        (folder / name).write_text("of another test")
+    cli.main(["test", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "last.ckpt")])
+    assert (folder / "predictions.csv").exists() and (folder / "fit/metrics.csv").exists()
+    assert not any((folder / name).exists() for name in ("report.md", "metrics.csv", "figures"))
+
+
 def test_lineage_lists_every_stage(stage, pretrained, tmp_path):
     config = stage("finetune", weights=str(pretrained))
     run = fit(config)

@@ -15,8 +15,8 @@ from conftest import RATE, stage_config
 
 from cry_lightning import cli, studies
 from cry_lightning.cross_validation import main
-from cry_lightning.cross_validation.chain import unheard
-from cry_lightning.cross_validation.plan import divided
+from cry_lightning.cross_validation.chain import open_chain, train_round, unheard
+from cry_lightning.cross_validation.plan import Round, divided, plan
 from cry_lightning.data.splits import Split
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.leakage import fingerprint, read_lineage
@@ -177,11 +177,49 @@ def test_leave_one_site_out_has_a_fold_for_each(tones, write, tmp_path):
         (["--seeds", "1", "2", "--folds", "3"], r"--seeds train the YAML's own division again: leave out --folds"),
         (["--seeds", "1", "--data.split.scheme=kfold"], r"with data\.split\.scheme=kfold use --repeats"),
         (["--data.split.vall=1"], r"data\.split\.vall: no such key"),
+        (["--model.init_args.weights=nowhere.ckpt"], r"nowhere\.ckpt: cannot be read .*fit the stage that makes it"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tones, write, args, message):
     with pytest.raises(UserError, match=message):
         main(["--config", write(tones, "finetune"), *args])
+
+
+def test_a_pretraining_is_refused(tones, write):
+    with pytest.raises(UserError, match="pretrain: a pretraining, which has no test"):
+        main(["--config", write(tones, "pretrain", contrastive=True)])
+
+
+def test_another_seed_of_the_split_makes_other_folds(tones, write):
+    data = studies.open_study(["--config", write(tones, "finetune")]).data
+    scheme = plan(data, "subject", folds=3, repeats=1, leave_one_out=False)
+    tested = [divided(data, scheme.rounds(0.2, seed)[0].split).subjects("test") for seed in (0, 0, 5)]
+    assert tested[0] == tested[1] != tested[2]
+
+
+def test_a_fold_is_trained_again_where_what_it_adapted_to_has_changed(tones, write, tmp_path, monkeypatch):
+    trained = []
+
+    def train(study, own, folder, made_of, tested=None):
+        trained.append(study.config["name"])
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in studies.TESTED:
+            (folder / name).touch()
+        studies.mark(folder / studies.MARK, made_of)
+
+    def run_again():
+        trained.clear()
+        chain = open_chain([["--config", adapt], ["--config", finetune]])
+        train_round(chain, Round(Split(scheme="kfold", folds=2, fold=0)), None, tmp_path / "out", keep=True)
+        return trained
+
+    monkeypatch.setattr(studies, "train", train)
+    unlabelled = shutil.copytree(tones.parent, tmp_path / "unlabelled") / "manifest.csv"
+    adapt, finetune = write(unlabelled, "adapt", contrastive=True), write(tones, "finetune")
+    assert run_again() == ["adapt", "finetune"]
+    assert run_again() == []
+    shutil.copy(unlabelled.parent / "low_00_0.wav", unlabelled.parent / "low_00_2.wav")
+    assert run_again() == ["adapt", "finetune"]
 
 
 def test_few_groups_are_warned_of(tones, write, monkeypatch, caplog):

@@ -113,12 +113,13 @@ def test_an_epoch_left_early_is_not_continued_by_the_next(make):
     assert torch.equal(next(iter(val))["index"], val.rows[:8])
 
 
-def test_a_list_of_exclusions_that_names_nobody_is_told(make, tmp_path, caplog):
-    (tmp_path / "exclude.txt").write_text("007\n")
+def test_excluded_subjects_that_are_not_there_are_told(make, tmp_path, caplog):
+    known = make().subjects("train")[0]
+    (tmp_path / "exclude.txt").write_text(f"007\n{known}\n")
     data = make(exclude_subjects=str(tmp_path / "exclude.txt"))
-    assert f"exclude.txt names no subject of this corpus; its ids are like {min(c.subject for c in data.clips)}" in (
-        caplog.text
-    )
+    like = min(clip.subject for clip in data.clips)
+    assert "1 of the 2 subjects in" in caplog.text
+    assert f"are none of this corpus, first 007; its ids are like {like}" in caplog.text
 
 
 def test_a_probe_has_labels(make):

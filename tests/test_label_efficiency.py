@@ -111,7 +111,7 @@ def predicted(right: np.ndarray, fold=0) -> Predicted:
     subjects = [f"c:{fold}-{subject}" for subject, *_ in rows]
     table = pd.DataFrame({"clip": names, "recording": names, "subject": subjects, "label": label})
     table = table.assign(repeat="0", fold=str(fold), split="test", score_a=score_a, score_b=1 - score_a)
-    return Predicted("run", Path("runs/run"), table, table["label"], Leakage("CLEAN", []))
+    return Predicted("run", Path("runs/run"), table, table["label"], Leakage("CLEAN", []), sounds={})
 
 
 def subsets_of(runs):

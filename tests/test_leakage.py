@@ -53,6 +53,14 @@ def test_subject_that_chose_the_checkpoint() -> None:
     assert found.reason == "1 of 3 tested subjects used to choose the checkpoint: stage finetune on made"
 
 
+def test_sound_that_chose_the_checkpoint_under_another_subject() -> None:
+    chose = stage("finetune") | {"validation_clips": [sound_fingerprint("sound of 3.wav#0.000-1.000")]}
+    found = check(rows(), lineage(stage("pretrain"), chose))
+    told = "1 of 6 tested clips used to choose the checkpoint (found by content)"
+    assert found.reason == f"{told}: stage finetune on made"
+    assert check(rows("val"), lineage(stage("pretrain"), chose)).status == "CLEAN"
+
+
 def test_sound_under_another_name_and_subject() -> None:
     copies = ("sound of 1.wav#0.000-1.000", "sound of 4.wav#0.000-1.000")
     found = check(rows(), lineage(stage("pretrain", clips=copies), stage("finetune")))
@@ -125,6 +133,7 @@ SPOILED = {
     "'test_clips' is not an object": json.dumps({"complete": True, "stages": [stage("a")]}),
     "'stages' is not a list that holds at least": json.dumps({"complete": True, "stages": [], "test_clips": {}}),
     r"stages\[0\] has no stage and corpus": json.dumps({"complete": True, "stages": [{}], "test_clips": {}}),
+    r"stages\[0\]: 'validation_clips' is not": json.dumps(lineage(stage("a") | {"validation_clips": 3})),
     r"stages\[1\]: 'clips' is not a list": json.dumps(lineage(stage("a"), stage("b") | {"clips": None})),
 }
 

@@ -1,5 +1,6 @@
 """Paired differences: what is subtracted under which resamples, and which runs are no pair."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,16 @@ def test_runs_with_other_tests_are_no_pair_and_the_difference_is_named(tmp_path,
     assert f"{run}: UAR" in printed  # its own figures are there
     assert "do not set their figures side by side" in written
     assert set(pd.read_csv(tmp_path / "out/differences.csv")["run"]) == {third}
+
+
+def test_clips_of_one_name_that_are_other_sounds_are_no_pair(tmp_path, capsys):
+    first, run = (str(make_run(tmp_path / name)) for name in ("first", "run"))
+    lineage = json.loads((tmp_path / "run/lineage.json").read_text())
+    lineage["test_clips"]["1-0.wav#0.000-1.000"] = "recorded again"
+    (tmp_path / "run/lineage.json").write_text(json.dumps(lineage))
+    main([first, run, *QUICK])
+    told = f"not paired with {first}: clip 1-0.wav#0.000-1.000 is one sound in {run} and another in {first}"
+    assert told in capsys.readouterr().out
 
 
 def test_few_subjects_have_a_difference_without_interval(tmp_path, capsys):

@@ -25,6 +25,7 @@ from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.encoders.small_cnn import SmallCNN
 from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.errors import UserError
+from cry_lightning.evaluation.run import read_run
 from cry_lightning.features import Waveform
 from cry_lightning.features.spectrogram import Spectrogram
 from cry_lightning.inference.model import TrainedStage
@@ -297,6 +298,7 @@ def test_a_stage_on_pictures_is_fitted_tested_and_made_again_without_the_file_of
     rows = data.rows("test")
     with torch.no_grad():
         scores = TrainedStage(folder.best).stage(data.features.gather(rows)).softmax(-1)
+    assert read_run(str(folder.path), "test").leakage.status == "UNKNOWN LINEAGE"  # whose the file's sounds were
     table = pd.read_csv(folder.path / "predictions.csv").set_index("clip")
     wanted = table.loc[[data.clips[row].name for row in rows], ["score_high", "score_low"]]
     np.testing.assert_allclose(scores.numpy(), wanted, atol=1e-5)

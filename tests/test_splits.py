@@ -268,9 +268,16 @@ def test_per_class_takes_subjects_in_turn() -> None:
     assert {name: int(kept[groups == name].sum()) for name in "abc"} == {"a": 3, "b": 2, "c": 1}
 
 
+def test_a_share_of_no_labels_is_refused() -> None:
+    with pytest.raises(UserError, match="no training clip has a label"):
+        label_fraction(np.array(["", ""]), np.array(["a", "b"]), 0.5, seed=0)
+
+
 def test_exclusions_are_read_without_comments_and_refused_when_empty_or_missing(tmp_path: Path) -> None:
     listed = tmp_path / "held_back.txt"
     listed.write_text("# kept for acceptance\nward:baby 1\n\n  ward:baby2  # twin\n", encoding="utf-8")
+    assert read_exclusions(listed) == {"ward:baby 1", "ward:baby2"}
+    listed.write_text("ward:baby 1\nward:baby2\n", encoding="utf-8-sig")  # as editors on Windows write it
     assert read_exclusions(listed) == {"ward:baby 1", "ward:baby2"}
     listed.write_text("# nobody\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"held_back\.txt names no subject"):

@@ -14,9 +14,9 @@ from cry_lightning.evaluation.leakage import fingerprint, sound_fingerprint
 class LineageRecorder(Callback):
     """Writes into every checkpoint whose sound it, and the stages before it, were trained on.
 
-    A stage is {"stage", "corpus", "subjects", "clips", "validation_subjects"}, subjects by the hash of their id and
-    clips by the hash of their file's content and their stretch of it; "complete" is false where an ancestor's training
-    data is unknown.
+    A stage is {"stage", "corpus", "subjects", "clips", "validation_subjects", "validation_clips"}, subjects by the hash
+    of their id and clips by the hash of their file's content and their stretch of it; "complete" is false where an
+    ancestor's training data is unknown.
 
     Args:
         stage: name of the running stage.
@@ -41,26 +41,26 @@ class LineageRecorder(Callback):
         before = self.loaded
         if before is None and pl_module.upstream is not None:
             before = pl_module.upstream.get("lineage", {"complete": False, "stages": []})
-        before = before or {"complete": True, "stages": []}
+        own_start = not getattr(pl_module.encoder, "weights_from_elsewhere", False)
+        before = before or {"complete": own_start, "stages": []}
         own = self.own_stage(data_of(trainer))
         stages = [stage for stage in before["stages"] if stage != own]  # a resumed run finds itself there
         return {"complete": before["complete"], "stages": [*stages, own]}
 
     def own_stage(self, data: Any) -> dict[str, Any]:
-        """This stage's training and validation subjects and training clips, hashed and sorted.
+        """This stage's training and validation subjects and clips, hashed and sorted.
 
-        The subjects of a probe count as validation: their labels may choose the checkpoint.
+        Those of a probe count as validation: their labels may choose the checkpoint.
         """
-        chose = {
-            *data.subjects("val"),
-            *(data.probe.subjects("train") + data.probe.subjects("val") if data.probe else []),
-        }
+        trained = [(data, "train")]
+        chose = [(data, "val"), *((data.probe, part) for part in ("train", "val") if data.probe)]
         return {
             "stage": self.stage,
             "corpus": data.corpus.name,
-            "subjects": sorted(fingerprint(subject) for subject in data.subjects("train")),
-            "clips": sorted({sound_fingerprint(data.features.content[row]) for row in data.rows("train").tolist()}),
-            "validation_subjects": sorted(fingerprint(subject) for subject in chose),
+            "subjects": subjects_of(trained),
+            "clips": clips_of(trained),
+            "validation_subjects": subjects_of(chose),
+            "validation_clips": clips_of(chose),
         }
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -74,3 +74,14 @@ class LineageRecorder(Callback):
         lineage["test_clips"] = {data.clips[row].name: sound_fingerprint(data.features.content[row]) for row in rows}
         with predictions.replacing(self.run_folder / "lineage.json") as part:
             part.write_text(json.dumps(lineage, indent=1), encoding="utf-8")
+
+
+def subjects_of(parts: list[tuple[Any, str]]) -> list[str]:
+    """Fingerprints of the subjects of some parts, each a datamodule and the part's name."""
+    return sorted({fingerprint(subject) for data, part in parts for subject in data.subjects(part)})
+
+
+def clips_of(parts: list[tuple[Any, str]]) -> list[str]:
+    """Fingerprints of the clips of some parts, as of `subjects_of`."""
+    rows = [(data.features.content, row) for data, part in parts for row in data.rows(part).tolist()]
+    return sorted({sound_fingerprint(content[row]) for content, row in rows})

@@ -85,7 +85,7 @@ class Corpus(ABC):
     ) -> None:
         if window_s is None and (hop_s is not None or min_active_db is not None):
             raise UserError("hop_s and min_active_db say how to cut windows: give window_s too")
-        if any(seconds is not None and seconds <= 0 for seconds in (window_s, hop_s)):
+        if any(seconds is not None and not seconds > 0 for seconds in (window_s, hop_s)):
             raise UserError(f"window_s ({window_s}) and hop_s ({hop_s}) are lengths of time above 0 s")
         self.root = Path(root)
         self.name = name or self.collection

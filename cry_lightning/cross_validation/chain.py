@@ -44,9 +44,12 @@ def open_chain(stages: Sequence[Sequence[str]]) -> Chain:
     """Resolve the stages, each given by the arguments of `fit`, and set up their data.
 
     Raises:
-        UserError: a stage follows one that hears the tested corpus, and does not; or chooses by tested subjects.
+        UserError: a stage follows one that hears the tested corpus, and does not; or chooses by tested subjects; or the
+            last has no test.
     """
     last = studies.open_study([*stages[-1], *WITHOUT_BARS])
+    if not last.has_test:
+        raise UserError(f"{last.config['name']}: a pretraining, which has no test; the last stage is to be fine-tuned")
     tested = {clip.subject for clip in last.data.clips}
     once: list[Study] = []
     adapting: list[Study] = []
@@ -105,7 +108,8 @@ def train_round(chain: Chain, this: Round, weights: str | None, out: Path, keep:
     folder = out / "folds" / chain.last.corpus / this.name
     data = divided(chain.last.data, this.split)
     stages = [*chain.adapting, chain.last]
-    made_of = made_by(stages, studies.start(stages[0], weights), studies.digest(data)) | {"seed": this.seed}
+    heard = " ".join(studies.digest(part) for part in (*(study.data for study in chain.adapting), data))
+    made_of = made_by(stages, studies.start(stages[0], weights), heard) | {"seed": this.seed}
     if is_finished(folder, made_of):
         return folder
     common = [*this.seed_arguments, WITHOUT_LAST, f"--pipeline={out.name}"]  # the dashboard's one view of all rounds

@@ -48,14 +48,15 @@ class Scheme:
     repeats: int
     leave_one_out: bool
 
-    def rounds(self, val: float) -> list[Round]:
-        """Every fold of every repeat; `val` is the share of validation in what is not tested."""
+    def rounds(self, val: float, seed: int) -> list[Round]:
+        """Every fold of every repeat; `val` is the share of validation in what is not tested, `seed` the split's."""
         common = Split(
             scheme="leave_one_out" if self.leave_one_out else "kfold",
             group=self.group,
             val=val,
             test=0.0,
             folds=self.folds,
+            seed=seed,
         )
         return [Round(replace(common, repeat=r, fold=f)) for r in range(self.repeats) for f in range(self.folds)]
 

@@ -65,11 +65,14 @@ def divide(
 
 
 def named_in(path: str, subjects: np.ndarray) -> np.ndarray:
-    """Which of the subjects (n,) a file of exclusions names; a warning where it names none of them."""
-    named = np.isin(subjects, list(subsets.read_exclusions(path)))
-    if not named.any():
-        warn_once(f"exclude_subjects: {path} names no subject of this corpus; its ids are like {min(subjects)}")
-    return named
+    """Which of the subjects (n,) a file of exclusions names; a warning where it names others."""
+    excluded = subsets.read_exclusions(path)
+    if unknown := sorted(excluded - set(subjects)):
+        warn_once(
+            f"exclude_subjects: {len(unknown)} of the {len(excluded)} subjects in {path} are none of this corpus, first"
+            f" {unknown[0]}; its ids are like {min(subjects)}"
+        )
+    return np.isin(subjects, list(excluded))
 
 
 def _keep(parts: np.ndarray, train: np.ndarray, kept: np.ndarray) -> np.ndarray:

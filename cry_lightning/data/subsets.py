@@ -20,6 +20,8 @@ def label_fraction(labels: np.ndarray, groups: np.ndarray, fraction: float, seed
     labelled = labels != ""
     kept = ~labelled
     _, group_of, counts = count(labels[labelled], groups[labelled])
+    if not labelled.any():
+        raise UserError("label_fraction: no training clip has a label")
     order = _stratified_order(counts > 0, np.random.default_rng(seed))
     covers = int(np.argmax((np.cumsum(counts[order], axis=0) > 0).all(1))) + 1
     n_groups = max(round(fraction * len(counts)), covers)
@@ -67,7 +69,7 @@ def read_exclusions(path: str | Path) -> set[str]:
 
 
 def _listed_subjects(path: Path) -> set[str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
     return {line.split("#")[0].strip() for line in lines} - {""}
 
 

@@ -55,6 +55,7 @@ class TimmNetwork(nn.Module):
                 sketch = make().eval()
         data = resolve_model_data_config(sketch)
         self.name = model_name
+        self.weights_from_elsewhere = bool(pretrained or checkpoint_path)
         self.in_chans = in_chans
         self.fixed_size: tuple[int, int] | None = tuple(img_size or data["input_size"][1:]) if fixed else None
         strides = [stage["reduction"] for stage in getattr(sketch, "feature_info", [])] or [1]

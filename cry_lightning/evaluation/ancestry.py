@@ -51,8 +51,9 @@ def fused_lineage(members: Members, here: np.ndarray, fused: Fused, stage: str) 
             "stage": stage,
             "corpus": corpus,
             "subjects": subjects(rows[fused.taught]),
-            "clips": sorted({content[clip] for clip in rows["clip"][fused.taught] if clip in content}),
+            "clips": sounds(rows[fused.taught], content),
             "validation_subjects": subjects(rows[fused.chose]),
+            "validation_clips": sounds(rows[fused.chose], content),
         }
         lineage["stages"].append(own)
     if fused.taught.any() or fused.temperatures is not None:
@@ -64,3 +65,8 @@ def fused_lineage(members: Members, here: np.ndarray, fused: Fused, stage: str) 
 def subjects(rows: pd.DataFrame) -> list[str]:
     """Fingerprints of the subjects of some rows, sorted."""
     return sorted(fingerprint(subject) for subject in rows["subject"].unique())
+
+
+def sounds(rows: pd.DataFrame, content: dict[str, str]) -> list[str]:
+    """Fingerprints of the clips of some rows, sorted; `content` is that of each clip, where it is known."""
+    return sorted({content[clip] for clip in rows["clip"] if clip in content})

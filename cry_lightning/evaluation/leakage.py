@@ -16,6 +16,7 @@ Status = Literal["CLEAN", "LEAKY", "UNKNOWN LINEAGE"]
 STAGE_TEXTS = ("stage", "corpus")
 MAX_TOLD = 3  # overlaps; a cross-validation has one for each fold
 STAGE_LISTS = ("subjects", "clips", "validation_subjects")
+LATER_LISTS: dict[str, list[str]] = {"validation_clips": []}  # which lineages of old do not tell
 MIN_OVERLAP_S = 0.002  # names give times to the millisecond, so that neighbours may seem to share as much
 
 
@@ -39,6 +40,7 @@ class Overlap:
     subjects: int  # tested subjects that were trained on
     validation_subjects: int  # tested subjects that chose the checkpoint
     clips: int  # tested clips, some of whose very sound was trained on, under whatever name and subject
+    validation_clips: int  # the same of what chose the checkpoint
     of_subjects: int  # how many subjects were tested
     of_clips: int
 
@@ -48,6 +50,7 @@ class Overlap:
             (self.subjects, self.of_subjects, "tested subjects trained on"),
             (self.validation_subjects, self.of_subjects, "tested subjects used to choose the checkpoint"),
             (self.clips, self.of_clips, "tested clips trained on (found by content)"),
+            (self.validation_clips, self.of_clips, "tested clips used to choose the checkpoint (found by content)"),
         ]
         counts = ", ".join(f"{count} of {total} {text}" for count, total, text in told if count)
         return f"{counts}: stage {self.stage} on {self.corpus}"
@@ -106,23 +109,36 @@ def check(predictions: pd.DataFrame, lineage: dict[str, Any] | None) -> Leakage:
 
     overlaps = []
     for stage in lineage["stages"]:
-        chose = set() if on_validation and stage is lineage["stages"][-1] else set(stage["validation_subjects"])
+        itself = on_validation and stage is lineage["stages"][-1]
         overlap = Overlap(
             stage=stage["stage"],
             corpus=stage["corpus"],
             subjects=len(subjects & set(stage["subjects"])),
-            validation_subjects=len(subjects & chose),
+            validation_subjects=0 if itself else len(subjects & set(stage["validation_subjects"])),
             clips=count_heard(sounds.dropna(), stage["clips"]),
+            validation_clips=0 if itself else count_heard(sounds.dropna(), stage.get("validation_clips", [])),
             of_subjects=len(subjects),
             of_clips=len(sounds),
         )
-        if overlap.subjects or overlap.validation_subjects or overlap.clips:
+        if any((overlap.subjects, overlap.validation_subjects, overlap.clips, overlap.validation_clips)):
             overlaps.append(overlap)
 
     unknown = "" if lineage["complete"] else "the training data of an earlier stage is not known"
     unknown = unknown or _cannot_be_compared(sounds, lineage["stages"])
     status: Status = "LEAKY" if overlaps else "UNKNOWN LINEAGE" if unknown else "CLEAN"
     return Leakage(status, overlaps, unknown, bool(lineage.get("uncalibrated", False)))
+
+
+def sounds(lineage: dict[str, Any] | None) -> dict[str, str]:
+    """What each tested clip holds, by its fingerprint, as far as it is known."""
+    folds = lineage.get("folds", [lineage]) if lineage else []
+    return {clip: content for fold in folds for clip, content in fold["test_clips"].items()}
+
+
+def other_sound(name: str, ours: dict[str, str], other: str, theirs: dict[str, str]) -> str:
+    """The first clip that is another sound in another run, in words; empty where none is known to be."""
+    clip = next((clip for clip, content in ours.items() if theirs.get(clip, content) != content), None)
+    return f"clip {clip} is one sound in {name} and another in {other}, by their lineage.json" if clip else ""
 
 
 def count_heard(tested: Iterable[str], trained: Iterable[str]) -> int:
@@ -187,8 +203,8 @@ def _fault(lineage: Any) -> str | None:
     for number, stage in enumerate(stages):
         if not isinstance(stage, dict) or not all(isinstance(stage.get(key), str) for key in STAGE_TEXTS):
             return f"stages[{number}] has no {' and '.join(STAGE_TEXTS)}"
-        for key in STAGE_LISTS:
-            texts = stage.get(key)
+        for key in (*STAGE_LISTS, *LATER_LISTS):
+            texts = (LATER_LISTS | stage).get(key)
             if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
                 return f"stages[{number}]: {key!r} is not a list of fingerprints"
     return None

@@ -54,7 +54,9 @@ def read_members(given: Sequence[str]) -> Members:
     names = [str(path.parent if path.name == "predictions.csv" else path) for path in paths]
     first, classes = tables[0], predictions.classes_of(tables[0])
     for name, table, lineage in zip(names[1:], tables[1:], lineages[1:], strict=True):
-        if unlike := _unlikeness(name, table, names[0], first) or _other_sound(name, lineage, names[0], lineages[0]):
+        if unlike := _unlikeness(name, table, names[0], first) or leakage.other_sound(
+            name, leakage.sounds(lineage), names[0], leakage.sounds(lineages[0])
+        ):
             raise UserError(f"{unlike}; fuse runs that were tested on the same split")
     in_order = [table.set_index(ROW).loc[pd.MultiIndex.from_frame(first[ROW])] for table in tables]
     scores = np.stack([table[predictions.score_columns(first)].to_numpy() for table in in_order])
@@ -84,18 +86,6 @@ def _unlikeness(name: str, table: pd.DataFrame, first_name: str, first: pd.DataF
             told = f"{column} {row[column]!r} in {name} and {row[f'{column} of first']!r} in {first_name}"
             return f"{in_words(*map(str, row[ROW]))} has {told}"
     return ""
-
-
-def _other_sound(name: str, lineage: dict[str, Any] | None, first_name: str, of_first: dict[str, Any] | None) -> str:
-    """The first clip whose content differs between the lineages of two runs, in words; empty where none is known to."""
-    ours, theirs = _sounds(lineage), _sounds(of_first)
-    clip = next((clip for clip, content in ours.items() if theirs.get(clip, content) != content), None)
-    return f"clip {clip} is one sound in {name} and another in {first_name}, by their lineage.json" if clip else ""
-
-
-def _sounds(lineage: dict[str, Any] | None) -> dict[str, str]:
-    folds = lineage.get("folds", [lineage]) if lineage else []
-    return {clip: content for fold in folds for clip, content in fold["test_clips"].items()}
 
 
 def in_words(clip: str, repeat: str, fold: str, split: str) -> str:

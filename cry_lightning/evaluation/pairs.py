@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, interval, resampled
+from cry_lightning.evaluation.leakage import other_sound
 from cry_lightning.evaluation.metrics import Measures
 from cry_lightning.evaluation.run import Run
 from cry_lightning.evaluation.tables import SUMMARY, Rows, cell
@@ -72,6 +73,8 @@ def unlikeness(run: Run, first: Run) -> str:
     for column in SAME:
         if differs[column].any():
             told.append(f"{differs[column].sum()} {column}s differ, first of {in_words(both[differs[column]])}")
+    if not told and (other := other_sound(run.name, run.sounds, first.name, first.sounds)):
+        told.append(other)
     return "; ".join(told)
 
 

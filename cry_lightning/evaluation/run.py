@@ -23,6 +23,7 @@ class Run:
     classes: list[str]
     positive: str | None  # the class of sensitivity; none with three classes or more
     leakage: Leakage
+    sounds: dict[str, str]  # as of `leakage.sounds`
     levels: list[Units]
     results: pd.DataFrame  # level and the columns of `intervals.evaluate`
     notes: list[str]  # what the reader must know to trust or doubt the numbers
@@ -48,6 +49,7 @@ class Tested:
     table: pd.DataFrame
     labels: pd.Series  # of all predicted rows, validation and test
     leakage: Leakage
+    sounds: dict[str, str]  # as of `leakage.sounds`
 
 
 def read_run(given: str, split: str) -> Tested:
@@ -63,7 +65,7 @@ def read_run(given: str, split: str) -> Tested:
         raise UserError(f"{path}: no {split} rows; try --split {whole['split'].iloc[0]}")
     name = given if path.name != "predictions.csv" else str(path.parent)
     lineage = leakage.read_lineage(path.parent / "lineage.json")
-    return Tested(name, path.parent, table, whole["label"], leakage.check(table, lineage))
+    return Tested(name, path.parent, table, whole["label"], leakage.check(table, lineage), leakage.sounds(lineage))
 
 
 def pool(runs: list[Tested]) -> Tested:
@@ -79,7 +81,9 @@ def pool(runs: list[Tested]) -> Tested:
     name = f"{first.name} and {len(runs) - 1} more, pooled"
     table = pd.concat([run.table for run in runs], ignore_index=True)
     labels = pd.concat([run.labels for run in runs], ignore_index=True)
-    return Tested(name, first.folder.parent / "pooled", table, labels, leakage.worst([run.leakage for run in runs]))
+    sounds = {clip: content for run in runs for clip, content in run.sounds.items()}
+    verdict = leakage.worst([run.leakage for run in runs])
+    return Tested(name, first.folder.parent / "pooled", table, labels, verdict, sounds)
 
 
 def evaluate_run(run: Tested, split: str, positive: str | None, resamples: int) -> Run:
@@ -105,6 +109,7 @@ def evaluate_run(run: Tested, split: str, positive: str | None, resamples: int) 
         classes=classes,
         positive=positive,
         leakage=run.leakage,
+        sounds=run.sounds,
         levels=levels,
         results=pd.concat(results, ignore_index=True),
         notes=[*_notes(table, split), *notes, *_level_notes(levels, classes)],
