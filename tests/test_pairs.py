@@ -120,6 +120,7 @@ def test_terminal_report_and_csv_tell_the_same(tmp_path, capsys):
 
 def test_one_run_has_no_differences(tmp_path, capsys):
     run = make_run(tmp_path / "run")
+    (run / "differences.csv").write_text("of other runs")
     main([str(run), *QUICK])
     assert "minus" not in capsys.readouterr().out and not (run / "differences.csv").exists()
 

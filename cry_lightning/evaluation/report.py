@@ -81,6 +81,7 @@ def write_report(runs: Sequence[Run], compared: Sequence[Pair], out: Path, resam
     with replacing(out / "metrics.csv") as part:
         numbers = [run.results.assign(run=run.name, lineage=run.leakage.status) for run in runs]
         pd.concat(numbers)[[*CSV_COLUMNS, "predictor", "lineage"]].to_csv(part, index=False)
+    (out / "differences.csv").unlink(missing_ok=True)  # of other runs, where a single one follows them
     if compared:
         with replacing(out / "differences.csv") as part:
             pd.concat([pair.differences for pair in compared])[COLUMNS].to_csv(part, index=False)
