@@ -231,6 +231,7 @@ def test_sub_configs_resolve_from_the_file_that_names_them_two_levels_deep(stage
     assert run.datamodule.batch_size == 4 and run.datamodule.feature.n_mfcc == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminal", [True, False])
 def test_bars_are_for_terminals(stage, monkeypatch, capsys, terminal):
     for stream in (sys.stdout, sys.stderr):

@@ -197,6 +197,7 @@ def test_another_seed_of_the_split_makes_other_folds(tones, write):
     assert tested[0] == tested[1] != tested[2]
 
 
+@pytest.mark.slow
 def test_a_fold_is_trained_again_where_what_it_adapted_to_has_changed(tones, write, tmp_path, monkeypatch):
     trained = []
 

@@ -189,6 +189,7 @@ def test_a_probe_of_one_class_is_refused_before_it_learns(simclr):
         fit(path)
 
 
+@pytest.mark.slow
 def test_the_probe_is_fitted_where_validations_are_rare(simclr):
     run = fit(simclr(probe_every_n_epochs=2), "--trainer.max_epochs=5", "--trainer.check_val_every_n_epoch=2")
     assert curves(run)["val/probe_uar"].notna().any()
