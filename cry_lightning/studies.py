@@ -19,11 +19,10 @@ from cry_lightning import cli
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.predictions import replacing
-from cry_lightning.runfolder import HARMLESS, differences
+from cry_lightning.runfolder import HARMLESS, TESTED, differences
 from cry_lightning.tasks.weights import sha256
 
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
-TESTED = ("predictions.csv", "lineage.json")
 OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger")
 WITHOUT_BARS = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
 

@@ -19,8 +19,10 @@ from cry_lightning.cross_validation.chain import open_chain, train_round, unhear
 from cry_lightning.cross_validation.plan import Round, divided, plan
 from cry_lightning.data.splits import Split
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.leakage import fingerprint, read_lineage
+from cry_lightning.evaluation.fingerprints import fingerprint
+from cry_lightning.evaluation.leakage import read_lineage
 from cry_lightning.evaluation.run import read_run
+from cry_lightning.runfolder import TESTED
 
 
 @pytest.fixture
@@ -204,7 +206,7 @@ def test_a_fold_is_trained_again_where_what_it_adapted_to_has_changed(tones, wri
     def train(study, own, folder, made_of, tested=None):
         trained.append(study.config["name"])
         folder.mkdir(parents=True, exist_ok=True)
-        for name in studies.TESTED:
+        for name in TESTED:
             (folder / name).touch()
         studies.mark(folder / studies.MARK, made_of)
 

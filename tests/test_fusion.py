@@ -13,8 +13,9 @@ from sklearn.metrics import roc_auc_score
 
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions, report
+from cry_lightning.evaluation.fingerprints import fingerprint
 from cry_lightning.evaluation.fuse import MADE_OF, fuse, main
-from cry_lightning.evaluation.leakage import check, fingerprint, read_lineage
+from cry_lightning.evaluation.leakage import check, read_lineage
 
 CLASSES = ["a", "b", "c"]
 SUBJECTS = 12

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.leakage import check, count_heard, fingerprint, read_lineage, sound_fingerprint
+from cry_lightning.evaluation.fingerprints import count_heard, fingerprint, sound_fingerprint
+from cry_lightning.evaluation.leakage import check, read_lineage
 
 
 def rows(split: str = "test") -> pd.DataFrame:

@@ -12,7 +12,8 @@ from torch import nn
 
 from cry_lightning import cli
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.leakage import check, fingerprint, read_lineage
+from cry_lightning.evaluation.fingerprints import fingerprint
+from cry_lightning.evaluation.leakage import check, read_lineage
 
 CURVES = {"train/loss", "val/loss", "val/alignment", "val/uniformity", "val/effective_rank", "val/probe_uar"}
 CROP = {"class_path": "cry_lightning.tasks.augment.RandomCrop", "init_args": {"length": 30}}

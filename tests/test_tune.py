@@ -18,7 +18,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from cry_lightning import cli
 from cry_lightning.data.reading import CachedFeatures
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.leakage import fingerprint, read_lineage
+from cry_lightning.evaluation.fingerprints import fingerprint
+from cry_lightning.evaluation.leakage import read_lineage
 from cry_lightning.studies import open_study
 from cry_lightning.tune import main
 from cry_lightning.tune.checks import check_space

@@ -8,7 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from cry_lightning.callbacks.table import data_of
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.leakage import fingerprint, sound_fingerprint
+from cry_lightning.evaluation.fingerprints import fingerprint, sound_fingerprint
 
 
 class LineageRecorder(Callback):

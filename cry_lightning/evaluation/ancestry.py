@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cry_lightning.evaluation.fingerprints import fingerprint
 from cry_lightning.evaluation.fusion import Fused
-from cry_lightning.evaluation.leakage import fingerprint
 from cry_lightning.evaluation.members import FOLD, Members
 
 Lineage = dict[str, Any]

@@ -1,9 +1,6 @@
 """Whether a model was tested on subjects or sounds that it, or a model it came from, had learned from."""
 
-import hashlib
 import json
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,24 +8,13 @@ from typing import Any, Literal
 import pandas as pd
 
 from cry_lightning.errors import UserError
+from cry_lightning.evaluation.fingerprints import count_heard, fingerprint
 
 Status = Literal["CLEAN", "LEAKY", "UNKNOWN LINEAGE"]
 STAGE_TEXTS = ("stage", "corpus")
 MAX_TOLD = 3  # overlaps; a cross-validation has one for each fold
 STAGE_LISTS = ("subjects", "clips", "validation_subjects")
 LATER_LISTS: dict[str, list[str]] = {"validation_clips": []}  # which lineages of old do not tell
-MIN_OVERLAP_S = 0.002  # names give times to the millisecond, so that neighbours may seem to share as much
-
-
-def fingerprint(text: str) -> str:
-    """First 16 hex digits of SHA-256: lets subjects be compared without being told."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def sound_fingerprint(content: str) -> str:
-    """Of "file#start-duration", as a cache tells what a row holds: the stretch stays in clear, to find overlaps by."""
-    file, hash_sign, stretch = content.partition("#")
-    return fingerprint(file) + hash_sign + stretch
 
 
 @dataclass(frozen=True)
@@ -139,23 +125,6 @@ def other_sound(name: str, ours: dict[str, str], other: str, theirs: dict[str, s
     """The first clip that is another sound in another run, in words; empty where none is known to be."""
     clip = next((clip for clip, content in ours.items() if theirs.get(clip, content) != content), None)
     return f"clip {clip} is one sound in {name} and another in {other}, by their lineage.json" if clip else ""
-
-
-def count_heard(tested: Iterable[str], trained: Iterable[str]) -> int:
-    """How many of some sounds share a stretch of a file with any of others, both as from `sound_fingerprint`."""
-    wanted = [_located(sound) for sound in tested]
-    heard: dict[str, list[tuple[float, float]]] = {file: [] for file, _, _ in wanted}
-    for file, start, end in map(_located, trained):
-        if file in heard:
-            heard[file].append((start, end))
-    return sum(any(min(end, e) - max(start, s) > MIN_OVERLAP_S for s, e in heard[file]) for file, start, end in wanted)
-
-
-def _located(sound: str) -> tuple[str, float, float]:
-    """File, start and end in seconds; one that is told without its stretch is a whole file of its own."""
-    file, _, stretch = sound.partition("#")
-    start, _, duration = (stretch or "0-end").partition("-")
-    return file, float(start), math.inf if duration == "end" else float(start) + float(duration)
 
 
 def _cannot_be_compared(sounds: pd.Series, stages: list[dict[str, Any]]) -> str:

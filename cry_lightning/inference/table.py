@@ -11,7 +11,8 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from cry_lightning.corpora import Clip, Corpus
-from cry_lightning.evaluation.leakage import Leakage, check, sound_fingerprint
+from cry_lightning.evaluation.fingerprints import sound_fingerprint
+from cry_lightning.evaluation.leakage import Leakage, check
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.windows import duration_s

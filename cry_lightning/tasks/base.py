@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from cry_lightning.errors import UserError
+from cry_lightning.tasks.front_end import check_front_end
 from cry_lightning.tasks.optimisation import parameter_groups, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder
 
@@ -120,28 +121,13 @@ class Stage(L.LightningModule):
             UserError: the encoder does not fit, or the front end cannot work on the data.
         """
         if stage == "fit":
-            self._check_front_end()
+            check_front_end(self.front_end, self.augment_waveform, self.data)
         if stage == "fit" and self.weights and not self.trainer.ckpt_path:
             checkpoint = load_encoder(self.encoder, self.weights)
             compare_front_ends(self.weights, checkpoint.get("front_end"), self.heard_through)
             self.upstream = {key: value for key, value in checkpoint.items() if key in ("lineage",)}
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
-
-    def _check_front_end(self) -> None:
-        """A front end takes any numbers for waveforms, and any rate for its own: what it computes would be nonsense."""
-        feature = self.data.feature
-        if self.front_end is not None and self.data.features.shape[1:3] != (1, 1):
-            raise UserError(
-                f"front_end: {type(self.front_end).__name__} takes waveforms, but data.feature is"
-                f" {type(feature).__name__}; make that cry_lightning.features.Waveform, or front_end null"
-            )
-        for module in (self.front_end, *self.augment_waveform):
-            if (rate := getattr(module, "sample_rate", feature.sample_rate)) != feature.sample_rate:
-                raise UserError(
-                    f"{type(module).__name__} is set to {rate} Hz, but the data's waveforms have"
-                    f" {feature.sample_rate} Hz: make the two sample_rates one"
-                )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the encoder hears through, for the stages that start from it."""

@@ -16,7 +16,7 @@ from optuna.trial import TrialState, create_trial
 
 from cry_lightning import studies
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.leakage import fingerprint
+from cry_lightning.evaluation.fingerprints import fingerprint
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.messages import one_line
 from cry_lightning.studies import WITHOUT_BARS, Study
