@@ -54,17 +54,19 @@ UNLABELLED := --data.unlabelled=true --data.balanced=false --data.drop_last=true
 named = $(foreach f,$(1),$(addprefix $(dir $(f)),$(shell sed 's/\#.*//' $(f) | grep -oE '[A-Za-z0-9_./-]+\.ya?ml')))
 config = $(1) $(call named,$(1)) $(call named,$(call named,$(1)))
 
-.PHONY: help install pretrain simclr adapt finetune evaluate onu2019 zhao2020 le2020 gorin2023 test test-all lint clean FORCE
+.PHONY: help install pretrain simclr adapt finetune evaluate onu2019 zhao2020 le2020 gorin2023 test test-all test-newest test-oldest lint clean FORCE
 
 help:  ## list the targets and variables
 	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9 -]+):.*## */  make \1\t/' | expand -t 18
 	@grep -hE '^## [A-Z]' $(MAKEFILE_LIST) | sed 's/^## /  /'
 
-install: .venv/installed  ## make .venv and install what is needed
+install: .venv/installed  ## make .venv and install what is needed, as tested; CONSTRAINTS= takes the newest
 
-.venv/installed: pyproject.toml
+CONSTRAINTS ?= constraints.txt
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+.venv/installed: pyproject.toml $(or $(CONSTRAINTS),FORCE)
 	test -x $(PY) || $(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PY) $(PIP_INSTALL) $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
 	@touch $@
 
 pretrain: $(if $(filter supervised,$(METHOD)),$(SUPERVISED),$(SIMCLR))/best.ckpt  ## pretrain the encoder on sound that is not cries, by METHOD
@@ -120,6 +122,15 @@ test: .venv/installed  ## lint, types and the default tests (under 3 minutes, no
 
 test-all: .venv/installed  ## every test, the long ones too
 	$(PY) -m pytest -m '' --numprocesses 2 --dist worksteal
+
+# Each in an environment of its own, in a temporary folder: the newest releases, and the oldest that pyproject.toml admits.
+test-newest test-oldest:  ## the default tests with the newest, or with the oldest, libraries (some 6 GB for a while)
+	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; python="$$folder/venv/bin/python"; \
+	$(PYTHON) -m venv "$$folder/venv"; : > "$$folder/releases.txt"; \
+	if [ $@ = test-oldest ]; then "$$python" -m pip install --quiet --disable-pip-version-check uv; \
+	"$$python" -m uv pip compile --quiet --resolution lowest-direct --extra dev pyproject.toml -o "$$folder/releases.txt"; fi; \
+	"$$python" $(PIP_INSTALL) --constraint "$$folder/releases.txt"; "$$python" -m pip list; \
+	"$$python" -m pytest --numprocesses 2 --dist worksteal
 
 lint: .venv/installed  ## mend style where that can be done by itself
 	$(PY) -m ruff check --fix .

@@ -2,33 +2,42 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 
 from cry_lightning import __doc__ as about
-from cry_lightning.arguments import ArgumentParser
+from cry_lightning import __version__
+from cry_lightning.commands.configs import find_shipped
 from cry_lightning.errors import UserError
 
 COMMANDS = {  # command -> (module with a `main(args)`, what it does)
-    "acquire": ("cry_lightning.acquire", "phone videos and recordings into short cry units and a manifest"),
-    "describe": ("cry_lightning.describe", "what a corpus holds, how it sounds, and which splits it can support"),
+    "acquire": ("cry_lightning.acquire.command", "phone videos and recordings into short cry units and a manifest"),
+    "describe": ("cry_lightning.describe.command", "what a corpus holds, how it sounds, and the splits it can support"),
     "fit": ("cry_lightning.cli", "train one stage from a YAML (pretraining, adaptation or fine-tuning)"),
     "test": ("cry_lightning.cli", "run a trained stage on its test subjects: predictions.csv and lineage.json"),
     "evaluate": ("cry_lightning.evaluation.report", "metrics with intervals over subjects, figures and a report"),
     "predict": ("cry_lightning.inference.predict", "what a trained classifier says of recordings, window by window"),
     "embed": ("cry_lightning.inference.embed", "embeddings of clips by a trained encoder, and a map of them"),
-    "cross-validate": ("cry_lightning.cross_validation", "a stage or a chain on every fold, pooled"),
-    "tune": ("cry_lightning.tune", "search for good settings of a stage on its validation subjects"),
-    "robustness": ("cry_lightning.robustness", "trained models under noise, lost bands, lost time, gain and channels"),
+    "cross-validate": ("cry_lightning.cross_validation.command", "a stage or a chain on every fold, pooled"),
+    "tune": ("cry_lightning.tune.command", "search for good settings of a stage on its validation subjects"),
+    "robustness": (
+        "cry_lightning.robustness.command",
+        "trained models under noise, lost bands, lost time, gain and channels",
+    ),
     "fuse": ("cry_lightning.evaluation.fuse", "predictions of several runs as one: mean, weighted, vote, stacking"),
-    "paper": ("cry_lightning.papers", "a published system run whole, its table beside ours"),
+    "paper": ("cry_lightning.papers.command", "a published system run whole, its table beside ours"),
     "architectures": ("cry_lightning.architectures", "networks of timm by picture size, cross-validated alike"),
     "picture": ("cry_lightning.picture", "what a network that sees pictures sees of recordings, as PNG files"),
-    "label-efficiency": ("cry_lightning.label_efficiency", "scores against number of labels, for several encoders"),
+    "label-efficiency": (
+        "cry_lightning.label_efficiency.command",
+        "scores against number of labels, for several encoders",
+    ),
     "import-weights": ("cry_lightning.import_weights", "published weights into an encoder checkpoint"),
     "prepare": ("cry_lightning.prepare", "build, list, verify or remove feature caches"),
     "download": ("cry_lightning.corpora.download", "fetch a public corpus"),
 }
+OF_A_STAGE = ("fit", "test")
+EVERY_OPTION = "--help-all"  # of a stage, as its own parser, which takes seconds, lists them
 
 
 def main(args: list[str] | None = None) -> int:
@@ -39,24 +48,23 @@ def main(args: list[str] | None = None) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(table())
         return 0
-    command, *rest = args
+    if args[0] == "--version":
+        print(f"cry_lightning {__version__}")
+        return 0
     logging.basicConfig(format="%(message)s")
     logging.getLogger("cry_lightning").setLevel(logging.INFO)
     try:
-        if command not in COMMANDS:
-            raise UserError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
-        check_configs(command, rest)
-        run = import_module(COMMANDS[command][0]).main
-        run([command, *rest] if COMMANDS[command][0] == "cry_lightning.cli" else rest)
+        run(args[0], find_shipped(args[1:]))
     except UserError as error:
         if debug:
             raise
         print(f"cry_lightning: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if debug or error.filename is None:
+        if debug:
             raise
-        print(f"cry_lightning: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"cry_lightning: error: {where}{error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
@@ -67,28 +75,30 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-def check_configs(command: str, args: list[str]) -> None:
-    """Refuse a config that is not there at once: the command that would refuse it takes seconds to import torch.
+def run(command: str, args: list[str]) -> None:
+    """Run a command, its arguments checked first: to import what it runs takes seconds.
 
     Raises:
-        UserError: there is no such file, or nothing at all where a stage is wanted.
+        UserError: there is no such command, or a mistake in its arguments.
     """
-    if command in ("fit", "test") and not args:
-        raise UserError(f"{command}: which stage? Give its YAML: --config configs/finetune.yaml")
-    parser = ArgumentParser(add_help=False)
-    parser.add_argument("--config", nargs="*", action="extend", default=[])
-    for path in parser.parse_known_args(args)[0].config:
-        elsewhere = path.startswith("~") or "://" in path  # where the command itself knows to look
-        if path.endswith((".yaml", ".yml")) and not (elsewhere or Path(path).exists()):
-            raise UserError(f"--config: {path}: no such file; give the YAML of a stage, such as configs/finetune.yaml")
+    if command not in COMMANDS:
+        raise UserError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
+    if command in OF_A_STAGE:
+        args = [command, *args]
+    options = "stage" if command in OF_A_STAGE else command.replace("-", "_")
+    check: Callable[[list[str]], object] = import_module(f"cry_lightning.commands.{options}").arguments
+    check(args)
+    args = ["--help" if arg == EVERY_OPTION else arg for arg in args]
+    import_module(COMMANDS[command][0]).main(args)
 
 
 def table() -> str:
     """Every command with one line on what it does."""
     width = max(map(len, COMMANDS))
     rows = "\n".join(f"  {command:<{width}}  {what}" for command, (_, what) in COMMANDS.items())
+    usage = "python -m cry_lightning COMMAND [--help] [--debug] ..., or cry-lightning COMMAND ..."
     return (
-        f"{about}\n\nusage: python -m cry_lightning COMMAND [--help] [--debug] ...\n\n{rows}\n\n"
+        f"{about}\n\nusage: {usage}\n\n{rows}\n\n"
         "`COMMAND --help` tells more; `--debug` shows the traceback of an error."
     )
 

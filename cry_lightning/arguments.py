@@ -1,6 +1,7 @@
 """Arguments of the commands that take no YAML: a mistake is one line, without the usage page."""
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +18,12 @@ class ArgumentParser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **kwargs})
 
+    def parse_with_overrides(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The options, and as `overrides` what it does not know: arguments of `fit`, checked where they are read."""
+        options, overrides = self.parse_known_args(argv)
+        options.overrides = overrides
+        return options
+
     def error(self, message: str) -> NoReturn:
         """Raise the message as a user's mistake."""
         raise UserError(f"{message}; see {self.prog} --help")
@@ -31,3 +38,29 @@ def check_folder(name: str, path: str | Path) -> None:
     for place in (Path(path), *Path(path).parents):
         if place.exists() and not place.is_dir():
             raise UserError(f"{name}: {place} is a file; name a folder")
+
+
+def check_there(path: str | Path, instead: str) -> None:
+    """Refuse a path that is not there.
+
+    Args:
+        path: of a file or folder.
+        instead: what the user gives instead.
+
+    Raises:
+        UserError: naming it.
+    """
+    if not Path(path).exists():
+        raise UserError(f"{path}: no such file or folder; {instead}")
+
+
+def count_of(what: str) -> Callable[[str], int]:
+    """The type of an option that counts things, of which there must be one at least."""
+
+    def count(text: str) -> int:
+        if (number := int(text)) < 1:
+            raise argparse.ArgumentTypeError(f"{text}: 1 or more {what} are needed")
+        return number
+
+    count.__name__ = f"number of {what}"  # as argparse tells it
+    return count

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cry_lightning.arguments import ArgumentParser
+from cry_lightning.commands.import_weights import arguments
 from cry_lightning.encoders.importers import PUBLISHERS, Publisher, publisher_of
 from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC, Feature, LogMel, VGGishLogMel
@@ -23,23 +23,9 @@ INTEGER_ARRAYS: list[Any] = [REBUILD_ARRAY, np.ndarray, np.dtype, np.dtypes.Int6
 
 def main(args: list[str]) -> None:
     """Run the command."""
-    parser = ArgumentParser(
-        prog="python -m cry_lightning import-weights",
-        description="Turn published weights, in a local file, into a checkpoint that `weights:` takes.",
-        epilog="What they were trained on is not known: evaluation says UNKNOWN LINEAGE of what is built on them.",
-    )
-    parser.add_argument("publisher", choices=PUBLISHERS, help="whose they are")
-    files = "Cnn14_16k_mAP=0.438.pth, SpeechBrain's *.ckpt, honk's res8.pt, torchvggish's vggish-10086976.pth"
-    parser.add_argument("file", type=Path, help=f"their file, such as PANNs' {files}")
-    parser.add_argument("--to", type=Path, required=True, metavar="CKPT", help="the checkpoint to be written")
-    parser.add_argument("--encoder", choices=sorted(ENCODERS), help="the network, for panns and speechbrain (cnn14)")
-    options = parser.parse_args(args)
-    if options.to.exists():
-        raise UserError(f"{options.to} exists already; remove it, or name another with --to")
+    options = arguments(args)
     publisher = PUBLISHERS[options.publisher]
     network = ENCODERS[options.encoder] if options.encoder else publisher.networks[0]
-    if network not in publisher.networks:
-        raise UserError(f"--encoder {options.encoder}: not among the networks of {options.publisher}")
     published = read(options.file, options.publisher)
     encoder = encoder_of(published, publisher, network, options.file)
     source = {"publisher": options.publisher, "file": options.file.name, "sha256": sha256(options.file)}

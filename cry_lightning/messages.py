@@ -1,17 +1,16 @@
 """A mistake in a stage's YAML or arguments, told in one line that names the key at fault."""
 
-import difflib
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse._actions import _ActionConfigLoad
 from lightning.pytorch.cli import LightningArgumentParser
 
+from cry_lightning.commands.configs import refuse_recordings
 from cry_lightning.errors import UserError
+from cry_lightning.wording import ConfigError, did_you_mean, dotted, one_line
 
-LONGEST = 250  # characters of a message
 OF_KEY = re.compile(r'Parser key "(.+?)"')
 UNKNOWN_KEY = re.compile(r"(?:Option|accept option) '(.+?)'")
 NOT_A_FILE = re.compile(r"Expected a path but (.+?\.ya?ml) either")
@@ -26,20 +25,6 @@ PLAINER = {  # pattern in a reason -> what to say instead
     r"(required: |, )(fit|test)\.": r"\1",
     r'in "<unicode string>", ': "",
 }
-
-
-class ConfigError(UserError):
-    """What is wrong with which key of a config.
-
-    Args:
-        key: dotted; empty for the config as a whole.
-        reason: in a few words.
-    """
-
-    def __init__(self, key: str, reason: str) -> None:
-        super().__init__(one_line(f"{key}: {reason}" if key else reason))
-        self.key = key
-        self.reason = reason
 
 
 class OneLineParser(LightningArgumentParser):
@@ -72,9 +57,8 @@ class WholeSection(_ActionConfigLoad):
         """See argparse.Action."""
         if args:
             parser, config, given = args[:3]
-            if isinstance(given, str) and not given.endswith((".yaml", ".yml")) and Path(given).exists():
-                own = f"--data configs/data/own.yaml --data.corpus.init_args.path={given}"
-                raise ConfigError(self.dest, f"{given} is not a YAML; for recordings that lie there: {own}")
+            if isinstance(given, str):
+                refuse_recordings(self.dest, given)
             config[self.dest] = parser.get_defaults()[self.dest]
         return super().__call__(*args, **kwargs)
 
@@ -125,30 +109,8 @@ def plainly(reason: str, message: str, known: list[str]) -> str:
     return reason
 
 
-def did_you_mean(keys: list[str], known: list[str], dashes: str = "", n: int = 1) -> str:
-    """The `n` nearest of the known keys to each, as the end of a message; empty where none is near."""
-    near = [dashes + match for key in keys for match in difflib.get_close_matches(key, known, n=n)]
-    return f"; did you mean {', '.join(near)}?" if near else ""
-
-
-def dotted(*keys: str) -> str:
-    """The keys that are not empty, joined."""
-    return ".".join(filter(None, keys))
-
-
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """An error, what it was raised from or while handling, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def printable(text: str) -> str:
-    """Text with what no encoding holds, as in file names from elsewhere, spelled out."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def one_line(text: str) -> str:
-    """A message without line breaks, cut where it goes on and on."""
-    text = " ".join(text.split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... (--debug shows all)"

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from matplotlib.image import imsave
 
-from cry_lightning.arguments import ArgumentParser, check_folder
 from cry_lightning.cli import StageCLI
+from cry_lightning.commands.picture import arguments
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.data.compute import ClipBatches
 from cry_lightning.errors import UserError
@@ -29,10 +29,9 @@ def main(args: list[str]) -> None:
     Raises:
         UserError: the stage's network sees no colour pictures, or no recording can be used.
     """
-    options, overrides = _parser().parse_known_args(args)
-    check_folder("--out", options.out)
+    options = arguments(args)
     with quiet():
-        stage = ReadCLI(["fit", "--config", options.config, *overrides, "--trainer.logger=false"])
+        stage = ReadCLI(["fit", "--config", options.config, *options.overrides, "--trainer.logger=false"])
     own = stage.datamodule.corpus
     corpus = Recordings(options.recording, window_s=own.window_s, hop_s=own.hop_s, min_active_db=own.min_active_db)
     with TemporaryDirectory() as folder:  # for the levels of windows, which are of no use later
@@ -78,18 +77,3 @@ def names(clips: Sequence[Clip]) -> list[str]:
     starts = [f"@{clip.start_s:.3f}" if clip.duration_s is not None else "" for clip in clips]
     paths = [Path(clip.path).absolute().relative_to(common) for clip in clips]
     return [f"{path}{start}.png" for path, start in zip(paths, starts, strict=True)]
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m cry_lightning picture",
-        description="Write what a stage's network sees of recordings: a PNG for each, or for each of its windows, of"
-        " as many pixels as the feature has, highest frequency on top.",
-        epilog="Further arguments override the YAML as in fit, with = and no blank:"
-        " --data.feature.init_args.size=[120,180]",
-    )
-    config = "a stage that sees pictures, e.g. configs/papers/le2020/resnet50.yaml"
-    parser.add_argument("recording", nargs="+", metavar="RECORDING", help="any container, or a folder of them")
-    parser.add_argument("--config", required=True, metavar="STAGE.yaml", help=config)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pictures are written")
-    return parser

@@ -3,28 +3,14 @@
 import argparse
 from typing import Any
 
-from cry_lightning.arguments import ArgumentParser
+from cry_lightning.commands.prepare import arguments
 
 
 def main(args: list[str]) -> None:
     """Run the command; what it does not know itself is an override of the stage YAML, as in `fit`."""
-    parser = ArgumentParser(
-        prog="python -m cry_lightning prepare",
-        description="Build the feature cache of a stage, or look after the caches there are.",
-        epilog="Further arguments override the YAML as in fit, e.g. --data.workers=4.",
-    )
-    parser.add_argument("--config", metavar="STAGE.yaml", help="build the cache of this stage")
-    parser.add_argument("--verify", action="store_true", help="with --config: read all audio and every row again")
-    parser.add_argument("--list", action="store_true", help="what is cached, for which corpus and feature")
-    parser.add_argument("--remove", nargs="+", metavar="NAME", help="remove caches by the name that --list shows")
-    parser.add_argument("--folder", default="cache", help="folder of the caches, for --list and --remove")
-    options, overrides = parser.parse_known_args(args)
-    if overrides and not options.config:
-        parser.error(f"unrecognized arguments: {' '.join(overrides)}")
-    if not (options.config or options.list or options.remove):
-        parser.error("give --config STAGE.yaml, --list or --remove NAME")
+    options = arguments(args)
     if options.config:
-        build(["--config", options.config, *overrides], options.verify)
+        build(["--config", options.config, *options.overrides], options.verify)
     look_after(options)
 
 

@@ -15,8 +15,9 @@ import soundfile
 from conftest import DATA, real
 
 from cry_lightning import audio
-from cry_lightning.acquire import main, run, sources, units
+from cry_lightning.acquire import run, sources, units
 from cry_lightning.acquire.activity import spans
+from cry_lightning.acquire.command import main
 from cry_lightning.acquire.settings import Settings
 from cry_lightning.corpora import Manifest
 from cry_lightning.errors import UserError

@@ -7,40 +7,135 @@ import sys
 from functools import reduce
 from operator import getitem
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from conftest import REPO
 
 from cry_lightning import __main__ as command_line
-from cry_lightning import cli
+from cry_lightning import __version__, cli
 from cry_lightning.callbacks import wandb_is_online
+from cry_lightning.commands import download as download_arguments
+from cry_lightning.commands import embed, import_weights, robustness
+from cry_lightning.commands.configs import find_shipped
+from cry_lightning.corpora.download import SOURCES
+from cry_lightning.encoders.importers import PUBLISHERS
 from cry_lightning.errors import UserError
-from cry_lightning.messages import one_line
+from cry_lightning.inference import figure
 from cry_lightning.progress import progress_bar
+from cry_lightning.robustness import plan
 from cry_lightning.studies import ReadCLI
+from cry_lightning.wording import one_line
 
 
 def shell(*args, **kwargs):
     return subprocess.run([sys.executable, "-m", "cry_lightning", *args], capture_output=True, text=True, **kwargs)
 
 
-def test_command_table_needs_no_torch():
+HEAVY = {"torch", "torchaudio", "lightning", "pandas", "sklearn", "scipy", "av", "matplotlib"}
+
+
+def imported_by(commands: list[list[str]]) -> set[str]:
+    """Which of the heavy libraries are imported where these commands are run, each in the same process."""
     script = (
-        "import sys; from cry_lightning.__main__ import main; code = main([]);"
-        "heavy = {'torch', 'lightning', 'numpy', 'pandas', 'sklearn'} & set(sys.modules);"
-        "sys.exit(f'imported {heavy}' if heavy else code)"
+        "import json, sys\n"
+        "from cry_lightning.__main__ import main\n"
+        "for args in json.loads(sys.argv[1]):\n"
+        "    try:\n"
+        "        main(args)\n"
+        "    except SystemExit:\n"
+        "        pass\n"
+        "print('imported', *sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script, json.dumps(commands)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert all(command in done.stdout for command in command_line.COMMANDS)
+    return HEAVY & set(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("command", list(command_line.COMMANDS))
-def test_every_command_has_help(command, capsys):
+def test_the_command_table_and_every_help_import_nothing_that_takes_seconds():
+    assert not imported_by([[], ["--version"], *([command, "--help"] for command in command_line.COMMANDS)])
+
+
+MISTAKES = [
+    "acquire nowhere out",
+    "describe --data nowhere",
+    "describe --data configs/data/cries.yaml --data.corpuss=x",
+    "fit",
+    "fit --config nowhere.yaml",
+    "fit --config configs/finetune.yaml --trainer.max_epoch=3",
+    "fit --config configs/finetune.yaml --trainer.max_epochs=many",
+    "fit --config configs/finetune.yaml --model.init_args.encoder=nothing.yaml",
+    "fit --config configs/finetune.yaml --model.init_args.encoder.class_path=cry_lightning.encoders.Res9",
+    "test --config configs/finetune.yaml --nme=x",
+    "evaluate nowhere",
+    "predict --ckpt nowhere.ckpt nothing.wav",
+    "predict",
+    "embed --ckpt nowhere.ckpt nothing",
+    "embed --ckpt nowhere.ckpt nothing --out x.csv",
+    "cross-validate --config configs/simclr.yaml configs/finetune.yaml --folds 3 --loso",
+    "cross-validate --config configs/simclr.yaml configs/finetune.yaml --data.split.vall=0.2",
+    "tune --config configs/finetune.yaml --space nowhere.yaml --trials 3",
+    "tune --config configs/finetune.yaml --space configs/spaces/finetune.yaml --trials 0",
+    "robustness --ckpt nowhere.ckpt --out x",
+    "fuse nowhere nothing --out x",
+    "paper configs/papers/nobody2000",
+    "architectures --config nowhere.yaml",
+    "picture --config nowhere.yaml --out x y.wav",
+    "label-efficiency --config nowhere.yaml --per-class 5",
+    "import-weights honk nowhere.pt --to x.ckpt",
+    "prepare --config nowhere.yaml",
+    "download nothing",
+    "nothing",
+]
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_mistakes_are_told_in_one_line(mistake, monkeypatch, line):
+    monkeypatch.chdir(REPO)
+    assert mistake(*line.split())
+
+
+def test_mistakes_in_arguments_are_told_before_anything_that_takes_seconds_is_imported(monkeypatch):
+    monkeypatch.chdir(REPO)
+    assert not imported_by([line.split() for line in MISTAKES])
+
+
+def test_the_version_is_told(capsys):
+    assert command_line.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"cry_lightning {__version__}\n"
+
+
+def test_help_of_a_stage_fits_two_screens_and_shows_the_arguments_of_its_task(capsys):
+    with pytest.raises(SystemExit):
+        command_line.main(["fit", "--config", str(REPO / "configs/simclr.yaml"), "--help"])
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) < 80 and "of SimCLR" in shown and "temperature" in shown and ":param" not in shown
+
+
+def test_shipped_configs_are_found_where_the_current_folder_has_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        command_line.main([command, "--help"])
-    assert stop.value.code == 0
-    assert "usage" in capsys.readouterr().out
+        command_line.main(["fit", "--config=configs/simclr.yaml", "--print_config"])
+    assert stop.value.code == 0 and yaml.safe_load(capsys.readouterr().out)["name"] == "simclr"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/simclr.yaml").write_text("name: own\n")
+    assert find_shipped(["--config", "configs/simclr.yaml"]) == ["--config", "configs/simclr.yaml"]
+
+
+def test_a_torchaudio_that_does_not_load_is_one_line(mistake, stage, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchaudio.functional", None)
+    told = mistake("fit", "--config", stage())
+    assert told.startswith("torchaudio does not load with the torch that is installed")
+
+
+def test_names_known_before_the_import_are_those_known_after():
+    networks = {whose: publisher.networks for whose, publisher in PUBLISHERS.items()}
+    networks = {whose: tuple(network.__name__.lower() for network in of) for whose, of in networks.items()}
+    assert networks == import_weights.PUBLISHERS
+    assert tuple(plan.KINDS) == robustness.KINDS
+    assert get_args(figure.Method) == embed.METHODS
+    assert sorted(download_arguments.CORPORA) == sorted(SOURCES)
 
 
 @pytest.fixture
@@ -103,7 +198,11 @@ IN_THE_YAML = [
     ("model.init_arg", {}, "model: give class_path and init_args, and no key beside them"),
     ("model.init_args.encoder", None, "model: the following arguments are required: encoder"),
     ("model.class_path", "torch.nn.Linear", "torch.nn.Linear does not correspond to a subclass of Stage"),
-    ("data.feature.class_path", "cry_lightning.features.MFC", "'cry_lightning.features' has no attribute 'MFC'"),
+    (
+        "data.feature.class_path",
+        "cry_lightning.features.MFC",
+        "'cry_lightning.features' has no attribute 'MFC'; did you mean MFCC?",
+    ),
     ("data.split.vall", 0.2, "data.split.vall: no such key; did you mean val?"),
     ("data.clip_seconds", 1, "data.clip_seconds: no such key; did you mean data.clip_s?"),
     ("data.corpus.init_args.roott", "x", "data.corpus.roott: no such key; did you mean root?"),

@@ -14,8 +14,8 @@ import yaml
 from conftest import RATE, stage_config
 
 from cry_lightning import cli, studies
-from cry_lightning.cross_validation import main
 from cry_lightning.cross_validation.chain import open_chain, train_round, unheard
+from cry_lightning.cross_validation.command import main
 from cry_lightning.cross_validation.plan import Round, divided, plan
 from cry_lightning.data.splits import Split
 from cry_lightning.errors import UserError

@@ -10,7 +10,8 @@ from conftest import DATA, real
 
 from cry_lightning.corpora import Clip
 from cry_lightning.data.splits import Split, assign
-from cry_lightning.describe import census, counts, main, recordings, support
+from cry_lightning.describe import census, counts, recordings, support
+from cry_lightning.describe.command import main
 from cry_lightning.describe.duplicates import COPY, LEAK, RELABELLED, duplicates
 from cry_lightning.describe.duplicates import in_words as duplicates_in_words
 from cry_lightning.describe.examples import Example, choose

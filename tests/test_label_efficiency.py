@@ -14,7 +14,8 @@ from cry_lightning.errors import UserError
 from cry_lightning.evaluation.leakage import Leakage, read_lineage
 from cry_lightning.evaluation.run import Tested as Predicted
 from cry_lightning.evaluation.run import evaluate_run, pool
-from cry_lightning.label_efficiency import main, report
+from cry_lightning.label_efficiency import report
+from cry_lightning.label_efficiency.command import main
 from cry_lightning.label_efficiency.curves import curves, labels_needed, scored
 from cry_lightning.label_efficiency.plan import Point, points
 from cry_lightning.label_efficiency.training import Subset, made_by, open_study, subset, train

@@ -19,7 +19,8 @@ from cry_lightning import cli
 from cry_lightning.encoders import Res8
 from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC
-from cry_lightning.robustness import command, disturbances, main, report, scoring
+from cry_lightning.robustness import command, disturbances, report, scoring
+from cry_lightning.robustness.command import main
 from cry_lightning.robustness.curves import curves
 from cry_lightning.robustness.disturbances import Sounds
 from cry_lightning.robustness.models import ModelUnderTest

@@ -21,8 +21,8 @@ from cry_lightning.errors import UserError
 from cry_lightning.evaluation.fingerprints import fingerprint
 from cry_lightning.evaluation.leakage import read_lineage
 from cry_lightning.studies import open_study
-from cry_lightning.tune import main
 from cry_lightning.tune.checks import check_space
+from cry_lightning.tune.command import main
 from cry_lightning.tune.space import corners, read_space
 from cry_lightning.tune.trials import Goal, Trial, propose, read_trials
 

@@ -1,5 +1,1 @@
 """From recordings as parents' phones make them to short cry units and a manifest, which is a corpus."""
-
-from cry_lightning.acquire.command import main
-
-__all__ = ["main"]

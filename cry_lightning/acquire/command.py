@@ -12,7 +12,8 @@ from cry_lightning.acquire import naming, settings
 from cry_lightning.acquire.manifest import MANIFEST, SOURCES, as_text, source_table, unit_table, write
 from cry_lightning.acquire.run import acquire
 from cry_lightning.acquire.sources import printable
-from cry_lightning.arguments import ArgumentParser, check_folder
+from cry_lightning.arguments import check_folder
+from cry_lightning.commands.acquire import arguments
 from cry_lightning.corpora import find_recordings
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.predictions import replacing
@@ -28,7 +29,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: an argument is at fault, OUT was made otherwise, or no source could be read.
     """
-    options = _parser().parse_args(argv)
+    options = arguments(argv)
     thresholds = settings.settings_of(options)
     root, sources = find_sources(options.input)
     check_out(options.out, options.input)
@@ -112,39 +113,3 @@ def tell_refused(refused: Mapping[str, str], n_sources: int, listed: Path) -> No
         raise UserError(f"none of {n_sources} files could be read, see {listed}; the first is {told[0]}")
     more = [f"and {len(refused) - MAX_TOLD} more, see {listed}"] if len(refused) > MAX_TOLD else []
     log.warning("refused:\n  %s", "\n  ".join([*told, *more]))
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m cry_lightning acquire",
-        description="Cut recordings of any container, videos included, into cry units: mono WAV files of 16 kHz and 16 "
-        "bits in OUT/units, listed with level, label and subject in OUT/manifest.csv, which is a corpus. Units are "
-        "active and voiced at the pitch of cries. What else is so, such as voices of women and children, music and "
-        "animals, is kept too: listen, and look at --figures. "
-        "Files already done are not done again, so that a killed run goes on with the same command.",
-        epilog="Labels and subjects are those of Donate-a-Cry names, or else of class folders (class/subject/file or "
-        "class/file), unless --name-pattern or --table tells them. A recording of which no subject is known is one.",
-    )
-    parser.add_argument("input", type=Path, metavar="IN", help="a recording, or a folder of them at any depth")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to make, or to go on with; not within IN")
-    named = parser.add_mutually_exclusive_group()
-    pattern = (
-        "finds groups named label or subject in a path relative to IN, e.g. '(?P<subject>baby\\d+)_(?P<label>[a-z]+)'"
-    )
-    named.add_argument("--name-pattern", metavar="REGEX", help=pattern)
-    table = "columns source (a path relative to IN), and label, subject or further ones"
-    named.add_argument("--table", type=Path, metavar="CSV", help=table)
-    parser.add_argument("--figures", action="store_true", help="draw each file and its units into OUT/figures")
-    parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="files at once (default: %(default)s)")
-    parser.add_argument("--overwrite", action="store_true", help="cut OUT anew where thresholds or IN have changed")
-    settings.add_options(parser)
-    return parser
-
-
-def _count(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
-
-
-_count.__name__ = "number of files"  # as argparse tells it

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from torchaudio.datasets import SPEECHCOMMANDS
-
 from cry_lightning.corpora.base import Clip, Corpus
 from cry_lightning.errors import UserError
+from cry_lightning.from_torchaudio import torchaudio
 
 LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
 BELOW = ("speech_commands_v0.0[12]", "SpeechCommands/speech_commands_v0.0[12]")  # where torchaudio unpacks it
@@ -71,7 +70,8 @@ def _metadata(folder: Path, subset: Literal["validation", "testing"] | None = No
     """Path, word and speaker of every file in the folder, or in one of its lists."""
     folder = folder.resolve()
     # torchaudio takes the folder's name from that of the archive, less its two suffixes.
-    dataset = SPEECHCOMMANDS(folder.parent, url=f"{folder.name}.tar.gz", folder_in_archive="", subset=subset)
+    corpus = torchaudio("datasets").SPEECHCOMMANDS
+    dataset = corpus(folder.parent, url=f"{folder.name}.tar.gz", folder_in_archive="", subset=subset)
     for index in range(len(dataset)):
         path, _, word, speaker, _ = dataset.get_metadata(index)
         yield path, word, speaker

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from cry_lightning.arguments import ArgumentParser, check_folder
+from cry_lightning.arguments import check_folder
+from cry_lightning.commands.fuse import arguments
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import leakage, predictions
 from cry_lightning.evaluation.ancestry import fused_lineage
-from cry_lightning.evaluation.fusion import METHODS, Fused, fuse_fold
+from cry_lightning.evaluation.fusion import Fused, fuse_fold
 from cry_lightning.evaluation.members import FOLD, Members, read_members
 from cry_lightning.evaluation.predictions import SCORE, replacing
 from cry_lightning.evaluation.tables import as_text
@@ -23,13 +24,13 @@ Without validation rows, the stacking of a fold learned from the tests of the ot
 tests itself. The models of those folds had learned from these subjects, though: train with data.split.val."""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str]) -> None:
     """Fuse the runs named on the command line.
 
     Raises:
         UserError: the runs cannot be fused so, or the folder is not free.
     """
-    options = _parser().parse_args(argv)
+    options = arguments(argv)
     print(fuse(options.run, options.out, options.method, options.calibrate))
 
 
@@ -132,24 +133,3 @@ def _verdicts(members: Members, lineage: dict[str, Any], out: Path) -> Iterator[
 def _write_json(content: dict[str, Any], path: Path) -> None:
     with replacing(path) as part:
         part.write_text(json.dumps(content), encoding="utf-8")
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m cry_lightning fuse",
-        description="Make one run of several that predicted the same clips in the same folds, networks and SVMs alike; "
-        "`evaluate` takes it as any other. Its lineage is that of all its members.",
-        epilog="Example: python -m cry_lightning fuse runs/chillanto/resnet50 runs/chillanto/svm --out runs/chillanto/"
-        "ensemble",
-    )
-    method = (
-        "mean of the probabilities (default); weighted: that with weights of least log-loss; vote: majority, ties by "
-        "the mean; stacking: logistic regression. What is learned is learned on each fold's validation rows (stacking "
-        "without them: on the other folds' tests)"
-    )
-    calibrate = "first scale the temperature of each member on its validation rows"
-    parser.add_argument("run", nargs="+", metavar="RUN", help="run folder that `test` has filled, or a predictions.csv")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder, for the fused run")
-    parser.add_argument("--method", choices=METHODS, default=METHODS[0], help=method)
-    parser.add_argument("--calibrate", action="store_true", help=calibrate)
-    return parser

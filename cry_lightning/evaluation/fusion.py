@@ -12,7 +12,6 @@ from scipy.special import softmax
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.members import Members
 
-METHODS = ("mean", "weighted", "vote", "stacking")
 FLOOR = 1e-6  # of a probability under a logarithm: one wrong certainty must not outweigh all else
 TIE_BREAK = 1e-3  # how far the mean probabilities move tied shares of votes
 TEMPERATURES = (0.05, 20.0)

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from cry_lightning.evaluation.defaults import RESAMPLES
 from cry_lightning.evaluation.metrics import Measures, Units, majority, measure
 
-RESAMPLES = 2000
 MIN_SUBJECTS = 5  # with fewer, the handful of possible resamples says little
 FEW_SUBJECTS = 10  # with fewer, percentiles of resamples lie too close together
 SEED = 0

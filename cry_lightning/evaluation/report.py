@@ -1,23 +1,20 @@
 """`python -m cry_lightning evaluate`: runs in, one table, figures and report.md out."""
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 
 import pandas as pd
 
-from cry_lightning.arguments import ArgumentParser, check_folder
+from cry_lightning.commands.evaluate import arguments
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.intervals import FEW_SUBJECTS, MIN_SUBJECTS, RESAMPLES
+from cry_lightning.evaluation.defaults import COMPARISON, POSITIVE
+from cry_lightning.evaluation.intervals import FEW_SUBJECTS, MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import LEVELS
 from cry_lightning.evaluation.pairs import COLUMNS, Pair, pairs, section
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.evaluation.run import Run, evaluate_run, pool, read_run
 from cry_lightning.evaluation.tables import as_markdown, as_text, cell, per_class, summary, two_class
 
-MIN_RESAMPLES = 100
-POSITIVE = "that of sensitivity; unless named, the rarer one in all of predictions.csv, val and test"
-COMPARISON = Path("runs/comparison")
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
 LEGEND = """\
 [low, high]: 95 % interval from resampling subjects. UAR: balanced accuracy. AUC: mean over classes.
@@ -37,33 +34,23 @@ METHOD = """\
   hears. The *gain* is model minus baseline within each resample."""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str]) -> None:
     """Evaluate the runs named on the command line.
 
     Raises:
         UserError: a run cannot be read, or was tested on what it was trained on.
     """
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if arguments.resamples < MIN_RESAMPLES:
-        raise UserError(f"--resamples {arguments.resamples}: give {MIN_RESAMPLES} or more; {RESAMPLES} are usual")
-    if arguments.out:
-        check_folder("--out", arguments.out)
-    named = [*arguments.run, *chain(*arguments.pool)]
-    if not named:
-        parser.error("the following arguments are required: RUN")
-    if len({Path(run).resolve() for run in named}) < len(named):
-        raise UserError(f"a run is named twice among {', '.join(named)}; name each once")
-    tested = [read_run(run, arguments.split) for run in arguments.run]
-    tested += [pool([read_run(run, arguments.split) for run in folds]) for folds in arguments.pool]
-    runs = [evaluate_run(run, arguments.split, arguments.positive, arguments.resamples) for run in tested]
+    options = arguments(argv)
+    tested = [read_run(run, options.split) for run in options.run]
+    tested += [pool([read_run(run, options.split) for run in folds]) for folds in options.pool]
+    runs = [evaluate_run(run, options.split, options.positive, options.resamples) for run in tested]
     leaky = [f"{run.name}: LEAKY, {run.leakage.reason}" for run in runs if run.leakage.status == "LEAKY"]
-    if leaky and not arguments.allow_leaky:
+    if leaky and not options.allow_leaky:
         raise UserError(f"{'; '.join(leaky)}. Train without them, or let --allow-leaky stamp the report LEAKY")
 
-    out = arguments.out or _default_folder(runs, arguments.split)
-    compared = pairs(runs, arguments.resamples)
-    report = write_report(runs, compared, out, arguments.resamples)
+    out = options.out or _default_folder(runs, options.split)
+    compared = pairs(runs, options.resamples)
+    report = write_report(runs, compared, out, options.resamples)
     print(as_text(summary(runs)), end="\n\n")
     print(LEGEND)
     if compared:
@@ -158,24 +145,3 @@ def _lineage(run: Run) -> str:
 def _default_folder(runs: Sequence[Run], split: str) -> Path:
     folder = runs[0].folder if len(runs) == 1 else COMPARISON
     return folder / "validation" if split == "val" else folder
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m cry_lightning evaluate",
-        description="Score predictions at clip, recording and subject level, with intervals from resampling subjects; "
-        "writes report.md, metrics.csv and figures/. Of several runs tested on the same clips, each is also compared "
-        "with the first: paired differences, also in differences.csv.",
-        epilog="Example: python -m cry_lightning evaluate runs/donateacry/finetune runs/donateacry/scratch",
-    )
-    out = f"where to write; default: the run's folder, or {COMPARISON} for several"
-    leaky = "report runs tested on their training subjects, stamped LEAKY"
-    pooled = "folds of one run: score all their tests as one; several times for several runs"
-    parser.add_argument("run", nargs="*", metavar="RUN", help="run folder that `test` has filled, or a predictions.csv")
-    parser.add_argument("--pool", nargs="+", action="append", default=[], metavar="FOLD", help=pooled)
-    parser.add_argument("--out", type=Path, metavar="DIR", help=out)
-    parser.add_argument("--allow-leaky", action="store_true", help=leaky)
-    parser.add_argument("--split", choices=["test", "val"], default="test", help="which rows; val goes to validation/")
-    parser.add_argument("--positive", metavar="CLASS", help=f"with two classes, {POSITIVE}")
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, metavar="N", help="bootstrap size (%(default)s)")
-    return parser

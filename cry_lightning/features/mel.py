@@ -5,10 +5,10 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torchaudio.functional import melscale_fbanks
 
 from cry_lightning.errors import UserError
 from cry_lightning.features.base import Feature
+from cry_lightning.from_torchaudio import torchaudio
 
 
 class MelFeature(Feature):
@@ -64,7 +64,7 @@ class MelFeature(Feature):
 
     def make_filters(self) -> Tensor:
         """Weights (n_fft // 2 + 1, n_mels) of the mel bands: triangles of equal area."""
-        return melscale_fbanks(
+        filters: Tensor = torchaudio("functional").melscale_fbanks(
             self.n_fft // 2 + 1,
             self.f_min,
             self.f_max,
@@ -73,6 +73,7 @@ class MelFeature(Feature):
             norm="slaney",
             mel_scale="slaney",
         )
+        return filters
 
     @abstractmethod
     def compress(self, energy: Tensor) -> Tensor:

@@ -3,10 +3,10 @@
 from typing import Any
 
 from torch import Tensor
-from torchaudio.functional import create_dct
 
 from cry_lightning.errors import UserError
 from cry_lightning.features.mel import MelFeature
+from cry_lightning.from_torchaudio import torchaudio
 
 
 class MFCC(MelFeature):
@@ -32,7 +32,8 @@ class MFCC(MelFeature):
         if not 1 <= n_mfcc <= self.n_mels:
             raise UserError(f"MFCC: n_mfcc must lie between 1 and n_mels ({self.n_mels}), not {n_mfcc}")
         self.n_mfcc = n_mfcc
-        self.register_buffer("dct", create_dct(n_mfcc, self.n_mels, norm="ortho").T.contiguous(), persistent=False)
+        dct = torchaudio("functional").create_dct(n_mfcc, self.n_mels, norm="ortho").T.contiguous()
+        self.register_buffer("dct", dct, persistent=False)
 
     def compress(self, energy: Tensor) -> Tensor:
         """MFCCs (B, n_mfcc, T) of mel energies (B, T, n_mels)."""

@@ -3,20 +3,18 @@
 import logging
 from collections.abc import Sequence
 
-from cry_lightning.arguments import ArgumentParser
+from cry_lightning.commands.embed import arguments
 from cry_lightning.corpora import Clip, Corpus, Union
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data_argument import open_data
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.predictions import replacing
-from cry_lightning.inference.figure import METHODS, draw, is_drawable
+from cry_lightning.inference.figure import draw, is_drawable
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.inference.options import add_options, refuse_existing
 from cry_lightning.inference.table import COLUMNS, clip_table, verdict, write
 from cry_lightning.inference.windows import hear, tell_left_out
 
 log = logging.getLogger(__name__)
-OVERRIDDEN = ("--data.corpus", "--data.cache_dir")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -25,16 +23,10 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         UserError: an argument, the checkpoint or the data is at fault, or no clip could be used.
     """
-    parser = _parser()
-    options, overrides = parser.parse_known_args(argv)
-    for key in (text for text in overrides if text.startswith("--") and not text.startswith(OVERRIDDEN)):
-        parser.error(f"unrecognized argument {key}: but for {' and '.join(OVERRIDDEN)}, all is the checkpoint's")
+    options = arguments(argv)
     out, figure = options.out, options.out.with_suffix(".png")
-    if out.suffix not in (".h5", ".hdf5"):
-        raise UserError(f"--out {out}: embeddings are written as HDF5; name a file that ends in .h5")
-    refuse_existing(out, figure)
     trained = TrainedStage(options.ckpt, options.device)
-    corpus, cache_dir = open_corpora(options.paths, trained, overrides)
+    corpus, cache_dir = open_corpora(options.paths, trained, options.overrides)
     corpus.prepare()
     listed = FeatureCache(corpus, **trained.fitting, folder=cache_dir)  # never built
     check_column(options.color, listed.clips)
@@ -79,21 +71,3 @@ def check_column(name: str, clips: Sequence[Clip]) -> None:
     known = list(dict.fromkeys([*COLUMNS, *(column for clip in clips for column in clip.columns)]))
     if name not in known:
         raise UserError(f"--color {name}: no such column; there are {', '.join(known)}")
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m cry_lightning embed",
-        description="Embeddings of clips by the encoder of a stage, with all that is known of the clips, as HDF5; and "
-        "beside it a map of them. Folders and manifests are cut into windows as the training corpus was, or, if it was "
-        "not, into clips of the model's length; a data YAML says itself how its corpus is cut.",
-        epilog="The front end is always the checkpoint's. Further arguments override the corpus as in fit, e.g. "
-        "--data.corpus.init_args.target=age.",
-    )
-    parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="a folder of recordings, a manifest.csv or a data YAML"
-    )
-    add_options(parser, out="embeddings.h5")
-    parser.add_argument("--color", default="label", metavar="COLUMN", help="of the map (default: %(default)s)")
-    parser.add_argument("--method", choices=METHODS, default="pca", help="of the map (default: %(default)s)")
-    return parser

@@ -1,6 +1,6 @@
 """A map of embeddings in two dimensions, coloured by what is known of the clips."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from cry_lightning.messages import printable
+from cry_lightning.wording import printable
 
 Method = Literal["pca", "tsne"]
-METHODS: tuple[Method, ...] = get_args(Method)
 SEED = 0
 PERPLEXITY = 30.0
 MAX_TSNE = 5000  # clips, a minute or so of computing

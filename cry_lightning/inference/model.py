@@ -11,9 +11,9 @@ from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.front_end import check_front_end
 from cry_lightning.errors import UserError
 from cry_lightning.features import Feature
-from cry_lightning.messages import one_line
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.weights import read_checkpoint
+from cry_lightning.wording import one_line
 
 TASKS = "cry_lightning.tasks."
 # What only training uses is not made again: the noise that was mixed in need not be on this machine.

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cry_lightning.arguments import ArgumentParser, check_folder
+from cry_lightning.arguments import ArgumentParser, check_folder, count_of
 from cry_lightning.errors import UserError
 
 
@@ -11,7 +11,9 @@ def add_options(parser: ArgumentParser, out: str) -> None:
     parser.add_argument("--ckpt", type=Path, required=True, metavar="CKPT", help="of a stage: RUN/best.ckpt")
     parser.add_argument("--out", type=Path, default=Path(out), metavar="FILE", help="(default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)")
-    parser.add_argument("--batch-size", type=_count, default=64, metavar="B", help="clips at once (%(default)s)")
+    parser.add_argument(
+        "--batch-size", type=count_of("clips"), default=64, metavar="B", help="clips at once (%(default)s)"
+    )
 
 
 def refuse_existing(*paths: Path) -> None:
@@ -24,12 +26,3 @@ def refuse_existing(*paths: Path) -> None:
         if path.exists():
             raise UserError(f"{path} exists already; remove it, or name another with --out")
         check_folder("--out", path.parent)
-
-
-def _count(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
-
-
-_count.__name__ = "number of clips"  # as argparse tells it

@@ -9,15 +9,14 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from torch import Tensor
 
-from cry_lightning.arguments import ArgumentParser
+from cry_lightning.commands.predict import arguments, by_recording
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.predictions import SCORE, classes_of, replacing, score_columns
 from cry_lightning.evaluation.tables import as_text
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.inference.options import add_options, refuse_existing
 from cry_lightning.inference.windows import Heard, Recordings, duration_s, hear, tell_left_out
-from cry_lightning.messages import printable
 from cry_lightning.tasks import Classifier
+from cry_lightning.wording import printable
 
 log = logging.getLogger(__name__)
 MAX_SHOWN = 20  # recordings in the terminal; the file has them all
@@ -29,9 +28,8 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         UserError: an argument or the checkpoint is at fault, or no recording could be used.
     """
-    options = _parser().parse_args(argv)
-    out, by_recording = options.out, options.out.with_name(f"{options.out.stem}_recordings.csv")
-    refuse_existing(out, by_recording)
+    options = arguments(argv)
+    out, of_recordings = options.out, by_recording(options.out)
     trained = TrainedStage(options.ckpt, options.device)
     network = scores_of(trained)
     hop_s = trained.cutting["hop_s"] if options.hop_s is None else options.hop_s
@@ -45,8 +43,8 @@ def main(argv: Sequence[str]) -> None:
     windows = window_table(recordings, heard, trained.classes or [])
     table = recording_table(recordings, heard, windows)
     write(windows, out)
-    write(table, by_recording)
-    print(f"{printable(shown(table, shutil.get_terminal_size().columns))}\n{out}\n{by_recording}")
+    write(table, of_recordings)
+    print(f"{printable(shown(table, shutil.get_terminal_size().columns))}\n{out}\n{of_recordings}")
 
 
 def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
@@ -121,18 +119,3 @@ def write(table: pd.DataFrame, path: Path) -> None:
     """Write a CSV file whole or not at all; float32 scores survive exactly."""
     with replacing(path) as part:
         table.to_csv(part, index=False, float_format="%.9g", errors="surrogateescape")
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m cry_lightning predict",
-        description="Probabilities of the classes for recordings of any container, by a trained classifier. Recordings "
-        "are cut into windows as the training corpus was, or, if it was not, into clips of the model's length; what is "
-        "left over at the end is dropped. A recording shorter than one window is filled up as in the training.",
-        epilog="Writes one row per window into OUT, and their means per recording, with those that could not be used, "
-        "into OUT_recordings.csv.",
-    )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="a recording, or a folder of them")
-    add_options(parser, out="predictions.csv")
-    parser.add_argument("--hop-s", type=float, metavar="S", help="from window to window (default: as in the training)")
-    return parser

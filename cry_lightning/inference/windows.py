@@ -17,8 +17,8 @@ from cry_lightning.corpora import Clip, Corpus, find_recordings
 from cry_lightning.errors import UserError
 from cry_lightning.inference.decoding import DecodedOnce
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.messages import printable
 from cry_lightning.progress import progress_bar
+from cry_lightning.wording import printable
 
 log = logging.getLogger(__name__)
 MAX_LISTED = 100  # recordings that could not be used

@@ -3,12 +3,12 @@
 import time
 from pathlib import Path
 
-from cry_lightning.arguments import ArgumentParser, check_folder
+from cry_lightning.commands.label_efficiency import FOLD, arguments
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.run import Tested, read_run
 from cry_lightning.label_efficiency import report
 from cry_lightning.label_efficiency.curves import curves
-from cry_lightning.label_efficiency.plan import FOLD, SCRATCH, CountedBy, Point, points
+from cry_lightning.label_efficiency.plan import CountedBy, Point, points
 from cry_lightning.label_efficiency.training import Subset, made_by, open_study, subset, train
 from cry_lightning.studies import Study, is_finished
 
@@ -19,14 +19,12 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: an option makes no sense, a subset cannot be drawn, or an encoder has heard the test subjects.
     """
-    options, overrides = _parser().parse_known_args(argv)
-    if options.out:
-        check_folder("--out", options.out)
+    options = arguments(argv)
     counted_by: CountedBy = "per_class" if options.per_class else "label_fraction"
     amounts = options.per_class or options.fractions
     folds = options.folds or [None]
     planned = points(options.encoders, counted_by, amounts, options.seeds, folds, options.arguments)
-    study = open_study(["--config", options.config, *overrides])
+    study = open_study(["--config", options.config, *options.overrides])
     subsets = {point.subset: subset(study, point) for point in {point.subset: point for point in planned}.values()}
     out = options.out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
     tested = run_points(study, planned, subsets, out / "points", options.allow_leaky)
@@ -56,26 +54,3 @@ def run_points(
         told = "finished before" if finished else f"{time.monotonic() - began:.0f} s"
         print(f"{number}/{len(planned)} {point.name}: {told}", flush=True)
     return tested
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m cry_lightning label-efficiency",
-        description="Train each encoder on growing, nested subsets of the labels and test it on the same subjects: "
-        "curves of UAR and AUC with intervals, and the labels that each saves over training from scratch.",
-        epilog="Further arguments override the YAML as in fit, e.g. --data configs/data/digits.yaml. Points that are "
-        "finished are not run again, so a killed study goes on with the same command.",
-    )
-    encoder = f"{SCRATCH} or NAME=CHECKPOINT; {FOLD} in a path stands for the fold"
-    parser.add_argument("--config", required=True, metavar="STAGE.yaml", help="the stage that every point trains")
-    amount = parser.add_mutually_exclusive_group(required=True)
-    amount.add_argument("--fractions", nargs="+", type=float, metavar="SHARE", help="shares of each class's subjects")
-    amount.add_argument("--per-class", nargs="+", type=int, metavar="N", help="clips of each class")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of subset and training (%(default)s)")
-    parser.add_argument("--encoders", nargs="+", default=[SCRATCH], metavar="ENCODER", help=encoder)
-    own = "an encoder's own arguments, as one text, e.g. 'simclr --model.init_args.frozen=true' for a linear probe"
-    parser.add_argument("--arguments", action="append", default=[], metavar="'NAME ARGUMENTS'", help=own)
-    parser.add_argument("--folds", nargs="+", type=int, metavar="FOLD", help="folds to pool; default: the config's one")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/CORPUS/label-efficiency")
-    parser.add_argument("--allow-leaky", action="store_true", help="report encoders that heard test subjects, stamped")
-    return parser

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from cry_lightning.arguments import ArgumentParser, check_folder
-from cry_lightning.errors import UserError
-from cry_lightning.evaluation.intervals import RESAMPLES
+from cry_lightning.arguments import check_folder
+from cry_lightning.commands.paper import arguments
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.evaluation.tables import as_markdown, as_text
 from cry_lightning.papers import table
@@ -19,9 +18,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: there is no such paper or corpus, or what `cross-validate` refuses.
     """
-    options, overrides = _parser().parse_known_args(argv)
-    if options.jobs < 1:
-        raise UserError(f"--jobs must be at least 1, not {options.jobs}")
+    options = arguments(argv)
     path = options.paper / "paper.yaml" if options.paper.is_dir() else options.paper
     paper = read_paper(path)
     name, setting = setting_of(paper, options.corpus)
@@ -29,7 +26,7 @@ def main(argv: list[str]) -> None:
     study = path.parent.name if path.stem == "paper" else f"{path.parent.name}-{path.stem}"
     out = options.out or Path("runs") / study / name
     check_folder("--out", out)
-    plan = Plan(path, paper, setting, out, overrides, options.seeds, options.jobs, options.resamples)
+    plan = Plan(path, paper, setting, out, options.overrides, options.seeds, options.jobs, options.resamples)
     runs = run_all(plan)
     tables = [table.figures(paper, runs, metric) for metric in paper.metrics]
     tables += [*table.of_classes(runs), *table.of_folds(runs), table.differences(paper, runs, options.resamples)]
@@ -50,21 +47,3 @@ def write(paper: Paper, runs: Runs, out: Path, markdown: str) -> None:
         part.write_text(markdown + "\n", encoding="utf-8")
     with replacing(out / "table.csv") as part:
         table.long_form(paper, runs).to_csv(part, index=False)
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m cry_lightning paper",
-        description="Run the systems of a publication whole, under its own protocol and under one that keeps subjects"
-        " apart, and print its table beside ours.",
-        epilog="Further arguments override every last stage as in fit, e.g. --trainer.max_epochs=3. What is finished is"
-        " not run again, so a stopped table goes on with the same command.",
-    )
-    parser.add_argument("paper", type=Path, help="a folder of configs/papers, or its paper.yaml")
-    parser.add_argument("--corpus", metavar="NAME", help="what to run on (default: the publication's own)")
-    seeds = "where one division is trained from several seeds: these, in place of the paper.yaml's"
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help=seeds)
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="folds at a time (default: %(default)s)")
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, metavar="N", help="bootstrap size (%(default)s)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/PAPER/CORPUS, PAPER the folder's name")
-    return parser

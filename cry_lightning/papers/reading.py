@@ -6,8 +6,8 @@ import jsonargparse
 import yaml
 
 from cry_lightning.errors import UserError
-from cry_lightning.messages import one_line
 from cry_lightning.papers.study import NAMES, Paper
+from cry_lightning.wording import one_line
 
 
 def read_paper(path: Path) -> Paper:

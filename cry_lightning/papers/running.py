@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cry_lightning import cli
-from cry_lightning.cross_validation.command import cross_validate, parser
+from cry_lightning.commands.cross_validate import arguments
+from cry_lightning.cross_validation.command import cross_validate
 from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.evaluation.pairs import pairs
 from cry_lightning.evaluation.report import write_report
@@ -59,8 +60,8 @@ def run_chain(plan: Plan, system: System, options: Sequence[str], folder: Path) 
     """Cross-validate one system's stages; those on other corpora are shared by all systems."""
     stages = stage_arguments(plan.path, plan.setting, system)
     where = ["--out", str(folder), "--upstream", str(plan.out / "upstream"), "--jobs", str(plan.jobs)]
-    parsed, own = parser().parse_known_args(["--config", stages[-1][1], *options, *where])
-    stages[-1] += [*own, *plan.overrides]
+    parsed = arguments(["--config", stages[-1][1], *options, *where])
+    stages[-1] += [*parsed.overrides, *plan.overrides]
     if parsed.seeds and plan.seeds:
         parsed.seeds = plan.seeds
     cross_validate(stages, parsed)

@@ -11,10 +11,7 @@ from cry_lightning.errors import UserError
 from cry_lightning.robustness import disturbances
 from cry_lightning.robustness.disturbances import Disturbance, undisturbed
 
-SNR_DB = (20.0, 10.0, 5.0, 0.0, -5.0)
 EDGES_HZ = (0.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)  # octaves
-SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
-GAIN_DB = (-30.0, -20.0, -10.0, 10.0, 20.0)
 LOW_PASS_HZ = (3400.0, 2000.0, 1000.0)
 UNDISTURBED = "undisturbed"  # the severity of a point that every kind has
 BESIDE_DB = 5.0  # from the highest ratio to the undisturbed point, whose own is infinite

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from cry_lightning.errors import UserError
-from cry_lightning.messages import did_you_mean
 from cry_lightning.studies import Study, open_study
 from cry_lightning.tune.space import Space, as_arguments, corners
 from cry_lightning.tune.trials import Goal
+from cry_lightning.wording import did_you_mean
 
 PARTS = ("train", "val", "test")
 FIXED = ("name", "runs", "overwrite", "ckpt_path", "checkpoint", "trainer.logger", "trainer.devices")  # for all trials

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cry_lightning import studies
-from cry_lightning.arguments import ArgumentParser, check_folder
+from cry_lightning.commands.tune import arguments
 from cry_lightning.errors import UserError
 from cry_lightning.progress import progress_bar
 from cry_lightning.studies import Study, is_begun, mark, open_study
@@ -23,13 +23,9 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: an option or the space makes no sense, the folder holds another search, or every trial failed.
     """
-    options, overrides = _parser().parse_known_args(argv)
-    if options.trials < 1:
-        raise UserError(f"--trials {options.trials}: give 1 or more")
-    if options.out:
-        check_folder("--out", options.out)
+    options = arguments(argv)
     space = read_space(options.space)
-    study = open_study(["--config", options.config, *overrides])
+    study = open_study(["--config", options.config, *options.overrides])
     goal = goal_of(study)
     out = options.out or Path(study.config["runs"]) / study.corpus / f"tune-{study.config['name']}"
     runs = out / "trials" / study.corpus
@@ -68,22 +64,3 @@ def run_trials(study: Study, space: Space, goal: Goal, seed: int, wanted: int, r
             if best := goal.best_first(trials):
                 bar.set_postfix({goal.metric: f"{best[0].score:.3f}"})
     return trials
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m cry_lightning tune",
-        description="Fit a stage with one setting after another, each chosen in the light of those before (Optuna), "
-        "and write the one that does best on the validation subjects as a stage config. Test subjects are not heard.",
-        epilog="Further arguments override the YAML as in fit, e.g. --data configs/data/donateacry.yaml. Finished "
-        "trials are not run again: a killed search goes on with the same command, a longer one with more --trials.",
-    )
-    parser.add_argument("--config", required=True, metavar="STAGE.yaml", help="the stage that every trial fits")
-    space = "dotted keys of the stage, each with {low, high}, log or step by choice, or with {choices}"
-    parser.add_argument("--space", required=True, metavar="SPACE.yaml", help=space)
-    parser.add_argument("--trials", required=True, type=int, metavar="N", help="how many, finished ones included")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the search; that of a fit is seed_everything (default: 0)"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: RUNS/CORPUS/tune-NAME")
-    return parser

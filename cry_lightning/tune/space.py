@@ -9,7 +9,7 @@ import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from cry_lightning.errors import UserError
-from cry_lightning.messages import did_you_mean, one_line
+from cry_lightning.wording import did_you_mean, one_line
 
 Drawn = CategoricalDistribution | FloatDistribution | IntDistribution
 Space = dict[str, Drawn]  # by the dotted key of the stage

@@ -1,0 +1,161 @@
+"""Parameters of classes read from their source files, without importing them."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+BASES_WITHOUT_PARAMETERS = {
+    "nn.Module",
+    "L.LightningModule",
+    "L.LightningDataModule",
+    "torch.nn.Module",
+    "ABC",
+    "Protocol",
+    "object",
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a class."""
+
+    module: str  # in which its annotation is to be understood
+    annotation: ast.expr | None
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A class, function or other name in a source file."""
+
+    module: str
+    node: ast.ClassDef | ast.FunctionDef | ast.Assign
+
+    @property
+    def name(self) -> str:
+        """By which it is defined."""
+        return ast.unparse(self.node.targets[0]) if isinstance(self.node, ast.Assign) else self.node.name
+
+    @property
+    def docstring(self) -> str:
+        """Its docstring; empty where it has none."""
+        return "" if isinstance(self.node, ast.Assign) else ast.get_docstring(self.node) or ""
+
+    @property
+    def is_dataclass(self) -> bool:
+        """Whether its parameters are its fields."""
+        decorators = self.node.decorator_list if isinstance(self.node, ast.ClassDef) else []
+        return any("dataclass" in ast.unparse(decorator) for decorator in decorators)
+
+
+def find(path: str) -> Definition | None:
+    """The definition behind a dotted path, through imports; None where the source files do not show one."""
+    module, _, name = path.rpartition(".")
+    tree = _parsed(module) if module else None
+    if tree is None:
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return Definition(module, node)
+        if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
+            return Definition(module, node)
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for imported in node.names:
+                if (imported.asname or imported.name) == name:
+                    return find(f"{node.module}.{imported.name}")
+    return None
+
+
+def names(module: str) -> list[str]:
+    """The names of a module's classes and functions, those that it imports among them; none where it has no file."""
+    tree = _parsed(module)
+    found = []
+    for node in tree.body if tree else []:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found.append(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            found += [imported.asname or imported.name for imported in node.names]
+    return found
+
+
+def parameters(path: str) -> dict[str, Parameter] | None:
+    """Name -> parameter of the class or function at a dotted path; None where they cannot all be told."""
+    definition = find(path)
+    return _parameters(definition) if definition else None
+
+
+def arguments_section(docstring: str) -> Iterator[tuple[str, str]]:
+    """Name and description of each argument under `Args:` in a docstring."""
+    name, words = "", list[str]()
+    _, _, section = docstring.partition("Args:\n")
+    for line in section.splitlines():
+        if not line.startswith("    "):
+            break
+        head, colon, rest = line.strip().partition(": ")
+        if colon and not line.startswith("     ") and head.isidentifier():
+            if name:
+                yield name, " ".join(words)
+            name, words = head, [rest]
+        else:
+            words.append(line.strip())
+    if name:
+        yield name, " ".join(words)
+
+
+def _parameters(definition: Definition) -> dict[str, Parameter] | None:
+    node, module = definition.node, definition.module
+    if isinstance(node, ast.FunctionDef):
+        return None if node.args.kwarg else _of_function(node, module)
+    if isinstance(node, ast.Assign):
+        return None
+    if definition.is_dataclass:
+        fields = [field for field in node.body if isinstance(field, ast.AnnAssign)]
+        return {ast.unparse(field.target): Parameter(module, field.annotation) for field in fields}
+    init = next((one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"), None)
+    own = _of_function(init, module) if init else {}
+    if init and not init.args.kwarg:
+        return own
+    inherited: dict[str, Parameter] = {}
+    for base in map(ast.unparse, node.bases):
+        if base in BASES_WITHOUT_PARAMETERS:
+            continue
+        above = find(f"{module}.{base}")
+        of_base = _parameters(above) if above else None
+        if of_base is None:
+            return None
+        inherited = of_base | inherited
+    return inherited | own
+
+
+def _of_function(node: ast.FunctionDef, module: str) -> dict[str, Parameter]:
+    positional, keywords = [*node.args.posonlyargs, *node.args.args], node.args.kwonlyargs
+    without_default = positional[: len(positional) - len(node.args.defaults)]
+    without_default += [one for one, default in zip(keywords, node.args.kw_defaults, strict=True) if default is None]
+    return {
+        one.arg: Parameter(module, one.annotation, one in without_default)
+        for one in [*positional, *keywords]
+        if one.arg != "self"
+    }
+
+
+@cache
+def _parsed(module: str) -> ast.Module | None:
+    file = _file(module)
+    return ast.parse(file.read_text(encoding="utf-8")) if file else None
+
+
+def _file(module: str) -> Path | None:
+    """The source file of a module: only the top package is looked up, since the look-up would import what is above."""
+    top, *below = module.split(".")
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    place = Path(next(iter(spec.submodule_search_locations)), *below)
+    candidates = (place.with_name(f"{place.name}.py"), place / "__init__.py") if below else (place / "__init__.py",)
+    return next((file for file in candidates if file.is_file()), None)

@@ -1,0 +1,187 @@
+"""What `fit` and `test` take: their short help, and mistakes in a stage's YAML or arguments, told from source files.
+
+Only what is certainly wrong is refused here; what needs the classes themselves is left to the commands.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cry_lightning.arguments import check_folder
+from cry_lightning.commands import signatures
+from cry_lightning.commands.checks import BOOL_OR_INT, check_class, check_keys, check_type
+from cry_lightning.commands.configs import ENDINGS, WHOLE_SECTIONS, check_there, read_config, refuse_recordings
+from cry_lightning.commands.stage_help import GROUPS, OF_LIGHTNING, added_options, help_text
+from cry_lightning.errors import UserError
+from cry_lightning.wording import ConfigError, did_you_mean, dotted
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One option of the command line."""
+
+    typed: str
+    key: str
+    value: str | None
+
+
+def arguments(argv: Sequence[str]) -> None:
+    """Check the arguments of `fit` or `test`, which is the first of them; `--help` prints and exits.
+
+    Raises:
+        UserError: a file is missing, a key is unknown, or a value cannot be of the type that is needed.
+    """
+    command, *rest = argv
+    if not rest:
+        raise UserError(f"{command}: which stage? Give its YAML: --config configs/finetune.yaml")
+    given = list(_options(rest))
+    keys = {one.key for one in given}
+    if keys & {"-h", "help"}:
+        print(help_text(command, [one.value for one in given if one.key == "config" and one.value]))
+        raise SystemExit(0)
+    if keys & {"help-all", "print_config"} or any(key.endswith(".help") for key in keys):
+        return
+    check(given)
+
+
+def check_overrides(config: str | Path, overrides: Sequence[str]) -> None:
+    """Check a stage's YAML and the arguments that override it, as of `fit`."""
+    check([Argument("--config", "config", str(config)), *_options(overrides)])
+
+
+def check_data(given: str, overrides: Sequence[str]) -> None:
+    """Check what overrides a data YAML, or the data at a path."""
+    named = [Argument("--data", "data", given)] * given.endswith(ENDINGS)
+    check_sections(resolved([*named, *_options(overrides)]))
+
+
+def check(given: Sequence[Argument]) -> None:
+    """Refuse unknown keys and values of wrong types in the config of a stage.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    config = resolved(given)
+    if config.get("name") is None:
+        raise ConfigError("", "the following arguments are required: name")
+    if isinstance(config.get("runs"), str):
+        check_folder("runs", config["runs"])
+    check_sections(config)
+
+
+def check_sections(config: Mapping[str, Any]) -> None:
+    """Refuse unknown keys and values of wrong types in a config's model, data, trainer and checkpoint."""
+    check_class("model", config.get("model"), required=True)
+    for group, path in GROUPS.items():
+        parameters = signatures.parameters(path)
+        if parameters is not None and isinstance(config.get(group), dict):
+            check_keys(group, config[group], parameters, [dotted(group, name) for name in parameters])
+    data = config.get("data")
+    if isinstance(data, dict) and isinstance(data.get("cache_dir"), str):
+        check_folder("data.cache_dir", data["cache_dir"])
+
+
+def resolved(given: Sequence[Argument]) -> dict[str, Any]:
+    """The config that files and options make together.
+
+    Raises:
+        ConfigError: a file or an option is at fault.
+    """
+    config: dict[str, Any] = {}
+    for one in given:
+        if one.key == "config" and one.value is not None:
+            check_there(one.value, "config")
+            config = _merged(config, read_config(one.value, "config"))
+    known = _top_level()
+    _refuse_unrecognized([one for one in given if not _recognized(one.key, known)], known)
+    if unknown := [key for key in config if key not in known]:
+        raise ConfigError(unknown[0], f"no such key{did_you_mean(unknown[:1], list(known))}")
+    for one in given:
+        if one.key == "seed_everything":
+            check_type(BOOL_OR_INT, _value(one.value or ""), one.key)
+        if one.value is not None and one.key not in OF_LIGHTNING:
+            _set(config, one.key.rstrip("+").split("."), one.value, one.key)
+    return config
+
+
+def _top_level() -> dict[str, None]:
+    return dict.fromkeys(["model", *GROUPS, *OF_LIGHTNING, *added_options()])
+
+
+def _options(argv: Sequence[str]) -> Iterator[Argument]:
+    """The options of a command line; a value that stands alone belongs to the option before it."""
+    rest = list(argv)
+    while rest:
+        text = rest.pop(0)
+        key, equals, value = text.removeprefix("--").partition("=")
+        if not text.startswith("--"):
+            yield Argument(text, text if text.startswith("-") else "", None)
+        elif equals:
+            yield Argument(text, key, value)
+        else:
+            taken = rest.pop(0) if rest and not rest[0].startswith("--") else None
+            yield Argument(text if taken is None else f"{text} {taken}", key, taken)
+
+
+def _recognized(key: str, known: Mapping[str, None]) -> bool:
+    first, _, rest = key.rstrip("+").partition(".")
+    if first not in known:
+        return False
+    parameters = signatures.parameters(GROUPS[first]) if first in GROUPS and rest else None
+    return parameters is None or rest.partition(".")[0] in parameters
+
+
+def _refuse_unrecognized(wrong: Sequence[Argument], known: Mapping[str, None]) -> None:
+    if not wrong:
+        return
+    whole = [*known]
+    for group, path in GROUPS.items():
+        whole += [dotted(group, name) for name in signatures.parameters(path) or {}]
+    keys = [one.key if one.key.partition(".")[0] in known else one.key.partition(".")[0] for one in wrong]
+    raise ConfigError("", f"unrecognized arguments: {' '.join(one.typed for one in wrong)}{_near(keys, whole)}")
+
+
+def _near(keys: list[str], known: list[str]) -> str:
+    return did_you_mean(keys, known, "--")
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    nested = {
+        key: _merged(below[key], value)
+        for key, value in above.items()
+        if isinstance(value, dict) and isinstance(below.get(key), dict) and "class_path" not in value
+    }
+    return below | above | nested
+
+
+def _set(config: dict[str, Any], path: Sequence[str], value: str, key: str) -> None:
+    """Put the value of an option into its place; a class that is replaced loses the arguments of the old one."""
+    here = config
+    for name in path[:-1]:
+        if "class_path" in here and name not in ("init_args", "dict_kwargs"):
+            here = here.setdefault("init_args", {})
+        below = here.get(name)
+        if isinstance(below, str):  # a class without arguments
+            below = {"class_path": below}
+        if not isinstance(below, dict):
+            below = {}
+        here[name] = here = below
+    last = path[-1]
+    if "class_path" in here and last not in ("class_path", "init_args", "dict_kwargs"):
+        here = here.setdefault("init_args", {})
+    if last == "class_path":
+        here.pop("init_args", None)
+    if key == "data":
+        refuse_recordings(key, value)
+    is_config = value.endswith(ENDINGS) and (key in WHOLE_SECTIONS or Path(value).is_file())
+    here[last] = read_config(value, key) if is_config else _value(value)
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
