@@ -40,18 +40,19 @@ def check_folder(name: str, path: str | Path) -> None:
             raise UserError(f"{name}: {place} is a file; name a folder")
 
 
-def check_there(path: str | Path, instead: str) -> None:
+def check_there(path: str | Path, instead: str, what: str = "file or folder") -> None:
     """Refuse a path that is not there.
 
     Args:
         path: of a file or folder.
         instead: what the user gives instead.
+        what: it should be.
 
     Raises:
         UserError: naming it.
     """
     if not Path(path).exists():
-        raise UserError(f"{path}: no such file or folder; {instead}")
+        raise UserError(f"{path}: no such {what}; {instead}")
 
 
 def count_of(what: str) -> Callable[[str], int]:

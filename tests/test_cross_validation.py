@@ -175,7 +175,7 @@ def test_leave_one_site_out_has_a_fold_for_each(tones, write, tmp_path):
         (["--folds", "1"], r"--folds must be at least 2 and --repeats at least 1, not 1 and 1"),
         (["--folds", "3", "--loso"], r"--folds and --loso contradict each other"),
         (["--group", "hospital"], r"no column 'hospital'; the columns are .*site"),
-        (["--jobs", "0"], r"--jobs must be at least 1"),
+        (["--jobs", "0"], r"--jobs: 0: 1 or more folds are needed"),
         (["--seeds", "1", "2", "--folds", "3"], r"--seeds train the YAML's own division again: leave out --folds"),
         (["--seeds", "1", "--data.split.scheme=kfold"], r"with data\.split\.scheme=kfold use --repeats"),
         (["--data.split.vall=1"], r"data\.split\.vall: no such key"),

@@ -16,6 +16,7 @@ from conftest import RATE
 from matplotlib.colors import to_rgba
 
 from cry_lightning import cli
+from cry_lightning.commands.embed import METHODS
 from cry_lightning.errors import UserError
 from cry_lightning.inference import embed, figure
 
@@ -137,7 +138,7 @@ def test_what_is_refused(pretrained, strangers, tmp_path):
     assert not (tmp_path / "e.h5").exists()
 
 
-@pytest.mark.parametrize("method", figure.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_map_keeps_apart_what_is_apart_and_repeats(method):
     labels = np.repeat([0, 1], 20)
     embeddings = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32) + 20 * labels[:, None]

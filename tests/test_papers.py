@@ -160,7 +160,7 @@ def test_other_works_stand_beside_what_they_kept_apart():
         ({"versions": ["2019"]}, [], "system 'Res8': published: later is none of versions"),
         ({"titel": "Small"}, [], "does not accept option 'titel'"),
         ({"metrics": ["uarr"]}, [], "metrics: uarr is none of"),
-        ({}, ["--jobs", "0"], "--jobs must be at least 1"),
+        ({}, ["--jobs", "0"], "--jobs: 0: 1 or more folds are needed"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_in_one_line(paper, changes, arguments, message, capsys):

@@ -117,7 +117,7 @@ def test_whole_numbers_floats_and_choices_are_told_apart(space):
         ({"data.batch_size": {"low": 1.5, "high": 2.5}}, (), r"--space .*: data\.batch_size: expected int, not 1\.5"),
         ({"data.split.seed": {"low": 0, "high": 9}}, (), r"must share their validation and test subjects"),
         ({"checkpoint.mode": {"choices": ["min", "max"]}}, (), r"checkpoint\.mode is the same for all trials"),
-        (SPACE, ("--trials", "0"), r"--trials 0: give 1 or more"),
+        (SPACE, ("--trials", "0"), r"--trials: 0: 1 or more trials are needed"),
         (SPACE, ("--checkpoint.monitor", "train/loss"), r"checkpoint\.monitor: train/loss is no validation metric"),
         (SPACE, ("--data.split.group", "clip"), r"subject \S+baby\d+ is both in train and in \w+: "),
         (SPACE, ("--data.no_such_key=1",), r"no_such_key"),

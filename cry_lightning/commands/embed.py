@@ -24,7 +24,7 @@ def arguments(argv: Sequence[str]) -> Namespace:
     if options.out.suffix not in (".h5", ".hdf5"):
         raise UserError(f"--out {options.out}: embeddings are written as HDF5; name a file that ends in .h5")
     refuse_existing(options.out, options.out.with_suffix(".png"))
-    check_there(options.ckpt, "name a run's best.ckpt")
+    check_there(options.ckpt, "name a run's best.ckpt", "checkpoint")
     for path in options.paths:
         check_there(path, "give folders of recordings, manifests or data YAMLs")
     return options

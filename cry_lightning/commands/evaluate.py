@@ -28,7 +28,7 @@ def arguments(argv: Sequence[str]) -> Namespace:
     if len({Path(run).resolve() for run in named}) < len(named):
         raise UserError(f"a run is named twice among {', '.join(named)}; name each once")
     for run in named:
-        check_there(run, "name the folder of a run that was tested, or a predictions.csv")
+        check_there(run, "name the folder of a run that was tested, or a predictions.csv", "run")
     return options
 
 

@@ -18,7 +18,7 @@ def arguments(argv: Sequence[str]) -> Namespace:
     options = parser().parse_args(argv)
     check_folder("--out", options.out)
     for run in options.run:
-        check_there(run, "name the folder of a run that was tested, or a predictions.csv")
+        check_there(run, "name the folder of a run that was tested, or a predictions.csv", "run")
     return options
 
 

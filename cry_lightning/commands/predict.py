@@ -16,7 +16,7 @@ def arguments(argv: Sequence[str]) -> Namespace:
     """
     options = parser().parse_args(argv)
     refuse_existing(options.out, by_recording(options.out))
-    check_there(options.ckpt, "name a run's best.ckpt")
+    check_there(options.ckpt, "name a run's best.ckpt", "checkpoint")
     for path in options.paths:
         check_there(path, "give recordings, or folders of them")
     return options

@@ -23,7 +23,7 @@ def arguments(argv: Sequence[str]) -> Namespace:
     options = parser().parse_args(argv)
     check_folder("--out", options.out)
     for path in options.ckpt:
-        check_there(path, "name the best.ckpt of runs that were tested")
+        check_there(path, "name the best.ckpt of runs that were tested", "checkpoint")
     if options.noise:
         check_there(options.noise, "name a folder of recordings")
     options.kinds = options.kinds or [kind for kind in KINDS if kind != "noise" or options.noise]
