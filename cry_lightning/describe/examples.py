@@ -40,7 +40,8 @@ def choose(clips: pd.DataFrame, recordings: pd.DataFrame, paths: Mapping[str, Pa
     heard = clips[clips["recording"].map(recordings["rms_dbfs"]).notna()]
     if (labelled := heard["class"] != UNLABELLED).any():
         heard = heard[labelled]
-    common = heard["class"].value_counts().index[:AT_MOST]
+    counts = heard["class"].value_counts().sort_index()  # of equally many clips, the first by name
+    common = counts.sort_values(ascending=False, kind="stable").index[:AT_MOST]
     chosen = []
     for _, own in heard[heard["class"].isin(common)].groupby("class", observed=True):
         recording = median(recordings.loc[own["recording"].unique(), "rms_dbfs"])
