@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "acquire": {"audio", "corpora", "evaluation"},
     "picture": {"cli", "corpora", "data", "evaluation", "inference", "studies"},
     "architectures": {"cross_validation", "encoders", "evaluation", "messages", "studies"},
-    "robustness": {"corpora", "evaluation", "inference", "tasks"},
+    "robustness": {"corpora", "data", "evaluation", "inference", "tasks"},
     "data_argument": {"data", "messages"},
     "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages"},
     "inference": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages", "tasks"},
