@@ -8,7 +8,7 @@ import pytest
 import cry_lightning
 
 PACKAGE = Path(cry_lightning.__file__).parent
-FREE = {"errors", "wording", "arguments", "progress"}  # every room may tell a user's mistake, and how far it is
+FREE = {"errors", "wording", "spelling", "arguments", "progress"}  # every room may tell a user's mistake, and how far it is
 MAY_IMPORT = {
     "audio": set(),
     "features": {"from_torchaudio"},
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "wording": set(),
     "progress": set(),
     "errors": set(),
+    "spelling": set(),
 }
 NO_TORCH = {"acquire", "audio", "commands", "corpora", "evaluation", "from_torchaudio", *FREE}
 WITH_OPTIONS = {  # rooms whose command's options are in `commands`

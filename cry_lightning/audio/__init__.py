@@ -9,16 +9,17 @@ import numpy as np
 import soxr
 
 from cry_lightning.audio.decoding import opened
-from cry_lightning.audio.endings import EXTENSIONS
-from cry_lightning.audio.errors import AudioError
+from cry_lightning.audio.endings import EXTENSIONS, NO_SOUND
+from cry_lightning.audio.errors import AudioError, warn_once
 from cry_lightning.audio.fitting import Fit, fit_to_length
-from cry_lightning.audio.limits import SHORTEST_S, SLACK_S
+from cry_lightning.audio.limits import SHORTEST_S, SLACK_S, what_it_is
 from cry_lightning.audio.recording import Recording, mono
 
 __all__ = [
     "DECODING_VERSION",
     "EXTENSIONS",
     "FRONT_END_VERSION",
+    "NO_SOUND",
     "SHORTEST_S",
     "SLACK_S",
     "AudioError",
@@ -30,6 +31,8 @@ __all__ = [
     "info",
     "load",
     "load_fitted",
+    "warn_once",
+    "what_it_is",
 ]
 
 FRONT_END_VERSION = 1  # raise it when healthy files begin to give other samples: checkpoints are then refused

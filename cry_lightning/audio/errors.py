@@ -32,5 +32,5 @@ def failures_told(path: str | Path) -> Iterator[None]:
 
 @cache
 def warn_once(text: str) -> None:
-    """Log what is odd about a recording that can be used, the first time that this process meets it."""
+    """Log what is odd about recordings, the first time that this process has it to say."""
     log.warning(text)

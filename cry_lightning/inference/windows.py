@@ -49,8 +49,8 @@ class Recordings(Corpus):
 def _found(path: str) -> Iterator[str]:
     if Path(path).is_dir():
         yield from (str(Path(path, name)) for name in find_recordings(Path(path)))
-    elif Path(path).is_file():
-        yield path
+    elif Path(path).exists():
+        yield path  # if it is no file, who reads it says so
     else:
         raise UserError(f"{path}: no such file or folder; give recordings, or folders of them")
 
