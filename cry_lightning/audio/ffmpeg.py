@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -19,6 +20,7 @@ CHUNK = 1 << 13  # samples joined
 PREROLL_S = 4.0  # decoded and dropped after a seek
 PADDING = 1 << 12  # samples that a codec adds at both ends, and a decoder takes away
 UNKNOWN_LENGTH = 1 << 50  # samples, and above
+MP3_FRAME = b"\xff"  # begins each; what begins otherwise are zeros and tags at the end
 REMEMBERED = 1 << 12  # lengths of files
 # What FFmpeg may open: formats that hold sound themselves, none that names other files or addresses.
 FORMATS = (
@@ -153,7 +155,7 @@ class FFmpegReader:
         """What decodes; that which does not is an error if sound follows it, or is missing then."""
         error: av.FFmpegError | None = None
         n_samples = read_until = 0
-        for packet in self.container_file.demux(self.stream):
+        for packet in self.packets(self.stream):
             if packet.is_corrupt and self.format == "caf":
                 raise AudioError(f"{self.path}: truncated, a packet after {self._at(n_samples)} is not whole")
             try:
@@ -171,6 +173,16 @@ class FFmpegReader:
                 yield frame
         if self.declared is None:
             self._refuse_rest(n_samples, read_until, error)
+
+    def packets(self, *streams: av.AudioStream) -> Iterator[Any]:
+        """What lies in the file, undecoded, of these tracks or of all; to be called once."""
+        try:
+            yield from self.container_file.demux(*streams)
+        except av.PatchWelcomeError as error:
+            if self.format != "ogg":
+                raise
+            told = "sample rate changes, or its number of channels, from link to link: cut it there"
+            raise AudioError(f"{self.path}: its {told}") from error
 
     def _refuse_rest(self, n_samples: int, read_until: int, error: av.FFmpegError | None) -> None:
         """Refuse what is left at the end of a file of no declared length, if it is more than a tag or zeros."""
@@ -227,10 +239,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _held(path: Path, ignore_length: bool, size: int, mtime_ns: int) -> Held:
     """Every packet read once, and not again while the file has this size and time."""
     with closing(FFmpegReader(path, ignore_length)) as reader:
-        ticks, ends_s = 0, 0.0
-        for packet in reader.container_file.demux():
+        ticks, ends_s, is_mp3 = 0, 0.0, reader.format == "mp3"
+        for packet in reader.packets():
             duration = packet.duration or 0
-            if packet.stream_index == reader.stream.index:
+            if packet.stream_index == reader.stream.index and not (is_mp3 and bytes(packet)[:1] != MP3_FRAME):
                 ticks += duration
             if packet.size and packet.pts is not None and packet.time_base:
                 ends_s = max(ends_s, float((packet.pts + duration) * packet.time_base))
