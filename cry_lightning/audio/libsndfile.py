@@ -25,6 +25,7 @@ class SoundFileReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = soundfile.SoundFile(path)
+        self.log: str = self.file.extra_info  # of what libsndfile found in the header
         self.sample_rate, self.n_channels = self.file.samplerate, self.file.channels
         self.container, self.codec = self.file.format.lower(), self.file.subtype.lower()
         self.random_access = self.seeks_exactly = self.file.seekable()
@@ -42,12 +43,12 @@ class SoundFileReader:
         Raises:
             AudioError: it is truncated.
         """
-        log = SHORT.search(self.file.extra_info)
-        if not log:
-            if SHORT_VOC in self.file.extra_info:
+        found_short = SHORT.search(self.log)
+        if not found_short:
+            if SHORT_VOC in self.log:
                 raise AudioError(f"{self.path}: truncated, the header promises more bytes of sound than are there")
             return
-        promised, found = int(log[1]), int(log[2])
+        promised, found = int(found_short[1]), int(found_short[2])
         missing_s = (promised - found) / max(found, 1) * self.n_samples / self.sample_rate
         if promised < PROMISED_BY_PIPES and (missing_s > SLACK_S or not self.n_samples):
             told = f"the header promises {promised} bytes of sound and {found} are there"

@@ -27,7 +27,11 @@ def what_it_is(path: Path) -> str:
     Raises:
         OSError: nothing is there.
     """
-    kind = stat.S_IFMT(path.stat().st_mode)
+    return _kind(path.stat().st_mode)
+
+
+def _kind(mode: int) -> str:
+    kind = stat.S_IFMT(mode)
     return "" if kind == stat.S_IFREG else KINDS.get(kind, "no file")
 
 
@@ -37,9 +41,10 @@ def check_file(path: Path) -> None:
     Raises:
         AudioError: it is none.
     """
-    if kind := what_it_is(path):
+    status = path.stat()
+    if kind := _kind(status.st_mode):
         raise AudioError(f"{path}: is {kind}, no recording")
-    if not path.stat().st_size:
+    if not status.st_size:
         raise AudioError(f"{path}: the file is empty")
 
 
@@ -50,6 +55,8 @@ def check_form(path: Path, sample_rate: int, n_channels: int) -> None:
         AudioError: its sample rate or number of channels is not plausible.
     """
     low, high = SAMPLE_RATES
+    if sample_rate == 0:
+        raise AudioError(f"{path}: tells no sample rate: it is damaged, or holds no sound")
     if not low <= sample_rate <= high:
         raise AudioError(
             f"{path}: its header says {sample_rate:,} Hz, and sample rates are {low:,} to {high:,} Hz: it is damaged"
