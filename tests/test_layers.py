@@ -8,7 +8,13 @@ import pytest
 import cry_lightning
 
 PACKAGE = Path(cry_lightning.__file__).parent
-FREE = {"errors", "wording", "spelling", "arguments", "progress"}  # every room may tell a user's mistake, and how far it is
+FREE = {
+    "errors",
+    "wording",
+    "spelling",
+    "arguments",
+    "progress",
+}  # every room may tell a user's mistake, and how far it is
 MAY_IMPORT = {
     "audio": set(),
     "features": {"from_torchaudio"},
