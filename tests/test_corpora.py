@@ -221,7 +221,7 @@ def test_fsdd_names(tmp_path):
         (["recordings/1_theo_0.wav"], FSDD),
         (["a/1.wav", "b/2.wav"], ClassFolders),
         (["1.wav", "a/2.wav", "b/3.wav"], UnlabelledTree),
-        (["only/1.wav", "only/2.wav"], UnlabelledTree),
+        (["only/1.wav", "only/2.wav"], ClassFolders),
     ],
 )
 def test_corpus_at_guesses_the_form(tmp_path, paths, form):

@@ -8,7 +8,13 @@ import pytest
 import cry_lightning
 
 PACKAGE = Path(cry_lightning.__file__).parent
-FREE = {"errors", "wording", "arguments", "progress"}  # every room may tell a user's mistake, and how far it is
+FREE = {
+    "errors",
+    "wording",
+    "spelling",
+    "arguments",
+    "progress",
+}  # every room may tell a user's mistake, and how far it is
 MAY_IMPORT = {
     "audio": set(),
     "features": {"from_torchaudio"},
@@ -28,7 +34,7 @@ MAY_IMPORT = {
     "acquire": {"audio", "corpora", "evaluation"},
     "picture": {"cli", "corpora", "data", "evaluation", "inference", "studies"},
     "architectures": {"cross_validation", "encoders", "evaluation", "messages", "studies"},
-    "robustness": {"corpora", "evaluation", "inference", "tasks"},
+    "robustness": {"corpora", "data", "evaluation", "inference", "tasks"},
     "data_argument": {"data", "messages"},
     "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages"},
     "inference": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages", "tasks"},
@@ -41,6 +47,7 @@ MAY_IMPORT = {
     "wording": set(),
     "progress": set(),
     "errors": set(),
+    "spelling": set(),
 }
 NO_TORCH = {"acquire", "audio", "commands", "corpora", "evaluation", "from_torchaudio", *FREE}
 WITH_OPTIONS = {  # rooms whose command's options are in `commands`

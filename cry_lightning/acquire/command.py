@@ -13,6 +13,7 @@ from cry_lightning.acquire.manifest import MANIFEST, SOURCES, as_text, source_ta
 from cry_lightning.acquire.run import acquire
 from cry_lightning.acquire.sources import printable
 from cry_lightning.arguments import check_folder
+from cry_lightning.audio import what_it_is
 from cry_lightning.commands.acquire import arguments
 from cry_lightning.corpora import find_recordings
 from cry_lightning.errors import UserError
@@ -58,7 +59,8 @@ def find_sources(given: Path) -> tuple[Path, list[str]]:
     if given.is_file():
         return given.parent, [given.name]
     if not given.is_dir():
-        raise UserError(f"{given}: no such file or folder; give a recording, or a folder of them")
+        kind = f"is {what_it_is(given)}" if given.exists() else "no such file or folder"
+        raise UserError(f"{given}: {kind}; give a recording, or a folder of them")
     return given, find_recordings(given)
 
 

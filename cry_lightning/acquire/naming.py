@@ -1,7 +1,5 @@
 """Whose a source is and what it is: by folder, by its name, or by a table."""
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +7,8 @@ from pathlib import Path
 
 from cry_lightning.corpora import ClassFolders, DonateACry
 from cry_lightning.corpora.base import warn_of_unknown_subjects
-from cry_lightning.corpora.csvfile import read_text
+from cry_lightning.corpora.csvfile import read_table
+from cry_lightning.corpora.listing import nfc
 from cry_lightning.corpora.trees import has_subject_folders
 from cry_lightning.errors import UserError
 
@@ -29,7 +28,7 @@ Identities = dict[str, Identity]  # source, relative to IN -> whose it is
 def by_form(root: Path, sources: Sequence[str]) -> Identities:
     """By the Donate-a-Cry code where most names are such, else by class folders where there are, with subject folders.
 
-    Class folders are two or more, with no source outside of them; the folder below one is the subject.
+    Class folders have no source outside of them; the folder below one is the subject.
 
     Raises:
         UserError: some sources have a subject folder and some have none.
@@ -38,7 +37,7 @@ def by_form(root: Path, sources: Sequence[str]) -> Identities:
     clips = {source: coded.clip_at(source) for source in sources}
     if sum(clip is not None for clip in clips.values()) <= len(sources) / 2:
         folders = {source.rpartition("/")[0].partition("/")[0] for source in sources}
-        if len(folders) < 2 or "" in folders:
+        if "" in folders:
             return {}
         has_subjects = has_subject_folders(root, sources, "tell subjects by --name-pattern or --table")
         tree = ClassFolders(root, "^[^/]+/([^/]+)/" if has_subjects else None)
@@ -78,20 +77,20 @@ def by_table(path: Path, sources: Sequence[str]) -> Identities:
     Raises:
         UserError: the file is no such table, tells of a source twice, or of none that is there.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restkey="", restval="", strict=True)
-    identities: Identities = {}
-    try:
-        if "source" not in (reader.fieldnames or []):
+    spelled = {nfc(source): source for source in sources}  # as the disk has it
+
+    def columns_of(header: Sequence[str]) -> list[str]:
+        if "source" not in header:
             raise UserError(f"{path}: no column `source`; the header is source,label,subject, separated by commas")
-        for row in reader:
-            source = Path(row.pop("source").strip().replace("\\", "/")).as_posix()
-            if source in identities or "" in row:
-                fault = "has more fields than the header" if "" in row else f"tells of {source} once more"
-                raise UserError(f"{path}: line {reader.line_num} {fault}")
-            known = {column: value.strip() for column, value in row.items()}
-            identities[source] = Identity(known.pop("label", ""), known.pop("subject", ""), known)
-    except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num} is not CSV: {error}") from error
+        return list(header)
+
+    identities: Identities = {}
+    for line, row in read_table(path, columns_of):
+        source = Path(row.pop("source").replace("\\", "/")).as_posix()
+        source = spelled.get(nfc(source), source)
+        if source in identities:
+            raise UserError(f"{path}: line {line} tells of {source} once more")
+        identities[source] = Identity(row.pop("label", ""), row.pop("subject", ""), row)
     if not identities.keys() & set(sources):
         raise UserError(
             f"{path}: tells of no source that is there, e.g. not of {sources[0]!r}; paths are relative to IN"

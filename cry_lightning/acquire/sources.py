@@ -23,7 +23,7 @@ from cry_lightning.progress import progress_bar
 UNITS = "units"  # folder in OUT
 RECORD = "source.json"
 LONGEST_NAME = 80  # a Donate-a-Cry name is kept whole
-VERSION = 1  # raise it when the same source and thresholds begin to give other units: sources are then cut again
+VERSION = 2  # raise it when the same source and thresholds begin to give other units: sources are then cut again
 
 Record = dict[str, Any]  # source, version, size, mtime_ns, settings, duration_s, and units: rows of the manifest
 

@@ -1,10 +1,8 @@
 """The two decoders behind one face: libsndfile where it reads the file well, FFmpeg for everything else."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -12,17 +10,15 @@ import av
 import numpy as np
 import soundfile
 
-from cry_lightning.errors import UserError
+from cry_lightning.audio.containers import bytes_behind_wav, ogg_pages
+from cry_lightning.audio.errors import AudioError, failures_told, warn_once
+from cry_lightning.audio.ffmpeg import FFmpegReader
+from cry_lightning.audio.libsndfile import UNKNOWN_LENGTH, SoundFileReader
+from cry_lightning.audio.limits import SLACK_S, check_file
 
-CHUNK = 1 << 18  # samples read at a time
-FFMPEG_CHUNK = 1 << 13
-PREROLL_S = 4.0  # decoded and dropped after a seek: AMR needs as much before its output is the same to 1e-5
-# What FFmpeg may open: formats that hold sound themselves, none that names other files or addresses.
-FFMPEG_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,caf,aac,amr,matroska,webm,aiff,wav,ogg,flac,mp3"
-
-
-class AudioError(UserError):
-    """A file, or a part of one, that cannot be used as sound; the message begins with its path."""
+# The length of the file, bytes a second, and bytes of sound, as libsndfile's log of a WAV tells them.
+WAV_SIZES = re.compile(r"^Length : (\d+)$.*^ *Bytes/sec +: (\d+)$.*^data : (\d+)", re.MULTILINE | re.DOTALL)
+EMPTY = 1 << 12  # bytes: a file of this size may be a header without sound
 
 
 class Reader(Protocol):
@@ -30,10 +26,21 @@ class Reader(Protocol):
 
     sample_rate: int  # Hz
     n_channels: int
-    n_samples: int | None  # None: the container does not tell
+    container: str
+    codec: str
+    random_access: bool  # `chunks` can be called again and again, at little cost
+    seeks_exactly: bool  # it need not decode all that is before `begin`
+
+    @property
+    def n_samples(self) -> int:
+        """Its length: the header's where it can be trusted, else what decodes."""
+
+    @property
+    def declared(self) -> int | None:
+        """Samples that its header promises; None: nothing."""
 
     def chunks(self, begin: int, end: int | None) -> Iterator[np.ndarray]:
-        """Mono float32 (N,) of the samples from `begin` to `end`, the mean of the channels; to be called once."""
+        """Float32 (N, C) of the samples from `begin` to `end`."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -42,119 +49,75 @@ class Reader(Protocol):
 @contextmanager
 def opened(path: str | Path) -> Iterator[Reader]:
     """The reader for a file, chosen by its content; whatever fails inside is told as an AudioError."""
-    try:
-        if not Path(path).stat().st_size:
-            raise AudioError(f"{path}: the file is empty")
-        with closing(_reader(Path(path))) as reader:
-            yield reader
-    except UserError:
-        raise
-    except (OSError, ValueError, av.FFmpegError, soundfile.LibsndfileError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "error_string", None) or error
-        raise AudioError(f"{path}: cannot be decoded as sound ({reason})") from error
+    with failures_told(path), closing(open_reader(Path(path))) as reader:
+        yield reader
 
 
-def _reader(path: Path) -> Reader:
+def open_reader(path: Path) -> Reader:
+    """The reader for a file.
+
+    Raises:
+        AudioError: it is no file, truncated, or not plausible; a decoder may raise anything else.
+    """
+    check_file(path)
+    with path.open("rb", buffering=0) as file:
+        head = file.read(4)
+    if head == b"OggS":
+        return _ogg_reader(path)
+    # MPEG audio: soundfile seeks after every read, and libsndfile's seek in MP3 of variable bit rate spoils the next
+    # 0.1 s; without a Xing header it guesses the length. NIST Sphere: it passes over the length in the header.
+    if head[:3] == b"ID3" or (head[0] == 0xFF and head[1:2] >= b"\xe0") or head == b"NIST":
+        try:
+            return FFmpegReader(path)
+        except av.FFmpegError:
+            return SoundFileReader(path)
+    return _other_reader(path)
+
+
+def _other_reader(path: Path) -> Reader:
     try:
         reader = SoundFileReader(path)
     except soundfile.LibsndfileError:
         return FFmpegReader(path)
-    if reader.file.format != "MP3":
-        return reader
-    # soundfile seeks after every read, and libsndfile's seek in MP3 of variable bit rate spoils the next 0.1 s.
-    reader.close()
-    return FFmpegReader(path, reader.n_samples)
+    try:
+        # It cannot seek where the length is not known, nor well in MP3, which may lie in a WAV.
+        if reader.n_samples >= UNKNOWN_LENGTH or reader.codec.startswith("mpeg"):
+            reader.close()
+            return FFmpegReader(path)
+        if reader.container in ("wav", "wavex") and (behind := _sound_behind_wav(path, reader)):
+            reader.close()
+            promised_s = reader.n_samples / reader.sample_rate
+            told = f"its header promises {promised_s:.2f} s of sound, and {behind:,} bytes more are there"
+            warn_once(f"{path}: {told}; the recorder never closed the file, and all of it is read")
+            return FFmpegReader(path, ignore_length=True)
+        reader.refuse_cut()
+        if not reader.n_samples and path.stat().st_size > EMPTY:
+            raise AudioError(f"{path}: its header promises no sound; the recorder never closed the file")
+    except BaseException:
+        reader.close()
+        raise
+    return reader
 
 
-class SoundFileReader:
-    """WAV, FLAC and OGG by libsndfile, whatever the file is called."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = soundfile.SoundFile(path)
-        self.sample_rate, self.n_channels = self.file.samplerate, self.file.channels
-        self.n_samples: int | None = self.file.frames if self.file.frames < 1 << 62 else None  # unknown in a stream
-        # libsndfile reads a truncated WAV as a shorter one and only its log tells; programs that
-        # write to a pipe promise the largest size there is.
-        log = re.search(r"^data : (\d+) \(should be (\d+)\)", self.file.extra_info, re.MULTILINE)
-        if log and int(log[1]) < 0x7FFFF000:
-            self.close()
-            raise AudioError(f"{path}: truncated, the header promises {log[1]} bytes of sound and {log[2]} are there")
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self.file.close()
-
-    def chunks(self, begin: int, end: int | None) -> Iterator[np.ndarray]:
-        """Mono float32 (N,), read from `begin` on after a seek."""
-        self.file.seek(min(begin, self.file.frames))
-        while end is None or begin < end:
-            wanted = CHUNK if end is None else min(CHUNK, end - begin)
-            chunk = self.file.read(wanted, dtype="float32", always_2d=True)
-            yield chunk[:, 0] if self.n_channels == 1 else chunk.mean(axis=1)
-            if len(chunk) < wanted:
-                return
-            begin += wanted
+def _sound_behind_wav(path: Path, reader: SoundFileReader) -> int:
+    """Bytes of sound of which the header does not tell; 0 if they are so few that it may have been rounded."""
+    told = WAV_SIZES.search(reader.log)
+    few = SLACK_S * int(told[2]) if told else 0
+    if told and int(told[1]) - int(told[3]) <= few:  # as in nearly all: nothing need be looked at
+        return 0
+    behind = bytes_behind_wav(path)
+    return behind if told and behind > few else 0
 
 
-class FFmpegReader:
-    """MP3, MP4, MOV, M4A, 3GP, CAF and what else FFmpeg decodes."""
-
-    def __init__(self, path: Path, n_samples: int | None = None) -> None:
-        self.container = av.open(str(path.absolute()), options={"format_whitelist": FFMPEG_FORMATS})
-        if not self.container.streams.audio:
-            self.close()
-            raise AudioError(f"{path}: has no audio track")
-        self.stream = self.container.streams.audio[0]
-        self.sample_rate, self.n_channels = self.stream.rate, self.stream.channels
-        self.samples_per_tick = Fraction(self.stream.time_base or 0) * self.sample_rate  # of its time stamps
-        self.n_samples = n_samples
-        if n_samples is None and self.stream.frames and self.stream.duration:  # without a frame count it is a guess
-            self.n_samples = round(self.stream.duration * self.samples_per_tick)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self.container.close()
-
-    def chunks(self, begin: int, end: int | None) -> Iterator[np.ndarray]:
-        """Mono float32 (N,), decoded from some time before `begin` on after a seek, the time before dropped."""
-        sought = self._seek(begin)
-        frames = self.container.decode(self.stream)
-        if (first := next(frames, None)) is None:
-            return
-        # Counted from the first frame on: some containers stamp only the first frame of a packet.
-        position = self._position(first) if sought else 0
-        for samples in self._joined(chain([first], frames)):
-            yield samples[max(0, begin - position) : None if end is None else end - position]
-            position += samples.size
-            if end is not None and position >= end:
-                return
-
-    def _seek(self, begin: int) -> bool:
-        """Move to some time before `begin`; False where only decoding from the start can find the exact sample."""
-        ahead = begin - round(PREROLL_S * self.sample_rate)
-        if ahead <= 0 or not 0 < self.samples_per_tick <= 1:
-            return False
-        target = int(ahead / self.samples_per_tick) + (self.stream.start_time or 0)
-        try:
-            self.container.seek(target, stream=self.stream)
-        except av.FFmpegError:
-            return False
-        return True
-
-    def _position(self, frame: av.AudioFrame) -> int:
-        """Number of a frame's first sample."""
-        if frame.pts is None:
-            raise ValueError("no time stamp after a seek")
-        return round((frame.pts - (self.stream.start_time or 0)) * self.samples_per_tick)
-
-    @staticmethod
-    def _joined(frames: Iterable[av.AudioFrame]) -> Iterator[np.ndarray]:
-        """Frames, which may hold as few as 64 samples, as longer mono chunks."""
-        fifo, to_planar_float = av.AudioFifo(), av.AudioResampler(format="fltp")
-        for frame in chain(frames, [None]):
-            if frame is not None:
-                frame.pts = None
-                fifo.write(frame)
-            if fifo.samples and (frame is None or fifo.samples >= FFMPEG_CHUNK):
-                for plain in to_planar_float.resample(fifo.read()):
-                    yield plain.to_ndarray().mean(axis=0)
+def _ogg_reader(path: Path) -> Reader:
+    pages = ogg_pages(path)
+    if pages.is_cut:
+        raise AudioError(f"{path}: truncated, its last page is not whole")
+    if not pages.is_closed:
+        warn_once(f"{path}: does not say where it ends; the recorder never closed the file, and what is there is read")
+    if pages.n_links > 1:  # libsndfile reads the first alone
+        return FFmpegReader(path)
+    try:
+        return SoundFileReader(path)
+    except soundfile.LibsndfileError:
+        return FFmpegReader(path)

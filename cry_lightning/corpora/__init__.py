@@ -9,9 +9,10 @@ from cry_lightning.corpora.audioset import AudioSet
 from cry_lightning.corpora.base import Clip, Corpus, safe_name
 from cry_lightning.corpora.donateacry import DonateACry
 from cry_lightning.corpora.fsdd import FSDD
+from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.corpora.manifest import Manifest
 from cry_lightning.corpora.synthetic import SyntheticCries, SyntheticWords
-from cry_lightning.corpora.trees import ClassFolders, UnlabelledTree, find_recordings
+from cry_lightning.corpora.trees import ClassFolders, UnlabelledTree
 from cry_lightning.corpora.union import Union
 from cry_lightning.corpora.vggsound import VGGSound
 from cry_lightning.errors import UserError
@@ -51,8 +52,7 @@ def corpus_at(
     """The corpus that lies at a path, its form guessed.
 
     A CSV file is a Manifest, as is a folder with a manifest.csv in it. Another folder is a DonateACry or an FSDD if
-    most names parse as such, ClassFolders if it has two or more folders of recordings and none outside of them, and
-    else an UnlabelledTree.
+    most names parse as such, ClassFolders if all its recordings lie in folders, and else an UnlabelledTree.
 
     Args:
         path: a CSV file or a folder.
@@ -68,7 +68,7 @@ def corpus_at(
     Raises:
         UserError: nothing is there, or `target` or `subject_pattern` is given for another form.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if (path / "manifest.csv").is_file():
         path = path / "manifest.csv"
     form = _form(path)
@@ -94,4 +94,4 @@ def _form(path: Path) -> type[Corpus]:
         if sum(bool(pattern.match(Path(recording).name)) for recording in recordings) > len(recordings) / 2:
             return form
     folders = {recording.rpartition("/")[0].partition("/")[0] for recording in recordings}
-    return ClassFolders if len(folders) > 1 and "" not in folders else UnlabelledTree
+    return UnlabelledTree if "" in folders else ClassFolders

@@ -1,20 +1,23 @@
 """A clip of sound, and a corpus that lists clips without decoding them."""
 
+import hashlib
 import logging
 import math
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from itertools import compress
 from pathlib import Path
 
 import numpy as np
 
 from cry_lightning import audio
+from cry_lightning.audio import warn_once
 from cry_lightning.corpora.levels import LevelIndex
+from cry_lightning.corpora.listing import nfc
 from cry_lightning.errors import UserError
 from cry_lightning.progress import progress_bar
 
@@ -22,14 +25,16 @@ log = logging.getLogger(__name__)
 
 
 def safe_name(text: str) -> str:
-    """`text` with everything but letters, digits, dots, dashes and underscores made a dash: fit for a folder's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "corpus"
+    """`text` with everything but letters, digits, dots, dashes and underscores made a dash: fit for a folder's name.
 
-
-@cache
-def warn_once(text: str) -> None:
-    """Log a warning the first time that this process has it to say: corpora are listed more than once."""
-    log.warning(text)
+    Letters of other alphabets are written without their marks, or left out; a digest tells such names apart.
+    """
+    text = nfc(text)
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-.") or "corpus"
+    if text.isascii():
+        return safe
+    return f"{safe}-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:6]}"
 
 
 def warn_of_unknown_subjects(root: Path, way_out: str) -> None:
@@ -51,11 +56,20 @@ class Clip:
     duration_s: float | None = None  # None: to the end of the file
     columns: Mapping[str, str] = field(default_factory=dict)  # whatever else is known (sex, age, site, split ...)
 
+    def __post_init__(self) -> None:
+        if self.label is not None and not self.label.isascii():
+            object.__setattr__(self, "label", nfc(self.label))  # folders on macOS are spelled otherwise than configs
+
     @property
     def name(self) -> str:
         """Collection-relative `path#start-duration`, in seconds; the clip's name in every table."""
         duration = "end" if self.duration_s is None else f"{self.duration_s:.3f}"
         return f"{self.path}#{self.start_s:.3f}-{duration}"
+
+
+def named_subjects(clips: Iterable[Clip]) -> set[str]:
+    """The subjects that are more than the name of their recording."""
+    return {clip.subject for clip in clips if not clip.subject.endswith(f":{clip.path}")}
 
 
 class Corpus(ABC):
@@ -87,7 +101,7 @@ class Corpus(ABC):
             raise UserError("hop_s and min_active_db say how to cut windows: give window_s too")
         if any(seconds is not None and not seconds > 0 for seconds in (window_s, hop_s)):
             raise UserError(f"window_s ({window_s}) and hop_s ({hop_s}) are lengths of time above 0 s")
-        self.root = Path(root)
+        self.root = Path(root).expanduser()
         self.name = name or self.collection
         self.classes = classes
         self.window_s = window_s
@@ -130,7 +144,7 @@ class Corpus(ABC):
         known = {clip.label for clip in clips if clip.label is not None}
         class_of: dict[str | None, str | None] = {None: None}
         for name, labels in self.classes.items():
-            for label in labels:
+            for label in map(nfc, labels):
                 if label not in known:
                     raise UserError(f"classes: {self.name} has no label {label!r}, only {', '.join(sorted(known))}")
                 if label in class_of:

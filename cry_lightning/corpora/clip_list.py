@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cry_lightning.corpora.base import Clip, Corpus, warn_once
+from cry_lightning.audio import warn_once
+from cry_lightning.corpora.base import Clip, Corpus
 from cry_lightning.corpora.csvfile import read_text
-from cry_lightning.corpora.trees import find_recordings
+from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.errors import UserError
 
 # A file's name without its extension, as the downloaders in use give it: the 11 characters of the video, by choice

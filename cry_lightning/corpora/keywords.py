@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cry_lightning import audio
-from cry_lightning.corpora.base import Clip, Corpus, warn_once
+from cry_lightning.audio import warn_once
+from cry_lightning.corpora.base import Clip, Corpus
 from cry_lightning.corpora.trees import UnlabelledTree
 from cry_lightning.corpora.union import Union
 from cry_lightning.errors import UserError

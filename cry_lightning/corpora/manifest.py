@@ -1,18 +1,20 @@
 """Recordings listed in a CSV file."""
 
-import csv
-import io
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cry_lightning.audio import warn_once, what_it_is
 from cry_lightning.corpora.base import Clip, Corpus, safe_name, warn_of_unknown_subjects
-from cry_lightning.corpora.csvfile import read_text
+from cry_lightning.corpora.csvfile import read_table
+from cry_lightning.corpora.listing import on_disk
 from cry_lightning.errors import UserError
 
-OWN_COLUMNS = {"path", "label", "subject", "start_s", "duration_s"}
+OWN_COLUMNS = {"path", "label", "subject", "start_s", "end_s", "duration_s"}
+AGREEING_S = 0.001  # `end_s` and `start_s` + `duration_s` may differ by this much
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -20,9 +22,9 @@ class Manifest(Corpus):
     """A UTF-8 CSV file, separated by commas, with a header and one clip per row.
 
     Columns, in capitals or not: `path` (relative to the CSV's folder, or absolute), and by choice `label` (blank:
-    unlabelled), `subject` (blank: the recording is its own subject), `start_s` and `duration_s` (blank: from the
-    beginning, to the end).
-    Further columns are kept in `Clip.columns`.
+    unlabelled), `subject` (blank: the recording is its own subject), `start_s` and either of `duration_s` and `end_s`
+    (blank: from the beginning, to the end). Further columns are kept in `Clip.columns`; empty rows, and empty columns
+    without a name, are ignored.
 
     Args:
         root: the CSV file.
@@ -41,34 +43,19 @@ class Manifest(Corpus):
 
     def recordings(self) -> list[Clip]:
         """One clip per row, in the order of the file."""
-        rows = self._rows()
-        clips = [self._clip(line, row) for line, row in rows]
-        self._refuse_missing_files(clips)
-        self._refuse_duplicates([line for line, _ in rows], clips)
+        rows = read_table(self.root, self._columns)
+        if not rows:
+            raise UserError(f"{self.root}: lists no recordings; write one row for each clip")
+        listed = self._with_files([(line, self._clip(line, row)) for line, row in rows])
+        clips = [clip for _, clip in listed]
+        self._refuse_duplicates([line for line, _ in listed], clips)
         if any(not row.get("subject") for _, row in rows):
             warn_of_unknown_subjects(self.root, "fill in the column `subject`")
         return clips
 
-    def _rows(self) -> list[tuple[int, dict[str, str]]]:
-        """Line number and columns of every row, blanks stripped."""
-        reader = csv.DictReader(io.StringIO(read_text(self.root), newline=""), restkey="", restval="", strict=True)
-        rows = []
-        try:
-            reader.fieldnames = self._columns(reader.fieldnames or [])
-            for row in reader:
-                if "" in row:
-                    raise UserError(f"{self.root}: line {reader.line_num} has more fields than the header")
-                rows.append((reader.line_num, {column: value.strip() for column, value in row.items()}))
-        except csv.Error as error:
-            raise UserError(f"{self.root}: line {reader.line_num} is not CSV: {error}") from error
-        if not rows:
-            raise UserError(f"{self.root}: lists no recordings; write one row for each clip")
-        return rows
-
     def _columns(self, header: Sequence[str]) -> list[str]:
-        """The names of the columns, our own in lower case."""
-        columns = [column.strip() for column in header]
-        columns = [column.lower() if column.lower() in OWN_COLUMNS else column for column in columns]
+        """The names of the columns, our own in lower case, empty where they have none."""
+        columns = [column.lower() if column.lower() in OWN_COLUMNS else column for column in header]
         if "path" not in columns:
             for separator, name in OTHER_SEPARATORS.items():
                 if separator in "".join(header):
@@ -78,22 +65,47 @@ class Manifest(Corpus):
             raise UserError(
                 f"{self.root}: no column {self.label!r} for the label; the columns are {', '.join(columns)}"
             )
-        if twice := {column for column in columns if columns.count(column) > 1}:
+        if twice := {column for column in columns if column and columns.count(column) > 1}:
             raise UserError(f"{self.root}: more than one column {', '.join(sorted(twice))}; keep one of each name")
         return columns
 
     def _clip(self, line: int, row: dict[str, str]) -> Clip:
         if not row["path"]:
             raise UserError(f"{self.root}: line {line} has no path")
-        path = Path(row["path"].replace("\\", "/")).as_posix()
+        path = self._path(row["path"])
+        start_s = self._seconds(line, row, "start_s") or 0.0
         return Clip(
             path=path,
             subject=f"{self.collection}:{row.get('subject') or path}",
             label=row.get(self.label) or None,
-            start_s=self._seconds(line, row, "start_s") or 0.0,
-            duration_s=self._seconds(line, row, "duration_s"),
+            start_s=start_s,
+            duration_s=self._duration_s(line, row, start_s),
             columns={column: value for column, value in row.items() if column not in OWN_COLUMNS},
         )
+
+    def _path(self, given: str) -> str:
+        """A path of the table as the disk spells it, relative to the table where it was."""
+        path = Path(given.replace("\\", "/"))
+        if given.startswith("~"):
+            with suppress(RuntimeError):  # no such user: it may be a name
+                path = path.expanduser()
+        spelled = self.root.parent / path
+        found = on_disk(spelled)
+        return (
+            found if path.is_absolute() else path if found == spelled else found.relative_to(self.root.parent)
+        ).as_posix()
+
+    def _duration_s(self, line: int, row: dict[str, str], start_s: float) -> float | None:
+        """What `duration_s` says, or `end_s`; of both, that they agree."""
+        duration_s, end_s = (self._seconds(line, row, column) for column in ("duration_s", "end_s"))
+        if end_s is None:
+            return duration_s
+        if end_s <= start_s:
+            raise UserError(f"{self.root}: line {line}: end_s {end_s:g} is not behind start_s {start_s:g}")
+        if duration_s is not None and abs(start_s + duration_s - end_s) > AGREEING_S:
+            told = f"duration_s {duration_s:g} and end_s {end_s:g} do not agree, start_s being {start_s:g}"
+            raise UserError(f"{self.root}: line {line}: {told}")
+        return round(end_s - start_s, 6) if duration_s is None else duration_s
 
     def _seconds(self, line: int, row: dict[str, str], column: str) -> float | None:
         if not row.get(column):
@@ -106,14 +118,28 @@ class Manifest(Corpus):
             raise UserError(f"{self.root}: line {line}: {column} is {row[column]!r}, not a length of time in seconds")
         return seconds
 
-    def _refuse_missing_files(self, clips: list[Clip]) -> None:
-        paths = dict.fromkeys(clip.path for clip in clips)
-        missing = [path for path in paths if not (self.root.parent / path).is_file()]
+    def _with_files(self, clips: list[tuple[int, Clip]]) -> list[tuple[int, Clip]]:
+        """The clips with their lines, without those of what is no file.
+
+        Raises:
+            UserError: there is nothing at the path of some.
+        """
+        missing, no_file = [], {}
+        for path in dict.fromkeys(clip.path for _, clip in clips):
+            try:
+                if kind := what_it_is(self.root.parent / path):
+                    no_file[path] = kind
+            except OSError:
+                missing.append(path)
         if missing:
             raise UserError(
                 f"{self.root}: {len(missing)} listed files do not exist, first {', '.join(missing[:3])}; "
                 f"paths are relative to {self.root.parent}"
             )
+        for path, kind in no_file.items():
+            self.left_out[f"file: {path}, is {kind}"] = 1
+            warn_once(f"{self.root}: left out: {path}, is {kind}")
+        return [(line, clip) for line, clip in clips if clip.path not in no_file]
 
     def _refuse_duplicates(self, lines: list[int], clips: list[Clip]) -> None:
         lines_of = defaultdict(list)

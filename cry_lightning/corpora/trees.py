@@ -1,38 +1,15 @@
 """Recordings found in folders."""
 
-import os
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
 
-from cry_lightning.audio import EXTENSIONS
-from cry_lightning.corpora.base import Clip, Corpus, safe_name, warn_of_unknown_subjects, warn_once
+from cry_lightning.audio import warn_once
+from cry_lightning.corpora.base import Clip, Corpus, safe_name, warn_of_unknown_subjects
+from cry_lightning.corpora.listing import find_recordings, look_through
 from cry_lightning.errors import UserError
-
-ENDINGS = tuple(EXTENSIONS)
-
-
-def find_recordings(root: Path) -> list[str]:
-    """Paths of all recordings below a folder, POSIX, relative to it, sorted; hidden files and folders are left out.
-
-    Raises:
-        UserError: the folder, or one in it, cannot be read, or holds no recording.
-    """
-
-    def refuse(error: OSError) -> NoReturn:
-        raise UserError(f"{error.filename}: the folder cannot be read ({error.strerror})") from error
-
-    found = []
-    for folder, subfolders, files in os.walk(root, onerror=refuse):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        below = Path(folder).relative_to(root).as_posix()
-        prefix = "" if below == "." else f"{below}/"  # joined as text: a collection may have a million files
-        found += [prefix + name for name in files if name[0] != "." and name.lower().endswith(ENDINGS)]
-    if not found:
-        raise UserError(f"{root}: no recordings found; looked for {' '.join(sorted(EXTENSIONS))}")
-    return sorted(found)
 
 
 class Tree(Corpus):
@@ -41,6 +18,7 @@ class Tree(Corpus):
     def recordings(self) -> list[Clip]:
         """One clip per recording, in the order of their paths; those that are not the collection's are left out."""
         paths = find_recordings(self.root)
+        self._tell_left_out()
         clip_at = {path: self.clip_at(path) for path in paths}
         clips = [clip for clip in clip_at.values() if clip]
         if not clips:
@@ -50,6 +28,15 @@ class Tree(Corpus):
             first = f"{left_out[0]}{' ...' * (len(left_out) > 1)}"
             warn_once(f"{self.root}: {len(left_out)} recordings left out, their names do not parse: {first}")
         return clips
+
+    def _tell_left_out(self) -> None:
+        """Count the files that are passed over."""
+        listing = look_through(self.root)
+        for path, why in listing.odd.items():
+            self.left_out[f"file: {path}, {why}"] = 1
+        if listing.beside:
+            endings = " ".join(sorted(listing.beside))
+            self.left_out[f"files that hold no sound, by their endings ({endings})"] = listing.beside.total()
 
     @abstractmethod
     def clip_at(self, path: str) -> Clip | None:

@@ -85,7 +85,7 @@ class FeatureCache:
         """What the numbers depend on besides the audio."""
         return {
             "cache_version": CACHE_VERSION,
-            "front_end_version": audio.FRONT_END_VERSION,
+            "decoding_version": audio.DECODING_VERSION,
             "feature": json.dumps(self.feature.identity()),
             "clip_s": self.clip_s,
             "fit": self.fit,

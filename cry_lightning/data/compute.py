@@ -19,6 +19,8 @@ Batch = tuple[range, np.ndarray, list[str]]  # rows, their features (B, C, F, T)
 class ClipBatches(Dataset[Batch]):
     """Maps a range of rows to their features; the features of bad rows are zeros.
 
+    A recording stays open from row to row, so that a long one is decoded once, not for each of its windows.
+
     Args:
         corpus: where the clips lie.
         clips: one per row.
@@ -37,6 +39,10 @@ class ClipBatches(Dataset[Batch]):
         self.clip_s = clip_s
         self.fit = fit
         self.dtype = dtype
+        self.recording: audio.Recording | None = None  # that of the last row, still open: many rows may be windows of it
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"recording": None}  # a worker opens its own
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -44,7 +50,8 @@ class ClipBatches(Dataset[Batch]):
     def __getitem__(self, rows: range) -> Batch:
         waveforms = np.zeros((len(rows), round(self.clip_s * self.feature.sample_rate)), np.float32)
         reasons = [""] * len(rows)
-        for i, row in enumerate(rows):
+        for row in sorted(rows, key=lambda row: (self.paths[row], self.stretches[row][0])):  # each is decoded once
+            i = row - rows.start
             try:
                 waveforms[i] = self.waveform(row)
             except (UserError, OSError) as error:
@@ -61,9 +68,18 @@ class ClipBatches(Dataset[Batch]):
         return rows, features, reasons
 
     def waveform(self, row: int) -> np.ndarray:
-        """The clip of one row, decoded and fitted (N,)."""
-        start_s, duration_s = self.stretches[row]
-        return audio.load_fitted(self.paths[row], self.feature.sample_rate, self.clip_s, self.fit, start_s, duration_s)
+        """The clip of one row, decoded and fitted (N,); windows of one recording, in the order of time, cost least."""
+        path, (start_s, duration_s) = self.paths[row], self.stretches[row]
+        if self.recording is None or self.recording.path != path:
+            self.close()
+            self.recording = audio.Recording(path)
+        return self.recording.fitted(self.feature.sample_rate, self.clip_s, self.fit, start_s, duration_s)
+
+    def close(self) -> None:
+        """Let go of the last recording."""
+        if self.recording is not None:
+            self.recording.close()
+            self.recording = None
 
 
 def batch_loader(dataset: ClipBatches, batches: list[range], workers: int) -> DataLoader[Batch]:

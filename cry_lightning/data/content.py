@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cry_lightning.audio import what_it_is
 from cry_lightning.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,8 @@ def _stamp(path: Path) -> Stamp | None:
 def _hash(path: Path, new: Index) -> str:
     before = _stamp(path)
     try:
+        if kind := what_it_is(path):
+            return f"unreadable:is {kind}"  # opening a named pipe would wait for ever
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cry_lightning.audio import Fit
 from cry_lightning.corpora import Clip, Corpus
+from cry_lightning.corpora.base import named_subjects
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.division import column, divide, in_words, known_classes
 from cry_lightning.data.front_end import check_front_end, check_shift, front_end
@@ -18,6 +19,7 @@ from cry_lightning.data.loader import BatchLoader, EpochOrder, inverse_frequency
 from cry_lightning.data.splits import Split
 from cry_lightning.errors import UserError
 from cry_lightning.features import Feature
+from cry_lightning.spelling import doubts
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +138,8 @@ class CryDataModule(L.LightningDataModule):
         self.features = cache.open()
         self.clips: list[Clip] = cache.clips
         self.classes = known_classes(self.corpus.name, self.corpus.class_names(), self.trained_classes)
+        for doubt in doubts(named_subjects(self.clips), self.classes):
+            log.warning("%s: %s", self.corpus.name, doubt)
         self.n_frames = self.feature.n_frames(self.clip_s)
         index = {name: i for i, name in enumerate(self.classes)}
         self.labels = torch.tensor([index.get(clip.label or "", -1) for clip in self.clips])

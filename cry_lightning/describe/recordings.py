@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning import audio
-from cry_lightning.audio.decoding import FFmpegReader, SoundFileReader, opened
+from cry_lightning.audio.decoding import opened
 from cry_lightning.errors import UserError
 from cry_lightning.progress import progress_bar
 
@@ -52,14 +52,7 @@ def examine(path: Path, hear: bool) -> dict[str, Any]:
 def form_of(path: Path) -> dict[str, Any]:
     """Container, codec, sample rate and channels, from the header."""
     with opened(path) as reader:
-        container = codec = "unknown"
-        if isinstance(reader, SoundFileReader):
-            container, codec = reader.file.format.lower(), reader.file.subtype.lower()
-        elif isinstance(reader, FFmpegReader):
-            names, ending = reader.container.format.name.split(","), path.suffix.lower().removeprefix(".")
-            container = ending if ending in names else names[0]  # FFmpeg has one name for MP4, MOV, M4A and 3GP
-            codec = reader.stream.codec_context.codec.canonical_name
-        return dict(zip(FORM, (container, codec, reader.sample_rate, reader.n_channels), strict=True))
+        return dict(zip(FORM, (reader.container, reader.codec, reader.sample_rate, reader.n_channels), strict=True))
 
 
 def measure(path: Path, sample_rate: int) -> dict[str, Any]:

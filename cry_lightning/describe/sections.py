@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cry_lightning.corpora.base import named_subjects
 from cry_lightning.describe import counts, duplicates, support, tables
 from cry_lightning.describe.census import Census
 from cry_lightning.describe.counts import UNLABELLED
@@ -14,6 +15,7 @@ from cry_lightning.describe.recordings import FORM, FRAME_S, FULL_SCALE_DB, QUIE
 from cry_lightning.describe.report import Section, write_table
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.predictions import replacing
+from cry_lightning.spelling import doubts
 
 FIRST = 10  # files that the report names; the CSV names all
 DPI = 120
@@ -50,6 +52,7 @@ def who(census: Census, out: Path) -> Section:
 def remarks_on_subjects(census: Census) -> Iterator[str]:
     """What the dataset table does not show."""
     clips = census.usable
+    yield from doubts(named_subjects(census.listed), [clip.label for clip in census.listed])
     labelled = clips[clips["class"] != UNLABELLED]
     if clips["subject"].nunique() == clips["recording"].nunique():
         yield "Each recording has a subject of its own. If one infant made several, no split can keep it on one side."

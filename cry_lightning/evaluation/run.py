@@ -11,6 +11,7 @@ from cry_lightning.evaluation import leakage, predictions
 from cry_lightning.evaluation.intervals import FEW_SUBJECTS, MIN_SUBJECTS, evaluate
 from cry_lightning.evaluation.leakage import Leakage
 from cry_lightning.evaluation.metrics import Units, units_at
+from cry_lightning.spelling import doubts, own_part
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Tested:
     labels: pd.Series  # of all predicted rows, validation and test
     leakage: Leakage
     sounds: dict[str, str]  # as of `leakage.sounds`
+    doubts: list[str]  # names that look like slips of the pen, see `spelling`
 
 
 def read_run(given: str, split: str) -> Tested:
@@ -65,7 +67,8 @@ def read_run(given: str, split: str) -> Tested:
         raise UserError(f"{path}: no {split} rows; try --split {whole['split'].iloc[0]}")
     name = given if path.name != "predictions.csv" else str(path.parent)
     lineage = leakage.read_lineage(path.parent / "lineage.json")
-    return Tested(name, path.parent, table, whole["label"], leakage.check(table, lineage), leakage.sounds(lineage))
+    leaks, sounds = leakage.check(table, lineage), leakage.sounds(lineage)
+    return Tested(name, path.parent, table, whole["label"], leaks, sounds, _doubts(whole))
 
 
 def pool(runs: list[Tested]) -> Tested:
@@ -83,7 +86,14 @@ def pool(runs: list[Tested]) -> Tested:
     labels = pd.concat([run.labels for run in runs], ignore_index=True)
     sounds = {clip: content for run in runs for clip, content in run.sounds.items()}
     verdict = leakage.worst([run.leakage for run in runs])
-    return Tested(name, first.folder.parent / "pooled", table, labels, verdict, sounds)
+    told = list(dict.fromkeys(doubt for run in runs for doubt in run.doubts))
+    return Tested(name, first.folder.parent / "pooled", table, labels, verdict, sounds, told)
+
+
+def _doubts(table: pd.DataFrame) -> list[str]:
+    rows = zip(table["subject"], table["recording"], strict=True)
+    named = {subject for subject, recording in rows if own_part(subject) != recording}
+    return doubts(named, table["label"])
 
 
 def evaluate_run(run: Tested, split: str, positive: str | None, resamples: int) -> Run:
@@ -112,7 +122,7 @@ def evaluate_run(run: Tested, split: str, positive: str | None, resamples: int) 
         sounds=run.sounds,
         levels=levels,
         results=pd.concat(results, ignore_index=True),
-        notes=[*_notes(table, split), *notes, *_level_notes(levels, classes)],
+        notes=[*run.doubts, *_notes(table, split), *notes, *_level_notes(levels, classes)],
     )
 
 

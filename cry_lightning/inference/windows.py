@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from cry_lightning import audio
 from cry_lightning.corpora import Clip, Corpus, find_recordings
+from cry_lightning.data.compute import ClipBatches
 from cry_lightning.errors import UserError
-from cry_lightning.inference.decoding import DecodedOnce
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.progress import progress_bar
 from cry_lightning.wording import printable
@@ -50,8 +49,8 @@ class Recordings(Corpus):
 def _found(path: str) -> Iterator[str]:
     if Path(path).is_dir():
         yield from (str(Path(path, name)) for name in find_recordings(Path(path)))
-    elif Path(path).is_file():
-        yield path
+    elif Path(path).exists():
+        yield path  # if it is no file, who reads it says so
     else:
         raise UserError(f"{path}: no such file or folder; give recordings, or folders of them")
 
@@ -88,8 +87,8 @@ def hear(
     values: list[np.ndarray] = []
     faults: list[str] = []
     bar = progress_bar(desc=trained.path.name, unit="clip", total=len(clips))
-    with torch.inference_mode(), bar, TemporaryDirectory() as folder:
-        dataset = DecodedOnce(Path(folder), corpus=corpus, clips=list(clips), **trained.fitting)
+    dataset = ClipBatches(corpus, list(clips), **trained.fitting)
+    with torch.inference_mode(), bar:
         for first in range(0, len(clips), batch_size):
             rows, features, reasons = dataset[range(first, min(first + batch_size, len(clips)))]
             spare = features.shape[-1] - n_frames

@@ -6,16 +6,15 @@ import logging
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import torch
 
 from cry_lightning.corpora.base import safe_name
+from cry_lightning.data.compute import ClipBatches
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.predictions import KEYS, score_columns
-from cry_lightning.inference.decoding import DecodedOnce
 from cry_lightning.progress import progress_bar
 from cry_lightning.robustness.disturbances import VERSION, Sounds, noise_recordings
 from cry_lightning.robustness.models import ModelUnderTest
@@ -83,8 +82,8 @@ def _scores(model: ModelUnderTest, points: Sequence[Point]) -> np.ndarray:
     if not points:
         return scores
     bar = progress_bar(desc=f"{model.name}, {points[0].kind}", unit="clip", total=n_clips * len(points))
-    with torch.inference_mode(), bar, TemporaryDirectory() as folder:
-        clips = DecodedOnce(Path(folder), corpus=model.corpus, clips=model.clips, **model.trained.fitting)
+    clips = ClipBatches(model.corpus, model.clips, **model.trained.fitting)
+    with torch.inference_mode(), bar:
         for first in range(0, n_clips, BATCH_SIZE):
             rows = range(first, min(first + BATCH_SIZE, n_clips))
             waveforms = np.stack([clips.waveform(row) for row in rows])

@@ -1,0 +1,185 @@
+"""Segments of a recording that stays open, decoded once however many of them are taken."""
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import soxr
+
+from cry_lightning.audio.decoding import Reader, open_reader
+from cry_lightning.audio.errors import AudioError, failures_told
+from cry_lightning.audio.fitting import Fit, fit_to_length
+from cry_lightning.audio.limits import CANCELLED, MOST_SAMPLES, SHORTEST_S, SLACK_S
+from cry_lightning.errors import UserError
+
+MARGIN_S = 0.05  # read on both sides of a segment, so that resampling does not hear its edges
+
+
+class Recording:
+    """A recording that is open; segments of it, best taken in the order of time.
+
+    Where the decoder cannot go to any place at little cost, it goes on from one segment to the next, and begins anew
+    only for what lies behind. Memory holds what was decoded since the beginning of the last segment, no more. The
+    samples are those that would come of opening the recording for each segment anew.
+
+    Args:
+        path: a file of any container.
+
+    Raises:
+        AudioError: the file is no sound, or truncated.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._forward: Iterator[np.ndarray] | None = None  # chunks (N, C) yet to come of a decoder on its way
+        self._held: list[np.ndarray] = []  # chunks of it that a later segment may begin in
+        self._first = self._after = 0  # number of their first sample, and of the one behind them
+        self._failure: Exception | None = None  # why decoding broke off,
+        self._after_failure = 0  # and behind which sample
+        with failures_told(path):
+            self._reader: Reader = open_reader(self.path)
+
+    def __enter__(self) -> "Recording":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._forward, self._held = None, []
+        self._reader.close()
+
+    @property
+    def duration_s(self) -> float:
+        """Its length."""
+        with failures_told(self.path):
+            return self._reader.n_samples / self._reader.sample_rate
+
+    def fitted(
+        self, sample_rate: int, duration_s: float, fit: Fit, start_s: float = 0.0, clip_duration_s: float | None = None
+    ) -> np.ndarray:
+        """See `load_fitted`."""
+        length_s = self.duration_s - start_s if clip_duration_s is None else clip_duration_s
+        if length_s > duration_s:
+            start_s, clip_duration_s = start_s + (length_s - duration_s) / 2, duration_s
+        waveform = self.segment(sample_rate, start_s, clip_duration_s)
+        if waveform.size < SHORTEST_S * sample_rate:
+            raise AudioError(f"{self.path}: {waveform.size} samples at {start_s:g} s are too short for a clip")
+        if not waveform.any():
+            raise AudioError(f"{self.path}: silent, every sample at {start_s:g} s is zero")
+        try:
+            return fit_to_length(waveform, round(duration_s * sample_rate), fit)
+        except UserError as error:
+            raise AudioError(f"{self.path}: {error}") from error
+
+    def segment(self, sample_rate: int, start_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
+        """See `load`."""
+        with failures_told(self.path):
+            return self._segment(sample_rate, start_s, duration_s)
+
+    def _segment(self, sample_rate: int, start_s: float, duration_s: float | None) -> np.ndarray:
+        own_rate = self._reader.sample_rate
+        first = round(start_s * sample_rate)
+        n_samples = None if duration_s is None else round(duration_s * sample_rate)
+        # Begin on a sample that both rates share, so that the resampled grid is that of the whole recording.
+        step = own_rate // math.gcd(own_rate, sample_rate)
+        margin = 0 if own_rate == sample_rate else math.ceil(MARGIN_S * own_rate)
+        begin = max(0, first * own_rate // sample_rate - margin) // step * step
+        end = None
+        if n_samples is not None:
+            end = math.ceil((first + n_samples) * own_rate / sample_rate) + margin
+        if (self._reader.n_samples if end is None else end) - begin > MOST_SAMPLES:
+            raise AudioError(f"{self.path}: too long to be held in memory at once; cut it into windows (`window_s`)")
+        pieces = mono(self.path, self._reader, self._between(begin, end), begin, end)
+        waveform = np.concatenate([np.zeros(0, np.float32), *pieces])
+        if own_rate != sample_rate:
+            waveform = soxr.resample(waveform, own_rate, sample_rate, quality="HQ")
+        waveform = waveform[first - begin * sample_rate // own_rate :]
+        if not waveform.size:
+            raise AudioError(f"{self.path}: holds no samples at {start_s:g} s")
+        if n_samples is not None and waveform.size < n_samples - SLACK_S * sample_rate:
+            wanted_s, ends_s = start_s + n_samples / sample_rate, start_s + waveform.size / sample_rate
+            raise AudioError(
+                f"{self.path}: ends at {ends_s:.2f} s, before the segment that should end at {wanted_s:.2f} s"
+            )
+        return waveform[:n_samples]
+
+    def _between(self, begin: int, end: int | None) -> Iterator[np.ndarray]:
+        """Chunks (N, C) of the samples from `begin` to `end`."""
+        if self._reader.random_access:
+            yield from self._reader.chunks(begin, end)
+            return
+        if self._failure and (end is None or end > self._after_failure):
+            if not self._reader.seeks_exactly:
+                raise self._failure
+            with closing(open_reader(self.path)) as reader:  # what lies behind the damage may be whole
+                yield from reader.chunks(begin, end)
+            return
+        if self._forward is None or begin < self._first:
+            self._begin_anew(begin)
+        while self._held and self._first + len(self._held[0]) <= begin:
+            self._first += len(self._held.pop(0))
+        position = self._first
+        for chunk in self._held:
+            yield chunk[max(0, begin - position) : None if end is None else max(0, end - position)]
+            position += len(chunk)
+        while end is None or self._after < end:
+            position = self._after
+            if (coming := self._next(begin)) is None:
+                return
+            yield coming[max(0, begin - position) : None if end is None else max(0, end - position)]
+
+    def _begin_anew(self, begin: int) -> None:
+        if self._forward is not None:
+            self._reader.close()
+            self._reader = open_reader(self.path)
+        self._forward = self._reader.chunks(begin, None)
+        self._held = []
+        self._first = self._after = begin
+
+    def _next(self, begin: int) -> np.ndarray | None:
+        """The next chunk (N, C), kept where it reaches behind `begin`; None at the end."""
+        assert self._forward is not None
+        try:
+            chunk = next(self._forward, None)
+        except Exception as error:
+            self._failure, self._after_failure = error, self._after
+            raise
+        if chunk is None:
+            return None
+        self._after += len(chunk)
+        if self._after > begin:
+            self._held.append(chunk)
+        else:
+            self._first = self._after
+        return chunk
+
+
+def mono(path: Path, reader: Reader, chunks: Iterable[np.ndarray], begin: int, end: int | None) -> Iterator[np.ndarray]:
+    """The mean (N,) of the channels of chunks (N, C) from `begin` to `end`, refused where it cannot be trusted."""
+    n_read, power, power_of_mean = 0, 0.0, 0.0
+    for chunk in chunks:
+        if not np.isfinite(chunk).all():
+            raise AudioError(f"{path}: holds NaN or infinite samples")
+        n_read += len(chunk)
+        if reader.n_channels == 1:
+            yield chunk[:, 0]
+            continue
+        mean = chunk.mean(axis=1)
+        power += float(np.square(chunk).mean(axis=1, dtype=np.float64).sum())
+        power_of_mean += float(np.square(mean).sum(dtype=np.float64))
+        yield mean
+    if power_of_mean < CANCELLED * power:
+        raise AudioError(
+            f"{path}: its channels cancel each other, so that nothing is left of their mean; give one of them"
+        )
+    if end is not None and begin + n_read >= end:
+        return
+    declared = reader.declared or 0
+    if begin + n_read < min(declared, end or declared) - SLACK_S * reader.sample_rate:
+        at_s, of_s = (begin + n_read) / reader.sample_rate, declared / reader.sample_rate
+        raise AudioError(f"{path}: truncated or damaged, breaks off at {at_s:.2f} s of {of_s:.2f} s")

@@ -1,0 +1,126 @@
+"""Which files below a folder are recordings, and which are left out and why."""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from cry_lightning.audio import EXTENSIONS, NO_SOUND, warn_once, what_it_is
+from cry_lightning.errors import UserError
+
+TOLD = 3  # files, in one line
+LOOKED_AT = 512  # bytes of a file with an unknown ending
+
+
+@dataclass
+class Listing:
+    """What lies below a folder."""
+
+    recordings: list[str] = field(default_factory=list)  # POSIX, relative to the folder, sorted
+    beside: Counter[str] = field(default_factory=Counter)  # ending -> number of files that hold no sound
+    odd: dict[str, str] = field(default_factory=dict)  # path -> why it is left out, though it might be one
+
+
+def find_recordings(root: Path) -> list[str]:
+    """Paths of all recordings below a folder, POSIX, relative to it, sorted; see `look_through`.
+
+    What may be a recording and is left out is warned of, once.
+
+    Raises:
+        UserError: the folder, or one in it, cannot be read, or holds no recording.
+    """
+    listing = look_through(root)
+    odd = [f"{path}, {why}" for path, why in sorted(listing.odd.items())]
+    told = f"left out: {'; '.join(odd[:TOLD])}{f'; and {len(odd) - TOLD} more' * (len(odd) > TOLD)}" if odd else ""
+    if not listing.recordings:
+        raise UserError(f"{root}: no recordings found; {told or 'looked for ' + ' '.join(sorted(EXTENSIONS))}")
+    if odd:
+        warn_once(f"{root}: {told}")
+    return listing.recordings
+
+
+def look_through(root: Path) -> Listing:
+    """Every file below a folder, linked folders included, each folder once; hidden files and folders are passed over.
+
+    Raises:
+        UserError: the folder, or one in it, cannot be read.
+    """
+    listing = Listing()
+    folders = [(root, "")]
+    seen: set[tuple[int, int]] = set()
+    while folders:
+        folder, prefix = folders.pop()
+        status = _readable(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            listing.odd[prefix.rstrip("/")] = "a link to a folder that is listed already"
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        linked: list[tuple[Path, str]] = []
+        for entry in _entries(folder):
+            path = prefix + entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                (linked if entry.is_symlink() else folders).append((folder / entry.name, f"{path}/"))
+            elif entry.is_file() or not (folder / entry.name).exists():  # who reads it tells of a link to nothing
+                _add_file(listing, path, folder / entry.name)
+            else:
+                listing.odd[path] = f"is {what_it_is(folder / entry.name)}"
+        folders[:0] = linked  # behind all that are no links: what lies in the folder itself keeps its own name
+    listing.recordings.sort()
+    return listing
+
+
+def _readable(folder: Path) -> os.stat_result:
+    try:
+        return folder.stat()
+    except OSError as error:
+        raise UserError(f"{folder}: the folder cannot be read ({error.strerror})") from error
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{folder}: the folder cannot be read ({error.strerror})") from error
+
+
+def _add_file(listing: Listing, path: str, file: Path) -> None:
+    ending = PurePosixPath(path).suffix.lower()
+    if ending in EXTENSIONS:
+        listing.recordings.append(path)
+    elif ending in NO_SOUND or _is_text(file):
+        listing.beside[ending or "none"] += 1
+    else:
+        listing.odd[path] = f"its ending {ending or '(none)'} is not known; rename it if it is a recording"
+
+
+def _is_text(file: Path) -> bool:
+    """Whether a file of an unknown ending is a text, as a licence is, or empty."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(LOOKED_AT)
+    except OSError:
+        return False
+    return b"\0" not in start and all(byte >= 32 or byte in b"\t\n\r\f" for byte in start)
+
+
+def on_disk(path: Path) -> Path:
+    """The path as the disk spells it, where its names are there in another form of Unicode; else as it is."""
+    if str(path).isascii() or path.exists():
+        return path
+    found = Path(path.anchor)
+    for part in path.parts[bool(path.anchor) :]:
+        here = found / part
+        if not here.exists() and found.is_dir():
+            here = next((other for other in found.iterdir() if nfc(other.name) == nfc(part)), here)
+        found = here
+    return found
+
+
+def nfc(text: str) -> str:
+    """Text in the composed form of Unicode: macOS gives names decomposed."""
+    return unicodedata.normalize("NFC", text)

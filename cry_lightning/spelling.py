@@ -1,0 +1,51 @@
+"""Subjects and labels that look like slips of the pen: one infant under two names, or a word for "not known"."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+
+TOLD = 5  # of each kind
+NOT_KNOWN = {"na", "n/a", "#n/a", "nan", "none", "null", "nil", "unknown", "undefined", "missing", "?", "-", "--"}
+
+
+def doubts(subjects: Iterable[str], labels: Iterable[str | None] = ()) -> list[str]:
+    """What is probably wrong with these names, in sentences; nothing, if they look right.
+
+    Args:
+        subjects: "collection:id", or ids; those that are no more than a recording's name are best left out.
+        labels: of the same clips, or the classes; None: unlabelled.
+    """
+    told, subjects = [], set(subjects)
+    if same := probably_one(subjects):
+        groups = "; ".join(" and ".join(map(repr, group)) for group in same[:TOLD])
+        more = f"; and {len(same) - TOLD} more" if len(same) > TOLD else ""
+        told.append(
+            f"PROBABLY ONE INFANT under several names ({len(same)} such): {groups}{more}. Spell each subject in one"
+            " way, or a split may put one infant on both sides without notice."
+        )
+    for what, names in (("subject", map(own_part, subjects)), ("label", labels)):
+        if empty := sorted({name for name in names if name and name.strip().casefold() in NOT_KNOWN}):
+            listed = ", ".join(map(repr, empty))
+            told.append(f"The {what} {listed} probably stands for one that is not known: leave it blank then.")
+    return told
+
+
+def probably_one(subjects: Iterable[str]) -> list[list[str]]:
+    """Groups of subjects that differ in case, leading zeros, blanks, a trailing `.0` or the form of Unicode alone."""
+    groups: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for subject in set(subjects):
+        groups[subject.rpartition(":")[0], plain(own_part(subject))].add(subject)
+    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
+
+
+def plain(name: str) -> str:
+    """A name without what a keyboard or a spreadsheet may have done to it."""
+    name = "".join(unicodedata.normalize("NFKC", name).casefold().split())
+    name = re.sub(r"(?<=\d)\.0+$", "", name)
+    return re.sub(r"\d+", lambda digits: digits[0].lstrip("0") or "0", name)
+
+
+def own_part(subject: str) -> str:
+    """The id within a collection."""
+    return subject.partition(":")[2] or subject

@@ -1,0 +1,139 @@
+"""What lies in a folder of recordings: nothing is passed over without a word, and nothing is waited for."""
+
+import os
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from cry_lightning.audio import EXTENSIONS
+from cry_lightning.corpora import ClassFolders, Manifest, corpus_at
+from cry_lightning.corpora.base import safe_name
+from cry_lightning.data.content import content_hashes
+from cry_lightning.errors import UserError
+
+
+def put(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / path, np.full(800, 0.1), 8000, format="WAV")
+    return root
+
+
+def test_what_is_no_recording_is_counted_or_told_by_name(tmp_path, caplog):
+    root = put(tmp_path / "in", "a/1.wav", "b/2.oga")
+    os.mkfifo(root / "a/pipe.wav")
+    (root / "a/zero.wav").symlink_to("/dev/zero")
+    (root / "a/memo.xyz").write_bytes(bytes(range(256)))
+    (root / "notes.txt").write_text("x")
+    (root / "LICENSE").write_text("free")
+    (root / ".hidden.xyz").write_bytes(bytes(9))
+    corpus = corpus_at(root)
+    assert [clip.path for clip in corpus.clips()] == ["a/1.wav", "b/2.oga"]
+    told = " ".join(corpus.left_out)
+    for words in ("a/pipe.wav, is a named pipe", "a/zero.wav, is a device", "a/memo.xyz, its ending .xyz is not known"):
+        assert words in told and words in caplog.text
+    assert corpus.left_out["files that hold no sound, by their endings (.txt none)"] == 2
+    assert "notes.txt" not in caplog.text and "LICENSE" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "ending", [".oga", ".wma", ".avi", ".ts", ".wave", ".au", ".w64", ".spx", ".ac3", ".amr", ".sph"]
+)
+def test_endings_that_may_hold_sound_are_known(ending):
+    assert ending in EXTENSIONS
+
+
+def test_linked_folders_are_followed_once_and_in_no_circle(tmp_path):
+    root = put(tmp_path / "in", "hungry/1.wav")
+    put(tmp_path / "elsewhere", "2.wav")
+    (root / "pain").symlink_to(tmp_path / "elsewhere")
+    (root / "hungry/back").symlink_to(root)
+    (root / "again").symlink_to(root / "hungry")
+    corpus = corpus_at(root)
+    assert [(clip.path, clip.label) for clip in corpus.clips()] == [("hungry/1.wav", "hungry"), ("pain/2.wav", "pain")]
+    assert sum("listed already" in told for told in corpus.left_out) == 2
+
+
+def test_one_class_folder_alone_keeps_its_label(tmp_path):
+    (clip,) = corpus_at(put(tmp_path / "in", "hungry/1.wav")).clips()
+    assert clip.label == "hungry"
+
+
+def test_hashing_a_named_pipe_waits_for_nobody(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert content_hashes([tmp_path / "pipe.wav"], tmp_path)[tmp_path / "pipe.wav"] == "unreadable:is a named pipe"
+
+
+def test_a_pipe_in_a_manifest_is_left_out_with_that_reason(tmp_path, caplog):
+    put(tmp_path, "a.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "list.csv").write_text("path,subject\na.wav,b1\npipe.wav,b2\n")
+    assert [clip.path for clip in Manifest(tmp_path / "list.csv").clips()] == ["a.wav"]
+    assert "pipe.wav, is a named pipe" in caplog.text
+
+
+# --- manifests
+
+
+def rows_of(tmp_path: Path, text: str) -> list[tuple[str, float, float | None]]:
+    put(tmp_path, "a.wav")
+    (tmp_path / "list.csv").write_text(text)
+    return [(clip.path, clip.start_s, clip.duration_s) for clip in Manifest(tmp_path / "list.csv").clips()]
+
+
+def test_the_end_of_a_clip_is_read(tmp_path):
+    assert rows_of(tmp_path, "path,start_s,end_s\na.wav,1.25,3\na.wav,,2\na.wav,4,\n") == [
+        ("a.wav", 1.25, 1.75), ("a.wav", 0, 2), ("a.wav", 4, None),
+    ]  # fmt: skip
+    assert rows_of(tmp_path, "path,start_s,duration_s,END_S\na.wav,1,2,3.0\n") == [("a.wav", 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("path,start_s,duration_s,end_s\na.wav,1,2,4\n", "line 2: duration_s 2 and end_s 4 do not agree"),
+        ("path,start_s,end_s\na.wav,3,2\n", "line 2: end_s 2 is not behind start_s 3"),
+        ("path,end_s\na.wav,soon\n", "line 2: end_s is 'soon'"),
+        ("path,,label\na.wav,x,pain\n", "line 2 has 'x' in a column without a name"),
+        ("path,label\na.wav,pain,x\n", "line 2 has more fields than the header"),
+        ("path,label\n\n,,\na.wav,pain,x\n", "line 4 has more fields"),
+    ],
+)
+def test_the_reason_is_the_true_one(tmp_path, text, told):
+    with pytest.raises(UserError, match=told):
+        rows_of(tmp_path, text)
+
+
+def test_empty_rows_and_columns_without_a_name_are_ignored(tmp_path):
+    put(tmp_path, "a.wav")
+    (tmp_path / "list.csv").write_bytes(b"\xef\xbb\xbfpath,label,,site,\r\n\r\na.wav,pain,,north,\r\n,,,,\r\n , \r\n")
+    (clip,) = Manifest(tmp_path / "list.csv").clips()
+    assert (clip.path, clip.label, dict(clip.columns)) == ("a.wav", "pain", {"site": "north"})
+
+
+def test_names_compare_in_nfc(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "\u00dcbung")
+    root = put(tmp_path / "in", f"{decomposed}/{decomposed}.wav", "b/1.wav")
+    (root / "list.csv").write_text("path\n\u00dcbung/\u00dcbung.wav\n", encoding="utf-8")
+    corpus = Manifest(root / "list.csv")
+    assert all(corpus.path_of(clip).is_file() for clip in corpus.clips())
+    assert ClassFolders(root, classes={"x": ["\u00dcbung"], "y": ["b"]}).clips()[0].label == "x"
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    put(tmp_path / "home", "a.wav")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "list.csv").write_text("path\n~/a.wav\n")
+    (clip,) = Manifest(tmp_path / "list.csv").clips()
+    assert clip.path == f"{tmp_path}/home/a.wav" and corpus_at("~").clips()
+
+
+def test_folders_in_any_alphabet_have_names_of_their_own():
+    folders = ["\u00dcbungen", "Ubungen", "\u65e5\u672c\u8a9e", "\u65e5\u672c", "(old) cries", "-dash"]
+    names = [safe_name(folder) for folder in folders]
+    assert len(set(names)) == len(names) and names[1] == "Ubungen"
+    assert all(name.isascii() and name[0].isalnum() and "/" not in name and " " not in name for name in names)
+    assert safe_name(unicodedata.normalize("NFD", folders[0])) == names[0]

@@ -1,0 +1,96 @@
+"""Names that look like slips of the pen: one infant under two names, or a word for "not known"."""
+
+import numpy as np
+import pytest
+import soundfile
+from test_report import make_run, rewrite
+
+from cry_lightning.corpora import Manifest
+from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.describe.command import main as describe
+from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.report import main as evaluate
+from cry_lightning.features import MFCC
+from cry_lightning.spelling import doubts, probably_one
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("7", "007"),
+        ("7", "7.0"),
+        ("007", "7.00"),
+        ("0", "000"),
+        ("Baby1", "baby1"),
+        ("baby 1", "baby1"),
+        ("Baby 01", "baby1"),
+        ("b1 ", "b1"),
+        ("Zo\u00eb", "Zoe\u0308"),
+        ("b\u00a01", "b1"),
+    ],
+)
+def test_slips_of_the_pen_are_probably_one_infant(one, other):
+    assert probably_one([f"ward:{one}", f"ward:{other}", "ward:x"]) == [sorted([f"ward:{one}", f"ward:{other}"])]
+    assert len(doubts([one, other])) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("7", "70"), ("7", "17"), ("b1", "b2"), ("1.1", "1.10"), ("b", "c"), ("1-2", "12"), ("7", "7.5"), ("0", "10")],
+)
+def test_different_infants_are_not(one, other):
+    assert not probably_one([one, other]) and not doubts([one, other], ["hungry", None])
+
+
+def test_ids_of_two_collections_are_two_infants():
+    assert not probably_one(["ward:7", "clinic:007"])
+
+
+@pytest.mark.parametrize("name", ["NA", "nan", "None", "null", "unknown", "N/A", "Unknown "])
+def test_words_for_not_known_are_told_as_subject_and_as_label(name):
+    assert [told.startswith(f"The subject {name!r}") for told in doubts([f"ward:{name}"])] == [True]
+    assert [told.startswith(f"The label {name!r}") for told in doubts([], [name, None, "pain"])] == [True]
+
+
+@pytest.fixture
+def two_spellings(tmp_path, monkeypatch):
+    """manifest.csv of four infants, each under two names."""
+    monkeypatch.chdir(tmp_path)
+    lines = ["path,label,subject"]
+    for number in range(8):
+        sound = 0.1 * np.random.default_rng(number).standard_normal(8000)
+        soundfile.write(tmp_path / f"{number}.wav", sound, 8000)
+        lines.append(f"{number}.wav,{'ab'[number // 2 % 2]},{f'{number // 2:03}' if number % 2 else number // 2}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "manifest.csv"
+
+
+def test_describe_tells_it(two_spellings, capsys):
+    describe(["--data", str(two_spellings)])
+    assert "PROBABLY ONE INFANT under several names (4 such): 'manifest:0' and" in capsys.readouterr().out
+
+
+def test_fit_tells_it(two_spellings, caplog):
+    data = CryDataModule(Manifest(two_spellings), MFCC(), cache_dir="cache")
+    data.prepare_data()
+    data.setup()
+    assert "PROBABLY ONE INFANT under several names (4 such)" in caplog.text
+
+
+def test_a_recording_that_is_its_own_subject_is_no_slip(two_spellings, caplog):
+    two_spellings.write_text("path,label\n" + "".join(f"{number}.wav,{'ab'[number % 2]}\n" for number in range(8)))
+    (two_spellings.parent / "1.wav").rename(two_spellings.parent / "01.wav")
+    (two_spellings.parent / "0.wav").rename(two_spellings.parent / "1.wav")
+    two_spellings.write_text(two_spellings.read_text().replace("\n1.wav", "\n01.wav").replace("\n0.wav", "\n1.wav"))
+    data = CryDataModule(Manifest(two_spellings), MFCC(), cache_dir="cache")
+    data.prepare_data()
+    data.setup()
+    assert "PROBABLY ONE" not in caplog.text
+
+
+def test_evaluate_tells_it(no_figures, tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    subjects = predictions.read(run / "predictions.csv")["subject"]
+    rewrite(run, subject=subjects.replace({"made:2": "made:001"}))
+    evaluate([str(run), "--resamples", "100"])
+    assert "PROBABLY ONE INFANT under several names (1 such): 'made:001' and 'made:1'" in capsys.readouterr().out
