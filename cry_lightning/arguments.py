@@ -1,6 +1,7 @@
 """Arguments of the commands that take no YAML: a mistake is one line, without the usage page."""
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +28,16 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the message as a user's mistake."""
         raise UserError(f"{message}; see {self.prog} --help")
+
+
+def check_name(name: str, given: str) -> None:
+    """Refuse what, given as the argument or key `name`, is not the name of one folder.
+
+    Raises:
+        UserError: it would lead elsewhere, or could be taken for an option.
+    """
+    if given in ("", ".", "..") or given.startswith("-") or re.search(r"[/\\\x00-\x1f\x7f]", given):
+        raise UserError(f"{name}: {given!r} is no name of a folder; give letters, digits, dots, dashes and underscores")
 
 
 def check_folder(name: str, path: str | Path) -> None:

@@ -1,8 +1,10 @@
 """`fit` and `test` of one stage: LightningCLI with the project's run folders, callbacks and checkpoint rules."""
 
+import errno
 import logging
 import sys
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,31 @@ import yaml
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from cry_lightning.arguments import check_folder
-from cry_lightning.callbacks import Figures, LineageRecorder, PredictionsWriter, finish_wandb, set_up_wandb
+from cry_lightning.arguments import check_folder, check_name
+from cry_lightning.callbacks import (
+    Dashboard,
+    Figures,
+    LastCheckpoint,
+    LineageRecorder,
+    PredictionsWriter,
+    finish_wandb,
+    set_up_wandb,
+)
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.errors import UserError
 from cry_lightning.messages import OneLineParser, WholeSection, not_made, one_line
-from cry_lightning.runfolder import RunFolder, WholeCheckpointIO, check_resumable, check_stage, check_task
+from cry_lightning.runfolder import (
+    RunFolder,
+    WholeCheckpointIO,
+    check_resumable,
+    check_stage,
+    check_task,
+    check_whole,
+)
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.weights import read_checkpoint
 
@@ -36,8 +53,14 @@ for talkative in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.uti
     logging.getLogger(talkative).setLevel(logging.WARNING)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # what a disk says that takes no more
+
+
 class StageCLI(LightningCLI):
     """One stage of training: its YAML in, its run folder out."""
+
+    nothing_left = False  # of a resumed fit
+    until_the_end: ExitStack  # of the command: the lock on its run folder
 
     def __init__(self, args: list[str]) -> None:
         super().__init__(
@@ -79,6 +102,7 @@ class StageCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Check the folders that will be made, and decide whether W&B goes online; a run never asks for a key."""
         config = self.config[self.subcommand]
+        check_name("name", config.name)
         check_folder("runs", config.runs)
         check_folder("data.cache_dir", config.data.cache_dir)
         set_up_wandb(config, job_type="test" if self.subcommand == "test" else config.name)
@@ -89,6 +113,7 @@ class StageCLI(LightningCLI):
             super().instantiate_classes()
         except Exception as error:
             raise not_made(error) from error
+        check_name("data.corpus.name", self.datamodule.corpus.name)
 
     @property
     def run_folder(self) -> RunFolder:
@@ -99,31 +124,46 @@ class StageCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """A Trainer that logs and checkpoints into the run folder."""
         config, given = self.config[self.subcommand], self.config_init[self.subcommand]
-        folder = self.run_folder.path
+        folder = self.run_folder
         loggers = given.trainer.logger
         loggers = loggers if isinstance(loggers, list) else [loggers] if loggers not in (None, True, False) else []
+        wandb_loggers = [logger for logger in loggers if isinstance(logger, WandbLogger)]
+        loggers = [logger for logger in loggers if logger not in wandb_loggers]
         if given.trainer.logger is not False:
             # One folder per sub-command: a CSVLogger replaces the metrics.csv it finds.
-            loggers = [CSVLogger(folder, name="", version=self.subcommand), *loggers]
+            loggers = [CSVLogger(folder.path, name="", version=self.subcommand), *loggers]
         best = given.checkpoint
-        best.dirpath, best.filename = str(folder), "best"
-        every = config.save_every_n_steps
-        last = ModelCheckpoint(
-            folder,
-            "last",
-            every_n_train_steps=every,
-            every_n_epochs=None if every else 1,
-            save_on_train_epoch_end=None if every else True,
-            enable_version_counter=False,
-        )
-        callbacks = [LineageRecorder(config.name, folder), PredictionsWriter(folder), Figures()]
-        given.trainer.callbacks = [*(given.trainer.callbacks or []), *callbacks, last]
+        best.dirpath, best.filename = str(folder.path), "best"
+        callbacks = [
+            Dashboard(wandb_loggers, yaml.safe_load(self.dump())),
+            LineageRecorder(config.name, folder.path),
+            PredictionsWriter(folder.path),
+            Figures(),
+        ]
+        given.trainer.callbacks = [*(given.trainer.callbacks or []), *callbacks]
         own_bar = any(isinstance(one, ProgressBar) for one in given.trainer.callbacks)
         if given.trainer.enable_progress_bar is None and not own_bar:
             given.trainer.enable_progress_bar = sys.stdout.isatty()  # else Lightning's would fill a log file
         plugins = given.trainer.plugins
         plugins = plugins if isinstance(plugins, list) else [plugins] if plugins else []
-        return super().instantiate_trainer(logger=loggers, plugins=[*plugins, WholeCheckpointIO()], **kwargs)
+        trainer = super().instantiate_trainer(logger=loggers, plugins=[*plugins, WholeCheckpointIO()], **kwargs)
+        # After the one for best.ckpt, whose state it holds.
+        trainer.callbacks.append(LastCheckpoint(folder.last, config.save_every_n_steps))  # type: ignore[attr-defined]
+        return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Override Lightning's: what is opened for the command is closed after it, and a full disk is told."""
+        folder = self.run_folder
+        try:
+            with ExitStack() as self.until_the_end:
+                super()._run_subcommand(subcommand)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise UserError(
+                f"{folder.path}: nothing more can be written ({error.strerror}); make room, then go on with"
+                f" {folder.way_on()}"
+            ) from error
 
     def before_fit(self) -> None:
         """Open the run folder with the config in it, or refuse to mix two runs there."""
@@ -132,17 +172,27 @@ class StageCLI(LightningCLI):
             raise UserError("trainer.sync_batchnorm: torch has it for GPUs alone; leave it out on CPU")
         if config.ckpt_path:
             self.take_up(config.ckpt_path)
-        if not self.trainer.is_global_zero:
+            self.nothing_left = self.run_folder.is_done(self.dump(), Path(config.ckpt_path))
+        if self.nothing_left or not self.trainer.is_global_zero:
             return
-        open_folder = self.run_folder.go_on if config.ckpt_path else self.run_folder.begin
+        folder = self.run_folder
+        self.until_the_end.enter_context(folder.held())
+        open_folder = folder.go_on if config.ckpt_path else folder.begin
         open_folder(self.dump(), config.overwrite)
         for logger in self.trainer.loggers:
             logger.log_hyperparams({"stage": yaml.safe_load(self.dump())})
 
+    def fit(self, **kwargs: Any) -> None:
+        """Train, unless the run that is resumed has reached its end."""
+        if not self.nothing_left:
+            self.trainer.fit(**kwargs)
+
     def after_fit(self) -> None:
         """Say where the stage's checkpoint is, and by what it was chosen."""
         best = self._get(self.config_init, "checkpoint")
-        if self.trainer.is_global_zero:
+        if self.nothing_left:
+            print(f"{self.run_folder.path}: nothing is left to train; the run is as it was")
+        elif self.trainer.is_global_zero:
             self.run_folder.finish()
         if self.trainer.is_global_zero and best.best_model_score is not None:
             print(f"{self.run_folder.best}: {best.monitor} {best.best_model_score:.3f}")
@@ -165,7 +215,10 @@ class StageCLI(LightningCLI):
             raise UserError("this stage has nothing to test: it is a pretraining; probe or fine-tune it")
         path = self.config_init.test.ckpt_path = self.config.test.ckpt_path or str(self.run_folder.best)
         self.take_up(path)
-        self.run_folder.check_tested(Path(path), self.dump())
+        if self.trainer.is_global_zero:
+            self.until_the_end.enter_context(self.run_folder.held())
+            self.run_folder.check_tested(Path(path), self.dump())
+            self.run_folder.forget_test()
 
     def dump(self) -> str:
         """The whole config as one YAML that runs alone."""
@@ -176,6 +229,7 @@ class StageCLI(LightningCLI):
 
     def take_up(self, path: str) -> None:
         """Resume or test a checkpoint of this very stage, with its classes."""
+        check_whole(path)
         checkpoint, config = read_checkpoint(path), self.config[self.subcommand]
         check_task(path, checkpoint, config.model.class_path)
         if self.subcommand == "fit":

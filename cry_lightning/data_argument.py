@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from cry_lightning.arguments import check_name
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.messages import OneLineParser
 
@@ -27,4 +28,6 @@ def open_data(given: str, overrides: Sequence[str] = ()) -> CryDataModule:
     config = parser.parse_args([*named, *overrides])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")  # hyper-parameters that nobody saves
-        return parser.instantiate_classes(config).data
+        data = parser.instantiate_classes(config).data
+    check_name("data.corpus.name", data.corpus.name)
+    return data

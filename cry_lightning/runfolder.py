@@ -1,6 +1,10 @@
 """The folder of one run: which config made it, what an older run left in it, checkpoints never half written."""
 
+import json
 import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +12,19 @@ import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from cry_lightning.errors import UserError
+from cry_lightning.evaluation.predictions import replacing
+from cry_lightning.locks import LOCK, locked
 
 IDENTITY = ("name", "model", "data", "seed_everything", "trainer.precision")  # what makes two fits the same stage
 LENGTH = ("checkpoint", "trainer.max_epochs", "trainer.max_steps")  # and the same run of it
 HARMLESS = ("data.workers", "data.cache_dir")
 BEST, LAST = "best.ckpt", "last.ckpt"
 FOR_RESUMING = ("optimizer_states", "lr_schedulers")  # of a checkpoint's keys
+STATE = ("epoch", "global_step", "loops", "callbacks")  # and what else a resumed fit reads
 TESTED = ("predictions.csv", "lineage.json")
 EVALUATED = ("report.md", "report.txt", "metrics.csv", "figures", "validation")
+HEADER = "# python -m cry_lightning "  # how a config.yaml begins
+BESIDE = ("made_from.json", "unheard_subjects.csv")  # what other commands put there before a fit begins
 
 
 class RunFolder:
@@ -32,13 +41,65 @@ class RunFolder:
         self.last = path / LAST
         self.finished = path / "fit" / "finished"  # a mark that the fit reached its end
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be alone in the folder, and tell its name with what the disk refuses.
+
+        Raises:
+            UserError: it holds what is no run, or another process is at work there.
+        """
+        self._refuse_other_things()
+        with locked(self.path):
+            yield
+
+    def _refuse_other_things(self) -> None:
+        """What a fit removes must be of a run: its lock, its config or its lineage is the mark."""
+        if not self.path.is_dir() or (self.path / LOCK).is_file() or self._has_config() or self._has_lineage():
+            return
+        things = sorted(path.name for path in self.path.iterdir() if path.name not in BESIDE)
+        if things:
+            held = ", ".join(things[:3]) + (", ..." if len(things) > 3 else "")
+            raise UserError(f"{self.path} is no run folder, it holds {held}; give another --name or --runs")
+
+    def _has_config(self) -> bool:
+        if not self.config.is_file():
+            return False
+        with self.config.open("rb") as file:
+            return file.read(len(HEADER)) == HEADER.encode()
+
+    def _has_lineage(self) -> bool:
+        try:
+            lineage = json.loads((self.path / "lineage.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(lineage, dict) and bool(lineage.keys() & {"stages", "folds"})
+
     def changed_keys(self, config: str, keys: tuple[str, ...] = (*IDENTITY, *LENGTH)) -> list[str]:
-        """Which of these keys differ between the saved config and this one (YAML); none where there is no run."""
+        """Which of these keys differ between the saved config and this one (YAML); none where there is no run.
+
+        Raises:
+            UserError: the saved one is damaged.
+        """
         trained = self.best.exists() or self.last.exists()  # a fit may have failed in its set-up
         if not (trained and self.config.exists()):
             return []
-        old, new = yaml.safe_load(self.config.read_text(encoding="utf-8")), yaml.safe_load(config)
-        return [key for key in differences(old, new) if key.startswith(keys) and key not in HARMLESS]
+        return [
+            key
+            for key in differences(self._read_config(), yaml.safe_load(config))
+            if key.startswith(keys) and key not in HARMLESS
+        ]
+
+    def _read_config(self) -> dict[str, Any]:
+        try:
+            read = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError):
+            read = None
+        if not isinstance(read, dict):
+            raise UserError(
+                f"{self.config}: damaged, so that nobody can tell what was trained here; give another --name, or"
+                " replace the run with --overwrite=true"
+            )
+        return read
 
     def begin(self, config: str, overwrite: bool) -> None:
         """Open the folder for a new fit: nothing of an older one may pass for this one's.
@@ -46,10 +107,9 @@ class RunFolder:
         Raises:
             UserError: it holds a run with another config, and may not be overwritten.
         """
-        self._refuse_changed(self.changed_keys(config), overwrite)
-        for checkpoint in (self.best, self.last):
-            checkpoint.unlink(missing_ok=True)
-        shutil.rmtree(self.path / "fit", ignore_errors=True)
+        if not overwrite:
+            self._refuse_changed(self.changed_keys(config))
+        self._remove((BEST, LAST, "fit"))
         self._remove_what_later_commands_made()
         self._save(config)
 
@@ -57,6 +117,11 @@ class RunFolder:
         """Mark that the fit has reached its end: best.ckpt is there from the first epoch on."""
         self.finished.parent.mkdir(parents=True, exist_ok=True)
         self.finished.touch()
+
+    def is_done(self, config: str, checkpoint: Path) -> bool:
+        """Whether a fit of this very config, resumed from this checkpoint of the run, has nothing left to do."""
+        here = checkpoint.resolve().parent == self.path.resolve()
+        return here and self.finished.exists() and self.best.exists() and not self.changed_keys(config)
 
     def go_on(self, config: str, overwrite: bool) -> None:
         """Open the folder for a resumed fit, which may be made longer; its logger begins a new metrics.csv.
@@ -66,7 +131,8 @@ class RunFolder:
         Raises:
             UserError: it holds another stage, and may not be overwritten.
         """
-        self._refuse_changed(self.changed_keys(config, IDENTITY), overwrite)
+        if not overwrite:
+            self._refuse_changed(self.changed_keys(config, IDENTITY))
         self.finished.unlink(missing_ok=True)
         self._remove_what_later_commands_made()
         metrics = self.path / "fit" / "metrics.csv"
@@ -92,32 +158,38 @@ class RunFolder:
                 f" fit it again, or test it as it is with --config {self.config}"
             )
 
-    def _refuse_changed(self, changed: list[str], overwrite: bool) -> None:
-        if changed and not overwrite:
+    def _refuse_changed(self, changed: list[str]) -> None:
+        if changed:
             raise UserError(
                 f"{self.path} holds a run with another config ({', '.join(changed[:5])});"
                 " give the new one another --name, or replace the old one with --overwrite=true"
             )
 
+    def way_on(self) -> str:
+        """How a fit that a full disk ended goes on."""
+        return f"fit --config {self.config} --ckpt_path {self.last}" if self.last.exists() else "the same command"
+
     def forget_evaluation(self) -> None:
         """Remove the reports, which would pass for those of another test."""
         self._remove(EVALUATED)
+
+    def forget_test(self) -> None:
+        """Remove the curves of an older test; a logger would follow a link that stands in their place."""
+        self._remove(("test",))
 
     def _remove_what_later_commands_made(self) -> None:
         self._remove((*TESTED, *EVALUATED, "test"))
 
     def _remove(self, names: tuple[str, ...]) -> None:
         for path in (self.path / name for name in names):
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():  # what a link leads to is not the run's
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
 
     def _save(self, config: str) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        part = self.config.with_suffix(".part")
-        part.write_text(config, encoding="utf-8")
-        part.replace(self.config)
+        with replacing(self.config) as part:
+            part.write_text(config, encoding="utf-8")
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -132,8 +204,11 @@ class WholeCheckpointIO(TorchCheckpointIO):
             # Not by ModelCheckpoint's save_weights_only: that leaves out the lineage too.
             checkpoint = {key: value for key, value in checkpoint.items() if key not in FOR_RESUMING}
         part = Path(f"{path}.part")
-        super().save_checkpoint(checkpoint, part, storage_options)
-        part.replace(path)
+        try:
+            super().save_checkpoint(checkpoint, part, storage_options)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def check_task(path: str, checkpoint: dict[str, Any], task: str) -> None:
@@ -166,7 +241,7 @@ def check_stage(path: str, checkpoint: dict[str, Any], corpus: str, name: str) -
 
 
 def check_resumable(path: str, checkpoint: dict[str, Any]) -> None:
-    """Refuse to resume a checkpoint without the state of its optimizer, as best.ckpt is.
+    """Refuse to resume a checkpoint without the state of its optimizer, as best.ckpt is, or without other state.
 
     Raises:
         UserError: it has none.
@@ -176,6 +251,23 @@ def check_resumable(path: str, checkpoint: dict[str, Any]) -> None:
             f"ckpt_path: {path} is for testing and predicting, without the optimizer's state: resume from"
             f" {Path(path).with_name(LAST)}"
         )
+    if missing := [key for key in STATE if key not in checkpoint]:
+        raise UserError(f"ckpt_path: {path} is damaged, it has no {', '.join(missing)}; fit the stage again")
+
+
+def check_whole(path: str) -> None:
+    """Refuse a checkpoint whose bytes have changed since it was written, which torch would load all the same.
+
+    Raises:
+        UserError: a part of it does not have its checksum.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return  # whoever reads it tells what it is
+    if damaged:
+        raise UserError(f"{path}: damaged ({damaged} has another checksum); fit the stage again")
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:

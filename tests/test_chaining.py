@@ -1,6 +1,11 @@
 """Stages chained through checkpoints: what is carried over, what is refused, what is recorded."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import time
 
 import pandas as pd
 import pytest
@@ -11,6 +16,7 @@ from cry_lightning import cli, runfolder
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.fingerprints import fingerprint
 from cry_lightning.features import MFCC, LogMel
+from cry_lightning.locks import locked
 from cry_lightning.tasks.weights import compare_front_ends, identity_of
 
 
@@ -260,3 +266,156 @@ def test_unfinished_fit_is_not_tested_as_if_it_were_whole(pretrained):
 def test_misspelt_monitor_is_one_line(stage):
     with pytest.raises(UserError, match="val/ura"):
         fit(stage("pretrain"), "--checkpoint.monitor=val/ura")
+
+
+FOREIGN = ("figures/a.png", "test/b", "fit/c", "validation/d", "metrics.csv", "predictions.csv", "report.md")
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["../..", "..", ".", "", "a/b", "/tmp/x", "-x", "a\\b", "a\nb", "a\0b"])
+@pytest.mark.parametrize("key", ["--name", "--data.corpus.init_args.name"])
+def test_names_that_lead_elsewhere_are_refused(stage, tmp_path, name, key):
+    config = stage("pretrain")
+    for path in (tmp_path / name for name in FOREIGN):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("the user's")
+    before = contents(tmp_path)
+    if key != "--name" and name in ("", "a\nb", "a\0b"):
+        pytest.skip("no name is the collection's own; the other two are no YAML")
+    with pytest.raises(UserError, match="is no name of a folder"):
+        fit(config, f"{key}={name}", "--overwrite=true")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("held", [*FOREIGN, "config.yaml", "lineage.json", "thesis.txt"])
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_a_folder_that_is_no_run_is_left_alone(stage, pretrained, tmp_path, held, command):
+    folder = tmp_path / "runs/other/pretrain"
+    (folder / held).parent.mkdir(parents=True)
+    (folder / held).write_text("[]")
+    before = contents(folder)
+    args = ["--config", str(stage("pretrain")), "--data.corpus.init_args.name=other", "--overwrite=true"]
+    checkpoint = ["--ckpt_path", str(pretrained)] if command == "test" else []
+    with pytest.raises(UserError, match=rf"other/pretrain is no run folder, it holds {held.split('/')[0]}; give"):
+        cli.main([command, *args, *checkpoint])
+    assert contents(folder) == before
+
+
+def test_links_out_of_a_run_are_removed_and_not_followed(stage, pretrained, tmp_path):
+    outside = tmp_path / "outside"
+    (outside / "test").mkdir(parents=True)
+    for name in ("figures.png", "metrics.csv", "test/metrics.csv", "finished"):
+        (outside / name).write_text("the user's")
+    run, before = pretrained.parent, contents(outside)
+    for name in ("figures", "test", "validation"):
+        (run / name).symlink_to(outside)
+    (run / "report.md").symlink_to(outside / "metrics.csv")
+    shutil.rmtree(run / "fit")
+    (run / "fit").symlink_to(outside)
+    cli.main(["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(run / "last.ckpt")])
+    assert contents(outside) == before
+    fit(stage("pretrain"), "--overwrite=true")
+    assert contents(outside) == before and not (run / "fit").is_symlink()
+
+
+def test_the_second_of_two_commands_in_a_folder_is_refused(stage, pretrained):
+    run = pretrained.parent
+    script = (
+        f"from cry_lightning.locks import locked; from pathlib import Path\nwith locked(Path({str(run)!r})): input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as other:
+        while not (run / ".lock").exists() or not (run / ".lock").read_text():
+            time.sleep(0.05)
+        before = contents(run)
+        told = rf"pretrain: process {other.pid} on .+ is at work there"
+        for args in (["fit", "--overwrite=true"], ["fit", "--ckpt_path", str(run / "last.ckpt")], ["test"]):
+            more = ["--trainer.max_epochs=3"] if "--ckpt_path" in args else []
+            with pytest.raises(UserError, match=told):
+                cli.main([args[0], "--config", str(run / "config.yaml"), *args[1:], *more])
+        assert contents(run) == before
+        other.kill()
+    cli.main(["test", "--config", str(run / "config.yaml")])  # a lock goes with its process
+    assert (run / "predictions.csv").exists() and (run / ".lock").read_text() == ""
+
+
+def test_a_lock_goes_with_its_process_though_a_child_lives_on(tmp_path):
+    with locked(tmp_path):
+        child = os.fork()
+        if child == 0:
+            time.sleep(20)
+            os._exit(0)
+    try:
+        with locked(tmp_path), pytest.raises(UserError, match=f"process {os.getpid()} on"), locked(tmp_path):
+            pass
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+DAMAGES = {
+    "config.yaml": (b"# python -m cry_lightning fit\n\xff: [", "config.yaml: damaged, so that nobody can tell"),
+    "last.ckpt": (b"", "last.ckpt: not a whole checkpoint|last.ckpt: refused"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_files_of_a_run_are_one_line(stage, pretrained, name):
+    run, (content, told) = pretrained.parent, DAMAGES[name]
+    (run / name).write_bytes(content)
+    args = ["--ckpt_path", str(run / "last.ckpt"), "--trainer.max_epochs=3"]
+    with pytest.raises(UserError, match=told) as error:
+        fit(stage("pretrain"), *args)
+    assert "\n" not in str(error.value)
+    if name == "config.yaml":
+        fit(stage("pretrain"), "--overwrite=true", "--trainer.max_epochs=1")
+        assert yaml.safe_load((run / name).read_text())["name"] == "pretrain"
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt"])
+def test_a_checkpoint_with_a_flipped_byte_is_refused(pretrained, name):
+    path = pretrained.with_name(name)
+    content = bytearray(path.read_bytes())
+    weights = torch.load(path, weights_only=True)["state_dict"]["encoder.conv0.weight"].numpy().tobytes()
+    content[content.index(weights) + 5] ^= 16
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name}: damaged"):
+        cli.main(["test", "--config", str(path.parent / "config.yaml"), "--ckpt_path", str(path)])
+
+
+FULL_DISK = """
+import resource, sys
+from cry_lightning.__main__ import main
+import lightning.pytorch, pandas, matplotlib.pyplot
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_full_disk_is_one_line_and_leaves_nothing_half_written(stage, pretrained, tmp_path):
+    """A limit on the size of files stands for it."""
+    last = pretrained.with_name("last.ckpt")
+    script = FULL_DISK.format(limit=last.stat().st_size - 2000)
+    args = ["fit", "--config", str(stage("pretrain")), "--runs", str(tmp_path / "full")]
+    done = subprocess.run([sys.executable, "-c", script, *args], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    told = done.stderr.splitlines()[-1]
+    assert "full/tones/pretrain: nothing more can be written" in told and "make room, then go on with" in told
+    run = tmp_path / "full/tones/pretrain"
+    assert not (run / "fit/finished").exists() and not (run / "last.ckpt").exists() and not list(run.rglob("*.part"))
+    fit(stage("pretrain"), "--runs", str(tmp_path / "full"))
+    assert (run / "fit/finished").exists()
+
+
+def test_full_disk_in_test_is_one_line(pretrained):
+    run = pretrained.parent
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK.format(limit=1000), "test", "--config", str(run / "config.yaml")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"{run}: nothing more can be written" in done.stderr.splitlines()[-1]
+    assert not (run / "predictions.csv").exists() and not (run / "lineage.json").exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from functools import reduce
@@ -388,6 +389,29 @@ def test_wandb_offline_run_has_group_job_type_and_never_asks(stage, tmp_path):
     assert {"val"} <= pictures
     run = tmp_path / "runs/tones/pretrain"
     assert (run / "best.ckpt").exists() and (run / "fit/metrics.csv").exists()
+    sent = b"".join(path.read_bytes() for path in [log, *offline.joinpath("files").rglob("*")] if path.is_file())
+    for word in (socket.gethostname() + "\n", sys.executable, "git@", "--pipeline", "jsonargparse==", "CPython"):
+        assert word.encode() not in sent, word
+
+
+REFUSED = {
+    "another config": ["--data.batch_size=4"],
+    "missing weights": ["--name=other", "--model.init_args.weights=nowhere.ckpt"],
+    "too short": ["--name=other", "--data.clip_s=0.016", "--data.shift_s=0"],
+    "another stage's checkpoint": ["--name=other", "--ckpt_path={last}"],
+    "no subject left": ["--name=other", "--data.split={{val: 0.0, test: 0.0, column: site}}"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("why", REFUSED)
+def test_a_refused_fit_leaves_no_wandb_run(stage, pretrained, tmp_path, mistake, monkeypatch, why):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = {"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": {"project": "cries"}}
+    config = changed(stage(), lambda c: c["trainer"].update(logger=[logger]))
+    last = pretrained.with_name("last.ckpt")
+    assert mistake("fit", "--config", config, *(given.format(last=last) for given in REFUSED[why]))
+    assert not (tmp_path / "runs/wandb").exists()
 
 
 def test_recordings_are_no_data_yaml(mistake, stage, tones):

@@ -14,6 +14,7 @@ FREE = {
     "spelling",
     "arguments",
     "progress",
+    "locks",
 }  # every room may tell a user's mistake, and how far it is
 MAY_IMPORT = {
     "audio": set(),
@@ -25,7 +26,7 @@ MAY_IMPORT = {
     "tasks": {"encoders"},
     "callbacks": {"evaluation"},
     "cli": {"data", "tasks", "callbacks", "runfolder", "messages"},
-    "runfolder": set(),
+    "runfolder": {"evaluation"},
     "messages": set(),
     "prepare": {"cli", "data"},
     "studies": {"cli", "data", "evaluation", "runfolder", "tasks"},
@@ -46,10 +47,13 @@ MAY_IMPORT = {
     "arguments": set(),
     "wording": set(),
     "progress": set(),
+    "locks": set(),
+    "inputs": set(),
+    "pipeline": {"inputs"},
     "errors": set(),
     "spelling": set(),
 }
-NO_TORCH = {"acquire", "audio", "commands", "corpora", "evaluation", "from_torchaudio", *FREE}
+NO_TORCH = {"acquire", "audio", "commands", "corpora", "evaluation", "from_torchaudio", "inputs", "pipeline", *FREE}
 WITH_OPTIONS = {  # rooms whose command's options are in `commands`
     *(
         "acquire",

@@ -1,73 +1,105 @@
 """The chain of stages in make: what is made, where, and what makes it out of date. The stages are stand-ins."""
 
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
-import time
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import REPO
 
-STAND_IN = """#!/bin/bash
-# Records what it was asked to do, and makes the files that the real command makes.
-echo "$*" >> commands.log
-corpus=synthetic-cries
-for ((i = 1; i <= $#; i++)); do
-  [ "${!i}" = --data.corpus.init_args.name ] && next=$((i + 1)) && corpus="${!next}"
-done
-case "$*" in
-  *"fit --config configs/pretrain.yaml"*) run=runs/synthetic-words/pretrain; mkdir -p $run; touch $run/best.ckpt ;;
-  *"fit --config configs/simclr.yaml"*) run=runs/synthetic-words/simclr; mkdir -p $run; touch $run/best.ckpt ;;
-  *"fit --config configs/adapt.yaml"*) run=runs/$corpus/adapt; mkdir -p $run; touch $run/best.ckpt ;;
-  *"fit --config configs/finetune.yaml"*)
-    run=runs/$corpus/finetune; mkdir -p $run; touch $run/best.ckpt $run/config.yaml ;;
-  *"cry_lightning test --config"*) touch "$(dirname "${@: -1}")/predictions.csv" ;;
-  *"cry_lightning evaluate"*) echo "table of $4" ;;
-esac
-"""
+from cry_lightning import pipeline
+
+
+class StandIn:
+    """Makes the files that the real commands make, and keeps what they were asked to do."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, ...]] = []
+        self.fails = ""  # the command that does
+        self.killed = False  # a fit, before its end
+
+    def __call__(self, *command: str, capture: bool = False) -> str:
+        self.commands.append(command)
+        if command[0] == self.fails:
+            raise pipeline.Stopped(2)
+        getattr(self, command[0])(*command[1:])
+        return f"table of {command[1]} with {command[2:]}\n"
+
+    def fit(self, *args: str) -> None:
+        given = dict(pipeline.pairs(args))
+        corpus = "synthetic-cries" if args[1].endswith(("adapt.yaml", "finetune.yaml")) else "synthetic-words"
+        folder = Path("runs", given.get("data.corpus.init_args.name", corpus), given["name"])
+        (folder / "fit").mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(shlex.join(args))
+        (folder / "last.ckpt").write_text("half")
+        for made in ("predictions.csv", "report.md", "report.txt"):
+            (folder / made).unlink(missing_ok=True)
+        if self.killed:
+            raise pipeline.Stopped(130)
+        (folder / "best.ckpt").write_text(shlex.join(arg for arg in args if "ckpt_path" not in arg))
+        (folder / "fit/finished").touch()
+
+    def test(self, *args: str) -> None:
+        folder = Path(args[1]).parent
+        (folder / "predictions.csv").write_text("predictions of " + (folder / "best.ckpt").read_text())
+        for made in ("report.md", "report.txt"):
+            (folder / made).unlink(missing_ok=True)
+
+    def evaluate(self, *args: str) -> None:
+        Path(args[0], "report.md").write_text(f"report {args[1:]}")
 
 
 @pytest.fixture
-def house(tmp_path):
-    """The Makefile and the configs, with a stand-in for the installed Python."""
+def house(tmp_path, monkeypatch):
+    """A folder with the configs."""
     shutil.copytree(REPO / "configs", tmp_path / "configs")
-    for name in ("Makefile", "pyproject.toml"):
-        shutil.copy(REPO / name, tmp_path)
-    python = tmp_path / ".venv/bin/python"
-    python.parent.mkdir(parents=True)
-    python.write_text(STAND_IN)
-    python.chmod(0o755)
-    (tmp_path / ".venv/installed").touch()
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def make(house):
-    def run(*args: str) -> list[str]:
-        """The stages that make ran, in order."""
-        log = house / "commands.log"
-        log.write_text("")
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
-        done = subprocess.run(["make", *args], cwd=house, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr
-        run.output = done.stdout
-        time.sleep(0.02)  # so that what is touched next is newer
-        return re.findall(r"cry_lightning (\w+ (?:--config )?\S+)", log.read_text())
+def stand_in(monkeypatch):
+    stand_in = StandIn()
+    monkeypatch.setattr(pipeline, "run", stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def make(house, stand_in, capsys):
+    def run(*goals: str, METHOD: str = "", DATA: str = "", ARGS: str = "", EVALUATE: str = "", OVERWRITE: bool = False):
+        """The commands that these goals ran, in order: command and run folder."""
+        stand_in.commands.clear()
+        method = METHOD or ("adapt" if "adapt" in goals else "simclr")
+        for goal in goals:
+            args = [goal, f"--method={method}", f"--data={DATA}", f"--arguments={ARGS}", f"--evaluate={EVALUATE}"]
+            run.code = pipeline.main([*args, *(["--overwrite"] if OVERWRITE else [])])
+            if run.code:
+                break
+        run.output, run.error = capsys.readouterr()
+        return [name_of(command) for command in stand_in.commands]
 
     return run
 
 
+def name_of(command: tuple[str, ...]) -> str:
+    given = dict(pipeline.pairs(command))
+    if command[0] == "evaluate":
+        return f"evaluate {command[1]}"
+    return f"fit {given['name']}" if command[0] == "fit" else f"test {Path(given['config']).parent}"
+
+
 CHAIN = ["pretrain", "finetune", "evaluate"]
-FIT_PRETRAIN = "fit --config configs/simclr.yaml"
-FIT_SUPERVISED = "fit --config configs/pretrain.yaml"
-FIT_ADAPT = "fit --config configs/adapt.yaml"
-FIT_FINETUNE = "fit --config configs/finetune.yaml"
+LONG = ["simclr", "adapt", "finetune", "evaluate"]
+MAIN = "runs/synthetic-cries/finetune"
 
 
-def tail(corpus: str) -> list[str]:
-    return [f"test --config runs/{corpus}/finetune/config.yaml", f"evaluate runs/{corpus}/finetune"]
+def tail(folder: str = MAIN) -> list[str]:
+    return [f"test {folder}", f"evaluate {folder}"]
 
 
 def own_corpus(house: Path, name: str = "my cries") -> Path:
@@ -77,153 +109,355 @@ def own_corpus(house: Path, name: str = "my cries") -> Path:
     return folder
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_default_chain_runs_once(make):
-    assert make(*CHAIN) == [FIT_PRETRAIN, FIT_FINETUNE, *tail("synthetic-cries")]
-    assert "table of runs/synthetic-cries/finetune" in make.output
+    assert make(*CHAIN) == ["fit simclr", "fit finetune", *tail()]
+    assert f"table of {MAIN}" in make.output
     assert make(*CHAIN) == []
-    assert "table of runs/synthetic-cries/finetune" in make.output
+    assert f"table of {MAIN}" in make.output
+    assert make("evaluate") == []
 
 
-def test_own_data_after_the_default_gets_a_folder_of_its_own(make, house):
+def test_finetune_alone_fits_what_it_starts_from(make):
+    assert make("finetune") == ["fit simclr", "fit finetune"]
+
+
+VARIANTS = [
+    (CHAIN, {"METHOD": "supervised"}, "finetune-supervised"),
+    (LONG, {}, "finetune-adapt"),
+    (CHAIN, {"ARGS": "--trainer.max_epochs=1"}, r"finetune-\w{6}"),
+    (CHAIN, {"METHOD": "supervised", "ARGS": "--trainer.max_epochs=1"}, r"finetune-supervised-\w{6}"),
+    (CHAIN, {"ARGS": "--trainer.max_epochs 2"}, r"finetune-\w{6}"),
+]
+
+
+def test_what_differs_has_a_folder_of_its_own_in_whatever_order(make, house):
     make(*CHAIN)
+    before = contents(house / MAIN)
+    names = {"finetune"}
+    for goals, variables, name in VARIANTS:
+        fitted = [command[4:] for command in make(*goals, **variables) if command.startswith("fit fine")]
+        assert len(fitted) == 1 and re.fullmatch(name, fitted[0]) and fitted[0] not in names
+        names.add(fitted[0])
+        method = {} if goals is CHAIN else {"METHOD": "adapt"}
+        assert make("evaluate", **variables, **method) == []
+        assert f"table of runs/synthetic-cries/{fitted[0]}" in make.output
+    assert make(*CHAIN) == [] and f"table of {MAIN} " in make.output
+    assert contents(house / MAIN) == before
+
+
+def test_evaluate_fits_nothing(make, house):
+    assert make("evaluate") == [] and make.code == 2
+    assert make.error.startswith(f"cry_lightning: error: {MAIN}: no such run; `make finetune evaluate`")
+    make(*CHAIN, ARGS="--trainer.max_epochs=1")
+    before = contents(house / "runs")
+    assert make("evaluate") == [] and make.code == 2
+    assert "finished are runs/synthetic-cries/finetune-" in make.error and make.error.count("\n") == 1
+    assert contents(house / "runs") == before
+
+
+def test_evaluate_does_without_what_the_run_started_from(make, house):
+    make(*CHAIN)
+    shutil.rmtree(house / "runs/synthetic-words")
+    assert make("evaluate", EVALUATE="--positive asphyxia") == [f"evaluate {MAIN}"]
+
+
+def test_other_arguments_of_evaluate_make_another_report(make, house):
+    make(*CHAIN, EVALUATE="--positive asphyxia")
+    assert make("evaluate", EVALUATE="--positive normal") == [f"evaluate {MAIN}"]
+    assert "normal" in (house / MAIN / "report.md").read_text() and "normal" in make.output
+    assert make("evaluate", EVALUATE="--positive normal") == []
+
+
+@pytest.mark.parametrize("made", ["report.md", "predictions.csv"])
+def test_a_report_of_something_else_is_made_again(make, house, made):
+    make(*CHAIN)
+    (house / MAIN / made).write_text("of another command")
+    assert make("evaluate") == (tail() if made == "predictions.csv" else tail()[1:])
+    assert make("evaluate") == []
+
+
+def test_the_long_chain_hands_on_the_adapted_encoder(make, house, stand_in):
     data = own_corpus(house)
-    assert make(*CHAIN, f"DATA={data}") == [FIT_FINETUNE, *tail("my-cries")]
-    assert "table of runs/my-cries/finetune" in make.output
-    assert make(*CHAIN, f"DATA={data}") == []
+    assert make(*LONG) == ["fit simclr", "fit adapt", "fit finetune-adapt", *tail(f"{MAIN}-adapt")]
+    assert "--model.init_args.weights=runs/synthetic-cries/adapt/best.ckpt" in stand_in.commands[2]
+    assert make(*LONG) == []
+    assert make(*LONG, DATA=str(data))[:2] == ["fit adapt", "fit finetune-adapt"]
+    assert "--model.init_args.weights=runs/my-cries/adapt/best.ckpt" in stand_in.commands[1]
+    assert "--data.unlabelled=true" in stand_in.commands[0] and "--data.unlabelled=true" not in stand_in.commands[1]
+
+
+@pytest.mark.parametrize(
+    "given", ["--data.split.seed=3", "--data.split.seed 3", "--data.split='{val: 0.1, test: 0.5}'"]
+)
+def test_who_is_tested_is_told_to_the_adaptation_too(make, stand_in, given):
+    make(*LONG)
+    assert len(make(*LONG, ARGS=f"--trainer.max_epochs=3 {given}")) == 4
+    adapted, finetuned = map(pipeline.pairs, stand_in.commands[:2])
+    (split,) = pipeline.pairs(shlex.split(given))
+    assert split in adapted and split in finetuned
+    assert "trainer.max_epochs" not in dict(adapted) and dict(adapted)["name"] != "adapt"
+
+
+def test_weights_of_the_users_own_need_no_pretraining(make, house, stand_in):
+    (house / "mine.ckpt").write_text("weights")
+    assert len(make("finetune", ARGS="--model.init_args.weights=mine.ckpt")) == 1
+    assert not make("finetune", ARGS="--model.init_args.weights=mine.ckpt")
+    (house / "mine.ckpt").write_text("other weights")
+    assert make("finetune", ARGS="--model.init_args.weights=mine.ckpt")[0].endswith("-2")
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"METHOD": "magic"}, "METHOD=magic: it is simclr, supervised or adapt"),
+        ({"DATA": "my cries"}, "DATA=my cries: no such file or folder"),
+        ({"ARGS": "--name=x"}, "ARGS: --name: make gives that itself, by DATA, METHOD, ARGS and OVERWRITE"),
+        ({"ARGS": "--data configs/data/own.yaml"}, "ARGS: --data: make gives that itself"),
+        ({"ARGS": "--overwrite=true"}, "ARGS: --overwrite: make gives that itself"),
+        ({"ARGS": "--a='b"}, "ARGS=--a='b: no closing quotation"),
+        ({"EVALUATE": '"'}, 'EVALUATE_ARGS=": no closing quotation'),
+    ],
+)
+def test_what_make_cannot_use_is_told_before_anything_runs(make, variables, told):
+    goal = "evaluate" if "EVALUATE" in variables else "pretrain"
+    assert make(goal, **variables) == [] and make.code == 2
+    assert make.error.startswith(f"cry_lightning: error: {told}") and make.error.count("\n") == 1
+
+
+CHANGED = [
+    ("configs/simclr.yaml", ["fit simclr-2", "fit finetune-2"]),
+    ("configs/data/unlabelled.yaml", ["fit simclr-2", "fit finetune-2"]),
+    ("configs/data/probe.yaml", ["fit simclr-2", "fit finetune-2"]),
+    ("configs/feature/logmel_8k.yaml", ["fit simclr-2", "fit finetune-2"]),
+    ("configs/encoder/cnn6_small.yaml", ["fit simclr-2", "fit finetune-2"]),
+    ("configs/finetune.yaml", ["fit finetune-2"]),
+    ("configs/data/cries.yaml", ["fit finetune-2"]),
+    ("configs/data/own.yaml", []),
+    ("configs/pretrain.yaml", []),
+    ("configs/encoder/resnet18.yaml", []),
+]
+
+
+@pytest.mark.parametrize(("config", "fits"), CHANGED)
+def test_a_changed_config_makes_new_runs_beside_the_old(make, house, config, fits):
+    make(*CHAIN)
+    before = contents(house / "runs")
+    text = (house / config).read_text()
+    (house / config).write_text(f"# a comment is no change\n{text}")
+    assert make(*CHAIN) == []
+    (house / config).write_text(f"{text}\nadded: 1\n")
+    assert make("evaluate") == [] and make.code == (2 if fits else 0)
+    assert make(*CHAIN) == [*fits, *(tail(f"{MAIN}-2") if fits else [])]
+    if fits:
+        assert "is kept, and" in make.output and ("weights" in make.output or config in make.output)
+    assert contents(house / "runs").items() >= before.items()
+    assert make(*CHAIN) == []
+    (house / config).write_text(text)
+    assert make(*CHAIN) == [] and f"table of {MAIN} " in make.output
+
+
+def test_a_run_is_replaced_where_that_is_asked_for(make, house):
+    make(*CHAIN)
+    (house / "configs/finetune.yaml").write_text((house / "configs/finetune.yaml").read_text() + "added: 1\n")
+    assert make(*CHAIN, OVERWRITE=True) == ["fit finetune", *tail()]
+    assert "--overwrite=true" in (house / MAIN / "config.yaml").read_text()
+    assert make(*CHAIN) == []
+    assert not (house / f"{MAIN}-2").exists()
+
+
+def test_what_make_did_not_make_is_kept(make, house):
+    by_hand = house / "runs/synthetic-words/simclr"
+    (by_hand / "fit").mkdir(parents=True)
+    (by_hand / "best.ckpt").write_text("by hand")
+    before = contents(by_hand)
+    assert make("pretrain") == ["fit simclr-2"] and contents(by_hand) == before
+    assert "was not made by make" in make.output
+    (house / "runs/synthetic-words/simclr-2/best.ckpt").write_text("fitted by hand, longer")
+    assert make("pretrain") == ["fit simclr-3"]
+
+
+def test_an_interrupted_fit_goes_on(make, house, stand_in):
+    stand_in.killed = True
+    assert make(*CHAIN) == ["fit simclr"] and make.code == 130
+    stand_in.killed = False
+    assert make("evaluate") == [] and make.code == 2
+    assert make(*CHAIN)[:2] == ["fit simclr", "fit finetune"]
+    assert "--ckpt_path=runs/synthetic-words/simclr/last.ckpt" in stand_in.commands[0]
     assert make(*CHAIN) == []
 
 
-def test_another_folder_of_the_same_name_takes_nothing_away(make, house):
-    first, second = own_corpus(house, "cries"), own_corpus(house, "elsewhere/cries")
-    make(*CHAIN, f"DATA={first}")
-    stages = make(*CHAIN, f"DATA={second}")
-    assert stages[0] == FIT_FINETUNE and re.fullmatch(r"evaluate runs/cries-\d+/finetune", stages[-1])
-    assert make(*CHAIN, f"DATA={second}") == []
-    assert make(*CHAIN, f"DATA={first}") == []
+def test_a_fit_that_failed_in_its_set_up_is_no_run(make, house, stand_in):
+    stand_in.fails = "fit"
+    assert make(*CHAIN) == ["fit simclr"] and make.code == 2
+    stand_in.fails = ""
+    (house / "configs/simclr.yaml").write_text((house / "configs/simclr.yaml").read_text() + "mended: 1\n")
+    assert make(*CHAIN)[:2] == ["fit simclr", "fit finetune"]
 
 
-def test_the_long_chain_hands_on_the_adapted_encoder(make, house):
-    data = own_corpus(house)
-    long = ["simclr", "adapt", "finetune", "evaluate"]
-    assert make(*long) == [FIT_PRETRAIN, FIT_ADAPT, FIT_FINETUNE, *tail("synthetic-cries")]
-    assert "--model.init_args.weights runs/synthetic-cries/adapt/best.ckpt" in (house / "commands.log").read_text()
-    assert make(*long) == []
-    assert make(*long, f"DATA={data}") == [FIT_ADAPT, FIT_FINETUNE, *tail("my-cries")]
-    assert "--model.init_args.weights runs/my-cries/adapt/best.ckpt" in (house / "commands.log").read_text()
-    assert make(*long, f"DATA={data}", "ARGS=--trainer.max_epochs=3") == [FIT_FINETUNE, *tail("my-cries")]
+@pytest.mark.parametrize("damaged", ["", "{", "[]", '{"fit": 3}', '{"fit": {"inputs": {}}}'])
+def test_a_damaged_record_is_told_and_nothing_is_lost(make, house, damaged):
+    make("pretrain")
+    (house / "runs/synthetic-words/simclr/made_from.json").write_text(damaged)
+    assert make("pretrain") == ["fit simclr-2"] and "made_from.json is damaged" in make.output
 
 
-def test_who_is_tested_is_told_to_the_adaptation_too(make, house):
-    long = ["simclr", "adapt", "finetune", "evaluate"]
-    other = "--data.split.seed=3"
-    make(*long)
-    assert make(*long, f"ARGS={other} --trainer.max_epochs=3")[:2] == [FIT_ADAPT, FIT_FINETUNE]
-    adapted, finetuned = (house / "commands.log").read_text().splitlines()[:2]
-    assert other in adapted and "max_epochs" not in adapted and other in finetuned
+NAMES = {
+    "my cries": "my-cries",
+    "Übungen": "Übungen",
+    "日本語": "日本語",
+    "(old) cries": "old-cries",
+    "-dash": "dash",
+    "it's": "it-s",
+    'say "hi"': "say-hi",
+    "$HOME `x` $(x)": "HOME-x-x",
+    "a;b&c|d": "a-b-c-d",
+    "((": "recordings",
+    "synthetic-cries": r"synthetic-cries-\w{6}",
+}
 
 
-def test_another_method_is_fitted_anew(make, house):
-    make(*CHAIN)
-    assert make(*CHAIN, "METHOD=supervised") == [FIT_SUPERVISED, FIT_FINETUNE, *tail("synthetic-cries")]
-    assert "--model.init_args.weights runs/synthetic-words/pretrain/best.ckpt" in (house / "commands.log").read_text()
-    assert make(*CHAIN, "METHOD=supervised") == []
-    assert make(*CHAIN) == [FIT_FINETUNE, *tail("synthetic-cries")]
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folder_may_have_any_name(make, house, stand_in, name):
+    own_corpus(house, name)
+    make(*CHAIN, DATA=name)
+    assert make.code == 0
+    (corpus,) = {path.parent.name for path in (house / "runs").glob("*/finetune")}
+    assert re.fullmatch(NAMES[name], corpus)
+    given = dict(pipeline.pairs(stand_in.commands[1]))
+    assert given["data"] == "configs/data/own.yaml" and given["data.corpus.init_args.path"] == f"./{name}"
+    assert make(*CHAIN, DATA=name) == []
 
 
-def test_what_make_cannot_use_is_told(house):
-    done = subprocess.run(["make", "pretrain", "METHOD=magic"], cwd=house, capture_output=True, text=True)
-    assert done.returncode and "METHOD=magic: it is simclr, supervised or adapt" in done.stderr
-    done = subprocess.run(["make", "finetune", "DATA=my cries"], cwd=house, capture_output=True, text=True)
-    assert done.returncode and done.stderr.startswith("Makefile:") and "DATA=my cries: no such" in done.stderr
+def test_other_folders_of_the_same_name_take_nothing_away(make, house):
+    places = [own_corpus(house, name) for name in ("cries", "elsewhere/cries", "(cries)", "once more/cries")]
+    for data in places:
+        make(*CHAIN, DATA=str(data))
+    assert len(list((house / "runs").glob("*/finetune/report.txt"))) == 4
+    assert all(make(*CHAIN, DATA=str(data)) == [] for data in places)
+    assert make(*CHAIN)[0] == "fit finetune"
 
 
 def test_manifest_is_named_by_its_folder(make, house):
     folder = own_corpus(house, "ward 7")
     (folder / "manifest.csv").write_text("path,label,subject\n")
-    assert make(*CHAIN, f"DATA={folder / 'manifest.csv'}")[1:] == [FIT_FINETUNE, *tail("ward-7")]
+    assert make(*CHAIN, DATA=str(folder / "manifest.csv"))[-1] == "evaluate runs/ward-7/finetune"
 
 
 def test_changed_recordings_are_fitted_anew(make, house):
     data = own_corpus(house)
-    make(*CHAIN, f"DATA={data}")
+    make(*CHAIN, DATA=str(data))
     (data / "hungry" / "b.wav").write_bytes(b"more sound")
-    assert make(*CHAIN, f"DATA={data}") == [FIT_FINETUNE, *tail("my-cries")]
+    assert make(*CHAIN, DATA=str(data)) == ["fit finetune-2", *tail("runs/my-cries/finetune-2")]
+    assert "another recordings" in make.output
 
 
 def test_changed_recordings_of_a_manifest_are_fitted_anew(make, house):
     recordings = own_corpus(house)
     (recordings / "manifest.csv").write_text("path,label,subject\nhungry/a.wav,hungry,1\n")
     (house / "configs/data/ward.yaml").write_text(f"corpus: {{init_args: {{path: '{recordings}/manifest.csv'}}}}\n")
-    for data in (recordings / "manifest.csv", "configs/data/ward.yaml"):
-        make(*CHAIN, f"DATA={data}")
-        assert make(*CHAIN, f"DATA={data}") == []
+    for data in (str(recordings / "manifest.csv"), "configs/data/ward.yaml"):
+        make(*CHAIN, DATA=data)
+        assert make(*CHAIN, DATA=data) == []
         with (recordings / "hungry/a.wav").open("a") as sound:
             sound.write("more of it")
-        assert FIT_FINETUNE in make(*CHAIN, f"DATA={data}")
+        assert make(*CHAIN, DATA=data)
         with (recordings / "manifest.csv").open("a") as manifest:
             manifest.write("hungry/a.wav,hungry,2\n")
-        assert FIT_FINETUNE in make(*CHAIN, f"DATA={data}")
+        assert make(*CHAIN, DATA=data)
 
 
-def test_a_manifest_depends_on_no_file_that_it_does_not_name(make, house):
-    (house / "ward.csv").write_text("path,label,subject\n")
-    make(*CHAIN, "DATA=ward.csv")
-    assert make(*CHAIN, "DATA=ward.csv") == []
-
-
-def test_other_arguments_are_fitted_anew(make):
-    make(*CHAIN)
-    assert make(*CHAIN, "ARGS=--trainer.max_epochs=3") == [FIT_FINETUNE, *tail("synthetic-cries")]
-
-
-@pytest.mark.parametrize(
-    ("config", "stages"),
-    [
-        ("configs/simclr.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
-        ("configs/data/unlabelled.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
-        ("configs/data/probe.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
-        ("configs/feature/logmel_8k.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
-        ("configs/encoder/cnn6_small.yaml", [FIT_PRETRAIN, FIT_FINETUNE]),
-        ("configs/finetune.yaml", [FIT_FINETUNE]),
-        ("configs/data/cries.yaml", [FIT_FINETUNE]),
-        ("configs/data/own.yaml", []),
-        ("configs/pretrain.yaml", []),
-        ("configs/encoder/resnet18.yaml", []),
-    ],
-)
-def test_changed_config_makes_its_stages_out_of_date(make, house, config, stages):
-    make(*CHAIN)
-    (house / config).touch()
-    assert make(*CHAIN) == [*stages, *(tail("synthetic-cries") if stages else [])]
+def test_links_in_circles_end(make, house):
+    data = own_corpus(house)
+    (data / "again").symlink_to(data)
+    (data / "nowhere").symlink_to(data / "missing")
+    make(*CHAIN, DATA=str(data))
+    assert make(*CHAIN, DATA=str(data)) == []
 
 
 def test_own_data_depends_on_its_own_config(make, house):
     data = own_corpus(house)
-    make(*CHAIN, f"DATA={data}")
-    (house / "configs/data/own.yaml").touch()
-    assert make(*CHAIN, f"DATA={data}") == [FIT_FINETUNE, *tail("my-cries")]
+    make(*CHAIN, DATA=str(data))
+    own = house / "configs/data/own.yaml"
+    own.write_text(own.read_text() + "added: 1\n")
+    assert make(*CHAIN, DATA=str(data))[0] == "fit finetune-2"
 
 
 def test_data_may_be_a_yaml(make, house):
     (house / "configs/data/ward.yaml").write_text((house / "configs/data/own.yaml").read_text())
-    assert make(*CHAIN, "DATA=configs/data/ward.yaml") == [FIT_PRETRAIN, FIT_FINETUNE, *tail("ward")]
+    stages = ["fit simclr", "fit finetune", *tail("runs/ward/finetune")]
+    assert make(*CHAIN, DATA="configs/data/ward.yaml") == stages
+    assert make(*CHAIN, DATA="configs/data/ward.yaml") == []
 
 
-def test_dry_run_prints_the_chain_and_runs_nothing(make, house):
-    assert make("-n", "evaluate") == []
-    stages = [
-        "fit --config configs/simclr.yaml",
-        "fit --config configs/finetune.yaml",
-        "test --config",
-        "evaluate runs",
-    ]
-    places = [make.output.index(stage) for stage in stages]
-    assert places == sorted(places)
-    assert not (house / "runs/synthetic-cries/finetune/best.ckpt").exists()
+SAY = f"""#!/bin/bash
+exec {sys.executable} -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
+"""
 
 
-def test_help_lists_every_target(make):
-    make("help")
+@pytest.fixture
+def shell(house):
+    """Runs the real Makefile, with a Python that prints its arguments."""
+    shutil.copy(REPO / "Makefile", house)
+    (house / "pyproject.toml").touch()
+    python = house / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(SAY)
+    python.chmod(0o755)
+    (house / ".venv/installed").touch()
+
+    def run(*args: str) -> list[list[str]]:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+        done = subprocess.run(["make", "-s", *args], cwd=house, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        run.output = done.stdout
+        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+
+    return run
+
+
+@pytest.mark.parametrize("given", [*NAMES, "", "--a='b c' --d=\"e\"", "a\\b", "tab\there", "#x"])
+def test_what_is_given_to_make_arrives_as_it_was_given(shell, given):
+    (called,) = shell("finetune", f"DATA={given}", f"ARGS={given}")
+    assert called[:3] == ["-m", "cry_lightning.pipeline", "finetune"]
+    assert f"--data={given}" in called and f"--arguments={given}" in called and "--overwrite" not in called
+
+
+def test_goals_arrive_in_order_even_in_parallel(shell):
+    calls = shell("-j4", *LONG, "OVERWRITE=1", "EVALUATE_ARGS=--positive 'a b'")
+    assert [call[2] for call in calls] == LONG
+    assert all("--method=adapt" in call and "--overwrite" in call for call in calls)
+    assert "--evaluate=--positive 'a b'" in calls[-1]
+
+
+def test_made_cries_are_evaluated_for_asphyxia_and_others_are_not(shell):
+    assert "--evaluate=--positive asphyxia" in shell("evaluate")[0]
+    assert "--evaluate=" in shell("evaluate", "DATA=x")[0]
+
+
+def test_clean_keeps_the_runs(shell, house):
+    for folder in ("runs/a", "cache"):
+        (house / folder).mkdir(parents=True)
+        (house / folder / "file").touch()
+    shell("clean")
+    assert (house / "runs/a/file").exists() and not (house / "cache/file").exists()
+    shell("clean-runs")
+    assert not (house / "runs").exists()
+
+
+def test_help_lists_every_target(shell):
+    shell("help")
     targets = re.findall(r"^([a-z][a-z-]*):", (REPO / "Makefile").read_text(), re.MULTILINE)
     assert len(targets) > 8
-    assert all(f"make {target}" in make.output for target in targets)
+    assert all(f"make {target}" in shell.output for target in targets)
+
+
+def test_nothing_to_do_is_found_without_torch():
+    script = (
+        "import sys; from cry_lightning import pipeline; pipeline.main(['evaluate']);"
+        "sys.exit(bool({'torch', 'lightning', 'numpy', 'pandas'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0

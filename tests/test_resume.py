@@ -4,14 +4,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import nullcontext
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
 from conftest import stage_config
 
 from cry_lightning import cli
+from cry_lightning.callbacks import Figures
 
 KILLER = """
 import os, signal, sys
@@ -63,15 +67,17 @@ def run_killed(config: Path, runs: Path, step: int, hook: str) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-# 40 training clips in batches of 8 make 5 steps an epoch; last.ckpt is written at even steps.
+# 40 training clips in batches of 8 make 5 steps an epoch; last.ckpt is written at even steps, but for one between which
+# and the epoch's end is a validation alone: that is written after it.
 @pytest.mark.parametrize(
     ("step", "hook", "resumed_from"),
     [
         (7, "on_train_batch_end", 6),  # in the second epoch, one step after a checkpoint
-        pytest.param(10, "on_train_epoch_end", 10, marks=pytest.mark.slow),  # before the schedule steps
+        pytest.param(10, "on_train_epoch_end", 8, marks=pytest.mark.slow),  # before the schedule steps
         pytest.param(4, "on_train_batch_end", 2, marks=pytest.mark.slow),  # the checkpoint of this step is not written
         pytest.param(5, "on_validation_start", 4, marks=pytest.mark.slow),  # an epoch's last step is done again
-        pytest.param(10, "on_validation_start", 10, marks=pytest.mark.slow),  # checkpoint at an epoch's last step
+        pytest.param(10, "on_validation_start", 8, marks=pytest.mark.slow),  # nor is one before a validation
+        pytest.param(12, "on_train_batch_start", 12, marks=pytest.mark.slow),
     ],
 )
 def test_killed_run_resumes_bit_for_bit(whole, config, tmp_path, step, hook, resumed_from):
@@ -82,11 +88,135 @@ def test_killed_run_resumes_bit_for_bit(whole, config, tmp_path, step, hook, res
     (last.parent / "predictions.csv").write_text("of the checkpoint before")
     cli.main(["fit", "--config", str(config), "--runs", str(runs), "--ckpt_path", str(last)])
     assert not (last.parent / "predictions.csv").exists()
-    for name in ("last.ckpt", "best.ckpt"):
-        expected, resumed = weights(whole, name), weights(runs, name)
-        assert all(torch.equal(expected[key], resumed[key]) for key in expected), name
+    assert_same(whole / "tones/pretrain", last.parent)
     first_epoch_ended = step > 5
     assert (runs / "tones/pretrain/fit/metrics-1.csv").exists() == first_epoch_ended  # the curves before the kill
+
+
+def assert_same(whole: Path, resumed: Path) -> None:
+    """Weights, choice of the best, its score, and every row of the curves that the resumed run has written."""
+    for name in ("last.ckpt", "best.ckpt"):
+        expected, found = (torch.load(folder / name, weights_only=True) for folder in (whole, resumed))
+        assert (expected["global_step"], expected["epoch"]) == (found["global_step"], found["epoch"]), name
+        assert best_scores(expected) == best_scores(found), name
+        for key, value in expected["state_dict"].items():
+            assert torch.equal(value, found["state_dict"][key]), (name, key)
+    assert curves(whole) == curves(resumed)
+
+
+def best_scores(checkpoint: dict) -> list[float]:
+    states = (state for key, state in checkpoint["callbacks"].items() if key.startswith("ModelCheckpoint"))
+    return [float(state["best_model_score"]) for state in states]
+
+
+def curves(folder: Path) -> dict[tuple[int, str], float]:
+    """Every value that was logged, the later of two; a resumed run does some steps again."""
+    found = {}
+    for path in [*sorted(folder.glob("fit/metrics-*.csv")), folder / "fit/metrics.csv"]:
+        if path.exists():
+            for row in pd.read_csv(path).to_dict("records"):
+                found |= {(row["step"], key): value for key, value in row.items() if value == value}
+    return found
+
+
+SCHEMES = {
+    "every epoch": ["--save_every_n_steps=null"],
+    "at an epoch's last step": ["--save_every_n_steps=5"],
+    "two validations an epoch": ["--trainer.val_check_interval=0.4"],
+    "a validation every second epoch": ["--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=4"],
+    "validations by steps": ["--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=3"],
+    "two batches a step": ["--trainer.accumulate_grad_batches=2", "--save_every_n_steps=1"],
+    "so many steps": ["--trainer.max_steps=13", "--trainer.max_epochs=-1", "--save_every_n_steps=5"],
+    "chosen by the training": ["--checkpoint.monitor=train/loss", "--checkpoint.mode=min", "--save_every_n_steps=5"],
+}
+HOOKS = [
+    "on_train_epoch_start",
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "on_validation_start",
+    "on_validation_end",
+    "on_train_epoch_end",
+    "on_train_end",
+]
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Ends fits at their n-th hook; None ends none, and counts the hooks."""
+    state = {"passed": 0, "last": None}
+
+    def counting(earlier):
+        def hook(self, trainer, *args):
+            if earlier:
+                earlier(self, trainer, *args)
+            state["passed"] += 1
+            if state["passed"] == state["last"]:
+                raise KeyboardInterrupt
+
+        return hook
+
+    for name in HOOKS:
+        monkeypatch.setattr(Figures, name, counting(getattr(Figures, name, None)), raising=False)
+
+    def at(n: int | None, args: list[str]) -> int:
+        state.update(passed=0, last=n)
+        with pytest.raises(KeyboardInterrupt) if n else nullcontext():
+            cli.main(args)
+        return state["passed"]
+
+    return at
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        pytest.param(name, marks=() if name == "at an epoch's last step" else pytest.mark.slow, id=name)
+        for name in SCHEMES
+    ],
+)
+def test_a_run_ended_anywhere_resumes_to_the_same(config, tmp_path, interrupted, request, scheme):
+    args = ["fit", "--config", str(config), *SCHEMES[scheme]]
+    n_hooks = interrupted(None, [*args, "--runs", str(tmp_path / "whole")])
+    is_quick = scheme == "at an epoch's last step" and "slow" in request.config.getoption("-m")
+    ends = [13] if is_quick else range(7, n_hooks + 1, max(1, n_hooks // 10))  # 13: before the first validation's end
+    for n in ends:
+        runs = tmp_path / f"ended-{n}"
+        interrupted(n, [*args, "--runs", str(runs)])
+        last = runs / "tones/pretrain/last.ckpt"
+        resume = ["--ckpt_path", str(last)] if last.exists() else []
+        interrupted(None, [*args, "--runs", str(runs), *resume])
+        assert_same(tmp_path / "whole/tones/pretrain", last.parent)
+
+
+def test_resuming_with_nothing_left_leaves_the_run_as_it_is(whole, config, capsys):
+    folder = whole / "tones/pretrain"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    cli.main(["fit", "--config", str(config), "--ckpt_path", str(folder / "last.ckpt")])
+    assert capsys.readouterr().out == f"{folder}: nothing is left to train; the run is as it was\n"
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+def test_a_fit_killed_at_any_moment_resumes_to_the_same(whole, config, tmp_path):
+    """SIGKILL at twenty moments, in set-up too; started again where there is no last.ckpt yet."""
+    command = [sys.executable, "-m", "cry_lightning", "fit", "--config", str(config), "--save_every_n_steps=2"]
+    began = time.monotonic()
+    subprocess.run([*command, "--runs", str(tmp_path / "timed")], check=True, capture_output=True)
+    took = time.monotonic() - began
+    for moment in range(20):
+        runs = tmp_path / f"killed-{moment}"
+        process = subprocess.Popen(
+            [*command, "--runs", str(runs)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(took * (0.5 + 0.5 * moment / 20))
+        process.kill()
+        process.wait()
+        last = runs / "tones/pretrain/last.ckpt"
+        resume = ["--ckpt_path", str(last)] if last.exists() else []
+        cli.main(["fit", "--config", str(config), "--runs", str(runs), *resume])
+        assert_same(whole / "tones/pretrain", last.parent)
+        assert not list(last.parent.rglob("*.part"))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Weights & Biases: whether a run goes online, and the pictures it sends."""
+"""Weights & Biases: whether a run goes online, what it sends, and when it begins to."""
 
 import netrc
 import os
@@ -18,6 +18,42 @@ from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.fingerprints import fingerprint
 
 WANDB = "lightning.pytorch.loggers.WandbLogger"
+# What W&B would gather by itself of the machine, its user, the command line, the packages, the code and its git
+# repository stays here, unless the user has set the variable. README lists what is left.
+UNSENT = {
+    "WANDB_CONSOLE": "off",  # an error may name a file
+    "WANDB_DISABLE_CODE": "true",
+    "WANDB_DISABLE_GIT": "true",
+    "WANDB_DISABLE_JOB_CREATION": "true",
+    "WANDB_SAVE_CODE": "false",
+    "WANDB_X_DISABLE_MACHINE_INFO": "true",
+    "WANDB_X_DISABLE_META": "true",
+    "WANDB_X_DISABLE_STATS": "true",
+    "WANDB_X_SAVE_REQUIREMENTS": "false",
+    "WANDB_HOST": "-",
+    "WANDB_PROGRAM": "-",
+}
+
+
+class Dashboard(Callback):
+    """Joins W&B's loggers to a run where nothing refuses it any more, so that a refused one leaves nothing there.
+
+    Args:
+        loggers: W&B's.
+        config: the stage's config, which they get.
+    """
+
+    def __init__(self, loggers: list[WandbLogger], config: dict[str, Any]) -> None:
+        self.loggers = loggers
+        self.config = config
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the runs: data, network and the weights that it starts from are in place."""
+        for logger in self.loggers:
+            logger.log_hyperparams({"stage": self.config})
+        trainer.loggers = [*trainer.loggers, *self.loggers]
+
+    on_test_start = on_fit_start
 
 
 class Figures(Callback):
@@ -124,7 +160,8 @@ def set_up_wandb(config: Any, job_type: str) -> None:
         config: the stage's config, whose `trainer.logger` is changed in place.
         job_type: what W&B shows the run as.
     """
-    os.environ.setdefault("WANDB_CONSOLE", "off")  # an error may name a file, and names stay on this machine
+    for variable, value in UNSENT.items():
+        os.environ.setdefault(variable, value)
     if not wandb_is_online():
         os.environ.setdefault("WANDB_SILENT", "true")
     loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]

@@ -39,7 +39,7 @@ def load_data(path: str | Path, kind: str, if_missing: str) -> Any:
             f"{path}: refused, not a {kind}, or it holds more than data (tensors, strings, numbers, lists)"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a whole {kind} ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path}: not a whole {kind} ({(str(error) or 'it is empty').splitlines()[0]})") from error
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ else
 fi
 
 # What every stage is made of besides its own YAML: the recordings, their tables, and how they are heard.
-recordings=$(configs/recordings.sh "$sounds" "$cries")
+recordings=$("${PYTHON:-python}" -m cry_lightning.inputs "$sounds" "$cries")
 yamls=$(cat "$here"/data/*.yaml configs/data/{words,cries}.yaml configs/encoder/{cnn14,cnn6_small}.yaml configs/feature/{fbank_16k,logmel_8k}.yaml)
 
 stage() { # CORPUS NAME STAGE [ARGUMENTS...]: fit, unless this very command on these very inputs has been finished
@@ -52,7 +52,8 @@ stage() { # CORPUS NAME STAGE [ARGUMENTS...]: fit, unless this very command on t
 
 target() { # TARGET START WAY [WEIGHTS]: the last stage and its test
   local name=gorin2023-$1-$2-$3 table
-  local -n of_target=$1
+  local of_target=("${injury[@]}")
+  [[ $1 == injury ]] || of_target=("${trigger[@]}")
   table=runs/$cries_corpus/$name/predictions.csv
   stage "$cries_corpus" "$name" "$3" "${cries_args[@]}" "${of_target[@]}" "${labels[@]}" "${small[@]}" \
     --model.init_args.weights="${4:-null}"

@@ -1,0 +1,100 @@
+"""last.ckpt, from which a killed fit goes on to the very result of one that was not killed."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torchmetrics import Metric
+
+
+class LastCheckpoint(Checkpoint):
+    """Writes last.ckpt at the end of each epoch, or every so many steps.
+
+    Never between a step and a validation that follows it: resumed from there, Lightning takes that validation for done,
+    and another best.ckpt would win. What falls there is written after the step that follows, or at the epoch's end.
+
+    Args:
+        path: of the checkpoint.
+        every_n_steps: optimizer steps from one to the next; None writes one after each epoch.
+    """
+
+    def __init__(self, path: Path, every_n_steps: int | None = None) -> None:
+        self.path = path
+        self.every_n_steps = every_n_steps
+        self.step = 0  # the last that was seen
+        self.due = False
+        self.within_epoch: dict[str, Any] = {}  # what the metrics of a running epoch have gathered
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from where the fit begins or goes on."""
+        self.step = trainer.global_step
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Go on with the metrics of an epoch that was left half done."""
+        for name, metric in metrics_of(pl_module):
+            if name in self.within_epoch:
+                count, states = self.within_epoch.pop(name)
+                metric._update_count = count
+                for key, value in states.items():
+                    setattr(metric, key, value)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Save after a step that is due, unless a validation or the epoch's end is next."""
+        loop = trainer.fit_loop.epoch_loop
+        for key in [key for key in self.within_epoch if key in loop._results]:
+            for name, value in self.within_epoch.pop(key).items():
+                here = loop._results[key]
+                setattr(here, name, getattr(here, name) + value.to(here.device))
+        if trainer.global_step == self.step:  # gradients are gathered; half a step cannot be resumed
+            return
+        self.step = trainer.global_step
+        self.due |= self.every_n_steps is not None and self.step % self.every_n_steps == 0
+        validates = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]  # it is there
+        if self.due and not (validates or trainer.is_last_batch or trainer.should_stop):
+            self.within_epoch = gathered(trainer, pl_module)
+            self.save(trainer)
+            self.within_epoch = {}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after the epoch and its validation, or after the next step where the fit's length is given in steps."""
+        self.due |= self.every_n_steps is None
+        # Resumed from an epoch's end, Lightning counts that epoch again where there are max_steps.
+        if self.due and trainer.max_steps == -1:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what no further step was left for."""
+        if self.due:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Write last.ckpt."""
+        self.due = False
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # Trainer sets it
+            trainer.save_checkpoint(self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the metrics of the running epoch have gathered so far."""
+        return {"within_epoch": self.within_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it up."""
+        self.within_epoch = dict(state_dict["within_epoch"])
+
+
+def metrics_of(module: LightningModule) -> list[tuple[str, Metric]]:
+    """The torchmetrics in a module, by name."""
+    return [(name, part) for name, part in module.named_modules() if isinstance(part, Metric)]
+
+
+def gathered(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    """States of the metrics that were updated, and the sums behind values that are logged as an epoch's mean."""
+    states: dict[str, Any] = {}
+    for name, metric in metrics_of(module):
+        if metric._update_count:
+            states[name] = (metric._update_count, {key: getattr(metric, key) for key in metric._defaults})
+    for key, result in trainer.fit_loop.epoch_loop._results.items():
+        if result.is_tensor and result.meta.on_epoch and result.meta.is_mean_reduction:
+            states[key] = {name: getattr(result, name) for name in ("value", "cumulated_batch_size")}
+    return states

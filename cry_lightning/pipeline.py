@@ -1,0 +1,370 @@
+"""The chain of stages that `make` calls: each in a run folder of its own, none done twice, none replaced unasked.
+
+A run folder is named by what the user chose (data, method, arguments); where a YAML, the recordings or the stage before
+has changed since, the old run is kept and the new one is numbered. `made_from.json` in it tells what it was made from.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from cry_lightning.arguments import ArgumentParser
+from cry_lightning.errors import UserError
+from cry_lightning.inputs import YAML, changed, corpus_of, digest, of_configs, of_file, of_recordings
+
+RUNS = Path("runs")
+CONFIGS = Path("configs")
+CRIES, WORDS = "synthetic-cries", "synthetic-words"
+METHODS = ("simclr", "supervised", "adapt")
+GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
+# What a data YAML for fine-tuning lacks for adaptation: clips without labels are heard too, in large batches.
+UNLABELLED = ("unlabelled=true", "balanced=false", "drop_last=true", "fit=repeat", "batch_size=128")
+RECORD = "made_from.json"
+OURS = ("config.yaml", "fit", "test", ".lock", ".DS_Store")  # what a fit that failed in its set-up leaves
+DATA = ("data", "data.corpus", "data.corpus.name", "data.corpus.init_args.name")
+NAMED_BY_MAKE = ("name", "runs", "config", "overwrite", "ckpt_path", *DATA)
+WEIGHTS = ("model.weights", "model.init_args.weights")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Bring one goal about; a user's mistake is one line on stderr and exit code 2."""
+    try:
+        options = _parser().parse_args(argv)
+        if options.method not in METHODS:
+            raise UserError(f"METHOD={options.method}: it is simclr, supervised or adapt")
+        chain = Chain(options.method, options.data, _words("ARGS", options.arguments), options.overwrite)
+        if options.goal == "evaluate":
+            evaluate(chain, _words("EVALUATE_ARGS", options.evaluate))
+        else:
+            fit(getattr(chain, options.goal), chain.overwrite)
+    except UserError as error:
+        sys.stderr.write(f"cry_lightning: error: {error}\n")
+        return 2
+    except Stopped as stop:
+        return stop.code
+    return 0
+
+
+class Stopped(Exception):  # noqa: N818
+    """A command of the chain has failed, and said why."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: what is fitted on what, beginning with whose weights."""
+
+    corpus: str
+    name: str
+    config: Path
+    data: tuple[Path, ...] = ()  # a data YAML or recordings in place of the config's
+    arguments: tuple[str, ...] = ()
+    before: "Stage | None" = None
+
+    def inputs(self, weights: Path | None) -> dict[str, Any]:
+        """Digests of all that its checkpoint depends on; `weights` is what it begins with."""
+        given = [Path(text) for _, text in pairs(self.arguments) if text and len(text) < 1000 and Path(text).is_file()]
+        yamls = [path for path in (self.config, *self.data, *given) if path.suffix.lower() in YAML]
+        before = self.before.inputs(None) if self.before else {"configs": {}}
+        return {
+            "configs": {**before.pop("configs"), **of_configs(yamls)},
+            "recordings": of_recordings(self.data or [self.config]),
+            "weights": of_file(weights) if weights and weights.is_file() else "",
+            "arguments": list(self.arguments),
+            "files": {str(path): of_file(path) for path in given if path not in yamls},
+            "stage before": before,
+        }
+
+    def folders(self) -> Iterator[Path]:
+        """The folders that its runs may be in: by its name, then numbered."""
+        yield RUNS / self.corpus / self.name
+        yield from (RUNS / self.corpus / f"{self.name}-{number}" for number in count(2))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The stages under the user's choices."""
+
+    method: str
+    data: str  # "" for made cries
+    arguments: tuple[str, ...] = ()
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for key, _ in pairs(self.arguments):
+            if key in NAMED_BY_MAKE:
+                raise UserError(f"ARGS: --{key}: make gives that itself, by DATA, METHOD, ARGS and OVERWRITE")
+        _ = self.corpus
+
+    @cached_property
+    def corpus(self) -> str:
+        """Name of the data, of which the folder in runs/ is named."""
+        return corpus_of(self.data, RUNS, (CRIES, WORDS)) if self.data else CRIES
+
+    @property
+    def simclr(self) -> Stage:
+        """Pretraining without labels."""
+        return Stage(WORDS, "simclr", CONFIGS / "simclr.yaml")
+
+    @property
+    def pretrain(self) -> Stage:
+        """Pretraining by the method."""
+        return Stage(WORDS, "pretrain", CONFIGS / "pretrain.yaml") if self.method == "supervised" else self.simclr
+
+    @property
+    def adapt(self) -> Stage:
+        """Adaptation to the cries; whose cries the test has must hold here too, or it would hear them."""
+        keys = ("data.split", "data.split.", "data.corpus.")
+        divided = tuple(
+            f"--{key}={value}" for key, value in pairs(self.arguments) if key == keys[0] or key.startswith(keys[1:])
+        )
+        own = (*self._data_arguments(), *(f"--data.{given}" for given in UNLABELLED)) if self.data else ()
+        name = "-".join(["adapt", *_short(divided)])
+        return Stage(self.corpus, name, CONFIGS / "adapt.yaml", self._data(), (*own, *divided), self.simclr)
+
+    @property
+    def finetune(self) -> Stage:
+        """Fine-tuning on labelled cries."""
+        before = self.adapt if self.method == "adapt" else self.pretrain
+        own_weights = any(key in WEIGHTS for key, _ in pairs(self.arguments))
+        method = [] if self.method == "simclr" else [self.method]
+        name = "-".join(["finetune", *method, *_short(self.arguments)])
+        arguments = (*self._data_arguments(), *self.arguments)
+        return Stage(
+            self.corpus, name, CONFIGS / "finetune.yaml", self._data(), arguments, None if own_weights else before
+        )
+
+    def _data(self) -> tuple[Path, ...]:
+        if not self.data:
+            return ()
+        given = Path(self.data).expanduser()
+        return (given,) if given.suffix.lower() in YAML else (CONFIGS / "data/own.yaml", given)
+
+    def _data_arguments(self) -> tuple[str, ...]:
+        if not self.data:
+            return ()
+        data_yaml, *recordings = self._data()
+        where = [f"--data.corpus.init_args.path={_as_path(path)}" for path in recordings]
+        return (f"--data={_as_path(data_yaml)}", f"--data.corpus.init_args.name={self.corpus}", *where)
+
+
+def fit(stage: Stage, overwrite: bool = False) -> Path:
+    """The run folder of a stage, which is fitted where no run of just this is finished; so are those before it."""
+    weights = fit(stage.before, overwrite) / "best.ckpt" if stage.before else None
+    wanted = stage.inputs(weights)
+    folder, differs = find(stage, wanted)
+    if is_finished(folder):
+        _say(f"{folder}: up to date")
+        return folder
+    arguments = [f"--model.init_args.weights={weights}"] if weights else []
+    fresh = not (folder / RECORD).exists()
+    if fresh and differs and overwrite:
+        folder = next(stage.folders())
+        (folder / RECORD).unlink(missing_ok=True)
+        arguments.append("--overwrite=true")
+    elif fresh and differs:
+        _say(f"{differs}; it is kept, and {folder.name} is fitted beside it (OVERWRITE=1 replaces it)")
+    elif (folder / "last.ckpt").exists():
+        arguments.append(f"--ckpt_path={folder / 'last.ckpt'}")
+    if "--overwrite=true" not in arguments:
+        write_record(folder, {"fit": {"inputs": wanted, "best.ckpt": None}})
+    try:
+        run("fit", "--config", str(stage.config), f"--name={folder.name}", *arguments, *stage.arguments)
+    except Stopped:
+        if not any((folder / name).exists() for name in ("best.ckpt", "last.ckpt")):
+            (folder / RECORD).unlink(missing_ok=True)  # it failed in its set-up, and is no run
+        raise
+    if not is_finished(folder):
+        raise UserError(f"{folder}: the fit has left no run there; see the name and the runs of {stage.config}")
+    write_record(folder, {"fit": {"inputs": wanted, "best.ckpt": of_file(folder / "best.ckpt")}})
+    return folder
+
+
+def find(stage: Stage, wanted: dict[str, Any], unknown: Sequence[str] = ()) -> tuple[Path, str]:
+    """The folder of a run that was made from just this, or else the first that is free; and how the first one differs.
+
+    Args:
+        stage: whose run.
+        wanted: its inputs.
+        unknown: those that do not count.
+    """
+    differs = ""
+    for folder in stage.folders():
+        record = read_record(folder)
+        if record:
+            found = [name for name in changed(record["fit"]["inputs"], wanted) if name not in unknown]
+            best = record["fit"]["best.ckpt"]
+            if not found and best and (not is_finished(folder) or of_file(folder / "best.ckpt") != best):
+                found = ["best.ckpt, fitted otherwise since"]
+            if not found:
+                return folder, differs
+            differs = differs or f"{folder} was made with another {', '.join(found[:3])}"
+        elif is_free(folder):
+            return folder, differs
+        else:
+            differs = differs or f"{folder} was not made by make, or its {RECORD} is damaged"
+    raise AssertionError("folders have no end")
+
+
+def is_free(folder: Path) -> bool:
+    """Whether there is nothing in a folder that a fit would take away."""
+    return not folder.exists() or (folder.is_dir() and all(path.name in OURS for path in folder.iterdir()))
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a fit has reached its end there."""
+    return (folder / "fit/finished").exists() and (folder / "best.ckpt").exists()
+
+
+def evaluate(chain: Chain, arguments: tuple[str, ...]) -> None:
+    """Test and evaluate the run that was fitted under these choices, where that is not done, and print its table.
+
+    Raises:
+        UserError: there is no such run: nothing is fitted here.
+    """
+    folder = finished_run(chain.finetune)
+    record = read_record(folder) or {}
+    best = of_file(folder / "best.ckpt")
+    tested = {"best.ckpt": best, "predictions.csv": _of(folder / "predictions.csv")}
+    if record.get("test") != tested or not tested["predictions.csv"]:
+        run("test", "--config", str(folder / "config.yaml"))
+        tested["predictions.csv"] = _of(folder / "predictions.csv")
+        record["test"] = tested
+        write_record(folder, record)
+    evaluated = {"arguments": list(arguments), **tested}
+    if record.get("evaluate") != evaluated | {"report.md": _of(folder / "report.md")}:
+        table = run("evaluate", str(folder), *arguments, capture=True)
+        _write(folder / "report.txt", table)
+        record["evaluate"] = evaluated | {"report.md": _of(folder / "report.md")}
+        write_record(folder, record)
+    _say((folder / "report.txt").read_text(encoding="utf-8").rstrip("\n"))
+
+
+def finished_run(stage: Stage) -> Path:
+    """The folder of a finished run of a stage.
+
+    Raises:
+        UserError: there is none; it says which there are.
+    """
+    before, unknown = weights_of(stage)
+    folder, differs = find(stage, stage.inputs(before), unknown)
+    if is_finished(folder):
+        return folder
+    if read_record(folder):
+        raise UserError(f"{folder}: its fit was interrupted; `make finetune evaluate` goes on with it")
+    others = sorted(str(path.parent.parent) for path in RUNS.glob("*/finetune*/fit/finished"))
+    there = f"; finished are {', '.join(others[:6])}" if others else ""
+    why = f" ({differs})" if differs else ""
+    raise UserError(f"{folder}: no such run{why}; `make finetune evaluate` with the same variables fits it{there}")
+
+
+def weights_of(stage: Stage) -> tuple[Path | None, tuple[str, ...]]:
+    """The checkpoint that a stage begins with, as it is; and which inputs cannot be told, where it is gone."""
+    if stage.before is None:
+        return None, ()
+    weights, unknown = weights_of(stage.before)
+    folder, _ = find(stage.before, stage.before.inputs(weights), unknown)
+    return (folder / "best.ckpt", ()) if is_finished(folder) else (None, ("weights",))
+
+
+def run(*command: str, capture: bool = False) -> str:
+    """Run one command of cry_lightning, and return what it prints where that is captured.
+
+    Raises:
+        Stopped: it failed.
+    """
+    _say(shlex.join(["python", "-m", "cry_lightning", *command]))
+    whole = [sys.executable, "-m", "cry_lightning", *command]
+    process = subprocess.Popen(whole, stdout=subprocess.PIPE if capture else None, encoding="utf-8")
+    while True:
+        try:
+            printed, _ = process.communicate()
+            break
+        except KeyboardInterrupt:  # the command has had it too, and tells how it goes on
+            continue
+    if process.returncode:
+        sys.stdout.write(printed or "")
+        raise Stopped(process.returncode if process.returncode > 0 else 128 - process.returncode)
+    return printed or ""
+
+
+def pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Keys and values of arguments, `--key=value` or `--key value`."""
+    found: list[tuple[str, str]] = []
+    for word in arguments:
+        if word.startswith("--"):
+            key, _, value = word[2:].partition("=")
+            found.append((key, value))
+        elif found and not found[-1][1]:
+            found[-1] = (found[-1][0], word)
+    return found
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What a run folder's record tells; None where there is none, or it is damaged."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return record if {"inputs", "best.ckpt"} <= record["fit"].keys() and record["fit"]["inputs"].keys() else None
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return None
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Say in a run folder what it was made from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / RECORD, json.dumps(record, indent=1))
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def _of(path: Path) -> str:
+    return of_file(path) if path.is_file() else ""
+
+
+def _short(arguments: tuple[str, ...]) -> list[str]:
+    return [digest(*arguments)[:6]] if arguments else []
+
+
+def _as_path(path: Path) -> str:
+    """A path that no parser takes for an option, a number or nothing."""
+    return str(path) if len(path.parts) > 1 else f"./{path}"
+
+
+def _words(variable: str, text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise UserError(f"{variable}={text}: {str(error).lower()}") from error
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m cry_lightning.pipeline", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("goal", choices=GOALS)
+    parser.add_argument("--method", default="simclr", help="simclr, supervised or adapt")
+    parser.add_argument("--data", default="", help="recordings, a manifest.csv or a data YAML; default: made cries")
+    parser.add_argument("--arguments", default="", help="further arguments of fit in the fine-tuning, as one text")
+    parser.add_argument("--evaluate", default="", help="further arguments of evaluate, as one text")
+    parser.add_argument("--overwrite", action="store_true", help="replace a run that was made from something else")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
