@@ -402,7 +402,8 @@ exec {sys.executable} -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@
 def shell(house):
     """Runs the real Makefile, with a Python that prints its arguments."""
     shutil.copy(REPO / "Makefile", house)
-    (house / "pyproject.toml").touch()
+    for name in ("pyproject.toml", "constraints.txt"):
+        (house / name).touch()
     python = house / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(SAY)

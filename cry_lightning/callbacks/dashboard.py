@@ -47,13 +47,15 @@ class Dashboard(Callback):
         self.loggers = loggers
         self.config = config
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the runs: data, network and the weights that it starts from are in place."""
-        for logger in self.loggers:
-            logger.log_hyperparams({"stage": self.config})
-        trainer.loggers = [*trainer.loggers, *self.loggers]
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Begin the runs after the first batch: data, weights and shapes have been accepted."""
+        if self.loggers:
+            for logger in self.loggers:
+                logger.log_hyperparams({"stage": self.config})
+            trainer.loggers = [*trainer.loggers, *self.loggers]
+            self.loggers = []
 
-    on_test_start = on_fit_start
+    on_test_batch_end = on_train_batch_end  # type: ignore[assignment]  # whatever it is given
 
 
 class Figures(Callback):
