@@ -1,7 +1,7 @@
 """The predictions table: all that evaluation knows of a model, whatever kind of model made it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -84,11 +84,22 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A `.part` path to write to, which takes the place of `path` only when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A `.part` path to write to, which takes the place of `path` only when the block ends well, else is removed.
+
+    Raises:
+        UserError: the disk is full, or the path cannot be written for another reason; what was there is unchanged.
+    """
     part = path.with_name(path.name + ".part")
-    yield part
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be written ({reason}); make room there, or name another place") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def check(table: pd.DataFrame, path: Path) -> None:
