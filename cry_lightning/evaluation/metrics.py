@@ -1,6 +1,7 @@
 """What is counted at each level, and the metrics on it, for many weightings of the subjects at once."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +89,8 @@ def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, posi
     hits, support, said = weighted(truth[right], subject[right]), weighted(truth, subject), weighted(predicted, subject)
     recall, precision, f1 = _ratio(hits, support), _ratio(hits, said), _ratio(2 * hits, support + said)
     draws = np.ascontiguousarray(weights.T, float)
-    ranked = [ranking(truth == k, scores[:, k], subject, draws) for k in range(len(names))]
+    with ThreadPoolExecutor() as threads:  # numpy computes in parallel
+        ranked = list(threads.map(lambda k: ranking(truth == k, scores[:, k], subject, draws), range(len(names))))
     auc, average_precision = (np.stack(values) for values in zip(*ranked, strict=True))
 
     measures: Measures = {

@@ -73,7 +73,7 @@ def _as_written(path: Path) -> pd.DataFrame:
     columns = pd.read_csv(path, dtype=str, nrows=0).columns
     kinds = {column: float if column.startswith(SCORE) else str for column in columns}
     try:
-        return pd.read_csv(path, dtype=kinds, keep_default_na=False)
+        return pd.read_csv(path, dtype=kinds, keep_default_na=False).copy()  # in one piece, or all later work is slow
     except ValueError as error:
         if isinstance(error, (pd.errors.ParserError, UnicodeDecodeError)):
             raise
