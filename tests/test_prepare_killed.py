@@ -1,7 +1,9 @@
 """A build of a made corpus and its cache that is killed at any moment, then given again."""
 
+import shutil
 import signal
 import time
+from collections import Counter
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 
 from cry_lightning.corpora import SyntheticCries
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.cachefile import COLUMNS, CacheFile
+from cry_lightning.data.cachefile import COLUMNS, UNREADABLE, CacheFile
 from cry_lightning.features import MFCC
 
 MOMENTS = 40
@@ -52,17 +54,31 @@ def test_build_killed_at_forty_moments_equals_an_unbroken_one(tmp_path):
         process.join()
         durations[workers] = time.monotonic() - start
     unbroken = content(prepare(tmp_path / "unbroken0", workers=0))
-    n_killed, states = 0, set()
+    states = Counter()
     for moment in range(MOMENTS):
         workers = int(moment % (MOMENTS // WITH_WORKERS) == MOMENTS // WITH_WORKERS // 2)
-        root = tmp_path / str(moment)
-        n_killed += killed_after(durations[workers] * (moment + 0.5) / MOMENTS, root, workers)
-        states.add(tuple(sorted(path.suffix for path in root.rglob("*") if path.suffix in (".part", ".h5"))))
+        root, seconds = tmp_path / str(moment), durations[workers] * (moment + 0.5) / MOMENTS
+        while not killed_after(seconds, root, workers):  # it had ended by then
+            shutil.rmtree(root)
+            seconds *= 0.7
+        states[state(root)] += 1
         cache = prepare(root, workers=0)
         again = content(cache)
         assert all(np.array_equal(unbroken[name], again[name]) for name in COLUMNS), moment
         assert not cache.verify()
         assert not list(root.rglob("*.part"))
-    print(f"{n_killed} of {MOMENTS} builds were killed, in states {states}")
-    assert n_killed > MOMENTS // 2
-    assert len(states) > 1
+    print(f"killed in: {dict(states)}")
+    assert sum(states.values()) == MOMENTS and len(states) > 2
+
+
+def state(root: Path) -> str:
+    """How far a killed build had come."""
+    if list(root.glob("corpora/*.part")):
+        return "rendering"
+    if parts := list(root.glob("cache/*.h5.part")):
+        try:
+            done = CacheFile(parts[0]).column("done")
+        except UNREADABLE:
+            return "making the file"
+        return "no row done" if not done.any() else "all rows done" if done.all() else "some rows done"
+    return "whole" if list(root.glob("cache/*.h5")) else "between" if list(root.glob("corpora/*")) else "nothing yet"
