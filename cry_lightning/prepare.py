@@ -1,9 +1,14 @@
 """`prepare`: build, list, verify and remove feature caches."""
 
 import argparse
+import os
 from typing import Any
 
 from cry_lightning.commands.prepare import arguments
+from cry_lightning.errors import UserError
+from cry_lightning.wording import printable
+
+MAX_TOLD = 100  # faults in the terminal
 
 
 def main(args: list[str]) -> None:
@@ -57,14 +62,35 @@ def build(args: list[str], verify: bool) -> None:
             """No fit has reached its end."""
 
         def fit(self, datamodule: Any, **_: Any) -> None:
-            """Build the cache."""
-            datamodule.prepare_data()
-            cache = datamodule.cache()
-            if verify:
-                cache.verify()
-            features = cache.open()
-            for row, reason in features.bad.items():
-                print(f"left out: {cache.clips[row].name}: {reason}")
-            print(f"{cache.path}: {len(features.good)} clips, {len(features.bad)} left out")
+            """Build the caches, or check those that there are."""
+            data = [one for one in (datamodule, datamodule.probe) if one is not None]
+            for one in data:
+                one.corpus.prepare()
+            if not (verify and all(os.path.lexists(one.cache().path) for one in data)):
+                datamodule.prepare_data()
+            for one in data:
+                tell(one.cache(), verify)
 
     PrepareCLI(["fit", *args])
+
+
+def tell(cache: Any, verify: bool) -> None:
+    """Print what is in a cache, and verify it first if asked to.
+
+    Raises:
+        UserError: it is damaged, or its audio is not what it was made of.
+    """
+    if verify and (faults := cache.verify()):
+        for fault in faults[:MAX_TOLD]:
+            print(printable(fault))
+        more = f" (the first {MAX_TOLD} are above)" if len(faults) > MAX_TOLD else ""
+        raise UserError(
+            f"{cache.path}: {len(faults)} faults{more}; the same command without --verify computes damaged rows again,"
+            " and builds another cache where audio has changed"
+        )
+    features = cache.open()
+    for row, reason in features.bad.items():
+        print(printable(f"left out: {cache.clips[row].name}: {reason}"))
+    if verify:
+        print(f"{cache.path}: {len(features.good)} rows and their audio were read, and are sound")
+    print(f"{cache.path}: {len(features.good)} clips, {len(features.bad)} left out")

@@ -18,6 +18,7 @@ import yaml
 from cry_lightning import cli
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.errors import UserError
+from cry_lightning.evaluation.jsonfile import read_object
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.runfolder import HARMLESS, TESTED, differences
 from cry_lightning.tasks.weights import sha256
@@ -105,7 +106,7 @@ def is_begun(file: Path, wanted: dict[str, Any]) -> bool:
     """
     if not file.exists():
         return False
-    if changed := consequential(json.loads(file.read_text(encoding="utf-8")), wanted):
+    if changed := consequential(read_object(file, f"remove {file.parent}, or give another --out"), wanted):
         raise UserError(
             f"{file.parent} holds a study with other settings ({', '.join(changed[:5])}); go on with those, or give"
             " another --out"
@@ -128,8 +129,8 @@ def mark(file: Path, made_of: dict[str, Any]) -> None:
 def is_finished(folder: Path, wanted: dict[str, Any], files: Sequence[str] = TESTED) -> bool:
     """Whether a run folder holds these files, made of just this."""
     try:
-        made_of = json.loads((folder / MARK).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        made_of = read_object(folder / MARK, "")
+    except UserError:  # none yet, or a damaged one: trained again
         return False
     return all((folder / name).exists() for name in files) and not consequential(made_of, wanted)
 

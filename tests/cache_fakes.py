@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.multiprocessing import parent_process
 
 from cry_lightning.corpora.base import Clip, Corpus
+from cry_lightning.data import cachefile
 from cry_lightning.data.cache import FeatureCache
+from cry_lightning.data.cachefile import CacheFile
 from cry_lightning.data.reading import CachedFeatures
 from cry_lightning.features.base import Feature
 
@@ -84,3 +86,18 @@ def features_of(cache: FeatureCache) -> Tensor:
 def send_rows(features: CachedFeatures, rows: list[int], answer: Connection) -> None:
     """What a spawned process does with opened features."""
     answer.send(features.gather(torch.tensor(rows)).numpy())
+
+
+def rows_done(cache) -> int:
+    try:
+        return int((CacheFile(cache.part).column("done") != cachefile.PENDING).sum())
+    except cachefile.UNREADABLE:
+        return 0
+
+
+def flip_byte(path, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 1]))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from cache_fakes import N_CLIPS, SAMPLE_RATE, Energy, cache_of, features_of, make_cache
+from cache_fakes import N_CLIPS, SAMPLE_RATE, Energy, cache_of, features_of, flip_byte, make_cache, rows_done
 
 from cry_lightning.data import cachefile
 from cry_lightning.data.cachefile import CacheFile
@@ -36,13 +36,6 @@ def wait_until(condition, timeout_s: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
-
-
-def rows_done(cache) -> int:
-    try:
-        return int((CacheFile(cache.part).column("done") != cachefile.PENDING).sum())
-    except cachefile.UNREADABLE:
-        return 0
 
 
 @pytest.fixture(scope="module")
@@ -240,14 +233,6 @@ def test_folder_that_cannot_be_written(tmp_path):
     assert not cache.path.exists()
 
 
-def flip_byte(path, offset: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 1]))
-
-
 def damage_column(name: str):
     return lambda path: flip_byte(path, CacheFile(path).layout[name][0] + 3)
 
@@ -304,18 +289,3 @@ def test_shape_that_changed_without_a_new_version_is_noticed(tmp_path, monkeypat
     assert changed.path == cache.path
     with pytest.raises(UserError, match="shape"):
         changed.open()
-
-
-def test_verify_finds_a_damaged_row_and_the_next_build_mends_it(tmp_path, unharmed):
-    cache = make_cache(tmp_path)
-    cache.build()
-    file = CacheFile(cache.path)
-    flip_byte(cache.path, file.offset + 70 * 50 * 4 + 5)
-    assert cache.verify() == ["070.wav#0.000-end: its row in the cache is damaged"]
-    with pytest.raises(UserError, match="has not been built"):
-        cache.open()
-    cache.feature.batches.clear()
-    cache.build()
-    assert cache.feature.batches == [64]
-    assert cache.verify() == []
-    assert torch.equal(features_of(cache), unharmed)

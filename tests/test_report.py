@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import write_run
+from matplotlib.image import imread
 
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import figures, predictions
@@ -316,3 +317,23 @@ def test_pooling_the_same_test_twice_is_refused(no_figures, tmp_path) -> None:
     folds = [str(make_run(tmp_path / f"cv/fold{fold}")) for fold in range(2)]
     with pytest.raises(UserError, match="in several folds"):
         main(["--pool", *folds, *QUICK])
+
+
+def test_hundreds_of_classes_stay_readable_and_small(tmp_path):
+    n_classes, n_rows = 60, 600
+    rng = np.random.default_rng(0)
+    scores = rng.dirichlet(np.ones(n_classes), n_rows)
+    label = rng.permutation(np.arange(n_rows) % n_classes)
+    names = np.array([f"word{k:03}" for k in range(n_classes)])
+    subject = rng.integers(0, 30, n_rows)
+    rows = {"clip": [f"c{i}" for i in range(n_rows)], "recording": [f"c{i}" for i in range(n_rows)]}
+    rows |= {"subject": [f"s{i}" for i in subject], "repeat": "0", "fold": "0", "split": "test", "label": names[label]}
+    table = pd.DataFrame(rows).join(pd.DataFrame(scores, columns=[f"score_{name}" for name in names]))
+    run = write_run(tmp_path / "run", table, trained_on="else")
+    main([str(run), *QUICK])
+    assert set(names) <= set(pd.read_csv(run / "metrics.csv")["class"])
+    text = (run / "report.md").read_text()
+    assert "The 20 commonest of 60 classes (metrics.csv has all)" in text
+    assert text.count("\n| word") == 20
+    height, width, _ = imread(run / "figures/confusion.png").shape
+    assert height < 4000 and width < 4000

@@ -144,7 +144,7 @@ def test_a_failed_render_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError("disk full")
 
     monkeypatch.setattr(soundfile, "write", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"cannot be written \(disk full\)"):
         SyntheticCries(1, 1, folder=str(tmp_path)).prepare()
     assert list(tmp_path.iterdir()) == []
 

@@ -17,6 +17,7 @@ from cry_lightning.audio import what_it_is
 from cry_lightning.commands.acquire import arguments
 from cry_lightning.corpora import find_recordings
 from cry_lightning.errors import UserError
+from cry_lightning.evaluation.jsonfile import read_object
 from cry_lightning.evaluation.predictions import replacing
 
 log = logging.getLogger(__name__)
@@ -94,8 +95,10 @@ def begin(out: Path, made_of: Mapping[str, Any], overwrite: bool) -> None:
     if not path.exists() and out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: holds something else than units; name a new folder")
     try:
-        before = json.loads(path.read_text()) if path.exists() else made_of
-    except ValueError:
+        before = read_object(path, "") if path.exists() else made_of
+    except UserError:
+        if not overwrite:
+            raise UserError(f"{path}: is damaged; give --overwrite to make {out} anew, or another OUT") from None
         before = {}
     changed = [f"{key} {before.get(key)}, not {value}" for key, value in made_of.items() if before.get(key) != value]
     if changed and not overwrite:

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
+from io import BytesIO
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cry_lightning.progress import progress_bar
 
 UNITS = "units"  # folder in OUT
 RECORD = "source.json"
+MEASURED = ("source_start_s", "duration_s", "peak_db", "active_level_db", "clipped_fraction", "harmonicity")
 LONGEST_NAME = 80  # a Donate-a-Cry name is kept whole
 VERSION = 2  # raise it when the same source and thresholds begin to give other units: sources are then cut again
 
@@ -43,10 +45,13 @@ def done(root: Path, source: str, out: Path, settings: Settings) -> Record | Non
     """The record of a source that was cut with these settings, is unchanged since, and has all its units."""
     try:
         record: Record = json.loads((out / UNITS / folder_name(source) / RECORD).read_text())
-    except (OSError, ValueError):
+        if dict(record) | _identity(root, source, settings) != record:
+            return None
+        numbers = [record["duration_s"], *(unit[name] for unit in record["units"] for name in MEASURED)]
+        whole = all((out / unit["path"]).is_file() for unit in record["units"])
+        return record if whole and all(isinstance(number, int | float) for number in numbers) else None
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):  # damaged: cut again
         return None
-    unchanged = record.items() >= _identity(root, source, settings).items()
-    return record if unchanged and all((out / unit["path"]).is_file() for unit in record["units"]) else None
 
 
 def cut(root: Path, source: str, out: Path, settings: Settings) -> Record:
@@ -59,8 +64,8 @@ def cut(root: Path, source: str, out: Path, settings: Settings) -> Record:
     folder = out / UNITS / folder_name(source)
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # what a killed run left behind
-    part.mkdir(parents=True)
     try:
+        part.mkdir(parents=True)
         record = _identity(root, source, settings)
         heard = _Heard(root / source)
         rows = []
@@ -72,6 +77,9 @@ def cut(root: Path, source: str, out: Path, settings: Settings) -> Record:
         (part / RECORD).write_text(json.dumps(record, indent=1))
         shutil.rmtree(folder, ignore_errors=True)  # of another state of the source, or other settings
         part.rename(folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{folder}: cannot be written ({reason}); what was done before is kept: make room") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return record
@@ -105,10 +113,9 @@ def _identity(root: Path, source: str, settings: Settings) -> Record:
 
 
 def _write(path: Path, unit: Unit) -> None:
-    try:
-        soundfile.write(path, unit.samples, SAMPLE_RATE, subtype="PCM_16")
-    except soundfile.LibsndfileError as error:
-        raise UserError(f"{path}: cannot be written ({error}); what was done before is kept") from error
+    buffer = BytesIO()  # libsndfile does not say why it cannot write
+    soundfile.write(buffer, unit.samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    path.write_bytes(buffer.getbuffer())
 
 
 def _measures(unit: Unit) -> Record:

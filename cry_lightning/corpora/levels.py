@@ -1,7 +1,9 @@
 """How loud the windows of long recordings are, remembered from one listing to the next."""
 
 import json
+import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from cry_lightning import audio
 
+log = logging.getLogger(__name__)
 BLOCK_S = 10.0
 FLOOR_DB = -120.0  # the level of digital silence
 
@@ -23,20 +26,22 @@ class LevelIndex:
         self.path = path
 
     def __enter__(self) -> "LevelIndex":
-        try:
-            self.known: dict[str, list[float]] = json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            self.known = {}
-        self.n_written = len(self.known)
+        self.known = _read(self.path)
+        self.n_measured = 0
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if len(self.known) == self.n_written:
+        if not self.n_measured:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(self.known))
-        part.replace(self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(self.known))
+            part.replace(self.path)
+        except OSError as failure:
+            log.warning("%s cannot be written (%s): levels are measured again next time", self.path, failure.strerror)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
     def of(self, path: Path, spans: list[tuple[float, float]]) -> list[float]:
         """Level of each span (start and duration in seconds) of a recording, in dB relative to full scale.
@@ -48,9 +53,25 @@ class LevelIndex:
         """
         stat = path.stat()
         key = json.dumps([str(path.absolute()), stat.st_size, stat.st_mtime_ns, spans[0], spans[-1][0], len(spans)])
-        if key not in self.known:
+        if len(self.known.get(key, [])) != len(spans):
             self.known[key] = measure(path, spans)
+            self.n_measured += 1
         return self.known[key]
+
+
+def _read(path: Path) -> dict[str, list[float]]:
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(known, dict):
+        return {}
+    numbers = (int, float)
+    return {
+        key: levels
+        for key, levels in known.items()
+        if isinstance(levels, list) and all(isinstance(level, numbers) and level == level for level in levels)
+    }
 
 
 def measure(path: Path, spans: list[tuple[float, float]]) -> list[float]:

@@ -9,6 +9,7 @@ import shutil
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,18 @@ class Rendered(Manifest):
             for row, samples in progress_bar(self.render(), f"rendering {self.collection}", self.n_clips, unit="clip"):
                 path = part / row["path"]
                 path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, samples, self.sample_rate, subtype="PCM_16")
+                buffer = BytesIO()  # libsndfile does not say why it cannot write
+                soundfile.write(buffer, samples, self.sample_rate, subtype="PCM_16", format="WAV")
+                path.write_bytes(buffer.getbuffer())
                 rows.append(row | {"start_s": "0", "duration_s": str(self.n_samples / self.sample_rate)})
             with (part / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, list(rows[0]))
                 writer.writeheader()
                 writer.writerows(rows)
             part.rename(self.root.parent)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UserError(f"{self.root.parent}: cannot be written ({reason}); make room, or see `folder`") from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
 

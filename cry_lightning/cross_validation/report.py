@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.jsonfile import read_object
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.evaluation.tables import SUMMARY, as_text
@@ -19,7 +20,7 @@ def write_pooled(folders: Sequence[Path], out: Path) -> None:
     The lineage stays that of each fold: what one fold tests, another has trained on.
     """
     tables = [predictions.read(folder / "predictions.csv") for folder in folders]
-    lineages = [json.loads((folder / "lineage.json").read_text(encoding="utf-8")) for folder in folders]
+    lineages = [read_object(folder / "lineage.json", f"remove {folder}: it is made again") for folder in folders]
     keys = [table[["repeat", "fold"]].iloc[0].to_dict() for table in tables]
     predictions.write(pd.concat(tables, ignore_index=True), out / "predictions.csv")
     with replacing(out / "lineage.json") as part:

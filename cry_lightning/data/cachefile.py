@@ -1,7 +1,10 @@
 """The file behind a feature cache: its layout, rows that outlive a kill, and what tells sound from damaged."""
 
+import errno
 import math
 import os
+import shutil
+import time
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -9,7 +12,11 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
+from cry_lightning.errors import UserError
+
 PENDING, GOOD, BAD = 0, 1, 2  # values of the `done` column
+# Dataset -> kinds of numpy types that it may hold.
+COLUMNS = {"features": "f", "done": "u", "crc32": "u", "reason": "S", "clip": "S", "content": "S", "checksum": "u"}
 REASON_BYTES = 200
 ATTRIBUTE_BYTES = 60_000  # HDF5 has room for 64 KB
 STRUCTURE_BYTES = 2**18  # more than HDF5 needs for headers, attributes and alignment
@@ -17,7 +24,12 @@ STRUCTURE_BYTES = 2**18  # more than HDF5 needs for headers, attributes and alig
 # memory pages.
 HDF5_OPTIONS = {"libver": ("v108", "v108"), "alignment_threshold": 4096, "alignment_interval": 4096}
 # What HDF5's bindings are known to raise on broken files, and what broken columns make of the code below.
-UNREADABLE = (OSError, RuntimeError, KeyError, TypeError, ValueError)
+UNREADABLE = (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
+BLOCK_BYTES = 2**22  # read at once for checking
+RACY_NS = 2 * 10**9  # a file changed again this soon may bear the same time, as clocks of file systems are coarse
+NO_RESERVING = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
+
+_sound: set[tuple[int, ...]] = set()  # states of files whose rows this process has found sound
 
 
 class CacheFile:
@@ -30,16 +42,29 @@ class CacheFile:
     made from; checksum (1,), over all of these but the features.
 
     Raises:
-        OSError, RuntimeError, KeyError, TypeError, ValueError: the file is not readable as such (`UNREADABLE`).
+        UNREADABLE: the file is not readable as such.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not path.is_file():  # a pipe would be waited for
+            raise OSError("it is no file")
         # Through a file object HDF5 takes no lock, which a listing would then wait for, or a builder.
         with path.open("rb") as raw, h5py.File(raw, "r") as file:
             self.attributes: dict[str, Any] = dict(file.attrs)
-            self.layout = {name: (data.id.get_offset(), data.shape, data.dtype) for name, data in file.items()}
+            self.layout = {name: _place(file, name) for name in COLUMNS}
         self.offset, self.shape, self.dtype = self.layout["features"]
+        self._check_layout()
+
+    def _check_layout(self) -> None:
+        size, n = self.path.stat().st_size, self.shape[0]
+        for name, (offset, shape, dtype) in self.layout.items():
+            if offset + math.prod(shape) * dtype.itemsize > size:
+                raise ValueError(f"{name} goes beyond the end of the file")
+            if name != "features" and shape != ((1,) if name == "checksum" else (n,)):
+                raise ValueError(f"{name} has shape {shape}")
+            if dtype.kind not in COLUMNS[name] or not dtype.isnative:
+                raise ValueError(f"{name} holds {dtype}")
 
     def column(self, name: str) -> np.ndarray:
         """A dataset as a read-only memory map, which follows later writes."""
@@ -98,10 +123,36 @@ class CacheFile:
         file.write(np.ascontiguousarray(values, dtype).view(np.uint8).data)
 
     def damaged_rows(self) -> np.ndarray:
-        """Rows that are done but do not match their checksum."""
-        features, crc32 = self.column("features"), self.column("crc32")
-        done = np.flatnonzero(self.column("done") != PENDING)
-        return np.array([row for row in done if zlib.crc32(features[row]) != crc32[row]], int)
+        """Rows that are done but do not match their checksum, found by reading all of them, a few megabytes at once.
+
+        CRC-32 takes 0.5 s per GB on one core, and reading as long as the disk takes; memory does not grow.
+        """
+        done, crc32, reason = (self.column(name) for name in ("done", "crc32", "reason"))
+        damaged = (done != PENDING) & ((reason == b"") != (done == GOOD)) | (done > BAD)  # so torn in an unfinished file
+        n_rows, n_bytes = len(done), math.prod(self.shape[1:]) * self.dtype.itemsize
+        at_once = max(1, BLOCK_BYTES // n_bytes)
+        with self.path.open("rb") as file:
+            for first in range(0, n_rows, at_once):
+                rows = range(first, min(first + at_once, n_rows))
+                if not done[rows.start : rows.stop].any():
+                    continue
+                file.seek(self.offset + first * n_bytes)
+                block = memoryview(file.read(len(rows) * n_bytes))
+                found = [zlib.crc32(block[start : start + n_bytes]) for start in range(0, len(block), n_bytes)]
+                damaged[first : rows.stop] |= np.array(found, np.uint32) != crc32[first : rows.stop]
+        return np.flatnonzero(damaged & (done != PENDING))
+
+    def newly_damaged_rows(self) -> np.ndarray:
+        """As `damaged_rows`, but what this process has found sound and nobody has changed since is not read again."""
+        status = self.path.stat()
+        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if state in _sound:
+            return np.array([], int)
+        settled = abs(time.time_ns() - status.st_mtime_ns) > RACY_NS
+        damaged = self.damaged_rows()
+        if settled and not len(damaged):
+            _sound.add(state)
+        return damaged
 
     def fault(self, key: str, shape: tuple[int, ...]) -> str | None:
         """Why this file is not the one that `key` and `shape` stand for; None if it is. Its rows may be unfinished."""
@@ -109,7 +160,20 @@ class CacheFile:
             return "was made of other audio or with other settings"
         if self.shape != shape:
             return f"holds features of shape {self.shape}, not {shape}"
+        if self.dtype != self.attributes["dtype"]:
+            return f"holds features in {self.dtype}, not in {self.attributes['dtype']}"
         return None
+
+
+def _place(file: h5py.File, name: str) -> tuple[int, tuple[int, ...], np.dtype]:
+    """Offset, shape and type of a dataset whose numbers lie in the file itself, in one piece."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is missing, or elsewhere")
+    data = file[name]
+    offset = data.id.get_offset()
+    if offset is None:
+        raise ValueError(f"{name} lies in other files, or in pieces")
+    return offset, data.shape, data.dtype
 
 
 def damage(path: Path, key: str, shape: tuple[int, ...]) -> str | None:
@@ -125,6 +189,20 @@ def damage(path: Path, key: str, shape: tuple[int, ...]) -> str | None:
     except UNREADABLE as error:
         return f"cannot be read: {' '.join(str(error).split())}"
     return None
+
+
+def clear(path: Path) -> None:
+    """Remove what stands where a cache file shall be.
+
+    Raises:
+        UserError: it is a folder with something in it.
+    """
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+    elif any(path.iterdir()):
+        raise UserError(f"{path}: is a folder with something in it, where a cache shall be; remove it")
+    else:
+        path.rmdir()
 
 
 def create(
@@ -146,10 +224,11 @@ def create(
     }
     columns_bytes = sum(column.nbytes for column in columns.values())
     n_bytes = math.prod(shape) * np.dtype(dtype).itemsize + columns_bytes + STRUCTURE_BYTES
+    clear(path)  # not what a link there may point to
     try:
         # HDF5 writes through this file object, because given a path it would free what has been reserved.
         with path.open("wb+") as raw, h5py.File(raw, "w", **HDF5_OPTIONS) as file:
-            os.posix_fallocate(raw.fileno(), 0, n_bytes)
+            _reserve(raw, n_bytes)
             _create_features(file, shape, dtype)
             for name, values in columns.items():
                 file.create_dataset(name, data=values)
@@ -158,6 +237,21 @@ def create(
         path.unlink(missing_ok=True)
         raise
     return CacheFile(path)
+
+
+def _reserve(file: BinaryIO, n_bytes: int) -> None:
+    """Take the space on the disk; where the system cannot (macOS, some file systems), make sure that it is free now."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, n_bytes)
+        return
+    except AttributeError:
+        pass
+    except OSError as error:
+        if error.errno not in NO_RESERVING:
+            raise
+    if shutil.disk_usage(Path(file.name).parent).free < n_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    file.truncate(n_bytes)
 
 
 def _create_features(file: h5py.File, shape: tuple[int, ...], dtype: str) -> None:
@@ -172,4 +266,4 @@ def _create_features(file: h5py.File, shape: tuple[int, ...], dtype: str) -> Non
 
 def _to_disk(file: BinaryIO) -> None:
     file.flush()
-    os.fdatasync(file.fileno())
+    getattr(os, "fdatasync", os.fsync)(file.fileno())  # macOS lacks the first

@@ -4,14 +4,16 @@ import fcntl
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cry_lightning.audio import what_it_is
 from cry_lightning.progress import progress_bar
 
 log = logging.getLogger(__name__)
+SHA256 = re.compile("[0-9a-f]{64}")
 INDEX_NAME = "content-index.json"
 Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
 Index = dict[str, tuple[Stamp, str]]  # absolute path -> when it was read, and its hash
@@ -90,10 +92,14 @@ def _hash(path: Path, new: Index) -> str:
 def _read(path: Path) -> Index:
     try:
         entries = json.loads(path.read_text())
-        return {name: ((size, mtime_ns), content) for name, (size, mtime_ns, content) in entries.items()}
+        return {
+            name: ((size, mtime_ns), content)
+            for name, (size, mtime_ns, content) in entries.items()
+            if SHA256.fullmatch(content)
+        }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         log.warning("%s is damaged (%s): all audio is read again", path, error)
         return {}
 
@@ -105,7 +111,11 @@ def _merge(folder: Path, new: Index) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(path.with_suffix(".lock"), f"{path} is being written by another process: waiting"):
             entries = {name: (*stamp, content) for name, (stamp, content) in (_read(path) | new).items()}
-            part.write_text(json.dumps(entries, indent=0))
-            part.replace(path)
+            try:
+                part.write_text(json.dumps(entries, indent=0))
+                part.replace(path)
+            finally:
+                with suppress(OSError):
+                    part.unlink(missing_ok=True)
     except OSError as error:
         log.warning("%s cannot be written (%s): the audio will be read again next time", path, error.strerror)

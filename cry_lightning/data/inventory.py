@@ -1,12 +1,13 @@
 """What lies in a cache folder, and how to be rid of it."""
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cry_lightning.data.cachefile import BAD, PENDING, UNREADABLE, CacheFile, damage
+from cry_lightning.data.cachefile import BAD, PENDING, UNREADABLE, CacheFile, clear, damage
 from cry_lightning.data.content import locked
 from cry_lightning.errors import UserError
 
@@ -46,9 +47,9 @@ def remove_caches(folder: str | Path, names: list[str]) -> list[Path]:
     for name in names:
         try:
             with locked(Path(folder) / f"{name}.lock"):
-                files = [path for path in _files(folder, name) if path.exists()]
+                files = [path for path in _files(folder, name) if os.path.lexists(path)]
                 for path in files:
-                    path.unlink()
+                    clear(path)
         except BlockingIOError as error:
             raise UserError(f"cache {name} is being built: stop that build first") from error
         removed += files
@@ -60,7 +61,7 @@ def _files(folder: str | Path, name: str) -> list[Path]:
 
 
 def _describe(path: Path) -> CacheInfo:
-    name, status = path.name.partition(".h5")[0], path.stat()
+    name, status = path.name.partition(".h5")[0], path.lstat()
     age_s = time.time() - status.st_mtime
     try:
         file = CacheFile(path)
@@ -76,7 +77,7 @@ def _describe(path: Path) -> CacheInfo:
             state="whole" if whole else "partial",
             bytes=status.st_size,
             age_s=age_s,
-            corpus=attributes["corpus"],
+            corpus=str(attributes["corpus"]),
             feature=f"{feature}({', '.join(f'{key}={value}' for key, value in arguments.items())})",
             rows=int((done != PENDING).sum()),
             bad=int((done == BAD).sum()),

@@ -2,6 +2,7 @@
 
 import math
 import mmap
+import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from cry_lightning.data.cachefile import GOOD, CacheFile
 
-# Without it Linux refuses to map caches larger than the memory. (Python has a name for it from 3.13 on.)
-MAP_NORESERVE = 0x4000
+# Without it Linux refuses to map caches larger than the memory; Python has a name for it from 3.13 on.
+MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
 class CachedFeatures:
@@ -34,7 +35,7 @@ class CachedFeatures:
         return CacheFile(self.path)
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Shape (n, C, F, T): one row per clip of the corpus, bad ones included."""
         return self._file.shape
 

@@ -4,43 +4,61 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from cry_lightning.evaluation.predictions import SCORE, replacing
-from cry_lightning.evaluation.run import Run
+from cry_lightning.evaluation.run import MAX_SHOWN, Run
 
 DPI = 150
+MAX_NAMES = 50  # of classes along an axis
 
 
 def draw_confusion(run: Run, path: Path) -> None:
-    """Percent of each true class (its colour; rows sum to 100), and counts, at the run's main level."""
+    """Percent of each true class (its colour; rows sum to 100), at the run's main level; and counts, up to 20 classes.
+
+    With more, the picture grows no larger.
+    """
     table = run.main_level.table
     counts = confusion_matrix(table["label"], run.main_level.predicted, labels=run.classes)
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
-    size = 0.8 * len(run.classes)
+    n_classes = len(run.classes)
+    size = 0.8 * min(n_classes, MAX_SHOWN)
     figure = Figure(figsize=(size + 2.6, size + 1.8), layout="compressed")
     axes = figure.subplots()
-    axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    for (row, column), count in np.ndenumerate(counts):
-        shade = percent[row, column]
-        text = f"{shade:.1f} %\n({count})" if counts[row].any() else "-"
-        axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if shade > 55 else "black")
-    ticks = range(len(run.classes))
-    axes.set_xticks(ticks, run.classes, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, [f"{name} (n={n})" for name, n in zip(run.classes, counts.sum(axis=1), strict=True)])
+    image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    if n_classes <= MAX_SHOWN:
+        _annotate(axes, counts, percent)
+    else:
+        figure.colorbar(image, label="% of the true class")
+    ticks = range(0, n_classes, -(-n_classes // MAX_NAMES))  # names where there is room, every so many
+    named = [run.classes[tick] for tick in ticks]
+    fontsize = 10 if n_classes <= MAX_SHOWN else 7
+    axes.set_xticks(ticks, named, rotation=40, ha="right", rotation_mode="anchor", fontsize=fontsize)
+    axes.set_yticks(ticks, [f"{run.classes[tick]} (n={counts[tick].sum()})" for tick in ticks], fontsize=fontsize)
     axes.set(xlabel="predicted", ylabel="true")
     _save(figure, run, path)
 
 
+def _annotate(axes: Axes, counts: np.ndarray, percent: np.ndarray) -> None:
+    for (row, column), count in np.ndenumerate(counts):
+        shade = percent[row, column]
+        text = f"{shade:.1f} %\n({count})" if counts[row].any() else "-"
+        axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if shade > 55 else "black")
+
+
 def draw_curves(run: Run, path: Path) -> None:
-    """ROC and precision-recall curves at the run's main level: the positive class, or each class against the rest."""
+    """ROC and precision-recall curves at the run's main level: the positive class, or each class against the rest.
+
+    Of more than 20 classes, the commonest 20.
+    """
     table = run.main_level.table
     figure = Figure(figsize=(9, 5), layout="constrained")
     roc, recall_axes = figure.subplots(1, 2)
     roc.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
-    for name in [run.positive] if run.positive else run.classes:
+    for name in [run.positive] if run.positive else run.shown_classes:
         truth = table["label"] == name
         if truth.nunique() < 2:
             continue

@@ -13,6 +13,7 @@ from cry_lightning.errors import UserError
 from cry_lightning.evaluation import leakage, predictions
 from cry_lightning.evaluation.ancestry import fused_lineage
 from cry_lightning.evaluation.fusion import Fused, fuse_fold
+from cry_lightning.evaluation.jsonfile import read_object
 from cry_lightning.evaluation.members import FOLD, Members, read_members
 from cry_lightning.evaluation.predictions import SCORE, replacing
 from cry_lightning.evaluation.tables import as_text
@@ -81,8 +82,8 @@ def _refuse_taken(out: Path, recipe: dict[str, Any], members: Members) -> None:
 
 def _is_fusion(path: Path, recipe: dict[str, Any]) -> bool:
     try:
-        older = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        older = read_object(path, "")
+    except UserError:
         return False
     return {key: older.get(key) for key in recipe} == recipe
 

@@ -27,6 +27,15 @@ def percentile_interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def percentile_intervals(values: np.ndarray) -> np.ndarray:
+    """`percentile_interval` of each metric's resampled values (M, R), as (M, 2)."""
+    bounds = np.empty((len(values), 2))
+    whole = np.isfinite(values).all(axis=1)
+    bounds[whole] = np.percentile(values[whole], PERCENTILES, axis=1).T
+    bounds[~whole] = [percentile_interval(some) for some in values[~whole]] or np.empty((0, 2))
+    return bounds
+
+
 def interval(values: np.ndarray, n_subjects: int) -> tuple[float, float]:
     """95 % interval of what `resampled` gives (1 + R,); none (NaN) below 5 subjects, or of what is undefined."""
     if n_subjects < MIN_SUBJECTS or not np.isfinite(values[0]):
@@ -55,16 +64,23 @@ def evaluate(units: Units, positive: str | None = None, resamples: int = RESAMPL
     """
     model = resampled(units.table, units.n_subjects, resamples, positive)
     baseline = resampled(majority(units), units.n_subjects, resamples, positive)
-    rows = []
-    for metric, name in model:
-        of_class = units.table["label"] == name
-        cases = units.table[of_class] if name else units.table
-        n_units, n_subjects = cases["unit"].nunique(), cases["subject"].nunique()
-        n_rest = units.table[~of_class]["subject"].nunique() if metric in AGAINST_THE_REST else n_subjects
-        of_model, of_baseline = model[metric, name], baseline[metric, name]
-        predictors = {"model": of_model, "majority": of_baseline, "gain": of_model - of_baseline}
-        for predictor, values in predictors.items():
-            bounds = interval(values, min(n_subjects, n_rest))
-            rows.append((metric, name, values[0], *bounds, n_units, n_subjects, predictor))
+    table = units.table
+    counts = table.groupby("label")[["unit", "subject"]].nunique()
+    counts.loc[""] = table[["unit", "subject"]].nunique()
+    labels = table.groupby("subject")["label"].agg(["nunique", "first"])
+    of_one_class = labels.loc[labels["nunique"] == 1, "first"].value_counts()  # subjects
+    told = pd.DataFrame(list(model), columns=["metric", "class"])
+    told["n_units"], told["n_subjects"] = (
+        told["class"].map(counts[each]).fillna(0).astype(int) for each in ("unit", "subject")
+    )
+    n_rest = len(labels) - told["class"].map(of_one_class).fillna(0)
+    ranked = told["metric"].isin(AGAINST_THE_REST)
+    enough = told["n_subjects"].where(~ranked, np.minimum(told["n_subjects"], n_rest)) >= MIN_SUBJECTS
+    of_model, of_baseline = (np.stack(list(measures.values())) for measures in (model, baseline))
+    each = []
+    for predictor, values in {"model": of_model, "majority": of_baseline, "gain": of_model - of_baseline}.items():
+        sure = enough.to_numpy() & np.isfinite(values[:, 0])
+        bounds = np.where(sure[:, None], percentile_intervals(values[:, 1:]), np.nan)
+        each.append(told.assign(value=values[:, 0], low=bounds[:, 0], high=bounds[:, 1], predictor=predictor))
     columns = ["metric", "class", "value", "low", "high", "n_units", "n_subjects", "predictor"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.concat(each).sort_index(kind="stable")[columns].reset_index(drop=True)

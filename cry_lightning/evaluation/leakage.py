@@ -1,6 +1,5 @@
 """Whether a model was tested on subjects or sounds that it, or a model it came from, had learned from."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,9 +8,12 @@ import pandas as pd
 
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.fingerprints import count_heard, fingerprint
+from cry_lightning.evaluation.jsonfile import read_object
 
 Status = Literal["CLEAN", "LEAKY", "UNKNOWN LINEAGE"]
+WAY_OUT = "run the test that writes it again"
 STAGE_TEXTS = ("stage", "corpus")
+FOLD_KEYS = {"repeat", "fold"}
 MAX_TOLD = 3  # overlaps; a cross-validation has one for each fold
 STAGE_LISTS = ("subjects", "clips", "validation_subjects")
 LATER_LISTS: dict[str, list[str]] = {"validation_clips": []}  # which lineages of old do not tell
@@ -68,13 +70,10 @@ def read_lineage(path: Path) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
-    try:
-        lineage = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}); run the test that writes it again") from error
+    lineage = read_object(path, WAY_OUT)
     fault = _fault(lineage)
     if fault:
-        raise UserError(f"{path}: {fault}; run the test that writes it again")
+        raise UserError(f"{path}: {fault}; {WAY_OUT}")
     return lineage
 
 
@@ -140,7 +139,7 @@ def _cannot_be_compared(sounds: pd.Series, stages: list[dict[str, Any]]) -> str:
 
 def _of_folds(predictions: pd.DataFrame, lineages: list[dict[str, Any]]) -> Leakage:
     """A cross-validation, each fold compared with what its own model was trained on."""
-    of_fold = {(lineage["repeat"], lineage["fold"]): lineage for lineage in lineages}
+    of_fold = {(str(lineage["repeat"]), str(lineage["fold"])): lineage for lineage in lineages}
     folds = predictions.groupby(["repeat", "fold"])
     return worst([check(rows, of_fold.get((str(repeat), str(fold)))) for (repeat, fold), rows in folds])
 
@@ -161,11 +160,16 @@ def _fault(lineage: Any) -> str | None:
     if not isinstance(lineage, dict):
         return "is not a JSON object"
     if "folds" in lineage:
-        return next(filter(None, map(_fault, lineage["folds"])), None)
+        folds = lineage["folds"]
+        known = isinstance(folds, list) and all(isinstance(fold, dict) and fold.keys() >= FOLD_KEYS for fold in folds)
+        if not known or any("folds" in fold for fold in folds):
+            return "'folds' is not a list of lineages, each with its repeat and fold"
+        return next(filter(None, map(_fault, folds)), None)
     if not isinstance(lineage.get("complete"), bool):
         return "'complete' is not true or false"
-    if not isinstance(lineage.get("test_clips"), dict):
-        return "'test_clips' is not an object of clip names"
+    clips = lineage.get("test_clips")
+    if not isinstance(clips, dict) or not all(isinstance(sound, str) for sound in clips.values()):
+        return "'test_clips' is not an object of clip names and fingerprints"
     stages = lineage.get("stages")
     if not isinstance(stages, list) or (lineage["complete"] and not stages):
         return "'stages' is not a list that holds at least the run's own stage"

@@ -1,13 +1,17 @@
 """What is counted at each level, and the metrics on it, for many weightings of the subjects at once."""
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from cry_lightning.evaluation.predictions import SCORE, classes_of, score_columns
 
 CACHED = 100_000  # numbers worked on at a time, so that running sums stay in the processor's cache
+DENSE = 10  # by so much the product of full matrices is faster than that of sparse ones
 LEVELS = ("clip", "recording", "subject")
 Measures = dict[tuple[str, str], np.ndarray]  # (metric, class or "") -> one value per weighting (R,)
 
@@ -40,16 +44,17 @@ def units_at(level: str, predictions: pd.DataFrame) -> Units:
     unit = predictions[level].rename("unit")
     several = predictions[["label", "subject"]].groupby(unit).nunique().gt(1).any(axis=1)
     kept = predictions[~unit.map(several)]
-    how = {"subject": "first", "label": "first"} | dict.fromkeys(score_columns(predictions), "mean")
-    table = kept.groupby(["repeat", unit.loc[kept.index]], sort=False).agg(how).reset_index()
+    cases = kept.groupby(["repeat", unit.loc[kept.index]], sort=False)
+    scores = cases[score_columns(predictions)].mean()
+    table = pd.concat([cases[["subject", "label"]].first(), scores], axis=1).reset_index()
     n_clips, n_recordings, n_subjects = (kept[column].nunique() for column in LEVELS)
     return Units(level, table, n_clips, n_recordings, n_subjects, int(several.sum()))
 
 
 def majority(units: Units) -> pd.DataFrame:
     """The table of the same cases as scored by the predictor that always says their most frequent class."""
-    said = {column: float(column == SCORE + units.majority_class) for column in score_columns(units.table)}
-    return units.table.assign(**said)
+    said = SCORE + units.majority_class
+    return units.table.assign(**{column: float(column == said) for column in score_columns(units.table)})
 
 
 def measure(table: pd.DataFrame, weights: np.ndarray, positive: str | None = None) -> Measures:
@@ -69,24 +74,23 @@ def mean_of_defined(values: np.ndarray) -> np.ndarray:
     return _ratio(np.nansum(values, axis=0), np.isfinite(values).sum(axis=0))
 
 
-def confusion(
-    truth: np.ndarray, predicted: np.ndarray, n_classes: int, subject: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    """Weighted counts (R, K, K), truth in rows, of cases with class indices (n,) and subject indices (n,)."""
-    cells = np.zeros((weights.shape[1], n_classes * n_classes))
-    np.add.at(cells, (subject, truth * n_classes + predicted), 1)
-    return (weights @ cells).reshape(-1, n_classes, n_classes)
-
-
 def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, positive: str | None) -> Measures:
     names = classes_of(table)
     scores = table[score_columns(table)].to_numpy()
-    truth = np.array([names.index(label) for label in table["label"]])
-    counts = confusion(truth, scores.argmax(axis=1), len(names), subject, weights)
+    truth = pd.Index(names).get_indexer(pd.Index(table["label"]))
+    predicted = scores.argmax(axis=1)
 
-    hits, support, said = np.diagonal(counts, axis1=1, axis2=2).T, counts.sum(axis=2).T, counts.sum(axis=1).T  # (K, R)
+    def weighted(of_class: np.ndarray, who: np.ndarray) -> np.ndarray:
+        """Weighted number of cases (K, R) by their class."""
+        cells = np.bincount(who * len(names) + of_class, minlength=weights.shape[1] * len(names))
+        return (weights @ cells.reshape(-1, len(names)).astype(float)).T
+
+    right = truth == predicted
+    hits, support, said = weighted(truth[right], subject[right]), weighted(truth, subject), weighted(predicted, subject)
     recall, precision, f1 = _ratio(hits, support), _ratio(hits, said), _ratio(2 * hits, support + said)
-    ranked = [ranking(truth == k, scores[:, k], subject, weights) for k in range(len(names))]
+    draws = np.ascontiguousarray(weights.T, float)
+    with ThreadPoolExecutor() as threads:  # numpy computes in parallel
+        ranked = list(threads.map(lambda k: ranking(truth == k, scores[:, k], subject, draws), range(len(names))))
     auc, average_precision = (np.stack(values) for values in zip(*ranked, strict=True))
 
     measures: Measures = {
@@ -106,31 +110,60 @@ def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, posi
 
 
 def ranking(
-    positive: np.ndarray, score: np.ndarray, subject: np.ndarray, weights: np.ndarray
+    positive: np.ndarray, score: np.ndarray, subject: np.ndarray, draws: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Area under the ROC curve and average precision (R,) each, of cases `positive` (n,) by `score` (n,), ties halved.
 
-    Weights are whole numbers: how often a subject was drawn.
+    The weights of S subjects, `draws` (S, R), are whole numbers: how often a subject was drawn.
     Source: Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve", Radiology 143(1).
     """
-    # Cases of one subject at one score always move together: the sorted pairs are all that the weights can tell apart.
-    pairs, pair = np.unique(np.stack([-score, subject]), axis=1, return_inverse=True)
-    yes = np.bincount(pair, positive, pairs.shape[1])[:, None]
-    no = np.bincount(pair, ~positive, pairs.shape[1])[:, None]
-    owner = pairs[1].astype(int)
-    ends = np.flatnonzero(np.diff(pairs[0], append=np.inf))  # the last pair at each distinct score
+    thresholds = np.unique(score[positive])[::-1]  # where recall rises; what lies between changes no sum
+    n_yes, n_no = (np.bincount(subject, group, len(draws)) @ draws for group in (positive, ~positive))
+    if len(thresholds) == 1 and (score == thresholds[0]).all():  # as of the majority baseline
+        return _ratio(n_yes * (n_no / 2), n_yes * n_no), _ratio(n_yes * (n_yes / np.maximum(n_yes + n_no, 1)), n_yes)
+    reached = np.flatnonzero(score >= thresholds[-1]) if len(thresholds) else np.array([], int)
+    place = len(thresholds) - np.searchsorted(thresholds[::-1], score[reached], side="right")  # the first one reached
+    order = np.argsort(place, kind="stable")
+    reached, place = reached[order], place[order]
+    tied = ~positive[reached] & (thresholds[place] == score[reached])
 
-    auc, average_precision = np.empty(len(weights)), np.empty(len(weights))
-    step = max(16, CACHED // len(owner))
-    for block in (slice(start, start + step) for start in range(0, len(weights), step)):
-        weight = weights[block].T[owner]
-        hits_so_far, alarms_so_far = ((weight * count).cumsum(axis=0)[ends] for count in (yes, no))
-        hits, alarms = (np.diff(counts, axis=0, prepend=0) for counts in (hits_so_far, alarms_so_far))
-        n_yes, n_no = hits_so_far[-1], alarms_so_far[-1]
-        auc[block] = _ratio(((hits_so_far - hits / 2) * alarms).sum(axis=0), n_yes * n_no)
-        precision = hits_so_far / np.maximum(hits_so_far + alarms_so_far, 1)
-        average_precision[block] = _ratio((hits * precision).sum(axis=0), n_yes)
-    return auc, average_precision
+    pairs = n_yes * n_no  # of a positive case and another; all sums of them are exact
+    above, precisions, all_hits = pairs.copy(), np.zeros(len(pairs)), np.zeros(len(pairs))
+    all_alarms = np.zeros(len(draws))
+    step = max(16, CACHED // len(pairs))
+    for first in range(0, len(thresholds), step):
+        shape = (min(step, len(thresholds) - first), len(draws))
+        block = slice(*np.searchsorted(place, (first, first + shape[0])))
+        cells, yes = np.stack([place[block] - first, subject[reached[block]]]), positive[reached[block]]
+
+        hits = _counts(cells[:, yes], shape) @ draws
+        alarms = _running(_counts(cells[:, ~yes], shape), draws) + (all_alarms @ draws if first else 0)
+        above -= np.einsum("tr,tr->r", hits, alarms)
+        if tied[block].any():
+            above += np.einsum("tr,tr->r", hits, _counts(cells[:, tied[block]], shape) @ draws) / 2
+        hits_so_far = hits.cumsum(axis=0)
+        hits_so_far += all_hits
+        all_hits = hits_so_far[-1].copy()
+        alarms += hits_so_far
+        hits_so_far /= np.maximum(alarms, 1, out=alarms)  # precision
+        hits *= hits_so_far
+        hits[0] += precisions  # in order, whatever the blocks
+        precisions = hits.sum(axis=0)
+        all_alarms += np.bincount(cells[1, ~yes], minlength=len(draws))
+    return _ratio(above, pairs), _ratio(precisions, n_yes)
+
+
+def _counts(cells: np.ndarray, shape: tuple[int, int]) -> np.ndarray | csr_array:
+    """How many cases lie in each cell (T, S), from the row and column of each case (2, n); sparse where few do."""
+    if cells.shape[1] * DENSE < math.prod(shape):
+        return csr_array((np.ones(cells.shape[1]), tuple(cells)), shape)
+    flat = np.bincount(np.ravel_multi_index(tuple(cells), shape), minlength=math.prod(shape))
+    return flat.reshape(shape).astype(float)
+
+
+def _running(counts: np.ndarray | csr_array, draws: np.ndarray) -> np.ndarray:
+    """Running sums (T, R) of counts (T, S) weighted by draws (S, R)."""
+    return counts.cumsum(axis=0) @ draws if isinstance(counts, np.ndarray) else (counts @ draws).cumsum(axis=0)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The predictions table: all that evaluation knows of a model, whatever kind of model made it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +56,7 @@ def read(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     try:
-        # Text as it stands: a class or a subject may well be called "NA" or "007".
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = _as_written(path)
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path}: the file is empty; run the test that writes it again") from error
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -65,9 +64,22 @@ def read(path: str | Path) -> pd.DataFrame:
         raise UserError(f"{path}: not a CSV table in UTF-8 ({reason}); give the predictions.csv of a run") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the predictions.csv of a run") from error
+    check(table, path)
+    return table
+
+
+def _as_written(path: Path) -> pd.DataFrame:
+    """The table, with text as it stands: a class or a subject may well be called "NA" or "007"."""
+    columns = pd.read_csv(path, dtype=str, nrows=0).columns
+    kinds = {column: float if column.startswith(SCORE) else str for column in columns}
+    try:
+        return pd.read_csv(path, dtype=kinds, keep_default_na=False).copy()  # in one piece, or all later work is slow
+    except ValueError as error:
+        if isinstance(error, (pd.errors.ParserError, UnicodeDecodeError)):
+            raise
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)  # slow and large, but tells which line is no number
     for column in score_columns(table):
         table[column] = pd.to_numeric(table[column], errors="coerce")
-    check(table, path)
     return table
 
 
@@ -84,11 +96,22 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A `.part` path to write to, which takes the place of `path` only when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A `.part` path to write to, which takes the place of `path` only when the block ends well, else is removed.
+
+    Raises:
+        UserError: the disk is full, or the path cannot be written for another reason; what was there is unchanged.
+    """
     part = path.with_name(path.name + ".part")
-    yield part
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be written ({reason}); make room there, or name another place") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def check(table: pd.DataFrame, path: Path) -> None:

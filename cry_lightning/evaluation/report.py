@@ -16,6 +16,7 @@ from cry_lightning.evaluation.run import Run, evaluate_run, pool, read_run
 from cry_lightning.evaluation.tables import as_markdown, as_text, cell, per_class, summary, two_class
 
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
+ALL_CLASSES = "The {} commonest of {} classes (metrics.csv has all)"
 LEGEND = """\
 [low, high]: 95 % interval from resampling subjects. UAR: balanced accuracy. AUC: mean over classes.
 always X: the majority baseline, which says the class commonest among the tested cases."""
@@ -131,7 +132,9 @@ def _section(run: Run, out: Path, prefix: str) -> str:
     blocks = [f"## {run.name}", "\n".join(f"- {remark}" for remark in [_lineage(run), *run.notes])]
     if run.positive:
         blocks += [f"Positive class: **{run.positive}** ({POSITIVE}).", as_markdown(two_class(run, run.positive))]
-    blocks += [f"Each class, at {level} level:", as_markdown(per_class(run))]
+    n_shown = len(run.shown_classes)
+    shown = "Each class" if n_shown == len(run.classes) else ALL_CLASSES.format(n_shown, len(run.classes))
+    blocks += [f"{shown}, at {level} level:", as_markdown(per_class(run))]
     blocks += [f"![Confusion matrix]({confusion})", f"![ROC and precision-recall curves]({curves})"]
     return "\n\n".join(blocks)
 

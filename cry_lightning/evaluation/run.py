@@ -13,6 +13,9 @@ from cry_lightning.evaluation.leakage import Leakage
 from cry_lightning.evaluation.metrics import Units, units_at
 from cry_lightning.spelling import doubts, own_part
 
+MAX_SHOWN = 20  # classes
+MAX_NAMED = 5  # in a remark, where there are many
+
 
 @dataclass(frozen=True)
 class Run:
@@ -28,6 +31,14 @@ class Run:
     levels: list[Units]
     results: pd.DataFrame  # level and the columns of `intervals.evaluate`
     notes: list[str]  # what the reader must know to trust or doubt the numbers
+
+    @property
+    def shown_classes(self) -> list[str]:
+        """The classes that figures and tables for people have room for, in order: the commonest at the main level."""
+        if len(self.classes) <= MAX_SHOWN:
+            return self.classes
+        commonest = set(self.main_level.table["label"].value_counts(sort=True).index[:MAX_SHOWN])
+        return [name for name in self.classes if name in commonest]
 
     @property
     def main_level(self) -> Units:
@@ -173,6 +184,8 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
     rare = [f"{name} ({n})" for name, n in of_class.items() if 0 < n < MIN_SUBJECTS]
     few = [f"{name} ({n})" for name, n in of_class.items() if MIN_SUBJECTS <= n < FEW_SUBJECTS]
     absent = [name for name in classes if of_class[name] == 0]
+    if len(rare) + len(few) + len(absent) > MAX_SHOWN:
+        rare, few, absent = (_first_few(names) for names in (rare, few, absent))
     if units.n_subjects < MIN_SUBJECTS:
         yield f"no intervals, since resampling needs {MIN_SUBJECTS} subjects and {units.n_subjects} were tested."
     elif rare:
@@ -191,3 +204,7 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
     if units.n_left_out:
         several = f"{units.level}s with several labels or subjects"
         yield f"{units.n_left_out} {several} are left out, having no one right answer."
+
+
+def _first_few(names: list[str]) -> list[str]:
+    return names if len(names) <= MAX_NAMED else [*names[:MAX_NAMED], f"and {len(names) - MAX_NAMED} more classes"]

@@ -35,10 +35,10 @@ def summary(runs: Sequence[Run]) -> Rows:
 
 
 def per_class(run: Run) -> Rows:
-    """A row for each class at the run's main level."""
+    """A row for each class at the run's main level, as far as they are shown."""
     level = run.main_level.level
     rows = [["class", f"{level}s", "subjects", *PER_CLASS.values()]]
-    for name in run.classes:
+    for name in run.shown_classes:
         counts = run.result(level, "recall", name)[["n_units", "n_subjects"]]
         rows.append([name, *map(str, counts), *(cell(run.result(level, metric, name)) for metric in PER_CLASS)])
     return rows

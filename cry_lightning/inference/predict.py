@@ -42,8 +42,9 @@ def main(argv: Sequence[str]) -> None:
     tell_left_out(heard)
     windows = window_table(recordings, heard, trained.classes or [])
     table = recording_table(recordings, heard, windows)
-    write(windows, out)
-    write(table, of_recordings)
+    with replacing(out) as windows_part, replacing(of_recordings) as recordings_part:  # both, or neither
+        write(windows, windows_part)
+        write(table, recordings_part)
     print(f"{printable(shown(table, shutil.get_terminal_size().columns))}\n{out}\n{of_recordings}")
 
 
@@ -116,6 +117,5 @@ def shown(table: pd.DataFrame, width: int) -> str:
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV file whole or not at all; float32 scores survive exactly."""
-    with replacing(path) as part:
-        table.to_csv(part, index=False, float_format="%.9g", errors="surrogateescape")
+    """Write a CSV file; float32 scores survive exactly."""
+    table.to_csv(path, index=False, float_format="%.9g", errors="surrogateescape")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def write(embeddings: np.ndarray, table: pd.DataFrame, trained: TrainedStage, le
     embeddings come from: checkpoint, checkpoint_sha256, stage and front_end (JSON), lineage and lineage_reason.
     """
     front_end = trained.fitting | {"feature": trained.feature.identity(), "clip_s": trained.clip_s}
-    with replacing(path) as part, h5py.File(part, "w") as file:
+    buffer = BytesIO()  # HDF5 crashes where a disk fills up under it
+    with h5py.File(buffer, "w") as file:
         file[EMBEDDINGS] = embeddings
         for name, values in table.items():
             text = None if is_numeric_dtype(values) else h5py.string_dtype()
@@ -63,3 +65,5 @@ def write(embeddings: np.ndarray, table: pd.DataFrame, trained: TrainedStage, le
         file.attrs["front_end"] = json.dumps(front_end)
         file.attrs["lineage"] = leakage.status
         file.attrs["lineage_reason"] = leakage.reason
+    with replacing(path) as part:
+        part.write_bytes(buffer.getbuffer())

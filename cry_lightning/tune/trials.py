@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from optuna.trial import TrialState, create_trial
 from cry_lightning import studies
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.fingerprints import fingerprint
+from cry_lightning.evaluation.jsonfile import read_object
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.studies import WITHOUT_BARS, Study
 from cry_lightning.tasks.weights import read_checkpoint
@@ -116,7 +117,11 @@ def read_trials(folder: Path) -> list[Trial]:
     """The finished trials in a folder of numbered run folders, up to the first that is not finished."""
     trials: list[Trial] = []
     while (record := folder / name_of(len(trials)) / RECORD).exists():
-        trials.append(Trial(**json.loads(record.read_text(encoding="utf-8"))))
+        way_out = f"remove {record.parent}: it is tried again"
+        found = read_object(record, way_out)
+        if found.keys() != {field.name for field in fields(Trial)} or not isinstance(found["values"], dict):
+            raise UserError(f"{record}: is not the record of a trial; {way_out}")
+        trials.append(Trial(**found))
     return trials
 
 
