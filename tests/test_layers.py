@@ -12,6 +12,7 @@ FREE = {
     "errors",
     "wording",
     "spelling",
+    "cells",
     "arguments",
     "progress",
     "locks",
@@ -25,24 +26,31 @@ MAY_IMPORT = {
     "data": {"audio", "corpora", "features"},
     "tasks": {"encoders"},
     "callbacks": {"evaluation"},
-    "cli": {"data", "tasks", "callbacks", "runfolder", "messages"},
+    "cli": {"data", "tasks", "callbacks", "runfolder", "messages", "trust"},
     "runfolder": {"evaluation"},
-    "messages": set(),
+    "messages": {"trust"},
+    "trust": set(),
+    "cells": set(),
     "prepare": {"cli", "data"},
     "studies": {"cli", "data", "evaluation", "runfolder", "tasks"},
     "cross_validation": {"data", "evaluation", "studies"},
     "papers": {"cli", "cross_validation", "evaluation", "messages", "studies"},
     "acquire": {"audio", "corpora", "evaluation"},
-    "picture": {"cli", "corpora", "data", "evaluation", "inference", "studies"},
+    "picture": {"cli", "corpora", "data", "evaluation", "inference", "studies", "trust"},
     "architectures": {"cross_validation", "encoders", "evaluation", "messages", "studies"},
-    "robustness": {"corpora", "data", "evaluation", "inference", "tasks"},
-    "data_argument": {"data", "messages"},
+    "robustness": {"corpora", "data", "evaluation", "inference", "tasks", "trust"},
+    "data_argument": {"data", "messages", "trust"},
     "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages"},
-    "inference": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages", "tasks"},
+    "inference": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages", "tasks", "trust"},
     "tune": {"evaluation", "messages", "runfolder", "studies", "tasks"},
     "label_efficiency": {"evaluation", "studies", "tasks"},
     "import_weights": {"encoders", "features", "tasks"},
-    "commands": {"acquire", "evaluation", "inference"},  # their options and defaults, which import nothing heavy
+    "commands": {
+        "acquire",
+        "evaluation",
+        "inference",
+        "trust",
+    },  # their options and defaults, which import nothing heavy
     "from_torchaudio": set(),
     "arguments": set(),
     "wording": set(),
@@ -53,7 +61,10 @@ MAY_IMPORT = {
     "errors": set(),
     "spelling": set(),
 }
-NO_TORCH = {"acquire", "audio", "commands", "corpora", "evaluation", "from_torchaudio", "inputs", "pipeline", *FREE}
+NO_TORCH = {
+    *("acquire", "audio", "commands", "corpora", "evaluation", "from_torchaudio", "inputs", "pipeline", "trust"),
+    *FREE,
+}
 WITH_OPTIONS = {  # rooms whose command's options are in `commands`
     *(
         "acquire",
