@@ -39,6 +39,8 @@ from cry_lightning.runfolder import (
 )
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.weights import read_checkpoint
+from cry_lightning.trust.configs import check_classes, refuse_elsewhere, resolving, without_weights
+from cry_lightning.trust.names import HELP, taken_out
 
 for told_anyway in (  # of Lightning's warnings: metrics are logged per epoch, and run folders are used again
     ".*smaller than the logging interval.*",
@@ -57,23 +59,30 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # what
 
 
 class StageCLI(LightningCLI):
-    """One stage of training: its YAML in, its run folder out."""
+    """One stage of training: its YAML in, its run folder out.
+
+    Args:
+        args: of the command.
+        own: the config is of a run that this very process has made.
+    """
 
     nothing_left = False  # of a resumed fit
     until_the_end: ExitStack  # of the command: the lock on its run folder
 
-    def __init__(self, args: list[str]) -> None:
-        super().__init__(
-            Stage,
-            CryDataModule,
-            subclass_mode_model=True,
-            seed_everything_default=0,
-            save_config_callback=None,
-            auto_configure_optimizers=False,
-            parser_class=OneLineParser,
-            trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 50},
-            args=args,
-        )
+    def __init__(self, args: list[str], own: bool = False) -> None:
+        self.trust, args = taken_out(args)
+        with resolving(self.trust, [] if own else args) as self.of_run:
+            super().__init__(
+                Stage,
+                CryDataModule,
+                subclass_mode_model=True,
+                seed_everything_default=0,
+                save_config_callback=None,
+                auto_configure_optimizers=False,
+                parser_class=OneLineParser,
+                trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 50},
+                args=args,
+            )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -84,6 +93,7 @@ class StageCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What a stage YAML holds beside trainer, model and data."""
         next(action for action in parser._actions if action.dest == "data").__class__ = WholeSection
+        parser.epilog = f"--trust PACKAGE: let a run's config.yaml {HELP}."
         parser.add_argument("--name", type=str, required=True, help="Stage name: the run folder is RUNS/CORPUS/NAME.")
         parser.add_argument("--pipeline", type=str, default="main", help="Stages of one chain: the W&B group.")
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all run folders.")
@@ -103,16 +113,25 @@ class StageCLI(LightningCLI):
         """Check the folders that will be made, and decide whether W&B goes online; a run never asks for a key."""
         config = self.config[self.subcommand]
         check_name("name", config.name)
+        for section in ("model", "data", "trainer", "checkpoint"):
+            check_classes(config[section], self.of_run, section)
+        if self.of_run and self.subcommand == "fit" and "timm" not in self.trust.named:
+            refuse_elsewhere(config)
         check_folder("runs", config.runs)
         check_folder("data.cache_dir", config.data.cache_dir)
         set_up_wandb(config, job_type="test" if self.subcommand == "test" else config.name)
 
     def instantiate_classes(self) -> None:
         """What a class will not be made of is told as a mistake in the config."""
+        config = self.config
+        if self.of_run and self.subcommand == "test":
+            self.config = without_weights(config)
         try:
             super().instantiate_classes()
         except Exception as error:
             raise not_made(error) from error
+        finally:
+            self.config = config
         check_name("data.corpus.name", self.datamodule.corpus.name)
 
     @property
@@ -146,7 +165,9 @@ class StageCLI(LightningCLI):
             given.trainer.enable_progress_bar = sys.stdout.isatty()  # else Lightning's would fill a log file
         plugins = given.trainer.plugins
         plugins = plugins if isinstance(plugins, list) else [plugins] if plugins else []
-        trainer = super().instantiate_trainer(logger=loggers, plugins=[*plugins, WholeCheckpointIO()], **kwargs)
+        trainer = super().instantiate_trainer(
+            logger=loggers, plugins=[*plugins, WholeCheckpointIO(folder.path)], **kwargs
+        )
         # After the one for best.ckpt, whose state it holds.
         trainer.callbacks.append(LastCheckpoint(folder.last, config.save_every_n_steps))  # type: ignore[attr-defined]
         return trainer
@@ -238,15 +259,19 @@ class StageCLI(LightningCLI):
         self.datamodule.trained_classes = checkpoint.get("classes")
 
 
-def main(args: list[str]) -> StageCLI:
+def main(args: list[str], own: bool = False) -> StageCLI:
     """Run `fit` or `test` with command-line arguments, as the shell or a test gives them.
+
+    Args:
+        args: the arguments.
+        own: see `StageCLI`.
 
     Raises:
         UserError: a mistake in the config, told in one line.
         KeyboardInterrupt: the run was interrupted.
     """
     try:
-        return StageCLI(args)
+        return StageCLI(args, own)
     except MisconfigurationException as error:
         raise UserError(one_line(str(error))) from error
     except SystemExit as stop:

@@ -7,6 +7,8 @@ from pathlib import Path
 from cry_lightning.arguments import check_name
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.messages import OneLineParser
+from cry_lightning.trust.configs import resolving
+from cry_lightning.trust.names import taken_out
 
 AT_A_PATH = ("--data.corpus=cry_lightning.corpora.corpus_at", "--data.feature=cry_lightning.features.LogMel")
 
@@ -21,12 +23,14 @@ def open_data(given: str, overrides: Sequence[str] = ()) -> CryDataModule:
     Raises:
         UserError: there is no such thing, or an argument does not fit.
     """
+    trust, overrides = taken_out(overrides)
     parser = OneLineParser()
     parser.add_lightning_class_args(CryDataModule, "data")
     is_yaml = Path(given).suffix.lower() in (".yaml", ".yml")
     named = [f"--data={given}"] if is_yaml else [*AT_A_PATH, f"--data.corpus.init_args.path={given}"]
-    config = parser.parse_args([*named, *overrides])
-    with warnings.catch_warnings():
+    arguments = [*named, *overrides]
+    with resolving(trust, arguments), warnings.catch_warnings():
+        config = parser.parse_args(arguments)
         warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")  # hyper-parameters that nobody saves
         data = parser.instantiate_classes(config).data
     check_name("data.corpus.name", data.corpus.name)

@@ -9,10 +9,12 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from cry_lightning.commands.configs import refuse_recordings
 from cry_lightning.errors import UserError
+from cry_lightning.trust.names import refusal
 from cry_lightning.wording import ConfigError, did_you_mean, dotted, one_line
 
 OF_KEY = re.compile(r'Parser key "(.+?)"')
 UNKNOWN_KEY = re.compile(r"(?:Option|accept option) '(.+?)'")
+DENIED = re.compile(r"Importing '([\w.]+)' is not allowed, denied by the '(.+?)' entry")
 NOT_A_FILE = re.compile(r"Expected a path but (.+?\.ya?ml) either")
 NOT_A_CONFIG = re.compile(r"Unable to load config '(.+?)'|Unexpected (config)")
 UNKNOWN_NETWORK = re.compile(r"^Unknown model \((.+)\)$")
@@ -97,6 +99,8 @@ def reason_in(errors: list[BaseException], message: str) -> str:
 
 def plainly(reason: str, message: str, known: list[str]) -> str:
     """The reason in a user's words; the message around it tells of files looked for and of other types allowed."""
+    if denied := DENIED.search(f"{reason} {message}"):
+        return refusal(denied[1]) if denied[2] == "*" else f"{denied[1]} is no part of a network; no config may name it"
     if unread := NOT_A_FILE.search(message) or NOT_A_CONFIG.search(reason):
         return f"{unread[1] or unread[2]}: no such file, or not YAML with keys in it"
     if WRONG_TYPE.match(reason):

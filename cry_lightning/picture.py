@@ -31,7 +31,8 @@ def main(args: list[str]) -> None:
     """
     options = arguments(args)
     with quiet():
-        stage = ReadCLI(["fit", "--config", options.config, *options.overrides, "--trainer.logger=false"])
+        trusted = [f"--trust={name}" for name in options.trust]
+        stage = ReadCLI(["fit", "--config", options.config, *options.overrides, *trusted, "--trainer.logger=false"])
     own = stage.datamodule.corpus
     corpus = Recordings(options.recording, window_s=own.window_s, hop_s=own.hop_s, min_active_db=own.min_active_db)
     with TemporaryDirectory() as folder:  # for the levels of windows, which are of no use later

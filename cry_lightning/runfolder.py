@@ -195,8 +195,15 @@ class RunFolder:
 class WholeCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and moves it there; Lightning's own way may copy across file systems.
 
+    It reads data alone, and removes only checkpoints in the run's folder: a resumed fit takes the name of its former
+    best one from a checkpoint, which anybody may have written.
+
     best.ckpt goes without what only resuming needs: an optimizer may keep twice as much as the weights.
     """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        super().__init__()
+        self.folder = folder
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint whole or not at all."""
@@ -209,6 +216,16 @@ class WholeCheckpointIO(TorchCheckpointIO):
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint without running any code that it may hold."""
+        return super().load_checkpoint(path, *args, **(kwargs | {"weights_only": True}))
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a checkpoint of the run's own folder, and nothing else."""
+        place = Path(path).resolve()
+        if self.folder is not None and place.parent == self.folder.resolve() and place.suffix == ".ckpt":
+            super().remove_checkpoint(path)
 
 
 def check_task(path: str, checkpoint: dict[str, Any], task: str) -> None:

@@ -150,7 +150,7 @@ def train(study: Study, own: Sequence[str], folder: Path, wanted: dict[str, Any]
     with quiet():
         cli.main(["fit", *study.arguments, *own, *where])
         if tested:
-            cli.main(["test", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / tested)])
+            cli.main(["test", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / tested)], own=True)
     mark(folder / MARK, wanted)
     gc.collect()  # a Trainer and its network hold each other, and large ones would pile up
 

@@ -252,6 +252,15 @@ def test_crash_while_a_checkpoint_is_written_leaves_the_old_one(pretrained, monk
     assert pretrained.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["../../precious.ckpt", "config.yaml", "best.ckpt"])
+def test_only_checkpoints_of_the_run_itself_are_removed(pretrained, name):
+    """A resumed fit is told by a checkpoint which one it replaces."""
+    folder = pretrained.parent
+    (folder / name).touch()
+    runfolder.WholeCheckpointIO(folder).remove_checkpoint(folder / name)
+    assert (folder / name).exists() == (name != "best.ckpt")
+
+
 def test_other_ways_of_reading_the_same_data_are_the_same_run(stage, pretrained, tmp_path):
     cli.main(["test", "--config", str(stage("pretrain")), "--data.workers=1", f"--data.cache_dir={tmp_path / 'c2'}"])
     assert (pretrained.parent / "predictions.csv").exists()

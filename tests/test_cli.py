@@ -17,10 +17,8 @@ from conftest import REPO
 from cry_lightning import __main__ as command_line
 from cry_lightning import __version__, cli
 from cry_lightning.callbacks import wandb_is_online
-from cry_lightning.commands import download as download_arguments
 from cry_lightning.commands import embed, import_weights, robustness
 from cry_lightning.commands.configs import find_shipped
-from cry_lightning.corpora.download import SOURCES
 from cry_lightning.encoders.importers import PUBLISHERS
 from cry_lightning.errors import UserError
 from cry_lightning.inference import figure
@@ -136,7 +134,6 @@ def test_names_known_before_the_import_are_those_known_after():
     assert networks == import_weights.PUBLISHERS
     assert tuple(plan.KINDS) == robustness.KINDS
     assert get_args(figure.Method) == embed.METHODS
-    assert sorted(download_arguments.CORPORA) == sorted(SOURCES)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cry_lightning.commands.download import Source
 from cry_lightning.corpora import download
 from cry_lightning.errors import UserError
 
@@ -38,7 +39,7 @@ def known(archive, monkeypatch) -> str:
     url = f"http://127.0.0.1:{server.server_port}/{archive.name}"
     sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
     for name, known_hash in {"known": sha256, "unknown": None}.items():
-        monkeypatch.setitem(download.SOURCES, name, download.Source(url, known_hash, "recordings", "CC0"))
+        monkeypatch.setitem(download.SOURCES, name, Source(url, known_hash, "recordings", "CC0"))
     yield sha256
     server.shutdown()
     server.server_close()
@@ -97,7 +98,7 @@ def test_a_local_archive_or_folder_instead(known, archive, to):
 
 def test_an_unreachable_address_is_told(known, to, monkeypatch):
     for url in ("http://127.0.0.1:9/x.zip", download.SOURCES["known"].url + ".gone"):
-        monkeypatch.setitem(download.SOURCES, "known", download.Source(url, known, ".", "CC0"))
+        monkeypatch.setitem(download.SOURCES, "known", Source(url, known, ".", "CC0"))
         reason = "404 Client Error.*" if url.endswith(".gone") else r"\[Errno \d+\] Connection refused"
         with pytest.raises(UserError, match=rf"^{url}: cannot be downloaded \({reason}\); .* by --from PATH$"):
             download.main(["known", "--to", str(to)])
@@ -151,3 +152,101 @@ def test_every_shipped_source_is_whole():
     for source in download.SOURCES.values():
         assert source.url.startswith("http") and source.licence
         assert source.sha256 is None or len(bytes.fromhex(source.sha256)) == 32
+
+
+def zip_with(path: Path, change=None, **entries: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name, content in entries.items():
+            info = zipfile.ZipInfo(f"corpus/{name}")
+            if change:
+                change(info)
+            bundle.writestr(info, content)
+    return path
+
+
+def a_link(info: zipfile.ZipInfo) -> None:
+    info.external_attr = 0o120777 << 16
+
+
+def encrypted(path: Path) -> Path:
+    """An archive that says of its file that it needs a password."""
+    content = bytearray(zip_with(path, a=b"sound").read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + offset] |= 1
+    path.write_bytes(content)
+    return path
+
+
+def oddly_compressed(path: Path) -> Path:
+    content = bytearray(zip_with(path, a=b"sound").read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        content[content.index(mark) + offset] = 97
+    path.write_bytes(content)
+    return path
+
+
+def tar_of(path: Path, *members: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w") as bundle:
+        for member in members:
+            bundle.addfile(member, io.BytesIO(b"x" * member.size))
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.size = kind, link, size
+    return made
+
+
+HOSTILE = {
+    "encrypted": (encrypted, "is encrypted; unpack it yourself"),
+    "odd": (oddly_compressed, "not an archive that can be unpacked"),
+    "zip link": (lambda path: zip_with(path, a_link, a=b"/etc/passwd"), "is a link or a device"),
+    "zip drive": (lambda path: tar_of(path, member("C:\\evil", size=1)), "unsafe"),
+    "self link": (lambda path: tar_of(path, member("a", tarfile.SYMTYPE, ".")), "unsafe"),
+    "hard link": (lambda path: tar_of(path, member("b", size=1), member("a", tarfile.LNKTYPE, "b")), "unsafe"),
+    "device": (lambda path: tar_of(path, member("a", tarfile.CHRTYPE)), "unsafe"),
+    "fifo": (lambda path: tar_of(path, member("a", tarfile.FIFOTYPE)), "unsafe"),
+    "twice": (lambda path: tar_of(path, member("a", size=1), member("A", size=2)), "twice"),
+    "empty": (lambda path: tar_of(path), "an empty archive"),
+    "foreign": (lambda path: zip_with(path, b=b"sound"), "holds no folder recordings"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_archives_are_one_line_and_leave_nothing(tmp_path, to, kind):
+    make, told = HOSTILE[kind]
+    with pytest.raises(UserError, match=rf"^[^\n]*{told}[^\n]*$"):
+        download.fetch("http://unused", to, local=make(tmp_path / "archive"), recordings="recordings")
+    assert left_in(to.parent) == []
+
+
+@pytest.mark.parametrize("limit", ["MOST_FILES", "MOST_BYTES"])
+def test_archives_that_would_fill_the_disk_are_not_unpacked(tmp_path, to, monkeypatch, limit):
+    monkeypatch.setattr(download, limit, 1)
+    for archive in (
+        zip_with(tmp_path / "z", a=b"xx", b=b"xx"),
+        tar_of(tmp_path / "t", member("a"), member("b", size=9)),
+    ):
+        with pytest.raises(UserError, match=rf"^{archive}: unpacks to more than"):
+            download.fetch("http://unused", to, local=archive)
+    assert left_in(to.parent) == []
+
+
+def test_a_folder_that_links_to_itself_is_copied_once(tmp_path, to):
+    folder = tmp_path / "own"
+    (folder / "recordings").mkdir(parents=True)
+    (folder / "recordings" / "a.wav").write_bytes(b"sound")
+    (folder / "recordings" / "again").symlink_to(folder)
+    download.fetch("http://unused", to, local=folder)
+    assert [path.name for path in to.rglob("*")] == ["recordings", "a.wav"]
+
+
+def test_help_says_which_corpus_has_no_hash_and_why(capsys):
+    with pytest.raises(SystemExit):
+        download.main(["--help"])
+    told = capsys.readouterr().out
+    for name, source in download.SOURCES.items():
+        line = next(line for line in told.splitlines() if line.strip().startswith(f"{name}: "))
+        assert ("sha256 known" in line) == (source.sha256 is not None)
+        assert source.sha256 or source.on_request or (source.without_hash in line and source.without_hash)

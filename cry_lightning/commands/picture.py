@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cry_lightning.arguments import ArgumentParser, check_folder, check_there
 from cry_lightning.commands.stage import check_overrides
+from cry_lightning.trust.names import add_trust
 
 
 def arguments(argv: Sequence[str]) -> Namespace:
@@ -34,5 +35,6 @@ def parser() -> ArgumentParser:
     config = "a stage that sees pictures, e.g. configs/papers/le2020/resnet50.yaml"
     parser.add_argument("recording", nargs="+", metavar="RECORDING", help="any container, or a folder of them")
     parser.add_argument("--config", required=True, metavar="STAGE.yaml", help=config)
+    add_trust(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the pictures are written")
     return parser

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cry_lightning.arguments import ArgumentParser, check_folder, check_there
+from cry_lightning.trust.names import add_trust
 
 KINDS = ("noise", "white", "bands", "ends", "gain", "channel")
 SNR_DB = (20.0, 10.0, 5.0, 0.0, -5.0)
@@ -51,6 +52,7 @@ def parser() -> ArgumentParser:
     )
     numbers: dict[str, Any] = {"nargs": "+", "type": _finite}
     parser.add_argument("--ckpt", nargs="+", type=Path, required=True, help="RUN/best.ckpt of runs that were tested")
+    add_trust(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--noise", metavar="DIR", help="recordings for the kind `noise` (WAV, FLAC, OGG, MP3)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, help="default: all; noise where --noise is given")

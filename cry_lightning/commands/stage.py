@@ -16,6 +16,7 @@ from cry_lightning.commands.checks import BOOL_OR_INT, check_class, check_keys, 
 from cry_lightning.commands.configs import ENDINGS, WHOLE_SECTIONS, check_there, read_config, refuse_recordings
 from cry_lightning.commands.stage_help import GROUPS, OF_LIGHTNING, added_options, help_text
 from cry_lightning.errors import UserError
+from cry_lightning.trust.names import taken_out
 from cry_lightning.wording import ConfigError, did_you_mean, dotted
 
 
@@ -37,7 +38,7 @@ def arguments(argv: Sequence[str]) -> None:
     command, *rest = argv
     if not rest:
         raise UserError(f"{command}: which stage? Give its YAML: --config configs/finetune.yaml")
-    given = list(_options(rest))
+    given = list(_options(taken_out(rest)[1]))
     keys = {one.key for one in given}
     if keys & {"-h", "help"}:
         print(help_text(command, [one.value for one in given if one.key == "config" and one.value]))
@@ -49,13 +50,13 @@ def arguments(argv: Sequence[str]) -> None:
 
 def check_overrides(config: str | Path, overrides: Sequence[str]) -> None:
     """Check a stage's YAML and the arguments that override it, as of `fit`."""
-    check([Argument("--config", "config", str(config)), *_options(overrides)])
+    check([Argument("--config", "config", str(config)), *_options(taken_out(overrides)[1])])
 
 
 def check_data(given: str, overrides: Sequence[str]) -> None:
     """Check what overrides a data YAML, or the data at a path."""
     named = [Argument("--data", "data", given)] * given.endswith(ENDINGS)
-    check_sections(resolved([*named, *_options(overrides)]))
+    check_sections(resolved([*named, *_options(taken_out(overrides)[1])]))
 
 
 def check(given: Sequence[Argument]) -> None:

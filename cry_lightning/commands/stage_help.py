@@ -50,6 +50,7 @@ def _own_options(command: str) -> dict[str, str]:
     for name, call in added_options().items():
         about = next((keyword.value for keyword in call.keywords if keyword.arg == "help"), None)
         rows[f"--{name}"] = str(ast.literal_eval(about)) if about is not None else ""
+    rows["--trust PACKAGE"] = "let a run's config.yaml name classes of this package, too"
     return rows
 
 

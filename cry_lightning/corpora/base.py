@@ -22,6 +22,8 @@ from cry_lightning.errors import UserError
 from cry_lightning.progress import progress_bar
 
 log = logging.getLogger(__name__)
+SHORTEST_S = 0.001  # of a window, and from one to the next
+MOST_WINDOWS = 1_000_000  # of one recording: eleven days of it, a window each second
 
 
 def safe_name(text: str) -> str:
@@ -43,6 +45,19 @@ def warn_of_unknown_subjects(root: Path, way_out: str) -> None:
         f"{root}: a recording without a known subject counts as a subject of its own, so that one infant on both sides "
         f"of a split would not be seen; {way_out}"
     )
+
+
+def check_cutting(window_s: float | None, hop_s: float | None) -> None:
+    """Refuse windows that are none, or more of them than anybody means: a slip of the unit would never come to an end.
+
+    Raises:
+        UserError: a length is not above 0 s, or below a millisecond.
+    """
+    for seconds in (window_s, hop_s):
+        if seconds is not None and not 0 < seconds < math.inf:  # nor NaN
+            raise UserError(f"window_s ({window_s}) and hop_s ({hop_s}) are lengths of time above 0 s")
+        if seconds is not None and seconds < SHORTEST_S:
+            raise UserError(f"window_s ({window_s}) and hop_s ({hop_s}) are at least {SHORTEST_S} s")
 
 
 @dataclass(frozen=True)
@@ -99,8 +114,7 @@ class Corpus(ABC):
     ) -> None:
         if window_s is None and (hop_s is not None or min_active_db is not None):
             raise UserError("hop_s and min_active_db say how to cut windows: give window_s too")
-        if any(seconds is not None and not seconds > 0 for seconds in (window_s, hop_s)):
-            raise UserError(f"window_s ({window_s}) and hop_s ({hop_s}) are lengths of time above 0 s")
+        check_cutting(window_s, hop_s)
         self.root = Path(root).expanduser()
         self.name = name or self.collection
         self.classes = classes
@@ -188,5 +202,9 @@ class Corpus(ABC):
         if length_s < window_s:
             return [clip]
         n_windows = 1 + math.floor((length_s - window_s) / hop_s + 1e-6)
+        if n_windows > MOST_WINDOWS:
+            raise UserError(
+                f"{clip.path}: {length_s:g} s are {n_windows} windows, and more than {MOST_WINDOWS}: raise hop_s"
+            )
         starts = [round(clip.start_s + i * hop_s, 6) for i in range(n_windows)]
         return [replace(clip, start_s=start_s, duration_s=window_s) for start_s in starts]

@@ -1,84 +1,37 @@
 """Fetch a public corpus, or unpack a copy of it that is already on this machine; every hash is checked or told."""
 
+import lzma
 import shutil
+import stat
 import sys
 import tarfile
+import unicodedata
 import zipfile
 import zlib
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pooch
 
-from cry_lightning.arguments import ArgumentParser
+from cry_lightning.commands.download import MOST_BYTES, MOST_FILES, SOURCES, arguments
 from cry_lightning.errors import UserError
 
-
-@dataclass(frozen=True)
-class Source:
-    """A public archive and what is known of it."""
-
-    url: str
-    sha256: str | None  # None: its publisher names none and the archive is made anew on request
-    recordings: str  # folder in the archive that holds the recordings
-    licence: str
-    on_request: str | None = None  # what the archive holds, of a corpus that its owners hand out themselves
-
-
+UNPACKABLE = (  # an archive that is damaged, of an odd compression, or encrypted after all
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 OWN_COPY = "get a copy by other means, and give it by --from PATH"
-SOURCES = {
-    "chillanto": Source(
-        "https://ccc.inaoep.mx/~kargaxxi/",
-        None,
-        ".",
-        "as agreed with INAOE, Mexico",
-        on_request="the folders 1s_asphyxia, 1s_deaf, 1s_hunger, 1s_normal and 1s_pain",
-    ),
-    "donateacry": Source(
-        "https://github.com/gveres/donateacry-corpus/archive/refs/heads/master.zip",
-        None,
-        "donateacry_corpus_cleaned_and_updated_data",
-        "ODbL 1.0",
-    ),
-    "esc50": Source(
-        "https://github.com/karolpiczak/ESC-50/archive/33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6.zip",
-        "661183a6f53ef04f12c9bd618fed0ddc1713280d6c94a5a5431e844ba6f6a21f",
-        "audio",
-        "CC BY-NC 3.0",
-    ),
-    "fsdd": Source(
-        "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz",
-        None,
-        "recordings",
-        "CC BY-SA 4.0",
-    ),
-    "speech_commands": Source(
-        "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
-        "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
-        ".",
-        "CC BY 4.0",
-    ),
-    "speech_commands_v0.01": Source(
-        "http://download.tensorflow.org/data/speech_commands_v0.01.tar.gz",
-        "743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d",
-        ".",
-        "CC BY 4.0",
-    ),
-}
 
 
 def main(argv: list[str]) -> None:
     """The command `download`."""
-    parser = ArgumentParser(
-        prog="python -m cry_lightning download", description="Fetch a public corpus, its hash checked."
-    )
-    parser.add_argument("corpus", choices=SOURCES)
-    parser.add_argument("--to", type=Path, metavar="DIR", help="folder to make (default: data/CORPUS)")
-    parser.add_argument("--from", type=Path, metavar="PATH", dest="local", help="take this archive or folder instead")
-    parser.add_argument("--sha256", metavar="HASH", help="the hash the archive must have")
-    parser.add_argument("--accept-unverified", action="store_true", help="take the archive whatever its hash is")
-    args = parser.parse_args(argv)
-
+    args = arguments(argv)
     source, to = SOURCES[args.corpus], args.to or Path("data") / args.corpus
     if source.on_request is not None and args.local is None:
         raise UserError(
@@ -87,13 +40,23 @@ def main(argv: list[str]) -> None:
         )
     expected = args.sha256 or (None if args.accept_unverified else source.sha256)
     if expected is None and args.local is None and not args.accept_unverified:
-        raise UserError(f"{args.corpus}: no hash is published; give --sha256 HASH or --accept-unverified")
-    fetch(source.url, to, args.local, expected)
+        raise UserError(
+            f"{args.corpus}: no sha256 to check it by: {source.without_hash or 'none is published'}; give --sha256 HASH"
+            " or --accept-unverified"
+        )
+    fetch(source.url, to, args.local, expected, source.recordings)
     print(f"{args.corpus} ({source.licence}): the recordings are at {to / source.recordings}")
 
 
-def fetch(url: str, to: Path, local: Path | None = None, sha256: str | None = None) -> None:
+def fetch(url: str, to: Path, local: Path | None = None, sha256: str | None = None, recordings: str = ".") -> None:
     """Make the folder `to` from the archive at a URL, or from a local archive or folder; all of it or nothing.
+
+    Args:
+        url: of the archive.
+        to: the folder.
+        local: archive or folder to take instead.
+        sha256: of the archive; None: it is told.
+        recordings: folder that it must hold.
 
     Raises:
         UserError: `to` exists, the archive cannot be had, has another hash, or is damaged or unsafe.
@@ -106,16 +69,24 @@ def fetch(url: str, to: Path, local: Path | None = None, sha256: str | None = No
         part.mkdir(parents=True)
         tree = part / "tree"
         if local is not None and local.is_dir():
-            shutil.copytree(local, tree)
+            shutil.copytree(local, tree, ignore=_loops)
         else:
             archive = _download(url, part) if local is None else local
             _check(archive, sha256)
             tree = _extracted(archive, tree)
+        if not (tree / recordings).is_dir():
+            raise UserError(f"{local or url}: holds no folder {recordings}, so it is no copy of this corpus")
         tree.rename(to)
     except OSError as error:
         raise UserError(f"{local or url}: cannot be fetched to {to} ({error})") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _loops(folder: str, names: list[str]) -> list[str]:
+    """Links that lead back to a folder around them."""
+    around = [Path(folder).resolve(), *Path(folder).resolve().parents]
+    return [name for name in names if Path(folder, name).is_symlink() and Path(folder, name).resolve() in around]
 
 
 def _download(url: str, folder: Path) -> Path:
@@ -146,17 +117,58 @@ def _extracted(archive: Path, folder: Path) -> Path:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as bundle:
-                for name in bundle.namelist():
-                    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                        raise UserError(f"{archive}: unsafe, wants to write outside of its folder at {name}")
+                _refuse_unsafe_zip(archive, bundle)
+                _refuse_bomb(archive, [(entry.filename, entry.file_size) for entry in bundle.infolist()])
                 bundle.extractall(folder)
         else:
             with tarfile.open(archive) as bundle:
-                bundle.extractall(folder, filter="data")
+                _refuse_bomb(archive, ((member.name, member.size) for member in bundle))
+                bundle.extractall(folder, filter=_only_files)
+    except UserError:
+        raise
     except tarfile.FilterError as error:
         raise UserError(f"{archive}: unsafe, {error}") from error
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except UNPACKABLE as error:
         reason = str(error).partition(":\n")[0]  # after it, one of each compression
         raise UserError(f"{archive}: not an archive that can be unpacked ({reason}); {OWN_COPY}") from error
-    inside = list(folder.iterdir())
+    inside = list(folder.iterdir()) if folder.exists() else []
+    if not inside:
+        raise UserError(f"{archive}: an empty archive; {OWN_COPY}")
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
+
+
+def _refuse_bomb(archive: Path, entries: Iterable[tuple[str, int]]) -> None:
+    """Refuse an archive of more, or larger, files than any corpus has, or with one name twice; see MOST_FILES."""
+    unpacked, seen = 0, set()
+    for number, (name, size) in enumerate(entries, 1):
+        unpacked += size
+        place = unicodedata.normalize("NFC", str(PurePosixPath(name))).casefold()
+        if number > MOST_FILES or unpacked > MOST_BYTES:
+            raise UserError(
+                f"{archive}: unpacks to more than {MOST_FILES:,} files or {MOST_BYTES // 10**9} GB, as no corpus here;"
+                f" {OWN_COPY}"
+            )
+        if place in seen and not name.endswith("/"):
+            raise UserError(f"{archive}: unsafe, holds {name!r} twice, and one would replace the other")
+        seen.add(place)
+
+
+def _refuse_unsafe_zip(archive: Path, bundle: zipfile.ZipFile) -> None:
+    for entry in bundle.infolist():
+        path = PurePosixPath(entry.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or PureWindowsPath(entry.filename).drive:
+            raise UserError(f"{archive}: unsafe, wants to write outside of its folder at {entry.filename}")
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise UserError(f"{archive}: unsafe, {entry.filename} is a link or a device, and no file")
+        if entry.flag_bits & 1:
+            raise UserError(f"{archive}: {entry.filename} is encrypted; unpack it yourself, and {OWN_COPY}")
+
+
+def _only_files(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+    """Files and folders inside of the folder; a corpus has no links, and one may lead to itself."""
+    if not (member.isfile() or member.isdir()):
+        raise tarfile.SpecialFileError(member)
+    if PureWindowsPath(member.name).drive or "\\" in member.name:
+        raise tarfile.AbsolutePathError(member)
+    return tarfile.data_filter(member, folder)

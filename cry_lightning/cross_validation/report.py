@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cry_lightning.cells import for_spreadsheets
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.jsonfile import read_object
 from cry_lightning.evaluation.metrics import measure, units_at
@@ -27,7 +28,7 @@ def write_pooled(folders: Sequence[Path], out: Path) -> None:
         part.write_text(json.dumps({"folds": [k | v for k, v in zip(keys, lineages, strict=True)]}), encoding="utf-8")
     folds = pd.DataFrame([key | fold_row(table) for key, table in zip(keys, tables, strict=True)])
     with replacing(out / "folds.csv") as part:
-        folds.to_csv(part, index=False)
+        for_spreadsheets(folds).to_csv(part, index=False)
 
 
 def fold_row(table: pd.DataFrame) -> dict[str, float]:

@@ -14,7 +14,7 @@ from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.corpora.base import named_subjects
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.division import column, divide, in_words, known_classes
-from cry_lightning.data.front_end import check_front_end, check_shift, front_end
+from cry_lightning.data.front_end import check_front_end, check_lengths, check_shift, front_end
 from cry_lightning.data.loader import BatchLoader, EpochOrder, inverse_frequency
 from cry_lightning.data.splits import Split
 from cry_lightning.errors import UserError
@@ -83,9 +83,9 @@ class CryDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        if clip_s <= 0 or shift_s < 0 or batch_size < 1:
-            given = f"{clip_s}, {shift_s} and {batch_size}"
-            raise UserError(f"data: clip_s must be above 0, shift_s 0 or more, batch_size 1 or more, not {given}")
+        if batch_size < 1:
+            raise UserError(f"data: batch_size must be 1 or more, not {batch_size}")
+        check_lengths(feature, clip_s, shift_s)
         check_shift(feature, clip_s, shift_s)
         if balanced and (unlabelled or batch_by_subject):
             raise UserError("data: balanced draws by class, so it cannot go with unlabelled or batch_by_subject")

@@ -6,6 +6,9 @@ from cry_lightning.audio import FRONT_END_VERSION
 from cry_lightning.errors import UserError
 from cry_lightning.features import Feature
 
+LONGEST_S = 600.0  # of a clip, and of a shift
+MOST_NUMBERS = 2**28  # in the frames of one clip: 1 GB
+
 
 def front_end(feature: Feature) -> str:
     """All that decides what a sound looks like to a network, as JSON."""
@@ -23,6 +26,30 @@ def check_front_end(feature: Feature, trained_on: str) -> None:
             f"the checkpoint was trained on the front end {trained_on}, not {front_end(feature)}: go on with the config"
             " and the release that made it, or train anew"
         )
+
+
+def check_lengths(feature: Feature, clip_s: float, shift_s: float) -> None:
+    """Refuse clips of no length, of more sound than a network hears at once, or of more frames than memory holds.
+
+    Raises:
+        UserError: naming the limit.
+    """
+    if not (0 < clip_s <= LONGEST_S and 0 <= shift_s <= LONGEST_S):  # nor NaN
+        raise UserError(
+            f"data: clip_s must be above 0 and shift_s 0 or more, and both {LONGEST_S:g} s at most, not {clip_s} and"
+            f" {shift_s}; longer recordings are cut by the corpus's window_s"
+        )
+    if (numbers := numbers_of(feature, clip_s + 2 * shift_s)) > MOST_NUMBERS:
+        raise UserError(
+            f"data: a clip of {clip_s + 2 * shift_s:g} s is {numbers:.2g} numbers in frames, and more than"
+            f" {MOST_NUMBERS}: raise the feature's hop_length, or lower n_fft, sample_rate or clip_s"
+        )
+
+
+def numbers_of(feature: Feature, seconds: float) -> int:
+    """How many numbers a clip is in the frames that a feature is computed from."""
+    n_samples = round(seconds * feature.sample_rate)
+    return max(n_samples, n_samples // feature.hop_length * getattr(feature, "n_fft", 1), 1)
 
 
 def check_shift(feature: Feature, clip_s: float, shift_s: float) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning.data.splits import census, count
+from cry_lightning.cells import from_cell
 from cry_lightning.errors import UserError
 
 
@@ -74,7 +75,7 @@ def _listed_subjects(path: Path) -> set[str]:
 
 
 def _tested_subjects(path: Path) -> set[str]:
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False).map(from_cell)
     if missing := {"subject", "split"} - set(table):
         raise UserError(
             f"exclude_subjects: {path} has no column {' and '.join(sorted(missing))}; a .csv here is the"

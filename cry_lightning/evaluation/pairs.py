@@ -84,11 +84,11 @@ def in_words(cases: pd.Index) -> str:
     return f"{clip} in repeat {repeat}" if repeat != "0" else clip
 
 
-def section(made: Sequence[Pair], as_table: Callable[[Rows], str]) -> list[str]:
+def section(made: Sequence[Pair], as_table: Callable[[Rows], str], as_line: Callable[[str], str]) -> list[str]:
     """The differences as blocks of text: table and how to read it, then what each pair says."""
     paired = [pair for pair in made if not pair.unlike]
     blocks = [as_table(rows(paired)), READING] if paired else []
-    return [*blocks, "\n".join(f"- {verdict(pair)}" for pair in made)]
+    return [*blocks, "\n".join(f"- {as_line(verdict(pair))}" for pair in made)]
 
 
 def rows(paired: Sequence[Pair]) -> Rows:

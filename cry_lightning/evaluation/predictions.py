@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cry_lightning.cells import for_spreadsheets, from_cell
 from cry_lightning.errors import UserError
 
 KEYS = ("clip", "recording", "subject", "repeat", "fold", "split", "label")
@@ -64,6 +65,9 @@ def read(path: str | Path) -> pd.DataFrame:
         raise UserError(f"{path}: not a CSV table in UTF-8 ({reason}); give the predictions.csv of a run") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the predictions.csv of a run") from error
+    for column in set(KEYS) & set(table.columns):
+        if table[column].str.startswith("'").any():
+            table[column] = table[column].map(from_cell)
     check(table, path)
     return table
 
@@ -91,7 +95,8 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
     """
     check(table, Path(path))
     with replacing(Path(path)) as part:
-        table[[*KEYS, *score_columns(table)]].to_csv(part, index=False, float_format="%.9g")
+        safe = for_spreadsheets(table[[*KEYS, *score_columns(table)]])
+        safe.to_csv(part, index=False, float_format="%.9g")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cry_lightning.cells import as_markdown_list, as_markdown_text, for_spreadsheets, on_one_line
 from cry_lightning.commands.evaluate import arguments
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.defaults import COMPARISON, POSITIVE
@@ -55,10 +56,10 @@ def main(argv: Sequence[str]) -> None:
     print(as_text(summary(runs)), end="\n\n")
     print(LEGEND)
     if compared:
-        print("\n" + "\n".join(section(compared, as_text)))
+        print("\n" + "\n".join(section(compared, as_text, on_one_line)))
     for run in runs:
         print(f"\n{run.name}: {verdict(run)}")
-        print("\n".join(f"- {remark}" for remark in [_lineage(run), *run.notes]))
+        print("\n".join(f"- {on_one_line(remark)}" for remark in [_lineage(run), *run.notes]))
         if run.positive:
             print(as_text(two_class(run, run.positive)))
     print(f"\nReport: {report}")
@@ -68,14 +69,14 @@ def write_report(runs: Sequence[Run], compared: Sequence[Pair], out: Path, resam
     """Write report.md, metrics.csv, figures/ and, of several runs, differences.csv; returns the path of the report."""
     with replacing(out / "metrics.csv") as part:
         numbers = [run.results.assign(run=run.name, lineage=run.leakage.status) for run in runs]
-        pd.concat(numbers)[[*CSV_COLUMNS, "predictor", "lineage"]].to_csv(part, index=False)
+        pd.concat(numbers)[[*CSV_COLUMNS, "predictor", "lineage"]].pipe(for_spreadsheets).to_csv(part, index=False)
     (out / "differences.csv").unlink(missing_ok=True)  # of other runs, where a single one follows them
     if compared:
         with replacing(out / "differences.csv") as part:
-            pd.concat([pair.differences for pair in compared])[COLUMNS].to_csv(part, index=False)
+            pd.concat([pair.differences for pair in compared])[COLUMNS].pipe(for_spreadsheets).to_csv(part, index=False)
     sections = [_section(run, out, f"{number}-" if len(runs) > 1 else "") for number, run in enumerate(runs, 1)]
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
-    head = [f"# Evaluation of {title}", *_head(runs), *_differences(compared)]
+    head = [f"# Evaluation of {as_markdown_text(title)}", *_head(runs), *_differences(compared)]
     with replacing(out / "report.md") as part:
         part.write_text("\n\n".join([*head, _method(runs, resamples), *sections]) + "\n", encoding="utf-8")
     return out / "report.md"
@@ -99,9 +100,9 @@ def verdict(run: Run) -> str:
 def _head(runs: Sequence[Run]) -> Iterator[str]:
     for run in runs:
         if run.leakage.status != "CLEAN":
-            yield f"> **{run.leakage.status}** {run.name}: {run.leakage.reason}."
+            yield f"> **{run.leakage.status}** " + as_markdown_text(f"{run.name}: {run.leakage.reason}.")
     yield as_markdown(summary(runs))
-    yield "\n".join(f"- **{run.name}**: {verdict(run)}" for run in runs)
+    yield "\n".join(f"- **{as_markdown_text(run.name)}**: {verdict(run)}" for run in runs)
 
 
 def _differences(compared: Sequence[Pair]) -> Iterator[str]:
@@ -110,7 +111,7 @@ def _differences(compared: Sequence[Pair]) -> Iterator[str]:
     yield "## Differences, run by run"
     if any(pair.unlike for pair in compared):
         yield "**Runs that are not paired were not tested on the same clips: do not set their figures side by side.**"
-    yield from section(compared, as_markdown)
+    yield from section(compared, as_markdown, as_markdown_text)
 
 
 def _method(runs: Sequence[Run], resamples: int) -> str:
@@ -129,9 +130,10 @@ def _section(run: Run, out: Path, prefix: str) -> str:
     draw_confusion(run, out / confusion)
     draw_curves(run, out / curves)
     level = run.main_level.level
-    blocks = [f"## {run.name}", "\n".join(f"- {remark}" for remark in [_lineage(run), *run.notes])]
+    blocks = [f"## {as_markdown_text(run.name)}", as_markdown_list([_lineage(run), *run.notes])]
     if run.positive:
-        blocks += [f"Positive class: **{run.positive}** ({POSITIVE}).", as_markdown(two_class(run, run.positive))]
+        blocks.append(f"Positive class: **{as_markdown_text(run.positive)}** ({POSITIVE}).")
+        blocks.append(as_markdown(two_class(run, run.positive)))
     n_shown = len(run.shown_classes)
     shown = "Each class" if n_shown == len(run.classes) else ALL_CLASSES.format(n_shown, len(run.classes))
     blocks += [f"{shown}, at {level} level:", as_markdown(per_class(run))]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from cry_lightning.cells import as_markdown_text, on_one_line
 from cry_lightning.evaluation.run import Run
 
 SUMMARY = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1", "macro_auc": "AUC"}
@@ -60,6 +61,7 @@ def two_class(run: Run, positive: str) -> Rows:
 
 def as_text(rows: Rows) -> str:
     """Columns aligned by spaces, a rule below the header."""
+    rows = [[on_one_line(text) for text in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
@@ -67,5 +69,5 @@ def as_text(rows: Rows) -> str:
 
 def as_markdown(rows: Rows) -> str:
     """A Markdown table."""
-    lines = ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(as_markdown_text, row)) + " |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])

@@ -6,6 +6,11 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from cry_lightning.errors import UserError
+
+HIGHEST_RATE_HZ = 768_000
+LARGEST = {"sample_rate": HIGHEST_RATE_HZ, "n_fft": 65_536, "n_mels": 2_048, "size": 4_096}
+
 
 class Feature(nn.Module, ABC):
     """A front end from waveform (B, N) at `sample_rate` to features (B, C, F, T) in float32.
@@ -23,6 +28,17 @@ class Feature(nn.Module, ABC):
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
         arguments = {name: getattr(self, name) for name in _arguments(type(self))}
         return {"class_path": class_path, "version": self.version} | arguments
+
+    def check_sizes(self, **sizes: int) -> None:
+        """Refuse arguments below 1, or larger than any memory is for.
+
+        Raises:
+            UserError: naming the argument and the limit.
+        """
+        for name, value in sizes.items():
+            if not 1 <= value <= LARGEST.get(name, 2**31):
+                most = f" and at most {LARGEST[name]}" if name in LARGEST else ""
+                raise UserError(f"{type(self).__name__}: {name} must be at least 1{most}, not {value}")
 
     def n_frames(self, seconds: float) -> int:
         """Frames T of this much sound."""

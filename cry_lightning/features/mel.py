@@ -40,10 +40,7 @@ class MelFeature(Feature):
         f_max: float = 4000.0,
     ) -> None:
         super().__init__()
-        counts = {"sample_rate": sample_rate, "n_fft": n_fft, "hop_length": hop_length, "n_mels": n_mels}
-        for name, value in counts.items():
-            if value < 1:
-                raise UserError(f"{type(self).__name__}: {name} must be at least 1, not {value}")
+        self.check_sizes(sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length, n_mels=n_mels)
         if not 0 <= f_min < f_max <= sample_rate / 2:
             raise UserError(
                 f"{type(self).__name__}: f_min {f_min} and f_max {f_max} Hz must lie in order between 0 and half the "
@@ -55,8 +52,9 @@ class MelFeature(Feature):
         self.n_mels = n_mels
         self.f_min = f_min
         self.f_max = f_max
-        self.register_buffer("window", self.make_window(), persistent=False)
-        self.register_buffer("mel", self.make_filters(), persistent=False)
+        with torch.device("cpu"):  # also where a network is drafted without numbers: filters are looked into
+            self.register_buffer("window", self.make_window(), persistent=False)
+            self.register_buffer("mel", self.make_filters(), persistent=False)
 
     def make_window(self) -> Tensor:
         """Window (n_fft,) of every frame."""

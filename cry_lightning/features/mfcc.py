@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cry_lightning.errors import UserError
@@ -32,7 +33,8 @@ class MFCC(MelFeature):
         if not 1 <= n_mfcc <= self.n_mels:
             raise UserError(f"MFCC: n_mfcc must lie between 1 and n_mels ({self.n_mels}), not {n_mfcc}")
         self.n_mfcc = n_mfcc
-        dct = torchaudio("functional").create_dct(n_mfcc, self.n_mels, norm="ortho").T.contiguous()
+        with torch.device("cpu"):
+            dct = torchaudio("functional").create_dct(n_mfcc, self.n_mels, norm="ortho").T.contiguous()
         self.register_buffer("dct", dct, persistent=False)
 
     def compress(self, energy: Tensor) -> Tensor:

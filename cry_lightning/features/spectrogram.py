@@ -36,7 +36,9 @@ class Spectrogram(Feature):
         self, sample_rate: int = 8000, n_fft: int = 256, hop_length: int = 64, size: tuple[int, int] = (60, 90)
     ) -> None:
         super().__init__()
-        if min(sample_rate, hop_length, *size) < 1 or n_fft < 2:
+        self.check_sizes(sample_rate=sample_rate, n_fft=n_fft, hop_length=hop_length)
+        self.check_sizes(size=max(size))
+        if min(size) < 1 or n_fft < 2:
             given = f"{sample_rate}, {hop_length}, {list(size)} and {n_fft}"
             raise UserError(
                 f"Spectrogram: sample_rate, hop_length and size must be at least 1 and n_fft 2, not {given}"

@@ -48,8 +48,9 @@ class VGGishLogMel(Feature):
             raise UserError(f"VGGishLogMel: pre_emphasis must lie between 0 and 1, not {pre_emphasis}")
         self.pre_emphasis = pre_emphasis
         self.z_score = z_score
-        self.register_buffer("window", torch.hann_window(FRAME, dtype=torch.float64), persistent=False)
-        self.register_buffer("mel", self.make_filters(), persistent=False)
+        with torch.device("cpu"):
+            self.register_buffer("window", torch.hann_window(FRAME, dtype=torch.float64), persistent=False)
+            self.register_buffer("mel", self.make_filters(), persistent=False)
 
     def make_filters(self) -> Tensor:
         """Weights (n_fft // 2 + 1, n_mels) of the mel bands: triangles of height 1 at most."""

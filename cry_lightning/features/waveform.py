@@ -16,6 +16,7 @@ class Waveform(Feature):
 
     def __init__(self, sample_rate: int = 8000) -> None:
         super().__init__()
+        self.check_sizes(sample_rate=sample_rate)
         self.sample_rate = sample_rate
 
     def forward(self, waveform: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from cry_lightning.inference.figure import draw, is_drawable
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.table import COLUMNS, clip_table, verdict, write
 from cry_lightning.inference.windows import hear, tell_left_out
+from cry_lightning.trust.names import Trust
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
     """
     options = arguments(argv)
     out, figure = options.out, options.out.with_suffix(".png")
-    trained = TrainedStage(options.ckpt, options.device)
+    trained = TrainedStage(options.ckpt, options.device, Trust(tuple(options.trust)))
     corpus, cache_dir = open_corpora(options.paths, trained, options.overrides)
     corpus.prepare()
     listed = FeatureCache(corpus, **trained.fitting, folder=cache_dir)  # never built

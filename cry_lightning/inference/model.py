@@ -1,21 +1,26 @@
 """A trained stage, made again from its checkpoint alone."""
 
 import warnings
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from lightning.pytorch.cli import instantiate_module
 
+from cry_lightning.audio import Fit
+from cry_lightning.corpora.base import check_cutting
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.data.front_end import check_front_end
+from cry_lightning.data.front_end import check_front_end, check_lengths
 from cry_lightning.errors import UserError
 from cry_lightning.features import Feature
+from cry_lightning.inference.sizes import MOST_OF_ANYTHING, refuse_larger
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.weights import read_checkpoint
+from cry_lightning.trust.names import Trust
+from cry_lightning.trust.plain import check_plain
 from cry_lightning.wording import one_line
 
-TASKS = "cry_lightning.tasks."
 # What only training uses is not made again: the noise that was mixed in need not be on this machine.
 UNTRAINED = {
     "optimizer": {"class_path": "torch.optim.SGD"},
@@ -25,8 +30,19 @@ UNTRAINED = {
     "augment_waveform": None,
     "compile": False,
 }
-LOADED_BY_TIMM = {"pretrained": False, "checkpoint_path": None}
 CUTTING = ("window_s", "hop_s", "min_active_db")
+LEFT_OUT = ("_class_path", "_instantiator")  # of the arguments that Lightning keeps
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a checkpoint tells of the data, as far as a model depends on it; see `CryDataModule`."""
+
+    feature: Feature
+    clip_s: float
+    shift_s: float
+    fit: Fit
+    cache_dtype: Literal["float32", "float16"]
 
 
 class TrainedStage:
@@ -35,81 +51,104 @@ class TrainedStage:
     Args:
         path: checkpoint of a stage.
         device: "cpu", "cuda", or "auto" for a GPU where there is one.
+        trust: whose classes it may name.
 
     Raises:
-        UserError: the checkpoint is damaged, no stage's, or cannot be made into a network.
+        UserError: the checkpoint is damaged, no stage's, names a class that is not trusted, or cannot be made into a
+            network.
     """
 
-    def __init__(self, path: Path, device: str = "cpu") -> None:
+    def __init__(self, path: Path, device: str = "cpu", trust: Trust = Trust()) -> None:  # noqa: B008  # frozen
         checkpoint = read_checkpoint(path)
-        _refuse_foreign(path, checkpoint)
+        _refuse_foreign(path, checkpoint, trust)
         self.path = path
+        self.trust = trust
         self.hyper_parameters: dict[str, Any] = checkpoint["hyper_parameters"]
         self.classes: list[str] | None = checkpoint.get("classes")  # in the order of the logits; None: it tells none
         self.lineage: dict[str, Any] = checkpoint.get("lineage", {"complete": False, "stages": []})
         data, kept = checkpoint["datamodule_hyper_parameters"], checkpoint.get(CryDataModule.__qualname__)
         try:
-            self.clip_s: float = data["clip_s"]
-            self.feature: Feature = _made(Feature, data["feature"]["class_path"], data["feature"].get("init_args", {}))
-            self.fitting = {  # of a clip and its margins, as the cache has them
+            check_plain(self.hyper_parameters, "hyper_parameters")
+            check_plain(data, "data")
+            _check_told(self.classes, self.lineage, kept)
+            wanted = {name: data[name] for name in Data.__annotations__}
+            told = Data(**trust.arguments(Data, wanted, "data"))
+            check_lengths(told.feature, told.clip_s, told.shift_s)
+            self.clip_s = told.clip_s
+            self.feature = told.feature
+            self.fitting: dict[str, Any] = {  # of a clip and its margins, as the cache has them
                 "feature": self.feature,
-                "clip_s": data["clip_s"] + 2 * data["shift_s"],
-                "fit": data["fit"],
-                "dtype": data["cache_dtype"],
+                "clip_s": told.clip_s + 2 * told.shift_s,
+                "fit": told.fit,
+                "dtype": told.cache_dtype,
             }
-            self.cutting = _cutting(data["corpus"].get("init_args", {}), self.clip_s)
+            self.cutting = _cutting(trust, data["corpus"], self.clip_s)
             self.stage = self._stage(checkpoint["state_dict"])
         except Exception as error:  # classes that are no longer there may fail in any way
-            raise UserError(one_line(f"{path}: cannot be made into a network ({error})")) from error
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            short = reason if isinstance(error, UserError) else one_line(reason)
+            raise UserError(f"{path}: cannot be made into a network ({short})") from error
         if kept:
             check_front_end(self.feature, kept["front_end"])
         self.device = _device(device)
         self.stage.to(self.device)
 
     def _stage(self, state: dict[str, torch.Tensor]) -> Stage:
-        given = self.hyper_parameters
-        untrained = {name: value for name, value in UNTRAINED.items() if name in given}  # an SVM has none of them
-        arguments = given | untrained | _without_download(given["encoder"])
+        given = {name: value for name, value in self.hyper_parameters.items() if name not in LEFT_OUT}
+        arguments = given | {name: value for name, value in UNTRAINED.items() if name in given}  # an SVM has none
+        check_plain(arguments, "model", MOST_OF_ANYTHING)
         if self.classes is not None:
             arguments["num_classes"] = len(self.classes)
-        stage = _made(Stage, arguments.pop("_class_path"), arguments)
+        specified = {"class_path": self.hyper_parameters["_class_path"], "init_args": arguments}
+        make = partial(self.trust.made, Stage, specified, "model")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")  # hyper-parameters that nobody saves
+            if not self.trust.named:  # such code need not know of torch's device without numbers
+                silence = torch.zeros(1, round(self.clip_s * self.feature.sample_rate))
+                refuse_larger(self.path, len(state), make, self.feature(silence))
+            stage: Stage = make()
         stage.load_state_dict(state)
         stage.setup("predict")
         return stage.eval()
 
 
-def _refuse_foreign(path: Path, checkpoint: dict[str, Any]) -> None:
+def _refuse_foreign(path: Path, checkpoint: dict[str, Any], trust: Trust) -> None:
     if "source" in checkpoint:
         raise UserError(
             f"{path}: published weights alone, which do not tell their network; fit a stage with"
             f" model.init_args.weights={path}, and give that stage's best.ckpt"
         )
-    task = str(checkpoint.get("hyper_parameters", {}).get("_class_path"))
-    if not task.startswith(TASKS) or "feature" not in checkpoint.get("datamodule_hyper_parameters", {}):
-        made_by = "" if task == "None" else f" but of {task}"
+    own, data = (checkpoint.get(key) for key in ("hyper_parameters", "datamodule_hyper_parameters"))
+    task = str(own.get("_class_path")) if isinstance(own, dict) else "None"
+    if not trust.holds(task) or not isinstance(data, dict) or "feature" not in data:
+        foreign = task != "None" and not trust.holds(task)
+        made_by = f" but of {task} (--trust {task.partition('.')[0]} lets it name such)" if foreign else ""
         raise UserError(f"{path}: not a checkpoint of a stage of cry_lightning{made_by}; give a run's best.ckpt")
 
 
-def _made(base: type, class_path: str, arguments: dict[str, Any]) -> Any:
-    """An instance of a subclass of `base`; jsonargparse makes no other, so a checkpoint cannot name just any class."""
-    own = {name: value for name, value in arguments.items() if name != "_instantiator"}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")  # hyper-parameters that nobody saves
-        return instantiate_module(base, {"_class_path": class_path, **own})
+def _check_told(classes: Any, lineage: Any, kept: Any) -> None:
+    """Refuse what is not of the form that `test` writes."""
+    texts = [] if classes is None else classes
+    if not (isinstance(texts, list) and all(isinstance(name, str) for name in texts) and len({*texts}) == len(texts)):
+        raise UserError("classes: expected a list of different names")
+    stages = lineage.get("stages") if isinstance(lineage, dict) else None
+    if not (isinstance(stages, list) and all(isinstance(stage, dict) for stage in stages)):
+        raise UserError("lineage: expected a table with a list of stages")
+    if kept and not (isinstance(kept, dict) and isinstance(kept.get("front_end"), str)):
+        raise UserError(f"{CryDataModule.__qualname__}: expected a table with the front_end, a text")
 
 
-def _without_download(encoder: dict[str, Any]) -> dict[str, Any]:
-    """The argument `encoder` of a stage; published weights that timm would load are replaced anyhow."""
-    arguments = encoder.get("init_args", {})
-    unloaded = {name: value for name, value in LOADED_BY_TIMM.items() if name in arguments}
-    return {"encoder": {**encoder, "init_args": arguments | unloaded}}
-
-
-def _cutting(corpus: dict[str, Any], clip_s: float) -> dict[str, float | None]:
+def _cutting(trust: Trust, corpus: Any, clip_s: float) -> dict[str, float | None]:
     """How long recordings are cut: as the training corpus was, or else into clips."""
-    if corpus.get("window_s") is None:
+    given = corpus.get("init_args", {}) if isinstance(corpus, dict) else None
+    if not isinstance(given, dict):
+        raise UserError("data.corpus: expected class_path and init_args")
+    hint = float | None
+    cutting = {name: trust.made(hint, given.get(name), f"data.corpus.{name}") for name in CUTTING}
+    if cutting["window_s"] is None:
         return {"window_s": clip_s, "hop_s": None, "min_active_db": None}
-    return {name: corpus.get(name) for name in CUTTING}
+    check_cutting(cutting["window_s"], cutting["hop_s"])
+    return cutting
 
 
 def _device(name: str) -> torch.device:

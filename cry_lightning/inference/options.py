@@ -4,11 +4,13 @@ from pathlib import Path
 
 from cry_lightning.arguments import ArgumentParser, check_folder, count_of
 from cry_lightning.errors import UserError
+from cry_lightning.trust.names import add_trust
 
 
 def add_options(parser: ArgumentParser, out: str) -> None:
     """Add the checkpoint, the default of --out, and how to compute."""
     parser.add_argument("--ckpt", type=Path, required=True, metavar="CKPT", help="of a stage: RUN/best.ckpt")
+    add_trust(parser)
     parser.add_argument("--out", type=Path, default=Path(out), metavar="FILE", help="(default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)")
     parser.add_argument(

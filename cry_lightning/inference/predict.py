@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from torch import Tensor
 
+from cry_lightning.cells import as_cell, for_spreadsheets
 from cry_lightning.commands.predict import arguments, by_recording
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.predictions import SCORE, classes_of, replacing, score_columns
@@ -16,6 +17,7 @@ from cry_lightning.evaluation.tables import as_text
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.windows import Heard, Recordings, duration_s, hear, tell_left_out
 from cry_lightning.tasks import Classifier
+from cry_lightning.trust.names import Trust
 from cry_lightning.wording import printable
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     """
     options = arguments(argv)
     out, of_recordings = options.out, by_recording(options.out)
-    trained = TrainedStage(options.ckpt, options.device)
+    trained = TrainedStage(options.ckpt, options.device, Trust(tuple(options.trust)))
     network = scores_of(trained)
     hop_s = trained.cutting["hop_s"] if options.hop_s is None else options.hop_s
     recordings = Recordings(options.paths, **trained.cutting | {"hop_s": hop_s})
@@ -117,5 +119,10 @@ def shown(table: pd.DataFrame, width: int) -> str:
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV file; float32 scores survive exactly."""
-    table.to_csv(path, index=False, float_format="%.9g", errors="surrogateescape")
+    """Write a CSV file; float32 scores survive exactly.
+
+    A path that a spreadsheet would run is written as one below the current folder, which it is.
+    """
+    paths = [text if as_cell(text) == text else f"./{text}" for text in table["path"]]
+    safe = for_spreadsheets(table.assign(path=paths))
+    safe.to_csv(path, index=False, float_format="%.9g", errors="surrogateescape")

@@ -14,6 +14,7 @@ from torch import Tensor
 from cry_lightning import audio
 from cry_lightning.corpora import Clip, Corpus, find_recordings
 from cry_lightning.data.compute import ClipBatches
+from cry_lightning.data.front_end import MOST_NUMBERS, numbers_of
 from cry_lightning.errors import UserError
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.progress import progress_bar
@@ -84,6 +85,7 @@ def hear(
         UserError: the network gives values that are no numbers.
     """
     n_frames = trained.feature.n_frames(trained.clip_s)
+    batch_size = min(batch_size, max(1, MOST_NUMBERS // numbers_of(trained.feature, trained.fitting["clip_s"])))
     values: list[np.ndarray] = []
     faults: list[str] = []
     bar = progress_bar(desc=trained.path.name, unit="clip", total=len(clips))

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from cry_lightning.cells import for_spreadsheets
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.evaluation.tables import Rows, as_text, cell
@@ -68,7 +69,7 @@ def number(mean: float) -> str:
 def write(curves: pd.DataFrame, out: Path, n_classes: int) -> None:
     """Write label_efficiency.csv and label_efficiency.png into a folder."""
     with replacing(out / "label_efficiency.csv") as part:
-        curves.to_csv(part, index=False)
+        for_spreadsheets(curves).to_csv(part, index=False)
     figure = draw(curves, n_classes)
     with replacing(out / "label_efficiency.png") as part:
         figure.savefig(part, format="png", dpi=150, bbox_inches="tight")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cry_lightning.arguments import check_folder
+from cry_lightning.cells import as_markdown_text, for_spreadsheets
 from cry_lightning.commands.paper import arguments
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.evaluation.tables import as_markdown, as_text
@@ -35,7 +36,9 @@ def main(argv: list[str]) -> None:
         tables.insert(0, table.of_upstream(paper, tested))
     head = f"{paper.title}, on {name}. {setting.note}".strip()
     text = "\n\n".join([head, *map(as_text, tables), table.reading(runs)])
-    write(paper, runs, out, "\n\n".join([f"# {head}", *map(as_markdown, tables), table.reading(runs)]))
+    write(
+        paper, runs, out, "\n\n".join([f"# {as_markdown_text(head)}", *map(as_markdown, tables), table.reading(runs)])
+    )
     print(f"\n{text}\n\n{out / 'table.md'}\n{out / 'table.csv'}")
     for protocol in sorted({run.folder.parent for of_protocol in runs.values() for run in of_protocol.values()}):
         print(protocol / "report.md")
@@ -46,4 +49,4 @@ def write(paper: Paper, runs: Runs, out: Path, markdown: str) -> None:
     with replacing(out / "table.md") as part:
         part.write_text(markdown + "\n", encoding="utf-8")
     with replacing(out / "table.csv") as part:
-        table.long_form(paper, runs).to_csv(part, index=False)
+        for_spreadsheets(table.long_form(paper, runs)).to_csv(part, index=False)

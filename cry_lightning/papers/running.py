@@ -74,7 +74,7 @@ def run_upstream(plan: Plan) -> dict[str, Run]:
         stage, folder = config.parent.name, config.parent
         if name := next((name for name in plan.paper.upstream if stage.endswith(name)), None):
             with quiet():
-                cli.main(["test", "--config", str(config)])
+                cli.main(["test", "--config", str(config)], own=True)
             tested[name] = evaluated(folder, None, plan.resamples)
     return tested
 

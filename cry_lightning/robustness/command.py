@@ -9,6 +9,7 @@ from cry_lightning.robustness import plan, report
 from cry_lightning.robustness.curves import curves
 from cry_lightning.robustness.models import ModelUnderTest, open_models
 from cry_lightning.robustness.scoring import predict, tell_if_other
+from cry_lightning.trust.names import Trust
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> None:
         UserError: an option makes no sense, a model cannot be used, or it has heard its test subjects.
     """
     options = arguments(argv)
-    models = open_models(options.ckpt, options.device)
+    models = open_models(options.ckpt, options.device, Trust(tuple(options.trust)))
     for model in models:
         if model.run.leakage.status == "LEAKY" and not options.allow_leaky:
             raise UserError(f"{model.name}: {_lineage(model)}. --allow-leaky reports it all the same, stamped")

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from lightning.pytorch.cli import instantiate_module
 
 from cry_lightning.corpora import Clip, Corpus
+from cry_lightning.corpora.rendered import Rendered
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.pairs import unlikeness
 from cry_lightning.evaluation.predictions import classes_of
@@ -16,6 +16,8 @@ from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.predict import scores_of
 from cry_lightning.tasks.weights import read_checkpoint
+from cry_lightning.trust.names import Trust
+from cry_lightning.wording import one_line
 
 
 class ModelUnderTest:
@@ -25,14 +27,15 @@ class ModelUnderTest:
         path: checkpoint in the folder of a run that was tested.
         name: of the run, in tables and figures.
         device: see `TrainedStage`.
+        trust: see `TrainedStage`.
 
     Raises:
         UserError: the checkpoint tells no classes apart, was not tested, or its corpus no longer has the tested clips.
     """
 
-    def __init__(self, path: Path, name: str, device: str) -> None:
+    def __init__(self, path: Path, name: str, device: str, trust: Trust) -> None:
         self.name = name
-        self.trained = TrainedStage(path, device)
+        self.trained = TrainedStage(path, device, trust)
         self.network = scores_of(self.trained)
         self.n_frames = self.trained.feature.n_frames(self.trained.clip_s)
         tested = read_run(str(path.parent), "test")
@@ -40,10 +43,9 @@ class ModelUnderTest:
         self.table = self.run.table
         if self.run.classes != self.trained.classes:
             raise UserError(f"{path}: its classes are not those of the predictions.csv beside it: test it again")
-        data = read_checkpoint(path)["datamodule_hyper_parameters"]
-        self.corpus = _corpus(path, data["corpus"])
-        self.corpus.prepare()
-        listed = {clip.name: clip for clip in self.corpus.clips(Path(data["cache_dir"]))}
+        self.corpus = _corpus(path, trust)
+        with TemporaryDirectory() as folder:  # for the levels of windows: a checkpoint has no say in what is written
+            listed = {clip.name: clip for clip in self.corpus.clips(Path(folder))}
         if missing := [clip for clip in self.table["clip"] if clip not in listed]:
             raise UserError(
                 f"{path}: {len(missing)} clips that it was tested on are no longer in its corpus at"
@@ -68,12 +70,13 @@ class ModelUnderTest:
     def knows_noise(self, folder: Path) -> bool:
         """Whether noise from this folder, or from one in or around it, was mixed in when it was trained."""
         modules = self.trained.hyper_parameters.get("augment_waveform") or []
-        folders = [module.get("init_args", {}).get("folder") for module in modules]
-        own, given = [Path(known).resolve() for known in folders if known], folder.resolve()
+        arguments = [module.get("init_args") for module in modules if isinstance(module, dict)]
+        folders = [given.get("folder") for given in arguments if isinstance(given, dict)]
+        own, given = [Path(known).resolve() for known in folders if isinstance(known, str)], folder.resolve()
         return any(given.is_relative_to(known) or known.is_relative_to(given) for known in own)
 
 
-def open_models(paths: Sequence[Path], device: str) -> list[ModelUnderTest]:
+def open_models(paths: Sequence[Path], device: str, trust: Trust) -> list[ModelUnderTest]:
     """The models of these checkpoints, named by their runs' folders.
 
     Raises:
@@ -84,7 +87,7 @@ def open_models(paths: Sequence[Path], device: str) -> list[ModelUnderTest]:
         names = [str(path.parent) for path in paths]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"--ckpt: {', '.join(sorted(twice))} is named twice; a run's predictions are of one checkpoint")
-    models = [ModelUnderTest(path, name, device) for path, name in zip(paths, names, strict=True)]
+    models = [ModelUnderTest(path, name, device, trust) for path, name in zip(paths, names, strict=True)]
     first, *others = models
     for model in others:
         if classes_of(model.table) != classes_of(first.table):
@@ -94,10 +97,14 @@ def open_models(paths: Sequence[Path], device: str) -> list[ModelUnderTest]:
     return models
 
 
-def _corpus(path: Path, config: dict[str, Any]) -> Corpus:
-    """The corpus that a checkpoint was trained on, and tested."""
+def _corpus(path: Path, trust: Trust) -> Corpus:
+    """The corpus that a checkpoint was trained on, and tested; found, and never made."""
     try:
-        given = {"_class_path": config["class_path"], **config.get("init_args", {})}
-        return instantiate_module(Corpus, given)  # type: ignore[type-abstract]  # a subclass is made, and no other class
+        corpus: Corpus = trust.made(
+            Corpus, read_checkpoint(path)["datamodule_hyper_parameters"]["corpus"], "data.corpus"
+        )
     except Exception as error:  # classes that are no longer there may fail in any way
-        raise UserError(f"{path}: its corpus cannot be opened ({error})") from error
+        raise UserError(one_line(f"{path}: its corpus cannot be opened ({error})")) from error
+    if isinstance(corpus, Rendered) and not corpus.root.exists():
+        raise UserError(f"{path}: its corpus is no longer at {corpus.root}; `prepare` with the stage's config makes it")
+    return corpus

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cry_lightning.cells import for_spreadsheets
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.evaluation.tables import Rows, as_text, cell
@@ -53,7 +54,7 @@ def write(curves: pd.DataFrame, out: Path, n_classes: int) -> list[Path]:
     for kind, own in curves.groupby("kind", sort=False):
         csv, png = out / f"{kind}.csv", out / f"{kind}.png"
         with replacing(csv) as part:
-            own.drop(columns="place").to_csv(part, index=False)
+            for_spreadsheets(own.drop(columns="place")).to_csv(part, index=False)
         figure = draw(own, n_classes)
         with replacing(png) as part:
             figure.savefig(part, format="png", dpi=150, bbox_inches="tight")

@@ -10,6 +10,7 @@ import yaml
 from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution
 
+from cry_lightning.cells import for_spreadsheets
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.evaluation.tables import as_text
@@ -57,7 +58,7 @@ def write(trials: Sequence[Trial], goal: Goal, space: Space, out: Path) -> None:
     ]
     table = pd.DataFrame(rows).astype({"epoch": "Int64"})
     with replacing(out / "trials.csv") as part:
-        table.to_csv(part, index=False)
+        for_spreadsheets(table).to_csv(part, index=False)
     with replacing(out / "trials.png") as part:
         draw(table, goal, space).savefig(part, format="png", dpi=150)
 

@@ -1,0 +1,130 @@
+"""The config.yaml of a run: read by jsonargparse like any stage YAML, but only trusted names of it are resolved."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse._common import parsing_settings  # of which there is no other way to restore what was
+
+from cry_lightning.errors import UserError
+from cry_lightning.trust.names import FUNCTIONS, PACKAGES, WEIGHTS_OF_TIMM, Trust, elsewhere
+
+OF_RUNS = ("best.ckpt", "last.ckpt", "lineage.json", "predictions.csv", "made_of.json", "made_from.json", "tune.json")
+YAML = (".yaml", ".yml", ".json")
+FACTORIES = ("head", "projector")
+LIGHTNING = "lightning.pytorch."
+IN_A_TRAINER = (  # what a run's config may name of Lightning, beside the trusted modules
+    "callbacks.device_stats_monitor.DeviceStatsMonitor",
+    "callbacks.early_stopping.EarlyStopping",
+    "callbacks.gradient_accumulation_scheduler.GradientAccumulationScheduler",
+    "callbacks.lr_monitor.LearningRateMonitor",
+    "callbacks.model_summary.ModelSummary",
+    "callbacks.progress.rich_progress.RichProgressBar",
+    "callbacks.progress.tqdm_progress.TQDMProgressBar",
+    "callbacks.rich_model_summary.RichModelSummary",
+    "callbacks.stochastic_weight_avg.StochasticWeightAveraging",
+    "callbacks.timer.Timer",
+    "cli.ReduceLROnPlateau",
+    "loggers",
+)
+
+
+def is_of_run(path: Path) -> bool:
+    """Whether a YAML is what a run leaves, by its name or by what lies beside it, rather than a stage of the user's."""
+    if not path.is_file():
+        return False
+    return any(
+        place.stem.lower() == "config" or any((place.parent / name).exists() for name in OF_RUNS)
+        for place in (path, path.resolve())
+    )
+
+
+def run_config_among(arguments: Sequence[str]) -> str | None:
+    """The first YAML of a run among the arguments of a command."""
+    given = [text.partition("=")[2] if text.startswith("--") else text for text in arguments]
+    after = dict(zip(given[1:], arguments, strict=False))
+    for text in given:
+        is_yaml = text.lower().endswith(YAML) or after.get(text) in ("--config", "-c")
+        if text and is_yaml and is_of_run(Path(text).expanduser()):
+            return text
+    return None
+
+
+@contextmanager
+def resolving(trust: Trust, arguments: Sequence[str]) -> Iterator[bool]:
+    """While the block runs, jsonargparse resolves only trusted names if a run's config is among the arguments.
+
+    Yields:
+        whether that is so.
+    """
+    names = ("import_path_verdicts", "import_paths_enforced")
+    before = {name: parsing_settings[name] for name in names}
+    of_run = run_config_among(arguments) is not None
+    try:
+        if of_run:
+            lightning = [LIGHTNING + name for name in IN_A_TRAINER]
+            short = [f"{LIGHTNING}{name.split('.')[0]}.{name.split('.')[-1]}" for name in IN_A_TRAINER]
+            set_parsing_settings(
+                import_path_denylist=["*"], import_path_allowlist=[*PACKAGES, *trust.named, *lightning, *short]
+            )
+        else:
+            set_parsing_settings(import_path_denylist=[])  # what no config has any use for, such as os.system
+        yield of_run
+    finally:
+        parsing_settings.update(before)
+
+
+def check_classes(config: Any, of_run: bool, field: str) -> None:
+    """Refuse a parsed config that names another callable than a class where one is called: a head or a projector.
+
+    Args:
+        config: of a whole stage, or a part of it.
+        of_run: whether it was read from a run: then every field is for classes alone.
+        field: the part's dotted name.
+
+    Raises:
+        UserError: naming the field.
+    """
+    if isinstance(config, list):
+        for number, one in enumerate(config):
+            check_classes(one, of_run, f"{field}.{number}")
+    elif isinstance(config, Namespace | dict):
+        for name, one in dict(config.__dict__ if isinstance(config, Namespace) else config).items():
+            if name == "class_path" and isinstance(one, str) and one not in FUNCTIONS:
+                check_classes(locate(one), of_run, field)
+            elif name in ("init_args", "dict_kwargs"):
+                check_classes(one, of_run, field)
+            elif name != "class_path":
+                check_classes(one, of_run, f"{field}.{name}")
+    elif callable(config) and not inspect.isclass(config) and (of_run or field.rpartition(".")[2] in FACTORIES):
+        name = f"{config.__module__}.{getattr(config, '__qualname__', config)}"
+        raise UserError(f"{field}: {name} is no class; name one whose instances belong there, such as torch.nn.Linear")
+
+
+def without_weights(config: Any) -> Any:
+    """A copy of a parsed config whose networks look for no weights, for a stage that takes a checkpoint's."""
+    copy = config.clone()
+    for key, value in copy.items():
+        section, _, name = key.rpartition(".")
+        if name == "dict_kwargs" and value:
+            copy[key] = {argument: WEIGHTS_OF_TIMM.get(argument, given) for argument, given in value.items()}
+        elif ".model." in f".{section}." and name in WEIGHTS_OF_TIMM:
+            copy[key] = WEIGHTS_OF_TIMM[name]
+    return copy
+
+
+def refuse_elsewhere(config: Any) -> None:
+    """Refuse a run's config whose networks would be looked for in a file, or on a hub, that it names itself.
+
+    Raises:
+        UserError: naming the argument.
+    """
+    for key, value in config.items():
+        name = key.rpartition(".")[2]
+        arguments = value if name == "dict_kwargs" else {name: value} if key.startswith("model.") else {}
+        if told := elsewhere(arguments or {}):
+            raise UserError(f"{key}: the run's config names {told}; give the stage's own YAML, or add --trust timm")
