@@ -62,7 +62,15 @@ MAY_IMPORT = {
     "spelling": set(),
 }
 NO_TORCH = {
-    *("acquire", "audio", "commands", "corpora", "evaluation", "from_torchaudio", "inputs", "pipeline", "trust"),
+    "acquire",
+    "audio",
+    "commands",
+    "corpora",
+    "evaluation",
+    "from_torchaudio",
+    "inputs",
+    "pipeline",
+    "trust",
     *FREE,
 }
 WITH_OPTIONS = {  # rooms whose command's options are in `commands`

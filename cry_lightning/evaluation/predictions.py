@@ -66,7 +66,8 @@ def read(path: str | Path) -> pd.DataFrame:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the predictions.csv of a run") from error
     for column in set(KEYS) & set(table.columns):
-        table[column] = table[column].map(from_cell)
+        if table[column].str.startswith("'").any():
+            table[column] = table[column].map(from_cell)
     check(table, path)
     return table
 

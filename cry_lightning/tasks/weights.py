@@ -41,8 +41,7 @@ def load_data(path: str | Path, kind: str, if_missing: str) -> Any:
             f"{path}: refused, not a {kind}, or it holds more than data (tensors, strings, numbers, lists)"
         ) from error
     except Exception as error:  # a damaged pickle may fail in any way
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path}: not a whole {kind} ({reason})") from error
+        raise UserError(f"{path}: not a whole {kind} ({(str(error) or 'it is empty').splitlines()[0]})") from error
 
 
 def _refuse_compressed(path: Path) -> None:

@@ -13,7 +13,7 @@ from jsonargparse._common import parsing_settings  # of which there is no other 
 from cry_lightning.errors import UserError
 from cry_lightning.trust.names import FUNCTIONS, PACKAGES, WEIGHTS_OF_TIMM, Trust, elsewhere
 
-OF_RUNS = ("best.ckpt", "last.ckpt", "lineage.json", "predictions.csv", "made_of.json", "tune.json")
+OF_RUNS = ("best.ckpt", "last.ckpt", "lineage.json", "predictions.csv", "made_of.json", "made_from.json", "tune.json")
 YAML = (".yaml", ".yml", ".json")
 FACTORIES = ("head", "projector")
 LIGHTNING = "lightning.pytorch."
