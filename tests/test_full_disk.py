@@ -12,8 +12,9 @@ import soundfile
 from conftest import RATE, write_run
 from test_evaluation import by_hand
 
-from cry_lightning import cli, describe
+from cry_lightning import cli
 from cry_lightning.acquire import command as acquire
+from cry_lightning.describe import command as describe
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions, report
 from cry_lightning.inference import embed, predict

@@ -29,10 +29,12 @@ def percentile_interval(values: np.ndarray) -> tuple[float, float]:
 
 def percentile_intervals(values: np.ndarray) -> np.ndarray:
     """`percentile_interval` of each metric's resampled values (M, R), as (M, 2)."""
-    bounds = np.empty((len(values), 2))
-    whole = np.isfinite(values).all(axis=1)
-    bounds[whole] = np.percentile(values[whole], PERCENTILES, axis=1).T
-    bounds[~whole] = [percentile_interval(some) for some in values[~whole]] or np.empty((0, 2))
+    bounds = np.full((len(values), 2), np.nan)
+    whole = np.isfinite(values).all(axis=1) & (values.shape[1] > 0)
+    if whole.any():
+        bounds[whole] = np.percentile(values[whole], PERCENTILES, axis=1).T
+    for row in np.flatnonzero(~whole):
+        bounds[row] = percentile_interval(values[row])
     return bounds
 
 
