@@ -108,7 +108,7 @@ def test_embed(tones, ckpt, tmp_path, monkeypatch, free):
         assert len(file["embeddings"]) == 96
 
 
-@pytest.mark.parametrize("free", [0, 2000])
+@pytest.mark.parametrize("free", [0, 2000, 6000])
 def test_evaluate_keeps_the_older_report(tmp_path, monkeypatch, no_figures, free):
     run = write_run(tmp_path / "run", by_hand(), trained_on="else")
     report.main([str(run)])

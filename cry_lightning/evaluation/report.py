@@ -1,6 +1,7 @@
 """`python -m cry_lightning evaluate`: runs in, one table, figures and report.md out."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -67,18 +68,24 @@ def main(argv: Sequence[str]) -> None:
 
 def write_report(runs: Sequence[Run], compared: Sequence[Pair], out: Path, resamples: int) -> Path:
     """Write report.md, metrics.csv, figures/ and, of several runs, differences.csv; returns the path of the report."""
-    with replacing(out / "metrics.csv") as part:
-        numbers = [run.results.assign(run=run.name, lineage=run.leakage.status) for run in runs]
-        pd.concat(numbers)[[*CSV_COLUMNS, "predictor", "lineage"]].pipe(for_spreadsheets).to_csv(part, index=False)
-    (out / "differences.csv").unlink(missing_ok=True)  # of other runs, where a single one follows them
-    if compared:
-        with replacing(out / "differences.csv") as part:
-            pd.concat([pair.differences for pair in compared])[COLUMNS].pipe(for_spreadsheets).to_csv(part, index=False)
     sections = [_section(run, out, f"{number}-" if len(runs) > 1 else "") for number, run in enumerate(runs, 1)]
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     head = [f"# Evaluation of {as_markdown_text(title)}", *_head(runs), *_differences(compared)]
-    with replacing(out / "report.md") as part:
-        part.write_text("\n\n".join([*head, _method(runs, resamples), *sections]) + "\n", encoding="utf-8")
+    with ExitStack() as files:  # all of them or none, so that none tells of another test than the next
+
+        def part(name: str) -> Path:
+            return files.enter_context(replacing(out / name))
+
+        numbers = [run.results.assign(run=run.name, lineage=run.leakage.status) for run in runs]
+        table = pd.concat(numbers)[[*CSV_COLUMNS, "predictor", "lineage"]]
+        table.pipe(for_spreadsheets).to_csv(part("metrics.csv"), index=False)
+        if compared:
+            differences = pd.concat([pair.differences for pair in compared])[COLUMNS]
+            differences.pipe(for_spreadsheets).to_csv(part("differences.csv"), index=False)
+        page = "\n\n".join([*head, _method(runs, resamples), *sections]) + "\n"
+        part("report.md").write_text(page, encoding="utf-8")
+    if not compared:
+        (out / "differences.csv").unlink(missing_ok=True)  # of other runs, where a single one follows them
     return out / "report.md"
 
 
