@@ -28,8 +28,8 @@ PIPELINE = $(PY) -m cry_lightning.pipeline $@ --method='$(METHOD)' --data=$(call
 .PHONY: help install pretrain simclr adapt finetune evaluate onu2019 zhao2020 le2020 gorin2023 test test-all test-newest test-oldest lint clean clean-runs FORCE
 
 help:  ## list the targets and variables
-	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9 -]+):.*## */  make \1\t/' | expand -t 18
-	@grep -hE '^## [A-Z]' $(MAKEFILE_LIST) | sed 's/^## /  /'
+	@awk -F ':.*## *' '/^[a-z0-9 -]+:.*## /{printf "  make %s\n%22s%s\n", $$1, "", $$2}' $(MAKEFILE_LIST)
+	@sed -n 's/^## \([A-Z]\)/  \1/p' $(MAKEFILE_LIST)
 
 install: .venv/installed  ## make .venv and install what is needed, as tested; CONSTRAINTS= takes the newest
 

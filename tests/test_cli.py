@@ -246,6 +246,16 @@ def test_config_that_is_none(mistake, tmp_path, content):
     assert mistake("fit", "--config", tmp_path / "stage.yaml").startswith(NO_CONFIGS[content])
 
 
+LOOPS = {"itself by name": "{a: config.yaml}", "itself": "&a {b: *a}", "many times the same": None}
+
+
+@pytest.mark.parametrize("kind", LOOPS)
+def test_a_config_that_holds_itself_ends_in_one_line(mistake, tmp_path, kind):
+    doubled = "".join(f"a{n}: &a{n} {{x: *a{n - 1}, y: *a{n - 1}}}\n" for n in range(1, 40))
+    (tmp_path / "config.yaml").write_text(f"a0: &a0 {{}}\n{doubled}" if LOOPS[kind] is None else f"data: {LOOPS[kind]}")
+    assert mistake("fit", "--config", tmp_path / "config.yaml")
+
+
 def test_missing_config(mistake):
     assert "nowhere.yaml" in mistake("fit", "--config", "nowhere.yaml")
     assert mistake("fit") == "fit: which stage? Give its YAML: --config configs/finetune.yaml"

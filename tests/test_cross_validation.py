@@ -64,10 +64,10 @@ def fits(monkeypatch):
     """Names of the runs fitted, as they are; after `stop_after` of them the process is killed."""
     called, really = [], cli.main
 
-    def counted(args):
+    def counted(args, **kwargs):
         if args[0] == "fit" and len(called) == called_before_kill[0]:
             raise KeyboardInterrupt
-        run = really(args)
+        run = really(args, **kwargs)
         if args[0] == "fit":
             called.append(run.run_folder.path.name)
         return run

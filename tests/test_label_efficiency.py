@@ -207,8 +207,8 @@ def calls(monkeypatch):
     called = []
     really = cli.main
 
-    def counted(args):
-        run = really(args)
+    def counted(args, **kwargs):
+        run = really(args, **kwargs)
         called.append((args[0], run.run_folder.path.name))
         return run
 
@@ -236,10 +236,10 @@ def test_a_killed_study_goes_on_and_every_encoder_sees_the_same_labels(
     ]
     counted = cli.main
 
-    def killed(arguments):
+    def killed(arguments, **kwargs):
         if arguments[0] == "test" and len(calls) == 3:
             raise KeyboardInterrupt  # between fit and test of the second point
-        return counted(arguments)
+        return counted(arguments, **kwargs)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(cli, "main", killed)

@@ -120,8 +120,8 @@ def test_a_stage_that_comes_first_is_trained_once_and_tested(paper, tmp_path, mo
     corpora = {"tones": {"protocols": {"by subject": "--seeds 1 --data.split.test=0.3"}}}
     fitted, really = [], cli.main
 
-    def counted(args):
-        run = really(args)
+    def counted(args, **kwargs):
+        run = really(args, **kwargs)
         fitted.append((args[0], run.run_folder.path.name))
         return run
 

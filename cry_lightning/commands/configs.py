@@ -12,6 +12,7 @@ from cry_lightning.wording import ConfigError, one_line
 SHIPPED = Path(__file__).parents[1] / "configs"  # installed with the package
 WHOLE_SECTIONS = ("config", "data", "model")  # options in whose place a YAML may stand
 ENDINGS = (".yaml", ".yml")
+DEEPEST = 50  # levels of tables and files
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -67,19 +68,42 @@ def _read(path: Path, key: str) -> dict[str, Any]:
         raise UserError(one_line(f"Problems parsing config: {reason}")) from error
     if not isinstance(content, dict):
         raise ConfigError(key, unread)
-    return {name: _with_named_files(value, path.parent) for name, value in content.items()}
+    return Reader(key).whole(content, path.parent)
 
 
-def _with_named_files(value: Any, folder: Path) -> Any:
-    if isinstance(value, dict):
-        return {name: _with_named_files(one, folder) for name, one in value.items()}
-    if isinstance(value, str) and value.endswith(ENDINGS) and (folder / value).is_file():
-        try:
-            content = yaml.load((folder / value).read_text(encoding="utf-8"), LOADER)
-        except (UnicodeDecodeError, yaml.YAMLError):
-            return value
-        return _with_named_files(content, (folder / value).parent)
-    return value
+class Reader:
+    """Puts files in the places where a YAML names them.
+
+    Args:
+        key: of the YAML, for messages.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.done: dict[tuple[int, Path], Any] = {}  # a YAML may hold the same table a billion times
+        self.kept: list[Any] = []  # so that no other table gets the number of one that is done
+
+    def whole(self, value: Any, folder: Path, depth: int = 0) -> Any:
+        """A value of a YAML in `folder`, with what it names.
+
+        Raises:
+            ConfigError: it names itself, or holds itself.
+        """
+        if depth > DEEPEST:
+            raise ConfigError(self.key, f"more than {DEEPEST} levels; does a YAML name itself?")
+        if isinstance(value, dict):
+            place = id(value), folder
+            if place not in self.done:
+                self.kept.append(value)
+                self.done[place] = {name: self.whole(one, folder, depth + 1) for name, one in value.items()}
+            return self.done[place]
+        if isinstance(value, str) and value.endswith(ENDINGS) and (folder / value).is_file():
+            try:
+                content = yaml.load((folder / value).read_text(encoding="utf-8"), LOADER)
+            except (UnicodeDecodeError, yaml.YAMLError):
+                return value
+            return self.whole(content, (folder / value).parent, depth + 1)
+        return value
 
 
 def refuse_recordings(key: str, path: str) -> None:

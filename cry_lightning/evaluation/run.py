@@ -1,6 +1,6 @@
 """One run's predictions, scored at every level that exists."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class Tested:
     labels: pd.Series  # of all predicted rows, validation and test
     leakage: Leakage
     sounds: dict[str, str]  # as of `leakage.sounds`
-    doubts: list[str]  # names that look like slips of the pen, see `spelling`
+    doubts: Sequence[str] = ()  # names that look like slips of the pen, see `spelling`
 
 
 def read_run(given: str, split: str) -> Tested:
