@@ -28,7 +28,7 @@ PIPELINE = $(PY) -m cry_lightning.pipeline $@ --method='$(METHOD)' --data=$(call
 .PHONY: help install pretrain simclr adapt finetune evaluate onu2019 zhao2020 le2020 gorin2023 test test-all test-newest test-oldest lint clean clean-runs FORCE
 
 help:  ## list the targets and variables
-	@awk -F ':.*## *' '/^[a-z0-9 -]+:.*## /{printf "  make %s\n%22s%s\n", $$1, "", $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## *' '/^[a-z0-9 -]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@sed -n 's/^## \([A-Z]\)/  \1/p' $(MAKEFILE_LIST)
 
 install: .venv/installed  ## make .venv and install what is needed, as tested; CONSTRAINTS= takes the newest
