@@ -72,7 +72,7 @@ class LastCheckpoint(Checkpoint):
         """Write last.ckpt."""
         self.due = False
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # Trainer sets it
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)  # with the optimizer, that is
 
     def state_dict(self) -> dict[str, Any]:
         """What the metrics of the running epoch have gathered so far."""
