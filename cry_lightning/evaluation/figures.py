@@ -25,7 +25,7 @@ def draw_confusion(run: Run, path: Path) -> None:
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
     n_classes = len(run.classes)
-    size = 0.8 * min(n_classes, MAX_SHOWN)
+    size = 0.8 * n_classes if n_classes <= MAX_SHOWN else 12.0
     figure = Figure(figsize=(size + 2.6, size + 1.8), layout="compressed")
     axes = figure.subplots()
     image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)

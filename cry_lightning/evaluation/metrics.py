@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
+from threadpoolctl import threadpool_limits
 
 from cry_lightning.evaluation.predictions import SCORE, classes_of, score_columns
 
@@ -89,7 +90,7 @@ def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, posi
     hits, support, said = weighted(truth[right], subject[right]), weighted(truth, subject), weighted(predicted, subject)
     recall, precision, f1 = _ratio(hits, support), _ratio(hits, said), _ratio(2 * hits, support + said)
     draws = np.ascontiguousarray(weights.T, float)
-    with ThreadPoolExecutor() as threads:  # numpy computes in parallel
+    with threadpool_limits(1), ThreadPoolExecutor() as threads:  # one class each; those of BLAS would get in their way
         ranked = list(threads.map(lambda k: ranking(truth == k, scores[:, k], subject, draws), range(len(names))))
     auc, average_precision = (np.stack(values) for values in zip(*ranked, strict=True))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -47,9 +48,12 @@ class Run:
 
     def result(self, level: str, metric: str, name: str = "", predictor: str = "model") -> pd.Series:
         """One row of the results; `name` is the class, for the metrics that have one."""
-        rows = self.results
-        at = (rows["level"] == level) & (rows["metric"] == metric) & (rows["class"] == name)
-        return rows[at & (rows["predictor"] == predictor)].iloc[0]
+        return self.results.iloc[self._places[level, metric, name, predictor]]
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str, str, str], int]:
+        keys = self.results[["level", "metric", "class", "predictor"]].itertuples(index=False, name=None)
+        return {key: place for place, key in enumerate(keys)}
 
 
 @dataclass(frozen=True)
