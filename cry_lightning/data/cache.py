@@ -123,10 +123,14 @@ class FeatureCache:
         """
         return self._fault_of_the_whole() or self._fault_of_rows()
 
+    @property
+    def _attributes(self) -> dict[str, str | int | float]:
+        return self.settings | {"corpus": self.corpus.name, "key": self.key}
+
     def _fault_of_the_whole(self) -> str | None:
         if not os.path.lexists(self.path):
             return "has not been built"
-        return cachefile.damage(self.path, self.key, self.shape)
+        return cachefile.damage(self.path, self._attributes, self.shape)
 
     def _fault_of_rows(self) -> str | None:
         try:
@@ -206,12 +210,12 @@ class FeatureCache:
         try:
             file = CacheFile(self.part)
             same_rows = file.texts("clip") == self.names and file.texts("content") == self.content
-            return file if same_rows and file.fault(self.key, self.shape) is None else None
+            return file if same_rows and file.fault(self._attributes, self.shape) is None else None
         except cachefile.UNREADABLE:
             return None
 
     def _new(self) -> CacheFile:
-        attributes = self.settings | {"corpus": self.corpus.name, "key": self.key, "created": time.time()}
+        attributes = self._attributes | {"created": time.time()}
         return cachefile.create(self.part, self.shape, self.dtype, self.names, self.content, attributes)
 
     def _cannot_write(self, error: OSError) -> UserError:

@@ -154,9 +154,9 @@ class CacheFile:
             _sound.add(state)
         return damaged
 
-    def fault(self, key: str, shape: tuple[int, ...]) -> str | None:
-        """Why this file is not the one that `key` and `shape` stand for; None if it is. Its rows may be unfinished."""
-        if self.attributes["key"] != key:
+    def fault(self, attributes: dict[str, Any], shape: tuple[int, ...]) -> str | None:
+        """Why this file is not the one that these stand for; None if it is. Its rows may be unfinished."""
+        if any(self.attributes[name] != value for name, value in attributes.items()):
             return "was made of other audio or with other settings"
         if self.shape != shape:
             return f"holds features of shape {self.shape}, not {shape}"
@@ -176,11 +176,11 @@ def _place(file: h5py.File, name: str) -> tuple[int, tuple[int, ...], np.dtype]:
     return offset, data.shape, data.dtype
 
 
-def damage(path: Path, key: str, shape: tuple[int, ...]) -> str | None:
+def damage(path: Path, attributes: dict[str, Any], shape: tuple[int, ...]) -> str | None:
     """Why a cache file cannot be trusted, from its structure and columns alone; None if it can."""
     try:
         file = CacheFile(path)
-        if fault := file.fault(key, shape):
+        if fault := file.fault(attributes, shape):
             return fault
         if n_missing := int((file.column("done") == PENDING).sum()):
             return f"lacks {n_missing} rows"

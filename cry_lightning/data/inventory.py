@@ -67,7 +67,7 @@ def _describe(path: Path) -> CacheInfo:
         file = CacheFile(path)
         done, attributes = file.column("done"), file.attributes
         whole = path.suffix == ".h5"
-        if whole and damage(path, attributes["key"], file.shape):
+        if whole and damage(path, {}, file.shape):
             raise ValueError("damaged")
         arguments = json.loads(attributes["feature"])
         feature = arguments.pop("class_path").rpartition(".")[2]
