@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cry_lightning.commands.import_weights import arguments
 from cry_lightning.encoders.importers import PUBLISHERS, Publisher, publisher_of
 from cry_lightning.errors import UserError
+from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.features import MFCC, Feature, LogMel, VGGishLogMel
 from cry_lightning.tasks.weights import identity_of, load_data, sha256
 
@@ -107,7 +108,5 @@ def write(path: Path, state: dict[str, Tensor], source: dict[str, str], feature:
         "source": source,
         "front_end": identity_of(feature) if feature else None,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    torch.save(checkpoint, part)
-    part.replace(path)
+    with replacing(path) as part:
+        torch.save(checkpoint, part)

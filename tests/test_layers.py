@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "inference": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages", "tasks", "trust"},
     "tune": {"evaluation", "messages", "runfolder", "studies", "tasks"},
     "label_efficiency": {"evaluation", "studies", "tasks"},
-    "import_weights": {"encoders", "features", "tasks"},
+    "import_weights": {"encoders", "evaluation", "features", "tasks"},
     "commands": {
         "acquire",
         "evaluation",
