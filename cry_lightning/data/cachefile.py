@@ -128,7 +128,9 @@ class CacheFile:
         CRC-32 takes 0.5 s per GB on one core, and reading as long as the disk takes; memory does not grow.
         """
         done, crc32, reason = (self.column(name) for name in ("done", "crc32", "reason"))
-        damaged = (done != PENDING) & ((reason == b"") != (done == GOOD)) | (done > BAD)  # so torn in an unfinished file
+        damaged = (done != PENDING) & ((reason == b"") != (done == GOOD)) | (
+            done > BAD
+        )  # so torn in an unfinished file
         n_rows, n_bytes = len(done), math.prod(self.shape[1:]) * self.dtype.itemsize
         at_once = max(1, BLOCK_BYTES // n_bytes)
         with self.path.open("rb") as file:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cry_lightning.corpora import Clip
 from cry_lightning.audio import warn_once
+from cry_lightning.corpora import Clip
 from cry_lightning.data import splits, subsets
 from cry_lightning.errors import UserError
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cry_lightning.data.splits import census, count
 from cry_lightning.cells import from_cell
+from cry_lightning.data.splits import census, count
 from cry_lightning.errors import UserError
 
 
