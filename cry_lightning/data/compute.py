@@ -39,9 +39,7 @@ class ClipBatches(Dataset[Batch]):
         self.clip_s = clip_s
         self.fit = fit
         self.dtype = dtype
-        self.recording: audio.Recording | None = (
-            None  # of the last row, still open: many rows may be its windows
-        )
+        self.recording: audio.Recording | None = None  # of the last row, still open: many rows may be its windows
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"recording": None}  # a worker opens its own
