@@ -183,6 +183,7 @@ def test_clips_are_stretches_of_their_recordings(tmp_path):
     assert features.content[0] != features.content[1]
 
 
+@pytest.mark.slow
 def test_opened_features_can_be_sent_to_another_process(cache):
     features = cache.open()
     here = features.gather(torch.tensor([3, 1]))  # opened in this process first

@@ -130,6 +130,7 @@ def test_part_that_cannot_be_read_is_begun_again(tmp_path, unharmed, part):
     assert torch.equal(features_of(cache), unharmed)
 
 
+@pytest.mark.slow
 def test_killed_worker_is_an_error_and_workers_give_the_same_numbers(tmp_path, unharmed):
     cache = make_cache(tmp_path)
     cache.feature.pause_s, cache.feature.fatal_batch = 0.2, 3

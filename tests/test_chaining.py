@@ -262,6 +262,7 @@ def test_only_checkpoints_of_the_run_itself_are_removed(pretrained, name):
     assert (folder / name).exists() == (name != "best.ckpt")
 
 
+@pytest.mark.slow
 def test_other_ways_of_reading_the_same_data_are_the_same_run(stage, pretrained, tmp_path):
     cli.main(["test", "--config", str(stage("pretrain")), "--data.workers=1", f"--data.cache_dir={tmp_path / 'c2'}"])
     assert (pretrained.parent / "predictions.csv").exists()
@@ -407,6 +408,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_full_disk_is_one_line_and_leaves_nothing_half_written(stage, pretrained, tmp_path):
     """A limit on the size of files stands for it."""
     last = pretrained.with_name("last.ckpt")
@@ -422,6 +424,7 @@ def test_full_disk_is_one_line_and_leaves_nothing_half_written(stage, pretrained
     assert (run / "fit/finished").exists()
 
 
+@pytest.mark.slow
 def test_full_disk_in_test_is_one_line(pretrained):
     run = pretrained.parent
     done = subprocess.run(

@@ -95,6 +95,7 @@ def test_what_is_finished_is_not_run_again(grid, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_what_is_made_of_other_recordings_or_networks_is_run_again(grid, tmp_path):
     sounds, cries = tmp_path / "sounds", tmp_path / "ward/manifest.csv"
     for folder in (sounds, cries.parent):

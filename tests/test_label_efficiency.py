@@ -302,6 +302,7 @@ def test_a_killed_study_goes_on_and_every_encoder_sees_the_same_labels(
     assert not is_finished(folder, made_by(study, of_pre, labels))
 
 
+@pytest.mark.slow
 def test_an_encoder_that_heard_test_subjects_is_refused_unless_allowed(stage, pretrained, tmp_path, calls, capsys):
     args = [
         "--config",

@@ -159,6 +159,7 @@ def joint(n: int) -> Tensor:
     return torch.cat([first_0, first_1, second_0, second_1])
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_the_joint_batch(tmp_path):
     torch.multiprocessing.spawn(one_rank, (str(tmp_path),), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
