@@ -124,11 +124,11 @@ def test_names_compare_in_nfc(tmp_path):
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):
-    put(tmp_path / "home", "a.wav")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    put(tmp_path / "mine", "a.wav")
+    monkeypatch.setenv("HOME", str(tmp_path / "mine"))
     (tmp_path / "list.csv").write_text("path\n~/a.wav\n")
     (clip,) = Manifest(tmp_path / "list.csv").clips()
-    assert clip.path == f"{tmp_path}/home/a.wav" and corpus_at("~").clips()
+    assert clip.path == f"{tmp_path}/mine/a.wav" and corpus_at("~").clips()
 
 
 def test_folders_in_any_alphabet_have_names_of_their_own():
