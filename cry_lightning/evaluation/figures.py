@@ -88,4 +88,4 @@ def _save(figure: Figure, run: Run, path: Path) -> None:
     title = f"{stamp}{run.name}, {run.main_level.level} level"
     figure.suptitle(title, color="darkred" if stamp else "black", fontsize=11)
     with replacing(path) as part:
-        figure.savefig(part, format="png", dpi=DPI, bbox_inches="tight")
+        figure.savefig(part, format="png", dpi=DPI)  # the layout has left room for all
