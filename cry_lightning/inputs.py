@@ -16,10 +16,9 @@ from unicodedata import normalize
 
 import yaml
 
+from cry_lightning.commands.configs import ENDINGS, LOADER
 from cry_lightning.errors import UserError
 
-YAML = (".yaml", ".yml")
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 NOTE = "recordings"  # in the folder of a corpus's runs: where the recordings lie
 OF_RECORDINGS = ("root", "path", "clip_list", "folder")  # keys of a YAML that name a folder or a table
 
@@ -55,7 +54,7 @@ def of_recordings(paths: Sequence[Path]) -> str:
     """
     lines: list[str] = []
     for path in paths:
-        if path.suffix.lower() in YAML:
+        if path.suffix.lower() in ENDINGS:
             contents = _contents([path])
             lines += [f"{name} {json.dumps(content, default=str)}" for name, content in contents.items()]
             lines += [of_recordings([named]) for content in contents.values() for named in _named(content)]
@@ -126,7 +125,7 @@ def _contents(paths: Sequence[Path]) -> dict[Path, Any]:
             raise UserError(f"{path}: not YAML ({' '.join(str(error).split())[:150]})") from error
         for _, text in _texts(found[path]):
             named = Path(os.path.normpath(path.parent / text))
-            if text.endswith(YAML) and named.is_file():
+            if text.endswith(ENDINGS) and named.is_file():
                 waiting.append(named)
     return found
 
@@ -147,7 +146,7 @@ def _named(content: Any) -> Iterator[Path]:
     """The recordings that a YAML names; the folder of all, as a placeholder, is none."""
     for key, text in _texts(content):
         path = Path(text).expanduser()
-        is_one = key in OF_RECORDINGS and path.suffix.lower() not in YAML and path.exists()
+        is_one = key in OF_RECORDINGS and path.suffix.lower() not in ENDINGS and path.exists()
         if is_one and not Path.cwd().is_relative_to(path.resolve()):
             yield path
 

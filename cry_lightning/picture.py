@@ -15,10 +15,10 @@ from cry_lightning.commands.picture import arguments
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.data.compute import ClipBatches
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.inference.windows import Heard, Recordings, tell_left_out
 from cry_lightning.progress import progress_bar
 from cry_lightning.studies import ReadCLI, quiet
+from cry_lightning.writing import replacing
 
 BATCH_SIZE = 64
 

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from cry_lightning.arguments import ArgumentParser
+from cry_lightning.commands.configs import ENDINGS
 from cry_lightning.errors import UserError
-from cry_lightning.inputs import YAML, changed, corpus_of, digest, of_configs, of_file, of_recordings
+from cry_lightning.inputs import changed, corpus_of, digest, of_configs, of_file, of_recordings
+from cry_lightning.writing import replacing
 
 RUNS = Path("runs")
 CONFIGS = Path("configs")
@@ -73,7 +75,7 @@ class Stage:
     def inputs(self, weights: Path | None) -> dict[str, Any]:
         """Digests of all that its checkpoint depends on; `weights` is what it begins with."""
         given = [Path(text) for _, text in pairs(self.arguments) if text and len(text) < 1000 and Path(text).is_file()]
-        yamls = [path for path in (self.config, *self.data, *given) if path.suffix.lower() in YAML]
+        yamls = [path for path in (self.config, *self.data, *given) if path.suffix.lower() in ENDINGS]
         before = self.before.inputs(None) if self.before else {"configs": {}}
         return {
             "configs": {**before.pop("configs"), **of_configs(yamls)},
@@ -147,7 +149,7 @@ class Chain:
         if not self.data:
             return ()
         given = Path(self.data).expanduser()
-        return (given,) if given.suffix.lower() in YAML else (CONFIGS / "data/own.yaml", given)
+        return (given,) if given.suffix.lower() in ENDINGS else (CONFIGS / "data/own.yaml", given)
 
     def _data_arguments(self) -> tuple[str, ...]:
         if not self.data:
@@ -243,7 +245,8 @@ def evaluate(chain: Chain, arguments: tuple[str, ...]) -> None:
     evaluated = {"arguments": list(arguments), **tested}
     if record.get("evaluate") != evaluated | {"report.md": _of(folder / "report.md")}:
         table = run("evaluate", str(folder), *arguments, capture=True)
-        _write(folder / "report.txt", table)
+        with replacing(folder / "report.txt") as part:
+            part.write_text(table, encoding="utf-8")
         record["evaluate"] = evaluated | {"report.md": _of(folder / "report.md")}
         write_record(folder, record)
     _say((folder / "report.txt").read_text(encoding="utf-8").rstrip("\n"))
@@ -320,14 +323,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Say in a run folder what it was made from."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / RECORD, json.dumps(record, indent=1))
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with replacing(folder / RECORD) as part:
+        part.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def _of(path: Path) -> str:

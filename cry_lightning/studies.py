@@ -19,9 +19,9 @@ from cry_lightning import cli
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.jsonfile import read_object
-from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.runfolder import HARMLESS, TESTED, differences
 from cry_lightning.tasks.weights import sha256
+from cry_lightning.writing import replacing
 
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
 OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger")

@@ -16,6 +16,7 @@ FREE = {
     "arguments",
     "progress",
     "locks",
+    "writing",
 }  # every room may tell a user's mistake, and how far it is
 MAY_IMPORT = {
     "audio": set(),
@@ -27,7 +28,7 @@ MAY_IMPORT = {
     "tasks": {"encoders"},
     "callbacks": {"evaluation"},
     "cli": {"data", "tasks", "callbacks", "runfolder", "messages", "trust"},
-    "runfolder": {"evaluation"},
+    "runfolder": set(),
     "messages": {"trust"},
     "trust": set(),
     "cells": set(),
@@ -44,7 +45,7 @@ MAY_IMPORT = {
     "inference": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages", "tasks", "trust"},
     "tune": {"evaluation", "messages", "runfolder", "studies", "tasks"},
     "label_efficiency": {"evaluation", "studies", "tasks"},
-    "import_weights": {"encoders", "evaluation", "features", "tasks"},
+    "import_weights": {"encoders", "features", "tasks"},
     "commands": {
         "acquire",
         "evaluation",
@@ -59,6 +60,7 @@ MAY_IMPORT = {
     "inputs": set(),
     "pipeline": {"inputs"},
     "errors": set(),
+    "writing": set(),
     "spelling": set(),
 }
 NO_TORCH = {
@@ -82,6 +84,8 @@ WITH_OPTIONS = {  # rooms whose command's options are in `commands`
         "describe",
         "evaluation",
         "import_weights",
+        "inputs",
+        "pipeline",
         "inference",
     ),
     *("label_efficiency", "messages", "papers", "picture", "prepare", "robustness", "tune"),

@@ -18,7 +18,7 @@ from cry_lightning.commands.acquire import arguments
 from cry_lightning.corpora import find_recordings
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.jsonfile import read_object
-from cry_lightning.evaluation.predictions import replacing
+from cry_lightning.writing import replacing
 
 log = logging.getLogger(__name__)
 MADE_OF = "settings.json"  # in OUT

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from cry_lightning import audio
 from cry_lightning.acquire.settings import SAMPLE_RATE
 from cry_lightning.acquire.sources import Record, printable
-from cry_lightning.evaluation.predictions import replacing
+from cry_lightning.writing import replacing
 
 N_COLUMNS = 1500  # at most, whatever the length of the recording
 SHORTEST_COLUMN_S = 0.02

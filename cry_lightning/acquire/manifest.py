@@ -7,7 +7,7 @@ import pandas as pd
 
 from cry_lightning.acquire.naming import Identities, Identity
 from cry_lightning.acquire.sources import Record, printable
-from cry_lightning.evaluation.predictions import replacing
+from cry_lightning.writing import replacing
 
 MANIFEST, SOURCES = "manifest.csv", "sources.csv"
 MAX_LABELS = 12  # in the terminal

@@ -7,8 +7,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from cry_lightning.callbacks.table import data_of
-from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.fingerprints import fingerprint, sound_fingerprint
+from cry_lightning.writing import replacing
 
 
 class LineageRecorder(Callback):
@@ -72,7 +72,7 @@ class LineageRecorder(Callback):
         lineage["uncalibrated"] = not pl_module.calibrated
         rows = [*data.rows("val").tolist(), *data.rows("test").tolist()]  # the rows of predictions.csv
         lineage["test_clips"] = {data.clips[row].name: sound_fingerprint(data.features.content[row]) for row in rows}
-        with predictions.replacing(self.run_folder / "lineage.json") as part:
+        with replacing(self.run_folder / "lineage.json") as part:
             part.write_text(json.dumps(lineage, indent=1), encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ SHIPPED = Path(__file__).parents[1] / "configs"  # installed with the package
 WHOLE_SECTIONS = ("config", "data", "model")  # options in whose place a YAML may stand
 ENDINGS = (".yaml", ".yml")
 DEEPEST = 50  # levels of tables and files
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 
 
 def find_shipped(argv: Sequence[str]) -> list[str]:

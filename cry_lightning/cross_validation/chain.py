@@ -17,8 +17,8 @@ from cry_lightning.cross_validation.plan import Round, divided
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.studies import WITHOUT_BARS, Study, is_finished
+from cry_lightning.writing import replacing
 
 log = logging.getLogger(__name__)
 CHECKPOINT = ("best.ckpt",)

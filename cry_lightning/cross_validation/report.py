@@ -11,8 +11,8 @@ from cry_lightning.cells import for_spreadsheets
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.jsonfile import read_object
 from cry_lightning.evaluation.metrics import measure, units_at
-from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.evaluation.tables import SUMMARY, as_text
+from cry_lightning.writing import replacing
 
 
 def write_pooled(folders: Sequence[Path], out: Path) -> None:

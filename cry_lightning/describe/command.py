@@ -8,8 +8,8 @@ from cry_lightning.data_argument import open_data
 from cry_lightning.describe import census
 from cry_lightning.describe.report import as_page, as_terminal
 from cry_lightning.describe.sections import tell
-from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.wording import printable
+from cry_lightning.writing import replacing
 
 
 def main(argv: list[str]) -> None:

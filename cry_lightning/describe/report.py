@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from cry_lightning.cells import as_markdown_list, as_markdown_text, for_spreadsheets, on_one_line
-from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.evaluation.tables import Rows, as_markdown, as_text
+from cry_lightning.writing import replacing
 
 WIDTH = 110
 

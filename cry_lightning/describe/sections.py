@@ -14,8 +14,8 @@ from cry_lightning.describe.figure import draw
 from cry_lightning.describe.recordings import FORM, FRAME_S, FULL_SCALE_DB, QUIET_DB, SEED
 from cry_lightning.describe.report import Section, write_table
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.spelling import doubts
+from cry_lightning.writing import replacing
 
 FIRST = 10  # files that the report names; the CSV names all
 DPI = 120

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
-from cry_lightning.evaluation.predictions import SCORE, replacing
+from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.evaluation.run import MAX_SHOWN, Run
+from cry_lightning.writing import replacing
 
 DPI = 150
 MAX_NAMES = 50  # of classes along an axis

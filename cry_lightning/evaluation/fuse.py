@@ -15,8 +15,9 @@ from cry_lightning.evaluation.ancestry import fused_lineage
 from cry_lightning.evaluation.fusion import Fused, fuse_fold
 from cry_lightning.evaluation.jsonfile import read_object
 from cry_lightning.evaluation.members import FOLD, Members, read_members
-from cry_lightning.evaluation.predictions import SCORE, replacing
+from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.evaluation.tables import as_text
+from cry_lightning.writing import replacing
 
 MADE_OF = "fusion.json"  # what a folder is the fusion of, and what was learned for it
 VALIDATION, OTHER_FOLDS = "validation rows", "tests of the other folds"

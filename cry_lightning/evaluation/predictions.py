@@ -1,7 +1,5 @@
 """The predictions table: all that evaluation knows of a model, whatever kind of model made it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +7,7 @@ import pandas as pd
 
 from cry_lightning.cells import for_spreadsheets, from_cell
 from cry_lightning.errors import UserError
+from cry_lightning.writing import replacing
 
 KEYS = ("clip", "recording", "subject", "repeat", "fold", "split", "label")
 SPLITS = ("val", "test")
@@ -97,26 +96,6 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
     with replacing(Path(path)) as part:
         safe = for_spreadsheets(table[[*KEYS, *score_columns(table)]])
         safe.to_csv(part, index=False, float_format="%.9g")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A `.part` path to write to, which takes the place of `path` only when the block ends well, else is removed.
-
-    Raises:
-        UserError: the disk is full, or the path cannot be written for another reason; what was there is unchanged.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{path}: cannot be written ({reason}); make room there, or name another place") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def check(table: pd.DataFrame, path: Path) -> None:

@@ -13,9 +13,9 @@ from cry_lightning.evaluation.defaults import COMPARISON, POSITIVE
 from cry_lightning.evaluation.intervals import FEW_SUBJECTS, MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import LEVELS
 from cry_lightning.evaluation.pairs import COLUMNS, Pair, pairs, section
-from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.evaluation.run import Run, evaluate_run, pool, read_run
 from cry_lightning.evaluation.tables import as_markdown, as_text, cell, per_class, summary, two_class
+from cry_lightning.writing import replacing
 
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
 ALL_CLASSES = "The {} commonest of {} classes (metrics.csv has all)"

@@ -8,12 +8,12 @@ from cry_lightning.corpora import Clip, Corpus, Union
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data_argument import open_data
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.inference.figure import draw, is_drawable
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.table import COLUMNS, clip_table, verdict, write
 from cry_lightning.inference.windows import hear, tell_left_out
 from cry_lightning.trust.names import Trust
+from cry_lightning.writing import replacing
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from pandas.api.types import is_numeric_dtype
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.evaluation.fingerprints import sound_fingerprint
 from cry_lightning.evaluation.leakage import Leakage, check
-from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.windows import duration_s
 from cry_lightning.tasks.weights import sha256
+from cry_lightning.writing import replacing
 
 EMBEDDINGS = "embeddings"
 COLUMNS = ("clip", "recording", "subject", "label", "start_s", "duration_s")  # of every corpus

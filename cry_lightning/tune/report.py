@@ -12,10 +12,10 @@ from optuna.distributions import CategoricalDistribution
 
 from cry_lightning.cells import for_spreadsheets
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
-from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.evaluation.tables import as_text
 from cry_lightning.tune.space import Space
 from cry_lightning.tune.trials import Goal, Trial
+from cry_lightning.writing import replacing
 
 BEST = 10  # rows of the table
 LEGEND = """\

@@ -18,11 +18,11 @@ from cry_lightning import studies
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.fingerprints import fingerprint
 from cry_lightning.evaluation.jsonfile import read_object
-from cry_lightning.evaluation.predictions import replacing
 from cry_lightning.studies import WITHOUT_BARS, Study
 from cry_lightning.tasks.weights import read_checkpoint
 from cry_lightning.tune.space import Space, Values, as_arguments
 from cry_lightning.wording import one_line
+from cry_lightning.writing import replacing
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 RECORD = "trial.json"  # written last: what has it is not trained again
