@@ -66,6 +66,7 @@ MISTAKES = [
     "fit --config configs/finetune.yaml --trainer.max_epochs=many",
     "fit --config configs/finetune.yaml --model.init_args.encoder=nothing.yaml",
     "fit --config configs/finetune.yaml --model.init_args.encoder.class_path=cry_lightning.encoders.Res9",
+    "fit --config configs/finetune.yaml --name=../..",
     "test --config configs/finetune.yaml --nme=x",
     "evaluate nowhere",
     "predict --ckpt nowhere.ckpt nothing.wav",

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from cry_lightning.arguments import check_folder
+from cry_lightning.arguments import check_folder, check_name
 from cry_lightning.commands import signatures
 from cry_lightning.commands.checks import BOOL_OR_INT, check_class, check_keys, check_type
 from cry_lightning.commands.configs import ENDINGS, WHOLE_SECTIONS, check_there, read_config, refuse_recordings
@@ -68,6 +68,7 @@ def check(given: Sequence[Argument]) -> None:
     config = resolved(given)
     if config.get("name") is None:
         raise ConfigError("", "the following arguments are required: name")
+    check_name("name", str(config["name"]))
     if isinstance(config.get("runs"), str):
         check_folder("runs", config["runs"])
     check_sections(config)
