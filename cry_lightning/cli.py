@@ -67,10 +67,12 @@ class StageCLI(LightningCLI):
     """
 
     nothing_left = False  # of a resumed fit
+    body: str  # the whole config, written out once since that takes long
     until_the_end: ExitStack  # of the command: the lock on its run folder
 
     def __init__(self, args: list[str], own: bool = False) -> None:
         self.trust, args = taken_out(args)
+        self.given = args[:1]
         with resolving(self.trust, [] if own else args) as self.of_run:
             super().__init__(
                 Stage,
@@ -84,11 +86,11 @@ class StageCLI(LightningCLI):
                 args=args,
             )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The two commands of a stage."""
+    def subcommands(self) -> dict[str, set[str]]:
+        """The command of the stage that was given, since a parser takes a quarter of a second, with what it skips."""
         skipped = {"model", "datamodule", "train_dataloaders", "val_dataloaders", "dataloaders", "weights_only"}
-        return {"fit": skipped, "test": skipped | {"verbose"}}
+        commands = {"fit": skipped, "test": skipped | {"verbose"}}
+        return {name: skips for name, skips in commands.items() if name in self.given} or commands
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What a stage YAML holds beside trainer, model and data."""
@@ -124,8 +126,13 @@ class StageCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """What a class will not be made of is told as a mistake in the config."""
         config = self.config
+        settled = config[self.subcommand].clone()
+        settled.ckpt_path, settled.overwrite = None, False
+        self.body = self._parser(self.subcommand).dump(settled, skip_none=False)
         if self.of_run and self.subcommand == "test":
             self.config = without_weights(config)
+        else:
+            self.config_dump = yaml.safe_load(self.body)  # Lightning would write it out once more
         try:
             super().instantiate_classes()
         except Exception as error:
@@ -154,7 +161,7 @@ class StageCLI(LightningCLI):
         best = given.checkpoint
         best.dirpath, best.filename = str(folder.path), "best"
         callbacks = [
-            Dashboard(wandb_loggers, yaml.safe_load(self.dump())),
+            Dashboard(wandb_loggers, yaml.safe_load(self.body)),
             LineageRecorder(config.name, folder.path),
             PredictionsWriter(folder.path),
             Figures(),
@@ -201,7 +208,7 @@ class StageCLI(LightningCLI):
         open_folder = folder.go_on if config.ckpt_path else folder.begin
         open_folder(self.dump(), config.overwrite)
         for logger in self.trainer.loggers:
-            logger.log_hyperparams({"stage": yaml.safe_load(self.dump())})
+            logger.log_hyperparams({"stage": yaml.safe_load(self.body)})
 
     def fit(self, **kwargs: Any) -> None:
         """Train, unless the run that is resumed has reached its end."""
@@ -243,10 +250,7 @@ class StageCLI(LightningCLI):
 
     def dump(self) -> str:
         """The whole config as one YAML that runs alone."""
-        header = f"# python -m cry_lightning {self.subcommand} --config {self.run_folder.config}\n"
-        config = self.config[self.subcommand].clone()
-        config.ckpt_path, config.overwrite = None, False
-        return header + self._parser(self.subcommand).dump(config, skip_none=False)
+        return f"# python -m cry_lightning {self.subcommand} --config {self.run_folder.config}\n{self.body}"
 
     def take_up(self, path: str) -> None:
         """Resume or test a checkpoint of this very stage, with its classes."""

@@ -92,7 +92,7 @@ def ckpt(tones, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("free", [0, 500, 8000])
 def test_predict(tones, ckpt, tmp_path, monkeypatch, free):
     out = tmp_path / "disk" / "predictions.csv"
-    arguments = ["--ckpt", str(ckpt), str(tones.parent), "--out", str(out)]
+    arguments = ["--ckpt", str(ckpt), *map(str, sorted(tones.parent.glob("*.wav"))), "--out", str(out)]
     check_full(monkeypatch, tmp_path / "disk", free, lambda: predict.main(arguments))
     predict.main(arguments)  # the same command, once there is room
     assert len(pd.read_csv(out)) == len(pd.read_csv(out.with_name("predictions_recordings.csv"))) == 96
