@@ -90,6 +90,7 @@ def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, posi
     hits, support, said = weighted(truth[right], subject[right]), weighted(truth, subject), weighted(predicted, subject)
     recall, precision, f1 = _ratio(hits, support), _ratio(hits, said), _ratio(2 * hits, support + said)
     draws = np.ascontiguousarray(weights.T, float)
+    n_no = support.sum(axis=0) - support
     with threadpool_limits(1), ThreadPoolExecutor() as threads:  # one class each; those of BLAS would get in their way
         ranked = list(threads.map(lambda k: ranking(truth == k, scores[:, k], subject, draws), range(len(names))))
     auc, average_precision = (np.stack(values) for values in zip(*ranked, strict=True))

@@ -122,19 +122,21 @@ def check(table: pd.DataFrame, path: Path) -> None:
     for label in sorted(set(table["label"]) - set(known)):
         text = f"label {label!r} is not a class ({', '.join(known)}); add its column {SCORE}{label} or map the label"
         _refuse_rows(table["label"] == label, path, text)
-    for name in names:
-        whole = np.isfinite(table[name]) & table[name].between(-SUM_TOLERANCE, 1 + SUM_TOLERANCE)
-        _refuse_rows(~whole, path, f"{name} is not a probability between 0 and 1; test again")
-    unequal = (table[names].sum(axis=1) - 1).abs() > SUM_TOLERANCE
+    scores = table[names].to_numpy(float)
+    improbable = ~(np.abs(scores - 0.5) <= 0.5 + SUM_TOLERANCE)  # NaN too
+    for column in np.flatnonzero(improbable.any(axis=0)):
+        _refuse_rows(improbable[:, column], path, f"{names[column]} is not a probability between 0 and 1; test again")
+    unequal = np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE
     _refuse_rows(unequal, path, "the scores do not sum to 1; apply softmax, or divide by their sum")
     for column in ("recording", "subject", "label"):
-        several = table.groupby("clip")[column].transform("nunique") > 1
+        pairs = table[["clip", column]].drop_duplicates()
+        several = table["clip"].isin(pairs.loc[pairs["clip"].duplicated(), "clip"])
         _refuse_rows(several, path, f"this clip has another {column} elsewhere in the table; give it one")
     again = table.duplicated(["clip", "repeat", "fold", "split"])
     _refuse_rows(again, path, "this clip, repeat, fold and split stands in the table already; remove one of the two")
 
 
-def _refuse_rows(bad: pd.Series, path: Path, reason: str) -> None:
+def _refuse_rows(bad: pd.Series | np.ndarray, path: Path, reason: str) -> None:
     if bad.any():
         line = int(np.flatnonzero(bad)[0]) + 2  # line 1 is the header
         more = f" (and {int(bad.sum()) - 1} more lines)" if bad.sum() > 1 else ""

@@ -153,13 +153,12 @@ def _levels(table: pd.DataFrame) -> tuple[list[Units], list[str]]:
     """The levels that tell something of their own, and why the others are left out."""
     levels, notes = [units_at("clip", table)], []
     for level, finer in (("recording", "clip"), ("subject", "recording")):
-        units = units_at(level, table)
         if table[level].nunique() == table[finer].nunique():
             notes.append(f"No {level} level: every {level} has just one {finer}.")
-        elif not units.n_subjects:
-            notes.append(f"No {level} level: every {level} has clips of several labels.")
-        else:
+        elif (units := units_at(level, table)).n_subjects:
             levels.append(units)
+        else:
+            notes.append(f"No {level} level: every {level} has clips of several labels.")
     return levels, notes
 
 
