@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import tracemalloc
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -15,12 +16,15 @@ import soundfile
 from conftest import DATA, real
 
 from cry_lightning import audio
+from cry_lightning.__main__ import run as command
 from cry_lightning.acquire import run, sources, units
 from cry_lightning.acquire.activity import spans
-from cry_lightning.acquire.command import main
 from cry_lightning.acquire.settings import Settings
 from cry_lightning.corpora import Manifest
 from cry_lightning.errors import UserError
+
+main = partial(command, "acquire")
+
 
 RATE = 16000
 CRIES = [(0.803, 0.6), (2.037, 1.2), (4.4, 0.35), (6.106, 1.9)]  # start and length in seconds

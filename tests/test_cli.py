@@ -16,15 +16,16 @@ from conftest import REPO
 
 from cry_lightning import __main__ as command_line
 from cry_lightning import __version__, cli
+from cry_lightning.api import NETWORKS
+from cry_lightning.api_studies import KINDS
 from cry_lightning.callbacks import wandb_is_online
-from cry_lightning.commands import embed, import_weights, robustness
-from cry_lightning.commands.configs import find_shipped
 from cry_lightning.encoders.importers import PUBLISHERS
 from cry_lightning.errors import UserError
 from cry_lightning.inference import figure
 from cry_lightning.progress import progress_bar
 from cry_lightning.robustness import plan
 from cry_lightning.studies import ReadCLI
+from cry_lightning.typed import arguments_of, find_shipped
 from cry_lightning.wording import one_line
 
 
@@ -32,6 +33,7 @@ def shell(*args, **kwargs):
     return subprocess.run([sys.executable, "-m", "cry_lightning", *args], capture_output=True, text=True, **kwargs)
 
 
+FUNCTIONS = [command_line.function_of(command) for command in command_line.COMMANDS]
 HEAVY = {"torch", "torchaudio", "lightning", "pandas", "sklearn", "scipy", "av", "matplotlib"}
 
 
@@ -132,9 +134,11 @@ def test_a_torchaudio_that_does_not_load_is_one_line(mistake, stage, monkeypatch
 def test_names_known_before_the_import_are_those_known_after():
     networks = {whose: publisher.networks for whose, publisher in PUBLISHERS.items()}
     networks = {whose: tuple(network.__name__.lower() for network in of) for whose, of in networks.items()}
-    assert networks == import_weights.PUBLISHERS
-    assert tuple(plan.KINDS) == robustness.KINDS
-    assert get_args(figure.Method) == embed.METHODS
+    assert networks == NETWORKS
+    choices = {(of.__name__, one.name): one.taken.choices for of in FUNCTIONS for one in arguments_of(of)}
+    assert choices["import_weights", "encoder"] == tuple(sorted({one for of in networks.values() for one in of}))
+    assert tuple(plan.KINDS) == KINDS == choices["robustness", "kinds"]
+    assert get_args(figure.Method) == choices["embed", "method"]
 
 
 @pytest.fixture

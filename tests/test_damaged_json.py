@@ -14,7 +14,6 @@ from cry_lightning.acquire import command, settings, sources
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.data.content import INDEX_NAME
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation import report
 from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.tune import trials
 
@@ -41,8 +40,8 @@ def test_lineage_is_named_in_one_line(tmp_path, no_figures, content):
     other = write_run(tmp_path / "other", by_hand(), trained_on="else")
     (run / "lineage.json").write_bytes(content)
     for command_line in (
-        lambda: report.main([str(run)]),
-        lambda: report.main(["--pool", str(other), str(run)]),
+        lambda: command("evaluate", [str(run)]),
+        lambda: command("evaluate", ["--pool", str(other), str(run)]),
         lambda: fuse([str(other), str(run)], tmp_path / "fused"),
     ):
         with pytest.raises(UserError, match=r"run/lineage\.json: .*; run the test that writes it again") as error:
@@ -56,7 +55,7 @@ def test_lineage_with_sounds_of_another_kind(tmp_path, no_figures, test_clips):
     lineage = json.loads((run / "lineage.json").read_text())
     (run / "lineage.json").write_text(json.dumps(lineage | {"test_clips": test_clips}))
     with pytest.raises(UserError, match=r"lineage\.json: 'test_clips' is not"):
-        report.main([str(run)])
+        command("evaluate", [str(run)])
 
 
 @damaged

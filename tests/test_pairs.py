@@ -1,6 +1,7 @@
 """Paired differences: what is subtracted under which resamples, and which runs are no pair."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ import pytest
 from conftest import write_run
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
+from cry_lightning.__main__ import run as command
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import subject_draws
 from cry_lightning.evaluation.pairs import pairs
-from cry_lightning.evaluation.report import main
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
+
+main = partial(command, "evaluate")
+
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 RESAMPLES = 200

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,18 @@ from conftest import REPO
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from cry_lightning import cli
+from cry_lightning.__main__ import run as command
 from cry_lightning.data.reading import CachedFeatures
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.fingerprints import fingerprint
 from cry_lightning.evaluation.leakage import read_lineage
 from cry_lightning.studies import open_study
 from cry_lightning.tune.checks import check_space
-from cry_lightning.tune.command import main
 from cry_lightning.tune.space import corners, read_space
 from cry_lightning.tune.trials import Goal, Trial, propose, read_trials
+
+main = partial(command, "tune")
+
 
 LR = "model.init_args.optimizer.init_args.lr"
 SPACE = {LR: {"low": 1.0e-3, "high": 0.3, "log": True}, "data.batch_size": {"low": 8, "high": 16, "step": 8}}

@@ -1,7 +1,6 @@
 """Parameters of classes read from their source files, without importing them."""
 
 import ast
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -81,28 +80,16 @@ def names(module: str) -> list[str]:
     return found
 
 
+def classes_of(module: str) -> list[ast.ClassDef]:
+    """The classes that a module defines."""
+    tree = _parsed(module)
+    return [node for node in tree.body if isinstance(node, ast.ClassDef)] if tree else []
+
+
 def parameters(path: str) -> dict[str, Parameter] | None:
     """Name -> parameter of the class or function at a dotted path; None where they cannot all be told."""
     definition = find(path)
     return _parameters(definition) if definition else None
-
-
-def arguments_section(docstring: str) -> Iterator[tuple[str, str]]:
-    """Name and description of each argument under `Args:` in a docstring."""
-    name, words = "", list[str]()
-    _, _, section = docstring.partition("Args:\n")
-    for line in section.splitlines():
-        if not line.startswith("    "):
-            break
-        head, colon, rest = line.strip().partition(": ")
-        if colon and not line.startswith("     ") and head.isidentifier():
-            if name:
-                yield name, " ".join(words)
-            name, words = head, [rest]
-        else:
-            words.append(line.strip())
-    if name:
-        yield name, " ".join(words)
 
 
 def _parameters(definition: Definition) -> dict[str, Parameter] | None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from cry_lightning.cells import as_markdown_list, as_markdown_text, for_spreadsheets, on_one_line
-from cry_lightning.commands.evaluate import arguments
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.defaults import COMPARISON, POSITIVE
 from cry_lightning.evaluation.intervals import FEW_SUBJECTS, MIN_SUBJECTS
@@ -37,23 +36,25 @@ METHOD = """\
   hears. The *gain* is model minus baseline within each resample."""
 
 
-def main(argv: Sequence[str]) -> None:
-    """Evaluate the runs named on the command line.
-
-    Raises:
-        UserError: a run cannot be read, or was tested on what it was trained on.
-    """
-    options = arguments(argv)
-    tested = [read_run(run, options.split) for run in options.run]
-    tested += [pool([read_run(run, options.split) for run in folds]) for folds in options.pool]
-    runs = [evaluate_run(run, options.split, options.positive, options.resamples) for run in tested]
+def run(
+    named: Sequence[str],
+    pooled: Sequence[Sequence[str]],
+    out: Path | None,
+    allow_leaky: bool,
+    split: str,
+    positive: str | None,
+    resamples: int,
+) -> pd.DataFrame:
+    """Evaluate runs; returns what metrics.csv holds."""
+    tested = [read_run(run, split) for run in named]
+    tested += [pool([read_run(run, split) for run in folds]) for folds in pooled]
+    runs = [evaluate_run(run, split, positive, resamples) for run in tested]
     leaky = [f"{run.name}: LEAKY, {run.leakage.reason}" for run in runs if run.leakage.status == "LEAKY"]
-    if leaky and not options.allow_leaky:
+    if leaky and not allow_leaky:
         raise UserError(f"{'; '.join(leaky)}. Train without them, or let --allow-leaky stamp the report LEAKY")
 
-    out = options.out or _default_folder(runs, options.split)
-    compared = pairs(runs, options.resamples)
-    report = write_report(runs, compared, out, options.resamples)
+    compared = pairs(runs, resamples)
+    report = write_report(runs, compared, out or _default_folder(runs, split), resamples)
     print(as_text(summary(runs)), end="\n\n")
     print(LEGEND)
     if compared:
@@ -64,6 +65,13 @@ def main(argv: Sequence[str]) -> None:
         if run.positive:
             print(as_text(two_class(run, run.positive)))
     print(f"\nReport: {report}")
+    return metrics_of(runs)
+
+
+def metrics_of(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row for each metric of each run, class and predictor, with its interval."""
+    numbers = [run.results.assign(run=run.name, lineage=run.leakage.status) for run in runs]
+    return pd.concat(numbers, ignore_index=True)[[*CSV_COLUMNS, "predictor", "lineage"]]
 
 
 def write_report(runs: Sequence[Run], compared: Sequence[Pair], out: Path, resamples: int) -> Path:
@@ -76,9 +84,7 @@ def write_report(runs: Sequence[Run], compared: Sequence[Pair], out: Path, resam
         def part(name: str) -> Path:
             return files.enter_context(replacing(out / name))
 
-        numbers = [run.results.assign(run=run.name, lineage=run.leakage.status) for run in runs]
-        table = pd.concat(numbers)[[*CSV_COLUMNS, "predictor", "lineage"]]
-        table.pipe(for_spreadsheets).to_csv(part("metrics.csv"), index=False)
+        metrics_of(runs).pipe(for_spreadsheets).to_csv(part("metrics.csv"), index=False)
         if compared:
             differences = pd.concat([pair.differences for pair in compared])[COLUMNS]
             differences.pipe(for_spreadsheets).to_csv(part("differences.csv"), index=False)

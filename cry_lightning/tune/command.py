@@ -1,41 +1,37 @@
 """`python -m cry_lightning tune`: trials run where they are not yet, then the best of them as a stage config."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cry_lightning import studies
-from cry_lightning.commands.tune import arguments
 from cry_lightning.errors import UserError
 from cry_lightning.progress import progress_bar
 from cry_lightning.studies import Study, is_begun, mark, open_study
 from cry_lightning.tune import report
 from cry_lightning.tune.checks import check_grouping, check_space, goal_of
 from cry_lightning.tune.space import Space, as_arguments, as_json, read_space
-from cry_lightning.tune.trials import Goal, Trial, propose, read_trials, rehearse, run
+from cry_lightning.tune.trials import Goal, Trial, propose, read_trials, rehearse
+from cry_lightning.tune.trials import run as run_trial
 
 MADE_OF = "tune.json"  # what is searched in a folder
 
 
-def main(argv: list[str]) -> None:
-    """Run the command; what it does not know itself is an override of the stage YAML, as in `fit`.
-
-    Raises:
-        UserError: an option or the space makes no sense, the folder holds another search, or every trial failed.
-    """
-    options = arguments(argv)
-    space = read_space(options.space)
-    study = open_study(["--config", options.config, *options.overrides])
+def run(arguments: Sequence[str], space_path: str, n_trials: int, seed: int, out: Path | None) -> Path:
+    """Run the command on a stage, given by the arguments of `fit`; returns the path of its best config."""
+    space = read_space(space_path)
+    study = open_study(arguments)
     goal = goal_of(study)
-    out = options.out or Path(study.config["runs"]) / study.corpus / f"tune-{study.config['name']}"
+    out = out or Path(study.config["runs"]) / study.corpus / f"tune-{study.config['name']}"
     runs = out / "trials" / study.corpus
-    wanted = made_of(study, space, options.seed)
+    wanted = made_of(study, space, seed)
     if not is_begun(out / MADE_OF, wanted):
         check_grouping(study)
-        check_space(study, space, options.space)
+        check_space(study, space, space_path)
         rehearse(study, runs / "rehearsal")
         mark(out / MADE_OF, wanted)
-    trials = run_trials(study, space, goal, options.seed, options.trials, runs)
+    trials = run_trials(study, space, goal, seed, n_trials, runs)
     best = goal.best_first(trials)
     if not best:
         raise UserError(f"all of {len(trials)} trials failed, the last: {trials[-1].failure}")
@@ -45,6 +41,7 @@ def main(argv: list[str]) -> None:
     path = report.write_best(whole, goal, best[0], out)
     print(report.text(trials, goal, len(study.data.subjects("val"))))
     print(f"\n{out / 'trials.csv'}\n{out / 'trials.png'}\npython -m cry_lightning fit --config {path}")
+    return path
 
 
 def made_of(study: Study, space: Space, seed: int) -> dict[str, Any]:
@@ -59,7 +56,7 @@ def run_trials(study: Study, space: Space, goal: Goal, seed: int, wanted: int, r
     with progress_bar(total=wanted, initial=len(trials), desc="tune", unit="trial") as bar:
         while len(trials) < wanted:
             values = propose(space, trials, goal, seed)
-            trials.append(run(study, goal, len(trials), values, runs))
+            trials.append(run_trial(study, goal, len(trials), values, runs))
             bar.update()
             if best := goal.best_first(trials):
                 bar.set_postfix({goal.metric: f"{best[0].score:.3f}"})

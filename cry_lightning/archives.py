@@ -1,11 +1,6 @@
-"""What `download` takes, and what is known of the archives."""
+"""The public archives that `download` fetches."""
 
-from argparse import Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from cry_lightning.arguments import ArgumentParser
 
 
 @dataclass(frozen=True)
@@ -18,6 +13,13 @@ class Source:
     licence: str
     without_hash: str = ""  # why there is none
     on_request: str | None = None  # what the archive holds, of a corpus that its owners hand out themselves
+
+    def __str__(self) -> str:
+        """What the help tells of it."""
+        if self.on_request is not None:
+            return f"{self.licence}; no sha256: its owners hand it out on request"
+        unknown = f"no sha256: {self.without_hash}; --sha256 or --accept-unverified"
+        return f"{self.licence}; {'sha256 known' if self.sha256 else unknown}"
 
 
 MOST_FILES, MOST_BYTES = 500_000, 100 * 10**9  # of an archive, unpacked; the largest here has 106,000 and 4 GB
@@ -62,41 +64,3 @@ SOURCES = {
         "CC BY 4.0",
     ),
 }
-
-
-def arguments(argv: Sequence[str]) -> Namespace:
-    """The options given.
-
-    Raises:
-        UserError: an option makes no sense.
-    """
-    return parser().parse_args(argv)
-
-
-def parser() -> ArgumentParser:
-    """The options of the command."""
-    parser = ArgumentParser(
-        prog="python -m cry_lightning download",
-        description="Fetch a public corpus, its hash checked, and unpack it, whole or not at all.\nAn archive is"
-        f" refused that has links, a password, or more than {MOST_FILES:,} files or {MOST_BYTES // 10**9} GB.",
-        epilog=_listed(),
-        formatter_class=RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("corpus", choices=SOURCES)
-    parser.add_argument("--to", type=Path, metavar="DIR", help="folder to make (default: data/CORPUS)")
-    parser.add_argument("--from", type=Path, metavar="PATH", dest="local", help="take this archive or folder instead")
-    parser.add_argument("--sha256", metavar="HASH", help="the hash the archive must have")
-    parser.add_argument("--accept-unverified", action="store_true", help="take the archive whatever its hash is")
-    return parser
-
-
-def _listed() -> str:
-    """What is known of each archive, for the help."""
-    told = [f"  {name}: {source.licence}; {_verified(source)}" for name, source in SOURCES.items()]
-    return "\n".join(["corpora:", *told])
-
-
-def _verified(source: Source) -> str:
-    if source.on_request is not None:
-        return "no sha256: its owners hand it out on request"
-    return "sha256 known" if source.sha256 else f"no sha256: {source.without_hash}; --sha256 or --accept-unverified"
