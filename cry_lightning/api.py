@@ -383,7 +383,7 @@ def download(
 @command
 def import_weights(
     publisher: Annotated[str, Taken(choices=tuple(NETWORKS))],
-    file: Annotated[Path, Taken(instead="download the weights from their publisher first")],
+    file: Path,
     *,
     to: Annotated[Path, Taken("CKPT")],
     encoder: Literal["cnn10", "cnn14", "cnn6", "res8", "vggish"] | None = None,
@@ -407,6 +407,7 @@ def import_weights(
     """
     if to.exists():
         raise UserError(f"{to} exists already; remove it, or name another with --to")
+    check_there(file, "download the weights from their publisher first")
     if encoder not in (None, *NETWORKS[publisher]):
         raise UserError(f"--encoder {encoder}: not among the networks of {publisher}")
     from cry_lightning.import_weights import run

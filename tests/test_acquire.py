@@ -226,7 +226,7 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path):
     for option in ("--release-db=20", "--max-unit-s=0.2", "--f0-min-hz=2500", "--min-harmonicity=2"):
         with pytest.raises(UserError, match=option[2:].partition("=")[0].replace("-", "_")):
             main([str(path), str(tmp_path / "out"), option])
-    with pytest.raises(UserError, match="each is a number"):
+    with pytest.raises(UserError, match="--floor-min-db: invalid number value"):
         main([str(path), str(tmp_path / "out"), "--floor-min-db=nan"])
     assert not (tmp_path / "out").exists()
 

@@ -10,6 +10,7 @@ from conftest import write_run
 from test_evaluation import by_hand
 
 from cry_lightning import studies
+from cry_lightning.__main__ import run as run_command
 from cry_lightning.acquire import command, settings, sources
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.data.content import INDEX_NAME
@@ -40,8 +41,8 @@ def test_lineage_is_named_in_one_line(tmp_path, no_figures, content):
     other = write_run(tmp_path / "other", by_hand(), trained_on="else")
     (run / "lineage.json").write_bytes(content)
     for command_line in (
-        lambda: command("evaluate", [str(run)]),
-        lambda: command("evaluate", ["--pool", str(other), str(run)]),
+        lambda: run_command("evaluate", [str(run)]),
+        lambda: run_command("evaluate", ["--pool", str(other), str(run)]),
         lambda: fuse([str(other), str(run)], tmp_path / "fused"),
     ):
         with pytest.raises(UserError, match=r"run/lineage\.json: .*; run the test that writes it again") as error:
@@ -55,7 +56,7 @@ def test_lineage_with_sounds_of_another_kind(tmp_path, no_figures, test_clips):
     lineage = json.loads((run / "lineage.json").read_text())
     (run / "lineage.json").write_text(json.dumps(lineage | {"test_clips": test_clips}))
     with pytest.raises(UserError, match=r"lineage\.json: 'test_clips' is not"):
-        command("evaluate", [str(run)])
+        run_command("evaluate", [str(run)])
 
 
 @damaged

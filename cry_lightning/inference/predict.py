@@ -36,15 +36,7 @@ def run(
 ) -> pd.DataFrame:
     """Run the command; recordings that cannot be used are listed with the reason. Returns the table of windows."""
     of_recordings, trained = by_recording(out), TrainedStage(ckpt, device, Trust(tuple(trust)))
-    network = scores_of(trained)
-    hop_s = trained.cutting["hop_s"] if hop_s is None else hop_s
-    recordings = Recordings(paths, **trained.cutting | {"hop_s": hop_s})
-    with TemporaryDirectory() as folder:  # for the levels of windows, which are of no use later
-        clips = recordings.clips(Path(folder))
-    if not clips:
-        raise UserError(f"no recording is anywhere above {recordings.min_active_db} dB, as the model's windows were")
-    heard = hear(trained, recordings, clips, network, batch_size)
-    tell_left_out(heard)
+    recordings, heard = hear_recordings(trained, paths, scores_of(trained), batch_size, hop_s)
     windows = window_table(recordings, heard, trained.classes or [])
     table = recording_table(recordings, heard, windows)
     with replacing(out) as windows_part, replacing(of_recordings) as recordings_part:  # both, or neither
@@ -52,6 +44,28 @@ def run(
         write(table, recordings_part)
     print(f"{printable(shown(table, shutil.get_terminal_size().columns))}\n{out}\n{of_recordings}")
     return windows
+
+
+def hear_recordings(
+    trained: TrainedStage,
+    paths: Sequence[str],
+    network: Callable[[Tensor], Tensor],
+    batch_size: int,
+    hop_s: float | None = None,
+) -> tuple[Recordings, Heard]:
+    """The values that `network`, a part of `trained.stage`, gives for windows of recordings, cut as in the training.
+
+    Raises:
+        UserError: no recording could be used.
+    """
+    recordings = Recordings(paths, **trained.cutting | ({} if hop_s is None else {"hop_s": hop_s}))
+    with TemporaryDirectory() as folder:  # for the levels of windows, which are of no use later
+        clips = recordings.clips(Path(folder))
+    if not clips:
+        raise UserError(f"no recording is anywhere above {recordings.min_active_db} dB, as the model's windows were")
+    heard = hear(trained, recordings, clips, network, batch_size)
+    tell_left_out(heard)
+    return recordings, heard
 
 
 def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
