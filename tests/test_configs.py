@@ -21,7 +21,12 @@ ENCODERS = sorted((CONFIGS / "encoder").glob("*.yaml"))
 DATA = sorted(path for path in CONFIGS.glob("**/data/*.yaml") if "\ncorpus:" in path.read_text())
 
 
-IN_BRIEF = ("finetune.yaml", "simclr.yaml", "data/own.yaml", "data/cries_waveform.yaml")  # runs that the default tier tries
+IN_BRIEF = (
+    "finetune.yaml",
+    "simclr.yaml",
+    "data/own.yaml",
+    "data/cries_waveform.yaml",
+)  # runs that the default tier tries
 
 
 def cases(paths: list[Path]):

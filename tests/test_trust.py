@@ -201,7 +201,7 @@ NONSENSE = {
                "init_args": {"folder": "/"}}}, "for training alone"),
     "tensor": ({"hyper_parameters__frozen": torch.zeros(2)}, "frozen: a Tensor, where only"),
     "classes": ({"classes": ["a", 1]}, "classes: expected a list of different names"),
-    "lineage": ({"lineage": []}, "lineage: expected a table"),
+    "lineage": ({"lineage": []}, "the lineage is not a table"),
     "weights": ({"state_dict": [1]}, "state_dict"),
     "front_end": ({"CryDataModule": []}, None),
     "hub": ({"hyper_parameters__encoder": TIMM | {"init_args": {"model_name": "hf-hub:a/b"}}}, "from elsewhere"),

@@ -15,7 +15,7 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 from cry_lightning.callbacks.table import Outputs, data_of, predictions_table
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.fingerprints import fingerprint
+from cry_lightning.lineage import fingerprint
 
 WANDB = "lightning.pytorch.loggers.WandbLogger"
 # What W&B would gather by itself of the machine, its user, the command line, the packages, the code and its git

@@ -21,7 +21,9 @@ def draw_confusion(run: Run, path: Path) -> None:
     With more, the picture grows no larger.
     """
     table = run.main_level.table
-    true, predicted = (pd.Index(run.classes).get_indexer(names) for names in (table["label"], run.main_level.predicted))
+    true, predicted = (
+        pd.Index(run.classes).get_indexer(pd.Index(of)) for of in (table["label"], run.main_level.predicted)
+    )
     n_classes = len(run.classes)
     counts = np.bincount(true * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

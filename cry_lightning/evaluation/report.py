@@ -8,13 +8,13 @@ import pandas as pd
 
 from cry_lightning.cells import as_markdown_list, as_markdown_text, for_spreadsheets, on_one_line
 from cry_lightning.commands.evaluate import arguments
-from cry_lightning.errors import UserError
 from cry_lightning.evaluation.defaults import COMPARISON, POSITIVE
 from cry_lightning.evaluation.intervals import FEW_SUBJECTS, MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import LEVELS
 from cry_lightning.evaluation.pairs import COLUMNS, Pair, pairs, section
 from cry_lightning.evaluation.run import Run, evaluate_run, pool, read_run
 from cry_lightning.evaluation.tables import as_markdown, as_text, cell, per_class, summary, two_class
+from cry_lightning.lineage import refuse_leaky
 from cry_lightning.writing import replacing
 
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
@@ -47,9 +47,9 @@ def main(argv: Sequence[str]) -> None:
     tested = [read_run(run, options.split) for run in options.run]
     tested += [pool([read_run(run, options.split) for run in folds]) for folds in options.pool]
     runs = [evaluate_run(run, options.split, options.positive, options.resamples) for run in tested]
-    leaky = [f"{run.name}: LEAKY, {run.leakage.reason}" for run in runs if run.leakage.status == "LEAKY"]
-    if leaky and not options.allow_leaky:
-        raise UserError(f"{'; '.join(leaky)}. Train without them, or let --allow-leaky stamp the report LEAKY")
+    if not options.allow_leaky:
+        way_out = "Train without them, or let --allow-leaky stamp the report LEAKY"
+        refuse_leaky([(run.name, run.leakage) for run in runs], way_out)
 
     out = options.out or _default_folder(runs, options.split)
     compared = pairs(runs, options.resamples)

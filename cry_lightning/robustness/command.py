@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from cry_lightning.commands.robustness import arguments
-from cry_lightning.errors import UserError
+from cry_lightning.lineage import refuse_leaky
 from cry_lightning.robustness import plan, report
 from cry_lightning.robustness.curves import curves
 from cry_lightning.robustness.models import ModelUnderTest, open_models
@@ -23,8 +23,8 @@ def main(argv: list[str]) -> None:
     options = arguments(argv)
     models = open_models(options.ckpt, options.device, Trust(tuple(options.trust)))
     for model in models:
-        if model.run.leakage.status == "LEAKY" and not options.allow_leaky:
-            raise UserError(f"{model.name}: {_lineage(model)}. --allow-leaky reports it all the same, stamped")
+        if not options.allow_leaky:
+            refuse_leaky([(model.name, model.run.leakage)], "--allow-leaky reports it all the same, stamped")
         if "noise" in options.kinds and options.noise and model.knows_noise(Path(options.noise)):
             log.warning("%s was trained with noise of %s, so its curve flatters it", model.name, options.noise)
     planned = plan.points(options, min(model.sample_rate for model in models))
