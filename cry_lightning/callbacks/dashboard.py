@@ -19,7 +19,7 @@ from cry_lightning.lineage import fingerprint
 
 WANDB = "lightning.pytorch.loggers.WandbLogger"
 # What W&B would gather by itself of the machine, its user, the command line, the packages, the code and its git
-# repository stays here, unless the user has set the variable. README lists what is left.
+# repository stays here, unless the user has set the variable. docs/stages.md lists what is left.
 UNSENT = {
     "WANDB_CONSOLE": "off",  # an error may name a file
     "WANDB_DISABLE_CODE": "true",
