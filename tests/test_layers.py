@@ -17,6 +17,8 @@ FREE = {
     "progress",
     "locks",
     "writing",
+    "jsonfile",
+    "lineage",
 }  # every room may tell a user's mistake, and how far it is
 MAY_IMPORT = {
     "audio": set(),
@@ -61,6 +63,8 @@ MAY_IMPORT = {
     "pipeline": {"inputs"},
     "errors": set(),
     "writing": set(),
+    "jsonfile": set(),
+    "lineage": set(),
     "spelling": set(),
 }
 NO_TORCH = {

@@ -17,7 +17,7 @@ from cry_lightning.audio import what_it_is
 from cry_lightning.commands.acquire import arguments
 from cry_lightning.corpora import find_recordings
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.jsonfile import read_object
+from cry_lightning.jsonfile import read_object
 from cry_lightning.writing import replacing
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.ancestry import fused_lineage
 from cry_lightning.evaluation.fusion import Fused, fuse_fold
-from cry_lightning.evaluation.jsonfile import read_object
 from cry_lightning.evaluation.members import FOLD, Members, read_members
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.evaluation.tables import as_text
+from cry_lightning.jsonfile import read_object
 from cry_lightning.lineage import AnyLineage, FoldedLineage
 from cry_lightning.writing import replacing
 

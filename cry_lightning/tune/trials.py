@@ -16,7 +16,7 @@ from optuna.trial import TrialState, create_trial
 
 from cry_lightning import lineage, studies
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.jsonfile import read_object
+from cry_lightning.jsonfile import read_object
 from cry_lightning.lineage import refuse_leaky, sound_fingerprint
 from cry_lightning.studies import WITHOUT_BARS, Study
 from cry_lightning.tasks.weights import read_checkpoint
