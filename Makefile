@@ -25,7 +25,7 @@ quoted = '$(subst ','\'',$(value $(1)))'
 PIPELINE = $(PY) -m cry_lightning.pipeline $@ --method='$(METHOD)' --data=$(call quoted,DATA) --arguments=$(call quoted,ARGS) $(if $(OVERWRITE),--overwrite)
 
 .NOTPARALLEL:
-.PHONY: help install pretrain simclr adapt finetune evaluate onu2019 zhao2020 le2020 gorin2023 test test-all test-newest test-oldest lint clean clean-runs FORCE
+.PHONY: help install pretrain simclr adapt finetune evaluate onu2019 zhao2020 le2020 gorin2023 test test-all test-newest test-oldest lint docs clean clean-runs FORCE
 
 help:  ## list the targets and variables
 	@awk -F ':.*## *' '/^[a-z0-9 -]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ test-newest test-oldest:  ## the default tests with the newest, or with the olde
 lint: .venv/installed  ## mend style where that can be done by itself
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+docs: .venv/installed  ## build the manual into site/; open site/index.html
+	$(PY) -m mkdocs build --quiet
 
 clean:  ## remove caches and .venv, but no run
 	rm -rf cache/* .venv

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Digits and cries, the results table of the README:  benchmarks/real_data.sh DIGITS_FOLDER DONATEACRY_FOLDER
+# Digits and cries, a row of the README's results:  benchmarks/real_data.sh DIGITS_FOLDER DONATEACRY_FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/.."
 digits=$1 cries=$2

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cry_lightning.encoders.importers import PUBLISHERS, Publisher, publisher_of
 from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC, Feature, LogMel, VGGishLogMel
+from cry_lightning.lineage import UNKNOWN
 from cry_lightning.tasks.weights import identity_of, load_data, sha256
 from cry_lightning.writing import replacing
 
@@ -103,7 +104,7 @@ def write(path: Path, state: dict[str, Tensor], source: dict[str, str], feature:
     """Write a checkpoint that holds an encoder only, of unknown lineage."""
     checkpoint = {
         "state_dict": {f"encoder.{name}": tensor for name, tensor in state.items()},
-        "lineage": {"complete": False, "stages": []},
+        "lineage": UNKNOWN.as_dict(),
         "source": source,
         "front_end": identity_of(feature) if feature else None,
     }

@@ -12,6 +12,7 @@ import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from cry_lightning.errors import UserError
+from cry_lightning.lineage import of_checkpoint
 from cry_lightning.locks import LOCK, locked
 from cry_lightning.writing import replacing
 
@@ -248,8 +249,8 @@ def check_stage(path: str, checkpoint: dict[str, Any], corpus: str, name: str) -
     Raises:
         UserError: it is of another stage.
     """
-    stages = checkpoint.get("lineage", {}).get("stages", [])
-    own = (stages[-1]["corpus"], stages[-1]["stage"]) if stages else ("?",)
+    stages = of_checkpoint(checkpoint).stages
+    own = (stages[-1].corpus, stages[-1].stage) if stages else ("?",)
     if own != (corpus, name):
         raise UserError(
             f"ckpt_path: {path} is of stage {'/'.join(own)}, not {corpus}/{name}: ckpt_path resumes the same stage;"

@@ -18,7 +18,7 @@ import yaml
 from cry_lightning import cli
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.jsonfile import read_object
+from cry_lightning.jsonfile import read_object
 from cry_lightning.runfolder import HARMLESS, TESTED, differences
 from cry_lightning.tasks.weights import sha256
 from cry_lightning.writing import replacing

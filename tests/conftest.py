@@ -16,7 +16,7 @@ import yaml
 
 from cry_lightning import cli
 from cry_lightning.evaluation import figures, predictions
-from cry_lightning.evaluation.fingerprints import fingerprint
+from cry_lightning.lineage import fingerprint
 
 REPO = Path(__file__).parents[1]
 DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", REPO / "data"))  # real recordings, none in git

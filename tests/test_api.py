@@ -120,7 +120,13 @@ def test_fit_test_and_evaluate(stage, capsys):
 def test_evaluate_returns_what_metrics_csv_holds(tmp_path):
     table = by_hand()
     run = write_run(tmp_path / "run", table, trained_on="nobody")
-    metrics = cry.evaluate([run, ], out=tmp_path / "out", resamples=100)
+    metrics = cry.evaluate(
+        [
+            run,
+        ],
+        out=tmp_path / "out",
+        resamples=100,
+    )
     kept = pd.read_csv(tmp_path / "out/metrics.csv")
     assert list(metrics.columns) == list(kept.columns) and len(metrics) == len(kept)
     assert np.allclose(metrics["value"], kept["value"], equal_nan=True)
@@ -204,7 +210,9 @@ def test_a_checkpoint_that_names_other_code_is_not_loaded(pretrained, tmp_path):
     content = torch.load(pretrained, weights_only=True)
     for field in ("encoder", "_class_path", "_instantiator"):
         hostile = content | {"hyper_parameters": dict(content["hyper_parameters"])}
-        named = "os.system" if field.startswith("_") else {"class_path": "os.system", "init_args": {"command": "touch x"}}
+        named = (
+            "os.system" if field.startswith("_") else {"class_path": "os.system", "init_args": {"command": "touch x"}}
+        )
         hostile["hyper_parameters"][field] = named
         torch.save(hostile, tmp_path / "hostile.ckpt")
         if field == "_instantiator":  # never looked at
@@ -220,8 +228,6 @@ def test_a_loaded_classifier_is_traced_and_exported(model, pretrained, how):
     features = model.trained.front_end(np.stack([sound(model.trained.fitting["clip_s"], seed) for seed in range(4)]))
     with torch.no_grad():
         expected = stage(features)
-        if how == "trace":
-            made = torch.jit.trace(stage, features)
-        else:
-            made = torch.export.export(stage, (features,)).module()
+        traced = how == "trace"
+        made = torch.jit.trace(stage, features) if traced else torch.export.export(stage, (features,)).module()
         assert (made(features) - expected).abs().max() < 1e-6

@@ -15,8 +15,8 @@ import yaml
 
 from cry_lightning import cli, runfolder
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.fingerprints import fingerprint
 from cry_lightning.features import MFCC, LogMel
+from cry_lightning.lineage import fingerprint
 from cry_lightning.locks import locked
 from cry_lightning.tasks.weights import compare_front_ends, identity_of
 

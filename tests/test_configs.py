@@ -13,6 +13,7 @@ import yaml
 from conftest import REPO
 
 from cry_lightning import cli
+from cry_lightning.commands.stage import arguments as check_arguments
 
 CONFIGS = REPO / "configs"
 STAGES = sorted(path for path in CONFIGS.glob("**/*.yaml") if "trainer:" in path.read_text())
@@ -20,11 +21,19 @@ ENCODERS = sorted((CONFIGS / "encoder").glob("*.yaml"))
 DATA = sorted(path for path in CONFIGS.glob("**/data/*.yaml") if "\ncorpus:" in path.read_text())
 
 
+IN_BRIEF = (
+    "finetune.yaml",
+    "simclr.yaml",
+    "data/own.yaml",
+    "data/cries_waveform.yaml",
+)  # runs that the default tier tries
+
+
 def cases(paths: list[Path]):
-    """Paths as parameters; those of papers are for the slow tier."""
+    """Paths as parameters; most are for the slow tier."""
     for path in paths:
         name = str(path.relative_to(CONFIGS))
-        yield pytest.param(path, id=name, marks=[pytest.mark.slow] * name.startswith("papers"))
+        yield pytest.param(path, id=name, marks=[pytest.mark.slow] * (name not in IN_BRIEF))
 
 
 SMALL = {  # arguments that make a corpus small, by its class
@@ -112,6 +121,11 @@ def small_network_arguments(path: Path) -> list[str]:
     if "vggish" in text:
         return ["--model.init_args.encoder.init_args.width=4"]
     return ["--model.init_args.encoder", str(CONFIGS / "encoder/small_cnn.yaml")] * ("encoder/resnet50" in text)
+
+
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_stage_is_what_its_classes_take(path):
+    check_arguments(["fit", "--config", str(path)])
 
 
 @pytest.mark.parametrize("path", cases(STAGES))

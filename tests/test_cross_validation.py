@@ -20,9 +20,8 @@ from cry_lightning.cross_validation.chain import open_chain, train_round, unhear
 from cry_lightning.cross_validation.plan import Round, divided, plan
 from cry_lightning.data.splits import Split
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.fingerprints import fingerprint
-from cry_lightning.evaluation.leakage import read_lineage
 from cry_lightning.evaluation.run import read_run
+from cry_lightning.lineage import fingerprint, read
 from cry_lightning.runfolder import TESTED
 
 main = partial(command, "cross-validate")
@@ -109,7 +108,7 @@ def test_a_chain_hears_no_test_subject_and_goes_on_where_it_was_killed(tones, no
     table = pd.read_csv(tmp_path / "killed/predictions.csv")
     tested = table[table["split"] == "test"]
     assert len(tested) == tested["clip"].nunique() == 96
-    for fold in read_lineage(tmp_path / "killed/lineage.json")["folds"]:
+    for fold in read(tmp_path / "killed/lineage.json").as_dict()["folds"]:
         own = {fingerprint(s) for s in tested["subject"][tested["fold"] == int(fold["fold"])]}
         name = f"repeat0-fold{fold['fold']}"
         assert [stage["stage"] for stage in fold["stages"]] == ["simclr", f"{name}-adapt", name]
@@ -127,7 +126,7 @@ def test_a_division_by_clip_is_stamped_leaky(tones, write, tmp_path, capsys):
     assert "LEAKY" in capsys.readouterr().out
     out = tmp_path / f"runs/{tones.parent.name}/finetune-2x1-clip"
     assert "**LEAKY**" in (out / "report.md").read_text()
-    lineage = read_lineage(out / "lineage.json")
+    lineage = read(out / "lineage.json").as_dict()
     lineage["folds"].pop()
     (out / "lineage.json").write_text(json.dumps(lineage))
     assert read_run(str(out), "test").leakage.unknown == "no lineage.json beside the predictions"

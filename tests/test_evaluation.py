@@ -7,7 +7,7 @@ from sklearn import metrics as reference
 
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.figures import precision_recall_steps
+from cry_lightning.evaluation.figures import hits_and_alarms, precision_recall_steps
 from cry_lightning.evaluation.intervals import evaluate, percentile_interval, subject_draws
 from cry_lightning.evaluation.metrics import majority, measure, units_at
 
@@ -173,12 +173,17 @@ def test_no_interval_for_a_ranking_against_few_subjects() -> None:
     assert ("recall", "c0") not in without_interval(table)
 
 
-def test_area_below_the_drawn_precision_is_average_precision() -> None:
+@pytest.mark.parametrize("decimals", [1, 9])  # with ties, and without
+def test_drawn_curves_are_those_of_scikit_learn(decimals) -> None:
     table = random_table(2, 60)
-    truth, score = table["label"] == "c1", table["score_c1"]
-    recall, precision = precision_recall_steps(truth, score)
-    assert (recall[0], recall[-1]) == (1, 0) and (np.diff(recall) < 0).all()  # no vertical stroke at either end
-    area = -(np.diff(recall) * precision[:-1]).sum()
+    truth, score = (table["label"] == "c1").to_numpy(), table["score_c1"].round(decimals).to_numpy()
+    hits, alarms = hits_and_alarms(truth, score)
+    false_alarms, sensitivity, _ = reference.roc_curve(truth, score, drop_intermediate=False)
+    np.testing.assert_array_equal(np.append(0, hits / hits[-1]), sensitivity)
+    np.testing.assert_array_equal(np.append(0, alarms / alarms[-1]), false_alarms)
+    recall, precision = precision_recall_steps(hits, alarms)
+    assert (recall[0], recall[-1]) == (0, 1) and (np.diff(recall) > 0).all()  # no vertical stroke at either end
+    area = (np.diff(recall) * precision[1:]).sum()
     assert area == pytest.approx(reference.average_precision_score(truth, score))
 
 

@@ -15,9 +15,8 @@ from sklearn.metrics import roc_auc_score
 from cry_lightning.__main__ import run as command
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.fingerprints import fingerprint
 from cry_lightning.evaluation.fuse import MADE_OF, fuse
-from cry_lightning.evaluation.leakage import check, read_lineage
+from cry_lightning.lineage import check, fingerprint, parse, read
 
 main = partial(command, "fuse")
 
@@ -195,7 +194,7 @@ def test_stacking_without_validation_learns_from_other_folds_and_tells(tmp_path)
 
     fused = in_order(str(tmp_path / "out"), table)
     features = np.log(np.hstack([in_order(run, table) for run in runs]))
-    lineages = {(one["repeat"], one["fold"]): one for one in read_lineage(tmp_path / "out/lineage.json")["folds"]}
+    lineages = {(one["repeat"], one["fold"]): one for one in read(tmp_path / "out/lineage.json").as_dict()["folds"]}
     for repeat in "01":
         for fold in "012":
             here = (table["repeat"] == repeat) & (table["fold"] == fold)
@@ -229,12 +228,12 @@ def test_why_stacking_across_folds_is_stamped_leaky(tmp_path) -> None:
         for i in range(n)
     ]
     runs = [write(tmp_path / name, table, {"folds": folds}) for name in ("one", "two")]
-    assert check(table, {"folds": folds}).status == "CLEAN"
+    assert check(table, parse({"folds": folds})).status == "CLEAN"
     fuse(runs, tmp_path / "out", "stacking")
     fused = predictions.read(tmp_path / "out/predictions.csv")
     assert roc_auc_score(labels == "a", table["score_a"]) == 0
     assert roc_auc_score(labels == "a", fused["score_a"]) == 1  # from nothing
-    assert check(fused, read_lineage(tmp_path / "out/lineage.json")).status == "LEAKY"
+    assert check(fused, read(tmp_path / "out/lineage.json")).status == "LEAKY"
 
 
 def test_class_that_stacking_has_not_met_gets_nothing(tmp_path) -> None:
@@ -267,11 +266,11 @@ def test_calibration_scales_each_member_on_its_validation_rows(tmp_path) -> None
     by_hand = (softmax(3 * logits / first, axis=1) + softmax(logits / second, axis=1)) / 2
     np.testing.assert_allclose(fused[["score_a", "score_b"]], by_hand, atol=1e-4)
 
-    lineage = read_lineage(tmp_path / "out/lineage.json")
+    lineage = read(tmp_path / "out/lineage.json").as_dict()
     assert not lineage["uncalibrated"]
     assert lineage["stages"][-1]["validation_subjects"] == sorted(map(fingerprint, clips[: n - 100]))
     fuse(runs, tmp_path / "plain")
-    assert read_lineage(tmp_path / "plain/lineage.json")["uncalibrated"]
+    assert read(tmp_path / "plain/lineage.json").uncalibrated
 
 
 def test_lineage_is_the_union_of_the_members(tmp_path) -> None:
@@ -282,9 +281,8 @@ def test_lineage_is_the_union_of_the_members(tmp_path) -> None:
         write(tmp_path / "svm", scored(table, 2), lineage_of(table, pretrained, svm)),
     ]
     fuse(runs, tmp_path / "out")
-    lineage = read_lineage(tmp_path / "out/lineage.json")
-    assert lineage["complete"] and lineage["stages"] == [pretrained, net, svm]  # the mean learns nothing more
-    assert lineage["test_clips"] == lineage_of(table)["test_clips"]
+    lineage = read(tmp_path / "out/lineage.json").as_dict()
+    assert lineage == parse(lineage_of(table, pretrained, net, svm)).as_dict()  # the mean learns nothing more
 
 
 @pytest.mark.parametrize("leaky", [0, 1])
@@ -329,7 +327,7 @@ def test_subject_that_fusion_learned_from_is_a_leak_where_it_is_tested(tmp_path,
     runs = [write(tmp_path / str(n), scored(table, n), lineage_of(table, stage(str(n), ["x"]))) for n in (1, 2)]
     assert "CLEAN" in fuse(runs, tmp_path / "mean")
     assert f"LEAKY, {SUBJECTS} of {SUBJECTS} tested subjects" in fuse(runs, tmp_path / "out", method)
-    own = read_lineage(tmp_path / "out/lineage.json")["stages"][-1]
+    own = read(tmp_path / "out/lineage.json").as_dict()["stages"][-1]
     assert own["corpus"] == "made" and len(own[key]) == SUBJECTS
     assert bool(own["clips"]) == (method == "stacking")
 

@@ -21,6 +21,7 @@ from cry_lightning.encoders.panns import PANN
 from cry_lightning.errors import UserError
 from cry_lightning.features import LogMel
 from cry_lightning.import_weights import PANNS_STFT, front_end
+from cry_lightning.lineage import UNKNOWN, of_checkpoint
 from cry_lightning.tasks.weights import load_encoder
 
 main = partial(command, "import-weights")
@@ -128,7 +129,7 @@ def test_checkpoint_says_where_it_comes_from_and_that_its_lineage_is_unknown(tmp
     torch.save(panns_checkpoint(), tmp_path / "Cnn14.pth")
     main(["panns", str(tmp_path / "Cnn14.pth"), "--to", str(tmp_path / "cnn14.ckpt")])
     checkpoint = torch.load(tmp_path / "cnn14.ckpt", weights_only=True)
-    assert checkpoint["lineage"] == {"complete": False, "stages": []}
+    assert of_checkpoint(checkpoint) == UNKNOWN
     sha256 = hashlib.sha256((tmp_path / "Cnn14.pth").read_bytes()).hexdigest()
     assert json.loads(checkpoint["front_end"]) == LogMel(16000, 512, 160, N_MELS, 50.0, 8000.0).identity()
     assert checkpoint["source"] == {"publisher": "panns", "file": "Cnn14.pth", "sha256": sha256}

@@ -13,13 +13,13 @@ import pytest
 from cry_lightning import cli
 from cry_lightning.__main__ import run as command
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.leakage import Leakage, read_lineage
 from cry_lightning.evaluation.run import Tested as Predicted
 from cry_lightning.evaluation.run import evaluate_run, pool
 from cry_lightning.label_efficiency import report
 from cry_lightning.label_efficiency.curves import curves, labels_needed, scored
 from cry_lightning.label_efficiency.plan import Point, points
 from cry_lightning.label_efficiency.training import Subset, made_by, open_study, subset, train
+from cry_lightning.lineage import Leakage, read
 from cry_lightning.studies import is_finished
 
 main = partial(command, "label-efficiency")
@@ -116,7 +116,7 @@ def predicted(right: np.ndarray, fold=0) -> Predicted:
     subjects = [f"c:{fold}-{subject}" for subject, *_ in rows]
     table = pd.DataFrame({"clip": names, "recording": names, "subject": subjects, "label": label})
     table = table.assign(repeat="0", fold=str(fold), split="test", score_a=score_a, score_b=1 - score_a)
-    return Predicted("run", Path("runs/run"), table, table["label"], Leakage("CLEAN", []), sounds={})
+    return Predicted("run", Path("runs/run"), table, table["label"], Leakage("CLEAN", []), lineage=None)
 
 
 def subsets_of(runs):
@@ -274,7 +274,7 @@ def test_a_killed_study_goes_on_and_every_encoder_sees_the_same_labels(
 
     points_at = out / "points/tones"
     trained_on = {
-        (encoder, n): set(read_lineage(points_at / f"{encoder}-per_class{n}-seed0/lineage.json")["stages"][-1]["clips"])
+        (encoder, n): set(read(points_at / f"{encoder}-per_class{n}-seed0/lineage.json").stages[-1].clips)
         for encoder in ("scratch", "pre")
         for n in (2, 4)
     }

@@ -6,8 +6,18 @@ import pandas as pd
 import pytest
 
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.fingerprints import count_heard, fingerprint, sound_fingerprint
-from cry_lightning.evaluation.leakage import check, read_lineage
+from cry_lightning.lineage import (
+    UNKNOWN,
+    FoldedLineage,
+    Lineage,
+    check,
+    count_shared,
+    fingerprint,
+    parse,
+    read,
+    sound_fingerprint,
+    write,
+)
 
 
 def rows(split: str = "test") -> pd.DataFrame:
@@ -27,9 +37,9 @@ def stage(name: str, subjects: str = "x", clips: tuple[str, ...] = (), validatio
     }
 
 
-def lineage(*stages: dict, complete: bool = True) -> dict:
+def lineage(*stages: dict, complete: bool = True) -> Lineage:
     contents = {clip: sound_fingerprint(f"sound of {clip}") for clip in rows()["clip"]}
-    return {"complete": complete, "stages": list(stages), "test_clips": contents}
+    return parse({"complete": complete, "stages": list(stages), "test_clips": contents})
 
 
 def test_fingerprint_is_the_head_of_sha256() -> None:
@@ -71,7 +81,7 @@ def test_sound_under_another_name_and_subject() -> None:
 
 def test_another_stretch_of_the_same_file_is_heard_where_they_overlap() -> None:
     def heard(tested: str, trained: str) -> int:
-        return count_heard([sound_fingerprint(tested)], [sound_fingerprint(trained)])
+        return count_shared([sound_fingerprint(tested)], [sound_fingerprint(trained)])
 
     assert heard("f#0.000-end", "f#1.000-1.000") == 1  # a window of the whole file
     assert heard("f#1.000-1.000", "f#0.000-end") == 1
@@ -80,14 +90,14 @@ def test_another_stretch_of_the_same_file_is_heard_where_they_overlap() -> None:
     assert heard("f#0.667-0.333", "f#0.333-0.334") == 0  # three to the second, their times rounded
     assert heard("f#0.000-1.000", "g#0.000-1.000") == 0
     assert heard("f#3.000-end", "f#2.000-1.000") == 0
-    assert count_heard(["f#0.000-end", "g#0.000-1.000"], ["f#9.000-1.000", "f#2.000-1.000"]) == 1
+    assert count_shared(["f#0.000-end", "g#0.000-1.000"], ["f#9.000-1.000", "f#2.000-1.000"]) == 1
 
 
 def test_a_stage_that_does_not_tell_its_stretches_leaves_the_lineage_unknown() -> None:
     old = stage("pretrain") | {"clips": [fingerprint("sound of 1.wav#0.000-1.000")]}
     found = check(rows(), lineage(old, stage("finetune")))
     assert found.status == "UNKNOWN LINEAGE"
-    assert found.reason == "stage pretrain does not tell which stretches of files it heard: fit it again"
+    assert found.reason == "stage pretrain does not record which stretches of files it was trained on: fit it again"
 
 
 def test_unknown_without_lineage_or_with_a_gap_in_it() -> None:
@@ -100,13 +110,13 @@ def test_unknown_without_lineage_or_with_a_gap_in_it() -> None:
 
 def test_checkpoint_from_elsewhere_has_no_stages(tmp_path) -> None:
     path = tmp_path / "lineage.json"
-    path.write_text(json.dumps(lineage(complete=False)))
-    assert check(rows(), read_lineage(path)).status == "UNKNOWN LINEAGE"
+    write(lineage(complete=False), path)
+    assert check(rows(), read(path)).status == "UNKNOWN LINEAGE"
 
 
 def test_unknown_when_a_tested_clip_has_no_fingerprint() -> None:
     stale = lineage(stage("finetune"))
-    del stale["test_clips"]["0.wav#0.000-1.000"]
+    del stale.test_clips["0.wav#0.000-1.000"]
     found = check(rows(), stale)
     assert found.status == "UNKNOWN LINEAGE"
     assert "1 of 6 tested clips" in found.reason
@@ -122,20 +132,35 @@ def test_validation_rows_are_no_leak_of_their_own_stage_only() -> None:
 
 def test_lineage_is_read_back(tmp_path) -> None:
     path = tmp_path / "lineage.json"
-    assert read_lineage(path) is None
-    path.write_text(json.dumps(lineage(stage("finetune"))))
-    assert check(rows(), read_lineage(path)).status == "CLEAN"
+    assert read(path) is None
+    write(lineage(stage("finetune")), path)
+    assert read(path) == lineage(stage("finetune"))
+    of_folds = FoldedLineage({("0", "1"): lineage(stage("finetune")), ("0", "2"): UNKNOWN})
+    write(of_folds, path)
+    assert read(path) == of_folds
+    of_old = json.loads(path.read_text())["folds"][0]  # by a version that wrote neither a schema nor these clips
+    del of_old["schema"], of_old["stages"][0]["validation_clips"]
+    assert parse(of_old) == lineage(stage("finetune"))
+
+
+def of_stages(*stages: dict) -> str:
+    return json.dumps({"complete": True, "stages": stages})
 
 
 SPOILED = {
     "cannot be read as JSON": "{",
     "is not a JSON object": "[]",
     "'complete' is not true or false": json.dumps({"stages": [], "test_clips": {}}),
-    "'test_clips' is not an object": json.dumps({"complete": True, "stages": [stage("a")]}),
+    "'test_clips' is not an object": json.dumps({"complete": True, "stages": [stage("a")], "test_clips": []}),
     "'stages' is not a list that holds at least": json.dumps({"complete": True, "stages": [], "test_clips": {}}),
     r"stages\[0\] has no stage and corpus": json.dumps({"complete": True, "stages": [{}], "test_clips": {}}),
-    r"stages\[0\]: 'validation_clips' is not": json.dumps(lineage(stage("a") | {"validation_clips": 3})),
-    r"stages\[1\]: 'clips' is not a list": json.dumps(lineage(stage("a"), stage("b") | {"clips": None})),
+    r"stages\[0\]: 'validation_clips' is not": json.dumps(
+        {"complete": True, "stages": [stage("a") | {"validation_clips": 3}]}
+    ),
+    "'schema' is 3, where this version reads up to 2": json.dumps({"schema": 3}),
+    r"stages\[1\]: 'clips' is not a list": json.dumps(
+        {"complete": True, "stages": [stage("a"), stage("b") | {"clips": None}]}
+    ),
 }
 
 
@@ -144,5 +169,5 @@ def test_damaged_lineage_is_refused(tmp_path, message: str) -> None:
     path = tmp_path / "lineage.json"
     path.write_text(SPOILED[message])
     with pytest.raises(UserError, match=message) as refusal:
-        read_lineage(path)
+        read(path)
     assert str(path) in str(refusal.value)

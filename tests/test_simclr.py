@@ -12,8 +12,7 @@ from torch import nn
 
 from cry_lightning import cli
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.fingerprints import fingerprint
-from cry_lightning.evaluation.leakage import check, read_lineage
+from cry_lightning.lineage import check, fingerprint, read
 
 CURVES = {"train/loss", "val/loss", "val/alignment", "val/uniformity", "val/effective_rank", "val/probe_uar"}
 CROP = {"class_path": "cry_lightning.tasks.augment.RandomCrop", "init_args": {"length": 30}}
@@ -127,7 +126,7 @@ def test_windows_of_the_tested_recordings_are_found_under_other_names(simclr, st
     run = fit(stage("finetune", weights=str(first.run_folder.best)), "--trainer.max_epochs=1")
     cli.main(["test", "--config", str(run.run_folder.path / "config.yaml")])
     table = pd.read_csv(run.run_folder.path / "predictions.csv").query("split == 'test'")
-    found = check(table, read_lineage(run.run_folder.path / "lineage.json"))
+    found = check(table, read(run.run_folder.path / "lineage.json"))
     assert found.status == "LEAKY"
     assert [(one.stage, one.subjects) for one in found.overlaps] == [("simclr", 0)]
     heard = {clip.path for clip in first.datamodule.clips_of("train")}

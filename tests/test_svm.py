@@ -17,8 +17,8 @@ from sklearn.svm import SVC
 from cry_lightning.__main__ import main
 from cry_lightning.encoders.fixed import Flatten, Statistics
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.fingerprints import fingerprint
 from cry_lightning.inference.model import TrainedStage
+from cry_lightning.lineage import fingerprint
 from cry_lightning.tasks.svm.fitting import Embedded, Recipe, fit
 from cry_lightning.tasks.svm.machines import grouped_folds
 from cry_lightning.tasks.svm.platt import platt

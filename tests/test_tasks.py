@@ -51,7 +51,7 @@ def test_every_parameter_of_a_free_encoder_moves(stage):
     assert not [name for name in start if torch.equal(start[name], end[name])]
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
 def test_learns_the_tones_in_any_precision(stage, precision):
     run = fit(stage("pretrain"), "--trainer.max_epochs=6", f"--trainer.precision={precision}")
     assert run.trainer.checkpoint_callback.best_model_score > 0.9

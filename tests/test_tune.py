@@ -20,8 +20,7 @@ from cry_lightning import cli
 from cry_lightning.__main__ import run as command
 from cry_lightning.data.reading import CachedFeatures
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.fingerprints import fingerprint
-from cry_lightning.evaluation.leakage import read_lineage
+from cry_lightning.lineage import fingerprint, read
 from cry_lightning.studies import open_study
 from cry_lightning.tune.checks import check_space
 from cry_lightning.tune.space import corners, read_space
@@ -205,7 +204,7 @@ def test_a_killed_search_ends_as_an_unkilled_one_and_hears_no_test_subject(
     assert tested and heard and not heard & set(data.rows("test").tolist())
     for number in range(3):
         folder = whole / f"trials/tones/{number:04}"
-        (own,) = read_lineage(folder / "lineage.json")["stages"]
+        (own,) = read(folder / "lineage.json").as_dict()["stages"]
         assert not tested & {*own["subjects"], *own["validation_subjects"]}
         assert own["validation_subjects"] == sorted(map(fingerprint, data.subjects("val")))
         assert not list(folder.glob("*.ckpt")) and not (folder / "predictions.csv").exists()
@@ -270,7 +269,7 @@ def test_a_metric_that_is_not_logged_is_told_by_the_rehearsal_and_binds_to_nothi
 def test_an_encoder_that_has_heard_test_subjects_is_refused(stage, space, pretrained):
     """Another seed of the split tests subjects that the pretraining was trained on."""
     config = str(stage("tuned", weights=str(pretrained)))
-    with pytest.raises(UserError, match=r"test subjects were heard by stage pretrain on tones"):
+    with pytest.raises(UserError, match=r"LEAKY, 2 of 4 tested subjects trained on, .* stage pretrain on tones"):
         main(["--config", config, "--space", space(SPACE), "--trials", "1", "--data.split.seed=1"])
 
 

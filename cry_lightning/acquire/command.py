@@ -18,7 +18,7 @@ from cry_lightning.arguments import check_folder
 from cry_lightning.audio import what_it_is
 from cry_lightning.corpora import find_recordings
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.jsonfile import read_object
+from cry_lightning.jsonfile import read_object
 from cry_lightning.writing import replacing
 
 log = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ from sklearn.metrics import ConfusionMatrixDisplay
 
 from cry_lightning.callbacks.table import Outputs, data_of, predictions_table
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.fingerprints import fingerprint
+from cry_lightning.lineage import fingerprint
 
 WANDB = "lightning.pytorch.loggers.WandbLogger"
 # What W&B would gather by itself of the machine, its user, the command line, the packages, the code and its git
-# repository stays here, unless the user has set the variable. README lists what is left.
+# repository stays here, unless the user has set the variable. docs/stages.md lists what is left.
 UNSENT = {
     "WANDB_CONSOLE": "off",  # an error may name a file
     "WANDB_DISABLE_CODE": "true",

@@ -50,10 +50,10 @@ class Definition:
         return any("dataclass" in ast.unparse(decorator) for decorator in decorators)
 
 
-def find(path: str) -> Definition | None:
-    """The definition behind a dotted path, through imports; None where the source files do not show one."""
+def find(path: str, through: tuple[str, ...] = ()) -> Definition | None:
+    """The definition behind a dotted path, `through` imports; None where the source files do not show one."""
     module, _, name = path.rpartition(".")
-    tree = _parsed(module) if module else None
+    tree = _parsed(module) if module and path not in through else None
     if tree is None:
         return None
     for node in tree.body:
@@ -64,7 +64,7 @@ def find(path: str) -> Definition | None:
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for imported in node.names:
                 if (imported.asname or imported.name) == name:
-                    return find(f"{node.module}.{imported.name}")
+                    return find(f"{node.module}.{imported.name}", (*through, path))
     return None
 
 

@@ -1,17 +1,18 @@
 """The folds of a cross-validation as one run folder."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from cry_lightning import lineage
 from cry_lightning.cells import for_spreadsheets
+from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.jsonfile import read_object
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.tables import SUMMARY, as_text
+from cry_lightning.lineage import FoldedLineage, Lineage
 from cry_lightning.writing import replacing
 
 
@@ -21,14 +22,20 @@ def write_pooled(folders: Sequence[Path], out: Path) -> None:
     The lineage stays that of each fold: what one fold tests, another has trained on.
     """
     tables = [predictions.read(folder / "predictions.csv") for folder in folders]
-    lineages = [read_object(folder / "lineage.json", f"remove {folder}: it is made again") for folder in folders]
     keys = [table[["repeat", "fold"]].iloc[0].to_dict() for table in tables]
     predictions.write(pd.concat(tables, ignore_index=True), out / "predictions.csv")
-    with replacing(out / "lineage.json") as part:
-        part.write_text(json.dumps({"folds": [k | v for k, v in zip(keys, lineages, strict=True)]}), encoding="utf-8")
+    known = {(key["repeat"], key["fold"]): _lineage(folder) for key, folder in zip(keys, folders, strict=True)}
+    lineage.write(FoldedLineage(known), out / lineage.FILE)
     folds = pd.DataFrame([key | fold_row(table) for key, table in zip(keys, tables, strict=True)])
     with replacing(out / "folds.csv") as part:
         for_spreadsheets(folds).to_csv(part, index=False)
+
+
+def _lineage(folder: Path) -> Lineage:
+    found = lineage.read(folder / lineage.FILE)
+    if not isinstance(found, Lineage):
+        raise UserError(f"{folder}: no {lineage.FILE} of one model; remove the folder, so that the fold is run again")
+    return found
 
 
 def fold_row(table: pd.DataFrame) -> dict[str, float]:

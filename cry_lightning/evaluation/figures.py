@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.evaluation.run import MAX_SHOWN, Run
@@ -22,10 +21,13 @@ def draw_confusion(run: Run, path: Path) -> None:
     With more, the picture grows no larger.
     """
     table = run.main_level.table
-    counts = confusion_matrix(table["label"], run.main_level.predicted, labels=run.classes)
+    true, predicted = (
+        pd.Index(run.classes).get_indexer(pd.Index(of)) for of in (table["label"], run.main_level.predicted)
+    )
+    n_classes = len(run.classes)
+    counts = np.bincount(true * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
-    n_classes = len(run.classes)
     size = 0.8 * n_classes if n_classes <= MAX_SHOWN else 12.0
     figure = Figure(figsize=(size + 2.6, size + 1.8), layout="compressed")
     axes = figure.subplots()
@@ -65,10 +67,11 @@ def draw_curves(run: Run, path: Path) -> None:
             continue
         score = table[SCORE + name]
         area = run.result(run.main_level.level, "roc_auc", name)["value"]
-        false_alarms, hits, _ = roc_curve(truth, score)
-        line = roc.plot(false_alarms, hits, label=f"{name} (n={truth.sum()}, AUC {area:.2f})")[0]
-        recall, precision = precision_recall_steps(truth, score)
-        recall_axes.plot(recall, precision, color=line.get_color(), drawstyle="steps-post")
+        hits, alarms = hits_and_alarms(truth.to_numpy(), score.to_numpy())
+        label = f"{name} (n={truth.sum()}, AUC {area:.2f})"
+        line = roc.plot(np.append(0, alarms / alarms[-1]), np.append(0, hits / hits[-1]), label=label)[0]
+        recall, precision = precision_recall_steps(hits, alarms)
+        recall_axes.plot(recall, precision, color=line.get_color(), drawstyle="steps-pre")
         recall_axes.axhline(truth.mean(), color=line.get_color(), linestyle=":", linewidth=1)
     limits = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01)}
     roc.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity", **limits)
@@ -77,11 +80,22 @@ def draw_curves(run: Run, path: Path) -> None:
     _save(figure, run, path)
 
 
-def precision_recall_steps(truth: pd.Series, score: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Recall, falling to 0, and the precision from each point on to the next: the area below is average precision."""
-    precision, recall, _ = precision_recall_curve(truth, score)
-    rises = np.diff(recall, append=0) < 0  # elsewhere there are false alarms only, and scikit-learn's own end point
-    return np.append(recall[rises], 0), np.append(precision[rises], precision[rises][-1])
+def hits_and_alarms(truth: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number of true and of false positives (T,) at each threshold, from the highest score down.
+
+    Counted here, since the import of scikit-learn takes as long as the whole evaluation of a small test.
+    """
+    order = np.argsort(-score, kind="stable")
+    last_of_equals = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+    hits = truth[order].cumsum()[last_of_equals]
+    return hits, last_of_equals + 1 - hits
+
+
+def precision_recall_steps(hits: np.ndarray, alarms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Recall, rising from 0, and the precision on the way to each point: the area below is average precision."""
+    rises = np.diff(hits, prepend=0) > 0  # elsewhere there are false alarms only
+    recall, precision = hits[rises] / hits[-1], hits[rises] / (hits + alarms)[rises]
+    return np.append(0, recall), np.append(precision[0], precision)
 
 
 def _save(figure: Figure, run: Run, path: Path) -> None:

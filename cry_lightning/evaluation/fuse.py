@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from cry_lightning import lineage
 from cry_lightning.arguments import check_folder
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation import leakage, predictions
+from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.ancestry import fused_lineage
 from cry_lightning.evaluation.fusion import Fused, fuse_fold
-from cry_lightning.evaluation.jsonfile import read_object
 from cry_lightning.evaluation.members import FOLD, Members, read_members
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.evaluation.tables import as_text
+from cry_lightning.jsonfile import read_object
+from cry_lightning.lineage import AnyLineage, FoldedLineage
 from cry_lightning.writing import replacing
 
 MADE_OF = "fusion.json"  # what a folder is the fusion of, and what was learned for it
@@ -42,21 +44,21 @@ def fuse(given: Sequence[str], out: Path, method: str = "mean", calibrate: bool 
     recipe = {"method": method, "calibrate": calibrate, "members": members.names}
     _refuse_taken(out, recipe, members)
 
-    scores, lineages, learned = np.empty(members.scores.shape[1:]), [], []
+    scores, lineages, learned = np.empty(members.scores.shape[1:]), {}, []
     for repeat, fold in members.rows[FOLD].drop_duplicates().itertuples(index=False):
         here = (members.rows[FOLD] == (repeat, fold)).all(axis=1).to_numpy()
         fused = fuse_fold(members, here, method, calibrate)
         scores[here] = fused.scores
         of = {"repeat": repeat, "fold": fold}
-        lineages.append(of | fused_lineage(members, here, fused, f"fuse-{method}"))
+        lineages[repeat, fold] = fused_lineage(members, here, fused, f"fuse-{method}")
         learned.append(of | _learned(fused, here))
     table = members.rows.assign(**dict(zip([SCORE + name for name in members.classes], scores.T, strict=True)))
-    lineage = {"folds": lineages} if len(lineages) > 1 else lineages[0]
+    known = FoldedLineage(lineages) if len(lineages) > 1 else lineages[repeat, fold]
 
     _write_json(recipe | {"learned": learned}, out / MADE_OF)
-    _write_json(lineage, out / "lineage.json")
+    lineage.write(known, out / lineage.FILE)
     predictions.write(table, out / "predictions.csv")
-    return "\n".join([*_in_words(members, method, learned), *_verdicts(members, lineage, out)])
+    return "\n".join([*_in_words(members, method, learned), *_verdicts(members, known, out)])
 
 
 def _refuse_taken(out: Path, recipe: dict[str, Any], members: Members) -> None:
@@ -112,12 +114,12 @@ def _mean_and_range(values: np.ndarray) -> str:
     return f"{mean} ({values.min():.3f} to {values.max():.3f})" if len(values) > 1 else mean
 
 
-def _verdicts(members: Members, lineage: dict[str, Any], out: Path) -> Iterator[str]:
+def _verdicts(members: Members, known: AnyLineage, out: Path) -> Iterator[str]:
     """What each member that is not clean had met of the tested rows, or may have, and then what the fused run had."""
     rows = members.rows if members.on_validation.all() else members.rows[~members.on_validation]
-    for name, own in zip([*members.names, out / "predictions.csv"], [*members.lineages, lineage], strict=True):
-        found = leakage.check(rows, own)
-        if found.status != "CLEAN" or own is lineage:
+    for name, own in zip([*members.names, out / "predictions.csv"], [*members.lineages, known], strict=True):
+        found = lineage.check(rows, own)
+        if found.status != "CLEAN" or own is known:
             yield ", ".join(filter(None, [f"{name}: {found.status}", found.reason]))
 
 

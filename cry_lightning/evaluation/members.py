@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from cry_lightning import lineage
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation import leakage, predictions
+from cry_lightning.evaluation import predictions
+from cry_lightning.lineage import AnyLineage
 
 ROW = ["clip", "repeat", "fold", "split"]
 FOLD = ["repeat", "fold"]
@@ -25,7 +26,7 @@ class Members:
     rows: pd.DataFrame  # predictions.KEYS
     classes: list[str]
     scores: np.ndarray  # (M, N, K)
-    lineages: list[dict[str, Any] | None]
+    lineages: list[AnyLineage | None]
 
     @property
     def truth(self) -> np.ndarray:
@@ -50,12 +51,12 @@ def read_members(given: Sequence[str]) -> Members:
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError(f"a run is named twice among {', '.join(given)}; name each once")
     tables = [predictions.read(path) for path in paths]
-    lineages = [leakage.read_lineage(path.with_name("lineage.json")) for path in paths]
+    lineages = [lineage.read(path.with_name(lineage.FILE)) for path in paths]
     names = [str(path.parent if path.name == "predictions.csv" else path) for path in paths]
     first, classes = tables[0], predictions.classes_of(tables[0])
-    for name, table, lineage in zip(names[1:], tables[1:], lineages[1:], strict=True):
-        if unlike := _unlikeness(name, table, names[0], first) or leakage.other_sound(
-            name, leakage.sounds(lineage), names[0], leakage.sounds(lineages[0])
+    for name, table, known in zip(names[1:], tables[1:], lineages[1:], strict=True):
+        if unlike := _unlikeness(name, table, names[0], first) or lineage.other_sound(
+            name, known, names[0], lineages[0]
         ):
             raise UserError(f"{unlike}; fuse runs that were tested on the same split")
     in_order = [table.set_index(ROW).loc[pd.MultiIndex.from_frame(first[ROW])] for table in tables]

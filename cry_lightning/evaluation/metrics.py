@@ -92,7 +92,11 @@ def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, posi
     draws = np.ascontiguousarray(weights.T, float)
     n_no = support.sum(axis=0) - support
     with threadpool_limits(1), ThreadPoolExecutor() as threads:  # one class each; those of BLAS would get in their way
-        ranked = list(threads.map(lambda k: ranking(truth == k, scores[:, k], subject, draws), range(len(names))))
+        ranked = list(
+            threads.map(
+                lambda k: ranking(truth == k, scores[:, k], subject, draws, (support[k], n_no[k])), range(len(names))
+            )
+        )
     auc, average_precision = (np.stack(values) for values in zip(*ranked, strict=True))
 
     measures: Measures = {
@@ -112,15 +116,20 @@ def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, posi
 
 
 def ranking(
-    positive: np.ndarray, score: np.ndarray, subject: np.ndarray, draws: np.ndarray
+    positive: np.ndarray,
+    score: np.ndarray,
+    subject: np.ndarray,
+    draws: np.ndarray,
+    support: tuple[np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Area under the ROC curve and average precision (R,) each, of cases `positive` (n,) by `score` (n,), ties halved.
 
-    The weights of S subjects, `draws` (S, R), are whole numbers: how often a subject was drawn.
+    The weights of S subjects, `draws` (S, R), are whole numbers: how often a subject was drawn. `support` is the
+    weighted number of positive cases and of others (R,).
     Source: Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve", Radiology 143(1).
     """
     thresholds = np.unique(score[positive])[::-1]  # where recall rises; what lies between changes no sum
-    n_yes, n_no = (np.bincount(subject, group, len(draws)) @ draws for group in (positive, ~positive))
+    n_yes, n_no = support
     if len(thresholds) == 1 and (score == thresholds[0]).all():  # as of the majority baseline
         return _ratio(n_yes * (n_no / 2), n_yes * n_no), _ratio(n_yes * (n_yes / np.maximum(n_yes + n_no, 1)), n_yes)
     reached = np.flatnonzero(score >= thresholds[-1]) if len(thresholds) else np.array([], int)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, interval, resampled
-from cry_lightning.evaluation.leakage import other_sound
 from cry_lightning.evaluation.metrics import Measures
 from cry_lightning.evaluation.run import Run
 from cry_lightning.evaluation.tables import SUMMARY, Rows, cell
+from cry_lightning.lineage import other_sound
 
 CASE = ["clip", "repeat"]
 SAME = ["label", "subject", "recording"]  # of a case, in both runs
@@ -73,7 +73,7 @@ def unlikeness(run: Run, first: Run) -> str:
     for column in SAME:
         if differs[column].any():
             told.append(f"{differs[column].sum()} {column}s differ, first of {in_words(both[differs[column]])}")
-    if not told and (other := other_sound(run.name, run.sounds, first.name, first.sounds)):
+    if not told and (other := other_sound(run.name, run.lineage, first.name, first.lineage)):
         told.append(other)
     return "; ".join(told)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from cry_lightning.cells import as_markdown_list, as_markdown_text, for_spreadsheets, on_one_line
-from cry_lightning.errors import UserError
 from cry_lightning.evaluation.defaults import COMPARISON, POSITIVE
 from cry_lightning.evaluation.intervals import FEW_SUBJECTS, MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import LEVELS
 from cry_lightning.evaluation.pairs import COLUMNS, Pair, pairs, section
 from cry_lightning.evaluation.run import Run, evaluate_run, pool, read_run
 from cry_lightning.evaluation.tables import as_markdown, as_text, cell, per_class, summary, two_class
+from cry_lightning.lineage import refuse_leaky
 from cry_lightning.writing import replacing
 
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
@@ -49,9 +49,9 @@ def run(
     tested = [read_run(run, split) for run in named]
     tested += [pool([read_run(run, split) for run in folds]) for folds in pooled]
     runs = [evaluate_run(run, split, positive, resamples) for run in tested]
-    leaky = [f"{run.name}: LEAKY, {run.leakage.reason}" for run in runs if run.leakage.status == "LEAKY"]
-    if leaky and not allow_leaky:
-        raise UserError(f"{'; '.join(leaky)}. Train without them, or let --allow-leaky stamp the report LEAKY")
+    if not allow_leaky:
+        way_out = "Train without them, or let --allow-leaky stamp the report LEAKY"
+        refuse_leaky([(run.name, run.leakage) for run in runs], way_out)
 
     compared = pairs(runs, resamples)
     report = write_report(runs, compared, out or _default_folder(runs, split), resamples)

@@ -1,17 +1,18 @@
 """One run's predictions, scored at every level that exists."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
+from cry_lightning import lineage
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation import leakage, predictions
+from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import FEW_SUBJECTS, MIN_SUBJECTS, evaluate
-from cry_lightning.evaluation.leakage import Leakage
 from cry_lightning.evaluation.metrics import Units, units_at
+from cry_lightning.lineage import AnyLineage, Leakage
 from cry_lightning.spelling import doubts, own_part
 
 MAX_SHOWN = 20  # classes
@@ -28,7 +29,7 @@ class Run:
     classes: list[str]
     positive: str | None  # the class of sensitivity; none with three classes or more
     leakage: Leakage
-    sounds: dict[str, str]  # as of `leakage.sounds`
+    lineage: AnyLineage | None
     levels: list[Units]
     results: pd.DataFrame  # level and the columns of `intervals.evaluate`
     notes: list[str]  # what the reader must know to trust or doubt the numbers
@@ -65,7 +66,7 @@ class Tested:
     table: pd.DataFrame
     labels: pd.Series  # of all predicted rows, validation and test
     leakage: Leakage
-    sounds: dict[str, str]  # as of `leakage.sounds`
+    lineage: AnyLineage | None
     doubts: Sequence[str] = ()  # names that look like slips of the pen, see `spelling`
 
 
@@ -81,9 +82,8 @@ def read_run(given: str, split: str) -> Tested:
     if table.empty:
         raise UserError(f"{path}: no {split} rows; try --split {whole['split'].iloc[0]}")
     name = given if path.name != "predictions.csv" else str(path.parent)
-    lineage = leakage.read_lineage(path.parent / "lineage.json")
-    leaks, sounds = leakage.check(table, lineage), leakage.sounds(lineage)
-    return Tested(name, path.parent, table, whole["label"], leaks, sounds, _doubts(whole))
+    known = lineage.read(path.with_name(lineage.FILE))
+    return Tested(name, path.parent, table, whole["label"], lineage.check(table, known), known, _doubts(whole))
 
 
 def pool(runs: list[Tested]) -> Tested:
@@ -99,10 +99,11 @@ def pool(runs: list[Tested]) -> Tested:
     name = f"{first.name} and {len(runs) - 1} more, pooled"
     table = pd.concat([run.table for run in runs], ignore_index=True)
     labels = pd.concat([run.labels for run in runs], ignore_index=True)
-    sounds = {clip: content for run in runs for clip, content in run.sounds.items()}
-    verdict = leakage.worst([run.leakage for run in runs])
+    tested_on = {clip: sound for run in runs if run.lineage for clip, sound in run.lineage.test_clips.items()}
+    known = replace(lineage.UNKNOWN, test_clips=tested_on)  # each fold is judged by its own
+    verdict = lineage.worst([run.leakage for run in runs])
     told = list(dict.fromkeys(doubt for run in runs for doubt in run.doubts))
-    return Tested(name, first.folder.parent / "pooled", table, labels, verdict, sounds, told)
+    return Tested(name, first.folder.parent / "pooled", table, labels, verdict, known, told)
 
 
 def _doubts(table: pd.DataFrame) -> list[str]:
@@ -134,7 +135,7 @@ def evaluate_run(run: Tested, split: str, positive: str | None, resamples: int) 
         classes=classes,
         positive=positive,
         leakage=run.leakage,
-        sounds=run.sounds,
+        lineage=run.lineage,
         levels=levels,
         results=pd.concat(results, ignore_index=True),
         notes=[*run.doubts, *_notes(table, split), *notes, *_level_notes(levels, classes)],

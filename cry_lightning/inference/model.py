@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from cry_lightning import lineage
 from cry_lightning.audio import Fit
 from cry_lightning.corpora.base import check_cutting
 from cry_lightning.data.datamodule import CryDataModule
@@ -54,12 +55,12 @@ class TrainedStage:
         self.trust = trust
         self.hyper_parameters: dict[str, Any] = checkpoint["hyper_parameters"]
         self.classes: list[str] | None = checkpoint.get("classes")  # in the order of the logits; None: it tells none
-        self.lineage: dict[str, Any] = checkpoint.get("lineage", {"complete": False, "stages": []})
         data, kept = checkpoint["datamodule_hyper_parameters"], checkpoint.get(CryDataModule.__qualname__)
         try:
             check_plain(self.hyper_parameters, "hyper_parameters")
             check_plain(data, "data")
-            _check_told(self.classes, self.lineage, kept)
+            _check_classes(self.classes, kept)
+            self.lineage = lineage.of_checkpoint(checkpoint)
             wanted = {name: data[name] for name in Data.__annotations__}
             told = Data(**trust.arguments(Data, wanted, "data"))
             check_lengths(told.feature, told.clip_s, told.shift_s)
@@ -112,14 +113,11 @@ def _refuse_foreign(path: Path, checkpoint: dict[str, Any], trust: Trust) -> Non
         raise UserError(f"{path}: not a checkpoint of a stage of cry_lightning{made_by}; give a run's best.ckpt")
 
 
-def _check_told(classes: Any, lineage: Any, kept: Any) -> None:
+def _check_classes(classes: Any, kept: Any) -> None:
     """Refuse what is not of the form that `test` writes."""
     texts = [] if classes is None else classes
     if not (isinstance(texts, list) and all(isinstance(name, str) for name in texts) and len({*texts}) == len(texts)):
         raise UserError("classes: expected a list of different names")
-    stages = lineage.get("stages") if isinstance(lineage, dict) else None
-    if not (isinstance(stages, list) and all(isinstance(stage, dict) for stage in stages)):
-        raise UserError("lineage: expected a table with a list of stages")
     if kept and not (isinstance(kept, dict) and isinstance(kept.get("front_end"), str)):
         raise UserError(f"{CryDataModule.__qualname__}: expected a table with the front_end, a text")
 

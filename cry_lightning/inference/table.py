@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -12,10 +12,9 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from cry_lightning.corpora import Clip, Corpus
-from cry_lightning.evaluation.fingerprints import sound_fingerprint
-from cry_lightning.evaluation.leakage import Leakage, check
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.windows import duration_s
+from cry_lightning.lineage import Leakage, Lineage, check, sound_fingerprint
 from cry_lightning.tasks.weights import sha256
 from cry_lightning.writing import replacing
 
@@ -34,7 +33,7 @@ def clip_table(corpus: Corpus, clips: Sequence[Clip]) -> pd.DataFrame:
     return own.join(further.drop(columns=[*COLUMNS, EMBEDDINGS], errors="ignore"))
 
 
-def verdict(table: pd.DataFrame, content: Mapping[str, str], lineage: dict[str, Any]) -> Leakage:
+def verdict(table: pd.DataFrame, content: Mapping[str, str], lineage: Lineage) -> Leakage:
     """Whether the stage has learned from these clips or their subjects.
 
     Args:
@@ -43,7 +42,7 @@ def verdict(table: pd.DataFrame, content: Mapping[str, str], lineage: dict[str, 
         lineage: of the stage.
     """
     clips = {name: sound_fingerprint(content[name]) for name in table["clip"]}
-    return check(table.assign(split="test"), lineage | {"test_clips": clips})
+    return check(table.assign(split="test"), replace(lineage, test_clips=clips))
 
 
 def write(embeddings: np.ndarray, table: pd.DataFrame, trained: TrainedStage, leakage: Leakage, path: Path) -> None:

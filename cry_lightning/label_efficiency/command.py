@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from cry_lightning.errors import UserError
 from cry_lightning.evaluation.run import Tested, read_run
 from cry_lightning.label_efficiency import report
 from cry_lightning.label_efficiency.curves import curves
 from cry_lightning.label_efficiency.plan import FOLD, Point
 from cry_lightning.label_efficiency.training import Subset, made_by, open_study, subset, train
+from cry_lightning.lineage import refuse_leaky
 from cry_lightning.studies import Study, is_finished
 
 
@@ -39,11 +39,10 @@ def run_points(
         if not finished:
             train(study, point, wanted, runs)
         tested[point] = read_run(str(folder), "test")
-        leakage = tested[point].leakage
-        if leakage.status == "LEAKY" and not allow_leaky:
-            raise UserError(
-                f"{folder}: LEAKY, {leakage.reason}. Give an encoder that never heard them (with {FOLD} in its path,"
-                " one for each fold), or let --allow-leaky stamp the table LEAKY"
+        if not allow_leaky:
+            way_out = f"Give an encoder that was not trained on them (with {FOLD} in its path, one for each fold)"
+            refuse_leaky(
+                [(str(folder), tested[point].leakage)], f"{way_out}, or let --allow-leaky stamp the table LEAKY"
             )
         told = "finished before" if finished else f"{time.monotonic() - began:.0f} s"
         print(f"{number}/{len(planned)} {point.name}: {told}", flush=True)

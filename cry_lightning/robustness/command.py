@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cry_lightning.errors import UserError
+from cry_lightning.lineage import refuse_leaky
 from cry_lightning.robustness import plan, report
 from cry_lightning.robustness.curves import curves
 from cry_lightning.robustness.models import ModelUnderTest, open_models
@@ -27,8 +27,8 @@ def run(
     """Run the command; points that are finished are not run again. Returns the curves."""
     models, noise = open_models(checkpoints, device, Trust(tuple(trust))), severities.noise
     for model in models:
-        if model.run.leakage.status == "LEAKY" and not allow_leaky:
-            raise UserError(f"{model.name}: {_lineage(model)}. --allow-leaky reports it all the same, stamped")
+        if not allow_leaky:
+            refuse_leaky([(model.name, model.run.leakage)], "--allow-leaky reports it all the same, stamped")
         if "noise" in severities.kinds and noise and model.knows_noise(Path(noise)):
             log.warning("%s was trained with noise of %s, so its curve flatters it", model.name, noise)
     planned = plan.points(severities, min(model.sample_rate for model in models))

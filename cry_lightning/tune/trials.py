@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState, create_trial
 
-from cry_lightning import studies
+from cry_lightning import lineage, studies
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.fingerprints import fingerprint
-from cry_lightning.evaluation.jsonfile import read_object
+from cry_lightning.jsonfile import read_object
+from cry_lightning.lineage import refuse_leaky, sound_fingerprint
 from cry_lightning.studies import WITHOUT_BARS, Study
 from cry_lightning.tasks.weights import read_checkpoint
 from cry_lightning.tune.space import Space, Values, as_arguments
@@ -136,13 +136,10 @@ def keep_lineage(study: Study, folder: Path) -> None:
     Raises:
         UserError: the fit, its choice of checkpoint, or a stage before it has heard test subjects.
     """
-    lineage = read_checkpoint(next(folder.glob("*.ckpt")))["lineage"]
-    with replacing(folder / "lineage.json") as part:
-        part.write_text(json.dumps(lineage | {"test_clips": {}}, indent=1), encoding="utf-8")
-    tested = {fingerprint(subject) for subject in study.data.subjects("test")}
-    for stage in lineage["stages"]:
-        if heard := tested & {*stage["subjects"], *stage["validation_subjects"]}:
-            raise UserError(
-                f"{folder}: {len(heard)} of {len(tested)} test subjects were heard by stage {stage['stage']} on"
-                f" {stage['corpus']}; tune without them, or the test will say nothing"
-            )
+    known = lineage.of_checkpoint(read_checkpoint(next(folder.glob("*.ckpt"))))
+    lineage.write(known, folder / lineage.FILE)
+    data = study.data
+    clips = {data.clips[row].name: sound_fingerprint(data.features.content[row]) for row in data.rows("test").tolist()}
+    tested = pd.DataFrame({"clip": [*clips], "subject": [clip.subject for clip in data.clips_of("test")]})
+    leakage = lineage.check(tested.assign(split="test"), replace(known, test_clips=clips))
+    refuse_leaky([(str(folder), leakage)], "Tune without them, or the test will say nothing")
