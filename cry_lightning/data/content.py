@@ -5,12 +5,13 @@ import json
 import logging
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from cry_lightning.audio import what_it_is
+from cry_lightning.errors import UserError
 from cry_lightning.locks import waited_for
 from cry_lightning.progress import progress_bar
+from cry_lightning.writing import replacing
 
 log = logging.getLogger(__name__)
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -85,16 +86,13 @@ def _read(path: Path) -> Index:
 
 def _merge(folder: Path, new: Index) -> None:
     path = folder / INDEX_NAME
-    part = path.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with waited_for(path.with_suffix(".lock"), f"{path} is being written by another process: waiting"):
+        with (
+            waited_for(path.with_suffix(".lock"), f"{path} is being written by another process: waiting"),
+            replacing(path) as part,
+        ):
             entries = {name: (*stamp, content) for name, (stamp, content) in (_read(path) | new).items()}
-            try:
-                part.write_text(json.dumps(entries, indent=0))
-                part.replace(path)
-            finally:
-                with suppress(OSError):
-                    part.unlink(missing_ok=True)
-    except OSError as error:
-        log.warning("%s cannot be written (%s): the audio will be read again next time", path, error.strerror)
+            part.write_text(json.dumps(entries, indent=0))
+    except (OSError, UserError) as error:
+        log.warning("%s; the audio will be read again next time", error)
