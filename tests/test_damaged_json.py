@@ -79,11 +79,18 @@ def test_studies_store(tmp_path, content):
 
 
 @damaged
-def test_record_of_a_trial(tmp_path, content):
-    (tmp_path / "0000").mkdir()
-    (tmp_path / "0000" / trials.RECORD).write_bytes(content)
-    with pytest.raises(UserError, match=r"0000/trial\.json: .*remove .*0000"):
-        trials.read_trials(tmp_path)
+def test_journal_of_a_search(tmp_path, content):
+    """Half a last line is what a killed write leaves; whole lines of something else are damage."""
+    goal = trials.Goal("val/uar", "max")
+    trials.open_search(tmp_path, goal).add_trial(trials.finished({}, {}, 0.5, 0, ""))
+    whole = (tmp_path / trials.JOURNAL).read_bytes()
+    (tmp_path / trials.JOURNAL).write_bytes(whole + content)
+    if b"\n" not in content:
+        assert [trial.value for trial in trials.open_search(tmp_path, goal).trials] == [0.5]
+    (tmp_path / trials.JOURNAL).write_bytes(content + b"\n" + whole)
+    with pytest.raises(UserError, match=r"journal\.log: damaged .*remove it") as error:
+        trials.open_search(tmp_path, goal)
+    assert "\n" not in str(error.value)
 
 
 @damaged

@@ -7,13 +7,10 @@ from typing import Any
 
 from cry_lightning import studies
 from cry_lightning.errors import UserError
-from cry_lightning.progress import progress_bar
 from cry_lightning.studies import Study, is_begun, mark, open_study
 from cry_lightning.tune import report
-from cry_lightning.tune.checks import check_grouping, check_space, goal_of
-from cry_lightning.tune.space import Space, as_arguments, as_json, read_space
-from cry_lightning.tune.trials import Goal, Trial, propose, read_trials, rehearse
-from cry_lightning.tune.trials import run as run_trial
+from cry_lightning.tune.space import Space, as_arguments, as_json, check_grouping, check_space, read_space
+from cry_lightning.tune.trials import goal_of, rehearse, run_trials
 
 MADE_OF = "tune.json"  # what is searched in a folder
 
@@ -31,15 +28,16 @@ def run(arguments: Sequence[str], space_path: str, n_trials: int, seed: int, out
         check_space(study, space, space_path)
         rehearse(study, runs / "rehearsal")
         mark(out / MADE_OF, wanted)
-    trials = run_trials(study, space, goal, seed, n_trials, runs)
+    search = run_trials(study, space, goal, seed, n_trials, runs)
+    trials = search.trials
     best = goal.best_first(trials)
     if not best:
-        raise UserError(f"all of {len(trials)} trials failed, the last: {trials[-1].failure}")
-    report.write(trials, goal, space, out)
+        raise UserError(f"all of {len(trials)} trials failed, the last: {trials[-1].user_attrs['failure']}")
+    report.write(search, goal, out)
     name = f"{study.config['name']}-tuned"
-    whole = open_study([*study.arguments, *as_arguments(best[0].values), f"--name={name}"]).config
+    whole = open_study([*study.arguments, *as_arguments(best[0].params), f"--name={name}"]).config
     path = report.write_best(whole, goal, best[0], out)
-    print(report.text(trials, goal, len(study.data.subjects("val"))))
+    print(report.text(search, goal, len(study.data.subjects("val"))))
     print(f"\n{out / 'trials.csv'}\n{out / 'trials.png'}\npython -m cry_lightning fit --config {path}")
     return path
 
@@ -48,16 +46,3 @@ def made_of(study: Study, space: Space, seed: int) -> dict[str, Any]:
     """All that the trials depend on, as JSON has it."""
     inputs = {"weights": studies.start(study, None), "data": studies.digest(study.data)}
     return json.loads(json.dumps({"stages": {"0": study.config}, "space": as_json(space), "seed": seed, **inputs}))
-
-
-def run_trials(study: Study, space: Space, goal: Goal, seed: int, wanted: int, runs: Path) -> list[Trial]:
-    """Run trials until there are as many as wanted; what a killed search was at is run again."""
-    trials = read_trials(runs)
-    with progress_bar(total=wanted, initial=len(trials), desc="tune", unit="trial") as bar:
-        while len(trials) < wanted:
-            values = propose(space, trials, goal, seed)
-            trials.append(run_trial(study, goal, len(trials), values, runs))
-            bar.update()
-            if best := goal.best_first(trials):
-                bar.set_postfix({goal.metric: f"{best[0].score:.3f}"})
-    return trials
