@@ -7,7 +7,7 @@ from typing import Any
 
 import cry_lightning
 from cry_lightning.errors import UserError
-from cry_lightning.typed import find_shipped, parse, summary
+from cry_lightning.typed import find_shipped, first_sentence, parse
 
 COMMANDS = {name.rstrip("_").replace("_", "-"): name for name in cry_lightning.COMMANDS}
 
@@ -72,7 +72,7 @@ def function_of(command: str) -> Callable[..., Any]:
 def table() -> str:
     """Every command with one line on what it does."""
     width = max(map(len, COMMANDS))
-    told = {command: summary(function_of(command)) for command in COMMANDS}
+    told = {command: first_sentence(function_of(command).__doc__ or "") for command in COMMANDS}
     rows = "\n".join(f"  {command:<{width}}  {text[0].lower()}{text[1:]}" for command, text in told.items())
     usage = "python -m cry_lightning COMMAND [--help] [--debug] ..., or cry-lightning COMMAND ..."
     return (

@@ -108,10 +108,10 @@ def describe(
     """
     from cry_lightning.commands.stage import check_data
 
-    check_data(data, as_arguments(overrides))
+    check_data(data, list(overrides))
     from cry_lightning.describe.command import run
 
-    return run(data, as_arguments(overrides), by, sample, out)
+    return run(data, list(overrides), by, sample, out)
 
 
 def fit(config: str | Path | Sequence[str | Path], overrides: Overrides = ()) -> Path:
@@ -240,7 +240,7 @@ def embed(
 
     Example: python -m cry_lightning embed data/cries --ckpt runs/synthetic-words/simclr/best.ckpt --color subject
     """
-    given = as_arguments(overrides)
+    given = list(overrides)
     for key in (text for text in given if text.startswith("--") and not text.startswith(OVERRIDDEN)):
         told = f"unrecognized argument {key}: but for {' and '.join(OVERRIDDEN)}, all is the checkpoint's"
         raise UserError(f"{told}; see python -m cry_lightning embed --help")
@@ -299,7 +299,7 @@ def picture(
     """
     from cry_lightning.commands.stage import check_overrides
 
-    given = as_arguments(overrides)
+    given = list(overrides)
     check_overrides(config, given)
     from cry_lightning.picture import run
 
@@ -333,7 +333,7 @@ def prepare(
 
     Example: python -m cry_lightning prepare --config configs/finetune.yaml
     """
-    given, help_ = as_arguments(overrides), "see python -m cry_lightning prepare --help"
+    given, help_ = list(overrides), "see python -m cry_lightning prepare --help"
     if given and not config:
         raise UserError(f"unrecognized arguments: {' '.join(given)}; {help_}")
     if not (config or list_ or remove):

@@ -5,20 +5,23 @@ import re
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from cry_lightning.api import Device, Folder, Stage, Trusted
+from cry_lightning.api import Checkpoint, Device, Folder, Stage, Trusted
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.defaults import MIN_RESAMPLES, RESAMPLES
-from cry_lightning.typed import Overrides, Taken, as_arguments, command, parse
+from cry_lightning.typed import Overrides, Taken, command, parse
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Run = Annotated[str, Taken("RUN", instead="name the folder of a run that was tested, or a predictions.csv", what="run")]
+RUN = "name the folder of a run that was tested, or a predictions.csv"
+Run = Annotated[str, Taken("RUN", instead=RUN, what="run")]
 Folds = Annotated[int, Taken("N", counted="folds")]
 Numbers = Sequence[float]
-KINDS = ("noise", "white", "bands", "ends", "gain", "channel")
+Kind = Literal["noise", "white", "bands", "ends", "gain", "channel"]
+KINDS = get_args(Kind)
+MODELS = ("resnet18", "resnet50", "efficientnet_b0", "mobilenetv3_small_100", "vit_tiny_patch16_224")
 
 
 def read_size(text: str) -> tuple[int, int]:
@@ -32,10 +35,7 @@ def read_size(text: str) -> tuple[int, int]:
 def evaluate(
     runs: Sequence[Run] = (),
     *,
-    pool: Annotated[
-        Sequence[Sequence[str]],
-        Taken("FOLD", instead="name the folder of a run that was tested, or a predictions.csv", what="run"),
-    ] = (),
+    pool: Sequence[Sequence[Annotated[str, Taken("FOLD", instead=RUN, what="run")]]] = (),
     out: Folder | None = None,
     allow_leaky: bool = False,
     split: Literal["test", "val"] = "test",
@@ -154,7 +154,7 @@ def cross_validate(
     Example: python -m cry_lightning cross-validate --config configs/simclr.yaml configs/finetune.yaml --folds 5
     """
     options: dict[str, Any] = {"folds": folds, "repeats": repeats, "group": group, "loso": loso, "seeds": seeds}
-    given = as_arguments(overrides)
+    given = list(overrides)
     check_division(**options)
     from cry_lightning.commands.stage import check_overrides
 
@@ -249,7 +249,7 @@ def label_efficiency(
         raise UserError(f"{told}; see python -m cry_lightning label-efficiency --help")
     from cry_lightning.commands.stage import check_overrides
 
-    given = as_arguments(overrides)
+    given = list(overrides)
     check_overrides(config, given)
     from cry_lightning.label_efficiency.command import run
     from cry_lightning.label_efficiency.plan import points
@@ -294,7 +294,7 @@ def tune(
     """
     from cry_lightning.commands.stage import check_overrides
 
-    given = as_arguments(overrides)
+    given = list(overrides)
     check_overrides(config, given)
     from cry_lightning.tune.command import run
 
@@ -303,14 +303,12 @@ def tune(
 
 @command
 def robustness(
-    ckpt: Annotated[
-        Sequence[Path], Taken("CKPT", True, instead="name the best.ckpt of runs that were tested", what="checkpoint")
-    ],
+    ckpt: Sequence[Checkpoint],
     *,
     out: Folder,
     trust: Trusted = (),
     noise: Annotated[str | None, Taken("DIR", instead="name a folder of recordings")] = None,
-    kinds: Sequence[Literal["noise", "white", "bands", "ends", "gain", "channel"]] | None = None,
+    kinds: Sequence[Kind] | None = None,
     snr_db: Annotated[Numbers, Taken("DB")] = (20.0, 10.0, 5.0, 0.0, -5.0),
     bands_hz: Annotated[Numbers | None, Taken("HZ")] = None,
     blank: Annotated[Numbers, Taken("SHARE")] = (0.1, 0.2, 0.3, 0.4, 0.5),
@@ -392,20 +390,14 @@ def paper(
     """
     from cry_lightning.papers.command import run
 
-    return run(paper, corpus, as_arguments(overrides), seeds, jobs, resamples, out)
+    return run(paper, corpus, list(overrides), seeds, jobs, resamples, out)
 
 
 @command
 def architectures(
     config: Stage,
     *,
-    models: Annotated[Sequence[str], Taken("NAME")] = (
-        "resnet18",
-        "resnet50",
-        "efficientnet_b0",
-        "mobilenetv3_small_100",
-        "vit_tiny_patch16_224",
-    ),
+    models: Annotated[Sequence[str], Taken("NAME")] = MODELS,
     sizes: Sequence[Annotated[tuple[int, int], Taken("FxT", read=read_size)]] = ((32, 48), (64, 96), (128, 192)),
     out: Folder = Path("runs/architectures"),
     overrides: Overrides = (),
@@ -431,7 +423,7 @@ def architectures(
 
     Example: python -m cry_lightning architectures --config configs/papers/le2020/resnet50.yaml --folds 3
     """
-    options, given = division_of(config, as_arguments(overrides))
+    options, given = division_of(config, list(overrides))
     from cry_lightning.architectures import run
 
     return run(config, models, sizes, out, options, given)

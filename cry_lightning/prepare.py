@@ -39,37 +39,29 @@ def describe(cache: Any) -> dict[str, Any]:
     }
 
 
-class PrepareCLI(StageCLI):
-    """Parses as `fit` does, then prepares the data and stops."""
-
-    verify = False
-
-    def before_fit(self) -> None:
-        """No run folder is opened."""
-
-    def after_fit(self) -> None:
-        """No fit has reached its end."""
-
-    def fit(self, datamodule: Any, **_: Any) -> None:
-        """Build the caches, or check those that there are."""
-        data = [one for one in (datamodule, datamodule.probe) if one is not None]
-        for one in data:
-            one.corpus.prepare()
-        if not (self.verify and all(os.path.lexists(one.cache().path) for one in data)):
-            datamodule.prepare_data()
-        for one in data:
-            tell(one.cache(), self.verify)
-
-
-class VerifyCLI(PrepareCLI):
-    """Reads all audio and every row again, too."""
-
-    verify = True
-
-
 def build(args: list[str], verify: bool) -> None:
     """Build the cache of one stage, given as `fit` takes it."""
-    (VerifyCLI if verify else PrepareCLI)(["fit", *args])
+
+    class PrepareCLI(StageCLI):
+        """Parses as `fit` does, then prepares the data and stops."""
+
+        def before_fit(self) -> None:
+            """No run folder is opened."""
+
+        def after_fit(self) -> None:
+            """No fit has reached its end."""
+
+        def fit(self, datamodule: Any, **_: Any) -> None:
+            """Build the caches, or check those that there are."""
+            data = [one for one in (datamodule, datamodule.probe) if one is not None]
+            for one in data:
+                one.corpus.prepare()
+            if not (verify and all(os.path.lexists(one.cache().path) for one in data)):
+                datamodule.prepare_data()
+            for one in data:
+                tell(one.cache(), verify)
+
+    PrepareCLI(["fit", *args])
 
 
 def tell(cache: Any, verify: bool) -> None:

@@ -24,29 +24,17 @@ Overrides = Sequence[str] | Mapping[str, Any]  # of a YAML: arguments of `fit`, 
 
 @dataclass(frozen=True)
 class Taken:
-    """How an argument is taken, beside its type: what stands in `Annotated`.
+    """How an argument is taken, beside its type: what stands in `Annotated`."""
 
-    Args:
-        metavar: in the shell's help.
-        option: the shell gives it by name, where Python may give it by position.
-        repeated: the shell names it once for each value.
-        choices: all there are; of a table, the help tells each.
-        read: makes the value of a text.
-        counted: what it counts, of which there must be one at least.
-        instead: what to give where there is nothing at its path.
-        what: should be at its path.
-        folder: it is, or becomes, a folder.
-    """
-
-    metavar: str | None = None
-    option: bool = False
-    repeated: bool = False
-    choices: Iterable[str] | None = None
-    read: Callable[[str], Any] | None = None
-    counted: str = ""
-    instead: str = ""
-    what: str = "file or folder"
-    folder: bool = False
+    metavar: str | None = None  # in the shell's help
+    option: bool = False  # the shell gives it by name, where Python may give it by position
+    repeated: bool = False  # the shell names it once for each value
+    choices: Iterable[str] | None = None  # all there are; of a table, the help tells each
+    read: Callable[[str], Any] | None = None  # makes the value of a text
+    counted: str = ""  # what it counts, of which there must be one at least
+    instead: str = ""  # what to give where there is nothing at its path,
+    what: str = "file or folder"  # and what should be there
+    folder: bool = False  # it is, or becomes, a folder
 
 
 @dataclass(frozen=True)
@@ -65,11 +53,6 @@ class Argument:
     def shown(self) -> str:
         """How messages and the shell call it."""
         return self.name if self.positional else f"--{self.name.rstrip('_').replace('_', '-')}"
-
-    @property
-    def told(self) -> str:
-        """How messages about a path call it."""
-        return self.taken.metavar or self.name if self.positional else self.shown
 
     def add_to(self, parser: Any) -> None:
         """Add it to a parser; what is not given is left to the function."""
@@ -104,12 +87,11 @@ class Argument:
         """
         if value is None or not self.depth:
             return value if value is None else self._one(value)
-        one_alone = isinstance(value, str | Path) or not isinstance(value, Iterable)
-        values = [value] if one_alone else list(value)
-        if self.depth == 1:
-            return [self._one(one) for one in values]
-        values = [values] if any(isinstance(one, str | Path) for one in values) else values
-        return [[self._one(one) for one in inner] for inner in values]
+        several = isinstance(value, Iterable) and not isinstance(value, str | Path)
+        values = list(value) if several else [value]
+        if self.depth > 1 and not any(isinstance(one, str | Path) for one in values):
+            return [[self._one(one) for one in inner] for inner in values]
+        return [self._one(one) for one in values] if self.depth == 1 else [[self._one(one) for one in values]]
 
     def _one(self, value: Any) -> Any:
         taken = self.taken
@@ -122,7 +104,7 @@ class Argument:
         if taken.choices is not None and value not in taken.choices:
             raise UserError(f"{self.shown}: invalid choice: {value!r} (choose from {', '.join(taken.choices)})")
         if taken.folder:
-            check_folder(self.told, value)
+            check_folder(taken.metavar or self.name if self.positional else self.shown, value)
         if taken.instead:
             check_there(value, taken.instead, taken.what)
         return value
@@ -130,14 +112,11 @@ class Argument:
     @property
     def read(self) -> Callable[[str], Any]:
         """Makes a value of a text; named as argparse tells it."""
-        read: Callable[[str], Any] = self.taken.read or self.kind
-        if self.kind in (str, Path) and not self.taken.read:
-            return lambda text: self.kind(find_shipped([text])[0])
         if self.kind not in (int, float):
-            return read
+            return self.taken.read or (lambda text: self.kind(find_shipped([text])[0]))
 
         def number(text: str) -> Any:
-            value = read(text)
+            value = self.kind(text)
             if not math.isfinite(value):
                 raise ValueError(f"{text} is no number")
             if self.taken.counted and value < 1:
@@ -165,9 +144,7 @@ def command(function: Callable[..., R]) -> Callable[..., R]:
 
 
 def parse(function: Callable[..., Any], argv: Sequence[str]) -> dict[str, Any]:
-    """The keyword arguments that a command line gives to a function.
-
-    What is not known goes to its `overrides`, where it has some.
+    """The keyword arguments that a command line gives to a function; what is not known are its `overrides`, if any.
 
     Raises:
         UserError: the line has a mistake.
@@ -211,11 +188,6 @@ def parser_of(function: Callable[..., Any]) -> ArgumentParser:
 def name_of(function: Callable[..., Any]) -> str:
     """Of its command."""
     return function.__name__.rstrip("_").replace("_", "-")
-
-
-def summary(function: Callable[..., Any]) -> str:
-    """The first sentence of its docstring."""
-    return first_sentence(inspect.getdoc(function) or "")
 
 
 def first_sentence(docstring: str) -> str:

@@ -20,7 +20,7 @@ from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.inference.predictor import Predictor
 from cry_lightning.tasks import Classifier, SimCLR
-from cry_lightning.typed import arguments_of, section, summary
+from cry_lightning.typed import arguments_of, first_sentence, section
 
 FUNCTIONS = [getattr(cry, name) for name in cry.COMMANDS]
 
@@ -49,7 +49,7 @@ def in_a_process(script: str) -> list[str]:
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
 def test_every_function_tells_what_it_does_and_each_argument(function):
     told = [argument for argument in arguments_of(function) if argument.about]
-    assert summary(function) and section(function, "Example")[0].startswith("python -m cry_lightning ")
+    assert first_sentence(function.__doc__) and section(function, "Example")[0].startswith("python -m cry_lightning ")
     assert len(told) == len(arguments_of(function))
 
 
@@ -71,7 +71,7 @@ def test_importing_the_package_takes_no_library_that_takes_seconds():
 def test_importing_all_of_it_changes_no_global_state():
     script = """
 import json, logging, os, pkgutil, warnings
-import h5py, lightning.pytorch.cli, matplotlib.figure, optuna, pooch, scipy.signal, sklearn.pipeline, timm, torchaudio, tqdm
+import h5py, lightning.pytorch.cli, matplotlib.figure, optuna, pooch, scipy.signal, sklearn.pipeline, timm, torchaudio
 from importlib import import_module
 
 def state():
