@@ -1,9 +1,11 @@
 """The commands as functions, and a trained stage in the hands of Python."""
 
+import ast
 import inspect
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -22,6 +24,7 @@ from cry_lightning.inference.predictor import Predictor
 from cry_lightning.tasks import Classifier, SimCLR
 from cry_lightning.typed import arguments_of, first_sentence, section
 
+PACKAGE = Path(cry.__file__).parent
 FUNCTIONS = [getattr(cry, name) for name in cry.COMMANDS]
 
 
@@ -68,6 +71,25 @@ def test_importing_the_package_takes_no_library_that_takes_seconds():
     assert in_a_process(script) == ["[]"]
 
 
+def at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs when a module is imported."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.Lambda):
+            yield child
+            yield from at_import(child)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_module_calls_at_import_what_changes_global_state(path):
+    nodes = list(at_import(ast.parse(path.read_text(encoding="utf-8"))))
+    called = {ast.unparse(node.func).rpartition(".")[2] for node in nodes if isinstance(node, ast.Call)}
+    assert not called & {"filterwarnings", "simplefilter", "setLevel", "basicConfig", "set_verbosity", "setdefault"}
+    assert not called & {"disable", "seterr", "putenv", "manual_seed", "set_num_threads", "use", "update"}
+    targets = [ast.unparse(one) for node in nodes if isinstance(node, ast.Assign) for one in node.targets]
+    assert not [target for target in targets if "environ" in target]
+
+
+@pytest.mark.slow
 def test_importing_all_of_it_changes_no_global_state():
     script = """
 import json, logging, os, pkgutil, warnings

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -39,14 +38,20 @@ def maker_of(checkpoint: dict[str, Any], trust: Trust) -> Callable[[], Stage]:
     check_plain(arguments, "model", MOST_OF_ANYTHING)
     if classes is not None:
         arguments["num_classes"] = len(classes)
-    return partial(trust.made, Stage, {"class_path": kept["_class_path"], "init_args": arguments}, "model")
+    specified = {"class_path": kept["_class_path"], "init_args": arguments}
+
+    def make() -> Stage:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")  # hyper-parameters nobody saves
+            stage: Stage = trust.made(Stage, specified, "model")
+        return stage
+
+    return make
 
 
 def made(make: Callable[[], Stage], state: dict[str, Tensor]) -> Stage:
     """The stage with its weights, ready to predict."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")  # hyper-parameters that nobody saves
-        stage = make()
+    stage = make()
     stage.load_state_dict(state)
     stage.setup("predict")
     return stage.eval()
