@@ -256,7 +256,8 @@ def as_arguments(overrides: Overrides) -> list[str]:
     if not isinstance(overrides, Mapping):
         return find_shipped([str(one) for one in overrides])
     texts = {
-        key: value if isinstance(value, str) else json.dumps(value, default=str) for key, value in overrides.items()
+        key: str(value) if isinstance(value, str | Path) else json.dumps(value, default=str)
+        for key, value in overrides.items()
     }
     return find_shipped([f"--{key}={value}" for key, value in texts.items()])
 
