@@ -10,7 +10,6 @@ from cry_lightning.commands.cross_validate import arguments as cross_validation_
 from cry_lightning.cross_validation.command import cross_validate
 from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.intervals import RESAMPLES
 from cry_lightning.evaluation.pairs import pairs
 from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
@@ -43,10 +42,10 @@ def main(argv: list[str]) -> None:
             if error.key not in OWN_KEYS:
                 raise
             raise not_on_pictures(options.config, error) from error
-        runs[model, size] = evaluate_run(read_run(str(folder), "test"), "test", None, RESAMPLES)
+        runs[model, size] = evaluate_run(read_run(str(folder), "test"), "test", None)
     every = list(runs.values())
-    report = write_report(every, pairs(every, RESAMPLES), options.out, RESAMPLES)
-    print(f"\nUAR at {every[0].main_level.level} level, with 95 % intervals from resampling subjects:")
+    report = write_report(every, pairs(every), options.out)
+    print(f"\nUAR at {every[0].main_level.level} level, with 95 % intervals over subjects:")
     print(f"{as_text(table(runs, parameters))}\n\nReport: {report}")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,8 @@ from cry_lightning import cli
 from cry_lightning.encoders import Res8
 from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC
-from cry_lightning.robustness import command, disturbances, report, scoring
+from cry_lightning.robustness import disturbances, report, scoring
 from cry_lightning.robustness.command import main
-from cry_lightning.robustness.curves import curves
 from cry_lightning.robustness.disturbances import Sounds
 from cry_lightning.robustness.models import ModelUnderTest
 from cry_lightning.tasks import SimCLR
@@ -57,11 +55,6 @@ def runs(tones, noise, tmp_path_factory) -> Path:
         fitted = cli.main(["fit", "--config", str(path)]).run_folder
         cli.main(["test", "--config", str(fitted.config)])
     return folder / "runs/tones"
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch):
-    monkeypatch.setattr(command, "curves", partial(curves, resamples=100))
 
 
 @pytest.fixture

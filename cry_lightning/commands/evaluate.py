@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cry_lightning.arguments import ArgumentParser, check_folder, check_there
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.defaults import COMPARISON, MIN_RESAMPLES, POSITIVE, RESAMPLES
+from cry_lightning.evaluation.defaults import COMPARISON, POSITIVE
 
 
 def arguments(argv: Sequence[str]) -> Namespace:
@@ -18,8 +18,6 @@ def arguments(argv: Sequence[str]) -> Namespace:
     """
     own = parser()
     options = own.parse_args(argv)
-    if options.resamples < MIN_RESAMPLES:
-        raise UserError(f"--resamples {options.resamples}: give {MIN_RESAMPLES} or more; {RESAMPLES} are usual")
     if options.out:
         check_folder("--out", options.out)
     named = [*options.run, *chain(*options.pool)]
@@ -36,8 +34,8 @@ def parser() -> ArgumentParser:
     """The options of the command."""
     parser = ArgumentParser(
         prog="python -m cry_lightning evaluate",
-        description="Score predictions at clip, recording and subject level, with intervals from resampling subjects; "
-        "writes report.md, metrics.csv and figures/. Of several runs tested on the same clips, each is also compared "
+        description="Score predictions at clip, recording and subject level, with intervals over subjects; writes "
+        " report.md, metrics.csv and figures/. Of several runs tested on the same clips, each is also compared "
         "with the first: paired differences, also in differences.csv.",
         epilog="Example: python -m cry_lightning evaluate runs/donateacry/finetune runs/donateacry/scratch",
     )
@@ -50,5 +48,4 @@ def parser() -> ArgumentParser:
     parser.add_argument("--allow-leaky", action="store_true", help=leaky)
     parser.add_argument("--split", choices=["test", "val"], default="test", help="which rows; val goes to validation/")
     parser.add_argument("--positive", metavar="CLASS", help=f"with two classes, {POSITIVE}")
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, metavar="N", help="bootstrap size (%(default)s)")
     return parser

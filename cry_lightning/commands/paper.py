@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cry_lightning.arguments import ArgumentParser, check_folder, check_there, count_of
-from cry_lightning.evaluation.defaults import RESAMPLES
 
 
 def arguments(argv: Sequence[str]) -> Namespace:
@@ -37,6 +36,5 @@ def parser() -> ArgumentParser:
     parser.add_argument(
         "--jobs", type=count_of("folds"), default=1, metavar="N", help="folds at a time (default: %(default)s)"
     )
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, metavar="N", help="bootstrap size (%(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/PAPER/CORPUS, PAPER the folder's name")
     return parser

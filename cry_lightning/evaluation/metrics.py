@@ -61,8 +61,9 @@ def majority(units: Units) -> pd.DataFrame:
 def measure(table: pd.DataFrame, weights: np.ndarray, positive: str | None = None) -> Measures:
     """Every metric under each row of `weights` (R, S), S = subjects in sorted order; the mean over repeats.
 
-    Averages over classes (UAR, macro-F1, macro AUC) take in the classes that have a case of non-zero weight. A metric
-    with nothing to divide by is NaN. `positive` names the class of sensitivity, for two classes.
+    Averages over classes (UAR, macro-F1, macro AUC) take in the classes that have a case of non-zero weight, and are
+    NaN where only one has. A metric with nothing to divide by is NaN. `positive` names the class of sensitivity, for
+    two classes.
     """
     subject = pd.factorize(table["subject"], sort=True)[0]
     repeats = [np.flatnonzero(table["repeat"] == repeat) for repeat in table["repeat"].unique()]
@@ -99,10 +100,11 @@ def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, posi
         )
     auc, average_precision = (np.stack(values) for values in zip(*ranked, strict=True))
 
+    several = (support > 0).sum(axis=0) > 1  # the recall of the only class tested is no average
     measures: Measures = {
         ("accuracy", ""): _ratio(hits.sum(axis=0), support.sum(axis=0)),
-        ("uar", ""): mean_of_defined(recall),
-        ("macro_f1", ""): mean_of_defined(np.where(support > 0, f1, np.nan)),
+        ("uar", ""): np.where(several, mean_of_defined(recall), np.nan),
+        ("macro_f1", ""): np.where(several, mean_of_defined(np.where(support > 0, f1, np.nan)), np.nan),
         ("macro_auc", ""): mean_of_defined(auc),
     }
     if positive is not None:

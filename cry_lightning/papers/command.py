@@ -27,10 +27,10 @@ def main(argv: list[str]) -> None:
     study = path.parent.name if path.stem == "paper" else f"{path.parent.name}-{path.stem}"
     out = options.out or Path("runs") / study / name
     check_folder("--out", out)
-    plan = Plan(path, paper, setting, out, options.overrides, options.seeds, options.jobs, options.resamples)
+    plan = Plan(path, paper, setting, out, options.overrides, options.seeds, options.jobs)
     runs = run_all(plan)
     tables = [table.figures(paper, runs, metric) for metric in paper.metrics]
-    tables += [*table.of_classes(runs), *table.of_folds(runs), table.differences(paper, runs, options.resamples)]
+    tables += [*table.of_classes(runs), *table.of_folds(runs), table.differences(paper, runs)]
     tables += table.of_works(paper)
     if tested := run_upstream(plan):
         tables.insert(0, table.of_upstream(paper, tested))
