@@ -28,8 +28,11 @@ class Jackknife:
     """
 
     def __init__(self, table: pd.DataFrame, positive: str | None = None) -> None:
-        self.cases = pd.crosstab(table["subject"], table["label"])  # of each subject and class, subjects sorted
-        stratum = _strata(self.cases.to_numpy() > 0)
+        self.classes, of_class = np.unique(table["label"].to_numpy(str), return_inverse=True)
+        subject = pd.factorize(table["subject"], sort=True)[0]
+        self.cases = np.zeros((subject.max() + 1, len(self.classes)))  # of each subject and tested class (S, K)
+        np.add.at(self.cases, (subject, of_class), 1)
+        stratum = _strata(self.cases > 0)
         place = pd.Series(stratum).groupby(stratum).cumcount() % MOST_GROUPS
         groups, group = np.unique(np.stack([stratum, place]), axis=1, return_inverse=True)
         self.stratum = groups[0]  # of each group (G,)
@@ -69,12 +72,11 @@ class Jackknife:
     def _cases_of(self, metric: str, name: str) -> np.ndarray:
         """Cases of each subject in each class on which a metric rests (S, k)."""
         if metric in OF_ALL_CLASSES:
-            return self.cases.to_numpy()
-        everything = self.cases.sum(axis=1).to_numpy()
-        if metric == "accuracy":
-            return everything[:, None]
-        own = self.cases[name].to_numpy() if name in self.cases else np.zeros_like(everything)
-        return own[:, None] if metric in OF_ONE_CLASS else np.stack([own, everything - own], axis=1)
+            return self.cases
+        own = self.classes == name
+        if metric == "accuracy" or metric in OF_ONE_CLASS:
+            return self.cases[:, own | (metric == "accuracy")].sum(axis=1, keepdims=True)
+        return np.stack([self.cases[:, own].sum(axis=1), self.cases[:, ~own].sum(axis=1)], axis=1)
 
 
 def _strata(has: np.ndarray) -> np.ndarray:

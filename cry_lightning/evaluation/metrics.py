@@ -1,8 +1,10 @@
 """What is counted at each level, and the metrics on it, for many weightings of the subjects at once."""
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from cry_lightning.evaluation.predictions import SCORE, classes_of, score_columns
 
 CACHED = 100_000  # numbers worked on at a time, so that running sums stay in the processor's cache
+THREADED = 1_000_000  # numbers in all, with which the start of threads pays
 DENSE = 10  # by so much the product of full matrices is faster than that of sparse ones
 LEVELS = ("clip", "recording", "subject")
 Measures = dict[tuple[str, str], np.ndarray]  # (metric, class or "") -> one value per weighting (R,)
@@ -76,6 +79,12 @@ def mean_of_defined(values: np.ndarray) -> np.ndarray:
     return _ratio(np.nansum(values, axis=0), np.isfinite(values).sum(axis=0))
 
 
+def _in_threads(work: Callable[[int], Any], n: int) -> list[Any]:
+    """What some work gives for each of n classes, in threads; those of matrix products would get in their way."""
+    with threadpool_limits(1), ThreadPoolExecutor() as threads:
+        return list(threads.map(work, range(n)))
+
+
 def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, positive: str | None) -> Measures:
     names = classes_of(table)
     scores = table[score_columns(table)].to_numpy()
@@ -92,13 +101,13 @@ def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, posi
     recall, precision, f1 = _ratio(hits, support), _ratio(hits, said), _ratio(2 * hits, support + said)
     draws = np.ascontiguousarray(weights.T, float)
     n_no = support.sum(axis=0) - support
-    with threadpool_limits(1), ThreadPoolExecutor() as threads:  # one class each; those of BLAS would get in their way
-        ranked = list(
-            threads.map(
-                lambda k: ranking(truth == k, scores[:, k], subject, draws, (support[k], n_no[k])), range(len(names))
-            )
-        )
-    auc, average_precision = (np.stack(values) for values in zip(*ranked, strict=True))
+
+    def ranked(k: int) -> tuple[np.ndarray, np.ndarray]:
+        return ranking(truth == k, scores[:, k], subject, draws, (support[k], n_no[k]))
+
+    worth_threads = len(scores) * len(weights) > THREADED
+    each = _in_threads(ranked, len(names)) if worth_threads else list(map(ranked, range(len(names))))
+    auc, average_precision = np.stack(each, axis=1)
 
     several = (support > 0).sum(axis=0) > 1  # the recall of the only class tested is no average
     measures: Measures = {
