@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import Measures, measure, units_at
@@ -143,14 +143,15 @@ def _as_predictions(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(cells: pd.DataFrame) -> str:
-    """Lowest, mean and highest coverage over the cells of each number of subjects, a row for each metric."""
-    # Rarely refused or rarely given: an interval given in few simulations only is one of a selection of them.
-    cells = cells[cells["intervals"] >= cells["simulations"] / 2]
-    found = cells.groupby(["of", "metric", "subjects"], sort=False)["coverage"].agg(["min", "mean", "max"])
-    text = found.apply(lambda row: " ".join(f"{value:.3f}" for value in row), axis=1).unstack("subjects")
-    within = cells["coverage"].between(0.93, 0.985)
-    shares = f"cells within .930-.985: {within.mean():.3f}, below: {(cells['coverage'] < 0.93).mean():.3f}, above: "
-    return f"{text.to_string()}\n{shares}{(cells['coverage'] > 0.985).mean():.3f} of {len(cells)}"
+    """Coverage of each metric and number of subjects: mean and lowest of all tests in which most have an interval."""
+    cells = cells[cells["intervals"] >= cells["simulations"] / 2]  # else those with one are a selection
+    found = cells.groupby(["of", "metric", "subjects"], sort=False)["coverage"].agg(["mean", "min"])
+    text = found.apply(lambda row: f"{row['mean']:.3f} ({row['min']:.3f})", axis=1).unstack("subjects")
+    held = cells["coverage"] * cells["intervals"]
+    low = binom.cdf(held, cells["intervals"], 0.93) < 0.01
+    high = binom.sf(held - 1, cells["intervals"], 0.985) < 0.01
+    certain = f"below 0.93 beyond chance (1 %): {low.sum()}, above 0.985: {high.sum()}, of {len(cells)} cells"
+    return f"{text.to_string()}\n{certain}"
 
 
 def main() -> None:
@@ -170,10 +171,9 @@ def main() -> None:
     found = []
     for test in chosen:
         found.append(coverage(test, options.simulations, method))
-        print(test, *(f"{c:.3f}" for c in found[-1]["coverage"][::2][:4]), flush=True)
-    cells = pd.concat(found)
-    cells.to_csv(options.out, index=False)
-    print(summary(cells))
+        pd.concat(found).to_csv(options.out, index=False)
+        print(test, flush=True)
+    print(summary(pd.concat(found)))
 
 
 if __name__ == "__main__":

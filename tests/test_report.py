@@ -250,6 +250,7 @@ def test_folds_are_pooled_and_repeats_averaged(no_figures, tmp_path, capsys) -> 
     main([str(run)])
     printed = capsys.readouterr().out
     assert "3 folds are pooled" in printed and "mean over 2 repeats" in printed
+    assert "UAR at recording level ± 0.000 (SD) over 2 training seeds; intervals are over subjects." in printed
     assert pd.read_csv(run / "metrics.csv").query("level == 'clip' and metric == 'uar'")["n_units"].eq(48).all()
     predictions.write(repeats.assign(fold=repeats["repeat"], repeat="0"), run / "predictions.csv")
     with pytest.raises(UserError, match="is in several folds of repeat 0"):

@@ -50,7 +50,10 @@ def cross_validate(stages: Sequence[Sequence[str]], options: Namespace) -> Path:
     else:
         planned = plan(data, options.group or "subject", options.folds or 5, options.repeats, options.loso)
         folds = "leave-one-out" if planned.leave_one_out else planned.folds
-        kind, rounds = f"{folds}x{planned.repeats}-{planned.group}", planned.rounds(data.split.val, data.split.seed)
+        kind, rounds = (
+            f"{folds}x{planned.repeats}-{planned.group}",
+            planned.rounds(data.split.val, data.split.seed, int(chain.last.config["seed_everything"])),
+        )
         scheme = vars(planned)
     for this in rounds:
         divided(data, this.split)  # what cannot be is told before hours are spent

@@ -33,7 +33,9 @@ class Jackknife:
         self.cases = np.zeros((subject.max() + 1, len(self.classes)))  # of each subject and tested class (S, K)
         np.add.at(self.cases, (subject, of_class), 1)
         stratum = _strata(self.cases > 0)
-        place = pd.Series(stratum).groupby(stratum).cumcount() % MOST_GROUPS
+        place = np.zeros_like(stratum)
+        for each in np.unique(stratum):
+            place[stratum == each] = np.arange((stratum == each).sum()) % MOST_GROUPS
         groups, group = np.unique(np.stack([stratum, place]), axis=1, return_inverse=True)
         self.stratum = groups[0]  # of each group (G,)
         kept = np.arange(groups.shape[1])[:, None] != group

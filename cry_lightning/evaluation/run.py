@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cry_lightning import lineage
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate
-from cry_lightning.evaluation.metrics import Units, units_at
+from cry_lightning.evaluation.metrics import Units, measure, units_at
 from cry_lightning.lineage import AnyLineage, Leakage
 from cry_lightning.spelling import doubts, own_part
 
@@ -56,7 +57,7 @@ class Run:
     @property
     def main_level(self) -> Units:
         """Recordings where they differ from clips, else clips: what figures and the per-class table show."""
-        return self.levels[1] if len(self.levels) > 1 and self.levels[1].level == "recording" else self.levels[0]
+        return _main(self.levels)
 
     def result(self, level: str, metric: str, name: str = "", predictor: str = "model") -> pd.Series:
         """One row of the results; `name` is the class, for the metrics that have one."""
@@ -147,7 +148,13 @@ def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
         leakage=run.leakage,
         lineage=run.lineage,
         levels=levels,
-        notes=[*run.doubts, *_notes(table, split), *notes, *_level_notes(levels, classes)],
+        notes=[
+            *run.doubts,
+            *_notes(table, split),
+            *_spread(table, _main(levels)),
+            *notes,
+            *_level_notes(levels, classes),
+        ],
     )
 
 
@@ -172,6 +179,10 @@ def _levels(table: pd.DataFrame) -> tuple[list[Units], list[str]]:
     return levels, notes
 
 
+def _main(levels: list[Units]) -> Units:
+    return levels[1] if len(levels) > 1 and levels[1].level == "recording" else levels[0]
+
+
 def _notes(table: pd.DataFrame, split: str) -> Iterator[str]:
     if split == "val":
         yield "These are validation rows: they chose the checkpoint, so the figures flatter the model."
@@ -180,6 +191,17 @@ def _notes(table: pd.DataFrame, split: str) -> Iterator[str]:
         yield f"{folds} folds are pooled, though their scores come from different models: this can lower AUC a little."
     if repeats > 1:
         yield f"Each figure is the mean over {repeats} repeats; curves and confusion matrix pool the repeats."
+
+
+def _spread(predicted: pd.DataFrame, units: Units) -> Iterator[str]:
+    """How much the repeats differ, and in what; the intervals, over subjects, do not contain this."""
+    repeats = [table for _, table in units.table.groupby("repeat")]
+    of_repeat = [measure(each, np.ones((1, each["subject"].nunique())))["uar", ""][0] for each in repeats]
+    if len(of_repeat) > 1:
+        divided_once = predicted.groupby("clip")["fold"].nunique().max() == 1
+        what = "training seeds" if divided_once else "divisions into folds, each trained from its own seed"
+        spread = np.std(of_repeat, ddof=1)
+        yield f"UAR at {units.level} level ± {spread:.3f} (SD) over {len(repeats)} {what}; intervals are over subjects."
 
 
 def _level_notes(levels: list[Units], classes: list[str]) -> Iterator[str]:
