@@ -12,7 +12,7 @@ from cry_lightning.evaluation.metrics import Units, majority, measure
 MIN_SUBJECTS = 5  # of each class that a metric rests on; with fewer, an interval would say next to nothing
 MOST_GROUPS = 250  # left out in turn; of more subjects, several at once
 QUANTILE = 0.975
-PRIOR = 0.1  # smallest sum of squared deviations assumed, so that no interval is of zero width; chosen by simulation
+PRIOR = 0.1  # added to the subjects' sum of squared deviations: no interval is of zero width; chosen by simulation
 OF_ALL_CLASSES = ("uar", "macro_f1", "macro_auc")
 OF_ONE_CLASS = ("recall", "sensitivity", "specificity")
 Estimate = tuple[float, float, float]  # value, low, high; the bounds are NaN where there is no interval

@@ -171,7 +171,7 @@ def _long_rows(paper: Paper, runs: Runs) -> Iterator[dict[str, object]]:
 def reading(runs: Runs) -> str:
     """How to read the tables."""
     some = next(iter(next(iter(runs.values())).values()))
-    few = f" None below {MIN_SUBJECTS} subjects." if some.main_level.n_subjects < MIN_SUBJECTS else ""
+    few = f" None where a class has fewer than {MIN_SUBJECTS}." if np.isnan(result(some, "uar")["low"]) else ""
     return (
         f"At {some.main_level.level} level. ±: standard deviation over seeds or folds. [low, high]: 95 % interval over"
         f" subjects.{few}\nLEAKY: trained on tested subjects or sounds, so the figure says nothing about"
