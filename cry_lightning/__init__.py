@@ -1,3 +1,44 @@
 """Multi-stage training for infant-cry analysis: pretrain, fine-tune and evaluate, honest about subjects."""
 
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cry_lightning.api import *  # noqa: F403
+    from cry_lightning.api_studies import *  # noqa: F403
+
 __version__ = "0.1.0"
+COMMANDS = (
+    *("acquire", "describe", "fit", "test", "evaluate", "predict", "embed", "cross_validate", "tune", "robustness"),
+    *(
+        "fuse",
+        "paper",
+        "architectures",
+        "picture",
+        "label_efficiency",
+        "import_weights",
+        "prepare",
+        "download",
+        "list_",
+    ),
+)
+__all__ = [*COMMANDS, "load"]  # noqa: F405
+
+
+class _Package(ModuleType):
+    """The package, whose functions are imported when they are used; a room may have the name of its function."""
+
+    def __getattribute__(self, name: str) -> Any:
+        get = super().__getattribute__
+        if name != "__all__" and name in get("__dict__").get("__all__", ()):
+            modules = map(import_module, ("cry_lightning.api", "cry_lightning.api_studies"))
+            return next(vars(module)[name] for module in modules if name in vars(module))
+        return get(name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.__all__})
+
+
+sys.modules[__name__].__class__ = _Package

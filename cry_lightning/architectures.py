@@ -1,12 +1,14 @@
 """`architectures`: networks of timm by sizes of picture, each cross-validated alike, as one table."""
 
 import re
+from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import torch
 
-from cry_lightning.commands.architectures import Size, arguments, named
-from cry_lightning.commands.cross_validate import arguments as cross_validation_of
 from cry_lightning.cross_validation.command import cross_validate
 from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.errors import UserError
@@ -17,36 +19,39 @@ from cry_lightning.evaluation.tables import Rows, as_text, cell
 from cry_lightning.messages import not_made
 from cry_lightning.wording import ConfigError
 
+Size = tuple[int, int]  # F, T
 OWN_KEYS = ("data.feature.size", "model.encoder.model_name", "model.encoder.img_size")  # of `overrides`, in messages
 
 
-def main(argv: list[str]) -> None:
-    """Run the command; what it does not know itself is for `cross-validate`.
-
-    Raises:
-        UserError: timm has no such network, it takes no pictures of such a size, or the stage none; as
-            `cross-validate`.
-    """
-    options = arguments(argv)
-    grid = list(product(dict.fromkeys(options.models), dict.fromkeys(options.sizes)))
+def run(
+    config: str, models: Sequence[str], sizes: Sequence[Size], out: Path, options: dict[str, Any], given: Sequence[str]
+) -> pd.DataFrame:
+    """Run the command, with options of `cross_validate`, and arguments of `fit` given for all."""
+    grid = list(product(dict.fromkeys(models), dict.fromkeys(sizes)))
     parameters = {model: n_parameters(model, size) for model, size in grid}
     runs = {}
     for number, (model, size) in enumerate(grid, 1):
         print(f"{number}/{len(grid)} {model} {named(size)}", flush=True)
-        folder = options.out / re.sub(r"[^\w.-]", "_", f"{model}-{named(size)}")
-        parsed = cross_validation_of(["--config", options.config, "--out", str(folder), *options.overrides])
+        folder = out / re.sub(r"[^\w.-]", "_", f"{model}-{named(size)}")
         # The overrides come last: a `--data FILE` among the others replaces what is said of data before it.
         try:
-            cross_validate([["--config", options.config, *parsed.overrides, *overrides(model, size)]], parsed)
+            cross_validate([["--config", config, *given, *overrides(model, size)]], out=folder, **options)
         except ConfigError as error:
             if error.key not in OWN_KEYS:
                 raise
-            raise not_on_pictures(options.config, error) from error
+            raise not_on_pictures(config, error) from error
         runs[model, size] = evaluate_run(read_run(str(folder), "test"), "test", None)
     every = list(runs.values())
-    report = write_report(every, pairs(every), options.out)
+    report = write_report(every, pairs(every), out)
     print(f"\nUAR at {every[0].main_level.level} level, with 95 % intervals over subjects:")
-    print(f"{as_text(table(runs, parameters))}\n\nReport: {report}")
+    header, *rows = table(runs, parameters)
+    print(f"{as_text([header, *rows])}\n\nReport: {report}")
+    return pd.DataFrame(rows, columns=header)
+
+
+def named(size: Sequence[int]) -> str:
+    """FxT."""
+    return "x".join(map(str, size))
 
 
 def n_parameters(model: str, size: Size) -> int:

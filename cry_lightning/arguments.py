@@ -2,7 +2,6 @@
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,12 +17,6 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **kwargs})
-
-    def parse_with_overrides(self, argv: Sequence[str]) -> argparse.Namespace:
-        """The options, and as `overrides` what it does not know: arguments of `fit`, checked where they are read."""
-        options, overrides = self.parse_known_args(argv)
-        options.overrides = overrides
-        return options
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as a user's mistake."""
@@ -64,15 +57,3 @@ def check_there(path: str | Path, instead: str, what: str = "file or folder") ->
     """
     if not Path(path).exists():
         raise UserError(f"{path}: no such {what}; {instead}")
-
-
-def count_of(what: str) -> Callable[[str], int]:
-    """The type of an option that counts things, of which there must be one at least."""
-
-    def count(text: str) -> int:
-        if (number := int(text)) < 1:
-            raise argparse.ArgumentTypeError(f"{text}: 1 or more {what} are needed")
-        return number
-
-    count.__name__ = f"number of {what}"  # as argparse tells it
-    return count

@@ -4,7 +4,8 @@ import errno
 import logging
 import sys
 import warnings
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +43,32 @@ from cry_lightning.tasks.weights import read_checkpoint
 from cry_lightning.trust.configs import check_classes, refuse_elsewhere, resolving, without_weights
 from cry_lightning.trust.names import HELP, taken_out
 
-for told_anyway in (  # of Lightning's warnings: metrics are logged per epoch, and run folders are used again
+TOLD_ANYWAY = (  # of Lightning's warnings: metrics are logged per epoch, and run folders are used again
     ".*smaller than the logging interval.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*Experiment logs directory .* exists and is not empty.*",  # curves of before are kept under another name
     ".*LightningCLI's args parameter.*",
     ".*LeafSpec.*",
     r".*module\(s\) in eval mode at the start of training.*",  # frozen encoders are, on purpose
-):
-    warnings.filterwarnings("ignore", told_anyway)
-for talkative in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-    logging.getLogger(talkative).setLevel(logging.WARNING)
-
-
+)
+TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # what a disk says that takes no more
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep back what Lightning tells anyway."""
+    loggers = {logging.getLogger(name): logging.getLogger(name).level for name in TALKATIVE}
+    with warnings.catch_warnings():
+        for pattern in TOLD_ANYWAY:
+            warnings.filterwarnings("ignore", pattern)
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.WARNING)
+            yield
+        finally:
+            for logger, level in loggers.items():
+                logger.setLevel(level)
 
 
 class StageCLI(LightningCLI):
@@ -73,7 +86,7 @@ class StageCLI(LightningCLI):
     def __init__(self, args: list[str], own: bool = False) -> None:
         self.trust, args = taken_out(args)
         self.given = args[:1]
-        with resolving(self.trust, [] if own else args) as self.of_run:
+        with hushed(), resolving(self.trust, [] if own else args) as self.of_run:
             super().__init__(
                 Stage,
                 CryDataModule,

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cry_lightning.commands.import_weights import arguments
 from cry_lightning.encoders.importers import PUBLISHERS, Publisher, publisher_of
 from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC, Feature, LogMel, VGGishLogMel
@@ -23,19 +22,19 @@ REBUILD_ARRAY = (np.empty(0).__reduce__()[0], "numpy.core.multiarray._reconstruc
 INTEGER_ARRAYS: list[Any] = [REBUILD_ARRAY, np.ndarray, np.dtype, np.dtypes.Int64DType]
 
 
-def main(args: list[str]) -> None:
-    """Run the command."""
-    options = arguments(args)
-    publisher = PUBLISHERS[options.publisher]
-    network = ENCODERS[options.encoder] if options.encoder else publisher.networks[0]
-    published = read(options.file, options.publisher)
-    encoder = encoder_of(published, publisher, network, options.file)
-    source = {"publisher": options.publisher, "file": options.file.name, "sha256": sha256(options.file)}
-    feature = front_end(options.publisher, published)
-    write(options.to, publisher.imported(published, encoder), source, feature)
+def run(whose: str, file: Path, to: Path, named: str | None) -> Path:
+    """Run the command; returns the checkpoint written."""
+    publisher = PUBLISHERS[whose]
+    network = ENCODERS[named] if named else publisher.networks[0]
+    published = read(file, whose)
+    encoder = encoder_of(published, publisher, network, file)
+    source = {"publisher": whose, "file": file.name, "sha256": sha256(file)}
+    feature = front_end(whose, published)
+    write(to, publisher.imported(published, encoder), source, feature)
     print(table(published, encoder, publisher))
     sizes = " and ".join(f"{name} {size}" for name, size in publisher.sizes(published).items())
-    print(f"{options.to}: {type(encoder).__name__} with {sizes}")
+    print(f"{to}: {type(encoder).__name__} with {sizes}")
+    return to
 
 
 def read(path: Path, publisher: str) -> dict[str, Tensor]:

@@ -1,29 +1,20 @@
-"""One process at a time in a folder: a lock that goes with the process that holds it, however that ends."""
+"""One process at a time: locks that go with the process that holds them, however that ends."""
 
-import fcntl
+import errno
 import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
-from io import TextIOWrapper
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from cry_lightning.errors import UserError
 
 LOCK = ".lock"  # held while a command is at work in a folder, empty afterwards; it stays, as the mark of a run
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of some network file systems
 log = logging.getLogger(__name__)
-_held: set[TextIOWrapper] = set()
-
-
-def _let_go() -> None:
-    """Close in a forked child what its parent holds, or the lock would outlive the parent with the child."""
-    for file in _held:
-        file.close()
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -34,26 +25,36 @@ def locked(folder: Path) -> Iterator[None]:
         UserError: another process holds it; it is named, with its machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-    with open(os.open(folder / LOCK, flags, 0o666), "r+", encoding="utf-8") as file:  # noqa: PTH123
-        _take(file, folder)
-        _held.add(file)
-        try:
-            yield
-        finally:
-            _held.discard(file)
-            file.seek(0)
-            file.truncate()
-
-
-def _take(file: TextIOWrapper, folder: Path) -> None:
+    path = folder / LOCK
+    lock = FileLock(path, timeout=0, fallback_to_soft=False)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = file.read().strip() or "another process"
+        lock.acquire()
+    except Timeout as error:
+        holder = path.read_text(encoding="utf-8").strip() or "another process"
         raise UserError(f"{folder}: {holder} is at work there; wait for its end, or give another --name") from error
-    except OSError as error:  # some network file systems have none
-        log.warning("%s: no locks there (%s); let no two commands work in it at once", folder, error.strerror)
-    file.truncate()
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    file.flush()
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
+        log.warning("%s: no locks there (%s); let no two commands work in it at once", folder, error)
+    path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            os.truncate(path, 0)
+        lock.release()
+
+
+@contextmanager
+def waited_for(path: Path, waiting: str) -> Iterator[None]:
+    """Hold a lock file, which another process may hold for a while: that is logged once."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning(waiting)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from jsonargparse._actions import _ActionConfigLoad
 from lightning.pytorch.cli import LightningArgumentParser
 
+from cry_lightning.commands.classes import nearest
 from cry_lightning.commands.configs import refuse_recordings
 from cry_lightning.errors import UserError
 from cry_lightning.trust.names import refusal
@@ -18,6 +19,9 @@ DENIED = re.compile(r"Importing '([\w.]+)' is not allowed, denied by the '(.+?)'
 NOT_A_FILE = re.compile(r"Expected a path but (.+?\.ya?ml) either")
 NOT_A_CONFIG = re.compile(r"Unable to load config '(.+?)'|Unexpected (config)")
 UNKNOWN_NETWORK = re.compile(r"^Unknown model \((.+)\)$")
+NO_CLASS = re.compile(
+    r"(?s)package\.module\.Class, not ([\w.]+)$|class_path '([\w.]+)'.*(?:No module|has no attribute)"
+)
 WRONG_TYPE = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.+?)\])")
 AROUND_THE_REASON = ("Parser key", "Does not validate against", "- Expected a path", "Config file loop")
 PLAINER = {  # pattern in a reason -> what to say instead
@@ -110,7 +114,8 @@ def plainly(reason: str, message: str, known: list[str]) -> str:
         return reason + did_you_mean(re.findall(r"--([\w.]+)", reason), known, "--")
     for pattern, instead in PLAINER.items():
         reason = re.sub(pattern, instead, reason)
-    return reason
+    wrong = NO_CLASS.search(reason)
+    return f"{reason}{nearest(wrong[1] or wrong[2])}" if wrong else reason
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

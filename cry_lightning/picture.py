@@ -11,7 +11,6 @@ import torch
 from matplotlib.image import imsave
 
 from cry_lightning.cli import StageCLI
-from cry_lightning.commands.picture import arguments
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.data.compute import ClipBatches
 from cry_lightning.errors import UserError
@@ -23,33 +22,29 @@ from cry_lightning.writing import replacing
 BATCH_SIZE = 64
 
 
-def main(args: list[str]) -> None:
-    """Run the command; what it does not know itself is an override of the stage YAML, as in `fit`.
-
-    Raises:
-        UserError: the stage's network sees no colour pictures, or no recording can be used.
-    """
-    options = arguments(args)
+def run(recordings: Sequence[str], config: str, out: Path, overrides: Sequence[str]) -> list[Path]:
+    """Run the command; returns the pictures' paths."""
     with quiet():
-        trusted = [f"--trust={name}" for name in options.trust]
-        stage = ReadCLI(["fit", "--config", options.config, *options.overrides, *trusted, "--trainer.logger=false"])
+        stage = ReadCLI(["fit", "--config", config, *overrides, "--trainer.logger=false"])
     own = stage.datamodule.corpus
-    corpus = Recordings(options.recording, window_s=own.window_s, hop_s=own.hop_s, min_active_db=own.min_active_db)
+    corpus = Recordings(recordings, window_s=own.window_s, hop_s=own.hop_s, min_active_db=own.min_active_db)
     with TemporaryDirectory() as folder:  # for the levels of windows, which are of no use later
         clips = corpus.clips(Path(folder))
     if not clips:
         raise UserError(f"no recording is anywhere above {own.min_active_db} dB, as the stage's windows must be")
-    drawn, bad = [], defaultdict(list)
+    written, drawn, bad = list[Path](), [], defaultdict(list)
     bar = progress_bar(names(clips), unit="picture")
     for clip, name, (picture, reason) in zip(clips, bar, pictures(stage, corpus, clips), strict=True):
         if reason:
             bad[clip.path].append(reason)
             continue
-        with replacing(options.out / name) as part:
+        with replacing(out / name) as part:
             imsave(part, picture, format="png")
+        written.append(out / name)
         drawn.append(clip)
     tell_left_out(Heard(drawn, np.empty(0), bad))
-    print(f"{options.out}: {len(drawn)} pictures of {'x'.join(map(str, picture.shape[:2]))}")
+    print(f"{out}: {len(drawn)} pictures of {'x'.join(map(str, picture.shape[:2]))}")
+    return written
 
 
 def pictures(stage: StageCLI, corpus: Corpus, clips: Sequence[Clip]) -> Iterator[tuple[np.ndarray, str]]:

@@ -1,36 +1,27 @@
 """`prepare`: build, list, verify and remove feature caches."""
 
-import argparse
 import os
+from collections.abc import Sequence
 from typing import Any
 
-from cry_lightning.commands.prepare import arguments
+import pandas as pd
+
+from cry_lightning.cli import StageCLI
+from cry_lightning.data.inventory import list_caches, remove_caches
 from cry_lightning.errors import UserError
 from cry_lightning.wording import printable
 
 MAX_TOLD = 100  # faults in the terminal
 
 
-def main(args: list[str]) -> None:
-    """Run the command; what it does not know itself is an override of the stage YAML, as in `fit`."""
-    options = arguments(args)
-    if options.config:
-        build(["--config", options.config, *options.overrides], options.verify)
-    look_after(options)
-
-
-def look_after(options: argparse.Namespace) -> None:
+def look_after(folder: str, listed: bool, remove: Sequence[str]) -> None:
     """Remove and list caches."""
-    import pandas as pd
-
-    from cry_lightning.data.inventory import list_caches, remove_caches
-
-    if options.remove:
-        for path in remove_caches(options.folder, options.remove):
+    if remove:
+        for path in remove_caches(folder, list(remove)):
             print(f"removed {path}")
-    if options.list:
-        rows = [describe(cache) for cache in list_caches(options.folder)]
-        print(pd.DataFrame(rows).to_string(index=False) if rows else f"no cache in {options.folder}")
+    if listed:
+        rows = [describe(cache) for cache in list_caches(folder)]
+        print(pd.DataFrame(rows).to_string(index=False) if rows else f"no cache in {folder}")
 
 
 def describe(cache: Any) -> dict[str, Any]:
@@ -50,7 +41,6 @@ def describe(cache: Any) -> dict[str, Any]:
 
 def build(args: list[str], verify: bool) -> None:
     """Build the cache of one stage, given as `fit` takes it."""
-    from cry_lightning.cli import StageCLI
 
     class PrepareCLI(StageCLI):
         """Parses as `fit` does, then prepares the data and stops."""

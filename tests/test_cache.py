@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from cache_fakes import N_CLIPS, Energy, cache_of, features_of, make_cache, send_rows, write_wav
+from filelock import FileLock
 
 from cry_lightning import audio
 from cry_lightning.corpora.base import Clip
 from cry_lightning.data import cachefile
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.content import INDEX_NAME, content_hashes, locked
+from cry_lightning.data.content import INDEX_NAME, content_hashes
 from cry_lightning.data.inventory import list_caches, remove_caches
 from cry_lightning.data.reading import CachedFeatures
 from cry_lightning.errors import UserError
@@ -246,7 +247,7 @@ def test_removal(tmp_path):
     with pytest.raises(UserError, match=f"no cache 'other'.*{name}"):
         remove_caches(tmp_path / "cache", [name, "other"])
     assert cache.path.exists()
-    with locked(cache.path.with_suffix(".lock")), pytest.raises(UserError, match="being built"):
+    with FileLock(cache.path.with_suffix(".lock")), pytest.raises(UserError, match="being built"):
         remove_caches(tmp_path / "cache", [name])
     assert remove_caches(tmp_path / "cache", [name]) == [cache.path]
     assert not cache.path.exists() and list_caches(tmp_path / "cache") == []

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cry_lightning.__main__ import run as command
 from cry_lightning.cells import as_cell, as_markdown_text, for_spreadsheets, from_cell
 from cry_lightning.describe.report import Section, as_page
-from cry_lightning.evaluation import predictions, report
+from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.tables import as_markdown, as_text
 from cry_lightning.inference import predict
 
@@ -74,7 +75,7 @@ def test_no_name_breaks_a_table(name):
 def test_the_report_shows_every_name_and_breaks_of_none(tmp_path, no_figures, capsys):
     names = [name for name in NAMES if "\x1b" not in name]
     predictions.write(named(names), tmp_path / "predictions.csv")
-    report.main([str(tmp_path)])
+    command("evaluate", [str(tmp_path)])
     text = (tmp_path / "report.md").read_text()
     assert "<script" not in text and "(http" not in text.replace("\\(http", "") and "&lt;script&gt;" in text
     of_classes = text.partition("Each class,")[2].partition("![")[0].strip().splitlines()[2:]

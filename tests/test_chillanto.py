@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from cry_lightning.corpora import download
+from cry_lightning.__main__ import run as command
 from cry_lightning.corpora.chillanto import BabyChillanto
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.division import column, divide
@@ -111,7 +111,7 @@ def test_a_name_without_the_infants_digits_is_refused_with_the_way_out(tree, nam
 
 def test_download_says_in_one_line_where_to_ask_and_takes_a_copy(tree, tmp_path):
     with pytest.raises(UserError, match=r"on request.*inaoep\.mx.*data/chillanto is to hold .*1s_asphyxia") as error:
-        download.main(["chillanto"])
+        command("download", ["chillanto"])
     assert "\n" not in str(error.value)
-    download.main(["chillanto", "--from", str(tree), "--to", str(tmp_path / "copy")])
+    command("download", ["chillanto", "--from", str(tree), "--to", str(tmp_path / "copy")])
     assert len(BabyChillanto(tmp_path / "copy").clips()) == len(BabyChillanto(tree).clips())

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from functools import reduce
+from importlib import import_module
 from operator import getitem
 from pathlib import Path
 from typing import get_args
@@ -16,15 +17,17 @@ from conftest import REPO
 
 from cry_lightning import __main__ as command_line
 from cry_lightning import __version__, cli
+from cry_lightning.api import NETWORKS
+from cry_lightning.api_studies import KINDS
 from cry_lightning.callbacks import wandb_is_online
-from cry_lightning.commands import embed, import_weights, robustness
-from cry_lightning.commands.configs import find_shipped
+from cry_lightning.commands.classes import ROOMS
 from cry_lightning.encoders.importers import PUBLISHERS
 from cry_lightning.errors import UserError
 from cry_lightning.inference import figure
 from cry_lightning.progress import progress_bar
 from cry_lightning.robustness import plan
 from cry_lightning.studies import ReadCLI
+from cry_lightning.typed import arguments_of, find_shipped
 from cry_lightning.wording import one_line
 
 
@@ -32,6 +35,7 @@ def shell(*args, **kwargs):
     return subprocess.run([sys.executable, "-m", "cry_lightning", *args], capture_output=True, text=True, **kwargs)
 
 
+FUNCTIONS = [command_line.function_of(command) for command in command_line.COMMANDS]
 HEAVY = {"torch", "torchaudio", "lightning", "pandas", "sklearn", "scipy", "av", "matplotlib"}
 
 
@@ -86,6 +90,7 @@ MISTAKES = [
     "import-weights honk nowhere.pt --to x.ckpt",
     "prepare --config nowhere.yaml",
     "download nothing",
+    "list nothing",
     "nothing",
 ]
 
@@ -132,9 +137,11 @@ def test_a_torchaudio_that_does_not_load_is_one_line(mistake, stage, monkeypatch
 def test_names_known_before_the_import_are_those_known_after():
     networks = {whose: publisher.networks for whose, publisher in PUBLISHERS.items()}
     networks = {whose: tuple(network.__name__.lower() for network in of) for whose, of in networks.items()}
-    assert networks == import_weights.PUBLISHERS
-    assert tuple(plan.KINDS) == robustness.KINDS
-    assert get_args(figure.Method) == embed.METHODS
+    assert networks == NETWORKS
+    choices = {(of.__name__, one.name): one.taken.choices for of in FUNCTIONS for one in arguments_of(of)}
+    assert choices["import_weights", "encoder"] == tuple(sorted({one for of in networks.values() for one in of}))
+    assert tuple(plan.KINDS) == KINDS == choices["robustness", "kinds"]
+    assert get_args(figure.Method) == choices["embed", "method"]
 
 
 @pytest.fixture
@@ -172,7 +179,17 @@ ON_THE_COMMAND_LINE = {
     "--model.init_args.encoder.init_args.n_map=3": "model.encoder.n_map: no such key; did you mean n_maps?",
     "--model.init_args.encoder=nothing.yaml": "model.encoder: nothing.yaml: no such file, or not YAML with keys in it",
     "--data=nothing.yaml": "data: nothing.yaml: no such file, or not YAML with keys in it",
-    "--data.corpus=Manifst": "data.corpus: expected a whole class path, package.module.Class, not Manifst",
+    "--data.corpus=Manifst": (
+        "data.corpus: expected a whole class path, package.module.Class, not Manifst;"
+        " did you mean cry_lightning.corpora.Manifest?"
+    ),
+    "--model.init_args.encoder=ResNet": (
+        "model.encoder: expected a whole class path, package.module.Class, not ResNet;"
+        " did you mean cry_lightning.encoders.Res8?"
+    ),
+    "--model.init_args.encoder=cry_lightning.encoder.Res8": (
+        "model.encoder: cry_lightning.encoder.Res8: no such class; did you mean cry_lightning.encoders.Res8?"
+    ),
     "--trainer.max_epoch=3": "unrecognized arguments: --trainer.max_epoch=3; did you mean --trainer.max_epochs?",
     "--modle.x=1 --nme=x": "unrecognized arguments: --modle.x=1 --nme=x; did you mean --model, --name?",
     "--model.init_args.wieghts=x --data.split.vall=0.2": "model.wieghts: no such key; did you mean weights?",
@@ -200,7 +217,7 @@ IN_THE_YAML = [
     (
         "data.feature.class_path",
         "cry_lightning.features.MFC",
-        "'cry_lightning.features' has no attribute 'MFC'; did you mean MFCC?",
+        "'cry_lightning.features' has no attribute 'MFC'; did you mean cry_lightning.features.MFCC?",
     ),
     ("data.split.vall", 0.2, "data.split.vall: no such key; did you mean val?"),
     ("data.clip_seconds", 1, "data.clip_seconds: no such key; did you mean data.clip_s?"),
@@ -208,6 +225,35 @@ IN_THE_YAML = [
     ("checkpoint", {"moniter": "x"}, "checkpoint.moniter: no such key; did you mean checkpoint.monitor?"),
     ("name", None, "the following arguments are required: name"),
 ]
+
+
+@pytest.mark.parametrize("named", ["small_cnn.SmallCNN", "cry_lightning.encoders.Res9"])
+def test_a_wrong_class_names_the_nearest_wherever_it_is_noticed(stage, named):
+    near = {"small_cnn.SmallCNN": r"small_cnn\.SmallCNN"}.get(named, "Res8")
+    with pytest.raises(UserError, match=rf"model\.encoder: .*; did you mean cry_lightning\.encoders\.{near}\?$"):
+        cli.main(["fit", "--config", str(stage()), f"--model.init_args.encoder={named}"])
+
+
+LISTED = {
+    "encoders": {"cry_lightning.encoders.Res8", "cry_lightning.encoders.small_cnn.SmallCNN"},
+    "features": {"cry_lightning.features.MFCC", "cry_lightning.features.spectrogram.Spectrogram"},
+    "corpora": {"cry_lightning.corpora.Manifest", "cry_lightning.corpora.corpus_at"},
+    "augmentations": {"cry_lightning.tasks.augment.SpecAugment"},
+    "losses": {"torch.nn.CrossEntropyLoss"},
+    "tasks": {"cry_lightning.tasks.SimCLR", "cry_lightning.tasks.Classifier"},
+}
+
+
+@pytest.mark.parametrize("kind", ROOMS)
+def test_what_is_listed_is_there_with_a_sentence_and_an_example(capsys, kind):
+    assert command_line.main(["list", kind]) == 0
+    blocks = [block.splitlines() for block in capsys.readouterr().out.strip().split("\n\n")]
+    for path, about, example in blocks:
+        module, _, name = path.rpartition(".")
+        assert callable(getattr(import_module(module), name)) and len(about) > 20
+        assert yaml.safe_load(example.replace("...", "x"))["class_path"] == path
+    paths = {path for path, _, _ in blocks}
+    assert paths >= LISTED[kind] and not {path for path in paths if path.endswith((".PANN", ".Feature", ".Corpus"))}
 
 
 @pytest.mark.parametrize(("key", "value", "message"), IN_THE_YAML)

@@ -10,11 +10,11 @@ from conftest import write_run
 from test_evaluation import by_hand
 
 from cry_lightning import studies
+from cry_lightning.__main__ import run as run_command
 from cry_lightning.acquire import command, settings, sources
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.data.content import INDEX_NAME
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation import report
 from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.tune import trials
 
@@ -41,8 +41,8 @@ def test_lineage_is_named_in_one_line(tmp_path, no_figures, content):
     other = write_run(tmp_path / "other", by_hand(), trained_on="else")
     (run / "lineage.json").write_bytes(content)
     for command_line in (
-        lambda: report.main([str(run)]),
-        lambda: report.main(["--pool", str(other), str(run)]),
+        lambda: run_command("evaluate", [str(run)]),
+        lambda: run_command("evaluate", ["--pool", str(other), str(run)]),
         lambda: fuse([str(other), str(run)], tmp_path / "fused"),
     ):
         with pytest.raises(UserError, match=r"run/lineage\.json: .*; run the test that writes it again") as error:
@@ -56,7 +56,7 @@ def test_lineage_with_sounds_of_another_kind(tmp_path, no_figures, test_clips):
     lineage = json.loads((run / "lineage.json").read_text())
     (run / "lineage.json").write_text(json.dumps(lineage | {"test_clips": test_clips}))
     with pytest.raises(UserError, match=r"lineage\.json: 'test_clips' is not"):
-        report.main([str(run)])
+        run_command("evaluate", [str(run)])
 
 
 @damaged
@@ -79,11 +79,18 @@ def test_studies_store(tmp_path, content):
 
 
 @damaged
-def test_record_of_a_trial(tmp_path, content):
-    (tmp_path / "0000").mkdir()
-    (tmp_path / "0000" / trials.RECORD).write_bytes(content)
-    with pytest.raises(UserError, match=r"0000/trial\.json: .*remove .*0000"):
-        trials.read_trials(tmp_path)
+def test_journal_of_a_search(tmp_path, content):
+    """Half a last line is what a killed write leaves; whole lines of something else are damage."""
+    goal = trials.Goal("val/uar", "max")
+    trials.open_search(tmp_path, goal).add_trial(trials.finished({}, {}, 0.5, 0, ""))
+    whole = (tmp_path / trials.JOURNAL).read_bytes()
+    (tmp_path / trials.JOURNAL).write_bytes(whole + content)
+    if b"\n" not in content:
+        assert [trial.value for trial in trials.open_search(tmp_path, goal).trials] == [0.5]
+    (tmp_path / trials.JOURNAL).write_bytes(content + b"\n" + whole)
+    with pytest.raises(UserError, match=r"journal\.log: damaged .*remove it") as error:
+        trials.open_search(tmp_path, goal)
+    assert "\n" not in str(error.value)
 
 
 @damaged

@@ -1,6 +1,7 @@
 """Describing a corpus: what is counted, measured, compared, shown and advised, and what is refused."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,10 @@ import pytest
 import soundfile
 from conftest import DATA, real
 
+from cry_lightning.__main__ import run as command
 from cry_lightning.corpora import Clip
 from cry_lightning.data.splits import Split, assign
 from cry_lightning.describe import census, counts, recordings, support
-from cry_lightning.describe.command import main
 from cry_lightning.describe.duplicates import COPY, LEAK, RELABELLED, duplicates
 from cry_lightning.describe.duplicates import in_words as duplicates_in_words
 from cry_lightning.describe.examples import Example, choose
@@ -19,6 +20,9 @@ from cry_lightning.describe.figure import draw, row_label, row_names, unit
 from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC, Fbank, LogMel, VGGishLogMel, Waveform
 from cry_lightning.features.spectrogram import Spectrogram
+
+main = partial(command, "describe")
+
 
 RATE = 8000
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cry_lightning.commands.download import Source
+from cry_lightning.__main__ import run as command
+from cry_lightning.archives import Source
 from cry_lightning.corpora import download
 from cry_lightning.errors import UserError
 
@@ -55,44 +56,44 @@ def left_in(folder: Path) -> list[str]:
 
 
 def test_download_unpacks_what_the_hash_vouches_for(known, to, capsys):
-    download.main(["known", "--to", str(to)])
+    command("download", ["known", "--to", str(to)])
     assert (to / "recordings" / "a.wav").read_bytes() == b"sound" and left_in(to.parent) == ["corpus"]
     assert str(to / "recordings") in capsys.readouterr().out
 
 
 def test_a_wrong_hash_leaves_nothing(known, to):
     with pytest.raises(UserError, match=known):
-        download.main(["known", "--to", str(to), "--sha256", "0" * 64])
+        command("download", ["known", "--to", str(to), "--sha256", "0" * 64])
     assert left_in(to.parent) == []
 
 
 def test_without_a_known_hash_one_must_be_given_or_waived(known, to, capsys):
     with pytest.raises(UserError, match="--accept-unverified"):
-        download.main(["unknown", "--to", str(to)])
-    download.main(["unknown", "--to", str(to), "--sha256", known.upper()])
-    download.main(["unknown", "--to", f"{to}2", "--accept-unverified"])
+        command("download", ["unknown", "--to", str(to)])
+    command("download", ["unknown", "--to", str(to), "--sha256", known.upper()])
+    command("download", ["unknown", "--to", f"{to}2", "--accept-unverified"])
     assert f"sha256 {known}, not verified" in capsys.readouterr().out
 
 
 def test_nothing_is_overwritten_and_what_a_killed_run_left_does_not_matter(known, to):
     to.with_name("corpus.part").mkdir(parents=True)
     (to.with_name("corpus.part") / "half").write_bytes(b"")
-    download.main(["known", "--to", str(to)])
+    command("download", ["known", "--to", str(to)])
     (to / "own.txt").write_text("mine")
     with pytest.raises(UserError, match="exists"):
-        download.main(["known", "--to", str(to)])
+        command("download", ["known", "--to", str(to)])
     assert (to / "own.txt").read_text() == "mine" and left_in(to.parent) == ["corpus"]
 
 
 def test_a_local_archive_or_folder_instead(known, archive, to):
-    download.main(["known", "--from", str(archive), "--to", str(to)])
-    download.main(["unknown", "--from", str(to), "--to", f"{to}2"])
+    command("download", ["known", "--from", str(archive), "--to", str(to)])
+    command("download", ["unknown", "--from", str(to), "--to", f"{to}2"])
     assert Path(f"{to}2", "recordings", "a.wav").read_bytes() == b"sound" and archive.exists()
     archive.write_bytes(archive.read_bytes() + b"changed")
     with pytest.raises(UserError, match="expected"):
-        download.main(["known", "--from", str(archive), "--to", f"{to}3"])
+        command("download", ["known", "--from", str(archive), "--to", f"{to}3"])
     with pytest.raises(UserError, match="no such file"):
-        download.main(["known", "--from", "nowhere.zip", "--to", f"{to}3"])
+        command("download", ["known", "--from", "nowhere.zip", "--to", f"{to}3"])
     assert sorted(left_in(to.parent)) == ["corpus", "corpus2"]
 
 
@@ -101,7 +102,7 @@ def test_an_unreachable_address_is_told(known, to, monkeypatch):
         monkeypatch.setitem(download.SOURCES, "known", Source(url, known, ".", "CC0"))
         reason = "404 Client Error.*" if url.endswith(".gone") else r"\[Errno \d+\] Connection refused"
         with pytest.raises(UserError, match=rf"^{url}: cannot be downloaded \({reason}\); .* by --from PATH$"):
-            download.main(["known", "--to", str(to)])
+            command("download", ["known", "--to", str(to)])
     assert left_in(to.parent) == []
 
 
@@ -145,7 +146,7 @@ def test_a_tar_without_a_top_folder_keeps_its_layout(tmp_path, to):
 @pytest.mark.parametrize("args", [[], ["nothing"], ["fsdd", "--too", "x"]])
 def test_wrong_arguments_are_one_line_with_the_way_to_help(args):
     with pytest.raises(UserError, match=r"^[^\n]+; see python -m cry_lightning download --help$"):
-        download.main(args)
+        command("download", args)
 
 
 def test_every_shipped_source_is_whole():
@@ -244,7 +245,7 @@ def test_a_folder_that_links_to_itself_is_copied_once(tmp_path, to):
 
 def test_help_says_which_corpus_has_no_hash_and_why(capsys):
     with pytest.raises(SystemExit):
-        download.main(["--help"])
+        command("download", ["--help"])
     told = capsys.readouterr().out
     for name, source in download.SOURCES.items():
         line = next(line for line in told.splitlines() if line.strip().startswith(f"{name}: "))

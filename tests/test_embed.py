@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import matplotlib.pyplot as plt
@@ -16,15 +17,15 @@ from conftest import RATE
 from matplotlib.colors import to_rgba
 
 from cry_lightning import cli
-from cry_lightning.commands.embed import METHODS
+from cry_lightning.__main__ import run as command
 from cry_lightning.errors import UserError
-from cry_lightning.inference import embed, figure
+from cry_lightning.inference import figure
 
 
 def embedded(ckpt: Path, *paths: Path, out: Path, args: tuple[str, ...] = ()) -> dict:
     """What the file holds: datasets and attributes."""
     caches = f"--data.cache_dir={out.parent / 'cache'}"
-    embed.main(["--ckpt", str(ckpt), *map(str, paths), "--out", str(out), caches, *args])
+    command("embed", ["--ckpt", str(ckpt), *map(str, paths), "--out", str(out), caches, *args])
     with h5py.File(out) as file:
         columns = {
             name: values[()] if values.dtype.kind == "f" else values.asstr()[()] for name, values in file.items()
@@ -138,7 +139,7 @@ def test_what_is_refused(pretrained, strangers, tmp_path):
     assert not (tmp_path / "e.h5").exists()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", get_args(figure.Method))
 def test_map_keeps_apart_what_is_apart_and_repeats(method):
     labels = np.repeat([0, 1], 20)
     embeddings = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32) + 20 * labels[:, None]

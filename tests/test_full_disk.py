@@ -13,11 +13,9 @@ from conftest import RATE, write_run
 from test_evaluation import by_hand
 
 from cry_lightning import cli
-from cry_lightning.acquire import command as acquire
-from cry_lightning.describe import command as describe
+from cry_lightning.__main__ import run as command
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation import predictions, report
-from cry_lightning.inference import embed, predict
+from cry_lightning.evaluation import predictions
 
 
 class FullDisk:
@@ -93,8 +91,8 @@ def ckpt(tones, tmp_path_factory) -> Path:
 def test_predict(tones, ckpt, tmp_path, monkeypatch, free):
     out = tmp_path / "disk" / "predictions.csv"
     arguments = ["--ckpt", str(ckpt), *map(str, sorted(tones.parent.glob("*.wav"))), "--out", str(out)]
-    check_full(monkeypatch, tmp_path / "disk", free, lambda: predict.main(arguments))
-    predict.main(arguments)  # the same command, once there is room
+    check_full(monkeypatch, tmp_path / "disk", free, lambda: command("predict", arguments))
+    command("predict", arguments)  # the same command, once there is room
     assert len(pd.read_csv(out)) == len(pd.read_csv(out.with_name("predictions_recordings.csv"))) == 96
 
 
@@ -102,8 +100,8 @@ def test_predict(tones, ckpt, tmp_path, monkeypatch, free):
 def test_embed(tones, ckpt, tmp_path, monkeypatch, free):
     out = tmp_path / "disk" / "embeddings.h5"
     arguments = ["--ckpt", str(ckpt), str(tones), "--out", str(out)]
-    check_full(monkeypatch, tmp_path / "disk", free, lambda: embed.main(arguments))
-    embed.main(arguments)
+    check_full(monkeypatch, tmp_path / "disk", free, lambda: command("embed", arguments))
+    command("embed", arguments)
     with h5py.File(out) as file:
         assert len(file["embeddings"]) == 96
 
@@ -111,8 +109,8 @@ def test_embed(tones, ckpt, tmp_path, monkeypatch, free):
 @pytest.mark.parametrize("free", [0, 2000, 6000])
 def test_evaluate_keeps_the_older_report(tmp_path, monkeypatch, no_figures, free):
     run = write_run(tmp_path / "run", by_hand(), trained_on="else")
-    report.main([str(run)])
-    check_full(monkeypatch, run, free, lambda: report.main([str(run)]))
+    command("evaluate", [str(run)])
+    check_full(monkeypatch, run, free, lambda: command("evaluate", [str(run)]))
 
 
 def test_predictions_of_a_test(tmp_path, monkeypatch):
@@ -123,7 +121,7 @@ def test_predictions_of_a_test(tmp_path, monkeypatch):
 
 def test_describe(tones, tmp_path, monkeypatch):
     out = tmp_path / "disk"
-    check_full(monkeypatch, out, 100, lambda: describe.main(["--data", str(tones), "--out", str(out)]))
+    check_full(monkeypatch, out, 100, lambda: command("describe", ["--data", str(tones), "--out", str(out)]))
 
 
 def cry(path: Path) -> None:
@@ -140,8 +138,8 @@ def test_acquire_keeps_what_was_done(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         FullDisk(patch, out, free=60_000)
         with pytest.raises(UserError, match=r"units/b\.wav.*No space left on device") as error:
-            acquire.main([str(tmp_path / "in"), str(out)])
+            command("acquire", [str(tmp_path / "in"), str(out)])
     assert "\n" not in str(error.value)
     assert not list(out.rglob("*.part")) and len(list(out.rglob("source.json"))) == 1
-    acquire.main([str(tmp_path / "in"), str(out)])
+    command("acquire", [str(tmp_path / "in"), str(out)])
     assert len(pd.read_csv(out / "manifest.csv")) == 2

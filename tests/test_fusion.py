@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,14 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from cry_lightning.__main__ import run as command
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation import predictions, report
-from cry_lightning.evaluation.fuse import MADE_OF, fuse, main
+from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.fuse import MADE_OF, fuse
 from cry_lightning.lineage import check, fingerprint, parse, read
+
+main = partial(command, "fuse")
+
 
 CLASSES = ["a", "b", "c"]
 SUBJECTS = 12
@@ -96,7 +101,7 @@ def test_mean_of_members_whose_rows_and_classes_are_in_other_orders(pair, tmp_pa
 
 def test_fused_run_is_evaluated_as_any_other(pair, no_figures, tmp_path, capsys) -> None:
     fuse(pair, tmp_path / "mean")
-    report.main([str(tmp_path / "mean"), pair[0], "--out", str(tmp_path / "both")])
+    command("evaluate", [str(tmp_path / "mean"), pair[0], "--out", str(tmp_path / "both")])
     told = capsys.readouterr().out
     assert "CLEAN" in told and "not paired" not in told and "minus" in told
     fuse([str(tmp_path / "mean"), *pair], tmp_path / "again")  # and is a member as any other

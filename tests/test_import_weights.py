@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 
@@ -13,15 +14,17 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, relu
 
 from cry_lightning import cli
+from cry_lightning.__main__ import run as command
 from cry_lightning.encoders import CNN6, CNN10, CNN14
 from cry_lightning.encoders.importers import PUBLISHERS
 from cry_lightning.encoders.panns import PANN
 from cry_lightning.errors import UserError
 from cry_lightning.features import LogMel
-from cry_lightning.import_weights import PANNS_STFT, front_end, main
+from cry_lightning.import_weights import PANNS_STFT, front_end
 from cry_lightning.lineage import UNKNOWN, of_checkpoint
 from cry_lightning.tasks.weights import load_encoder
 
+main = partial(command, "import-weights")
 NORMS = {"panns": "bn", "speechbrain": "norm"}
 SHAPES = {"cnn14": (CNN14, 6, (3, 3)), "cnn10": (CNN10, 4, (3, 3)), "cnn6": (CNN6, 4, (5,))}
 N_MELS, WIDTH = 40, 4

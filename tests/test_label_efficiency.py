@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,19 @@ import pandas as pd
 import pytest
 
 from cry_lightning import cli
+from cry_lightning.__main__ import run as command
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.run import Tested as Predicted
 from cry_lightning.evaluation.run import evaluate_run, pool
 from cry_lightning.label_efficiency import report
-from cry_lightning.label_efficiency.command import main
 from cry_lightning.label_efficiency.curves import curves, labels_needed, scored
 from cry_lightning.label_efficiency.plan import Point, points
 from cry_lightning.label_efficiency.training import Subset, made_by, open_study, subset, train
 from cry_lightning.lineage import Leakage, read
 from cry_lightning.studies import is_finished
+
+main = partial(command, "label-efficiency")
+
 
 SHORT = ("--trainer.max_epochs=-1", "--trainer.max_steps=2")
 

@@ -19,25 +19,26 @@ FREE = {
     "writing",
     "jsonfile",
     "lineage",
+    "typed",
 }  # every room may tell a user's mistake, and how far it is
 MAY_IMPORT = {
     "audio": set(),
     "features": {"from_torchaudio"},
     "encoders": set(),
     "evaluation": set(),
-    "corpora": {"audio", "from_torchaudio"},
+    "corpora": {"archives", "audio", "from_torchaudio"},
     "data": {"audio", "corpora", "features"},
-    "tasks": {"encoders"},
+    "tasks": {"encoders", "trust"},
     "callbacks": {"evaluation"},
     "cli": {"data", "tasks", "callbacks", "runfolder", "messages", "trust"},
     "runfolder": set(),
-    "messages": {"trust"},
+    "messages": {"commands", "trust"},
     "trust": set(),
     "cells": set(),
     "prepare": {"cli", "data"},
     "studies": {"cli", "data", "evaluation", "runfolder", "tasks"},
     "cross_validation": {"data", "evaluation", "studies"},
-    "papers": {"cli", "cross_validation", "evaluation", "messages", "studies"},
+    "papers": {"api_studies", "cli", "cross_validation", "evaluation", "messages", "studies"},
     "acquire": {"audio", "corpora", "evaluation"},
     "picture": {"cli", "corpora", "data", "evaluation", "inference", "studies", "trust"},
     "architectures": {"cross_validation", "encoders", "evaluation", "messages", "studies"},
@@ -48,27 +49,25 @@ MAY_IMPORT = {
     "tune": {"evaluation", "messages", "runfolder", "studies", "tasks"},
     "label_efficiency": {"evaluation", "studies", "tasks"},
     "import_weights": {"encoders", "features", "tasks"},
-    "commands": {
-        "acquire",
-        "evaluation",
-        "inference",
-        "trust",
-    },  # their options and defaults, which import nothing heavy
+    "commands": {"trust"},
+    "archives": set(),
     "from_torchaudio": set(),
     "arguments": set(),
     "wording": set(),
     "progress": set(),
     "locks": set(),
-    "inputs": set(),
-    "pipeline": {"inputs"},
+    "inputs": {"commands"},
+    "pipeline": {"commands", "inputs"},
     "errors": set(),
     "writing": set(),
     "jsonfile": set(),
     "lineage": set(),
+    "typed": set(),
     "spelling": set(),
 }
 NO_TORCH = {
     "acquire",
+    "archives",
     "audio",
     "commands",
     "corpora",
@@ -79,21 +78,7 @@ NO_TORCH = {
     "trust",
     *FREE,
 }
-WITH_OPTIONS = {  # rooms whose command's options are in `commands`
-    *(
-        "acquire",
-        "architectures",
-        "corpora",
-        "cross_validation",
-        "describe",
-        "evaluation",
-        "import_weights",
-        "inputs",
-        "pipeline",
-        "inference",
-    ),
-    *("label_efficiency", "messages", "papers", "picture", "prepare", "robustness", "tune"),
-}
+OF_ALL = ("__init__", "__main__", "api", "api_studies")  # import the commands, each when it is called
 
 
 def room_of(path: Path) -> str:
@@ -111,7 +96,7 @@ def imported_modules(path: Path) -> set[str]:
     return modules
 
 
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if room_of(path) not in ("__init__", "__main__"))
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if room_of(path) not in OF_ALL)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -119,8 +104,7 @@ def test_room_imports_only_what_it_may(path):
     room = room_of(path)
     modules = imported_modules(path)
     rooms = {m.split(".")[1] for m in modules if m.startswith("cry_lightning.")}
-    with_options = {"commands"} if room in WITH_OPTIONS else set()
-    assert rooms - {room} - FREE <= MAY_IMPORT[room] | with_options
+    assert rooms - {room} - FREE <= MAY_IMPORT[room]
     if room in NO_TORCH:
         assert not {m for m in modules if m.split(".")[0] in ("torch", "lightning", "torchaudio")}
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import pytest
 from conftest import write_run
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
+from cry_lightning.__main__ import run as command
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import difference_interval
 from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.evaluation.pairs import holm, p_value, pairs, uar_by_subject
-from cry_lightning.evaluation.report import main
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
+
+main = partial(command, "evaluate")
+
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 

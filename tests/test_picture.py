@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from matplotlib.image import imread
 from PIL import Image
 from torch import Tensor
 
-from cry_lightning import architectures, cli
+from cry_lightning import cli
 from cry_lightning.__main__ import main
+from cry_lightning.__main__ import run as command
 from cry_lightning.corpora import Manifest
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.encoders.small_cnn import SmallCNN
@@ -29,8 +31,10 @@ from cry_lightning.evaluation.run import read_run
 from cry_lightning.features import Waveform
 from cry_lightning.features.spectrogram import Spectrogram
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.picture import main as picture
 from cry_lightning.tasks.picture import ColourMap
+
+picture = partial(command, "picture")
+
 
 COLOURS = {"class_path": "cry_lightning.tasks.picture.ColourMap"}
 PICTURE = {"class_path": "cry_lightning.features.spectrogram.Spectrogram", "init_args": {"size": [60, 90]}}
@@ -311,7 +315,7 @@ def test_architectures_by_sizes_are_one_table_and_not_run_again(stage, tmp_path,
     data.write_text(yaml.safe_dump(yaml.safe_load(Path(config).read_text())["data"] | {"batch_size": 16}))
     args = ["--config", config, "--models", "test_resnet", "test_vit", "--sizes", "32x48", "64x64", "--folds", "2"]
     args += ["--out", str(tmp_path / "out"), "--data", str(data)]
-    architectures.main(args)
+    command("architectures", args)
     told = capsys.readouterr().out
     rows = {line.split()[0]: line.split() for line in told.splitlines() if line.startswith("test_")}
     assert set(rows) == {"test_resnet", "test_vit"} and all(row[-1] == "CLEAN" for row in rows.values())
@@ -322,7 +326,7 @@ def test_architectures_by_sizes_are_one_table_and_not_run_again(stage, tmp_path,
     for model, row in rows.items():
         assert [row[3], row[6]] == [found[f"{model}-32x48"], found[f"{model}-64x64"]]
     monkeypatch.setattr("cry_lightning.studies.train", lambda *_: pytest.fail("trained again"))
-    architectures.main(args)
+    command("architectures", args)
     assert told.splitlines()[-6:] == capsys.readouterr().out.splitlines()[-6:]
 
 
@@ -338,7 +342,7 @@ def test_architectures_by_sizes_are_one_table_and_not_run_again(stage, tmp_path,
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_trained(stage, args, message):
     with pytest.raises(UserError, match=message):
-        architectures.main(["--config", stage(), *args])
+        command("architectures", ["--config", stage(), *args])
 
 
 @pytest.mark.parametrize(("on_pictures", "key"), [(False, "data.feature.size"), (True, "model.encoder.model_name")])
@@ -348,4 +352,6 @@ def test_networks_are_compared_on_a_stage_that_has_pictures_and_one_of_timm(tone
     (tmp_path / "stage.yaml").write_text(yaml.safe_dump(config))
     message = rf"stage\.yaml: {key}: no such key; give a stage on pictures .*configs/papers/le2020/resnet50\.yaml"
     with pytest.raises(UserError, match=message):
-        architectures.main(["--config", str(tmp_path / "stage.yaml"), "--models", "test_resnet", "--sizes", "32x48"])
+        command(
+            "architectures", ["--config", str(tmp_path / "stage.yaml"), "--models", "test_resnet", "--sizes", "32x48"]
+        )

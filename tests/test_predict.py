@@ -12,6 +12,7 @@ import torch
 from conftest import DATA, RATE, real
 
 from cry_lightning import audio, cli
+from cry_lightning.__main__ import run as command
 from cry_lightning.audio.ffmpeg import FFmpegReader
 from cry_lightning.corpora import Clip, UnlabelledTree
 from cry_lightning.data.compute import ClipBatches
@@ -33,7 +34,7 @@ def fit_and_test(config: Path, *args: str) -> Path:
 
 
 def predicted(ckpt: Path, *paths: Path, out: Path, args: tuple[str, ...] = ()) -> pd.DataFrame:
-    predict.main(["--ckpt", str(ckpt), *map(str, paths), "--out", str(out), *args])
+    command("predict", ["--ckpt", str(ckpt), *map(str, paths), "--out", str(out), *args])
     return pd.read_csv(out)
 
 
@@ -279,6 +280,6 @@ def test_a_front_end_that_gives_other_numbers_by_now_is_refused(stage, tones, tm
     ckpt = fit_and_test(stage(), "--trainer.max_epochs=1")
     monkeypatch.setattr(MFCC, "version", MFCC.version + 1)
     with pytest.raises(UserError, match=r'trained on the front end .*"version": 1.* not .*"version": 2'):
-        predict.main(["--ckpt", str(ckpt), str(tones.parent), "--out", str(tmp_path / "out.csv")])
+        command("predict", ["--ckpt", str(ckpt), str(tones.parent), "--out", str(tmp_path / "out.csv")])
     with pytest.raises(UserError, match="trained on the front end"):
         cli.main(["test", "--config", str(ckpt.with_name("config.yaml"))])

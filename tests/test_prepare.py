@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from cache_fakes import flip_byte
 
-from cry_lightning import cli, prepare
+from cry_lightning import cli
 from cry_lightning.__main__ import main
+from cry_lightning.__main__ import run as command
 from cry_lightning.data.cachefile import CacheFile
 from cry_lightning.errors import UserError
 
@@ -44,18 +45,18 @@ def file_names(file: CacheFile, rows) -> list[str]:
 
 
 def test_verify_of_a_broken_file(config, tmp_path, capsys):
-    prepare.main(list(config))
+    command("prepare", list(config))
     path = cache_in(tmp_path)
     path.write_bytes(b"\0" * 5000)
     with pytest.raises(UserError, match=r"\.h5: 1 faults; the same command without --verify"):
-        prepare.main([*config, "--verify"])
+        command("prepare", [*config, "--verify"])
     assert "cannot be read" in capsys.readouterr().out
-    prepare.main(list(config))
-    prepare.main([*config, "--verify"])
+    command("prepare", list(config))
+    command("prepare", [*config, "--verify"])
 
 
 def test_fit_computes_damaged_rows_again(config, tmp_path, caplog):
-    prepare.main(list(config))
+    command("prepare", list(config))
     path = cache_in(tmp_path)
     sound = path.read_bytes()
     flip_byte(path, CacheFile(path).offset + 1000)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,13 @@ import pytest
 from conftest import write_run
 from matplotlib.image import imread
 
+from cry_lightning.__main__ import run as command
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import figures, predictions
-from cry_lightning.evaluation.report import CSV_COLUMNS, main
+from cry_lightning.evaluation.report import CSV_COLUMNS
+
+main = partial(command, "evaluate")
+
 
 PNG = b"\x89PNG"
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cry_lightning import cli
+from cry_lightning.__main__ import run as run_command
 from cry_lightning.encoders import Res8
 from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC
 from cry_lightning.robustness import disturbances, report, scoring
-from cry_lightning.robustness.command import main
 from cry_lightning.robustness.disturbances import Sounds
 from cry_lightning.robustness.models import ModelUnderTest
 from cry_lightning.tasks import SimCLR
+
+main = partial(run_command, "robustness")
+
 
 LOGMEL = {"class_path": "cry_lightning.features.LogMel"}
 NAMES = ["a.wav#0.000-end", "b.wav#0.000-end"]

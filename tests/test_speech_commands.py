@@ -16,7 +16,8 @@ from conftest import REPO
 from jsonargparse import ArgumentParser
 
 from cry_lightning import cli
-from cry_lightning.corpora import Corpus, Manifest, SyntheticWords, download
+from cry_lightning.__main__ import run as command
+from cry_lightning.corpora import Corpus, Manifest, SyntheticWords
 from cry_lightning.corpora.keywords import SILENCE, UNKNOWN, Keywords
 from cry_lightning.corpora.speech_commands import SpeechCommands
 from cry_lightning.data.cache import FeatureCache
@@ -204,8 +205,8 @@ def test_an_archive_of_the_published_layout_is_unpacked_and_read(tree, tmp_path)
             bundle.add(tree / path, f"./{path}")
     archive = ["--from", str(tmp_path / "speech_commands_v0.02.tar.gz"), "--to", str(tmp_path / "here")]
     with pytest.raises(UserError, match="sha256"):
-        download.main(["speech_commands", *archive])
-    download.main(["speech_commands", *archive, "--accept-unverified"])
+        command("download", ["speech_commands", *archive])
+    command("download", ["speech_commands", *archive, "--accept-unverified"])
     (clip,) = SpeechCommands(tmp_path / "here").clips()
     assert clip.columns["split"] == "val" and (tmp_path / "here" / "_background_noise_" / "running_tap.wav").is_file()
 

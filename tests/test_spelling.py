@@ -1,17 +1,21 @@
 """Names that look like slips of the pen: one infant under two names, or a word for "not known"."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import soundfile
 from test_report import make_run, rewrite
 
+from cry_lightning.__main__ import run as command
 from cry_lightning.corpora import Manifest
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.describe.command import main as describe
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.report import main as evaluate
 from cry_lightning.features import MFCC
 from cry_lightning.spelling import doubts, probably_one
+
+describe = partial(command, "describe")
+evaluate = partial(command, "evaluate")
 
 
 @pytest.mark.parametrize(

@@ -5,25 +5,31 @@ import math
 import os
 import shlex
 import subprocess
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import matplotlib
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import yaml
 from conftest import REPO
+from matplotlib import pyplot
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from cry_lightning import cli
+from cry_lightning.__main__ import run as command
 from cry_lightning.data.reading import CachedFeatures
 from cry_lightning.errors import UserError
 from cry_lightning.lineage import fingerprint, read
 from cry_lightning.studies import open_study
-from cry_lightning.tune.checks import check_space
-from cry_lightning.tune.command import main
-from cry_lightning.tune.space import corners, read_space
-from cry_lightning.tune.trials import Goal, Trial, propose, read_trials
+from cry_lightning.tune import report
+from cry_lightning.tune.space import check_space, corners, read_space
+from cry_lightning.tune.trials import Goal, finished, open_search, propose
+
+main = partial(command, "tune")
+
 
 LR = "model.init_args.optimizer.init_args.lr"
 SPACE = {LR: {"low": 1.0e-3, "high": 0.3, "log": True}, "data.batch_size": {"low": 8, "high": 16, "step": 8}}
@@ -134,10 +140,14 @@ def test_mistakes_are_told_before_anything_is_trained(stage, space, fits, conten
 def searched(space, score, n_trials, seed=0):
     """The trials of a search with a known score in place of fits."""
     trials = []
-    for number in range(n_trials):
+    for _ in range(n_trials):
         values = propose(space, trials, UAR, seed)
-        trials.append(Trial(number, values, score(values), 0, ""))
+        trials.append(finished(space, values, score(values), 0, ""))
     return trials
+
+
+def outcomes(trials):
+    return [(trial.params, trial.value) for trial in trials]
 
 
 def nearness(values) -> float:
@@ -147,27 +157,40 @@ def nearness(values) -> float:
 def test_proposals_follow_from_the_seed_and_the_trials_so_far(space):
     drawn = read_space(space(SPACE))
     trials = searched(drawn, nearness, 12)
-    assert trials == searched(drawn, nearness, 12)
-    assert trials[0] != searched(drawn, nearness, 1, seed=1)[0]
-    assert trials[:11] == searched(drawn, nearness, 11)
-    assert propose(drawn, trials, UAR, 0) != propose(drawn, [*trials[:11], replace(trials[11], score=1.0)], UAR, 0)
-    assert {trial.values["data.batch_size"] for trial in trials} == {8, 16}
+    assert outcomes(trials) == outcomes(searched(drawn, nearness, 12))
+    assert outcomes(trials[:1]) != outcomes(searched(drawn, nearness, 1, seed=1))
+    assert outcomes(trials[:11]) == outcomes(searched(drawn, nearness, 11))
+    other = [*trials[:11], finished(drawn, trials[11].params, 1.0, 0, "")]
+    assert propose(drawn, trials, UAR, 0) != propose(drawn, other, UAR, 0)
+    assert {trial.params["data.batch_size"] for trial in trials} == {8, 16}
 
 
 def test_proposals_close_in_on_the_best_and_avoid_what_failed(space):
     """Above 0.1 every fit fails, and 0.03 is best; the first ten proposals are at random."""
     drawn = read_space(space(SPACE))
     found = [searched(drawn, lambda v: None if v[LR] > 0.1 else nearness(v), 30, seed) for seed in range(4)]
-    first, last = (np.array([[nearness(t.values) for t in trials[part]] for trials in found]) for part in ENDS)
+    first, last = (np.array([[nearness(t.params) for t in trials[part]] for trials in found]) for part in ENDS)
     assert last.mean() > first.mean() / 1.5
-    first, last = (np.array([[t.score is None for t in trials[part]] for trials in found]) for part in ENDS)
+    first, last = (np.array([[t.value is None for t in trials[part]] for trials in found]) for part in ENDS)
     assert last.mean() < first.mean() / 1.5
 
 
 def test_best_first_by_mode():
-    trials = [Trial(n, {}, score, 0, "") for n, score in enumerate((0.5, None, 0.9, 0.9, 0.1))]
-    assert [trial.number for trial in UAR.best_first(trials)] == [2, 3, 0, 4]
-    assert [trial.number for trial in Goal("val/loss", "min").best_first(trials)] == [4, 0, 2, 3]
+    trials = [finished({}, {}, score, 0, "") for score in (0.5, None, 0.9, 0.9, 0.1)]
+    assert [trials.index(trial) for trial in UAR.best_first(trials)] == [2, 3, 0, 4]
+    assert [trials.index(trial) for trial in Goal("val/loss", "min").best_first(trials)] == [4, 0, 2, 3]
+
+
+def test_optuna_and_matplotlib_are_left_as_they_were(space, tmp_path):
+    """A command in a process changes neither what Optuna tells afterwards nor how figures look."""
+    drawn, style, verbosity = read_space(space(SPACE)), dict(matplotlib.rcParams), optuna.logging.get_verbosity()
+    search = open_search(tmp_path / "trials", UAR)
+    for trial in searched(drawn, nearness, 3):
+        search.add_trial(trial)
+    report.write(search, UAR, tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"trials.png", "history.png", "importances.png"}
+    assert optuna.logging.get_verbosity() == verbosity and dict(matplotlib.rcParams) == style
+    assert not pyplot.get_fignums()
 
 
 # the search
@@ -247,8 +270,8 @@ def test_trials_that_cannot_be_fitted_fail_alone(stage, space, tmp_path, capsys)
     assert 0 < bad.sum() < 3 and (table["val/uar"].isna() == bad).all()
     assert table.loc[bad, "failure"].str.contains("the loss is nan at step").all()
     assert f"{bad.sum()} of 3 trials failed" in capsys.readouterr().out
-    finished = read_trials(out / "trials/tones")
-    assert [trial.score is None for trial in finished] == bad.tolist()  # these are not fitted again either
+    trials = open_search(out / "trials/tones", UAR).trials
+    assert [trial.value is None for trial in trials] == bad.tolist()  # these are not fitted again either
 
     hopeless = [*command[:3], str(tmp_path / "hopeless"), "--space", space({LR: {"choices": [1e30]}}, "bad.yaml")]
     with pytest.raises(UserError, match="all of 1 trials failed, the last: the loss is nan"):

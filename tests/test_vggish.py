@@ -1,5 +1,6 @@
 """VGGish: the network against the published one, its published weights, what it refuses."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, linear, max_pool2d, relu
 
+from cry_lightning.__main__ import run as command
 from cry_lightning.encoders import VGGish
 from cry_lightning.errors import UserError
-from cry_lightning.import_weights import main
 from cry_lightning.tasks.weights import load_encoder
+
+main = partial(command, "import-weights")
+
 
 CHANNELS = {0: (1, 1), 3: (1, 2), 6: (2, 4), 8: (4, 4), 11: (4, 8), 13: (8, 8)}  # of each convolution, times the width
 

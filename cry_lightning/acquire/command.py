@@ -2,19 +2,20 @@
 
 import json
 import logging
-from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cry_lightning.acquire import naming, settings
+import pandas as pd
+
+from cry_lightning.acquire import naming
 from cry_lightning.acquire.manifest import MANIFEST, SOURCES, as_text, source_table, unit_table, write
 from cry_lightning.acquire.run import acquire
+from cry_lightning.acquire.settings import Settings
 from cry_lightning.acquire.sources import printable
 from cry_lightning.arguments import check_folder
 from cry_lightning.audio import what_it_is
-from cry_lightning.commands.acquire import arguments
 from cry_lightning.corpora import find_recordings
 from cry_lightning.errors import UserError
 from cry_lightning.jsonfile import read_object
@@ -25,30 +26,37 @@ MADE_OF = "settings.json"  # in OUT
 MAX_TOLD = 20  # refused sources in the terminal; the file has them all
 
 
-def main(argv: list[str]) -> None:
-    """Run the command; sources that cannot be used are told with the reason, the rest goes on.
-
-    Raises:
-        UserError: an argument is at fault, OUT was made otherwise, or no source could be read.
-    """
-    options = arguments(argv)
-    thresholds = settings.settings_of(options)
-    root, sources = find_sources(options.input)
-    check_out(options.out, options.input)
-    identities = identify(options, root, sources)
-    begin(options.out, {"in": str(options.input.resolve())} | asdict(thresholds), options.overwrite)
-    records, refused = acquire(root, sources, options.out, thresholds, options.figures, options.jobs)
+def run(
+    given: Path,
+    out: Path,
+    thresholds: Settings,
+    name_pattern: str | None,
+    table: Path | None,
+    figures: bool,
+    jobs: int,
+    overwrite: bool,
+) -> pd.DataFrame:
+    """Run the command; sources that cannot be used are told with the reason, the rest goes on."""
+    root, sources = find_sources(given)
+    check_out(out, given)
+    if table:
+        identities = naming.by_table(table, sources)
+    else:
+        identities = naming.by_pattern(name_pattern, sources) if name_pattern else naming.by_form(root, sources)
+    begin(out, {"in": str(given.resolve())} | asdict(thresholds), overwrite)
+    records, refused = acquire(root, sources, out, thresholds, figures, jobs)
     naming.warn_of_unnamed(identities, [one["source"] for one in records if one["units"]], root)
     overview, units = source_table(records, refused), unit_table(records, identities)
-    write(overview, options.out / SOURCES)
+    write(overview, out / SOURCES)
     if units.empty:  # an empty manifest is no corpus, an older one would be false
-        (options.out / MANIFEST).unlink(missing_ok=True)
+        (out / MANIFEST).unlink(missing_ok=True)
     else:
-        write(units, options.out / MANIFEST)
+        write(units, out / MANIFEST)
     if refused:
-        tell_refused(refused, len(sources), options.out / SOURCES)
+        tell_refused(refused, len(sources), out / SOURCES)
     print(as_text(overview, units))
-    print(options.out / (SOURCES if units.empty else MANIFEST))
+    print(out / (SOURCES if units.empty else MANIFEST))
+    return units
 
 
 def find_sources(given: Path) -> tuple[Path, list[str]]:
@@ -74,15 +82,6 @@ def check_out(out: Path, given: Path) -> None:
     check_folder("OUT", out)
     if given.is_dir() and out.resolve().is_relative_to(given.resolve()):
         raise UserError(f"{out}: lies within {given}, where its units would pass for recordings; name another OUT")
-
-
-def identify(options: Namespace, root: Path, sources: Sequence[str]) -> naming.Identities:
-    """Whose the sources are, as the options say."""
-    if options.table:
-        return naming.by_table(options.table, sources)
-    if options.name_pattern:
-        return naming.by_pattern(options.name_pattern, sources)
-    return naming.by_form(root, sources)
 
 
 def begin(out: Path, made_of: Mapping[str, Any], overwrite: bool) -> None:

@@ -1,10 +1,8 @@
 """The thresholds that decide what a unit is."""
 
 import math
-from argparse import Namespace
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, dataclass
 
-from cry_lightning.arguments import ArgumentParser
 from cry_lightning.errors import UserError
 
 SAMPLE_RATE = 16000  # of the units, in Hz
@@ -12,27 +10,39 @@ FRAME_S = 0.01
 SHORTEST_S = 0.05  # holds a frame in which pitch is sought
 
 
-def _setting(default: float, about: str) -> float:
-    return field(default=default, metadata={"about": about})
-
-
 @dataclass(frozen=True)
 class Settings:
-    """What a unit is; each field is an option of the command, and told there."""
+    """What a unit is; each is an option of the command.
 
-    highpass_hz: float = _setting(200.0, "rumble and hum below are not heard")
-    floor_window_s: float = _setting(10.0, "the floor is sought within this time around each second")
-    floor_percentile: float = _setting(10.0, "of the levels within that time: the floor")
-    floor_range_db: float = _setting(40.0, "the floor is no further below the loudest sound within that time")
-    floor_min_db: float = _setting(-70.0, "nor lower than this, dB re full scale")
-    onset_db: float = _setting(12.0, "a unit rises this far above the floor")
-    release_db: float = _setting(6.0, "and reaches as far as it stays this far above it")
-    min_gap_s: float = _setting(0.1, "shorter gaps are bridged, unless the unit would get too long")
-    min_unit_s: float = _setting(0.18, "shorter units are dropped")
-    max_unit_s: float = _setting(2.5, "longer ones are cut where they are quietest")
-    f0_min_hz: float = _setting(200.0, "lowest pitch of a cry")
-    f0_max_hz: float = _setting(2000.0, "highest pitch of a cry, hyperphonation included")
-    min_harmonicity: float = _setting(0.45, "units less periodic are dropped, 0 to 1; 0 keeps all")
+    Args:
+        highpass_hz: rumble and hum below are not heard.
+        floor_window_s: the floor is sought within this time around each second.
+        floor_percentile: of the levels within that time: the floor.
+        floor_range_db: the floor is no further below the loudest sound within that time.
+        floor_min_db: nor lower than this, dB re full scale.
+        onset_db: a unit rises this far above the floor.
+        release_db: and reaches as far as it stays this far above it.
+        min_gap_s: shorter gaps are bridged, unless the unit would get too long.
+        min_unit_s: shorter units are dropped.
+        max_unit_s: longer ones are cut where they are quietest.
+        f0_min_hz: lowest pitch of a cry.
+        f0_max_hz: highest pitch of a cry, hyperphonation included.
+        min_harmonicity: units less periodic are dropped, 0 to 1; 0 keeps all.
+    """
+
+    highpass_hz: float = 200.0
+    floor_window_s: float = 10.0
+    floor_percentile: float = 10.0
+    floor_range_db: float = 40.0
+    floor_min_db: float = -70.0
+    onset_db: float = 12.0
+    release_db: float = 6.0
+    min_gap_s: float = 0.1
+    min_unit_s: float = 0.18
+    max_unit_s: float = 2.5
+    f0_min_hz: float = 200.0
+    f0_max_hz: float = 2000.0
+    min_harmonicity: float = 0.45
 
     def __post_init__(self) -> None:
         """Refuse thresholds that contradict each other.
@@ -55,17 +65,3 @@ class Settings:
         ):
             if not holds:
                 raise UserError(f"thresholds: {told}; see python -m cry_lightning acquire --help")
-
-
-def add_options(parser: ArgumentParser) -> None:
-    """Add an option for every threshold."""
-    group = parser.add_argument_group("thresholds")
-    for setting in fields(Settings):
-        option, unit = "--" + setting.name.replace("_", "-"), setting.name.rpartition("_")[2].upper()
-        about = f"{setting.metadata['about']} (default: %(default)s)"
-        group.add_argument(option, type=float, default=setting.default, metavar=unit, help=about)
-
-
-def settings_of(options: Namespace) -> Settings:
-    """The thresholds that were given."""
-    return Settings(**{setting.name: getattr(options, setting.name) for setting in fields(Settings)})

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cry_lightning.commands import signatures
+from cry_lightning.commands.classes import nearest
 from cry_lightning.commands.configs import ENDINGS
 from cry_lightning.commands.signatures import Parameter
 from cry_lightning.wording import ConfigError, did_you_mean, dotted
@@ -22,9 +23,7 @@ def check_class(key: str, value: Any, required: bool = False) -> None:
         return
     if value.keys() - {"class_path", "init_args", "dict_kwargs"}:
         raise ConfigError(key, "give class_path and init_args, and no key beside them")
-    module, _, name = value["class_path"].rpartition(".")
-    if module.startswith("cry_lightning.") and (known := signatures.names(module)) and name not in known:
-        raise ConfigError(key, f"module {module!r} has no attribute {name!r}{did_you_mean([name], known)}")
+    _check_path(key, value["class_path"])
     given = value.get("init_args") or {}
     parameters = signatures.parameters(value["class_path"])
     if isinstance(given, dict) and parameters is not None:
@@ -32,6 +31,17 @@ def check_class(key: str, value: Any, required: bool = False) -> None:
         if required and missing:
             raise ConfigError(key, f"the following arguments are required: {', '.join(missing)}")
         check_keys(key, given, parameters, list(parameters))
+
+
+def _check_path(key: str, path: str) -> None:
+    """Refuse a class path of the project, in whose source files there is no such name."""
+    module, _, name = path.rpartition(".")
+    if not path.startswith("cry_lightning."):
+        return
+    if not (known := signatures.names(module)):
+        raise ConfigError(key, f"{path}: no such class{nearest(path)}")
+    if name not in known:
+        raise ConfigError(key, f"module {module!r} has no attribute {name!r}{nearest(path)}")
 
 
 def check_keys(key: str, given: Mapping[str, Any], parameters: Mapping[str, Parameter], known: list[str]) -> None:
@@ -62,8 +72,11 @@ def _check_names_class(key: str, value: Any, parameter: Parameter) -> None:
         return
     if value.endswith(ENDINGS):
         raise ConfigError(key, f"{value}: no such file, or not YAML with keys in it")
-    if "." not in value and any(one.module.startswith("cry_lightning.") for one in _classes(parameter)):
-        raise ConfigError(key, f"expected a whole class path, package.module.Class, not {value}")
+    of_module = "nn.Module" in ast.unparse(parameter.annotation or ast.Constant(None))
+    of_ours = any(one.module.startswith("cry_lightning.") for one in _classes(parameter))
+    if "." not in value and (of_module or of_ours):
+        raise ConfigError(key, f"expected a whole class path, package.module.Class, not {value}{nearest(value)}")
+    _check_path(key, value)
 
 
 def _check_dataclass(key: str, value: Any, parameter: Parameter) -> None:

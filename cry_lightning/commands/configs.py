@@ -1,6 +1,5 @@
 """YAML files that commands name: found, read with the files that they name, and refused in one line."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +8,10 @@ import yaml
 from cry_lightning.errors import UserError
 from cry_lightning.wording import ConfigError, one_line
 
-SHIPPED = Path(__file__).parents[1] / "configs"  # installed with the package
 WHOLE_SECTIONS = ("config", "data", "model")  # options in whose place a YAML may stand
 ENDINGS = (".yaml", ".yml")
 DEEPEST = 50  # levels of tables and files
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
-
-
-def find_shipped(argv: Sequence[str]) -> list[str]:
-    """The arguments, with `configs/...` that the current folder lacks replaced by the file that is installed."""
-    found = []
-    for text in argv:
-        option, equals, path = text.rpartition("=")
-        shipped = SHIPPED.parent / path
-        is_shipped = path.startswith("configs/") and not Path(path).exists() and shipped.exists()
-        found.append(f"{option}{equals}{shipped}" if is_shipped else text)
-    return found
 
 
 def check_there(path: str, key: str) -> None:

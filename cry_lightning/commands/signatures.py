@@ -1,7 +1,6 @@
 """Parameters of classes read from their source files, without importing them."""
 
 import ast
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -51,10 +50,10 @@ class Definition:
         return any("dataclass" in ast.unparse(decorator) for decorator in decorators)
 
 
-def find(path: str) -> Definition | None:
-    """The definition behind a dotted path, through imports; None where the source files do not show one."""
+def find(path: str, through: tuple[str, ...] = ()) -> Definition | None:
+    """The definition behind a dotted path, `through` imports; None where the source files do not show one."""
     module, _, name = path.rpartition(".")
-    tree = _parsed(module) if module else None
+    tree = _parsed(module) if module and path not in through else None
     if tree is None:
         return None
     for node in tree.body:
@@ -65,7 +64,7 @@ def find(path: str) -> Definition | None:
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for imported in node.names:
                 if (imported.asname or imported.name) == name:
-                    return find(f"{node.module}.{imported.name}")
+                    return find(f"{node.module}.{imported.name}", (*through, path))
     return None
 
 
@@ -81,28 +80,16 @@ def names(module: str) -> list[str]:
     return found
 
 
+def classes_of(module: str) -> list[ast.ClassDef]:
+    """The classes that a module defines."""
+    tree = _parsed(module)
+    return [node for node in tree.body if isinstance(node, ast.ClassDef)] if tree else []
+
+
 def parameters(path: str) -> dict[str, Parameter] | None:
     """Name -> parameter of the class or function at a dotted path; None where they cannot all be told."""
     definition = find(path)
     return _parameters(definition) if definition else None
-
-
-def arguments_section(docstring: str) -> Iterator[tuple[str, str]]:
-    """Name and description of each argument under `Args:` in a docstring."""
-    name, words = "", list[str]()
-    _, _, section = docstring.partition("Args:\n")
-    for line in section.splitlines():
-        if not line.startswith("    "):
-            break
-        head, colon, rest = line.strip().partition(": ")
-        if colon and not line.startswith("     ") and head.isidentifier():
-            if name:
-                yield name, " ".join(words)
-            name, words = head, [rest]
-        else:
-            words.append(line.strip())
-    if name:
-        yield name, " ".join(words)
 
 
 def _parameters(definition: Definition) -> dict[str, Parameter] | None:

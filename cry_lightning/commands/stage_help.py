@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cry_lightning.commands import signatures
 from cry_lightning.commands.configs import read_config
+from cry_lightning.typed import arguments_section
 
 GROUPS = {
     "data": "cry_lightning.data.datamodule.CryDataModule",
@@ -59,7 +60,7 @@ def _described(path: str) -> dict[str, str]:
     described: dict[str, str] = {}
     definition = signatures.find(path)
     while definition is not None:
-        section = dict(signatures.arguments_section(definition.docstring))
+        section = dict(arguments_section(definition.docstring))
         own = {name: about for name, about in described.items() if not about.startswith("see ")}
         described = described | section | own
         bases = definition.node.bases if isinstance(definition.node, ast.ClassDef) else []

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pooch
 
-from cry_lightning.commands.download import MOST_BYTES, MOST_FILES, SOURCES, arguments
+from cry_lightning.archives import MOST_BYTES, MOST_FILES, SOURCES
 from cry_lightning.errors import UserError
 
 UNPACKABLE = (  # an archive that is damaged, of an odd compression, or encrypted after all
@@ -29,23 +29,23 @@ UNPACKABLE = (  # an archive that is damaged, of an odd compression, or encrypte
 OWN_COPY = "get a copy by other means, and give it by --from PATH"
 
 
-def main(argv: list[str]) -> None:
-    """The command `download`."""
-    args = arguments(argv)
-    source, to = SOURCES[args.corpus], args.to or Path("data") / args.corpus
-    if source.on_request is not None and args.local is None:
+def run(corpus: str, to: Path | None, local: Path | None, sha256: str | None, accept_unverified: bool) -> Path:
+    """Run the command `download`; returns the folder made."""
+    source, to = SOURCES[corpus], to or Path("data") / corpus
+    if source.on_request is not None and local is None:
         raise UserError(
-            f"{args.corpus}: its owners hand it out on request, see {source.url}; {to} is to hold {source.on_request},"
+            f"{corpus}: its owners hand it out on request, see {source.url}; {to} is to hold {source.on_request},"
             " put there by hand or by --from ARCHIVE"
         )
-    expected = args.sha256 or (None if args.accept_unverified else source.sha256)
-    if expected is None and args.local is None and not args.accept_unverified:
+    expected = sha256 or (None if accept_unverified else source.sha256)
+    if expected is None and local is None and not accept_unverified:
         raise UserError(
-            f"{args.corpus}: no sha256 to check it by: {source.without_hash or 'none is published'}; give --sha256 HASH"
+            f"{corpus}: no sha256 to check it by: {source.without_hash or 'none is published'}; give --sha256 HASH"
             " or --accept-unverified"
         )
-    fetch(source.url, to, args.local, expected, source.recordings)
-    print(f"{args.corpus} ({source.licence}): the recordings are at {to / source.recordings}")
+    fetch(source.url, to, local, expected, source.recordings)
+    print(f"{corpus} ({source.licence}): the recordings are at {to / source.recordings}")
+    return to
 
 
 def fetch(url: str, to: Path, local: Path | None = None, sha256: str | None = None, recordings: str = ".") -> None:

@@ -1,6 +1,5 @@
 """A corpus that is made by a program and kept as recordings beside a manifest."""
 
-import csv
 import fcntl
 import hashlib
 import json
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import soundfile
 
 from cry_lightning.corpora.base import Clip
@@ -84,10 +84,7 @@ class Rendered(Manifest):
                 soundfile.write(buffer, samples, self.sample_rate, subtype="PCM_16", format="WAV")
                 path.write_bytes(buffer.getbuffer())
                 rows.append(row | {"start_s": "0", "duration_s": str(self.n_samples / self.sample_rate)})
-            with (part / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
+            pd.DataFrame(rows).to_csv(part / "manifest.csv", index=False)
             part.rename(self.root.parent)
         except OSError as error:
             reason = error.strerror or str(error)
@@ -98,7 +95,7 @@ class Rendered(Manifest):
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Wait for the lock on a folder, which a killed process lets go of by itself."""
+    """Wait for the lock on a folder, which a killed process lets go of by itself; no file of it stays."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -21,10 +21,11 @@ from cry_lightning.data import cachefile
 from cry_lightning.data.building import fill
 from cry_lightning.data.cachefile import CacheFile
 from cry_lightning.data.compute import ClipBatches
-from cry_lightning.data.content import content_hashes, locked
+from cry_lightning.data.content import content_hashes
 from cry_lightning.data.reading import CachedFeatures
 from cry_lightning.errors import UserError
 from cry_lightning.features.base import Feature
+from cry_lightning.locks import waited_for
 
 log = logging.getLogger(__name__)
 CACHE_VERSION = 1  # raise it when the file's layout changes
@@ -203,7 +204,7 @@ class FeatureCache:
             self.path.replace(self.part)
 
     def _locked(self) -> AbstractContextManager[None]:
-        return locked(self.path.with_suffix(".lock"), f"{self.path} is being built by another process: waiting for it")
+        return waited_for(self.path.with_suffix(".lock"), f"{self.path} is being built by another process: waiting")
 
     def _partial(self) -> CacheFile | None:
         """What an earlier build left behind, if it can be gone on with."""

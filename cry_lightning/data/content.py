@@ -1,43 +1,23 @@
 """Content hashes of audio files, kept in an index so that only changed files are read again."""
 
-import fcntl
 import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from pathlib import Path
 
 from cry_lightning.audio import what_it_is
+from cry_lightning.errors import UserError
+from cry_lightning.locks import waited_for
 from cry_lightning.progress import progress_bar
+from cry_lightning.writing import replacing
 
 log = logging.getLogger(__name__)
 SHA256 = re.compile("[0-9a-f]{64}")
 INDEX_NAME = "content-index.json"
 Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
 Index = dict[str, tuple[Stamp, str]]  # absolute path -> when it was read, and its hash
-
-
-@contextmanager
-def locked(path: Path, waiting: str | None = None) -> Iterator[None]:
-    """Hold the lock file `path`, which a killed process lets go of by itself.
-
-    Args:
-        waiting: logged once if another process holds it; then that process is waited for.
-
-    Raises:
-        BlockingIOError: another process holds it, and there is nothing to say while waiting.
-    """
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting is None:
-                raise
-            log.warning(waiting)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def content_hashes(paths: Iterable[Path], folder: Path, reread: bool = False) -> dict[Path, str]:
@@ -106,16 +86,13 @@ def _read(path: Path) -> Index:
 
 def _merge(folder: Path, new: Index) -> None:
     path = folder / INDEX_NAME
-    part = path.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(path.with_suffix(".lock"), f"{path} is being written by another process: waiting"):
+        with (
+            waited_for(path.with_suffix(".lock"), f"{path} is being written by another process: waiting"),
+            replacing(path) as part,
+        ):
             entries = {name: (*stamp, content) for name, (stamp, content) in (_read(path) | new).items()}
-            try:
-                part.write_text(json.dumps(entries, indent=0))
-                part.replace(path)
-            finally:
-                with suppress(OSError):
-                    part.unlink(missing_ok=True)
-    except OSError as error:
-        log.warning("%s cannot be written (%s): the audio will be read again next time", path, error.strerror)
+            part.write_text(json.dumps(entries, indent=0))
+    except (OSError, UserError) as error:
+        log.warning("%s; the audio will be read again next time", error)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
+
 from cry_lightning.data.cachefile import BAD, PENDING, UNREADABLE, CacheFile, clear, damage
-from cry_lightning.data.content import locked
 from cry_lightning.errors import UserError
 
 
@@ -46,11 +47,11 @@ def remove_caches(folder: str | Path, names: list[str]) -> list[Path]:
     removed: list[Path] = []
     for name in names:
         try:
-            with locked(Path(folder) / f"{name}.lock"):
+            with FileLock(Path(folder) / f"{name}.lock", timeout=0):
                 files = [path for path in _files(folder, name) if os.path.lexists(path)]
                 for path in files:
                     clear(path)
-        except BlockingIOError as error:
+        except Timeout as error:
             raise UserError(f"cache {name} is being built: stop that build first") from error
         removed += files
     return removed

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from sklearn.metrics.cluster import contingency_matrix
 
 from cry_lightning.data.folds import division
 from cry_lightning.data.hashing import by_hash
@@ -165,11 +166,8 @@ def _place_unlabelled(parts: np.ndarray, unlabelled: np.ndarray, groups: np.ndar
 
 def count(labels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Class names (K,), index of each clip's group, and clips per group and class (groups, K)."""
-    classes, class_of = np.unique(labels, return_inverse=True)
-    names, group_of = np.unique(groups, return_inverse=True)
-    counts = np.zeros((len(names), len(classes)), dtype=int)
-    np.add.at(counts, (group_of, class_of), 1)
-    return classes, group_of, counts
+    classes, (_, group_of) = np.unique(labels), np.unique(groups, return_inverse=True)
+    return classes, group_of, contingency_matrix(groups, labels)
 
 
 def _deal(amounts: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -46,9 +46,7 @@ def per_class(labels: np.ndarray, groups: np.ndarray, n: int, seed: int) -> np.n
         rows = rng.permutation(np.flatnonzero(labels == name))
         names, group_of = np.unique(groups[rows], return_inverse=True)
         place = rng.permutation(len(names))[group_of]
-        together = np.argsort(group_of, kind="stable")
-        turn = np.empty(len(rows), dtype=int)
-        turn[together] = np.arange(len(rows)) - np.searchsorted(group_of[together], group_of[together])
+        turn = pd.Series(rows).groupby(group_of).cumcount()
         kept[rows[np.lexsort((place, turn))[:n]]] = True
     return kept
 

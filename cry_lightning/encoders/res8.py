@@ -30,7 +30,8 @@ class Res8(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Embeddings (B, n_maps) of features (B, 1, F, T)."""
-        if features.ndim != 4 or features.shape[1] != 1 or any(map(int.__lt__, features.shape[2:], self.smallest)):
+        size = features.shape[2:]
+        if features.ndim != 4 or features.shape[1] != 1 or size[0] < self.smallest[0] or size[1] < self.smallest[1]:
             raise UserError(
                 f"Res8: wants features of shape (B, 1, F, T) with F, T of at least {self.smallest}, "
                 f"not {tuple(features.shape)}"

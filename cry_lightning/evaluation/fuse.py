@@ -9,7 +9,6 @@ import numpy as np
 
 from cry_lightning import lineage
 from cry_lightning.arguments import check_folder
-from cry_lightning.commands.fuse import arguments
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.ancestry import fused_lineage
@@ -26,16 +25,6 @@ VALIDATION, OTHER_FOLDS = "validation rows", "tests of the other folds"
 ACROSS = """\
 Without validation rows, the stacking of a fold learned from the tests of the other folds, less the subjects that it
 tests itself. The models of those folds had learned from these subjects, though: train with data.split.val."""
-
-
-def main(argv: Sequence[str]) -> None:
-    """Fuse the runs named on the command line.
-
-    Raises:
-        UserError: the runs cannot be fused so, or the folder is not free.
-    """
-    options = arguments(argv)
-    print(fuse(options.run, options.out, options.method, options.calibrate))
 
 
 def fuse(given: Sequence[str], out: Path, method: str = "mean", calibrate: bool = False) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from cry_lightning.cells import as_markdown_list, as_markdown_text, for_spreadsheets, on_one_line
-from cry_lightning.commands.evaluate import arguments
 from cry_lightning.evaluation.defaults import COMPARISON, POSITIVE
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import LEVELS
@@ -36,23 +35,24 @@ METHOD = """\
   hears. The *gain* is model minus baseline, on the same subjects."""
 
 
-def main(argv: Sequence[str]) -> None:
-    """Evaluate the runs named on the command line.
-
-    Raises:
-        UserError: a run cannot be read, or was tested on what it was trained on.
-    """
-    options = arguments(argv)
-    tested = [read_run(run, options.split) for run in options.run]
-    tested += [pool([read_run(run, options.split) for run in folds]) for folds in options.pool]
-    runs = [evaluate_run(run, options.split, options.positive) for run in tested]
-    if not options.allow_leaky:
+def run(
+    named: Sequence[str],
+    pooled: Sequence[Sequence[str]],
+    out: Path | None,
+    allow_leaky: bool,
+    split: str,
+    positive: str | None,
+) -> pd.DataFrame:
+    """Evaluate runs; returns what metrics.csv holds."""
+    tested = [read_run(run, split) for run in named]
+    tested += [pool([read_run(run, split) for run in folds]) for folds in pooled]
+    runs = [evaluate_run(run, split, positive) for run in tested]
+    if not allow_leaky:
         way_out = "Train without them, or let --allow-leaky stamp the report LEAKY"
         refuse_leaky([(run.name, run.leakage) for run in runs], way_out)
 
-    out = options.out or _default_folder(runs, options.split)
     compared = pairs(runs)
-    report = write_report(runs, compared, out)
+    report = write_report(runs, compared, out or _default_folder(runs, split))
     print(as_text(summary(runs)), end="\n\n")
     print(LEGEND)
     if compared:
@@ -63,6 +63,13 @@ def main(argv: Sequence[str]) -> None:
         if run.positive:
             print(as_text(two_class(run, run.positive)))
     print(f"\nReport: {report}")
+    return metrics_of(runs)
+
+
+def metrics_of(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row for each metric of each run, class and predictor, with its interval."""
+    numbers = [run.results.assign(run=run.name, lineage=run.leakage.status) for run in runs]
+    return pd.concat(numbers, ignore_index=True)[[*CSV_COLUMNS, "predictor", "lineage"]]
 
 
 def write_report(runs: Sequence[Run], compared: Sequence[Pair], out: Path) -> Path:
@@ -75,9 +82,7 @@ def write_report(runs: Sequence[Run], compared: Sequence[Pair], out: Path) -> Pa
         def part(name: str) -> Path:
             return files.enter_context(replacing(out / name))
 
-        numbers = [run.results.assign(run=run.name, lineage=run.leakage.status) for run in runs]
-        table = pd.concat(numbers)[[*CSV_COLUMNS, "predictor", "lineage"]]
-        table.pipe(for_spreadsheets).to_csv(part("metrics.csv"), index=False)
+        metrics_of(runs).pipe(for_spreadsheets).to_csv(part("metrics.csv"), index=False)
         if compared:
             differences = pd.concat([pair.differences for pair in compared])[COLUMNS]
             differences.pipe(for_spreadsheets).to_csv(part("differences.csv"), index=False)

@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
-from cry_lightning.commands.embed import arguments
+import pandas as pd
+
 from cry_lightning.corpora import Clip, Corpus, Union
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data_argument import open_data
 from cry_lightning.errors import UserError
-from cry_lightning.inference.figure import draw, is_drawable
+from cry_lightning.inference.figure import Method, draw, is_drawable
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.table import COLUMNS, clip_table, verdict, write
 from cry_lightning.inference.windows import hear, tell_left_out
@@ -18,35 +20,41 @@ from cry_lightning.writing import replacing
 log = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str]) -> None:
-    """Run the command; what it does not know itself is an override of the data, as in `fit`.
-
-    Raises:
-        UserError: an argument, the checkpoint or the data is at fault, or no clip could be used.
-    """
-    options = arguments(argv)
-    out, figure = options.out, options.out.with_suffix(".png")
-    trained = TrainedStage(options.ckpt, options.device, Trust(tuple(options.trust)))
-    corpus, cache_dir = open_corpora(options.paths, trained, options.overrides)
+def run(
+    paths: Sequence[str],
+    ckpt: Path,
+    trust: Sequence[str],
+    out: Path,
+    device: str,
+    batch_size: int,
+    color: str,
+    method: Method,
+    overrides: Sequence[str],
+) -> pd.DataFrame:
+    """Run the command; returns a row for each clip, by its name."""
+    figure, trained = out.with_suffix(".png"), TrainedStage(ckpt, device, Trust(tuple(trust)))
+    corpus, cache_dir = open_corpora(paths, trained, overrides)
     corpus.prepare()
     listed = FeatureCache(corpus, **trained.fitting, folder=cache_dir)  # never built
-    check_column(options.color, listed.clips)
-    heard = hear(trained, corpus, listed.clips, trained.stage.embed, options.batch_size)
+    check_column(color, listed.clips)
+    heard = hear(trained, corpus, listed.clips, trained.stage.embed, batch_size)
     tell_left_out(heard)
     table = clip_table(corpus, heard.clips)
     leakage = verdict(table, dict(zip(listed.names, listed.content, strict=True)), trained.lineage)
     write(heard.values, table, trained, leakage, out)
     n_clips, n_numbers = heard.values.shape
     print(f"{out}: {n_clips} embeddings of {n_numbers} numbers, {leakage.status} {leakage.reason}".strip())
+    embeddings = pd.DataFrame(heard.values, index=table["clip"])
     if not is_drawable(heard.values):
         log.warning("no map is drawn: it needs three different embeddings")
-        return
+        return embeddings
     stamp = "" if leakage.status == "CLEAN" else f"{leakage.status}: "
-    title = f"{stamp}{n_clips} clips of {corpus.name} by {options.ckpt}"
-    drawn = draw(heard.values, table[options.color], options.method, title, alarming=bool(stamp))
+    title = f"{stamp}{n_clips} clips of {corpus.name} by {ckpt}"
+    drawn = draw(heard.values, table[color], method, title, alarming=bool(stamp))
     with replacing(figure) as part:
         drawn.savefig(part, format="png", dpi=150)
     print(figure)
+    return embeddings
 
 
 def open_corpora(paths: Sequence[str], trained: TrainedStage, overrides: Sequence[str]) -> tuple[Corpus, str]:

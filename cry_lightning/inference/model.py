@@ -1,11 +1,10 @@
 """A trained stage, made again from its checkpoint alone."""
 
-import warnings
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from cry_lightning import lineage
@@ -15,24 +14,14 @@ from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.front_end import check_front_end, check_lengths
 from cry_lightning.errors import UserError
 from cry_lightning.features import Feature
-from cry_lightning.inference.sizes import MOST_OF_ANYTHING, refuse_larger
+from cry_lightning.inference.sizes import refuse_larger
 from cry_lightning.tasks.base import Stage
+from cry_lightning.tasks.making import made, maker_of, not_made
 from cry_lightning.tasks.weights import read_checkpoint
 from cry_lightning.trust.names import Trust
 from cry_lightning.trust.plain import check_plain
-from cry_lightning.wording import one_line
 
-# What only training uses is not made again: the noise that was mixed in need not be on this machine.
-UNTRAINED = {
-    "optimizer": {"class_path": "torch.optim.SGD"},
-    "scheduler": None,
-    "warmup_epochs": None,
-    "augment": None,
-    "augment_waveform": None,
-    "compile": False,
-}
 CUTTING = ("window_s", "hop_s", "min_active_db")
-LEFT_OUT = ("_class_path", "_instantiator")  # of the arguments that Lightning keeps
 
 
 @dataclass(frozen=True)
@@ -84,33 +73,30 @@ class TrainedStage:
                 "dtype": told.cache_dtype,
             }
             self.cutting = _cutting(trust, data["corpus"], self.clip_s)
-            self.stage = self._stage(checkpoint["state_dict"])
-        except Exception as error:  # classes that are no longer there may fail in any way
-            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-            short = reason if isinstance(error, UserError) else one_line(reason)
-            raise UserError(f"{path}: cannot be made into a network ({short})") from error
+            self.stage = self._stage(checkpoint)
+        except Exception as error:
+            raise not_made(path, error) from error
         if kept:
             check_front_end(self.feature, kept["front_end"])
         self.device = _device(device)
         self.stage.to(self.device)
 
-    def _stage(self, state: dict[str, torch.Tensor]) -> Stage:
-        given = {name: value for name, value in self.hyper_parameters.items() if name not in LEFT_OUT}
-        arguments = given | {name: value for name, value in UNTRAINED.items() if name in given}  # an SVM has none
-        check_plain(arguments, "model", MOST_OF_ANYTHING)
-        if self.classes is not None:
-            arguments["num_classes"] = len(self.classes)
-        specified = {"class_path": self.hyper_parameters["_class_path"], "init_args": arguments}
-        make = partial(self.trust.made, Stage, specified, "model")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")  # hyper-parameters that nobody saves
-            if not self.trust.named:  # such code need not know of torch's device without numbers
-                silence = torch.zeros(1, round(self.clip_s * self.feature.sample_rate))
-                refuse_larger(self.path, len(state), make, self.feature(silence))
-            stage: Stage = make()
-        stage.load_state_dict(state)
-        stage.setup("predict")
-        return stage.eval()
+    def _stage(self, checkpoint: dict[str, Any]) -> Stage:
+        make, state = maker_of(checkpoint, self.trust), checkpoint["state_dict"]
+        if not self.trust.named:  # such code need not know of torch's device without numbers
+            silence = torch.zeros(1, round(self.clip_s * self.feature.sample_rate))
+            refuse_larger(self.path, len(state), make, self.feature(silence))
+        return made(make, state)
+
+    def seen(self, features: np.ndarray) -> torch.Tensor:
+        """What the network sees of features (B, C, F, T) of fitted clips: all but their margins, on its device."""
+        n_frames = self.feature.n_frames(self.clip_s)
+        first = (features.shape[-1] - n_frames) // 2
+        return torch.from_numpy(features[..., first : first + n_frames]).float().to(self.device)
+
+    def front_end(self, waveforms: np.ndarray) -> torch.Tensor:
+        """The same of fitted waveforms (B, N)."""
+        return self.seen(self.feature(torch.from_numpy(waveforms)).numpy().astype(self.fitting["dtype"]))
 
 
 def _refuse_foreign(path: Path, checkpoint: dict[str, Any], trust: Trust) -> None:

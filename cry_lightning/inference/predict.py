@@ -10,11 +10,11 @@ import pandas as pd
 from torch import Tensor
 
 from cry_lightning.cells import as_cell, for_spreadsheets
-from cry_lightning.commands.predict import arguments, by_recording
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation.predictions import SCORE, classes_of, score_columns
 from cry_lightning.evaluation.tables import as_text
 from cry_lightning.inference.model import TrainedStage
+from cry_lightning.inference.options import by_recording
 from cry_lightning.inference.windows import Heard, Recordings, duration_s, hear, tell_left_out
 from cry_lightning.tasks import Classifier
 from cry_lightning.trust.names import Trust
@@ -25,30 +25,47 @@ log = logging.getLogger(__name__)
 MAX_SHOWN = 20  # recordings in the terminal; the file has them all
 
 
-def main(argv: Sequence[str]) -> None:
-    """Run the command; recordings that cannot be used are listed with the reason.
-
-    Raises:
-        UserError: an argument or the checkpoint is at fault, or no recording could be used.
-    """
-    options = arguments(argv)
-    out, of_recordings = options.out, by_recording(options.out)
-    trained = TrainedStage(options.ckpt, options.device, Trust(tuple(options.trust)))
-    network = scores_of(trained)
-    hop_s = trained.cutting["hop_s"] if options.hop_s is None else options.hop_s
-    recordings = Recordings(options.paths, **trained.cutting | {"hop_s": hop_s})
-    with TemporaryDirectory() as folder:  # for the levels of windows, which are of no use later
-        clips = recordings.clips(Path(folder))
-    if not clips:
-        raise UserError(f"no recording is anywhere above {recordings.min_active_db} dB, as the model's windows were")
-    heard = hear(trained, recordings, clips, network, options.batch_size)
-    tell_left_out(heard)
+def run(
+    paths: Sequence[str],
+    ckpt: Path,
+    trust: Sequence[str],
+    out: Path,
+    device: str,
+    batch_size: int,
+    hop_s: float | None,
+) -> pd.DataFrame:
+    """Run the command; recordings that cannot be used are listed with the reason. Returns the table of windows."""
+    of_recordings, trained = by_recording(out), TrainedStage(ckpt, device, Trust(tuple(trust)))
+    recordings, heard = hear_recordings(trained, paths, scores_of(trained), batch_size, hop_s)
     windows = window_table(recordings, heard, trained.classes or [])
     table = recording_table(recordings, heard, windows)
     with replacing(out) as windows_part, replacing(of_recordings) as recordings_part:  # both, or neither
         write(windows, windows_part)
         write(table, recordings_part)
     print(f"{printable(shown(table, shutil.get_terminal_size().columns))}\n{out}\n{of_recordings}")
+    return windows
+
+
+def hear_recordings(
+    trained: TrainedStage,
+    paths: Sequence[str],
+    network: Callable[[Tensor], Tensor],
+    batch_size: int,
+    hop_s: float | None = None,
+) -> tuple[Recordings, Heard]:
+    """The values that `network`, a part of `trained.stage`, gives for windows of recordings, cut as in the training.
+
+    Raises:
+        UserError: no recording could be used.
+    """
+    recordings = Recordings(paths, **trained.cutting | ({} if hop_s is None else {"hop_s": hop_s}))
+    with TemporaryDirectory() as folder:  # for the levels of windows, which are of no use later
+        clips = recordings.clips(Path(folder))
+    if not clips:
+        raise UserError(f"no recording is anywhere above {recordings.min_active_db} dB, as the model's windows were")
+    heard = hear(trained, recordings, clips, network, batch_size)
+    tell_left_out(heard)
+    return recordings, heard
 
 
 def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:

@@ -14,7 +14,6 @@ from cry_lightning.errors import UserError
 from cry_lightning.tasks.base import Stage
 
 BESIDE_WEIGHTS = 20_000_000  # numbers, 80 MB: filters and windows, which no checkpoint keeps
-MOST_OF_ANYTHING = 2**24  # largest whole number among the arguments of a network
 MOST_MADE = 2**29  # numbers, 2 GB: the result of one step on one clip
 
 

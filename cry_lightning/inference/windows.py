@@ -84,7 +84,6 @@ def hear(
     Raises:
         UserError: the network gives values that are no numbers.
     """
-    n_frames = trained.feature.n_frames(trained.clip_s)
     batch_size = min(batch_size, max(1, MOST_NUMBERS // numbers_of(trained.feature, trained.fitting["clip_s"])))
     values: list[np.ndarray] = []
     faults: list[str] = []
@@ -93,9 +92,7 @@ def hear(
     with torch.inference_mode(), bar:
         for first in range(0, len(clips), batch_size):
             rows, features, reasons = dataset[range(first, min(first + batch_size, len(clips)))]
-            spare = features.shape[-1] - n_frames
-            centre = torch.from_numpy(features[..., spare // 2 : spare // 2 + n_frames]).float()
-            values.append(network(centre.to(trained.device)).float().cpu().numpy())
+            values.append(network(trained.seen(features)).float().cpu().numpy())
             faults += reasons
             bar.update(len(rows))
     good = [not fault for fault in faults]

@@ -1,36 +1,30 @@
 """`python -m cry_lightning label-efficiency`: points trained where they are not yet, then table, CSV and figure."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from cry_lightning.commands.label_efficiency import FOLD, arguments
+import pandas as pd
+
 from cry_lightning.evaluation.run import Tested, read_run
 from cry_lightning.label_efficiency import report
 from cry_lightning.label_efficiency.curves import curves
-from cry_lightning.label_efficiency.plan import CountedBy, Point, points
+from cry_lightning.label_efficiency.plan import FOLD, Point
 from cry_lightning.label_efficiency.training import Subset, made_by, open_study, subset, train
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.studies import Study, is_finished
 
 
-def main(argv: list[str]) -> None:
-    """Run the command; what it does not know itself is an override of the stage YAML, as in `fit`.
-
-    Raises:
-        UserError: an option makes no sense, a subset cannot be drawn, or an encoder has heard the test subjects.
-    """
-    options = arguments(argv)
-    counted_by: CountedBy = "per_class" if options.per_class else "label_fraction"
-    amounts = options.per_class or options.fractions
-    folds = options.folds or [None]
-    planned = points(options.encoders, counted_by, amounts, options.seeds, folds, options.arguments)
-    study = open_study(["--config", options.config, *options.overrides])
+def run(arguments: Sequence[str], planned: list[Point], out: Path | None, allow_leaky: bool) -> pd.DataFrame:
+    """Run the command on a stage, given by the arguments of `fit`; returns what label_efficiency.csv holds."""
+    study = open_study(arguments)
     subsets = {point.subset: subset(study, point) for point in {point.subset: point for point in planned}.values()}
-    out = options.out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
-    tested = run_points(study, planned, subsets, out / "points", options.allow_leaky)
+    out = out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
+    tested = run_points(study, planned, subsets, out / "points", allow_leaky)
     result = curves(tested, subsets)
     report.write(result, out, len(study.data.classes))
     print(f"\n{report.text(result)}\n\n{out / 'label_efficiency.csv'}\n{out / 'label_efficiency.png'}")
+    return result
 
 
 def run_points(

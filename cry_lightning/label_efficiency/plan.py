@@ -8,9 +8,10 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from cry_lightning.commands.label_efficiency import FOLD, SCRATCH
 from cry_lightning.errors import UserError
 
+SCRATCH = "scratch"
+FOLD = "{fold}"  # in a checkpoint's path: an encoder that was not trained on the fold's test subjects
 CountedBy = Literal["label_fraction", "per_class"]
 NO_LIMIT = {"label_fraction": "1.0", "per_class": "null"}  # whatever the YAML says, one of the two limits the labels
 

@@ -1,10 +1,12 @@
 """`python -m cry_lightning paper`: a publication's systems run whole, its table beside ours."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from cry_lightning.arguments import check_folder
 from cry_lightning.cells import as_markdown_text, for_spreadsheets
-from cry_lightning.commands.paper import arguments
 from cry_lightning.evaluation.tables import as_markdown, as_text
 from cry_lightning.papers import table
 from cry_lightning.papers.reading import read_paper
@@ -13,21 +15,23 @@ from cry_lightning.papers.study import Paper, can_run, setting_of
 from cry_lightning.writing import replacing
 
 
-def main(argv: list[str]) -> None:
-    """Run the command; what it does not know itself is an override of all last stages, as in `fit`.
-
-    Raises:
-        UserError: there is no such paper or corpus, or what `cross-validate` refuses.
-    """
-    options = arguments(argv)
-    path = options.paper / "paper.yaml" if options.paper.is_dir() else options.paper
+def run(
+    given: Path,
+    corpus: str | None,
+    overrides: Sequence[str],
+    seeds: Sequence[int] | None,
+    jobs: int,
+    out: Path | None,
+) -> pd.DataFrame:
+    """Run the command; returns what table.csv holds."""
+    path = given / "paper.yaml" if given.is_dir() else given
     paper = read_paper(path)
-    name, setting = setting_of(paper, options.corpus)
+    name, setting = setting_of(paper, corpus)
     paper = can_run(paper)
     study = path.parent.name if path.stem == "paper" else f"{path.parent.name}-{path.stem}"
-    out = options.out or Path("runs") / study / name
+    out = out or Path("runs") / study / name
     check_folder("--out", out)
-    plan = Plan(path, paper, setting, out, options.overrides, options.seeds, options.jobs)
+    plan = Plan(path, paper, setting, out, overrides, seeds, jobs)
     runs = run_all(plan)
     tables = [table.figures(paper, runs, metric) for metric in paper.metrics]
     tables += [*table.of_classes(runs), *table.of_folds(runs), table.differences(paper, runs)]
@@ -42,6 +46,7 @@ def main(argv: list[str]) -> None:
     print(f"\n{text}\n\n{out / 'table.md'}\n{out / 'table.csv'}")
     for protocol in sorted({run.folder.parent for of_protocol in runs.values() for run in of_protocol.values()}):
         print(protocol / "report.md")
+    return table.long_form(paper, runs)
 
 
 def write(paper: Paper, runs: Runs, out: Path, markdown: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cry_lightning import cli
-from cry_lightning.commands.cross_validate import arguments
+from cry_lightning.api_studies import division_of
 from cry_lightning.cross_validation.command import cross_validate
 from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.evaluation.pairs import pairs
@@ -28,8 +28,8 @@ class Plan:
     paper: Paper
     setting: Setting
     out: Path
-    overrides: list[str]  # arguments of `fit` that all last stages take
-    seeds: list[int] | None  # in place of those of the protocols that have some
+    overrides: Sequence[str]  # arguments of `fit` that all last stages take
+    seeds: Sequence[int] | None  # in place of those of the protocols that have some
     jobs: int
 
 
@@ -58,12 +58,11 @@ def run_all(plan: Plan) -> Runs:
 def run_chain(plan: Plan, system: System, options: Sequence[str], folder: Path) -> None:
     """Cross-validate one system's stages; those on other corpora are shared by all systems."""
     stages = stage_arguments(plan.path, plan.setting, system)
-    where = ["--out", str(folder), "--upstream", str(plan.out / "upstream"), "--jobs", str(plan.jobs)]
-    parsed = arguments(["--config", stages[-1][1], *options, *where])
-    stages[-1] += [*parsed.overrides, *plan.overrides]
-    if parsed.seeds and plan.seeds:
-        parsed.seeds = plan.seeds
-    cross_validate(stages, parsed)
+    division, overrides = division_of(stages[-1][1], options)
+    stages[-1] += [*overrides, *plan.overrides]
+    if division["seeds"] and plan.seeds:
+        division["seeds"] = plan.seeds
+    cross_validate(stages, **division | {"out": folder, "upstream": plan.out / "upstream", "jobs": plan.jobs})
 
 
 def run_upstream(plan: Plan) -> dict[str, Run]:

@@ -1,9 +1,11 @@
 """`python -m cry_lightning robustness`: trained models on their own test clips, disturbed; curves, figures, CSV."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
-from cry_lightning.commands.robustness import arguments
+import pandas as pd
+
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.robustness import plan, report
 from cry_lightning.robustness.curves import curves
@@ -14,30 +16,33 @@ from cry_lightning.trust.names import Trust
 log = logging.getLogger(__name__)
 
 
-def main(argv: list[str]) -> None:
-    """Run the command; points that are finished are not run again.
-
-    Raises:
-        UserError: an option makes no sense, a model cannot be used, or it has heard its test subjects.
-    """
-    options = arguments(argv)
-    models = open_models(options.ckpt, options.device, Trust(tuple(options.trust)))
+def run(
+    checkpoints: Sequence[Path],
+    out: Path,
+    trust: Sequence[str],
+    severities: plan.Severities,
+    device: str,
+    allow_leaky: bool,
+) -> pd.DataFrame:
+    """Run the command; points that are finished are not run again. Returns the curves."""
+    models, noise = open_models(checkpoints, device, Trust(tuple(trust))), severities.noise
     for model in models:
-        if not options.allow_leaky:
+        if not allow_leaky:
             refuse_leaky([(model.name, model.run.leakage)], "--allow-leaky reports it all the same, stamped")
-        if "noise" in options.kinds and options.noise and model.knows_noise(Path(options.noise)):
-            log.warning("%s was trained with noise of %s, so its curve flatters it", model.name, options.noise)
-    planned = plan.points(options, min(model.sample_rate for model in models))
-    predicted = [predict(model, planned, options.out / "predictions") for model in models]
+        if "noise" in severities.kinds and noise and model.knows_noise(Path(noise)):
+            log.warning("%s was trained with noise of %s, so its curve flatters it", model.name, noise)
+    planned = plan.points(severities, min(model.sample_rate for model in models))
+    predicted = [predict(model, planned, out / "predictions") for model in models]
     undisturbed = next(number for number, point in enumerate(planned) if point.severity == plan.UNDISTURBED)
     for model, tables in zip(models, predicted, strict=True):
         tell_if_other(model, tables[undisturbed])
     result = curves(models, planned, predicted)
-    written = report.write(result, options.out, models[0].table["label"].nunique())
+    written = report.write(result, out, models[0].table["label"].nunique())
     print(f"\n{report.text(result)}")
     for model in models:
         print("\n".join([f"\n{model.name}: {_lineage(model)}", *(f"- {note}" for note in model.run.notes)]))
     print("\n".join(["", *map(str, written)]))
+    return result
 
 
 def _lineage(model: ModelUnderTest) -> str:

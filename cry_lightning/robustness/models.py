@@ -5,7 +5,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.corpora.rendered import Rendered
@@ -37,7 +36,6 @@ class ModelUnderTest:
         self.name = name
         self.trained = TrainedStage(path, device, trust)
         self.network = scores_of(self.trained)
-        self.n_frames = self.trained.feature.n_frames(self.trained.clip_s)
         tested = read_run(str(path.parent), "test")
         self.run = evaluate_run(tested, "test", positive=None)
         self.table = self.run.table
@@ -60,11 +58,7 @@ class ModelUnderTest:
 
     def scores(self, waveforms: np.ndarray) -> np.ndarray:
         """Probabilities (B, K) of fitted waveforms (B, N), margins included, as `test` computes them."""
-        trained = self.trained
-        features = trained.feature(torch.from_numpy(waveforms)).numpy().astype(trained.fitting["dtype"])
-        first = (features.shape[-1] - self.n_frames) // 2
-        centre = torch.from_numpy(features[..., first : first + self.n_frames]).float()
-        scores = self.network(centre.to(trained.device)).double().cpu().numpy()
+        scores = self.network(self.trained.front_end(waveforms)).double().cpu().numpy()
         return scores / scores.sum(1, keepdims=True)
 
     def knows_noise(self, folder: Path) -> bool:

@@ -1,7 +1,6 @@
 """Which disturbances a study is made of, and where each stands on its figure's axis."""
 
 import math
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,51 +27,65 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Severities:
+    """What is asked for, as `robustness` of the API takes it."""
+
+    kinds: Sequence[str]
+    noise: str | None
+    snr_db: Sequence[float]
+    bands_hz: Sequence[float] | None
+    blank: Sequence[float]
+    gain_db: Sequence[float]
+    low_pass_hz: Sequence[float] | None
+    seed: int
+
+
+@dataclass(frozen=True)
 class Kind:
     """What the points of one figure have in common."""
 
-    points: Callable[[Namespace, int], Iterator[Point]]  # those disturbed, of the options and a sample rate in Hz
+    points: Callable[[Severities, int], Iterator[Point]]  # those disturbed, of what is given and a sample rate in Hz
     axis: str
     unit: str = ""  # of the severities
     is_scale: bool = True  # the severities are numbers on one scale, else names
 
 
-def points(options: Namespace, sample_rate: int) -> list[Point]:
+def points(given: Severities, sample_rate: int) -> list[Point]:
     """All points of the kinds asked for, each kind's undisturbed one among them, in the order of the axes.
 
     Args:
-        options: of the command.
+        given: of the command.
         sample_rate: Hz, the lowest among the models.
 
     Raises:
         UserError: a severity makes no sense.
     """
     planned = []
-    for name in dict.fromkeys(options.kinds):
-        disturbed = list(KINDS[name].points(options, sample_rate))
+    for name in dict.fromkeys(given.kinds):
+        disturbed = list(KINDS[name].points(given, sample_rate))
         nearest = min(point.place for point in disturbed)
         place = nearest - BESIDE_DB if name in ("noise", "white") else 0.0
         planned += sorted([Point(name, UNDISTURBED, place, undisturbed), *disturbed], key=lambda point: point.place)
     return planned
 
 
-def _noise(options: Namespace, sample_rate: int) -> Iterator[Point]:
-    if options.noise is None:
+def _noise(given: Severities, sample_rate: int) -> Iterator[Point]:
+    if given.noise is None:
         raise UserError("--kinds noise wants recordings to add: --noise FOLDER")
-    for ratio in set(options.snr_db):
-        disturb = partial(disturbances.with_noise, snr_db=ratio, seed=options.seed, folder=options.noise)
+    for ratio in set(given.snr_db):
+        disturb = partial(disturbances.with_noise, snr_db=ratio, seed=given.seed, folder=given.noise)
         yield Point("noise", f"{ratio:g}", -ratio, disturb)
 
 
-def _white(options: Namespace, sample_rate: int) -> Iterator[Point]:
-    for ratio in set(options.snr_db):
-        disturb = partial(disturbances.with_white_noise, snr_db=ratio, seed=options.seed)
+def _white(given: Severities, sample_rate: int) -> Iterator[Point]:
+    for ratio in set(given.snr_db):
+        disturb = partial(disturbances.with_white_noise, snr_db=ratio, seed=given.seed)
         yield Point("white", f"{ratio:g}", -ratio, disturb)
 
 
-def _bands(options: Namespace, sample_rate: int) -> Iterator[Point]:
+def _bands(given: Severities, sample_rate: int) -> Iterator[Point]:
     highest = sample_rate / 2
-    edges = options.bands_hz or sorted({*(edge for edge in EDGES_HZ if edge < highest), highest})
+    edges = given.bands_hz or sorted({*(edge for edge in EDGES_HZ if edge < highest), highest})
     _refuse_unheard("--bands-hz", edges, sample_rate)
     if len(edges) < 2 or list(edges) != sorted(set(edges)) or edges[0] < 0:
         raise UserError(f"--bands-hz {_told(edges)}: give two or more edges, from 0 Hz upwards")
@@ -81,24 +94,24 @@ def _bands(options: Namespace, sample_rate: int) -> Iterator[Point]:
         yield Point("bands", f"{low_hz:g}-{high_hz:g}", place, disturb)
 
 
-def _ends(options: Namespace, sample_rate: int) -> Iterator[Point]:
-    if not all(0 < share < 1 for share in options.blank):
-        raise UserError(f"--blank {_told(options.blank)}: shares of the clip lie between 0 and 1")
+def _ends(given: Severities, sample_rate: int) -> Iterator[Point]:
+    if not all(0 < share < 1 for share in given.blank):
+        raise UserError(f"--blank {_told(given.blank)}: shares of the clip lie between 0 and 1")
     sides: dict[disturbances.Side, int] = {"start": -1, "end": 1}
-    for share in set(options.blank):
+    for share in set(given.blank):
         for side, sign in sides.items():
             disturb = partial(disturbances.blanked, share=share, side=side)
             yield Point("ends", f"{side} {share:g}", sign * share, disturb)
 
 
-def _gain(options: Namespace, sample_rate: int) -> Iterator[Point]:
-    for gain in set(options.gain_db):
+def _gain(given: Severities, sample_rate: int) -> Iterator[Point]:
+    for gain in set(given.gain_db):
         yield Point("gain", f"{gain:g}", gain, partial(disturbances.amplified, gain_db=gain))
 
 
-def _channel(options: Namespace, sample_rate: int) -> Iterator[Point]:
+def _channel(given: Severities, sample_rate: int) -> Iterator[Point]:
     highest = sample_rate / 2
-    cutoffs = options.low_pass_hz or [cutoff for cutoff in LOW_PASS_HZ if cutoff < highest]
+    cutoffs = given.low_pass_hz or [cutoff for cutoff in LOW_PASS_HZ if cutoff < highest]
     _refuse_unheard("--low-pass-hz", cutoffs, sample_rate)
     named: dict[str, Disturbance] = {
         "8-bit linear": partial(disturbances.coded, code="PCM_U8"),

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from cry_lightning.errors import UserError
 from cry_lightning.tasks.front_end import check_front_end
 from cry_lightning.tasks.optimisation import parameter_groups, scale_learning_rate, warmup_cosine
-from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder
+from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder, read_checkpoint
+from cry_lightning.trust.names import Trust
 
 
 class Stage(L.LightningModule):
@@ -86,10 +88,44 @@ class Stage(L.LightningModule):
         if compile:
             self.encoder.compile()
 
+    @classmethod
+    def load_from_checkpoint(
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu", trust: Sequence[str] = (), **_: Any
+    ) -> "Stage":
+        """The stage of a checkpoint, ready to predict; unlike Lightning's own, it makes no class that is not trusted.
+
+        Args:
+            checkpoint_path: RUN/best.ckpt.
+            map_location: the device.
+            trust: packages whose classes the checkpoint may name, beside the project's own libraries.
+
+        Raises:
+            UserError: it is damaged, another task's, or cannot be made into a network.
+        """
+        from cry_lightning.tasks.making import made, maker_of, not_made
+
+        checkpoint = read_checkpoint(checkpoint_path)
+        try:
+            stage = made(maker_of(checkpoint, Trust(tuple(trust))), checkpoint["state_dict"])
+        except Exception as error:
+            raise not_made(checkpoint_path, error) from error
+        if not isinstance(stage, cls):
+            raise UserError(f"{checkpoint_path}: of a {type(stage).__name__}, not of a {cls.__name__}")
+        return stage.to(map_location or "cpu")
+
+    @property
+    def trainer(self) -> Any:
+        """The running Trainer, or None: Lightning raises an error then, which keeps torch from tracing a stage."""
+        return self._trainer if self._fabric is None else super().trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Any) -> None:
+        L.LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
+
     @property
     def data(self) -> Any:
         """The datamodule of the running stage."""
-        return self.trainer.datamodule  # type: ignore[attr-defined]  # Trainer sets it when it runs
+        return self.trainer.datamodule  # Trainer sets it when it runs
 
     @property
     def heard_through(self) -> str | None:

@@ -1,9 +1,12 @@
 """What sits on an encoder: classification heads, called with (num_features, num_classes), and SimCLR's projector."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm
+from torch.nn.functional import batch_norm, logsigmoid
 
 
 class MLPHead(nn.Sequential):
@@ -46,6 +49,58 @@ class ProbeHead(nn.Module):
         if len(embeddings) == 1:
             return self.linear(batch_norm(embeddings, self.norm.running_mean, self.norm.running_var))
         return self.linear(self.norm(embeddings))
+
+
+class SupportVectors(nn.Module):
+    """Log-probabilities (B, K) of embeddings (B, D) by M one-vs-rest machines: M = K, or one for two classes.
+
+    The only machine of two classes tells the second from the first. Empty until `take` or a checkpoint fills it.
+
+    Args:
+        in_features: D.
+        num_classes: K.
+        kernel: of all machines.
+    """
+
+    def __init__(self, in_features: int, num_classes: int, kernel: Literal["rbf", "linear"] = "rbf") -> None:
+        super().__init__()
+        self.kernel = kernel
+        machines = 1 if num_classes == 2 else num_classes
+        empty = partial(torch.zeros, dtype=torch.float64)
+        self.mean, self.scale = nn.Buffer(empty(in_features)), nn.Buffer(empty(in_features))
+        self.vectors = nn.Buffer(empty(0, in_features))  # (S, D), standardised; those of all machines
+        self.dual, self.intercept = nn.Buffer(empty(machines, 0)), nn.Buffer(empty(machines))  # (M, S), (M,)
+        self.gamma = nn.Buffer(empty(()))
+        self.slope, self.offset = nn.Buffer(empty(machines)), nn.Buffer(empty(machines))  # (M,): Platt scaling
+        self.calibrated = nn.Buffer(empty(()))  # 0 where slope and offset leave decision values as they are
+
+    def take(self, fitted: Mapping[str, Any]) -> None:
+        """Fill every buffer, by its name."""
+        for name, buffer in self.named_buffers():
+            setattr(self, name, torch.as_tensor(fitted[name], dtype=torch.float64, device=buffer.device))
+
+    def decision(self, embeddings: Tensor) -> Tensor:
+        """Decision values (B, M) of embeddings (B, D), in float64: above 0 for the machine's own class."""
+        rows = (embeddings.double() - self.mean) / self.scale
+        values = rows @ self.vectors.T
+        if self.kernel == "rbf":
+            norms = rows.square().sum(1)[:, None] + self.vectors.square().sum(1)
+            values = (self.gamma * (2 * values - norms)).exp()
+        return values @ self.dual.T + self.intercept
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Log-probabilities (B, K): each machine's own, divided by the sum over the machines."""
+        logits = self.slope * self.decision(embeddings) + self.offset
+        if logits.shape[1] == 1:
+            logits = torch.cat([-logits, logits], dim=1)
+        return logsigmoid(logits).log_softmax(1).float()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Make room first: how many support vectors there are, only the checkpoint knows."""
+        for name, buffer in self.named_buffers():
+            if (saved := state_dict.get(prefix + name)) is not None:
+                setattr(self, name, buffer.new_empty(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 class Projector(nn.Sequential):

@@ -27,15 +27,10 @@ HELP = (
 )
 
 
-def add_trust(parser: Any) -> None:
-    """Add the option to a command that takes a checkpoint, or the config.yaml of a run."""
-    parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help=f"let the files {HELP}")
-
-
 def taken_out(arguments: Sequence[str]) -> tuple["Trust", list[str]]:
     """Whom the arguments of a command trust, and the other arguments: no config may have a say in this."""
     parser = ArgumentParser(add_help=False, prog="python -m cry_lightning COMMAND")
-    add_trust(parser)
+    parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
     options, others = parser.parse_known_args(list(arguments))
     return Trust(tuple(options.trust)), others
 

@@ -1,66 +1,48 @@
 """`python -m cry_lightning tune`: trials run where they are not yet, then the best of them as a stage config."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cry_lightning import studies
-from cry_lightning.commands.tune import arguments
 from cry_lightning.errors import UserError
-from cry_lightning.progress import progress_bar
 from cry_lightning.studies import Study, is_begun, mark, open_study
 from cry_lightning.tune import report
-from cry_lightning.tune.checks import check_grouping, check_space, goal_of
-from cry_lightning.tune.space import Space, as_arguments, as_json, read_space
-from cry_lightning.tune.trials import Goal, Trial, propose, read_trials, rehearse, run
+from cry_lightning.tune.space import Space, as_arguments, as_json, check_grouping, check_space, read_space
+from cry_lightning.tune.trials import goal_of, rehearse, run_trials
 
 MADE_OF = "tune.json"  # what is searched in a folder
 
 
-def main(argv: list[str]) -> None:
-    """Run the command; what it does not know itself is an override of the stage YAML, as in `fit`.
-
-    Raises:
-        UserError: an option or the space makes no sense, the folder holds another search, or every trial failed.
-    """
-    options = arguments(argv)
-    space = read_space(options.space)
-    study = open_study(["--config", options.config, *options.overrides])
+def run(arguments: Sequence[str], space_path: str, n_trials: int, seed: int, out: Path | None) -> Path:
+    """Run the command on a stage, given by the arguments of `fit`; returns the path of its best config."""
+    space = read_space(space_path)
+    study = open_study(arguments)
     goal = goal_of(study)
-    out = options.out or Path(study.config["runs"]) / study.corpus / f"tune-{study.config['name']}"
+    out = out or Path(study.config["runs"]) / study.corpus / f"tune-{study.config['name']}"
     runs = out / "trials" / study.corpus
-    wanted = made_of(study, space, options.seed)
+    wanted = made_of(study, space, seed)
     if not is_begun(out / MADE_OF, wanted):
         check_grouping(study)
-        check_space(study, space, options.space)
+        check_space(study, space, space_path)
         rehearse(study, runs / "rehearsal")
         mark(out / MADE_OF, wanted)
-    trials = run_trials(study, space, goal, options.seed, options.trials, runs)
+    search = run_trials(study, space, goal, seed, n_trials, runs)
+    trials = search.trials
     best = goal.best_first(trials)
     if not best:
-        raise UserError(f"all of {len(trials)} trials failed, the last: {trials[-1].failure}")
-    report.write(trials, goal, space, out)
+        raise UserError(f"all of {len(trials)} trials failed, the last: {trials[-1].user_attrs['failure']}")
+    report.write(search, goal, out)
     name = f"{study.config['name']}-tuned"
-    whole = open_study([*study.arguments, *as_arguments(best[0].values), f"--name={name}"]).config
+    whole = open_study([*study.arguments, *as_arguments(best[0].params), f"--name={name}"]).config
     path = report.write_best(whole, goal, best[0], out)
-    print(report.text(trials, goal, len(study.data.subjects("val"))))
+    print(report.text(search, goal, len(study.data.subjects("val"))))
     print(f"\n{out / 'trials.csv'}\n{out / 'trials.png'}\npython -m cry_lightning fit --config {path}")
+    return path
 
 
 def made_of(study: Study, space: Space, seed: int) -> dict[str, Any]:
     """All that the trials depend on, as JSON has it."""
     inputs = {"weights": studies.start(study, None), "data": studies.digest(study.data)}
     return json.loads(json.dumps({"stages": {"0": study.config}, "space": as_json(space), "seed": seed, **inputs}))
-
-
-def run_trials(study: Study, space: Space, goal: Goal, seed: int, wanted: int, runs: Path) -> list[Trial]:
-    """Run trials until there are as many as wanted; what a killed search was at is run again."""
-    trials = read_trials(runs)
-    with progress_bar(total=wanted, initial=len(trials), desc="tune", unit="trial") as bar:
-        while len(trials) < wanted:
-            values = propose(space, trials, goal, seed)
-            trials.append(run(study, goal, len(trials), values, runs))
-            bar.update()
-            if best := goal.best_first(trials):
-                bar.set_postfix({goal.metric: f"{best[0].score:.3f}"})
-    return trials

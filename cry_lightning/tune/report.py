@@ -1,23 +1,29 @@
-"""What a search found: the best trials, all of them as CSV and figure, and the best as a stage config."""
+"""What a search found: the best trials, all of them as CSV and figures, and the best as a stage config."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
-from matplotlib.figure import Figure
-from optuna.distributions import CategoricalDistribution
+from matplotlib import pyplot
+from optuna import Study
+from optuna.trial import FrozenTrial
+from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
 from cry_lightning.cells import for_spreadsheets
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
-from cry_lightning.evaluation.tables import as_text
-from cry_lightning.tune.space import Space
-from cry_lightning.tune.trials import Goal, Trial
+from cry_lightning.tune.trials import Goal
 from cry_lightning.writing import replacing
 
 BEST = 10  # rows of the table
+FIGURES: dict[str, Callable[..., Any]] = {
+    "trials": plot_slice,
+    "history": plot_optimization_history,
+    "importances": plot_param_importances,
+}
 LEGEND = """\
 {metric}: the best epoch of each trial, on {n_subjects} validation subjects; no test subject was heard.
 {n_failed} of {n_trials} trials failed.
@@ -25,72 +31,51 @@ The best score of many is optimistic: it was chosen for being high on these very
 FEW = "\nSo few subjects say little: what wins may only suit them."
 
 
-def text(trials: Sequence[Trial], goal: Goal, n_subjects: int) -> str:
+def table_of(search: Study, goal: Goal) -> pd.DataFrame:
+    """All trials, a row each."""
+    table = search.trials_dataframe(("number", "value", "user_attrs", "params"))
+    names = {"number": "trial", "value": goal.metric}
+    table.columns = [names.get(c, c.removeprefix("user_attrs_").removeprefix("params_")) for c in table.columns]
+    return table.astype({"epoch": "Int64"})
+
+
+def text(search: Study, goal: Goal, n_subjects: int) -> str:
     """The best trials as a table, and how to read it."""
-    best = goal.best_first(trials)
-    keys = list(trials[0].values)
-    rows = [["trial", goal.metric, "epoch", *short_names(keys)]]
-    for trial in best[:BEST]:
-        values = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in trial.values.values()]
-        rows.append([str(trial.number), f"{trial.score:.4f}", str(trial.epoch), *values])
-    counts = {"n_subjects": n_subjects, "n_trials": len(trials), "n_failed": len(trials) - len(best)}
+    table = table_of(search, goal)
+    scored = table[table[goal.metric].notna()].drop(columns="failure")
+    best = scored.sort_values(goal.metric, ascending=goal.mode == "min", kind="stable").head(BEST)
+    last = [str(key).rpartition(".")[2] for key in best]  # of a dotted key, or the whole where two end alike
+    best.columns = [name if last.count(name) == 1 else key for key, name in zip(best, last, strict=True)]
+    counts = {"n_subjects": n_subjects, "n_trials": len(table), "n_failed": len(table) - len(scored)}
     doubt = FEW if n_subjects < MIN_SUBJECTS else ""
-    return f"{as_text(rows)}\n\n{LEGEND.format(metric=goal.metric, **counts)}{doubt}"
+    shown = best.to_string(index=False, float_format="{:.4g}".format)
+    return f"{shown}\n\n{LEGEND.format(metric=goal.metric, **counts)}{doubt}"
 
 
-def short_names(keys: Sequence[str]) -> list[str]:
-    """The last part of each dotted key, or the whole where that is not enough to tell them apart."""
-    last = [key.rpartition(".")[2] for key in keys]
-    return [name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)]
-
-
-def write(trials: Sequence[Trial], goal: Goal, space: Space, out: Path) -> None:
-    """Write trials.csv and trials.png into a folder."""
-    rows = [
-        {
-            "trial": trial.number,
-            goal.metric: trial.score,
-            "epoch": trial.epoch,
-            **trial.values,
-            "failure": trial.failure,
-        }
-        for trial in trials
-    ]
-    table = pd.DataFrame(rows).astype({"epoch": "Int64"})
+def write(search: Study, goal: Goal, out: Path) -> None:
+    """Write trials.csv and Optuna's figures into a folder, that of importances where the trials tell any."""
     with replacing(out / "trials.csv") as part:
-        for_spreadsheets(table).to_csv(part, index=False)
-    with replacing(out / "trials.png") as part:
-        draw(table, goal, space).savefig(part, format="png", dpi=150)
+        for_spreadsheets(table_of(search, goal)).to_csv(part, index=False)
+    for name, plot in FIGURES.items():
+        with pyplot.rc_context(), warnings.catch_warnings():  # the plots set a style for all that follow
+            warnings.simplefilter("ignore")  # too few trials: no matter
+            try:
+                drawn = np.ravel(plot(search, target_name=goal.metric))
+            except (ValueError, RuntimeError):  # too few trials, or none unlike another
+                continue
+            for axes in drawn:
+                axes.set_xlabel(axes.get_xlabel().replace(".", ".\n"))  # whole keys, side by side
+                axes.tick_params("x", labelrotation=90)
+            with replacing(out / f"{name}.png") as part:
+                drawn[0].figure.savefig(part, format="png", dpi=150, bbox_inches="tight")
+            pyplot.close(drawn[0].figure)
 
 
-def write_best(config: dict[str, Any], goal: Goal, best: Trial, out: Path) -> Path:
+def write_best(config: dict[str, Any], goal: Goal, best: FrozenTrial, out: Path) -> Path:
     """Write best.yaml, the whole stage config; returns its path."""
     path = out / "best.yaml"
-    header = f"# The best of the trials in {out}: {goal.metric} {best.score:.4f} on the validation subjects.\n"
+    header = f"# The best of the trials in {out}: {goal.metric} {best.value:.4f} on the validation subjects.\n"
     with replacing(path) as part:
         command = f"#   python -m cry_lightning fit --config {path}\n"
         part.write_text(header + command + yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return path
-
-
-def draw(table: pd.DataFrame, goal: Goal, space: Space) -> Figure:
-    """The score against each parameter, later trials darker."""
-    figure = Figure(figsize=(3.2 * len(space), 3.4), layout="constrained")
-    all_axes = figure.subplots(1, len(space), sharey=True, squeeze=False)[0]
-    scored = table[table[goal.metric].notna()]
-    for axes, (key, drawn), name in zip(all_axes, space.items(), short_names(list(space)), strict=True):
-        values = scored[key]
-        if isinstance(drawn, CategoricalDistribution):
-            values = values.map(drawn.choices.index)
-            texts = list(map(str, drawn.choices))
-            names = short_names(texts) if all(isinstance(choice, str) for choice in drawn.choices) else texts
-            axes.set_xticks(range(len(texts)), names, rotation=15, ha="right", rotation_mode="anchor")
-            axes.set_xlim(-0.5, len(drawn.choices) - 0.5)
-        elif drawn.log:
-            axes.set_xscale("log")
-        dots = axes.scatter(values, scored[goal.metric], c=scored["trial"], cmap="viridis_r", s=18)
-        axes.set_xlabel(name)
-        axes.grid(alpha=0.3)
-    all_axes[0].set_ylabel(f"{goal.metric}, validation")
-    figure.colorbar(dots, ax=all_axes[-1], label="trial", ticks=np.unique(np.linspace(0, len(table) - 1, 4, dtype=int)))
-    return figure

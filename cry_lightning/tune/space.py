@@ -1,7 +1,7 @@
-"""The search space: which keys of a stage are varied, and over what."""
+"""The search space: which keys of a stage are varied, over what, and whether the stage can be searched so."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,15 @@ import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from cry_lightning.errors import UserError
+from cry_lightning.studies import Study, open_study
 from cry_lightning.wording import did_you_mean, one_line
 
 Drawn = CategoricalDistribution | FloatDistribution | IntDistribution
 Space = dict[str, Drawn]  # by the dotted key of the stage
 Values = dict[str, Any]  # of the keys of a space
 RANGE = ("low", "high", "log", "step")
+PARTS = ("train", "val", "test")
+FIXED = ("name", "runs", "overwrite", "ckpt_path", "checkpoint", "trainer.logger", "trainer.devices")  # for all trials
 SHAPES = "{low, high} with log or step by choice, or {choices}"
 
 
@@ -97,3 +100,48 @@ def as_arguments(values: Values) -> list[str]:
 def as_json(space: Space) -> dict[str, Any]:
     """The space in plain values, to tell two of them apart."""
     return {key: vars(drawn) | {"kind": type(drawn).__name__} for key, drawn in space.items()}
+
+
+def check_grouping(study: Study) -> None:
+    """Refuse to choose on subjects that are trained on, or tested.
+
+    Raises:
+        UserError: so it would be.
+    """
+    part_of: dict[str, str] = {}
+    for part in PARTS:
+        for subject in study.data.subjects(part):
+            if part_of.setdefault(subject, part) != part:
+                raise UserError(
+                    f"subject {subject} is both in {part_of[subject]} and in {part}: what suits known subjects would be"
+                    " chosen; set data.split.group=subject, and data.split.column=null where the corpus divides itself"
+                )
+
+
+def check_space(study: Study, space: Space, path: str) -> None:
+    """Parse settings that have, taken together, both ends of every range and each of all choices.
+
+    Raises:
+        UserError: `fit` would not take them, or they choose who is validated on and tested.
+    """
+    if fixed := [key for key in space if key.startswith(FIXED)]:
+        raise UserError(f"--space {path}: {fixed[0]} is the same for all trials; leave it out")
+    divided = [study.data.subjects(part) for part in PARTS[1:]]
+    for values in corners(space):
+        try:
+            corner = open_study([*study.arguments, *as_arguments(values)])
+        except UserError as error:
+            known = list(dotted_keys(study.config))
+            unknown = [key for key in space if key not in known]
+            hint = "" if "did you mean" in str(error) else did_you_mean(unknown, known)
+            raise UserError(f"--space {path}: {error}{hint}") from error
+        if [corner.data.subjects(part) for part in PARTS[1:]] != divided:
+            raise UserError(f"--space {path}: trials must share their validation and test subjects; leave the data be")
+
+
+def dotted_keys(config: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every key of a nested config."""
+    for key, value in config.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from dotted_keys(value, f"{prefix}{key}.")

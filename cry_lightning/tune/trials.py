@@ -1,31 +1,31 @@
-"""One trial: its values proposed, a fit with them, and the best validation score of that fit."""
+"""One trial after another: its values proposed, a fit with them, and the best validation score of that fit."""
 
-import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.distributions import BaseDistribution
 from optuna.samplers import TPESampler
-from optuna.trial import TrialState, create_trial
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cry_lightning import lineage, studies
 from cry_lightning.errors import UserError
-from cry_lightning.jsonfile import read_object
 from cry_lightning.lineage import refuse_leaky, sound_fingerprint
+from cry_lightning.progress import progress_bar
 from cry_lightning.studies import WITHOUT_BARS, Study
 from cry_lightning.tasks.weights import read_checkpoint
 from cry_lightning.tune.space import Space, Values, as_arguments
 from cry_lightning.wording import one_line
-from cry_lightning.writing import replacing
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-RECORD = "trial.json"  # written last: what has it is not trained again
+JOURNAL = "journal.log"  # the finished trials, as Optuna keeps them
 COMMON = ("--trainer.devices=1", "--trainer.logger=null", *WITHOUT_BARS)
 ONE_STEP = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1")
 
@@ -37,38 +37,86 @@ class Goal:
     metric: str
     mode: str  # min or max
 
-    def best_first(self, trials: Sequence["Trial"]) -> list["Trial"]:
+    @property
+    def direction(self) -> StudyDirection:
+        """The mode, as Optuna has it."""
+        return StudyDirection.MAXIMIZE if self.mode == "max" else StudyDirection.MINIMIZE
+
+    def best_first(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """The trials that have a score, the earlier of equals first."""
-        scored = [trial for trial in trials if trial.score is not None]
-        return sorted(scored, key=attrgetter("score"), reverse=self.mode == "max")
+        scored = [trial for trial in trials if trial.value is not None]
+        return sorted(scored, key=attrgetter("value"), reverse=self.mode == "max")
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A finished trial."""
+def goal_of(study: Study) -> Goal:
+    """What the stage chooses its checkpoint by.
 
-    number: int
-    values: Values
-    score: float | None  # the best of its epochs; None where it failed
-    epoch: int | None  # which that was, from 0
-    failure: str  # why it has no score
+    Raises:
+        UserError: it is no validation metric.
+    """
+    chosen_by = study.config["checkpoint"]
+    if not str(chosen_by["monitor"]).startswith("val/"):
+        raise UserError(
+            f"checkpoint.monitor: {chosen_by['monitor']} is no validation metric; name one, such as val/uar"
+        )
+    return Goal(chosen_by["monitor"], chosen_by["mode"])
 
 
-def propose(space: Space, trials: Sequence[Trial], goal: Goal, seed: int) -> Values:
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep from the terminal what Optuna tells of each study that it makes."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+@hushed()
+def open_search(runs: Path, goal: Goal) -> optuna.Study:
+    """The search in a folder of run folders, with the trials that are finished; a new one where there is none.
+
+    Raises:
+        UserError: its journal is damaged.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    journal = runs / JOURNAL
+    if journal.exists():  # a killed write leaves half a line, which all later ones would make unreadable
+        content = journal.read_bytes()
+        with journal.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+    try:
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        return optuna.create_study(storage=storage, study_name="tune", direction=goal.direction, load_if_exists=True)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(one_line(f"{journal}: damaged ({error}); remove it: all trials are run again")) from error
+
+
+@hushed()
+def propose(space: Space, trials: Sequence[FrozenTrial], goal: Goal, seed: int) -> Values:
     """Values of the next trial: a function of the seed and the trials so far, however often the study was stopped.
 
     Source: Bergstra et al. 2011, "Algorithms for hyper-parameter optimization", NeurIPS: tree-structured Parzen
     estimator, after ten trials at random. Failed trials count as worse than all others.
     """
     seed_of_trial = int(np.random.SeedSequence([seed, len(trials)]).generate_state(1)[0])
-    distributions: dict[str, BaseDistribution] = {**space}
-    study = optuna.create_study(
-        direction="maximize" if goal.mode == "max" else "minimize", sampler=TPESampler(seed=seed_of_trial)
-    )
-    for trial in trials:
-        state = TrialState.PRUNED if trial.score is None else TrialState.COMPLETE
-        study.add_trial(create_trial(state=state, value=trial.score, params=trial.values, distributions=distributions))
-    return study.ask(distributions).params
+    search = optuna.create_study(direction=goal.direction, sampler=TPESampler(seed=seed_of_trial))
+    search.add_trials(trials)
+    return search.ask({**space}).params
+
+
+def run_trials(study: Study, space: Space, goal: Goal, seed: int, wanted: int, runs: Path) -> optuna.Study:
+    """Run trials until there are as many as wanted; what a killed search was at is run again."""
+    search = open_search(runs, goal)
+    with progress_bar(total=wanted, initial=len(search.trials), desc="tune", unit="trial") as bar:
+        while len(search.trials) < wanted:
+            values = propose(space, search.trials, goal, seed)
+            search.add_trial(run(study, goal, space, values, runs / f"{len(search.trials):04}"))
+            bar.update()
+            if best := goal.best_first(search.trials):
+                bar.set_postfix({goal.metric: f"{best[0].value:.3f}"})
+    return search
 
 
 def rehearse(study: Study, folder: Path) -> None:
@@ -82,21 +130,25 @@ def rehearse(study: Study, folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def run(study: Study, goal: Goal, number: int, values: Values, runs: Path) -> Trial:
-    """Fit a trial in its own folder, and record it.
+def run(study: Study, goal: Goal, space: Space, values: Values, folder: Path) -> FrozenTrial:
+    """A trial, fitted in its own folder.
 
     Raises:
         UserError: test subjects were heard.
     """
-    folder = runs / name_of(number)
-    trial = Trial(number, values, *fit(study, goal, values, folder))
-    if trial.score is not None:
+    trial = finished(space, values, *fit(study, goal, values, folder))
+    if trial.value is not None:
         keep_lineage(study, folder)
     for checkpoint in folder.glob("*.ckpt"):
         checkpoint.unlink()  # a hundred of a large encoder would fill a disk; config.yaml makes it again
-    with replacing(folder / RECORD) as part:
-        part.write_text(json.dumps(asdict(trial), indent=1), encoding="utf-8")
     return trial
+
+
+def finished(space: Space, values: Values, score: float | None, epoch: int | None, failure: str) -> FrozenTrial:
+    """A trial with the score of its best epoch, from 0, or none and why, as Optuna has it."""
+    state = TrialState.PRUNED if score is None else TrialState.COMPLETE
+    told = {"epoch": epoch, "failure": failure}
+    return create_trial(state=state, value=score, params=values, distributions={**space}, user_attrs=told)
 
 
 def fit(study: Study, goal: Goal, values: Values, folder: Path) -> tuple[float | None, int | None, str]:
@@ -105,29 +157,12 @@ def fit(study: Study, goal: Goal, values: Values, folder: Path) -> tuple[float |
         studies.train(study, [*as_arguments(values), *COMMON], folder, {})
     except (UserError, RuntimeError) as error:  # RuntimeError: out of memory, shapes that do not go together
         return None, None, one_line(str(error))
-    scores = pd.read_csv(folder / "fit/metrics.csv", float_precision="round_trip")[["epoch", goal.metric]]
+    scores = pd.read_csv(folder / "fit/metrics.csv")[["epoch", goal.metric]]
     scores = scores[np.isfinite(scores[goal.metric])]
     if scores.empty:
         return None, None, f"{goal.metric} was never a number"
     best = scores.loc[scores[goal.metric].agg(f"idx{goal.mode}")]
     return float(best[goal.metric]), int(best["epoch"]), ""
-
-
-def read_trials(folder: Path) -> list[Trial]:
-    """The finished trials in a folder of numbered run folders, up to the first that is not finished."""
-    trials: list[Trial] = []
-    while (record := folder / name_of(len(trials)) / RECORD).exists():
-        way_out = f"remove {record.parent}: it is tried again"
-        found = read_object(record, way_out)
-        if found.keys() != {field.name for field in fields(Trial)} or not isinstance(found["values"], dict):
-            raise UserError(f"{record}: is not the record of a trial; {way_out}")
-        trials.append(Trial(**found))
-    return trials
-
-
-def name_of(number: int) -> str:
-    """Name of a trial's run folder."""
-    return f"{number:04}"
 
 
 def keep_lineage(study: Study, folder: Path) -> None:

@@ -1,0 +1,422 @@
+"""The commands as functions, those after training and of many trainings; see `api`."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from cry_lightning.api import Checkpoint, Device, Folder, Stage, Trusted
+from cry_lightning.errors import UserError
+from cry_lightning.typed import Overrides, Taken, command, parse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUN = "name the folder of a run that was tested, or a predictions.csv"
+Run = Annotated[str, Taken("RUN", instead=RUN, what="run")]
+Folds = Annotated[int, Taken("N", counted="folds")]
+Numbers = Sequence[float]
+Kind = Literal["noise", "white", "bands", "ends", "gain", "channel"]
+KINDS = get_args(Kind)
+MODELS = ("resnet18", "resnet50", "efficientnet_b0", "mobilenetv3_small_100", "vit_tiny_patch16_224")
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """The size of a picture, from FxT."""
+    if not (found := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)):
+        raise argparse.ArgumentTypeError(f"{text}: say height x width in pixels, such as 60x90")
+    return int(found[1]), int(found[2])
+
+
+@command
+def evaluate(
+    runs: Sequence[Run] = (),
+    *,
+    pool: Sequence[Sequence[Annotated[str, Taken("FOLD", instead=RUN, what="run")]]] = (),
+    out: Folder | None = None,
+    allow_leaky: bool = False,
+    split: Literal["test", "val"] = "test",
+    positive: Annotated[str | None, Taken("CLASS")] = None,
+) -> "pd.DataFrame":
+    """Metrics with intervals over subjects, figures and a report.
+
+    Predictions are scored at clip, recording and subject level; writes report.md, metrics.csv and figures/. Of several
+    runs tested on the same clips, each is also compared with the first: paired differences, also in differences.csv.
+
+    Args:
+        runs: run folder that `test` has filled, or a predictions.csv.
+        pool: folds of one run: score all their tests as one; several times for several runs.
+        out: where to write; default: the run's folder, or runs/comparison for several.
+        allow_leaky: report runs tested on their training subjects, stamped LEAKY.
+        split: which rows; val goes to validation/.
+        positive: with two classes, that of sensitivity; unless named, the rarer one in all of predictions.csv, val and
+            test.
+
+    Returns: what metrics.csv holds.
+
+    Raises:
+        UserError: a run cannot be read, or was tested on what it was trained on.
+
+    Example: python -m cry_lightning evaluate runs/donateacry/finetune runs/donateacry/scratch
+    """
+    named = [*runs, *chain(*pool)]
+    if not named:
+        raise UserError("the following arguments are required: RUN; see python -m cry_lightning evaluate --help")
+    if len({Path(run).resolve() for run in named}) < len(named):
+        raise UserError(f"a run is named twice among {', '.join(named)}; name each once")
+    from cry_lightning.evaluation.report import run
+
+    return run(runs, pool, out, allow_leaky, split, positive)
+
+
+@command
+def fuse(
+    runs: Sequence[Run],
+    *,
+    out: Folder,
+    method: Literal["mean", "weighted", "vote", "stacking"] = "mean",
+    calibrate: bool = False,
+) -> Path:
+    """Predictions of several runs as one: mean, weighted, vote, stacking.
+
+    The runs predicted the same clips in the same folds, networks and SVMs alike; `evaluate` takes the fused run as any
+    other. Its lineage is that of all its members.
+
+    Args:
+        runs: run folder that `test` has filled, or a predictions.csv.
+        out: a new folder, for the fused run.
+        method: mean of the probabilities (default); weighted: that with weights of least log-loss; vote: majority, ties
+            by the mean; stacking: logistic regression. What is learned is learned on each fold's validation rows
+            (stacking without them: on the other folds' tests).
+        calibrate: first scale the temperature of each member on its validation rows.
+
+    Raises:
+        UserError: the runs cannot be fused so, or the folder is not free.
+
+    Example: python -m cry_lightning fuse runs/chillanto/resnet50 runs/chillanto/svm --out runs/chillanto/ensemble
+    """
+    from cry_lightning.evaluation import fuse
+
+    print(fuse.fuse(runs, out, method, calibrate))
+    return out
+
+
+@command
+def cross_validate(
+    config: Annotated[Sequence[str], Taken("STAGE.yaml", option=True)],
+    *,
+    folds: Annotated[int | None, Taken("K")] = None,
+    repeats: Annotated[int, Taken("R")] = 1,
+    group: str | None = None,
+    loso: bool = False,
+    seeds: Annotated[Sequence[int] | None, Taken("SEED")] = None,
+    jobs: Folds = 1,
+    keep: bool = False,
+    positive: Annotated[str | None, Taken("CLASS")] = None,
+    out: Folder | None = None,
+    upstream: Annotated[Path | None, Taken("DIR")] = None,
+    overrides: Overrides = (),
+) -> Path:
+    """A stage or a chain on every fold, pooled.
+
+    Subjects are never divided. Of a chain, stages on other corpora are trained once; stages on the tested corpus are
+    trained in each fold, without its test subjects. Further arguments override the last YAML as in fit, e.g.
+    --data configs/data/donateacry.yaml. Folds that are finished are not run again, so a killed cross-validation goes on
+    with the same command.
+
+    Args:
+        config: the stages, in their order.
+        folds: folds, stratified by class (default: 5).
+        repeats: other divisions.
+        group: what is never divided: subject (default), a column of the manifest, or clip (stamped LEAKY).
+        loso: leave one group out at a time instead.
+        seeds: instead of folds, train on the YAML's own division from each of these seeds.
+        jobs: folds at a time.
+        keep: keep each fold's checkpoints.
+        positive: as of evaluate.
+        out: the run folder of the pooled tests; default: RUNS/CORPUS/STAGE-FOLDSxREPEATS-GROUP.
+        upstream: where the stages on other corpora lie, to be shared by several cross-validations (default:
+            DIR/stages).
+        overrides: of the last YAML.
+
+    Returns: the run folder.
+
+    Raises:
+        UserError: an argument makes no sense, there are too few groups, or the folder holds another cross-validation.
+
+    Example: python -m cry_lightning cross-validate --config configs/simclr.yaml configs/finetune.yaml --folds 5
+    """
+    options: dict[str, Any] = {"folds": folds, "repeats": repeats, "group": group, "loso": loso, "seeds": seeds}
+    given = list(overrides)
+    check_division(**options)
+    from cry_lightning.commands.stage import check_overrides
+
+    for number, one in enumerate(config, 1):
+        check_overrides(one, given if number == len(config) else [])
+    from cry_lightning.cross_validation import command
+    from cry_lightning.cross_validation.report import folds_as_text
+
+    stages = [["--config", one] for one in config]
+    stages[-1] += given
+    where = command.cross_validate(stages, out=out, upstream=upstream, jobs=jobs, keep=keep, **options)
+    print(folds_as_text(where), end="\n\n")
+    evaluate([str(where)], allow_leaky=True, positive=positive)
+    return where
+
+
+def check_division(folds: Any, repeats: Any, group: Any, loso: Any, seeds: Any) -> None:
+    """Refuse options of `cross_validate` that contradict each other.
+
+    Raises:
+        UserError: naming them.
+    """
+    if loso and folds is not None:
+        raise UserError("--folds and --loso contradict each other: leave-one-out has a fold for each group")
+    if seeds and (loso or folds is not None or repeats != 1 or group):
+        raise UserError("--seeds train the YAML's own division again: leave out --folds, --repeats, --group and --loso")
+
+
+def division_of(config: str, argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Options of `cross-validate` for what runs it, and the arguments among them that override its last stage.
+
+    Raises:
+        UserError: they have a mistake.
+    """
+    from cry_lightning.commands.stage import check_overrides
+
+    given = parse(cross_validate, ["--config", config, *argv])
+    overrides = given.pop("overrides")
+    kept = {"folds": None, "repeats": 1, "group": None, "loso": False, "seeds": None}
+    kept |= {"jobs": 1, "keep": False, "upstream": None}
+    options = kept | {name: value for name, value in given.items() if name in kept}
+    check_division(**{name: options[name] for name in list(kept)[:5]})
+    check_overrides(config, overrides)
+    return options, overrides
+
+
+@command
+def label_efficiency(
+    config: Stage,
+    *,
+    fractions: Annotated[Sequence[float] | None, Taken("SHARE")] = None,
+    per_class: Annotated[Sequence[int] | None, Taken("N")] = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    encoders: Annotated[Sequence[str], Taken("ENCODER")] = ("scratch",),
+    arguments: Annotated[Sequence[str], Taken("'NAME ARGUMENTS'", repeated=True)] = (),
+    folds: Annotated[Sequence[int] | None, Taken("FOLD")] = None,
+    out: Folder | None = None,
+    allow_leaky: bool = False,
+    overrides: Overrides = (),
+) -> "pd.DataFrame":
+    """Scores against number of labels, for several encoders.
+
+    Each encoder is trained on growing, nested subsets of the labels and tested on the same subjects: curves of UAR and
+    AUC with intervals, and the labels that each saves over training from scratch. Further arguments override the YAML
+    as in fit, e.g. --data configs/data/digits.yaml. Points that are finished are not run again, so a killed study goes
+    on with the same command.
+
+    Args:
+        config: the stage that every point trains.
+        fractions: shares of each class's subjects.
+        per_class: clips of each class.
+        seeds: of subset and training.
+        encoders: scratch or NAME=CHECKPOINT; {fold} in a path stands for the fold.
+        arguments: an encoder's own arguments, as one text, e.g. 'simclr --model.init_args.frozen=true' for a linear
+            probe.
+        folds: folds to pool; default: the config's one.
+        out: default: RUNS/CORPUS/label-efficiency.
+        allow_leaky: report encoders that heard test subjects, stamped.
+        overrides: of the YAML.
+
+    Returns: what label_efficiency.csv holds.
+
+    Raises:
+        UserError: an argument makes no sense, a subset cannot be drawn, or an encoder has heard the test subjects.
+
+    Example: python -m cry_lightning label-efficiency --config configs/finetune.yaml --per-class 2 5 10
+    """
+    if fractions and per_class:
+        raise UserError("argument --per-class: not allowed with argument --fractions")
+    if not (amounts := per_class or fractions):
+        told = "one of the arguments --fractions --per-class is required"
+        raise UserError(f"{told}; see python -m cry_lightning label-efficiency --help")
+    from cry_lightning.commands.stage import check_overrides
+
+    given = list(overrides)
+    check_overrides(config, given)
+    from cry_lightning.label_efficiency.command import run
+    from cry_lightning.label_efficiency.plan import points
+
+    planned = points(
+        encoders, "per_class" if per_class else "label_fraction", amounts, seeds, folds or [None], arguments
+    )
+    return run(["--config", config, *given], planned, out, allow_leaky)
+
+
+@command
+def tune(
+    config: Stage,
+    *,
+    space: Annotated[str, Taken("SPACE.yaml", instead="give a YAML such as configs/spaces/finetune.yaml")],
+    trials: Annotated[int, Taken("N", counted="trials")],
+    seed: int = 0,
+    out: Folder | None = None,
+    overrides: Overrides = (),
+) -> Path:
+    """Search for good settings of a stage on its validation subjects.
+
+    Fits the stage with one setting after another, each chosen in the light of those before (Optuna), and writes the one
+    that does best on the validation subjects as a stage config. Test subjects are not heard. Further arguments override
+    the YAML as in fit, e.g. --data configs/data/donateacry.yaml. Finished trials are not run again: a killed search
+    goes on with the same command, a longer one with more --trials.
+
+    Args:
+        config: the stage that every trial fits.
+        space: dotted keys of the stage, each with {low, high}, log or step by choice, or with {choices}.
+        trials: how many, finished ones included.
+        seed: of the search; that of a fit is seed_everything (default: 0).
+        out: default: RUNS/CORPUS/tune-NAME.
+        overrides: of the YAML.
+
+    Returns: the YAML of the best setting.
+
+    Raises:
+        UserError: an argument or the space makes no sense, the folder holds another search, or every trial failed.
+
+    Example: python -m cry_lightning tune --config configs/finetune.yaml --space configs/spaces/finetune.yaml --trials 9
+    """
+    from cry_lightning.commands.stage import check_overrides
+
+    given = list(overrides)
+    check_overrides(config, given)
+    from cry_lightning.tune.command import run
+
+    return run(["--config", config, *given], space, trials, seed, out)
+
+
+@command
+def robustness(
+    ckpt: Sequence[Checkpoint],
+    *,
+    out: Folder,
+    trust: Trusted = (),
+    noise: Annotated[str | None, Taken("DIR", instead="name a folder of recordings")] = None,
+    kinds: Sequence[Kind] | None = None,
+    snr_db: Annotated[Numbers, Taken("DB")] = (20.0, 10.0, 5.0, 0.0, -5.0),
+    bands_hz: Annotated[Numbers | None, Taken("HZ")] = None,
+    blank: Annotated[Numbers, Taken("SHARE")] = (0.1, 0.2, 0.3, 0.4, 0.5),
+    gain_db: Annotated[Numbers, Taken("DB")] = (-30.0, -20.0, -10.0, 10.0, 20.0),
+    low_pass_hz: Annotated[Numbers | None, Taken("HZ")] = None,
+    seed: int = 0,
+    device: Device = "auto",
+    allow_leaky: bool = False,
+) -> "pd.DataFrame":
+    """Trained models under noise, lost bands, lost time, gain and channels.
+
+    Classifiers are scored on their own test clips while the sound that reaches the front end is disturbed: UAR over
+    severity with intervals over subjects, paired differences to the undisturbed score and to the first model. Models
+    must have been tested on the same clips. Writes KIND.csv, KIND.png and predictions/MODEL/KIND_SEVERITY-HASH.csv into
+    --out. Points that are finished are not run again, so a killed study goes on with the same command.
+
+    Args:
+        ckpt: RUN/best.ckpt of runs that were tested.
+        out: folder to write to.
+        trust: let the files name classes of this package, too (may be repeated).
+        noise: recordings for the kind `noise` (WAV, FLAC, OGG, MP3).
+        kinds: default: all; noise where --noise is given.
+        snr_db: of noise and white.
+        bands_hz: edges of the bands; default: octaves.
+        blank: of the clip, at either end.
+        gain_db: in place of the recording's own.
+        low_pass_hz: channels beside the two of 8 bits.
+        seed: of the noise.
+        device: where to compute.
+        allow_leaky: report models that heard test subjects, stamped.
+
+    Returns: a row for each model, kind and severity.
+
+    Raises:
+        UserError: an argument makes no sense, a model cannot be used, or it has heard its test subjects.
+
+    Example: python -m cry_lightning robustness --ckpt runs/synthetic-cries/finetune/best.ckpt --out runs/robustness
+    """
+    asked: Sequence[str] = kinds or [kind for kind in KINDS if kind != "noise" or noise]
+    from cry_lightning.robustness.command import run
+    from cry_lightning.robustness.plan import Severities
+
+    severities = Severities(asked, noise, snr_db, bands_hz, blank, gain_db, low_pass_hz, seed)
+    return run(ckpt, out, trust, severities, device, allow_leaky)
+
+
+@command
+def paper(
+    paper: Annotated[Path, Taken(instead="give a folder of configs/papers, or its paper.yaml")],
+    *,
+    corpus: Annotated[str | None, Taken("NAME")] = None,
+    seeds: Annotated[Sequence[int] | None, Taken("SEED")] = None,
+    jobs: Folds = 1,
+    out: Folder | None = None,
+    overrides: Overrides = (),
+) -> "pd.DataFrame":
+    """A published system run whole, its table beside ours.
+
+    The systems of a publication are run under its own protocol and under one that keeps subjects apart. Further
+    arguments override every last stage as in fit, e.g. --trainer.max_epochs=3. What is finished is not run again, so a
+    stopped table goes on with the same command.
+
+    Args:
+        paper: a folder of configs/papers, or its paper.yaml.
+        corpus: what to run on (default: the publication's own).
+        seeds: where one division is trained from several seeds: these, in place of the paper.yaml's.
+        jobs: folds at a time.
+        out: default: runs/PAPER/CORPUS, PAPER the folder's name.
+        overrides: of every last stage.
+
+    Returns: what table.csv holds.
+
+    Raises:
+        UserError: there is no such paper or corpus, or what `cross_validate` refuses.
+
+    Example: python -m cry_lightning paper configs/papers/le2020
+    """
+    from cry_lightning.papers.command import run
+
+    return run(paper, corpus, list(overrides), seeds, jobs, out)
+
+
+@command
+def architectures(
+    config: Stage,
+    *,
+    models: Annotated[Sequence[str], Taken("NAME")] = MODELS,
+    sizes: Sequence[Annotated[tuple[int, int], Taken("FxT", read=read_size)]] = ((32, 48), (64, 96), (128, 192)),
+    out: Folder = Path("runs/architectures"),
+    overrides: Overrides = (),
+) -> "pd.DataFrame":
+    """Networks of timm by picture size, cross-validated alike.
+
+    A stage on pictures is cross-validated with each of several networks and sizes: one table, and a report with all
+    metrics and differences. What is finished is not run again. Further arguments are those of cross-validate, and
+    overrides of the YAML: --folds 3 --jobs 2 --data configs/papers/le2020/data/donateacry.yaml.
+
+    Args:
+        config: a stage whose encoder is a TimmNetwork, e.g. configs/papers/le2020/resnet50.yaml.
+        models: names of timm.
+        sizes: height x width.
+        out: a folder for each cross-validation and the report.
+        overrides: arguments of cross-validate, and of the YAML.
+
+    Returns: UAR for each network (rows) and size (columns), with its interval.
+
+    Raises:
+        UserError: timm has no such network, it takes no pictures of such a size, or the stage none; as
+            `cross_validate`.
+
+    Example: python -m cry_lightning architectures --config configs/papers/le2020/resnet50.yaml --folds 3
+    """
+    options, given = division_of(config, list(overrides))
+    from cry_lightning.architectures import run
+
+    return run(config, models, sizes, out, options, given)

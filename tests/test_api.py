@@ -1,0 +1,254 @@
+"""The commands as functions, and a trained stage in the hands of Python."""
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from conftest import RATE, write_run
+from test_evaluation import by_hand
+
+import cry_lightning as cry
+from cry_lightning.errors import UserError
+from cry_lightning.evaluation import predictions
+from cry_lightning.inference.predictor import Predictor
+from cry_lightning.tasks import Classifier, SimCLR
+from cry_lightning.typed import arguments_of, first_sentence, section
+
+PACKAGE = Path(cry.__file__).parent
+FUNCTIONS = [getattr(cry, name) for name in cry.COMMANDS]
+
+
+def sound(seconds: float, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal(round(seconds * RATE)) / 10).astype(np.float32)
+
+
+@pytest.fixture
+def recording(tmp_path) -> Path:
+    soundfile.write(tmp_path / "own.wav", sound(1.7), RATE, subtype="FLOAT")
+    return tmp_path / "own.wav"
+
+
+@pytest.fixture
+def model(pretrained) -> Predictor:
+    return cry.load(pretrained)
+
+
+def in_a_process(script: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_every_function_tells_what_it_does_and_each_argument(function):
+    told = [argument for argument in arguments_of(function) if argument.about]
+    assert first_sentence(function.__doc__) and section(function, "Example")[0].startswith("python -m cry_lightning ")
+    assert len(told) == len(arguments_of(function))
+
+
+def test_functions_are_found_whatever_rooms_of_their_names_were_imported():
+    import cry_lightning.describe.command
+    import cry_lightning.tune.report  # noqa: F401
+
+    assert all(inspect.isfunction(getattr(cry, name)) for name in cry.__all__)
+    assert {*cry.__all__} <= {*dir(cry)}
+    assert not hasattr(cry, "nothing")
+
+
+def test_importing_the_package_takes_no_library_that_takes_seconds():
+    heavy = "{'torch', 'lightning', 'pandas', 'matplotlib', 'scipy', 'sklearn', 'yaml', 'numpy'}"
+    script = f"import sys, cry_lightning as cry; cry.evaluate; cry.fit; print(sorted({heavy} & set(sys.modules)))"
+    assert in_a_process(script) == ["[]"]
+
+
+def at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs when a module is imported."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.Lambda):
+            yield child
+            yield from at_import(child)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_module_calls_at_import_what_changes_global_state(path):
+    nodes = list(at_import(ast.parse(path.read_text(encoding="utf-8"))))
+    called = {ast.unparse(node.func).rpartition(".")[2] for node in nodes if isinstance(node, ast.Call)}
+    assert not called & {"filterwarnings", "simplefilter", "setLevel", "basicConfig", "set_verbosity", "setdefault"}
+    assert not called & {"disable", "seterr", "putenv", "manual_seed", "set_num_threads", "use", "update"}
+    targets = [ast.unparse(one) for node in nodes if isinstance(node, ast.Assign) for one in node.targets]
+    assert not [target for target in targets if "environ" in target]
+
+
+@pytest.mark.slow
+def test_importing_all_of_it_changes_no_global_state():
+    script = """
+import json, logging, os, pkgutil, warnings
+import h5py, lightning.pytorch.cli, matplotlib.figure, optuna, pooch, scipy.signal, sklearn.pipeline, timm, torchaudio
+from importlib import import_module
+
+def state():
+    loggers = {name: one.level for name, one in logging.root.manager.loggerDict.items() if hasattr(one, "level")}
+    return [list(map(str, warnings.filters)), loggers, logging.root.level, len(logging.root.handlers),
+            dict(os.environ), optuna.logging.get_verbosity()]
+
+before = state()
+import cry_lightning
+names = [one.name for one in pkgutil.walk_packages(cry_lightning.__path__, "cry_lightning.")]
+names = [name for name in names if not name.startswith("cry_lightning.configs")]
+for name in names:
+    import_module(name)
+after = state()
+after[1] = {name: level for name, level in after[1].items() if name in before[1]}
+print(json.dumps([len(names), [a == b for a, b in zip(before, after)]]))
+"""
+    count, same = json.loads(in_a_process(script)[-1])
+    assert count > 100 and same == [True] * 6
+
+
+def test_mistakes_are_the_same_as_those_of_the_commands(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere: no such run; name the folder of a run"):
+        cry.evaluate("nowhere")
+    with pytest.raises(UserError, match=r"--split: invalid choice: 'train' \(choose from test, val\)"):
+        cry.evaluate(str(tmp_path), split="train")
+    with pytest.raises(UserError, match=r"--jobs: 0: 1 or more folds are needed"):
+        cry.cross_validate("configs/finetune.yaml", jobs=0)
+    with pytest.raises(UserError, match=r"trainer\.max_epoch"):
+        cry.fit("configs/finetune.yaml", {"trainer.max_epoch": 3})
+    with pytest.raises(UserError, match="give a list of arguments"):
+        cry.cross_validate("configs/finetune.yaml", overrides="--data.clip_s=1")
+    with pytest.raises(TypeError, match="wieghts"):
+        cry.fuse(["a", "b"], out="c", wieghts=1)
+
+
+def test_fit_test_and_evaluate(stage, capsys):
+    run = cry.fit(stage("own"), {"trainer.max_epochs": 1, "data.split": {"val": 0.25, "test": 0.25}})
+    assert run.parts[-2:] == ("tones", "own") and cry.test(run / "config.yaml") == run
+    metrics = cry.evaluate(run)
+    kept = pd.read_csv(run / "metrics.csv").fillna({"class": ""})
+    pd.testing.assert_frame_equal(metrics, kept, check_dtype=False)
+    assert "Report:" in capsys.readouterr().out
+
+
+def test_evaluate_returns_what_metrics_csv_holds(tmp_path):
+    table = by_hand()
+    run = write_run(tmp_path / "run", table, trained_on="nobody")
+    metrics = cry.evaluate(
+        [
+            run,
+        ],
+        out=tmp_path / "out",
+    )
+    kept = pd.read_csv(tmp_path / "out/metrics.csv")
+    assert list(metrics.columns) == list(kept.columns) and len(metrics) == len(kept)
+    assert np.allclose(metrics["value"], kept["value"], equal_nan=True)
+    assert predictions.read(run / "predictions.csv")["clip"].nunique() == len(table)
+
+
+def test_predictions_of_a_path_a_folder_and_a_waveform_are_those_of_the_command(model, pretrained, recording, tmp_path):
+    table = cry.predict(recording, ckpt=pretrained, out=tmp_path / "out.csv")
+    assert len(table) > 1 and list(pd.read_csv(tmp_path / "out.csv")["predicted"]) == list(table["predicted"])
+    numbers = ["start_s", "duration_s", *(f"score_{name}" for name in model.classes)]
+    for given in (recording, [str(recording)], sound(1.7), torch.from_numpy(sound(1.7))):
+        found = model(given)
+        assert np.abs(found[numbers].to_numpy() - table[numbers].to_numpy()).max() < 1e-6
+    assert set(model(sound(1.7))["path"]) == {"waveform"}
+
+
+def test_a_waveform_at_another_rate_is_heard_as_its_file(model, tmp_path):
+    twice = np.repeat(sound(1.0), 2)
+    soundfile.write(tmp_path / "twice.wav", twice, 2 * RATE, subtype="FLOAT")
+    scores = [f"score_{name}" for name in model.classes]
+    ours, its = model(twice, sample_rate=2 * RATE), model(tmp_path / "twice.wav")
+    assert np.abs(ours[scores].to_numpy() - its[scores].to_numpy()).max() < 1e-6
+
+
+def test_what_is_no_waveform_is_refused(model):
+    with pytest.raises(UserError, match="one waveform"):
+        model(np.zeros((2, RATE)))
+    with pytest.raises(UserError, match=r"a waveform has the shape"):
+        model(np.zeros((1, 2, RATE)))
+    with pytest.raises(UserError, match="silent"):
+        model(np.zeros(RATE))
+    with pytest.raises(UserError, match=r"nowhere\.ckpt: no such checkpoint"):
+        cry.load("nowhere.ckpt")
+
+
+def test_embeddings_are_those_of_the_command(model, pretrained, recording, tmp_path):
+    folder = tmp_path / "strangers"
+    folder.mkdir()
+    recording.rename(folder / "own.wav")
+    table = cry.embed(folder, ckpt=pretrained, out=tmp_path / "e.h5", overrides={"data.cache_dir": tmp_path / "cache"})
+    with h5py.File(tmp_path / "e.h5") as file:
+        assert np.abs(file["embeddings"][()] - table.to_numpy()).max() == 0
+    ours = model.embed(folder / "own.wav")
+    assert ours.shape == table.shape and np.abs(ours.to_numpy() - table.to_numpy()).max() < 1e-6
+    assert np.abs(model.embed(sound(1.7)).to_numpy() - table.to_numpy()).max() < 1e-6
+    assert model.embed(sound(1.7)).index[0].startswith("waveform#0.000")
+
+
+def test_scene_embeddings_are_the_mean_of_the_windows(model):
+    audio = torch.stack([torch.from_numpy(sound(1.7, seed)) for seed in range(3)])
+    scenes = model.get_scene_embeddings(audio)
+    assert scenes.shape == (3, model.scene_embedding_size) and scenes.dtype == torch.float32
+    for waveform, scene in zip(audio, scenes, strict=True):
+        assert np.abs(model.embed(waveform).to_numpy().mean(0) - scene.numpy()).max() < 1e-5
+    assert model.get_scene_embeddings(audio[:, :100]).shape == scenes.shape  # shorter than a window
+
+
+def test_timestamp_embeddings_are_of_clips_around_their_times(model):
+    audio = torch.from_numpy(sound(2.0)).unsqueeze(0)
+    embeddings, times = model.get_timestamp_embeddings(audio)
+    assert embeddings.shape == (1, 40, model.timestamp_embedding_size)
+    assert times.shape == (1, 40) and np.allclose(times[0].numpy(), np.arange(40) * 50.0)
+    length_s = model.trained.fitting["clip_s"]
+    first = round((1.0 - length_s / 2) * RATE)
+    clip = audio[:, first : first + round(length_s * RATE)]
+    with torch.inference_mode():
+        expected = model.trained.stage.embed(model.trained.front_end(clip.numpy()))[0]
+    assert (expected - embeddings[0, 20]).abs().max() < 1e-5
+
+
+def test_a_classifier_loads_from_its_checkpoint_alone(model, pretrained):
+    stage = Classifier.load_from_checkpoint(pretrained)
+    assert isinstance(stage, Classifier) and not stage.training and stage.num_classes == len(model.classes)
+    state = torch.load(pretrained, weights_only=True)["state_dict"]
+    assert all(torch.equal(value, state[name]) for name, value in stage.state_dict().items())
+    with pytest.raises(UserError, match="of a Classifier, not of a SimCLR"):
+        SimCLR.load_from_checkpoint(pretrained)
+
+
+def test_a_checkpoint_that_names_other_code_is_not_loaded(pretrained, tmp_path):
+    content = torch.load(pretrained, weights_only=True)
+    for field in ("encoder", "_class_path", "_instantiator"):
+        hostile = content | {"hyper_parameters": dict(content["hyper_parameters"])}
+        named = (
+            "os.system" if field.startswith("_") else {"class_path": "os.system", "init_args": {"command": "touch x"}}
+        )
+        hostile["hyper_parameters"][field] = named
+        torch.save(hostile, tmp_path / "hostile.ckpt")
+        if field == "_instantiator":  # never looked at
+            Classifier.load_from_checkpoint(tmp_path / "hostile.ckpt")
+            continue
+        with pytest.raises(UserError, match=r"os\.system is not imported unless you trust who wrote it"):
+            Classifier.load_from_checkpoint(tmp_path / "hostile.ckpt")
+
+
+@pytest.mark.parametrize("how", ["trace", "export"])
+def test_a_loaded_classifier_is_traced_and_exported(model, pretrained, how):
+    stage = Classifier.load_from_checkpoint(pretrained)
+    features = model.trained.front_end(np.stack([sound(model.trained.fitting["clip_s"], seed) for seed in range(4)]))
+    with torch.no_grad():
+        expected = stage(features)
+        traced = how == "trace"
+        made = torch.jit.trace(stage, features) if traced else torch.export.export(stage, (features,)).module()
+        assert (made(features) - expected).abs().max() < 1e-6
