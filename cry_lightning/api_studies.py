@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from cry_lightning.api import Checkpoint, Device, Folder, Stage, Trusted
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.defaults import MIN_RESAMPLES, RESAMPLES
 from cry_lightning.typed import Overrides, Taken, command, parse
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ def evaluate(
     allow_leaky: bool = False,
     split: Literal["test", "val"] = "test",
     positive: Annotated[str | None, Taken("CLASS")] = None,
-    resamples: Annotated[int, Taken("N")] = RESAMPLES,
 ) -> "pd.DataFrame":
     """Metrics with intervals over subjects, figures and a report.
 
@@ -55,7 +53,6 @@ def evaluate(
         split: which rows; val goes to validation/.
         positive: with two classes, that of sensitivity; unless named, the rarer one in all of predictions.csv, val and
             test.
-        resamples: bootstrap size.
 
     Returns: what metrics.csv holds.
 
@@ -64,8 +61,6 @@ def evaluate(
 
     Example: python -m cry_lightning evaluate runs/donateacry/finetune runs/donateacry/scratch
     """
-    if resamples < MIN_RESAMPLES:
-        raise UserError(f"--resamples {resamples}: give {MIN_RESAMPLES} or more; {RESAMPLES} are usual")
     named = [*runs, *chain(*pool)]
     if not named:
         raise UserError("the following arguments are required: RUN; see python -m cry_lightning evaluate --help")
@@ -73,7 +68,7 @@ def evaluate(
         raise UserError(f"a run is named twice among {', '.join(named)}; name each once")
     from cry_lightning.evaluation.report import run
 
-    return run(runs, pool, out, allow_leaky, split, positive, resamples)
+    return run(runs, pool, out, allow_leaky, split, positive)
 
 
 @command
@@ -362,7 +357,6 @@ def paper(
     corpus: Annotated[str | None, Taken("NAME")] = None,
     seeds: Annotated[Sequence[int] | None, Taken("SEED")] = None,
     jobs: Folds = 1,
-    resamples: Annotated[int, Taken("N")] = RESAMPLES,
     out: Folder | None = None,
     overrides: Overrides = (),
 ) -> "pd.DataFrame":
@@ -377,7 +371,6 @@ def paper(
         corpus: what to run on (default: the publication's own).
         seeds: where one division is trained from several seeds: these, in place of the paper.yaml's.
         jobs: folds at a time.
-        resamples: bootstrap size.
         out: default: runs/PAPER/CORPUS, PAPER the folder's name.
         overrides: of every last stage.
 
@@ -390,7 +383,7 @@ def paper(
     """
     from cry_lightning.papers.command import run
 
-    return run(paper, corpus, list(overrides), seeds, jobs, resamples, out)
+    return run(paper, corpus, list(overrides), seeds, jobs, out)
 
 
 @command

@@ -12,7 +12,6 @@ import torch
 from cry_lightning.cross_validation.command import cross_validate
 from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation.intervals import RESAMPLES
 from cry_lightning.evaluation.pairs import pairs
 from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
@@ -41,10 +40,10 @@ def run(
             if error.key not in OWN_KEYS:
                 raise
             raise not_on_pictures(config, error) from error
-        runs[model, size] = evaluate_run(read_run(str(folder), "test"), "test", None, RESAMPLES)
+        runs[model, size] = evaluate_run(read_run(str(folder), "test"), "test", None)
     every = list(runs.values())
-    report = write_report(every, pairs(every, RESAMPLES), out, RESAMPLES)
-    print(f"\nUAR at {every[0].main_level.level} level, with 95 % intervals from resampling subjects:")
+    report = write_report(every, pairs(every), out)
+    print(f"\nUAR at {every[0].main_level.level} level, with 95 % intervals over subjects:")
     header, *rows = table(runs, parameters)
     print(f"{as_text([header, *rows])}\n\nReport: {report}")
     return pd.DataFrame(rows, columns=header)

@@ -133,7 +133,7 @@ def test_mistakes_are_the_same_as_those_of_the_commands(tmp_path):
 def test_fit_test_and_evaluate(stage, capsys):
     run = cry.fit(stage("own"), {"trainer.max_epochs": 1, "data.split": {"val": 0.25, "test": 0.25}})
     assert run.parts[-2:] == ("tones", "own") and cry.test(run / "config.yaml") == run
-    metrics = cry.evaluate(run, resamples=100)
+    metrics = cry.evaluate(run)
     kept = pd.read_csv(run / "metrics.csv").fillna({"class": ""})
     pd.testing.assert_frame_equal(metrics, kept, check_dtype=False)
     assert "Report:" in capsys.readouterr().out
@@ -147,7 +147,6 @@ def test_evaluate_returns_what_metrics_csv_holds(tmp_path):
             run,
         ],
         out=tmp_path / "out",
-        resamples=100,
     )
     kept = pd.read_csv(tmp_path / "out/metrics.csv")
     assert list(metrics.columns) == list(kept.columns) and len(metrics) == len(kept)

@@ -75,7 +75,7 @@ def test_no_name_breaks_a_table(name):
 def test_the_report_shows_every_name_and_breaks_of_none(tmp_path, no_figures, capsys):
     names = [name for name in NAMES if "\x1b" not in name]
     predictions.write(named(names), tmp_path / "predictions.csv")
-    command("evaluate", [str(tmp_path), "--resamples=100"])
+    command("evaluate", [str(tmp_path)])
     text = (tmp_path / "report.md").read_text()
     assert "<script" not in text and "(http" not in text.replace("\\(http", "") and "&lt;script&gt;" in text
     of_classes = text.partition("Each class,")[2].partition("![")[0].strip().splitlines()[2:]

@@ -6,9 +6,9 @@ import pytest
 from sklearn import metrics as reference
 
 from cry_lightning.errors import UserError
-from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation import intervals, predictions
 from cry_lightning.evaluation.figures import hits_and_alarms, precision_recall_steps
-from cry_lightning.evaluation.intervals import evaluate, percentile_interval, subject_draws
+from cry_lightning.evaluation.intervals import MOST_GROUPS, Jackknife, evaluate, rate_interval
 from cry_lightning.evaluation.metrics import majority, measure, units_at
 
 
@@ -91,7 +91,8 @@ def test_absent_class_is_left_out_of_averages() -> None:
     said_though_absent = measure(units_at("clip", by_hand().query("label != 'b'")).table, np.ones((1, 4), int))
     assert said_though_absent["macro_f1", ""][0] == pytest.approx((4 / 6 + 0) / 2)
     alone = measure(units_at("clip", by_hand().query("label == 'a'")).table, np.ones((1, 3), int))
-    assert alone["uar", ""][0] == pytest.approx(2 / 3) and np.isnan(alone["macro_auc", ""][0])
+    assert alone["recall", "a"][0] == pytest.approx(2 / 3)
+    assert all(np.isnan(alone[metric, ""][0]) for metric in ("uar", "macro_f1", "macro_auc"))
 
 
 def test_majority_baseline() -> None:
@@ -130,7 +131,7 @@ def test_interval_knows_that_clips_of_a_subject_are_one_case() -> None:
     scores = np.eye(2)[np.where(right, truth, 1 - truth)]
 
     def width(subjects: np.ndarray) -> float:
-        results = evaluate(units_at("clip", made(["a", "b"], truth, scores, subjects)), resamples=1500)
+        results = evaluate(units_at("clip", made(["a", "b"], truth, scores, subjects)))
         accuracy = results.query("metric == 'accuracy' and predictor == 'model'").iloc[0]
         return accuracy["high"] - accuracy["low"]
 
@@ -141,21 +142,68 @@ def test_interval_knows_that_clips_of_a_subject_are_one_case() -> None:
 def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     n_subjects, clips, covered = 60, 10, []
-    for seed in range(400):
-        right = rng.binomial(clips, rng.beta(4, 2, n_subjects))  # subjects differ; the mean accuracy is 2/3
-        low, high = percentile_interval(subject_draws(n_subjects, 500, seed) @ right / (n_subjects * clips))
+    for _ in range(400):
+        share = rng.binomial(clips, rng.beta(4, 2, n_subjects)) / clips  # subjects differ; the mean accuracy is 2/3
+        variance = share.var(ddof=1) / n_subjects
+        low, high = rate_interval(share.mean(), variance, n_subjects)
         covered.append(low <= 2 / 3 <= high)
-    assert 0.91 <= np.mean(covered) <= 0.98
+    assert 0.93 <= np.mean(covered) <= 0.98
+
+
+def test_no_interval_is_of_zero_width() -> None:
+    """Nor does a perfect score on six infants mean that all infants would be told apart."""
+    subjects = np.repeat(np.arange(12), 5)
+    truth = np.repeat(np.arange(12) % 2, 5)
+    results = evaluate(units_at("clip", made(["a", "b"], truth, np.eye(2)[truth], subjects)))
+    of_model = results.query("predictor == 'model'")
+    assert (of_model["value"] == 1).all() and (of_model["high"] == 1).all() and (of_model["low"] < 0.8).all()
+    assert (results["low"] < results["high"]).sum() == results["value"].notna().sum()
+
+
+def test_variance_is_that_of_each_class_where_subjects_have_one() -> None:
+    """Against the textbook: UAR's variance is a quarter of the sum of those of two means over subjects."""
+    rng = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(18), 4)
+    truth = (subjects < 6).astype(int)
+    scores = np.eye(2)[np.where(rng.random(72) < 0.7, truth, 1 - truth)]
+    table = units_at("clip", made(["a", "b"], truth, scores, subjects)).table
+    right = pd.Series(scores[np.arange(72), truth]).groupby(subjects).mean()
+    variance = right[:6].var() / 6, right[6:].var() / 12
+    found = Jackknife(table)
+    for metric, name, wanted in (("uar", "", sum(variance) / 4), ("recall", "b", variance[0])):
+        assert found.variance(found.measures[metric, name]) == pytest.approx(wanted)
+    assert found.subjects("recall", "b") == pytest.approx(6) and found.subjects("accuracy") == pytest.approx(18)
+    assert found.subjects("uar") == pytest.approx(1 + (1 / 6 + 1 / 12) ** 2 / (1 / 36 / 5 + 1 / 144 / 11))
+
+
+def test_a_subject_with_most_of_the_clips_counts_for_most() -> None:
+    table = random_table(2, 200, 20)
+    even = Jackknife(units_at("clip", table).table).subjects("accuracy")
+    first = table["subject"].where(np.arange(200) > 120, "made:000")
+    uneven = Jackknife(units_at("clip", table.assign(subject=first)).table).subjects("accuracy")
+    assert uneven < 3 < 15 < even <= 20
+
+
+def test_many_subjects_are_left_out_in_groups(monkeypatch) -> None:
+    table = units_at("clip", random_table(2, 4000, 400)).table
+    grouped = Jackknife(table)
+    assert grouped.measures["uar", ""].shape == (1 + MOST_GROUPS,)
+    monkeypatch.setattr(intervals, "MOST_GROUPS", 1000)
+    single = Jackknife(table)
+    assert single.measures["uar", ""].shape == (401,)
+    for metric in ("uar", "macro_auc"):
+        (value, low, high), (same, lower, higher) = grouped.score(metric), single.score(metric)
+        assert value == same and high - low == pytest.approx(higher - lower, rel=0.15)
 
 
 def test_no_interval_below_five_subjects() -> None:
-    four, five = (evaluate(units_at("clip", random_table(2, 60, n)), resamples=100) for n in (4, 5))
+    four, five = (evaluate(units_at("clip", random_table(2, 60, n))) for n in (4, 5))
     assert four["low"].isna().all() and four["value"].notna().any()
     assert five.query("metric == 'uar'")[["low", "high"]].notna().all(axis=None)
 
 
 def without_interval(table: pd.DataFrame) -> set[tuple[str, str]]:
-    results = evaluate(units_at("clip", table), resamples=200).query("predictor == 'model'")
+    results = evaluate(units_at("clip", table)).query("predictor == 'model'")
     return set(results[results["low"].isna()][["metric", "class"]].itertuples(index=False, name=None))
 
 
@@ -163,7 +211,8 @@ def test_no_interval_for_a_class_of_few_subjects() -> None:
     table = random_table(3, 120, 30)
     table = table[(table["label"] != "c2") | table["subject"].isin(["made:001", "made:002"])]
     of_a_class = ("recall", "precision", "f1", "roc_auc", "average_precision")
-    assert without_interval(table) == {(metric, "c2") for metric in of_a_class}
+    averages = {("uar", ""), ("macro_f1", ""), ("macro_auc", "")}
+    assert without_interval(table) == {(metric, "c2") for metric in of_a_class} | averages
 
 
 def test_no_interval_for_a_ranking_against_few_subjects() -> None:
@@ -188,19 +237,19 @@ def test_drawn_curves_are_those_of_scikit_learn(decimals) -> None:
 
 
 def test_gain_is_paired_with_the_baseline() -> None:
-    results = evaluate(units_at("clip", random_table(2)), resamples=300)
+    results = evaluate(units_at("clip", random_table(2)))
     accuracy = results[results["metric"] == "accuracy"].set_index("predictor")
     assert accuracy.loc["gain", "value"] == pytest.approx(
         accuracy.loc["model", "value"] - accuracy.loc["majority", "value"]
     )
     table = majority(units_at("clip", random_table(2))).assign(clip=random_table(2)["clip"])
-    same = evaluate(units_at("clip", table.assign(recording=table["clip"])), resamples=100).query("predictor == 'gain'")
-    assert (same[["value", "low", "high"]].dropna() == 0).all(axis=None)
+    same = evaluate(units_at("clip", table.assign(recording=table["clip"]))).query("predictor == 'gain'")
+    assert (same["value"].dropna() == 0).all() and (same["low"].dropna() == -same["high"].dropna()).all()
 
 
 def test_intervals_repeat_exactly() -> None:
     units = units_at("clip", random_table(3))
-    pd.testing.assert_frame_equal(evaluate(units, resamples=100), evaluate(units, resamples=100))
+    pd.testing.assert_frame_equal(evaluate(units), evaluate(units))
 
 
 def test_table_survives_writing(tmp_path) -> None:

@@ -110,7 +110,7 @@ def test_embed(tones, ckpt, tmp_path, monkeypatch, free):
 def test_evaluate_keeps_the_older_report(tmp_path, monkeypatch, no_figures, free):
     run = write_run(tmp_path / "run", by_hand(), trained_on="else")
     command("evaluate", [str(run)])
-    check_full(monkeypatch, run, free, lambda: command("evaluate", [str(run), "--resamples", "100"]))
+    check_full(monkeypatch, run, free, lambda: command("evaluate", [str(run)]))
 
 
 def test_predictions_of_a_test(tmp_path, monkeypatch):

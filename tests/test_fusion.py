@@ -101,7 +101,7 @@ def test_mean_of_members_whose_rows_and_classes_are_in_other_orders(pair, tmp_pa
 
 def test_fused_run_is_evaluated_as_any_other(pair, no_figures, tmp_path, capsys) -> None:
     fuse(pair, tmp_path / "mean")
-    command("evaluate", [str(tmp_path / "mean"), pair[0], "--resamples", "100", "--out", str(tmp_path / "both")])
+    command("evaluate", [str(tmp_path / "mean"), pair[0], "--out", str(tmp_path / "both")])
     told = capsys.readouterr().out
     assert "CLEAN" in told and "not paired" not in told and "minus" in told
     fuse([str(tmp_path / "mean"), *pair], tmp_path / "again")  # and is a member as any other

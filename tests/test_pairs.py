@@ -1,7 +1,9 @@
-"""Paired differences: what is subtracted under which resamples, and which runs are no pair."""
+"""Paired differences: what is subtracted over which subjects, how it is tested, and which runs are no pair."""
 
 import json
+import re
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +15,15 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r
 from cry_lightning.__main__ import run as command
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.intervals import subject_draws
-from cry_lightning.evaluation.pairs import pairs
+from cry_lightning.evaluation.intervals import difference_interval
+from cry_lightning.evaluation.metrics import units_at
+from cry_lightning.evaluation.pairs import holm, p_value, pairs, uar_by_subject
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 
 main = partial(command, "evaluate")
 
 
 pytestmark = pytest.mark.usefixtures("no_figures")
-RESAMPLES = 200
-QUICK = ["--resamples", "100"]
 
 
 def make_run(folder: Path, n_subjects: int = 12, skill: float = 1.0, seed: int = 0, trained_on: str = "other") -> Path:
@@ -46,7 +47,7 @@ def change(folder: Path, change) -> Path:
 
 
 def scored(folder: Path) -> Run:
-    return evaluate_run(read_run(str(folder), "test"), "test", None, resamples=0)
+    return evaluate_run(read_run(str(folder), "test"), "test", None)
 
 
 def by_scikit_learn(table: pd.DataFrame) -> dict[str, float]:
@@ -59,27 +60,22 @@ def by_scikit_learn(table: pd.DataFrame) -> dict[str, float]:
     }
 
 
-@pytest.mark.slow
-def test_differences_are_those_of_whole_subjects_drawn_for_both_at_once(tmp_path):
-    """Against the literal way: copy the clips of each drawn subject, score both runs on them, subtract."""
+def test_differences_are_those_of_whole_subjects_left_out_of_both_at_once(tmp_path):
+    """Against the literal way: score both runs without the clips of one subject, subtract."""
     tuned, scratch = make_run(tmp_path / "tuned", skill=2.0), make_run(tmp_path / "scratch", seed=1)
-    (pair,) = pairs([scored(tuned), scored(scratch)], RESAMPLES)
+    (pair,) = pairs([scored(tuned), scored(scratch)])
     tables = [predictions.read(folder / "predictions.csv") for folder in (scratch, tuned)]
-    of_subject = [dict(list(table.groupby("subject"))) for table in tables]
-    names = sorted(of_subject[0])
-    draws = [np.ones(12, int), *subject_draws(12, RESAMPLES)]
     differences = []
-    for draw in draws:
-        ours, theirs = (
-            by_scikit_learn(pd.concat([clips[name] for name, n in zip(names, draw, strict=True) for _ in range(n)]))
-            for clips in of_subject
-        )
+    for left_out in ["", *sorted(set(tables[0]["subject"]))]:
+        ours, theirs = (by_scikit_learn(table[table["subject"] != left_out]) for table in tables)
         differences.append({metric: ours[metric] - theirs[metric] for metric in ours})
     wanted = pd.DataFrame(differences)
     at_clips = pair.differences.query("level == 'clip'").set_index("metric")
     assert len(at_clips) == 4 and set(pair.differences["level"]) == {"clip", "recording"}
     for metric, row in at_clips.iterrows():
-        bounds = np.percentile(wanted[metric][1:], [2.5, 97.5])
+        variance = 11 * wanted[metric][1:].var(ddof=0)
+        n = pair.run.jackknives["clip"].subjects(metric)
+        bounds = difference_interval(wanted[metric][0], variance, n)
         assert row[["value", "low", "high"]].tolist() == pytest.approx([wanted[metric][0], *bounds])
         assert (row["n_units"], row["n_subjects"]) == (len(tables[0]), 12)
 
@@ -100,18 +96,18 @@ def test_a_small_difference_that_every_subject_shows_is_found(tmp_path):
 
     worse = change(make_run(tmp_path / "worse"), hard_subjects)
     better = change(change(make_run(tmp_path / "better"), hard_subjects), one_more_right)
-    first, other = (evaluate_run(read_run(str(run), "test"), "test", None, RESAMPLES) for run in (worse, better))
+    first, other = (evaluate_run(read_run(str(run), "test"), "test", None) for run in (worse, better))
     assert first.result("clip", "accuracy")["high"] > other.result("clip", "accuracy")["low"]
-    (pair,) = pairs([first, other], RESAMPLES)
+    (pair,) = pairs([first, other])
     found = pair.differences.query("level == 'clip' and metric == 'accuracy'").iloc[0]
-    assert 0 < found["low"] < found["value"] < found["high"] < 0.2
+    assert 0 < found["low"] < found["value"] < found["high"] < 0.25
 
 
 def test_terminal_report_and_csv_tell_the_same(tmp_path, capsys):
     tuned, scratch, same = (
         str(make_run(tmp_path / name, seed=seed)) for name, seed in (("tuned", 0), ("scratch", 1), ("same", 0))
     )
-    main([tuned, scratch, same, *QUICK, "--out", str(tmp_path / "out")])
+    main([tuned, scratch, same, "--out", str(tmp_path / "out")])
     printed, written = capsys.readouterr().out, (tmp_path / "out/report.md").read_text()
     table = pd.read_csv(tmp_path / "out/differences.csv")
     assert set(table["run"]) == {scratch, same} and set(table["minus"]) == {tuned}
@@ -119,14 +115,15 @@ def test_terminal_report_and_csv_tell_the_same(tmp_path, capsys):
     told = f"{uar['value']:.3f} [{uar['low']:.3f}, {uar['high']:.3f}]"
     for text in (printed, written):
         assert f"{scratch} minus {tuned}: UAR {told} at recording level: " in text
-        assert f"{same} minus {tuned}: UAR 0.000 [0.000, 0.000] at recording level: no evidence" in text
+        nothing = rf"{same} minus {tuned}: UAR 0\.000 \[-(0\.0\d\d), \1\] at recording level: p = 1\.000, no evidence"
+        assert re.search(nothing, text)
         assert f"minus {tuned}" in text and "not paired" not in text
 
 
 def test_one_run_has_no_differences(tmp_path, capsys):
     run = make_run(tmp_path / "run")
     (run / "differences.csv").write_text("of other runs")
-    main([str(run), *QUICK])
+    main([str(run)])
     assert "minus" not in capsys.readouterr().out and not (run / "differences.csv").exists()
 
 
@@ -161,7 +158,7 @@ def test_runs_with_other_tests_are_no_pair_and_the_difference_is_named(tmp_path,
         str(make_run(tmp_path / name, seed=seed)) for seed, name in enumerate(("first", "run", "third"))
     )
     change(tmp_path / "run", other_test)
-    main([first, run, third, *QUICK, "--out", str(tmp_path / "out")])
+    main([first, run, third, "--out", str(tmp_path / "out")])
     printed, written = capsys.readouterr().out, (tmp_path / "out/report.md").read_text()
     for text in (printed, written):
         assert f"- {run}: not paired with {first}: {told.format(run=run, first=first)}\n" in text
@@ -176,15 +173,15 @@ def test_clips_of_one_name_that_are_other_sounds_are_no_pair(tmp_path, capsys):
     lineage = json.loads((tmp_path / "run/lineage.json").read_text())
     lineage["test_clips"]["1-0.wav#0.000-1.000"] = "recorded again"
     (tmp_path / "run/lineage.json").write_text(json.dumps(lineage))
-    main([first, run, *QUICK])
+    main([first, run])
     told = f"not paired with {first}: clip 1-0.wav#0.000-1.000 is one sound in {run} and another in {first}"
     assert told in capsys.readouterr().out
 
 
 def test_few_subjects_have_a_difference_without_interval(tmp_path, capsys):
     names = [str(make_run(tmp_path / name, n_subjects=4, seed=seed)) for seed, name in enumerate(("first", "run"))]
-    main([*names, *QUICK, "--out", str(tmp_path / "out")])
-    assert "level: no interval, since resampling needs 5 subjects and 4 were tested." in capsys.readouterr().out
+    main([*names, "--out", str(tmp_path / "out")])
+    assert "no evidence that one does better." in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "out/differences.csv")
     assert table["value"].notna().all() and table[["low", "high"]].isna().all(axis=None)
 
@@ -192,8 +189,8 @@ def test_few_subjects_have_a_difference_without_interval(tmp_path, capsys):
 def test_a_leaky_run_is_said_in_its_pair(tmp_path, capsys):
     clean, leaky = str(make_run(tmp_path / "clean")), str(make_run(tmp_path / "leaky", seed=1, trained_on="made:3"))
     with pytest.raises(UserError, match="LEAKY, 1 of 12 tested subjects"):
-        main([clean, leaky, *QUICK])
-    main([clean, leaky, *QUICK, "--allow-leaky", "--out", str(tmp_path / "out")])
+        main([clean, leaky])
+    main([clean, leaky, "--allow-leaky", "--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out
     assert "LEAKY minus CLEAN" in printed
     assert f"{leaky} LEAKY, so this says nothing about other subjects." in printed
@@ -213,14 +210,49 @@ def folds_of(tmp_path: Path, name: str, n_folds: int, seed: int) -> list[str]:
 
 def test_pooled_runs_are_paired_whatever_their_folds(tmp_path, capsys):
     three, four = folds_of(tmp_path, "three", 3, seed=0), folds_of(tmp_path, "four", 4, seed=1)
-    main(["--pool", *three, "--pool", *four, *QUICK, "--out", str(tmp_path / "pooled")])
+    main(["--pool", *three, "--pool", *four, "--out", str(tmp_path / "pooled")])
     assert f"{four[0]} and 3 more, pooled minus {three[0]} and 2 more, pooled: UAR" in capsys.readouterr().out
     whole = [str(make_run(tmp_path / f"whole{seed}", seed=seed)) for seed in (0, 1)]
-    main([*whole, *QUICK, "--out", str(tmp_path / "whole")])
+    main([*whole, "--out", str(tmp_path / "whole")])
     pooled, single = (pd.read_csv(tmp_path / name / "differences.csv") for name in ("pooled", "whole"))
     pd.testing.assert_frame_equal(pooled.drop(columns=["run", "minus"]), single.drop(columns=["run", "minus"]))
 
 
 def test_no_run_named():
     with pytest.raises(UserError, match="the following arguments are required: RUN"):
-        main(QUICK)
+        main([])
+
+
+def test_p_is_that_of_every_exchange_of_whole_subjects(tmp_path):
+    """Against the literal way: exchange both runs' rows for every set of 5 subjects."""
+    one, other = (make_run(tmp_path / name, 5, seed=seed) for seed, name in enumerate(("one", "other")))
+    tables = [predictions.read(folder / "predictions.csv") for folder in (one, other)]
+    names = sorted(set(tables[0]["subject"]))
+
+    def difference(exchanged: tuple[str, ...]) -> float:
+        moved = tables[0]["subject"].isin(exchanged)
+        first, second = tables[0].where(~moved, tables[1]), tables[1].where(~moved, tables[0])
+        return by_scikit_learn(first)["uar"] - by_scikit_learn(second)["uar"]
+
+    every = [difference(chosen) for size in range(6) for chosen in combinations(names, size)]
+    wanted = np.mean(np.abs(every) >= abs(every[0]) - 1e-12)
+    clips = [units_at("clip", table) for table in tables]
+    assert p_value(*clips) == pytest.approx(wanted)
+    assert uar_by_subject(clips[0]).sum() == pytest.approx(by_scikit_learn(tables[0])["uar"])
+
+
+def test_p_is_corrected_for_the_number_of_comparisons(tmp_path):
+    assert holm(np.array([0.04, 0.01, 0.03])).tolist() == pytest.approx([0.06, 0.03, 0.06])
+    assert not len(holm(np.array([])))
+    first, run, third = (scored(make_run(tmp_path / str(seed), seed=seed, skill=seed)) for seed in range(3))
+    alone = [pairs([first, each])[0].differences["p"].max() for each in (run, third)]
+    both = [pair.differences["p"].max() for pair in pairs([first, run, third])]
+    assert both == pytest.approx(holm(np.array(alone)).tolist())
+
+
+def test_a_difference_counts_only_if_it_survives_the_correction(tmp_path, capsys):
+    first, better = str(make_run(tmp_path / "first", 30, skill=0.0)), str(make_run(tmp_path / "better", 30, skill=3.0))
+    main([first, better, "--out", str(tmp_path / "out")])
+    assert "p < 0.001, more than chance in the choice of subjects explains." in capsys.readouterr().out
+    p = pd.read_csv(tmp_path / "out/differences.csv").set_index(["level", "metric"])["p"]
+    assert p.dropna().index.tolist() == [("recording", "uar")]

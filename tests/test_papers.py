@@ -50,7 +50,7 @@ def paper(tones, tmp_path, monkeypatch):
 
     def command(**changes):
         (folder / "paper.yaml").write_text(yaml.safe_dump(said | changes, sort_keys=False))
-        return ["paper", str(folder), "--corpus", "tones", "--resamples", "200"]
+        return ["paper", str(folder), "--corpus", "tones"]
 
     return command
 

@@ -19,7 +19,6 @@ from cry_lightning.evaluation.report import CSV_COLUMNS
 main = partial(command, "evaluate")
 
 
-QUICK = ["--resamples", "100"]
 PNG = b"\x89PNG"
 
 
@@ -47,7 +46,7 @@ def rewrite(folder: Path, **columns) -> None:
 
 def test_one_run_reports_into_its_own_folder(tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run")
-    main([str(run), *QUICK])
+    main([str(run)])
     printed = capsys.readouterr().out
     assert printed.rstrip().endswith(f"Report: {run / 'report.md'}")
     table = [line.split() for line in printed.splitlines()]
@@ -57,7 +56,7 @@ def test_one_run_reports_into_its_own_folder(tmp_path, capsys) -> None:
     assert "sensitivity (b)" in printed  # the rarer class
 
     written = (run / "report.md").read_text()
-    for words in ("CLEAN", "Positive class: **b**", "100 cluster-bootstrap resamples", "majority baseline", "subjects"):
+    for words in ("CLEAN", "Positive class: **b**", "95 % intervals over *subjects*", "majority baseline", "subjects"):
         assert words in written
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", written)
     assert len(pictures) == 2
@@ -73,7 +72,7 @@ def test_confusion_matrix_in_percent_of_each_true_class(tmp_path, monkeypatch) -
     rewrite(run, label=table["label"].replace("c", "b"), score_a=1 - b, score_b=b, score_c=0.0)
     drawn = []
     monkeypatch.setattr(figures, "_save", lambda figure, run, path: drawn.append(figure))
-    main([str(run), *QUICK])
+    main([str(run)])
     axes = drawn[0].axes[0]
     cells = np.array([text.get_text() for text in axes.texts]).reshape(3, 3)
     assert cells.tolist()[:2] == [
@@ -86,8 +85,8 @@ def test_confusion_matrix_in_percent_of_each_true_class(tmp_path, monkeypatch) -
 
 
 def test_numbers_in_table_report_and_csv_agree(no_figures, tmp_path, capsys) -> None:
-    run = make_run(tmp_path / "run")
-    main([str(run), *QUICK])
+    run = make_run(tmp_path / "run", n_subjects=20)
+    main([str(run)])
     printed, written = capsys.readouterr().out, (run / "report.md").read_text()
     numbers = pd.read_csv(run / "metrics.csv")
     assert list(numbers)[:9] == [*CSV_COLUMNS]
@@ -95,17 +94,17 @@ def test_numbers_in_table_report_and_csv_agree(no_figures, tmp_path, capsys) -> 
     cell = f"{uar['value']:.3f} [{uar['low']:.3f}, {uar['high']:.3f}]"
     assert cell in printed and cell in written
     assert uar["low"] <= uar["value"] <= uar["high"]
-    assert (uar["n_units"], uar["n_subjects"]) == (24, 12)
+    assert (uar["n_units"], uar["n_subjects"]) == (40, 20)
     sensitivity = numbers.query("level == 'clip' and metric == 'sensitivity' and predictor == 'model'").iloc[0]
-    assert (sensitivity["class"], sensitivity["n_units"], sensitivity["n_subjects"]) == ("b", 12, 3)
+    assert (sensitivity["class"], sensitivity["n_units"], sensitivity["n_subjects"]) == ("b", 20, 5)
 
 
 def test_positive_class_can_be_named(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run")
-    main([str(run), *QUICK, "--positive", "a"])
+    main([str(run), "--positive", "a"])
     assert "sensitivity (a)" in capsys.readouterr().out
     with pytest.raises(UserError, match="--positive c must be one of exactly two classes, here a, b"):
-        main([str(run), *QUICK, "--positive", "c"])
+        main([str(run), "--positive", "c"])
 
 
 def test_positive_class_is_the_same_for_both_splits(no_figures, tmp_path, capsys) -> None:
@@ -117,29 +116,29 @@ def test_positive_class_is_the_same_for_both_splits(no_figures, tmp_path, capsys
     of_split = table[shown]["label"].value_counts()
     assert of_split["b"] > of_split["a"]
     for split in ("val", "test"):
-        main([str(run), *QUICK, "--split", split])
+        main([str(run), "--split", split])
         assert "sensitivity (b)" in capsys.readouterr().out
     assert "the rarer one in all of predictions.csv, val and test" in (run / "report.md").read_text()
 
 
 def test_model_that_always_answers_the_same_is_told(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run", n_clips=1)
-    main([str(run), *QUICK])
+    main([str(run)])
     assert "to every case" not in capsys.readouterr().out
     rewrite(run, score_a=0.6, score_b=0.4)
-    main([str(run), *QUICK])
+    main([str(run)])
     printed, written = capsys.readouterr().out, (run / "report.md").read_text()
-    assert "0.500 [0.500, 0.500]" in printed
-    told = "levels: the model answered a to every case: an interval of zero width is no certainty then"
+    assert "0.500 [0.500, 0.500]" not in printed
+    told = "levels: the model answered a to every case."
     assert told in printed and told in written
 
 
 def test_leaky_run_is_refused_and_then_stamped(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run", trained_on="made:3")
     with pytest.raises(UserError, match=r"LEAKY, 1 of 12 tested subjects trained on.*--allow-leaky"):
-        main([str(run), *QUICK])
+        main([str(run)])
     assert not (run / "report.md").exists()
-    main([str(run), *QUICK, "--allow-leaky"])
+    main([str(run), "--allow-leaky"])
     printed, written = capsys.readouterr().out, (run / "report.md").read_text()
     assert len(re.findall(r"(clip|recording|subject) .* LEAKY$", printed, re.MULTILINE)) == 3
     assert written.splitlines()[2].startswith("> **LEAKY**")
@@ -150,7 +149,7 @@ def test_leaky_run_is_refused_and_then_stamped(no_figures, tmp_path, capsys) -> 
 def test_missing_lineage_is_stamped(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run")
     (run / "lineage.json").unlink()
-    main([str(run), *QUICK])
+    main([str(run)])
     assert "UNKNOWN LINEAGE, no lineage.json" in capsys.readouterr().out
     assert "> **UNKNOWN LINEAGE**" in (run / "report.md").read_text()
 
@@ -159,7 +158,7 @@ def test_uncalibrated_scores_are_named(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run")
     lineage = json.loads((run / "lineage.json").read_text())
     (run / "lineage.json").write_text(json.dumps(lineage | {"uncalibrated": True}))
-    main([str(run), *QUICK])
+    main([str(run)])
     assert "not calibrated probabilities" in capsys.readouterr().out
     assert "not calibrated probabilities" in (run / "report.md").read_text()
 
@@ -167,7 +166,7 @@ def test_uncalibrated_scores_are_named(no_figures, tmp_path, capsys) -> None:
 def test_several_runs_in_one_table(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     names = [str(make_run(Path(f"runs/made/{name}"), seed=seed)) for seed, name in enumerate(("tuned", "scratch"))]
-    main([*names, *QUICK])
+    main([*names])
     printed, folder = capsys.readouterr().out, Path("runs/comparison")
     assert [line.split()[0] for line in printed.splitlines() if " recording  48/" in line and "CLEAN" in line] == names
     assert printed.rstrip().endswith("Report: runs/comparison/report.md")
@@ -176,43 +175,49 @@ def test_several_runs_in_one_table(tmp_path, monkeypatch, capsys) -> None:
     assert "not tested on the same clips" not in (folder / "report.md").read_text()
 
     other = str(make_run(Path("runs/made/other"), "abc", n_subjects=9))
-    main([names[0], f"{other}/predictions.csv", *QUICK, "--out", "both"])
+    main([names[0], f"{other}/predictions.csv", "--out", "both"])
     assert "not tested on the same clips" in Path("both/report.md").read_text()
     with pytest.raises(UserError, match="named twice"):
-        main([names[0], f"{names[0]}/", *QUICK])
+        main([names[0], f"{names[0]}/"])
 
 
 def test_few_subjects_have_no_interval_and_the_report_says_so(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run", n_subjects=4)
-    main([str(run), *QUICK])
+    main([str(run)])
     printed, written = capsys.readouterr().out, (run / "report.md").read_text()
-    said = "no intervals, since resampling needs 5 subjects and 4 were tested"
+    said = "no intervals, since they need 5 subjects and 4 were tested"
     assert said in printed and said in written
     assert not re.search(r"\d \[\d", printed + written)
     assert "there is no interval, so this says nothing about other subjects" in printed
     assert pd.read_csv(run / "metrics.csv")["low"].isna().all()
 
 
-@pytest.mark.parametrize(
-    ("n_subjects", "said"),
-    [
-        (9, "all intervals are too narrow, since only 9 subjects were tested"),
-        (24, "intervals from fewer than 10 subjects are too narrow: those of b (6)."),
-        (40, ""),
-    ],
-)
-def test_intervals_from_few_subjects_are_called_too_narrow(no_figures, tmp_path, capsys, n_subjects, said) -> None:
+@pytest.mark.parametrize(("n_subjects", "said"), [(16, "have b (4): too few for intervals of the figures"), (20, "")])
+def test_averages_over_classes_need_enough_subjects_of_each(no_figures, tmp_path, capsys, n_subjects, said) -> None:
     run = make_run(tmp_path / "run", n_subjects=n_subjects)
-    main([str(run), *QUICK])
+    main([str(run)])
     for text in (capsys.readouterr().out, (run / "report.md").read_text().partition(f"## {run}")[2]):
-        assert text.count("too narrow") == bool(said) and said in text
+        assert text.count("too few for intervals") == bool(said) and said in text
+    of_model = pd.read_csv(run / "metrics.csv").query("predictor == 'model' and metric in ('uar', 'macro_auc')")
+    assert of_model["low"].isna().eq(bool(said)).all()
+
+
+def test_one_class_tested_has_a_recall_and_no_uar(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run")
+    rewrite(run, label="a")
+    main([str(run)])
+    assert "no case of b was tested; so there is no UAR, macro-F1 or AUC" in capsys.readouterr().out
+    at_clips = pd.read_csv(run / "metrics.csv").query("level == 'clip' and predictor == 'model'")
+    values = at_clips.set_index(["metric", "class"])[["value", "low", "high"]]
+    assert values.loc[["uar", "macro_f1", "macro_auc"]].isna().all(axis=None)
+    assert values.loc["recall", "a"].notna().all()
 
 
 def test_levels_that_add_nothing_are_left_out(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run", n_clips=1)
     labels = np.array(["a", "b"] * 12)  # every subject has both
     rewrite(run, label=labels)
-    main([str(run), *QUICK])
+    main([str(run)])
     printed = capsys.readouterr().out
     assert "No recording level: every recording has just one clip" in printed
     assert "No subject level: every subject has clips of several labels" in printed
@@ -224,7 +229,7 @@ def test_subjects_of_several_labels_are_left_out_and_counted(no_figures, tmp_pat
     table = predictions.read(run / "predictions.csv")
     table.loc[table["recording"] == "1-0.wav", "label"] = "b"
     rewrite(run, label=table["label"])
-    main([str(run), *QUICK])
+    main([str(run)])
     printed = capsys.readouterr().out
     assert "At subject level: 1 subjects with several labels or subjects are left out" in printed
     assert "44/22/11" in printed
@@ -232,12 +237,12 @@ def test_subjects_of_several_labels_are_left_out_and_counted(no_figures, tmp_pat
 
 def test_absent_and_rare_classes_are_named(tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run", "abcd", n_subjects=10)
-    main([str(run), *QUICK])
+    main([str(run)])
     printed = capsys.readouterr().out
     assert "At clip and recording and subject levels: fewer than 5 tested subjects have b (1), c (1), d (1)" in printed
     table = predictions.read(run / "predictions.csv")
     rewrite(run, label=table["label"].replace("d", "c"))
-    main([str(run), *QUICK])
+    main([str(run)])
     assert "no case of d was tested; averages over classes leave them out" in capsys.readouterr().out
 
 
@@ -247,21 +252,22 @@ def test_folds_are_pooled_and_repeats_averaged(no_figures, tmp_path, capsys) -> 
     fold = (table["subject"].str[5:].astype(int) % 3).astype(str)
     repeats = pd.concat([table.assign(fold=fold, repeat=repeat) for repeat in "01"], ignore_index=True)
     predictions.write(repeats, run / "predictions.csv")
-    main([str(run), *QUICK])
+    main([str(run)])
     printed = capsys.readouterr().out
     assert "3 folds are pooled" in printed and "mean over 2 repeats" in printed
+    assert "UAR at recording level ± 0.000 (SD) over 2 training seeds; intervals are over subjects." in printed
     assert pd.read_csv(run / "metrics.csv").query("level == 'clip' and metric == 'uar'")["n_units"].eq(48).all()
     predictions.write(repeats.assign(fold=repeats["repeat"], repeat="0"), run / "predictions.csv")
     with pytest.raises(UserError, match="is in several folds of repeat 0"):
-        main([str(run), *QUICK])
+        main([str(run)])
 
 
 def test_validation_rows_are_reported_apart_and_called_so(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run")
     rewrite(run, split="val")
     with pytest.raises(UserError, match="no test rows; try --split val"):
-        main([str(run), *QUICK])
-    main([str(run), *QUICK, "--split", "val"])
+        main([str(run)])
+    main([str(run), "--split", "val"])
     assert "they chose the checkpoint" in capsys.readouterr().out
     assert (run / "validation" / "report.md").exists() and not (run / "report.md").exists()
 
@@ -279,16 +285,14 @@ def test_runs_that_cannot_be_evaluated(tmp_path) -> None:
         main([str(tmp_path)])
     with pytest.raises(UserError, match=r"--out: .*config.yaml is a file; name a folder"):
         main([str(tmp_path / "corpus/tuned"), "--out", str(tmp_path / "config.yaml/report")])
-    with pytest.raises(UserError, match="--resamples 3: give 100 or more"):
-        main([str(tmp_path), "--resamples", "3"])
 
 
 def test_verdict_tells_signal_from_none(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run", n_subjects=40)
-    main([str(run), *QUICK])
+    main([str(run)])
     assert "is more than chance in the choice of subjects explains" in capsys.readouterr().out
     rewrite(run, score_a=0.6, score_b=0.4)
-    main([str(run), *QUICK])
+    main([str(run)])
     assert "is no evidence that the model does better" in capsys.readouterr().out
 
 
@@ -304,24 +308,24 @@ def fold_of(tmp_path, fold: int, trained_on: str) -> Path:
 def test_pooled_folds_are_one_run_and_each_is_judged_by_its_own_lineage(no_figures, tmp_path, capsys) -> None:
     """A subject tested in fold 0 and trained on in fold 1 is no leak; one tested and trained on in fold 1 is."""
     folds = [str(fold_of(tmp_path, fold, trained_on=f"made:{fold + 1}")) for fold in range(3)]
-    main(["--pool", *folds, *QUICK])
+    main(["--pool", *folds])
     printed = capsys.readouterr().out
     assert "48/24/12" in printed and "CLEAN" in printed
     assert (tmp_path / "cv/pooled/report.md").exists()
     whole = make_run(tmp_path / "whole")
-    main([str(whole), *QUICK])
+    main([str(whole)])
     scores = [re.search(r"clip +48/24/12 +(\S+ \S+ \S+)", text)[1] for text in (printed, capsys.readouterr().out)]
     assert scores[0] == scores[1]
 
     fold_of(tmp_path, 1, trained_on="made:1")
     with pytest.raises(UserError, match="LEAKY, 1 of 4 tested subjects"):
-        main(["--pool", *folds, *QUICK])
+        main(["--pool", *folds])
 
 
 def test_pooling_the_same_test_twice_is_refused(no_figures, tmp_path) -> None:
     folds = [str(make_run(tmp_path / f"cv/fold{fold}")) for fold in range(2)]
     with pytest.raises(UserError, match="in several folds"):
-        main(["--pool", *folds, *QUICK])
+        main(["--pool", *folds])
 
 
 def test_hundreds_of_classes_stay_readable_and_small(tmp_path):
@@ -335,7 +339,7 @@ def test_hundreds_of_classes_stay_readable_and_small(tmp_path):
     rows |= {"subject": [f"s{i}" for i in subject], "repeat": "0", "fold": "0", "split": "test", "label": names[label]}
     table = pd.DataFrame(rows).join(pd.DataFrame(scores, columns=[f"score_{name}" for name in names]))
     run = write_run(tmp_path / "run", table, trained_on="else")
-    main([str(run), *QUICK])
+    main([str(run)])
     assert set(names) <= set(pd.read_csv(run / "metrics.csv")["class"])
     text = (run / "report.md").read_text()
     assert "The 20 commonest of 60 classes (metrics.csv has all)" in text

@@ -20,8 +20,7 @@ from cry_lightning.__main__ import run as run_command
 from cry_lightning.encoders import Res8
 from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC
-from cry_lightning.robustness import command, disturbances, report, scoring
-from cry_lightning.robustness.curves import curves
+from cry_lightning.robustness import disturbances, report, scoring
 from cry_lightning.robustness.disturbances import Sounds
 from cry_lightning.robustness.models import ModelUnderTest
 from cry_lightning.tasks import SimCLR
@@ -60,11 +59,6 @@ def runs(tones, noise, tmp_path_factory) -> Path:
         fitted = cli.main(["fit", "--config", str(path)]).run_folder
         cli.main(["test", "--config", str(fitted.config)])
     return folder / "runs/tones"
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch):
-    monkeypatch.setattr(command, "curves", partial(curves, resamples=100))
 
 
 @pytest.fixture

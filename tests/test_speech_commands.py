@@ -274,6 +274,6 @@ def test_the_task_of_twelve_classes_is_learned_by_speakers_that_differ(tmp_path)
     args += ["--trainer.max_epochs=8", "--trainer.logger=null", "--trainer.enable_progress_bar=false"]
     run = cli.main(["fit", *args])
     cli.main(["test", "--config", str(run.run_folder.config)])
-    tested = evaluate_run(read_run(str(run.run_folder.path), "test"), "test", None, 200)
+    tested = evaluate_run(read_run(str(run.run_folder.path), "test"), "test", None)
     assert len(tested.classes) == 12 and tested.leakage.status == "CLEAN"
     assert tested.result("clip", "uar")["value"] > 0.6  # chance: 0.083

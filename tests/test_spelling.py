@@ -96,5 +96,5 @@ def test_evaluate_tells_it(no_figures, tmp_path, capsys):
     run = make_run(tmp_path / "run")
     subjects = predictions.read(run / "predictions.csv")["subject"]
     rewrite(run, subject=subjects.replace({"made:2": "made:001"}))
-    evaluate([str(run), "--resamples", "100"])
+    evaluate([str(run)])
     assert "PROBABLY ONE INFANT under several names (1 such): 'made:001' and 'made:1'" in capsys.readouterr().out

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.model_selection import StratifiedGroupKFold
 
+from cry_lightning.data.folds import division, imbalance
 from cry_lightning.data.splits import Split, assign
 from cry_lightning.data.subsets import label_fraction, per_class, read_exclusions
 from cry_lightning.errors import UserError
@@ -117,6 +119,37 @@ def test_folds_test_every_clip_once_and_repeats_differ() -> None:
     assert np.all(tested == 1)
     repeats = [assign(Split(scheme="kfold", repeat=repeat), labels, groups) == "test" for repeat in (0, 1)]
     assert not np.array_equal(*repeats)
+
+
+BABIES = [  # Zhao's ten, clips of each of four reasons
+    *([35, 0, 0, 9], [30, 6, 4, 12], [14, 144, 24, 0], [20, 1, 6, 2], [56, 76, 38, 14], [14, 28, 2, 106]),
+    *([14, 12, 28, 17], [20, 31, 30, 20], [0, 14, 9, 0], [2, 0, 11, 3]),
+]
+
+
+def unequal(n: int) -> np.ndarray:
+    return np.random.default_rng(0).poisson(np.random.default_rng(1).lognormal(2.5, 0.8, (n, 1)) * [0.6, 0.4]) + 1
+
+
+@pytest.mark.parametrize("counts", [np.array(BABIES), unequal(41), unequal(200)], ids=["Zhao", "41 infants", "200"])
+def test_every_repeat_is_another_division_and_about_as_balanced(counts) -> None:
+    of_repeats = [division(counts, 5, 0, repeat) for repeat in range(10)]
+    partitions = {frozenset(frozenset(np.flatnonzero(fold == k)) for k in range(5)) for fold in of_repeats}
+    assert len(partitions) == 10 and all(len(partition) == 5 for partition in partitions)
+    group, label = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape))
+    splitter = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    for fold, (_, tested) in enumerate(splitter.split(label, label, group)):
+        assert set(group[tested]) == set(np.flatnonzero(of_repeats[0] == fold))  # scikit-learn's comes first
+    bound = max(1.5 * imbalance(counts, of_repeats[0], 5), 0.01)
+    assert all(imbalance(counts, fold, 5) <= bound for fold in of_repeats)
+
+
+def test_more_repeats_than_divisions_are_refused_with_their_number() -> None:
+    """Four alike subjects are paired in three ways."""
+    counts = np.full((4, 2), 5)
+    assert len({division(counts, 2, 0, repeat).tobytes() for repeat in range(3)}) == 3
+    with pytest.raises(UserError, match="found only 3 different balanced divisions of 4 subjects into 2 folds"):
+        division(counts, 2, 0, 3, "subject")
 
 
 def test_hash_is_the_published_formula_and_does_not_depend_on_who_else_is_there() -> None:

@@ -43,7 +43,8 @@ def cross_validate(
     else:
         planned = plan(data, group or "subject", folds or 5, repeats, loso)
         divisions = "leave-one-out" if planned.leave_one_out else planned.folds
-        kind, rounds = f"{divisions}x{planned.repeats}-{planned.group}", planned.rounds(data.split.val, data.split.seed)
+        kind = f"{divisions}x{planned.repeats}-{planned.group}"
+        rounds = planned.rounds(data.split.val, data.split.seed, int(chain.last.config["seed_everything"]))
         scheme = vars(planned)
     for this in rounds:
         divided(data, this.split)  # what cannot be is told before hours are spent

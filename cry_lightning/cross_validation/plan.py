@@ -48,8 +48,14 @@ class Scheme:
     repeats: int
     leave_one_out: bool
 
-    def rounds(self, val: float, seed: int) -> list[Round]:
-        """Every fold of every repeat; `val` is the share of validation in what is not tested, `seed` the split's."""
+    def rounds(self, val: float, seed: int, training_seed: int = 0) -> list[Round]:
+        """Every fold of every repeat, which each have a division and a training seed of their own.
+
+        Args:
+            val: share of validation in what is not tested.
+            seed: of the divisions.
+            training_seed: of the first repeat, which is the YAML's own.
+        """
         common = Split(
             scheme="leave_one_out" if self.leave_one_out else "kfold",
             group=self.group,
@@ -58,7 +64,11 @@ class Scheme:
             folds=self.folds,
             seed=seed,
         )
-        return [Round(replace(common, repeat=r, fold=f)) for r in range(self.repeats) for f in range(self.folds)]
+        return [
+            Round(replace(common, repeat=r, fold=f), training_seed + r if r else None)
+            for r in range(self.repeats)
+            for f in range(self.folds)
+        ]
 
 
 def trained_again(split: Split, seeds: Sequence[int]) -> list[Round]:

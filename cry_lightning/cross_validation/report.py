@@ -47,13 +47,19 @@ def fold_row(table: pd.DataFrame) -> dict[str, float]:
 
 
 def folds_as_text(out: Path) -> str:
-    """A row for each fold of a cross-validation's folder, then mean and standard deviation over them."""
+    """A row for each fold, then the mean, the standard deviation over the folds of a repeat, and that over repeats."""
     folds = pd.read_csv(out / "folds.csv")
     rows = [["repeat", "fold", "clips", "subjects", "classes", *SUMMARY.values()]]
     for fold in folds.to_dict("records"):
         counts = [str(fold[key]) for key in ("repeat", "fold", "clips", "subjects", "classes")]
         rows.append([*counts, *(f"{fold[metric]:.3f}" for metric in SUMMARY)])
-    for name in ("mean", "std"):
-        spread = folds[list(SUMMARY)].agg(name)
-        rows.append([name, "", "", "", "", *(f"{spread[metric]:.3f}" for metric in SUMMARY)])
+    of_repeats = folds.groupby("repeat")[list(SUMMARY)]
+    spreads = {"mean": of_repeats.mean().mean(), "SD of folds": of_repeats.std().mean()}
+    if len(of_repeats) > 1:
+        spreads["SD of repeats"] = of_repeats.mean().std()
+    rows += [
+        [name, "", "", "", "", *(f"{found[metric]:.3f}" for metric in SUMMARY)]
+        for name, found in spreads.items()
+        if found.notna().any()
+    ]
     return as_text(rows)

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 from sklearn.metrics.cluster import contingency_matrix
-from sklearn.model_selection import StratifiedGroupKFold
 
+from cry_lightning.data.folds import division
 from cry_lightning.data.hashing import by_hash
 from cry_lightning.errors import UserError
 
@@ -33,7 +33,8 @@ class Split:
         test: share of the clips for testing ("holdout" and "hash" only).
         folds: number of folds ("kfold").
         fold: the fold, or the group in sorted order, that is the test part.
-        repeat: number of the repeat; raises the seed of "kfold" and of the validation parts of "leave_one_out".
+        repeat: number of the repeat: of "kfold" each has another division into folds (see `division`), and of it and
+            "leave_one_out" other validation parts.
         seed: of every random choice.
     """
 
@@ -87,7 +88,7 @@ def assign(split: Split, labels: np.ndarray, groups: np.ndarray, own: np.ndarray
         shares = {"train": 1 - split.val - split.test, "val": split.val, "test": split.test}
         parts[labelled] = holdout(labels[labelled], groups[labelled], shares, seed, split.group)
     elif split.scheme == "kfold":
-        parts[labelled] = _kfold(labels[labelled], groups[labelled], split.folds, split.fold, seed, split.group)
+        parts[labelled] = _kfold(labels[labelled], groups[labelled], split)
     elif split.scheme == "leave_one_out":
         parts[labelled] = _leave_one_out(groups[labelled], split.fold, split.group)
     elif split.scheme == "hash":
@@ -132,12 +133,11 @@ def holdout(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], se
     return np.array(list(shares))[best[group_of]]
 
 
-def _kfold(labels: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: int, group: str) -> np.ndarray:
-    classes, _, counts = count(labels, groups)
-    _refuse_rare(classes, counts, folds, f"{folds}-fold cross-validation", group)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    _, test = list(splitter.split(labels, labels, groups))[fold]
-    return np.where(np.isin(np.arange(len(labels)), test), "test", "train")
+def _kfold(labels: np.ndarray, groups: np.ndarray, split: Split) -> np.ndarray:
+    classes, group_of, counts = count(labels, groups)
+    _refuse_rare(classes, counts, split.folds, f"{split.folds}-fold cross-validation", split.group)
+    fold = division(counts, split.folds, split.seed, split.repeat, split.group)
+    return np.where(fold[group_of] == split.fold, "test", "train")
 
 
 def _leave_one_out(groups: np.ndarray, fold: int, group: str) -> np.ndarray:

@@ -2,7 +2,5 @@
 
 from pathlib import Path
 
-RESAMPLES = 2000
-MIN_RESAMPLES = 100
 COMPARISON = Path("runs/comparison")  # where the report of several runs goes
 POSITIVE = "that of sensitivity; unless named, the rarer one in all of predictions.csv, val and test"

@@ -1,88 +1,136 @@
-"""95 % intervals by resampling subjects, since the clips of one infant are not independent cases."""
+"""95 % intervals over subjects, by leaving subjects out in turn, since the clips of one infant are not independent.
+
+`docs/evaluation.md` has how often they contain the truth (`benchmarks/coverage.py`), which chose this method.
+"""
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
-from cry_lightning.evaluation.defaults import RESAMPLES
-from cry_lightning.evaluation.metrics import Measures, Units, majority, measure
+from cry_lightning.evaluation.metrics import Units, majority, measure
 
-MIN_SUBJECTS = 5  # with fewer, the handful of possible resamples says little
-FEW_SUBJECTS = 10  # with fewer, percentiles of resamples lie too close together
-SEED = 0
-PERCENTILES = (2.5, 97.5)
-AGAINST_THE_REST = ("roc_auc", "average_precision")  # of one class's cases with those of all others
-
-
-def subject_draws(n_subjects: int, resamples: int, seed: int = SEED) -> np.ndarray:
-    """How often each of S subjects is drawn in each resample (R, S): S draws with replacement, unstratified."""
-    return np.random.default_rng(seed).multinomial(n_subjects, np.full(n_subjects, 1 / n_subjects), resamples)
+MIN_SUBJECTS = 5  # of each class that a metric rests on; with fewer, an interval would say next to nothing
+MOST_GROUPS = 250  # left out in turn; of more subjects, several at once
+QUANTILE = 0.975
+PRIOR = 0.1  # added to the subjects' sum of squared deviations: no interval is of zero width; chosen by simulation
+OF_ALL_CLASSES = ("uar", "macro_f1", "macro_auc")
+OF_ONE_CLASS = ("recall", "sensitivity", "specificity")
+Estimate = tuple[float, float, float]  # value, low, high; the bounds are NaN where there is no interval
 
 
-def percentile_interval(values: np.ndarray) -> tuple[float, float]:
-    """Lower and upper bound from a metric's resampled values (R,), leaving out those in which it is undefined."""
-    defined = values[np.isfinite(values)]
-    if not len(defined):
-        return np.nan, np.nan
-    low, high = np.percentile(defined, PERCENTILES)
-    return float(low), float(high)
+class Jackknife:
+    """Every metric of one table, of all subjects and with each of G groups of them left out.
 
-
-def percentile_intervals(values: np.ndarray) -> np.ndarray:
-    """`percentile_interval` of each metric's resampled values (M, R), as (M, 2)."""
-    bounds = np.full((len(values), 2), np.nan)
-    whole = np.isfinite(values).all(axis=1) & (values.shape[1] > 0)
-    if whole.any():
-        bounds[whole] = np.percentile(values[whole], PERCENTILES, axis=1).T
-    for row in np.flatnonzero(~whole):
-        bounds[row] = percentile_interval(values[row])
-    return bounds
-
-
-def interval(values: np.ndarray, n_subjects: int) -> tuple[float, float]:
-    """95 % interval of what `resampled` gives (1 + R,); none (NaN) below 5 subjects, or of what is undefined."""
-    if n_subjects < MIN_SUBJECTS or not np.isfinite(values[0]):
-        return np.nan, np.nan
-    return percentile_interval(values[1:])
-
-
-def resampled(table: pd.DataFrame, n_subjects: int, resamples: int, positive: str | None = None) -> Measures:
-    """Every metric (1 + R,): of the tested subjects, then of each resample of them.
-
-    The draws depend on the number of subjects only, so that models tested on the same subjects share them.
+    A group is one subject, or several of one stratum where that has more than `MOST_GROUPS`. Strata are the classes
+    where every subject has one label: how many subjects of each class are tested is then no matter of chance.
+    Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", ch. 11; Kott 2001, "The delete-a-group
+    jackknife", J. Official Statistics 17(4).
     """
-    draws = np.vstack([np.ones((1, n_subjects), int), subject_draws(n_subjects, resamples)])
-    distinct, draw = np.unique(draws, axis=0, return_inverse=True)  # six subjects can be drawn in 462 ways only
-    return {key: values[draw] for key, values in measure(table, distinct, positive).items()}
+
+    def __init__(self, table: pd.DataFrame, positive: str | None = None) -> None:
+        self.classes, of_class = np.unique(table["label"].to_numpy(str), return_inverse=True)
+        subject = pd.factorize(table["subject"], sort=True)[0]
+        self.cases = np.zeros((subject.max() + 1, len(self.classes)))  # of each subject and tested class (S, K)
+        np.add.at(self.cases, (subject, of_class), 1)
+        stratum = _strata(self.cases > 0)
+        place = np.zeros_like(stratum)
+        for each in np.unique(stratum):
+            place[stratum == each] = np.arange((stratum == each).sum()) % MOST_GROUPS
+        groups, group = np.unique(np.stack([stratum, place]), axis=1, return_inverse=True)
+        self.stratum = groups[0]  # of each group (G,)
+        kept = np.arange(groups.shape[1])[:, None] != group
+        self.measures = measure(table, np.vstack([np.ones((1, len(group)), int), kept]), positive)
+
+    def score(self, metric: str, name: str = "") -> Estimate:
+        """A metric, `name` the class of one that has a class, and its interval."""
+        values, n = self.measures[metric, name], self.subjects(metric, name)
+        return _estimate(values[0], *rate_interval(values[0], self.variance(values), n))
+
+    def difference(self, other: "Jackknife", metric: str, name: str = "") -> Estimate:
+        """This metric minus that of another table of the same cases, and the interval of the difference."""
+        values, n = self.measures[metric, name] - other.measures[metric, name], self.subjects(metric, name)
+        return _estimate(values[0], *difference_interval(values[0], self.variance(values), n))
+
+    def variance(self, values: np.ndarray) -> float:
+        """Variance of a metric from its values (1 + G,); NaN if it is undefined without some group."""
+        deviations = values[1:] - values[0]
+        strata = [deviations[self.stratum == each] for each in np.unique(self.stratum)]
+        return float(sum((len(each) - 1) * each.var() for each in strata))
+
+    def subjects(self, metric: str, name: str = "") -> float:
+        """Effective number of subjects that a metric rests on; NaN if one of its classes has too few.
+
+        That of a class is smaller than the number of its subjects where a few have most of its cases; that of several
+        classes has the degrees of freedom of a sum over them, whose variances are alike.
+        Source: Kish 1965, "Survey Sampling", sec. 11.7; Welch 1947, "The generalization of Student's problem when
+        several different population variances are involved", Biometrika 34.
+        """
+        cases = self._cases_of(metric, name)
+        if ((cases > 0).sum(axis=0) < MIN_SUBJECTS).any():
+            return np.nan
+        effective = cases.sum(axis=0) ** 2 / (cases**2).sum(axis=0)
+        return 1 + (1 / effective).sum() ** 2 / (1 / effective**2 / (effective - 1)).sum()
+
+    def _cases_of(self, metric: str, name: str) -> np.ndarray:
+        """Cases of each subject in each class on which a metric rests (S, k)."""
+        if metric in OF_ALL_CLASSES:
+            return self.cases
+        own = self.classes == name
+        if metric == "accuracy" or metric in OF_ONE_CLASS:
+            return self.cases[:, own | (metric == "accuracy")].sum(axis=1, keepdims=True)
+        return np.stack([self.cases[:, own].sum(axis=1), self.cases[:, ~own].sum(axis=1)], axis=1)
 
 
-def evaluate(units: Units, positive: str | None = None, resamples: int = RESAMPLES) -> pd.DataFrame:
+def _strata(has: np.ndarray) -> np.ndarray:
+    """The stratum of each subject (S,), from which classes each has (S, K)."""
+    fixed = (has.sum(axis=1) == 1).all() and (has.sum(axis=0) > 1).all()  # one subject alone has no variance
+    return has.argmax(axis=1) if fixed else np.zeros(len(has), int)
+
+
+def _estimate(value: float, low: float, high: float) -> Estimate:
+    return float(value), float(low), float(high)
+
+
+def rate_interval(value: float, variance: float, n: float) -> tuple[float, float]:
+    """Interval of a metric between 0 and 1: Wilson's, with Student's t, of the effective number of cases.
+
+    That number is n / v, where v is the variance of the metric over that of n independent cases. Near 0 and 1, where
+    both are too small to tell, v is drawn to 1, as if all cases of a subject were right or wrong together.
+    Source: Korn and Graubard 1998, "Confidence intervals for proportions with small expected number of positive counts
+    estimated from survey data", Survey Methodology 24(2); Wilson 1927, J. Am. Stat. Assoc. 22.
+    """
+    spread = value * (1 - value)
+    cases = n * (n * spread + PRIOR) / (n**2 * variance + PRIOR)
+    share = stdtrit(n - 1, QUANTILE) ** 2 / cases
+    centre = (value + share / 2) / (1 + share)
+    half = np.sqrt(share * spread + share**2 / 4) / (1 + share)
+    return np.minimum(centre - half, value), np.maximum(centre + half, value)  # but for rounding, at 0 and 1
+
+
+def difference_interval(value: float, variance: float, n: float) -> tuple[float, float]:
+    """Interval of a difference between -1 and 1, by Student's t."""
+    half = stdtrit(n - 1, QUANTILE) * np.sqrt(variance + PRIOR / n**2)
+    return np.maximum(value - half, -1), np.minimum(value + half, 1)
+
+
+def evaluate(units: Units, positive: str | None = None, model: Jackknife | None = None) -> pd.DataFrame:
     """All metrics of a level: metric, class, value, low, high, n_units, n_subjects, predictor.
 
-    Predictor is model, majority (the baseline) or gain (model minus majority in each resample: both share the luck of
-    the draw). A subject drawn twice counts twice, with all its cases in all repeats. Where a resample misses a class,
-    averages over classes are those of the classes left in it. No interval (NaN) below 5 subjects, nor for one class's
-    figures below 5 subjects who have that class, nor for its ranking below 5 who have another.
-    Source: Field and Welsh 2007, "Bootstrapping clustered data", J. R. Stat. Soc. B 69(3): the cluster bootstrap.
+    Predictor is model, majority (the baseline) or gain (model minus majority, paired). There is no interval (NaN) where
+    a class that the metric rests on has fewer than 5 subjects.
     """
-    model = resampled(units.table, units.n_subjects, resamples, positive)
-    baseline = resampled(majority(units), units.n_subjects, resamples, positive)
-    table = units.table
-    counts = table.groupby("label")[["unit", "subject"]].nunique()
-    counts.loc[""] = table[["unit", "subject"]].nunique()
-    labels = table.groupby("subject")["label"].agg(["nunique", "first"])
-    of_one_class = labels.loc[labels["nunique"] == 1, "first"].value_counts()  # subjects
-    told = pd.DataFrame(list(model), columns=["metric", "class"])
-    told["n_units"], told["n_subjects"] = (
-        told["class"].map(counts[each]).fillna(0).astype(int) for each in ("unit", "subject")
-    )
-    n_rest = len(labels) - told["class"].map(of_one_class).fillna(0)
-    ranked = told["metric"].isin(AGAINST_THE_REST)
-    enough = told["n_subjects"].where(~ranked, np.minimum(told["n_subjects"], n_rest)) >= MIN_SUBJECTS
-    of_model, of_baseline = (np.stack(list(measures.values())) for measures in (model, baseline))
-    each = []
-    for predictor, values in {"model": of_model, "majority": of_baseline, "gain": of_model - of_baseline}.items():
-        sure = enough.to_numpy() & np.isfinite(values[:, 0])
-        bounds = np.where(sure[:, None], percentile_intervals(values[:, 1:]), np.nan)
-        each.append(told.assign(value=values[:, 0], low=bounds[:, 0], high=bounds[:, 1], predictor=predictor))
+    model = model or Jackknife(units.table, positive)
+    baseline = Jackknife(majority(units), positive)
+    counts = units.table.groupby("label")[["unit", "subject"]].nunique()
+    counts.loc[""] = units.table[["unit", "subject"]].nunique()
+    counts = counts.reindex(list({name for _, name in model.measures}), fill_value=0)
+    rows = []
+    for metric, name in model.measures:
+        estimates = {
+            "model": model.score(metric, name),
+            "majority": baseline.score(metric, name),
+            "gain": model.difference(baseline, metric, name),
+        }
+        rows += [(metric, name, *found, *counts.loc[name], who) for who, found in estimates.items()]
     columns = ["metric", "class", "value", "low", "high", "n_units", "n_subjects", "predictor"]
-    return pd.concat(each).sort_index(kind="stable")[columns].reset_index(drop=True)
+    return pd.DataFrame(rows, columns=columns)

@@ -1,8 +1,10 @@
 """What is counted at each level, and the metrics on it, for many weightings of the subjects at once."""
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from cry_lightning.evaluation.predictions import SCORE, classes_of, score_columns
 
 CACHED = 100_000  # numbers worked on at a time, so that running sums stay in the processor's cache
+THREADED = 1_000_000  # numbers in all, with which the start of threads pays
 DENSE = 10  # by so much the product of full matrices is faster than that of sparse ones
 LEVELS = ("clip", "recording", "subject")
 Measures = dict[tuple[str, str], np.ndarray]  # (metric, class or "") -> one value per weighting (R,)
@@ -61,8 +64,9 @@ def majority(units: Units) -> pd.DataFrame:
 def measure(table: pd.DataFrame, weights: np.ndarray, positive: str | None = None) -> Measures:
     """Every metric under each row of `weights` (R, S), S = subjects in sorted order; the mean over repeats.
 
-    Averages over classes (UAR, macro-F1, macro AUC) take in the classes that have a case of non-zero weight. A metric
-    with nothing to divide by is NaN. `positive` names the class of sensitivity, for two classes.
+    Averages over classes (UAR, macro-F1, macro AUC) take in the classes that have a case of non-zero weight, and are
+    NaN where only one has. A metric with nothing to divide by is NaN. `positive` names the class of sensitivity, for
+    two classes.
     """
     subject = pd.factorize(table["subject"], sort=True)[0]
     repeats = [np.flatnonzero(table["repeat"] == repeat) for repeat in table["repeat"].unique()]
@@ -73,6 +77,12 @@ def measure(table: pd.DataFrame, weights: np.ndarray, positive: str | None = Non
 def mean_of_defined(values: np.ndarray) -> np.ndarray:
     """Mean over the first axis, leaving out NaN; NaN where nothing is left."""
     return _ratio(np.nansum(values, axis=0), np.isfinite(values).sum(axis=0))
+
+
+def _in_threads(work: Callable[[int], Any], n: int) -> list[Any]:
+    """What some work gives for each of n classes, in threads; those of matrix products would get in their way."""
+    with threadpool_limits(1), ThreadPoolExecutor() as threads:
+        return list(threads.map(work, range(n)))
 
 
 def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, positive: str | None) -> Measures:
@@ -91,18 +101,19 @@ def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, posi
     recall, precision, f1 = _ratio(hits, support), _ratio(hits, said), _ratio(2 * hits, support + said)
     draws = np.ascontiguousarray(weights.T, float)
     n_no = support.sum(axis=0) - support
-    with threadpool_limits(1), ThreadPoolExecutor() as threads:  # one class each; those of BLAS would get in their way
-        ranked = list(
-            threads.map(
-                lambda k: ranking(truth == k, scores[:, k], subject, draws, (support[k], n_no[k])), range(len(names))
-            )
-        )
-    auc, average_precision = (np.stack(values) for values in zip(*ranked, strict=True))
 
+    def ranked(k: int) -> tuple[np.ndarray, np.ndarray]:
+        return ranking(truth == k, scores[:, k], subject, draws, (support[k], n_no[k]))
+
+    worth_threads = len(scores) * len(weights) > THREADED
+    each = _in_threads(ranked, len(names)) if worth_threads else list(map(ranked, range(len(names))))
+    auc, average_precision = np.stack(each, axis=1)
+
+    several = (support > 0).sum(axis=0) > 1  # the recall of the only class tested is no average
     measures: Measures = {
         ("accuracy", ""): _ratio(hits.sum(axis=0), support.sum(axis=0)),
-        ("uar", ""): mean_of_defined(recall),
-        ("macro_f1", ""): mean_of_defined(np.where(support > 0, f1, np.nan)),
+        ("uar", ""): np.where(several, mean_of_defined(recall), np.nan),
+        ("macro_f1", ""): np.where(several, mean_of_defined(np.where(support > 0, f1, np.nan)), np.nan),
         ("macro_auc", ""): mean_of_defined(auc),
     }
     if positive is not None:

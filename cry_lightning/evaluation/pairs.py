@@ -1,23 +1,28 @@
-"""Paired differences between runs that were tested on the same clips: both share the luck of which subjects these are.
-
-Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", ch. 8: what is resampled is the pair.
-"""
+"""Paired differences between runs tested on the same clips: both share the luck of which subjects these are."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
+from scipy.stats import permutation_test
 
-from cry_lightning.evaluation.intervals import MIN_SUBJECTS, interval, resampled
-from cry_lightning.evaluation.metrics import Measures
+from cry_lightning.evaluation.metrics import Units
 from cry_lightning.evaluation.run import Run
 from cry_lightning.evaluation.tables import SUMMARY, Rows, cell
 from cry_lightning.lineage import other_sound
 
 CASE = ["clip", "repeat"]
 SAME = ["label", "subject", "recording"]  # of a case, in both runs
-COLUMNS = ["run", "minus", "level", "metric", "value", "low", "high", "n_units", "n_subjects", "lineage"]
-READING = "Differences: the same resamples of the same subjects for both. Another training might give others."
+COLUMNS = ["run", "minus", "level", "metric", "value", "low", "high", "p", "n_units", "n_subjects", "lineage"]
+PERMUTATIONS = 9999
+AT_A_TIME = 500  # permutations held in memory
+SIGNIFICANT = 0.05
+READING = (
+    "Differences over the same subjects, with 95 % intervals. p: permutation test of UAR, which exchanges both runs'"
+    " answers to all clips of a subject, corrected for the number of comparisons (Holm). Another training might give"
+    " other differences."
+)
 
 
 @dataclass(frozen=True)
@@ -27,35 +32,76 @@ class Pair:
     run: Run
     first: Run
     unlike: str  # how their tests differ, in words; then nothing is subtracted
-    differences: pd.DataFrame  # COLUMNS: a row for each level and metric
+    differences: pd.DataFrame  # COLUMNS: a row for each level and metric; p only of UAR at the main level
 
 
-def pairs(runs: Sequence[Run], resamples: int) -> list[Pair]:
-    """Each further run minus the first, at every level; all share the subject draws."""
+def pairs(runs: Sequence[Run]) -> list[Pair]:
+    """Each further run minus the first, at every level, with p corrected for their number."""
     first, *others = runs
-    of_first = at_levels(first, resamples) if others else {}
-    return [pair(run, first, of_first, resamples) for run in others]
+    return corrected([pair(run, first) for run in others])
 
 
-def pair(run: Run, first: Run, of_first: dict[str, Measures], resamples: int) -> Pair:
-    """A run minus the first, of which the resampled metrics are known at each level."""
+def pair(run: Run, first: Run) -> Pair:
+    """A run minus the first; p is that of this comparison alone."""
     if unlike := unlikeness(run, first):
         return Pair(run, first, unlike, pd.DataFrame(columns=COLUMNS))
     lineage = " minus ".join(dict.fromkeys([run.leakage.status, first.leakage.status]))  # once where it is the same
-    of_run = at_levels(run, resamples)
     rows = []
     for units in run.levels:
         counts = units.table["unit"].nunique(), units.n_subjects
         for metric in SUMMARY:
-            values = of_run[units.level][metric, ""] - of_first[units.level][metric, ""]
-            estimate = values[0], *interval(values, units.n_subjects)
-            rows.append((run.name, first.name, units.level, metric, *estimate, *counts, lineage))
-    return Pair(run, first, "", pd.DataFrame(rows, columns=COLUMNS))
+            estimate = run.jackknives[units.level].difference(first.jackknives[units.level], metric)
+            rows.append((run.name, first.name, units.level, metric, *estimate, np.nan, *counts, lineage))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    main = (table["level"] == run.main_level.level) & (table["metric"] == "uar")
+    return Pair(run, first, "", table.assign(p=table["p"].mask(main, p_value(run.main_level, first.main_level))))
 
 
-def at_levels(run: Run, resamples: int) -> dict[str, Measures]:
-    """The resampled metrics of a run at each level."""
-    return {units.level: resampled(units.table, units.n_subjects, resamples) for units in run.levels}
+def p_value(units: Units, others: Units) -> float:
+    """Two-sided p of the difference in UAR of two runs on the same cases, all of a subject exchanged or none.
+
+    Source: Good 2005, "Permutation, Parametric and Bootstrap Tests of Hypotheses", sec. 3.7: matched pairs.
+    """
+    return permutation_test(
+        (uar_by_subject(units), uar_by_subject(others)),
+        lambda one, other, axis: (one - other).sum(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=PERMUTATIONS,
+        batch=AT_A_TIME,
+        rng=0,
+    ).pvalue
+
+
+def uar_by_subject(units: Units) -> np.ndarray:
+    """What the cases of each subject, sorted, add to UAR (S,), which is their sum."""
+    table = units.table
+    of_class = table.groupby(["repeat", "label"])["unit"].transform("size")
+    classes = table.groupby("repeat")["label"].transform("nunique")
+    right = (units.predicted == table["label"]) / (of_class * classes * table["repeat"].nunique())
+    return right.groupby(table["subject"]).sum().to_numpy()
+
+
+def corrected(made: Sequence[Pair]) -> list[Pair]:
+    """The same pairs, with p corrected for how many they are."""
+    adjusted = iter(holm(np.array([pair.differences["p"].max() for pair in made if not pair.unlike])))
+    return [
+        pair
+        if pair.unlike
+        else replace(pair, differences=pair.differences.assign(p=lambda t: t["p"].mask(t["p"].notna(), next(adjusted))))
+        for pair in made
+    ]
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p-values (m,) corrected so that one of them all is below 0.05 by chance in 5 % of cases at most.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6(2).
+    """
+    order = np.argsort(p)
+    found = np.empty(len(p))
+    found[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return found
 
 
 def unlikeness(run: Run, first: Run) -> str:
@@ -93,12 +139,13 @@ def section(made: Sequence[Pair], as_table: Callable[[Rows], str], as_line: Call
 
 def rows(paired: Sequence[Pair]) -> Rows:
     """A row for each pair and level."""
-    table = [[f"minus {paired[0].first.name}", "level", "subjects", *SUMMARY.values(), "lineage"]]
+    table = [[f"minus {paired[0].first.name}", "level", "subjects", *SUMMARY.values(), "p", "lineage"]]
     for pair in paired:
         for level, of_level in pair.differences.groupby("level", sort=False):
             figures = [cell(row) for _, row in of_level.iterrows()]
             subjects, lineage = of_level[["n_subjects", "lineage"]].iloc[0]
-            table.append([pair.run.name, str(level), str(subjects), *figures, lineage])
+            p = "".join(f"{value:.3f}" for value in of_level["p"].dropna())
+            table.append([pair.run.name, str(level), str(subjects), *figures, p, lineage])
     return table
 
 
@@ -108,13 +155,12 @@ def verdict(pair: Pair) -> str:
         return f"{pair.run.name}: not paired with {pair.first.name}: {pair.unlike}."
     level = pair.run.main_level.level
     found = pair.differences.query("level == @level and metric == 'uar'").iloc[0]
+    p = f"p = {found['p']:.3f}" if found["p"] >= 0.001 else "p < 0.001"
     leaky = [run.name for run in (pair.run, pair.first) if run.leakage.status == "LEAKY"]
     if leaky:
         weight = f"{' and '.join(leaky)} LEAKY, so this says nothing about other subjects"
-    elif found["n_subjects"] < MIN_SUBJECTS:
-        weight = f"no interval, since resampling needs {MIN_SUBJECTS} subjects and {found['n_subjects']} were tested"
-    elif found["low"] > 0 or found["high"] < 0:
-        weight = "more than chance in the choice of subjects explains"
+    elif found["p"] <= SIGNIFICANT:
+        weight = f"{p}, more than chance in the choice of subjects explains"
     else:
-        weight = "no evidence that one does better"
+        weight = f"{p}, no evidence that one does better"
     return f"{pair.run.name} minus {pair.first.name}: UAR {cell(found)} at {level} level: {weight}."

@@ -8,7 +8,7 @@ import pandas as pd
 
 from cry_lightning.cells import as_markdown_list, as_markdown_text, for_spreadsheets, on_one_line
 from cry_lightning.evaluation.defaults import COMPARISON, POSITIVE
-from cry_lightning.evaluation.intervals import FEW_SUBJECTS, MIN_SUBJECTS
+from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import LEVELS
 from cry_lightning.evaluation.pairs import COLUMNS, Pair, pairs, section
 from cry_lightning.evaluation.run import Run, evaluate_run, pool, read_run
@@ -19,21 +19,20 @@ from cry_lightning.writing import replacing
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
 ALL_CLASSES = "The {} commonest of {} classes (metrics.csv has all)"
 LEGEND = """\
-[low, high]: 95 % interval from resampling subjects. UAR: balanced accuracy. AUC: mean over classes.
+[low, high]: 95 % interval over subjects. UAR: balanced accuracy. AUC: mean over classes.
 always X: the majority baseline, which says the class commonest among the tested cases."""
 METHOD = """\
 ## How to read the numbers
 
-- Brackets hold 95 % intervals: percentiles of {resamples:,} cluster-bootstrap resamples, each of which draws whole
-  *subjects* with replacement, because the clips of one infant resemble each other. They tell what another choice of
-  test subjects might have given, not what another training might. Below {min_subjects} subjects there is no interval;
-  below {few_subjects} it is too narrow, below some 20 often. One of zero width means only that the tested subjects did
-  not differ.
+- Brackets hold 95 % intervals over *subjects*, because the clips of one infant resemble each other: the metric is
+  computed without each subject in turn (jackknife), and its variance makes a Wilson interval with Student's t. They
+  tell what another choice of as many test subjects of each class might have given, not what another training might.
+  There is none where a class that the figure rests on has fewer than {min_subjects} subjects.
 - **UAR** (unweighted average recall, balanced accuracy) is the mean of the recalls of the classes, **macro-F1** the
   mean of their F1 scores, **AUC** the area under the ROC curve (each class against the rest, then the mean; 0.5 is
   chance).
 - **always X** is the majority baseline: it says the class commonest among the tested cases of that level, whatever it
-  hears. The *gain* is model minus baseline within each resample."""
+  hears. The *gain* is model minus baseline, on the same subjects."""
 
 
 def run(
@@ -43,18 +42,17 @@ def run(
     allow_leaky: bool,
     split: str,
     positive: str | None,
-    resamples: int,
 ) -> pd.DataFrame:
     """Evaluate runs; returns what metrics.csv holds."""
     tested = [read_run(run, split) for run in named]
     tested += [pool([read_run(run, split) for run in folds]) for folds in pooled]
-    runs = [evaluate_run(run, split, positive, resamples) for run in tested]
+    runs = [evaluate_run(run, split, positive) for run in tested]
     if not allow_leaky:
         way_out = "Train without them, or let --allow-leaky stamp the report LEAKY"
         refuse_leaky([(run.name, run.leakage) for run in runs], way_out)
 
-    compared = pairs(runs, resamples)
-    report = write_report(runs, compared, out or _default_folder(runs, split), resamples)
+    compared = pairs(runs)
+    report = write_report(runs, compared, out or _default_folder(runs, split))
     print(as_text(summary(runs)), end="\n\n")
     print(LEGEND)
     if compared:
@@ -74,7 +72,7 @@ def metrics_of(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.concat(numbers, ignore_index=True)[[*CSV_COLUMNS, "predictor", "lineage"]]
 
 
-def write_report(runs: Sequence[Run], compared: Sequence[Pair], out: Path, resamples: int) -> Path:
+def write_report(runs: Sequence[Run], compared: Sequence[Pair], out: Path) -> Path:
     """Write report.md, metrics.csv, figures/ and, of several runs, differences.csv; returns the path of the report."""
     sections = [_section(run, out, f"{number}-" if len(runs) > 1 else "") for number, run in enumerate(runs, 1)]
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
@@ -88,7 +86,7 @@ def write_report(runs: Sequence[Run], compared: Sequence[Pair], out: Path, resam
         if compared:
             differences = pd.concat([pair.differences for pair in compared])[COLUMNS]
             differences.pipe(for_spreadsheets).to_csv(part("differences.csv"), index=False)
-        page = "\n\n".join([*head, _method(runs, resamples), *sections]) + "\n"
+        page = "\n\n".join([*head, _method(runs), *sections]) + "\n"
         part("report.md").write_text(page, encoding="utf-8")
     if not compared:
         (out / "differences.csv").unlink(missing_ok=True)  # of other runs, where a single one follows them
@@ -127,9 +125,9 @@ def _differences(compared: Sequence[Pair]) -> Iterator[str]:
     yield from section(compared, as_markdown, as_markdown_text)
 
 
-def _method(runs: Sequence[Run], resamples: int) -> str:
+def _method(runs: Sequence[Run]) -> str:
     coarser = [level for level in LEVELS[1:] if any(level == units.level for run in runs for units in run.levels)]
-    method = METHOD.format(resamples=resamples, min_subjects=MIN_SUBJECTS, few_subjects=FEW_SUBJECTS)
+    method = METHOD.format(min_subjects=MIN_SUBJECTS)
     if not coarser:
         return method
     return f"{method}\n- At {' and '.join(coarser)} level, each case has the mean scores of all its clips."

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cry_lightning import lineage
 from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.intervals import FEW_SUBJECTS, MIN_SUBJECTS, evaluate
-from cry_lightning.evaluation.metrics import Units, units_at
+from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate
+from cry_lightning.evaluation.metrics import Units, measure, units_at
 from cry_lightning.lineage import AnyLineage, Leakage
 from cry_lightning.spelling import doubts, own_part
 
@@ -31,8 +32,19 @@ class Run:
     leakage: Leakage
     lineage: AnyLineage | None
     levels: list[Units]
-    results: pd.DataFrame  # level and the columns of `intervals.evaluate`
     notes: list[str]  # what the reader must know to trust or doubt the numbers
+
+    @cached_property
+    def jackknives(self) -> dict[str, Jackknife]:
+        """The metrics at each level."""
+        return {units.level: Jackknife(units.table, self.positive) for units in self.levels}
+
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """Level and the columns of `intervals.evaluate`."""
+        found = [evaluate(units, self.positive, self.jackknives[units.level]) for units in self.levels]
+        levels = [units.level for units in self.levels]
+        return pd.concat(found, keys=levels, names=["level"]).reset_index("level").reset_index(drop=True)
 
     @property
     def shown_classes(self) -> list[str]:
@@ -45,7 +57,7 @@ class Run:
     @property
     def main_level(self) -> Units:
         """Recordings where they differ from clips, else clips: what figures and the per-class table show."""
-        return self.levels[1] if len(self.levels) > 1 and self.levels[1].level == "recording" else self.levels[0]
+        return _main(self.levels)
 
     def result(self, level: str, metric: str, name: str = "", predictor: str = "model") -> pd.Series:
         """One row of the results; `name` is the class, for the metrics that have one."""
@@ -112,7 +124,7 @@ def _doubts(table: pd.DataFrame) -> list[str]:
     return doubts(named, table["label"])
 
 
-def evaluate_run(run: Tested, split: str, positive: str | None, resamples: int) -> Run:
+def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
     """Score a run.
 
     Raises:
@@ -127,7 +139,6 @@ def evaluate_run(run: Tested, split: str, positive: str | None, resamples: int) 
     classes = predictions.classes_of(table)
     positive = _positive_class(run.labels, classes, positive, run.name)
     levels, notes = _levels(table)
-    results = [evaluate(units, positive, resamples).assign(level=units.level) for units in levels]
     return Run(
         name=run.name,
         folder=run.folder,
@@ -137,8 +148,13 @@ def evaluate_run(run: Tested, split: str, positive: str | None, resamples: int) 
         leakage=run.leakage,
         lineage=run.lineage,
         levels=levels,
-        results=pd.concat(results, ignore_index=True),
-        notes=[*run.doubts, *_notes(table, split), *notes, *_level_notes(levels, classes)],
+        notes=[
+            *run.doubts,
+            *_notes(table, split),
+            *_spread(table, _main(levels)),
+            *notes,
+            *_level_notes(levels, classes),
+        ],
     )
 
 
@@ -163,6 +179,10 @@ def _levels(table: pd.DataFrame) -> tuple[list[Units], list[str]]:
     return levels, notes
 
 
+def _main(levels: list[Units]) -> Units:
+    return levels[1] if len(levels) > 1 and levels[1].level == "recording" else levels[0]
+
+
 def _notes(table: pd.DataFrame, split: str) -> Iterator[str]:
     if split == "val":
         yield "These are validation rows: they chose the checkpoint, so the figures flatter the model."
@@ -171,6 +191,17 @@ def _notes(table: pd.DataFrame, split: str) -> Iterator[str]:
         yield f"{folds} folds are pooled, though their scores come from different models: this can lower AUC a little."
     if repeats > 1:
         yield f"Each figure is the mean over {repeats} repeats; curves and confusion matrix pool the repeats."
+
+
+def _spread(predicted: pd.DataFrame, units: Units) -> Iterator[str]:
+    """How much the repeats differ, and in what; the intervals, over subjects, do not contain this."""
+    repeats = [table for _, table in units.table.groupby("repeat")]
+    of_repeat = [measure(each, np.ones((1, each["subject"].nunique())))["uar", ""][0] for each in repeats]
+    if len(of_repeat) > 1:
+        divided_once = predicted.groupby("clip")["fold"].nunique().max() == 1
+        what = "training seeds" if divided_once else "divisions into folds, each trained from its own seed"
+        spread = np.std(of_repeat, ddof=1)
+        yield f"UAR at {units.level} level ± {spread:.3f} (SD) over {len(repeats)} {what}; intervals are over subjects."
 
 
 def _level_notes(levels: list[Units], classes: list[str]) -> Iterator[str]:
@@ -186,25 +217,22 @@ def _level_notes(levels: list[Units], classes: list[str]) -> Iterator[str]:
 def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
     of_class = units.table.groupby("label")["subject"].nunique().reindex(classes, fill_value=0)
     rare = [f"{name} ({n})" for name, n in of_class.items() if 0 < n < MIN_SUBJECTS]
-    few = [f"{name} ({n})" for name, n in of_class.items() if MIN_SUBJECTS <= n < FEW_SUBJECTS]
     absent = [name for name in classes if of_class[name] == 0]
-    if len(rare) + len(few) + len(absent) > MAX_SHOWN:
-        rare, few, absent = (_first_few(names) for names in (rare, few, absent))
+    if len(rare) + len(absent) > MAX_SHOWN:
+        rare, absent = (_first_few(names) for names in (rare, absent))
     if units.n_subjects < MIN_SUBJECTS:
-        yield f"no intervals, since resampling needs {MIN_SUBJECTS} subjects and {units.n_subjects} were tested."
+        yield f"no intervals, since they need {MIN_SUBJECTS} subjects and {units.n_subjects} were tested."
     elif rare:
         yield (
-            f"fewer than {MIN_SUBJECTS} tested subjects have {', '.join(rare)}. The figures of these classes carry no "
-            "interval; UAR, macro-F1 and AUC, which average over classes, are less sure than their intervals say."
+            f"fewer than {MIN_SUBJECTS} tested subjects have {', '.join(rare)}: too few for intervals of the figures of"
+            " these classes, and of UAR, macro-F1 and AUC, which average over classes."
         )
-    if MIN_SUBJECTS <= units.n_subjects < FEW_SUBJECTS:
-        yield f"all intervals are too narrow, since only {units.n_subjects} subjects were tested."
-    elif few:
-        yield f"intervals from fewer than {FEW_SUBJECTS} subjects are too narrow: those of {', '.join(few)}."
-    if absent:
+    if units.table["label"].nunique() == 1:
+        yield f"no case of {', '.join(absent)} was tested; so there is no UAR, macro-F1 or AUC."
+    elif absent:
         yield f"no case of {', '.join(absent)} was tested; averages over classes leave them out."
     if len(said := set(units.predicted)) == 1:
-        yield f"the model answered {said.pop()} to every case: an interval of zero width is no certainty then."
+        yield f"the model answered {said.pop()} to every case."
     if units.n_left_out:
         several = f"{units.level}s with several labels or subjects"
         yield f"{units.n_left_out} {several} are left out, having no one right answer."

@@ -7,27 +7,26 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cry_lightning.evaluation.intervals import RESAMPLES, interval, resampled
+from cry_lightning.evaluation.intervals import Estimate
 from cry_lightning.evaluation.run import Run, Tested, evaluate_run, pool
 from cry_lightning.label_efficiency.plan import SCRATCH, Point
 from cry_lightning.label_efficiency.training import Subset
 
 METRICS = ("uar", "macro_auc")
 Bound = Literal["at most", "about", "more than"]
-Scores = dict[str, np.ndarray]  # metric -> value (1 + R,): of the tested subjects, then of each resample of them
 
 
-def curves(tested: Mapping[Point, Tested], subsets: Mapping[tuple, Subset], resamples: int = RESAMPLES) -> pd.DataFrame:
-    """A row for each encoder and amount, amounts rising; all encoders share the subject draws.
+def curves(tested: Mapping[Point, Tested], subsets: Mapping[tuple, Subset]) -> pd.DataFrame:
+    """A row for each encoder and amount, amounts rising.
 
-    `labels` and `subjects` are means over seeds and folds. Seeds are repeats, over which scores are averaged within
-    each resample; folds are pooled. Gains are paired: encoder minus scratch in the same resample.
+    `labels` and `subjects` are means over seeds and folds. Seeds are repeats, over which scores are averaged;
+    folds are pooled. Gains are paired: encoder minus scratch over the same subjects.
     """
     cells = {}
     for key in dict.fromkeys((point.encoder, point.amount) for point in tested):
         members = [point for point in tested if (point.encoder, point.amount) == key]
         cells[key] = members, scored([tested[point] for point in members], [point.seed for point in members])
-    values = {key: at_main_level(run, resamples) for key, (_, run) in cells.items()}
+    values = {key: run.jackknives[run.main_level.level] for key, (_, run) in cells.items()}
     rows = []
     for (encoder, amount), (members, run) in cells.items():
         row = {"encoder": encoder, members[0].counted_by: amount}
@@ -37,9 +36,9 @@ def curves(tested: Mapping[Point, Tested], subsets: Mapping[tuple, Subset], resa
         row |= {"lineage": run.leakage.status}
         own, scratch = values[encoder, amount], values.get((SCRATCH, amount))
         for metric in METRICS:
-            row |= estimate(metric, own[metric], run.main_level.n_subjects)
+            row |= columns(metric, own.score(metric))
             if scratch is not None and encoder != SCRATCH:
-                row |= estimate(f"{metric}_gain", own[metric] - scratch[metric], run.main_level.n_subjects)
+                row |= columns(f"{metric}_gain", own.difference(scratch, metric))
         rows.append(row)
     return with_labels_saved(pd.DataFrame(rows))
 
@@ -47,19 +46,12 @@ def curves(tested: Mapping[Point, Tested], subsets: Mapping[tuple, Subset], resa
 def scored(runs: Sequence[Tested], seeds: Sequence[int]) -> Run:
     """The folds and seeds of one encoder on one amount as one run, each seed a repeat."""
     repeats = [replace(run, table=run.table.assign(repeat=str(seed))) for run, seed in zip(runs, seeds, strict=True)]
-    return evaluate_run(pool(repeats), "test", positive=None, resamples=0)
+    return evaluate_run(pool(repeats), "test", positive=None)
 
 
-def at_main_level(run: Run, resamples: int) -> Scores:
-    """Scores at the run's main level; all encoders share the draws."""
-    measures = resampled(run.main_level.table, run.main_level.n_subjects, resamples)
-    return {metric: measures[metric, ""] for metric in METRICS}
-
-
-def estimate(name: str, values: np.ndarray, n_subjects: int) -> dict[str, float]:
-    """A value and its 95 % interval, as columns; no interval where too few subjects were tested."""
-    low, high = interval(values, n_subjects)
-    return {name: float(values[0]), f"{name}_low": low, f"{name}_high": high}
+def columns(name: str, estimate: Estimate) -> dict[str, float]:
+    """A value and its 95 % interval, as columns."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))
 
 
 def counts(subsets: Sequence[Subset]) -> dict[str, float]:

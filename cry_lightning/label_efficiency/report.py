@@ -20,9 +20,9 @@ Tested on {test_subjects} subjects, at {level} level.
 labels: clips with a label that the training used, subjects: whose they are; means over seeds and folds. No other label
 of this corpus was used: nothing is validated, every training has the length that the config fixes, and its last
 weights are tested. Labels that a checkpoint was pretrained with are not counted.
-[low, high]: 95 % interval from resampling test subjects, seeds averaged and folds pooled; none below {min_subjects}
-subjects. UAR: balanced accuracy. AUC: mean over classes.
-gain: minus scratch, on the same labels and in the same resamples.
+[low, high]: 95 % interval over test subjects, seeds averaged and folds pooled; none where a class
+has fewer than {min_subjects} subjects. UAR: balanced accuracy. AUC: mean over classes.
+gain: minus scratch, on the same labels and over the same subjects.
 scratch needs: labels at which the curve of scratch first reaches this UAR, interpolated over the logarithm of the
 labels; ratio: that over labels. Both are readings of the curves, without an interval of their own."""
 

@@ -21,7 +21,6 @@ def run(
     overrides: Sequence[str],
     seeds: Sequence[int] | None,
     jobs: int,
-    resamples: int,
     out: Path | None,
 ) -> pd.DataFrame:
     """Run the command; returns what table.csv holds."""
@@ -32,10 +31,10 @@ def run(
     study = path.parent.name if path.stem == "paper" else f"{path.parent.name}-{path.stem}"
     out = out or Path("runs") / study / name
     check_folder("--out", out)
-    plan = Plan(path, paper, setting, out, overrides, seeds, jobs, resamples)
+    plan = Plan(path, paper, setting, out, overrides, seeds, jobs)
     runs = run_all(plan)
     tables = [table.figures(paper, runs, metric) for metric in paper.metrics]
-    tables += [*table.of_classes(runs), *table.of_folds(runs), table.differences(paper, runs, resamples)]
+    tables += [*table.of_classes(runs), *table.of_folds(runs), table.differences(paper, runs)]
     tables += table.of_works(paper)
     if tested := run_upstream(plan):
         tables.insert(0, table.of_upstream(paper, tested))

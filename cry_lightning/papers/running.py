@@ -31,7 +31,6 @@ class Plan:
     overrides: Sequence[str]  # arguments of `fit` that all last stages take
     seeds: Sequence[int] | None  # in place of those of the protocols that have some
     jobs: int
-    resamples: int
 
 
 Runs = dict[str, dict[str, Run]]  # protocol -> system -> run
@@ -50,9 +49,9 @@ def run_all(plan: Plan) -> Runs:
                 fuse(members, folder)
             else:
                 run_chain(plan, system, shlex.split(options), folder)
-            runs[protocol][name] = evaluated(folder, plan.setting.positive, plan.resamples)
+            runs[protocol][name] = evaluated(folder, plan.setting.positive)
         of_protocol = list(runs[protocol].values())
-        write_report(of_protocol, pairs(of_protocol, plan.resamples), plan.out / slug(protocol), plan.resamples)
+        write_report(of_protocol, pairs(of_protocol), plan.out / slug(protocol))
     return runs
 
 
@@ -74,13 +73,13 @@ def run_upstream(plan: Plan) -> dict[str, Run]:
         if name := next((name for name in plan.paper.upstream if stage.endswith(name)), None):
             with quiet():
                 cli.main(["test", "--config", str(config)], own=True)
-            tested[name] = evaluated(folder, None, plan.resamples)
+            tested[name] = evaluated(folder, None)
     return tested
 
 
-def evaluated(folder: Path, positive: str | None, resamples: int) -> Run:
+def evaluated(folder: Path, positive: str | None) -> Run:
     """A run scored on its tests."""
-    return evaluate_run(read_run(str(folder), "test"), "test", positive, resamples)
+    return evaluate_run(read_run(str(folder), "test"), "test", positive)
 
 
 def slug(name: str) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import measure, units_at
-from cry_lightning.evaluation.pairs import at_levels, pair
+from cry_lightning.evaluation.pairs import Pair, corrected, pair
 from cry_lightning.evaluation.run import Run
 from cry_lightning.evaluation.tables import Rows, cell
 from cry_lightning.papers.running import Runs
@@ -116,31 +116,33 @@ def of_works(paper: Paper) -> list[Rows]:
     return [[["other works", "corpus", "published", "kept apart"], *works]] if works else []
 
 
-def differences(paper: Paper, runs: Runs, resamples: int) -> Rows:
-    """UAR of each system minus others, within each protocol; then of each protocol minus the first, by system."""
-    rows = [["paired difference of UAR", "", "lineage"]]
+def differences(paper: Paper, runs: Runs) -> Rows:
+    """UAR of each system minus others, within each protocol; then of each protocol minus the first, by system.
+
+    p-values are corrected for the number of all these comparisons.
+    """
+    made = {}
     for protocol, of_protocol in runs.items():
         first, *others = of_protocol
         for name in others:
             against = paper.systems[name].against
             for other in [first, *([against] if against in of_protocol and against != first else [])]:
-                found = difference(of_protocol[name], of_protocol[other], resamples)
-                rows.append([f"{protocol}: {name} minus {other}", *found])
+                made[f"{protocol}: {name} minus {other}"] = pair(of_protocol[name], of_protocol[other])
     (first_protocol, firsts), *other_protocols = runs.items()
     for protocol, of_protocol in other_protocols:
         for name, run in of_protocol.items():
-            rows.append([f"{name}: {protocol} minus {first_protocol}", *difference(run, firsts[name], resamples)])
-    return rows
+            made[f"{name}: {protocol} minus {first_protocol}"] = pair(run, firsts[name])
+    rows = [["paired difference of UAR", "", "p", "lineage"]]
+    return rows + [[name, *told(each)] for name, each in zip(made, corrected(list(made.values())), strict=True)]
 
 
-def difference(run: Run, first: Run, resamples: int) -> list[str]:
-    """A run minus another at the main level, and both lineages."""
-    made = pair(run, first, at_levels(first, resamples), resamples)
+def told(made: Pair) -> list[str]:
+    """A difference at the main level, its p-value and both lineages."""
     if made.unlike:
-        return ["not tested on the same clips", ""]
+        return ["not tested on the same clips", "", ""]
     rows = made.differences
-    found = rows[(rows["level"] == run.main_level.level) & (rows["metric"] == "uar")].iloc[0]
-    return [cell(found), found["lineage"]]
+    found = rows[(rows["level"] == made.run.main_level.level) & (rows["metric"] == "uar")].iloc[0]
+    return [cell(found), f"{found['p']:.3f}", found["lineage"]]
 
 
 def long_form(paper: Paper, runs: Runs) -> pd.DataFrame:
@@ -169,9 +171,9 @@ def _long_rows(paper: Paper, runs: Runs) -> Iterator[dict[str, object]]:
 def reading(runs: Runs) -> str:
     """How to read the tables."""
     some = next(iter(next(iter(runs.values())).values()))
-    few = f" None below {MIN_SUBJECTS} subjects." if some.main_level.n_subjects < MIN_SUBJECTS else ""
+    few = f" None where a class has fewer than {MIN_SUBJECTS}." if np.isnan(result(some, "uar")["low"]) else ""
     return (
-        f"At {some.main_level.level} level. ±: standard deviation over seeds or folds. [low, high]: 95 % interval from"
-        f" resampling subjects.{few}\nLEAKY: trained on tested subjects or sounds, so the figure says nothing about"
+        f"At {some.main_level.level} level. ±: standard deviation over seeds or folds. [low, high]: 95 % interval over"
+        f" subjects.{few}\nLEAKY: trained on tested subjects or sounds, so the figure says nothing about"
         " other infants."
     )

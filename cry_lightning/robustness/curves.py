@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
-from cry_lightning.evaluation.intervals import RESAMPLES, interval, resampled
+from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import Units, units_at
 from cry_lightning.evaluation.tables import SUMMARY
 from cry_lightning.robustness.models import ModelUnderTest
@@ -13,36 +12,33 @@ from cry_lightning.robustness.plan import KINDS, UNDISTURBED, Point
 
 COLUMNS = ["model", "kind", "severity", "unit", "place", "minus", "metric", "value", "low", "high"]
 COUNTS = ["level", "n_clips", "n_subjects", "lineage"]
-Scores = dict[str, np.ndarray]  # metric -> value (1 + R,): of the tested subjects, then of each resample of them
 
 
 def curves(
     models: Sequence[ModelUnderTest],
     points: Sequence[Point],
     predicted: Sequence[Sequence[pd.DataFrame]],
-    resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """`COLUMNS` and `COUNTS` of each model at each point, at the main level of its run.
 
     `minus` is empty for a score, "undisturbed" for the score minus the same model's undisturbed one, or the name of the
-    first model for the score minus that model's at the same point: within the same resamples of the same subjects.
+    first model for the score minus that model's at the same point: over the same subjects.
 
     Args:
         models: tested on the same clips.
         points: what was done to these.
         predicted: the predictions table of each model at each point.
-        resamples: of subjects.
     """
     units = {
         (model, point): units_at(model.run.main_level.level, table)
         for model, tables in zip(models, predicted, strict=True)
         for point, table in zip(points, tables, strict=True)
     }
-    scores = {key: _scores(of_key, resamples) for key, of_key in units.items()}
+    scores = {key: Jackknife(of_key.table) for key, of_key in units.items()}
     undisturbed = {point.kind: point for point in points if point.severity == UNDISTURBED}
     rows = []
     for (model, point), own in scores.items():
-        others: dict[str, Scores | None] = {"": None}
+        others: dict[str, Jackknife | None] = {"": None}
         if point.severity != UNDISTURBED:
             others[UNDISTURBED] = scores[model, undisturbed[point.kind]]
         if model is not models[0]:
@@ -53,16 +49,8 @@ def curves(
     return pd.DataFrame(rows, columns=[*COLUMNS, *COUNTS])
 
 
-def _scores(units: Units, resamples: int) -> Scores:
-    measures = resampled(units.table, units.n_subjects, resamples)
-    return {metric: measures[metric, ""] for metric in SUMMARY}
-
-
-def _rows(own: Scores, other: Scores | None, units: Units) -> list[tuple]:
+def _rows(own: Jackknife, other: Jackknife | None, units: Units) -> list[tuple]:
     """Metric, value, low, high and the counts, of scores or of what they are more than others."""
-    rows = []
-    for metric, values in own.items():
-        values = values if other is None else values - other[metric]
-        bounds = interval(values, units.n_subjects)
-        rows.append((metric, float(values[0]), *bounds, units.level, units.n_clips, units.n_subjects))
-    return rows
+    counts = units.level, units.n_clips, units.n_subjects
+    found = {metric: own.difference(other, metric) if other else own.score(metric) for metric in SUMMARY}
+    return [(metric, *estimate, *counts) for metric, estimate in found.items()]

@@ -5,7 +5,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.robustness.plan import KINDS, UNDISTURBED
 
 ASIDE = 0.1  # of the distance between two points: what one model stands beside the next, so that both are seen
@@ -37,7 +36,7 @@ def draw(curves: pd.DataFrame, n_classes: int) -> Figure:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     doubtful = sorted(set(uar["lineage"]) - {"CLEAN"})
     n_subjects = uar["n_subjects"].iloc[0]
-    intervals = f"95 % intervals over {n_subjects} subjects" if n_subjects >= MIN_SUBJECTS else "too few for intervals"
+    intervals = f"95 % intervals over {n_subjects} subjects" if uar["low"].notna().any() else "too few for intervals"
     title = f"{uar['level'].iloc[0]} level, {intervals}"
     figure.suptitle(": ".join([*doubtful, title]), color="darkred" if doubtful else "black", fontsize=11)
     return figure

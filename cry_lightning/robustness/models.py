@@ -37,7 +37,7 @@ class ModelUnderTest:
         self.trained = TrainedStage(path, device, trust)
         self.network = scores_of(self.trained)
         tested = read_run(str(path.parent), "test")
-        self.run = evaluate_run(tested, "test", positive=None, resamples=0)
+        self.run = evaluate_run(tested, "test", positive=None)
         self.table = self.run.table
         if self.run.classes != self.trained.classes:
             raise UserError(f"{path}: its classes are not those of the predictions.csv beside it: test it again")

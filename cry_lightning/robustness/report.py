@@ -14,8 +14,8 @@ from cry_lightning.writing import replacing
 LEGEND = """\
 Tested on {n_clips} clips of {n_subjects} subjects, at {level} level. UAR: balanced accuracy; accuracy, macro-F1 and AUC
 are in the CSV files.
-[low, high]: 95 % interval from resampling test subjects, none below {min_subjects} subjects; of differences: within the
-same resamples of the same subjects."""
+[low, high]: 95 % interval over test subjects, none where a class has fewer than {min_subjects}; of differences: paired,
+over the same subjects."""
 KIND_LEGENDS = {
     ("noise", "white"): "noise, white: both levels are those of the frames of 20 ms within 40 dB of the loudest one.",
     ("bands",): "bands: removed from the spectrum of the waveform, before the front end.",

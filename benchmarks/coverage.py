@@ -1,0 +1,180 @@
+"""How often the 95 % intervals of `evaluate` contain the truth, and how often equal models are called different.
+
+Simulated tests whose truth is known: infants with an effect of their own on the scores of all their clips, and another
+on those of each class, which together are half of the variance of a score (intraclass correlation 0.5). Two models, of
+equal skill, share half of each effect. `--old` does the same with the percentiles of a cluster bootstrap, which this
+method replaced; `--tests` counts false alarms of the permutation test.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binom, norm
+
+from cry_lightning.evaluation.intervals import Jackknife
+from cry_lightning.evaluation.metrics import Measures, measure, units_at
+from cry_lightning.evaluation.pairs import holm, p_value
+
+SKILLS = {"none": 0.0, "middling": 1.2, "high": 3.5}  # distance of the classes in SD: UAR .50, .73, .96
+CLASSES = np.array(["a", "b"])
+METRICS = [
+    *(("accuracy", ""), ("uar", ""), ("macro_f1", ""), ("macro_auc", "")),
+    *product(("recall", "precision", "f1", "average_precision"), CLASSES),
+]
+
+
+@dataclass(frozen=True)
+class Test:
+    """How many subjects, the share of class b, as many clips of each or not, labels by infant or clip, the skill."""
+
+    subjects: int
+    prevalence: float
+    equal_clips: bool
+    by_infant: bool
+    skill: str
+
+    @property
+    def of_b(self) -> int:
+        """Infants of class b, where the label is the infant's."""
+        return max(1, round(self.prevalence * self.subjects))
+
+    def simulated(self, rng: np.random.Generator, models: int = 2) -> list[pd.DataFrame]:
+        """Predictions of some models of equal skill on one simulated test."""
+        clips = np.full(self.subjects, 10)
+        if not self.equal_clips:
+            clips = rng.lognormal(np.log(10) - 0.32, 0.8, self.subjects).round().clip(1, 60).astype(int)
+        subject = np.repeat(np.arange(self.subjects), clips)
+        of_infant = rng.permutation(self.subjects) < self.of_b
+        truth = (of_infant[subject] if self.by_infant else rng.random(len(subject)) < self.prevalence).astype(int)
+        effects = [self._effects(rng, subject, truth) for _ in range(models + 1)]
+        common = effects.pop()
+        separation = SKILLS[self.skill] * (truth - 0.5)
+        return [_table(subject, truth, separation + (common + own) / 2**0.5) for own in effects]
+
+    def _effects(self, rng: np.random.Generator, subject: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Of the infant, the infant's class, and the clip: variances 0.25, 0.25 and 0.5."""
+        of_infant, of_class = rng.normal(size=self.subjects), rng.normal(size=(self.subjects, 2))
+        return of_infant[subject] / 2 + of_class[subject, truth] / 2 + rng.normal(size=len(subject)) / 2**0.5
+
+    def truth(self) -> dict[tuple[str, str], float]:
+        """Every metric of a test of infinitely many such subjects."""
+        distance = SKILLS[self.skill]
+        b = self.of_b / self.subjects if self.by_infant else self.prevalence
+        share, recall = np.array([1 - b, b]), norm.cdf(distance / 2)
+        said = share * recall + share[::-1] * (1 - recall)
+        f1 = 2 * share * recall / (share + said)
+        score = np.linspace(-9, 9, 20001)
+        hits, alarms = norm.sf(score - distance / 2), norm.sf(score + distance / 2)
+        found = {("accuracy", ""): recall, ("uar", ""): recall, ("macro_f1", ""): f1.mean()}
+        found["macro_auc", ""] = norm.cdf(distance / 2**0.5)
+        for k, name in enumerate(CLASSES):
+            precision = share[k] * hits / np.maximum(share[k] * hits + share[1 - k] * alarms, 1e-300)
+            found["recall", name], found["f1", name] = recall, f1[k]
+            found["precision", name] = share[k] * recall / said[k]
+            found["average_precision", name] = np.trapezoid(precision * norm.pdf(score - distance / 2), score)
+        return found
+
+
+def _table(subject: np.ndarray, truth: np.ndarray, score: np.ndarray) -> pd.DataFrame:
+    """As `units_at` makes it."""
+    b = norm.cdf(score)
+    columns = {"repeat": "0", "unit": np.arange(len(b)), "subject": subject, "label": CLASSES[truth]}
+    return pd.DataFrame(columns | {"score_a": 1 - b, "score_b": b})
+
+
+def tests() -> Iterator[Test]:
+    """The whole grid."""
+    for values in product((10, 18, 36, 100), (0.5, 0.16), (True, False), (True, False), SKILLS):
+        yield Test(*values)
+
+
+def by_jackknife(tables: list[pd.DataFrame]) -> Iterator[tuple]:
+    """Metric, value and bounds of the first model, then of the second minus the first."""
+    first, second = map(Jackknife, tables)
+    for key in METRICS:
+        yield key, first.score(*key), second.difference(first, *key)
+
+
+def by_bootstrap(tables: list[pd.DataFrame], resamples: int = 500) -> Iterator[tuple]:
+    """The same by percentiles of resamples of subjects, none below five subjects of a class for its own figures."""
+    n = tables[0]["subject"].nunique()
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), resamples)
+    first, second = (measure(table, np.vstack([np.ones((1, n), int), drawn])) for table in tables)
+    for key in METRICS:
+        yield key, _percentiles(first, key), _percentiles({key: second[key] - first[key]}, key)
+
+
+def _percentiles(measures: Measures, key: tuple[str, str]) -> tuple[float, float, float]:
+    value, *resampled = measures[key]
+    return (value, *np.nanpercentile(resampled, (2.5, 97.5))) if np.isfinite(value) else (value, np.nan, np.nan)
+
+
+def coverage(test: Test, simulations: int, method=by_jackknife) -> pd.DataFrame:
+    """For each metric, of scores and of differences: how many intervals there were, the share that held the truth."""
+    rng, truth = np.random.default_rng([test.subjects, *map(ord, repr(test))]), test.truth()
+    rows = []
+    for _ in range(simulations):
+        for key, score, difference in method(test.simulated(rng)):
+            for of, (_, low, high), true in (("score", score, truth[key]), ("difference", difference, 0.0)):
+                rows.append((of, *key, low, high, low <= true + 1e-12 and true - 1e-12 <= high))
+    each = pd.DataFrame(rows, columns=["of", "metric", "class", "low", "high", "held"]).dropna()
+    each["width"] = each["high"] - each["low"]
+    groups = each.groupby(["of", "metric", "class"], sort=False)
+    found = groups.agg(intervals=("held", "size"), coverage=("held", "mean"), width=("width", "median"))
+    return found.reset_index().assign(**vars(test), simulations=simulations)
+
+
+def false_alarms(test: Test, rivals: int, simulations: int) -> float:
+    """Share of simulated reports in which any of some equal rivals is called different from the first model."""
+    rng, alarms = np.random.default_rng([rivals, *map(ord, repr(test))]), 0
+    for _ in range(simulations):
+        first, *others = (units_at("clip", _as_predictions(table)) for table in test.simulated(rng, 1 + rivals))
+        alarms += holm(np.array([p_value(other, first) for other in others])).min() <= 0.05
+    return alarms / simulations
+
+
+def _as_predictions(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(clip=table["unit"], recording=table["unit"])
+
+
+def summary(cells: pd.DataFrame) -> str:
+    """Coverage of each metric and number of subjects: mean and lowest of all tests in which most have an interval."""
+    cells = cells[cells["intervals"] >= cells["simulations"] / 2]  # else those with one are a selection
+    found = cells.groupby(["of", "metric", "subjects"], sort=False)["coverage"].agg(["mean", "min"])
+    text = found.apply(lambda row: f"{row['mean']:.3f} ({row['min']:.3f})", axis=1).unstack("subjects")
+    held = cells["coverage"] * cells["intervals"]
+    low = binom.cdf(held, cells["intervals"], 0.93) < 0.01
+    high = binom.sf(held - 1, cells["intervals"], 0.985) < 0.01
+    certain = f"below 0.93 beyond chance (1 %): {low.sum()}, above 0.985: {high.sum()}, of {len(cells)} cells"
+    return f"{text.to_string()}\n{certain}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--simulations", type=int, default=500)
+    parser.add_argument("--subjects", type=int, nargs="+", help="only these numbers of subjects")
+    parser.add_argument("--old", action="store_true", help="percentile bootstrap instead")
+    parser.add_argument("--tests", action="store_true", help="false alarms of the permutation test instead")
+    parser.add_argument("--out", type=Path, default=Path("coverage.csv"))
+    options = parser.parse_args()
+    chosen = [test for test in tests() if not options.subjects or test.subjects in options.subjects]
+    if options.tests:
+        for test, rivals in product((t for t in chosen if t.equal_clips and t.skill == "middling"), (1, 10)):
+            print(test, rivals, "rivals:", false_alarms(test, rivals, options.simulations), flush=True)
+        return
+    method = by_bootstrap if options.old else by_jackknife
+    found = []
+    for test in chosen:
+        found.append(coverage(test, options.simulations, method))
+        pd.concat(found).to_csv(options.out, index=False)
+        print(test, flush=True)
+    print(summary(pd.concat(found)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Intervals contain the truth as often as they say: a small part of `benchmarks/coverage.py`."""
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks/coverage.py"
+spec = spec_from_file_location("simulated_coverage", SCRIPT)  # not by its name, which that of a package is, too
+coverage = module_from_spec(spec)
+sys.modules[spec.name] = coverage
+spec.loader.exec_module(coverage)
+
+pytestmark = pytest.mark.slow
+SIMULATIONS = 200  # of 95 %, fewer than 91.5 % in one of 80
+
+
+def lowest(test: coverage.Test, method=coverage.by_jackknife) -> float:
+    """Lowest coverage of accuracy, UAR, AUC and the recalls, and of their differences."""
+    found = coverage.coverage(test, SIMULATIONS, method)
+    return found[found["metric"].isin(("accuracy", "uar", "macro_auc", "recall"))]["coverage"].min()
+
+
+@pytest.mark.parametrize("skill", ["middling", "high"])
+def test_intervals_of_ten_infants_contain_the_truth(skill):
+    assert lowest(coverage.Test(10, 0.5, True, True, skill)) >= 0.915
+
+
+def test_percentiles_of_a_bootstrap_do_not():
+    assert lowest(coverage.Test(10, 0.5, True, True, "high"), coverage.by_bootstrap) < 0.85
+
+
+def test_equal_rivals_are_called_different_in_five_percent():
+    test = coverage.Test(18, 0.5, True, True, "middling")
+    assert coverage.false_alarms(test, 1, SIMULATIONS) <= 0.085
