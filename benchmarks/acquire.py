@@ -14,13 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from cry_lightning import audio
-from cry_lightning.acquire.activity import BLOCK_S
+from cry_lightning.acquire.segmentation import BLOCK_S, units
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
-from cry_lightning.acquire.units import units
 from cry_lightning.corpora import find_recordings
-from cry_lightning.corpora.cry_styles import NORMAL
-from cry_lightning.corpora.infant_cry import Bout, Infant
-from cry_lightning.corpora.synthesis import frame_times
+from cry_lightning.corpora.synthesis import NORMAL, Bout, Infant, frame_times
 
 SCENE_S = 15.0
 STARTS_S = (2.0, 6.0, 10.5)

@@ -26,8 +26,8 @@ from cry_lightning import audio
 from cry_lightning.corpora import FSDD, UnlabelledTree
 from cry_lightning.corpora.base import Corpus
 from cry_lightning.data import cachefile
+from cry_lightning.data.building import CachedFeatures
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.reading import CachedFeatures
 from cry_lightning.features import MFCC
 
 CLIP_S = 1.0

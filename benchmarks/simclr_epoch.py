@@ -22,9 +22,9 @@ from cry_lightning.encoders import CNN6
 from cry_lightning.features import LogMel
 from cry_lightning.tasks import SimCLR
 from cry_lightning.tasks.augment import RandomCrop, RandomResizedCrop, SpecAugment
+from cry_lightning.tasks.base import RelativeLevel
 from cry_lightning.tasks.heads import Projector
 from cry_lightning.tasks.losses import nt_xent
-from cry_lightning.tasks.normalize import RelativeLevel
 
 BATCH = 128
 FRAMES = 80

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from cry_lightning.corpora.base import Corpus
+from cry_lightning.data.building import CachedFeatures
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.reading import CachedFeatures
 from cry_lightning.features import LogMel, Waveform
 from cry_lightning.tasks import augment
 

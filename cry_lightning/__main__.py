@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import cry_lightning
-from cry_lightning.errors import UserError
-from cry_lightning.typed import find_shipped, first_sentence, parse
+from cry_lightning.arguments import find_shipped, first_sentence, parse
+from cry_lightning.console import UserError
 
 COMMANDS = {name.rstrip("_").replace("_", "-"): name for name in cry_lightning.COMMANDS}
 

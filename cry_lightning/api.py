@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cry_lightning.acquire.settings import Settings
 from cry_lightning.archives import SOURCES
-from cry_lightning.arguments import check_there
-from cry_lightning.errors import UserError
-from cry_lightning.typed import Overrides, Taken, as_arguments, command
+from cry_lightning.arguments import Overrides, Taken, as_arguments, check_there, command
+from cry_lightning.console import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,7 +195,7 @@ def predict(
 
     Example: python -m cry_lightning predict phone/ --ckpt runs/synthetic-cries/finetune/best.ckpt
     """
-    from cry_lightning.inference.options import by_recording, refuse_existing
+    from cry_lightning.arguments import by_recording, refuse_existing
 
     refuse_existing(out, by_recording(out))
     from cry_lightning.inference.predict import run
@@ -246,7 +245,7 @@ def embed(
         raise UserError(f"{told}; see python -m cry_lightning embed --help")
     if out.suffix not in (".h5", ".hdf5"):
         raise UserError(f"--out {out}: embeddings are written as HDF5; name a file that ends in .h5")
-    from cry_lightning.inference.options import refuse_existing
+    from cry_lightning.arguments import refuse_existing
 
     refuse_existing(out, out.with_suffix(".png"))
     from cry_lightning.inference.embed import run
@@ -426,7 +425,7 @@ def list_(kind: Literal["encoders", "features", "corpora", "augmentations", "los
 
     Example: python -m cry_lightning list encoders
     """
-    from cry_lightning.commands.classes import summaries
+    from cry_lightning.commands.signatures import summaries
 
     found = summaries(kind)
     print("\n\n".join(f"{path}\n  {about}\n  {example}" for path, (about, example) in found.items()))

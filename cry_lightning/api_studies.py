@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from cry_lightning.api import Checkpoint, Device, Folder, Stage, Trusted
-from cry_lightning.errors import UserError
-from cry_lightning.typed import Overrides, Taken, command, parse
+from cry_lightning.arguments import Overrides, Taken, command, parse
+from cry_lightning.console import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,15 +9,14 @@ from typing import Any
 import pandas as pd
 import torch
 
+from cry_lightning.console import ConfigError, UserError
 from cry_lightning.cross_validation.command import cross_validate
 from cry_lightning.encoders.timm_network import TimmNetwork
-from cry_lightning.errors import UserError
 from cry_lightning.evaluation.pairs import pairs
 from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.evaluation.tables import Rows, as_text, cell
 from cry_lightning.messages import not_made
-from cry_lightning.wording import ConfigError
 
 Size = tuple[int, int]  # F, T
 OWN_KEYS = ("data.feature.size", "model.encoder.model_name", "model.encoder.img_size")  # of `overrides`, in messages

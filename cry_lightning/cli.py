@@ -27,8 +27,8 @@ from cry_lightning.callbacks import (
     finish_wandb,
     set_up_wandb,
 )
+from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.errors import UserError
 from cry_lightning.messages import OneLineParser, WholeSection, not_made, one_line
 from cry_lightning.runfolder import (
     RunFolder,

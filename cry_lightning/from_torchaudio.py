@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 
 def torchaudio(module: str) -> Any:

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cry_lightning.console import UserError
 from cry_lightning.encoders.importers import PUBLISHERS, Publisher, publisher_of
-from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC, Feature, LogMel, VGGishLogMel
+from cry_lightning.files import replacing
 from cry_lightning.lineage import UNKNOWN
 from cry_lightning.tasks.weights import identity_of, load_data, sha256
-from cry_lightning.writing import replacing
 
 ENCODERS = {network.__name__.lower(): network for publisher in PUBLISHERS.values() for network in publisher.networks}
 PANNS_STFT = "spectrogram_extractor.stft.conv_real.weight"  # (n_fft // 2 + 1, 1, n_fft)

@@ -17,7 +17,7 @@ from unicodedata import normalize
 import yaml
 
 from cry_lightning.commands.configs import ENDINGS, LOADER
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 NOTE = "recordings"  # in the folder of a corpus's runs: where the recordings lie
 OF_RECORDINGS = ("root", "path", "clip_list", "folder")  # keys of a YAML that name a folder or a table

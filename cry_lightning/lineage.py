@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from cry_lightning.errors import UserError
-from cry_lightning.jsonfile import read_object
-from cry_lightning.writing import replacing
+from cry_lightning.console import UserError
+from cry_lightning.files import read_object, replacing
 
 SCHEMA = 2  # of a lineage in a checkpoint or in lineage.json; 1 had no number, and at first no validation_clips
 FILE = "lineage.json"

@@ -7,11 +7,10 @@ from typing import Any, NoReturn
 from jsonargparse._actions import _ActionConfigLoad
 from lightning.pytorch.cli import LightningArgumentParser
 
-from cry_lightning.commands.classes import nearest
 from cry_lightning.commands.configs import refuse_recordings
-from cry_lightning.errors import UserError
+from cry_lightning.commands.signatures import nearest
+from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted, one_line
 from cry_lightning.trust.names import refusal
-from cry_lightning.wording import ConfigError, did_you_mean, dotted, one_line
 
 OF_KEY = re.compile(r'Parser key "(.+?)"')
 UNKNOWN_KEY = re.compile(r"(?:Option|accept option) '(.+?)'")

@@ -11,13 +11,12 @@ import torch
 from matplotlib.image import imsave
 
 from cry_lightning.cli import StageCLI
+from cry_lightning.console import UserError, progress_bar
 from cry_lightning.corpora import Clip, Corpus
-from cry_lightning.data.compute import ClipBatches
-from cry_lightning.errors import UserError
+from cry_lightning.data.building import ClipBatches
+from cry_lightning.files import replacing
 from cry_lightning.inference.windows import Heard, Recordings, tell_left_out
-from cry_lightning.progress import progress_bar
 from cry_lightning.studies import ReadCLI, quiet
-from cry_lightning.writing import replacing
 
 BATCH_SIZE = 64
 

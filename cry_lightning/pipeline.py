@@ -17,9 +17,9 @@ from typing import Any
 
 from cry_lightning.arguments import ArgumentParser
 from cry_lightning.commands.configs import ENDINGS
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
+from cry_lightning.files import replacing
 from cry_lightning.inputs import changed, corpus_of, digest, of_configs, of_file, of_recordings
-from cry_lightning.writing import replacing
 
 RUNS = Path("runs")
 CONFIGS = Path("configs")

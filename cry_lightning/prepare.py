@@ -7,9 +7,8 @@ from typing import Any
 import pandas as pd
 
 from cry_lightning.cli import StageCLI
+from cry_lightning.console import UserError, printable
 from cry_lightning.data.inventory import list_caches, remove_caches
-from cry_lightning.errors import UserError
-from cry_lightning.wording import printable
 
 MAX_TOLD = 100  # faults in the terminal
 

@@ -11,10 +11,9 @@ from typing import Any
 import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
+from cry_lightning.files import LOCK, locked, replacing
 from cry_lightning.lineage import of_checkpoint
-from cry_lightning.locks import LOCK, locked
-from cry_lightning.writing import replacing
 
 IDENTITY = ("name", "model", "data", "seed_everything", "trainer.precision")  # what makes two fits the same stage
 LENGTH = ("checkpoint", "trainer.max_epochs", "trainer.max_steps")  # and the same run of it

@@ -16,12 +16,11 @@ from typing import Any
 import yaml
 
 from cry_lightning import cli
+from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.errors import UserError
-from cry_lightning.jsonfile import read_object
+from cry_lightning.files import read_object, replacing
 from cry_lightning.runfolder import HARMLESS, TESTED, differences
 from cry_lightning.tasks.weights import sha256
-from cry_lightning.writing import replacing
 
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
 OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger")

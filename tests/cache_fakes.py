@@ -14,9 +14,9 @@ from torch.multiprocessing import parent_process
 
 from cry_lightning.corpora.base import Clip, Corpus
 from cry_lightning.data import cachefile
+from cry_lightning.data.building import CachedFeatures
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.cachefile import CacheFile
-from cry_lightning.data.reading import CachedFeatures
 from cry_lightning.features.base import Feature
 
 SAMPLE_RATE = 8000

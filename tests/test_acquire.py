@@ -17,11 +17,11 @@ from conftest import DATA, real
 
 from cry_lightning import audio
 from cry_lightning.__main__ import run as command
-from cry_lightning.acquire import run, sources, units
-from cry_lightning.acquire.activity import spans
+from cry_lightning.acquire import inputs, run, segmentation
+from cry_lightning.acquire.segmentation import spans
 from cry_lightning.acquire.settings import Settings
+from cry_lightning.console import UserError
 from cry_lightning.corpora import Manifest
-from cry_lightning.errors import UserError
 
 main = partial(command, "acquire")
 
@@ -89,9 +89,9 @@ def found(table: pd.DataFrame) -> np.ndarray:
     return table[["source_start_s", "duration_s"]].to_numpy()
 
 
-def heard(sound: np.ndarray, **thresholds: float) -> list[units.Unit]:
+def heard(sound: np.ndarray, **thresholds: float) -> list[segmentation.Unit]:
     blocks = (sound[first : first + RATE] for first in range(0, sound.size, RATE))
-    return list(units.units(blocks, Settings(**thresholds)))
+    return list(segmentation.units(blocks, Settings(**thresholds)))
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -149,7 +149,9 @@ def test_levels_are_those_of_the_sound(tmp_path):
     assert unit.active_level_db == pytest.approx(-23.01, abs=0.05)
     assert unit.clipped_fraction == 0 and unit.harmonicity > 0.95
     half = np.concatenate([tone[RATE : 2 * RATE], 0.001 * tone[RATE : 2 * RATE]])
-    assert units.Unit(0.0, half, 1.0).active_level_db == pytest.approx(-23.01, abs=0.05)  # the quiet half is no cry
+    assert segmentation.Unit(0.0, half, 1.0).active_level_db == pytest.approx(
+        -23.01, abs=0.05
+    )  # the quiet half is no cry
 
 
 @pytest.mark.parametrize(("rate", "subtype"), [(16000, "PCM_16"), (44100, "PCM_16"), (8000, "PCM_U8")])
@@ -336,7 +338,7 @@ def test_done_sources_are_not_cut_again_but_changed_ones_are(tmp_path, tree_of_w
     out, cut = tmp_path / "out", []
     acquire(tree_of_wavs, out)
     first = tree(out)
-    monkeypatch.setattr(run, "cut", lambda *args: cut.append(args[1]) or sources.cut(*args))
+    monkeypatch.setattr(run, "cut", lambda *args: cut.append(args[1]) or inputs.cut(*args))
     acquire(tree_of_wavs, out)
     assert cut == [] and tree(out) == first
     wav(tree_of_wavs / "1.wav", scene(CRIES[:1]))

@@ -18,11 +18,11 @@ from conftest import RATE, write_run
 from test_evaluation import by_hand
 
 import cry_lightning as cry
-from cry_lightning.errors import UserError
+from cry_lightning.arguments import arguments_of, first_sentence, section
+from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.inference.predictor import Predictor
 from cry_lightning.tasks import Classifier, SimCLR
-from cry_lightning.typed import arguments_of, first_sentence, section
 
 PACKAGE = Path(cry.__file__).parent
 FUNCTIONS = [getattr(cry, name) for name in cry.COMMANDS]

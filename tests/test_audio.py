@@ -12,8 +12,8 @@ import soundfile
 from conftest import DATA, real
 
 from cry_lightning import audio
-from cry_lightning.audio import AudioError, decoding
-from cry_lightning.errors import UserError
+from cry_lightning.audio import AudioError, recording
+from cry_lightning.console import UserError
 
 RATE = 16000
 
@@ -156,7 +156,7 @@ def test_a_segment_of_a_long_file_decodes_little_more_than_itself(tmp_path, monk
             for _ in range(12):  # a long write in one piece overflows the Vorbis encoder's stack
                 file.write(chirp(10.0))
     seen = []
-    for reader in (decoding.SoundFileReader, decoding.FFmpegReader):
+    for reader in (recording.SoundFileReader, recording.FFmpegReader):
         chunks = reader.chunks
         monkeypatch.setattr(
             reader, "chunks", lambda self, b, e, chunks=chunks: (seen.append(c.size) or c for c in chunks(self, b, e))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.features import LogMel
 from cry_lightning.tasks.augment import (
     FeatureGain,

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.tasks.augment import BackgroundNoise, WaveformNoise
 
 RATE = 8000

@@ -13,13 +13,12 @@ from cache_fakes import N_CLIPS, Energy, cache_of, features_of, make_cache, send
 from filelock import FileLock
 
 from cry_lightning import audio
+from cry_lightning.console import UserError
 from cry_lightning.corpora.base import Clip
 from cry_lightning.data import cachefile
+from cry_lightning.data.building import CachedFeatures
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.content import INDEX_NAME, content_hashes
-from cry_lightning.data.inventory import list_caches, remove_caches
-from cry_lightning.data.reading import CachedFeatures
-from cry_lightning.errors import UserError
+from cry_lightning.data.inventory import INDEX_NAME, content_hashes, list_caches, remove_caches
 
 
 def build(folder, **options):

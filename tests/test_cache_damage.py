@@ -13,10 +13,10 @@ import pytest
 import torch
 from cache_fakes import features_of, flip_byte, make_cache, rows_done
 
+from cry_lightning.console import UserError
 from cry_lightning.data import cachefile
 from cry_lightning.data.cachefile import CacheFile
 from cry_lightning.data.inventory import list_caches, remove_caches
-from cry_lightning.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import soundfile
 import torch
 from cache_fakes import N_CLIPS, SAMPLE_RATE, Energy, cache_of, features_of, flip_byte, make_cache, rows_done
 
+from cry_lightning.console import UserError
 from cry_lightning.data import cachefile
 from cry_lightning.data.cachefile import CacheFile
-from cry_lightning.errors import UserError
 
 
 def start(cache, do, *args):

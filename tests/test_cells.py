@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cry_lightning.__main__ import run as command
-from cry_lightning.cells import as_cell, as_markdown_text, for_spreadsheets, from_cell
+from cry_lightning.console import as_cell, as_markdown_text, for_spreadsheets, from_cell
 from cry_lightning.describe.report import Section, as_page
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.tables import as_markdown, as_text

@@ -14,10 +14,10 @@ import torch
 import yaml
 
 from cry_lightning import cli, runfolder
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.features import MFCC, LogMel
+from cry_lightning.files import locked
 from cry_lightning.lineage import fingerprint
-from cry_lightning.locks import locked
 from cry_lightning.tasks.weights import compare_front_ends, identity_of
 
 
@@ -335,7 +335,7 @@ def test_links_out_of_a_run_are_removed_and_not_followed(stage, pretrained, tmp_
 def test_the_second_of_two_commands_in_a_folder_is_refused(stage, pretrained):
     run = pretrained.parent
     script = (
-        f"from cry_lightning.locks import locked; from pathlib import Path\nwith locked(Path({str(run)!r})): input()"
+        f"from cry_lightning.files import locked; from pathlib import Path\nwith locked(Path({str(run)!r})): input()"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as other:
         while not (run / ".lock").exists() or not (run / ".lock").read_text():

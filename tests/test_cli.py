@@ -19,16 +19,14 @@ from cry_lightning import __main__ as command_line
 from cry_lightning import __version__, cli
 from cry_lightning.api import NETWORKS
 from cry_lightning.api_studies import KINDS
+from cry_lightning.arguments import arguments_of, find_shipped
 from cry_lightning.callbacks import wandb_is_online
-from cry_lightning.commands.classes import ROOMS
+from cry_lightning.commands.signatures import ROOMS
+from cry_lightning.console import UserError, one_line, progress_bar
 from cry_lightning.encoders.importers import PUBLISHERS
-from cry_lightning.errors import UserError
-from cry_lightning.inference import figure
-from cry_lightning.progress import progress_bar
+from cry_lightning.inference import embed
 from cry_lightning.robustness import plan
 from cry_lightning.studies import ReadCLI
-from cry_lightning.typed import arguments_of, find_shipped
-from cry_lightning.wording import one_line
 
 
 def shell(*args, **kwargs):
@@ -141,7 +139,7 @@ def test_names_known_before_the_import_are_those_known_after():
     choices = {(of.__name__, one.name): one.taken.choices for of in FUNCTIONS for one in arguments_of(of)}
     assert choices["import_weights", "encoder"] == tuple(sorted({one for of in networks.values() for one in of}))
     assert tuple(plan.KINDS) == KINDS == choices["robustness", "kinds"]
-    assert get_args(figure.Method) == choices["embed", "method"]
+    assert get_args(embed.Method) == choices["embed", "method"]
 
 
 @pytest.fixture
@@ -227,15 +225,15 @@ IN_THE_YAML = [
 ]
 
 
-@pytest.mark.parametrize("named", ["small_cnn.SmallCNN", "cry_lightning.encoders.Res9"])
+@pytest.mark.parametrize("named", ["small.SmallCNN", "cry_lightning.encoders.Res9"])
 def test_a_wrong_class_names_the_nearest_wherever_it_is_noticed(stage, named):
-    near = {"small_cnn.SmallCNN": r"small_cnn\.SmallCNN"}.get(named, "Res8")
+    near = {"small.SmallCNN": r"small\.SmallCNN"}.get(named, "Res8")
     with pytest.raises(UserError, match=rf"model\.encoder: .*; did you mean cry_lightning\.encoders\.{near}\?$"):
         cli.main(["fit", "--config", str(stage()), f"--model.init_args.encoder={named}"])
 
 
 LISTED = {
-    "encoders": {"cry_lightning.encoders.Res8", "cry_lightning.encoders.small_cnn.SmallCNN"},
+    "encoders": {"cry_lightning.encoders.Res8", "cry_lightning.encoders.small.SmallCNN"},
     "features": {"cry_lightning.features.MFCC", "cry_lightning.features.spectrogram.Spectrogram"},
     "corpora": {"cry_lightning.corpora.Manifest", "cry_lightning.corpora.corpus_at"},
     "augmentations": {"cry_lightning.tasks.augment.SpecAugment"},

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from cry_lightning.console import UserError
 from cry_lightning.corpora import AudioSet, VGGSound
-from cry_lightning.errors import UserError
 
 SEGMENTS = """# Segments csv created Sun Mar  5 10:54:25 2017
 # num_ytids=5, num_segs=5, num_unique_labels=3, num_positive_labels=8

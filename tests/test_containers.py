@@ -13,7 +13,7 @@ from test_audio import chirp, encode
 
 from cry_lightning import audio
 from cry_lightning.audio import AudioError
-from cry_lightning.audio.ffmpeg import OPTIONS
+from cry_lightning.audio.decoders import OPTIONS
 
 RATE = 16000
 ENCODED = {  # name -> codec, container, rate

@@ -12,6 +12,7 @@ import soundfile
 from conftest import DATA, real
 
 from cry_lightning import audio
+from cry_lightning.console import UserError
 from cry_lightning.corpora import (
     FSDD,
     ClassFolders,
@@ -22,7 +23,6 @@ from cry_lightning.corpora import (
     corpus_at,
 )
 from cry_lightning.corpora.levels import measure
-from cry_lightning.errors import UserError
 
 RATE = 8000
 INSTALL = "0D1AD73E-4C5E-45F3-85C4-9A3CB71E8856"

@@ -16,10 +16,10 @@ from conftest import RATE, stage_config
 
 from cry_lightning import cli, studies
 from cry_lightning.__main__ import run as command
+from cry_lightning.console import UserError
 from cry_lightning.cross_validation.chain import open_chain, train_round, unheard
 from cry_lightning.cross_validation.plan import Round, divided, plan
 from cry_lightning.data.splits import Split
-from cry_lightning.errors import UserError
 from cry_lightning.evaluation.run import read_run
 from cry_lightning.lineage import fingerprint, read
 from cry_lightning.runfolder import TESTED

@@ -11,10 +11,10 @@ from test_evaluation import by_hand
 
 from cry_lightning import studies
 from cry_lightning.__main__ import run as run_command
-from cry_lightning.acquire import command, settings, sources
+from cry_lightning.acquire import command, inputs, settings
+from cry_lightning.console import UserError
 from cry_lightning.corpora.levels import LevelIndex
-from cry_lightning.data.content import INDEX_NAME
-from cry_lightning.errors import UserError
+from cry_lightning.data.inventory import INDEX_NAME
 from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.tune import trials
 
@@ -122,14 +122,14 @@ def test_acquire_cuts_again_what_has_no_record(tmp_path, content):
     time = np.arange(3 * RATE) / RATE
     cry = np.sign(np.sin(2 * np.pi * 450 * time)) * 0.3 * (np.abs(time - 1.5) < 0.5)
     soundfile.write(tmp_path / "a.wav", cry + 1e-4 * np.random.default_rng(0).standard_normal(len(cry)), RATE)
-    found = sources.cut(tmp_path, "a.wav", tmp_path / "out", settings.Settings())
+    found = inputs.cut(tmp_path, "a.wav", tmp_path / "out", settings.Settings())
     assert found["units"]
-    assert sources.done(tmp_path, "a.wav", tmp_path / "out", settings.Settings()) == found
-    record = next((tmp_path / "out").rglob(sources.RECORD))
+    assert inputs.done(tmp_path, "a.wav", tmp_path / "out", settings.Settings()) == found
+    record = next((tmp_path / "out").rglob(inputs.RECORD))
     unlike = [found | {"units": "abc"}, found | {"units": [{"path": 3}]}, found | {"duration_s": "long"}]
     for wrong in (content, *(json.dumps(one).encode() for one in unlike)):
         record.write_bytes(wrong)
-        assert sources.done(tmp_path, "a.wav", tmp_path / "out", settings.Settings()) is None
+        assert inputs.done(tmp_path, "a.wav", tmp_path / "out", settings.Settings()) is None
 
     (tmp_path / "out" / command.MADE_OF).write_bytes(content)
     with pytest.raises(UserError, match=r"out.*--overwrite"):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from cry_lightning.console import UserError
 from cry_lightning.corpora import Manifest
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.loader import EpochOrder
 from cry_lightning.data.splits import Split
-from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC
 
 

@@ -10,14 +10,13 @@ import soundfile
 from conftest import DATA, real
 
 from cry_lightning.__main__ import run as command
+from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip
 from cry_lightning.data.splits import Split, assign
-from cry_lightning.describe import census, counts, recordings, support
-from cry_lightning.describe.duplicates import COPY, LEAK, RELABELLED, duplicates
-from cry_lightning.describe.duplicates import in_words as duplicates_in_words
-from cry_lightning.describe.examples import Example, choose
-from cry_lightning.describe.figure import draw, row_label, row_names, unit
-from cry_lightning.errors import UserError
+from cry_lightning.describe import summary, support
+from cry_lightning.describe.figures import Example, choose, draw, row_label, row_names, unit
+from cry_lightning.describe.summary import COPY, LEAK, RELABELLED, duplicates
+from cry_lightning.describe.summary import in_words as duplicates_in_words
 from cry_lightning.features import MFCC, Fbank, LogMel, VGGishLogMel, Waveform
 from cry_lightning.features.spectrogram import Spectrogram
 
@@ -41,7 +40,7 @@ def table_of(clips, lengths=1.0, classes=("a", "b")):
     """The clip table of recordings that can all be used."""
     names = list(dict.fromkeys(clip.path for clip in clips))
     known = pd.DataFrame({"duration_s": lengths, "fault": ""}, index=names)
-    return counts.clip_table(clips, known, classes)
+    return summary.clip_table(clips, known, classes)
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def manifest(tmp_path, monkeypatch):
 def test_the_dataset_table_by_hand():
     clips = [Clip("0", "s1", "a"), Clip("0", "s1", "a", start_s=0.5), Clip("1", "s1", "b"), Clip("2", "s2", "a")]
     clips += [Clip("3", "s3", None, duration_s=0.25)]
-    table = counts.by_class(table_of(clips, classes=("a", "b", "empty"))).set_index("class")
+    table = summary.by_class(table_of(clips, classes=("a", "b", "empty"))).set_index("class")
     assert list(table.index) == ["a", "b", "empty", "(unlabelled)", "(all)"]
     assert table.loc["a", ["subjects", "recordings", "clips"]].tolist() == [2, 2, 3]
     assert table.loc["a", "minutes"] == pytest.approx(2.5 / 60)  # the second clip lasts to the end of the recording
@@ -79,8 +78,8 @@ def test_the_dataset_table_by_hand():
 def test_a_column_is_crossed_with_the_classes():
     clips = [Clip(str(i), f"s{i % 3}", "ab"[i % 2], columns={"site": f"site{i % 3}"}) for i in range(12)]
     clips.append(Clip("12", "s9", "a"))
-    columns = counts.columns_of(clips)
-    table = counts.by_column(table_of(clips), "site", counts.grouped(columns["site"])).set_index(["value", "class"])
+    columns = summary.columns_of(clips)
+    table = summary.by_column(table_of(clips), "site", summary.grouped(columns["site"])).set_index(["value", "class"])
     assert table.loc[("site0", "(all)"), ["subjects", "clips"]].tolist() == [1, 4]
     assert table.loc[("site0", "b"), "clips"] == 2
     assert table.loc[("(blank)", "a"), "clips"] == 1 and table.loc[("(blank)", "b"), "clips"] == 0
@@ -89,12 +88,12 @@ def test_a_column_is_crossed_with_the_classes():
 
 def test_many_numbers_become_quartile_ranges_and_many_texts_the_commonest():
     values = pd.Series([str(n) for n in range(1, 101)] + [""])
-    ranges = counts.grouped(values)
+    ranges = summary.grouped(values)
     assert list(ranges.cat.categories) == ["up to 25", "above 25 to 50", "above 50 to 75", "above 75", "(blank)"]
     assert ranges.value_counts().tolist() == [25, 25, 25, 25, 1]
-    assert list(counts.grouped(pd.Series(["10", "9", "9"])).cat.categories) == ["9", "10"]
+    assert list(summary.grouped(pd.Series(["10", "9", "9"])).cat.categories) == ["9", "10"]
     words = pd.Series([f"word{n:02}" for n in range(20) for _ in range(1 + (n < 11))])
-    common = counts.grouped(words)
+    common = summary.grouped(words)
     assert list(common.cat.categories) == [*(f"word{n:02}" for n in range(11)), "(9 others)"]
     assert common.value_counts()["(9 others)"] == 9
 
@@ -116,12 +115,12 @@ def test_columns_that_say_nothing_or_name_subjects_are_counted_only_when_asked_f
         )
         for i in range(16)
     ]
-    columns = counts.columns_of(clips)
-    assert counts.choose_columns(columns, clips, None) == ["sex"]
-    assert counts.choose_columns(columns[:3], clips[:3], None) == []  # nearly as many values as clips
-    assert counts.choose_columns(columns, clips, ["day", "ward", "day"]) == ["day", "ward"]
+    columns = summary.columns_of(clips)
+    assert summary.choose_columns(columns, clips, None) == ["sex"]
+    assert summary.choose_columns(columns[:3], clips[:3], None) == []  # nearly as many values as clips
+    assert summary.choose_columns(columns, clips, ["day", "ward", "day"]) == ["day", "ward"]
     with pytest.raises(UserError, match=r"--by height: no such column; the columns are sex, day, name,"):
-        counts.choose_columns(columns, clips, ["sex", "height"])
+        summary.choose_columns(columns, clips, ["sex", "height"])
 
 
 def test_a_clip_that_ends_after_its_recording_is_not_counted():
@@ -138,7 +137,7 @@ def test_measures_of_a_long_recording_are_those_of_the_whole_waveform(tmp_path):
     waveform = np.concatenate([0.1 * rng.standard_normal(15 * RATE), np.zeros(5 * RATE), tone(1.4, 3.456)])
     waveform = np.clip(waveform, -1, 1).astype(np.float32)
     path = write(tmp_path / "long.wav", waveform, subtype="FLOAT")
-    found = recordings.measure(path, RATE)
+    found = summary.measure(path, RATE)
     assert found["duration_s"] == pytest.approx(23.456)
     assert found["rms_dbfs"] == pytest.approx(10 * np.log10(np.mean(np.square(waveform, dtype=np.float64))))
     assert found["peak_dbfs"] == 0
@@ -147,7 +146,7 @@ def test_measures_of_a_long_recording_are_those_of_the_whole_waveform(tmp_path):
 
 
 def test_level_and_peak_of_a_sine(tmp_path):
-    found = recordings.measure(write(tmp_path / "sine.wav", tone(0.5)), RATE)
+    found = summary.measure(write(tmp_path / "sine.wav", tone(0.5)), RATE)
     assert found["peak_dbfs"] == pytest.approx(-6.02, abs=0.01)
     assert found["rms_dbfs"] == pytest.approx(-9.03, abs=0.01)
     assert found["silence_share"] == found["clipped_share"] == 0
@@ -158,8 +157,8 @@ def test_form_comes_from_the_content(tmp_path):
     write(tmp_path / "b.flac", tone(rate=16000), 16000)
     write(tmp_path / "c.mp3", tone(rate=16000), 16000)
     (tmp_path / "b.flac").rename(tmp_path / "b.wav")
-    table = recordings.survey({name: tmp_path / name for name in ("a.wav", "b.wav", "c.mp3")})
-    assert table[[*recordings.FORM]].values.tolist() == [
+    table = summary.survey({name: tmp_path / name for name in ("a.wav", "b.wav", "c.mp3")})
+    assert table[[*summary.FORM]].values.tolist() == [
         ["wav", "pcm_24", RATE, 2],
         ["flac", "pcm_16", 16000, 1],
         ["mp3", "mp3", 16000, 1],
@@ -175,7 +174,7 @@ def test_what_cannot_be_used_is_told_and_the_rest_is_measured(tmp_path):
     (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.wav").write_text("no sound\n")
     names = ["good.wav", "silent.wav", "short.wav", "nan.wav", "cut.wav", "text.wav", "gone.wav"]
-    faults = recordings.survey({name: tmp_path / name for name in names})["fault"]
+    faults = summary.survey({name: tmp_path / name for name in names})["fault"]
     assert faults["good.wav"] == ""
     reasons = (
         "silent, every sample",
@@ -194,15 +193,15 @@ def test_a_sample_is_drawn_once_and_for_all_and_the_others_keep_their_headers(tm
     paths = {f"{n}.wav": write(tmp_path / f"{n}.wav", tone(seconds=0.1 + n / 100)) for n in range(20)}
     decoded = []
     monkeypatch.setattr(
-        recordings, "measure", lambda path, rate: decoded.append(path) or {"duration_s": 1.0, "sound": path.name}
+        summary, "measure", lambda path, rate: decoded.append(path) or {"duration_s": 1.0, "sound": path.name}
     )
-    table = recordings.survey(paths, sample=5)
+    table = summary.survey(paths, sample=5)
     assert len(decoded) == 5 == (table["sound"] != "").sum()
     assert table.loc[table["sound"] == "", "duration_s"].tolist() == pytest.approx(
         [0.1 + n / 100 for n in range(20) if paths[f"{n}.wav"] not in decoded]
     )
-    assert recordings.survey(paths, sample=5).equals(table)
-    assert (recordings.survey(paths, sample=50)["sound"] != "").all()
+    assert summary.survey(paths, sample=5).equals(table)
+    assert (summary.survey(paths, sample=50)["sound"] != "").all()
 
 
 # copies
@@ -217,8 +216,8 @@ def test_copies_are_found_in_another_container_and_told_by_whom_they_betray(tmp_
     clips = [Clip("0.wav", "s0", "a"), Clip("0.flac", "s1", "a")]
     clips += [Clip("1.wav", "s1", "a"), Clip("1.flac", "s1", "b")]
     clips += [Clip("2.wav", "s2", "a"), Clip("2copy.wav", "s2", "a"), Clip("3.wav", "s3", "b")]
-    heard = recordings.survey({clip.path: tmp_path / clip.path for clip in clips})
-    found = duplicates(counts.clip_table(clips, heard, ["a", "b"]), heard).set_index("recording")
+    heard = summary.survey({clip.path: tmp_path / clip.path for clip in clips})
+    found = duplicates(summary.clip_table(clips, heard, ["a", "b"]), heard).set_index("recording")
     assert found["kind"].to_dict() == {
         "0.wav": LEAK,
         "0.flac": LEAK,
@@ -247,7 +246,7 @@ def test_the_example_is_the_clip_of_median_level(tmp_path):
     clips = [Clip(name, "s", "a") for name in ("unheard", "quiet", "loud")]
     clips += [Clip("middle", "s", "a", start, 0.5) for start in (1.0, 0.0, 0.5)]
     clips += [Clip("loud", "s", None)]
-    chosen = choose(counts.clip_table(clips, heard, ["a", "b"]), heard, paths)
+    chosen = choose(summary.clip_table(clips, heard, ["a", "b"]), heard, paths)
     assert chosen[["recording", "start_s", "class"]].values.tolist() == [["middle", 1.0, "a"]]
 
 
@@ -255,7 +254,7 @@ def test_of_many_classes_the_twelve_with_the_most_clips_are_shown():
     names = [f"class{n:02}" for n in range(15)]
     clips = [Clip(f"{name}-{i}", "s", name) for n, name in enumerate(names) for i in range(1 + (n != 4) + (n % 7 > 0))]
     heard = heard_of({clip.path: -20.0 for clip in clips})
-    chosen = choose(counts.clip_table(clips, heard, names), heard, {})
+    chosen = choose(summary.clip_table(clips, heard, names), heard, {})
     assert len(chosen) == 12 and "class04" not in set(chosen["class"])
     assert chosen["class"].tolist() == sorted(chosen["class"])
 
@@ -263,7 +262,7 @@ def test_of_many_classes_the_twelve_with_the_most_clips_are_shown():
 def test_without_labels_one_clip_is_shown():
     clips = [Clip(str(n), f"s{n}") for n in range(3)]
     heard = heard_of({"0": -30.0, "1": -10.0, "2": -20.0})
-    assert choose(counts.clip_table(clips, heard, []), heard, {})["recording"].tolist() == ["2"]
+    assert choose(summary.clip_table(clips, heard, []), heard, {})["recording"].tolist() == ["2"]
 
 
 @pytest.mark.parametrize("n_classes", [1, 2, 5, 12])
@@ -492,7 +491,7 @@ def test_mistakes_are_one_line_and_nothing_is_written(bad, args, message, tmp_pa
 
 
 def test_a_wrong_column_is_told_before_anything_is_decoded(tones, monkeypatch):
-    monkeypatch.setattr(census, "survey", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(summary, "survey", lambda *_: pytest.fail("decoded"))
     with pytest.raises(UserError, match=r"--by height: no such column; the columns are site"):
         main(["--data", str(tones), "--by", "height"])
 

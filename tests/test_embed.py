@@ -18,8 +18,8 @@ from matplotlib.colors import to_rgba
 
 from cry_lightning import cli
 from cry_lightning.__main__ import run as command
-from cry_lightning.errors import UserError
-from cry_lightning.inference import figure
+from cry_lightning.console import UserError
+from cry_lightning.inference import embed
 
 
 def embedded(ckpt: Path, *paths: Path, out: Path, args: tuple[str, ...] = ()) -> dict:
@@ -49,7 +49,7 @@ def strangers(tmp_path) -> Path:
 
 @pytest.mark.parametrize("task", ["Classifier", "SimCLR"])
 def test_embeddings_are_those_of_the_stage_on_its_own_data(stage, tones, tmp_path, task):
-    config = stage(normalize={"class_path": "cry_lightning.tasks.normalize.MeanSubtraction"})
+    config = stage(normalize={"class_path": "cry_lightning.tasks.base.MeanSubtraction"})
     config.write_text(config.read_text().replace("Classifier", task))
     monitor = ["--checkpoint.monitor=val/loss", "--checkpoint.mode=min", "--trainer.max_epochs=1"]
     run = cli.main(["fit", "--config", str(config), *monitor, "--data.corpus.init_args.window_s=0.2"])
@@ -139,12 +139,12 @@ def test_what_is_refused(pretrained, strangers, tmp_path):
     assert not (tmp_path / "e.h5").exists()
 
 
-@pytest.mark.parametrize("method", get_args(figure.Method))
+@pytest.mark.parametrize("method", get_args(embed.Method))
 def test_map_keeps_apart_what_is_apart_and_repeats(method):
     labels = np.repeat([0, 1], 20)
     embeddings = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32) + 20 * labels[:, None]
-    points, names = figure.project(embeddings, method)
-    again, _ = figure.project(embeddings, method)
+    points, names = embed.project(embeddings, method)
+    again, _ = embed.project(embeddings, method)
     assert np.array_equal(points, again)
     centres = np.stack([points[labels == label].mean(0) for label in (0, 1)])
     nearest = np.linalg.norm(points[:, None] - centres, axis=2).argmin(1)
@@ -155,7 +155,7 @@ def test_map_keeps_apart_what_is_apart_and_repeats(method):
 def painted(values: list[str]):
     points = np.random.default_rng(0).standard_normal((len(values), 2))
     axes = plt.figure().subplots()
-    figure.paint(axes, points, pd.Series(values, name="column"))
+    embed.paint(axes, points, pd.Series(values, name="column"))
     plt.close(axes.figure)
     legend = [text.get_text() for text in axes.get_legend().get_texts()] if axes.get_legend() else []
     return axes, legend
@@ -165,7 +165,7 @@ def test_few_values_have_a_colour_and_a_count_each():
     axes, legend = painted(["1"] * 3 + ["2"] * 5 + [""])
     assert legend == ["(blank) (1)", "2 (5)", "1 (3)"]
     colours = {tuple(dots.get_facecolor()[0]) for dots in axes.collections}
-    assert len(colours) == 3 and tuple(to_rgba(figure.GREY)) in colours
+    assert len(colours) == 3 and tuple(to_rgba(embed.GREY)) in colours
 
 
 def test_many_names_are_the_commonest_and_others():
@@ -183,8 +183,8 @@ def test_many_numbers_have_a_colour_bar_and_blanks_are_grey():
 
 
 def test_tsne_of_many_clips_shows_some_and_says_so(monkeypatch):
-    monkeypatch.setattr(figure, "MAX_TSNE", 20)
+    monkeypatch.setattr(embed, "MAX_TSNE", 20)
     embeddings = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
-    drawn = figure.draw(embeddings, pd.Series(["a"] * 50, name="label"), "tsne", "LEAKY: all", alarming=True)
+    drawn = embed.draw(embeddings, pd.Series(["a"] * 50, name="label"), "tsne", "LEAKY: all", alarming=True)
     assert "20 of them, drawn at random" in drawn.get_suptitle()
     assert sum(len(dots.get_offsets()) for dots in drawn.axes[0].collections) == 20

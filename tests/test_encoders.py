@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from cry_lightning.console import UserError
 from cry_lightning.encoders import CNN6, CNN10, CNN14, Res8
-from cry_lightning.errors import UserError
 
 
 @pytest.mark.parametrize(("n_maps", "num_classes", "expected"), [(45, 12, 110_307), (45, 2, 109_847), (19, 12, 19_905)])

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as reference
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.evaluation import intervals, predictions
 from cry_lightning.evaluation.figures import hits_and_alarms, precision_recall_steps
 from cry_lightning.evaluation.intervals import MOST_GROUPS, Jackknife, evaluate, rate_interval

@@ -9,9 +9,9 @@ import yaml
 from conftest import DATA, REPO
 
 from cry_lightning import features
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.features import MFCC, Fbank, Feature, LogMel, VGGishLogMel
-from cry_lightning.tasks.normalize import MeanSubtraction
+from cry_lightning.tasks.base import MeanSubtraction
 
 # Float32 against float64: on coefficients of up to 150, and in dB on bands as far as 90 dB below the loudest. VGGish's
 # are float64 throughout, rounded at the end.

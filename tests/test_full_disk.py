@@ -14,7 +14,7 @@ from test_evaluation import by_hand
 
 from cry_lightning import cli
 from cry_lightning.__main__ import run as command
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 
 

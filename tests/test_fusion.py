@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from cry_lightning.__main__ import run as command
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.fuse import MADE_OF, fuse
 from cry_lightning.lineage import check, fingerprint, parse, read

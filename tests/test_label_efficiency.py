@@ -12,7 +12,7 @@ import pytest
 
 from cry_lightning import cli
 from cry_lightning.__main__ import run as command
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.evaluation.run import Tested as Predicted
 from cry_lightning.evaluation.run import evaluate_run, pool
 from cry_lightning.label_efficiency import report

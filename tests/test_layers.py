@@ -8,19 +8,7 @@ import pytest
 import cry_lightning
 
 PACKAGE = Path(cry_lightning.__file__).parent
-FREE = {
-    "errors",
-    "wording",
-    "spelling",
-    "cells",
-    "arguments",
-    "progress",
-    "locks",
-    "writing",
-    "jsonfile",
-    "lineage",
-    "typed",
-}  # every room may tell a user's mistake, and how far it is
+FREE = {"arguments", "console", "files", "lineage", "spelling"}  # what every room may use
 MAY_IMPORT = {
     "audio": set(),
     "features": {"from_torchaudio"},
@@ -34,7 +22,6 @@ MAY_IMPORT = {
     "runfolder": set(),
     "messages": {"commands", "trust"},
     "trust": set(),
-    "cells": set(),
     "prepare": {"cli", "data"},
     "studies": {"cli", "data", "evaluation", "runfolder", "tasks"},
     "cross_validation": {"data", "evaluation", "studies"},
@@ -53,16 +40,11 @@ MAY_IMPORT = {
     "archives": set(),
     "from_torchaudio": set(),
     "arguments": set(),
-    "wording": set(),
-    "progress": set(),
-    "locks": set(),
     "inputs": {"commands"},
     "pipeline": {"commands", "inputs"},
-    "errors": set(),
-    "writing": set(),
-    "jsonfile": set(),
+    "console": set(),
+    "files": set(),
     "lineage": set(),
-    "typed": set(),
     "spelling": set(),
 }
 NO_TORCH = {

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.lineage import (
     UNKNOWN,
     FoldedLineage,

@@ -9,10 +9,10 @@ import pytest
 import soundfile
 
 from cry_lightning.audio import EXTENSIONS
+from cry_lightning.console import UserError
 from cry_lightning.corpora import ClassFolders, Manifest, corpus_at
 from cry_lightning.corpora.base import safe_name
-from cry_lightning.data.content import content_hashes
-from cry_lightning.errors import UserError
+from cry_lightning.data.inventory import content_hashes
 
 
 def put(root: Path, *paths: str) -> Path:

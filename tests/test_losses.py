@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.tasks.losses import nt_xent
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cry_lightning import cli
-from cry_lightning.tasks.optimisation import parameter_groups, scale_learning_rate, warmup_cosine
+from cry_lightning.tasks.base import parameter_groups, scale_learning_rate, warmup_cosine
 
 
 def sgd(lr: float = 1.0) -> torch.optim.Optimizer:

@@ -13,7 +13,7 @@ from conftest import write_run
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
 from cry_lightning.__main__ import run as command
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import difference_interval
 from cry_lightning.evaluation.metrics import units_at

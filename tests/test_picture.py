@@ -22,11 +22,11 @@ from torch import Tensor
 from cry_lightning import cli
 from cry_lightning.__main__ import main
 from cry_lightning.__main__ import run as command
+from cry_lightning.console import UserError
 from cry_lightning.corpora import Manifest
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.encoders.small_cnn import SmallCNN
+from cry_lightning.encoders.small import SmallCNN
 from cry_lightning.encoders.timm_network import TimmNetwork
-from cry_lightning.errors import UserError
 from cry_lightning.evaluation.run import read_run
 from cry_lightning.features import Waveform
 from cry_lightning.features.spectrogram import Spectrogram

@@ -13,10 +13,10 @@ from conftest import DATA, RATE, real
 
 from cry_lightning import audio, cli
 from cry_lightning.__main__ import run as command
-from cry_lightning.audio.ffmpeg import FFmpegReader
+from cry_lightning.audio.decoders import FFmpegReader
+from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip, UnlabelledTree
-from cry_lightning.data.compute import ClipBatches
-from cry_lightning.errors import UserError
+from cry_lightning.data.building import ClipBatches
 from cry_lightning.features import MFCC
 from cry_lightning.inference import predict
 
@@ -77,7 +77,7 @@ def test_scores_are_those_of_test(stage, tones, tmp_path, sound):
         normalize = {"class_path": "torch.nn.InstanceNorm2d", "init_args": {"num_features": 1, "affine": True}}
         config, args = stage(normalize=normalize, num_classes=2), ["--data.feature", LOGMEL["class_path"]]
     else:
-        relative = {"class_path": "cry_lightning.tasks.normalize.RelativeLevel"}
+        relative = {"class_path": "cry_lightning.tasks.base.RelativeLevel"}
         extra = {"augment_waveform": [noise(tmp_path / "noise")], "normalize": relative}
         config, args = stage(front_end=LOGMEL, **extra), WAVEFORMS
     ckpt = fit_and_test(config, *WINDOWS, *args, "--trainer.max_epochs=1")

@@ -9,8 +9,8 @@ from cache_fakes import flip_byte
 from cry_lightning import cli
 from cry_lightning.__main__ import main
 from cry_lightning.__main__ import run as command
+from cry_lightning.console import UserError
 from cry_lightning.data.cachefile import CacheFile
-from cry_lightning.errors import UserError
 
 
 @pytest.fixture

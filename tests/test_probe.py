@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.tasks import probe as module
 from cry_lightning.tasks.probe import probe
 

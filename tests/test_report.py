@@ -12,7 +12,7 @@ from conftest import write_run
 from matplotlib.image import imread
 
 from cry_lightning.__main__ import run as command
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.evaluation import figures, predictions
 from cry_lightning.evaluation.report import CSV_COLUMNS
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from cry_lightning import cli
 from cry_lightning.__main__ import run as run_command
+from cry_lightning.console import UserError
 from cry_lightning.encoders import Res8
-from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC
 from cry_lightning.robustness import disturbances, report, scoring
 from cry_lightning.robustness.disturbances import Sounds

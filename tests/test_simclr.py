@@ -11,7 +11,7 @@ from conftest import REPO, stage_config
 from torch import nn
 
 from cry_lightning import cli
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.lineage import check, fingerprint, read
 
 CURVES = {"train/loss", "val/loss", "val/alignment", "val/uniformity", "val/effective_rank", "val/probe_uar"}

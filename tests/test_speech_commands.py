@@ -17,13 +17,12 @@ from jsonargparse import ArgumentParser
 
 from cry_lightning import cli
 from cry_lightning.__main__ import run as command
+from cry_lightning.console import UserError
 from cry_lightning.corpora import Corpus, Manifest, SyntheticWords
-from cry_lightning.corpora.keywords import SILENCE, UNKNOWN, Keywords
-from cry_lightning.corpora.speech_commands import SpeechCommands
+from cry_lightning.corpora.words import SILENCE, UNKNOWN, Keywords, SpeechCommands
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.division import divide
 from cry_lightning.data.splits import Split
-from cry_lightning.errors import UserError
 from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.features import MFCC
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
+from cry_lightning.console import UserError
+from cry_lightning.data.division import clips_per_class, fraction_of_groups, read_exclusions
 from cry_lightning.data.folds import division, imbalance
 from cry_lightning.data.splits import Split, assign
-from cry_lightning.data.subsets import label_fraction, per_class, read_exclusions
-from cry_lightning.errors import UserError
 
 SCHEMES = [
     Split(),
@@ -249,7 +249,7 @@ def test_label_fractions_are_nested_counted_in_groups_and_keep_every_class(seed:
     labels, groups = random_corpus(seed)
     smaller: set[str] = set()
     for fraction in (0.01, 0.1, 0.25, 0.5, 0.75, 1.0):
-        kept = label_fraction(labels, groups, fraction, seed=seed)
+        kept = fraction_of_groups(labels, groups, fraction, seed=seed)
         chosen = set(groups[kept])
         assert np.array_equal(kept, np.isin(groups, list(chosen)))  # whole groups
         assert smaller <= chosen
@@ -263,13 +263,13 @@ def test_label_fractions_are_nested_counted_in_groups_and_keep_every_class(seed:
 def test_label_fraction_is_stratified_seeded_and_free_of_row_order() -> None:
     labels = np.array(["ill"] * 200 + ["well"] * 800)
     groups = np.array([f"s{i // 5}" for i in range(1000)])
-    kept = label_fraction(labels, groups, 0.25, seed=0)
+    kept = fraction_of_groups(labels, groups, 0.25, seed=0)
     assert {name: int(kept[labels == name].sum()) for name in ("ill", "well")} == {"ill": 50, "well": 200}
-    assert not np.array_equal(kept, label_fraction(labels, groups, 0.25, seed=1))
+    assert not np.array_equal(kept, fraction_of_groups(labels, groups, 0.25, seed=1))
     order = np.random.default_rng(0).permutation(1000)
-    assert np.array_equal(label_fraction(labels[order], groups[order], 0.25, seed=0), kept[order])
+    assert np.array_equal(fraction_of_groups(labels[order], groups[order], 0.25, seed=0), kept[order])
     with pytest.raises(UserError, match="label_fraction"):
-        label_fraction(labels, groups, 0.0, seed=0)
+        fraction_of_groups(labels, groups, 0.0, seed=0)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -280,7 +280,7 @@ def test_per_class_is_exact_nested_and_spread_over_subjects(seed: int) -> None:
     available = min(np.sum(labels == name) for name in set(labels) - {""})
     before = np.zeros(len(labels), dtype=bool)
     for n in range(1, available + 1):
-        kept = per_class(labels, groups, n, seed=seed)
+        kept = clips_per_class(labels, groups, n, seed=seed)
         assert np.all(kept[before])
         for name in set(labels) - {""}:
             mine = labels == name
@@ -291,19 +291,19 @@ def test_per_class_is_exact_nested_and_spread_over_subjects(seed: int) -> None:
     with pytest.raises(
         UserError, match=rf"not {available + 1} training clips of class\d \(\d+ groups, {available} clips"
     ):
-        per_class(labels, groups, available + 1, seed=seed)
+        clips_per_class(labels, groups, available + 1, seed=seed)
 
 
 def test_per_class_takes_subjects_in_turn() -> None:
     labels = np.full(12, "cry")
     groups = np.array(["a"] * 9 + ["b"] * 2 + ["c"])
-    kept = per_class(labels, groups, 6, seed=0)
+    kept = clips_per_class(labels, groups, 6, seed=0)
     assert {name: int(kept[groups == name].sum()) for name in "abc"} == {"a": 3, "b": 2, "c": 1}
 
 
 def test_a_share_of_no_labels_is_refused() -> None:
     with pytest.raises(UserError, match="no training clip has a label"):
-        label_fraction(np.array(["", ""]), np.array(["a", "b"]), 0.5, seed=0)
+        fraction_of_groups(np.array(["", ""]), np.array(["a", "b"]), 0.5, seed=0)
 
 
 def test_exclusions_are_read_without_comments_and_refused_when_empty_or_missing(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from cry_lightning.__main__ import main
-from cry_lightning.encoders.fixed import Flatten, Statistics
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
+from cry_lightning.encoders.small import Flatten, Statistics
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.lineage import fingerprint
 from cry_lightning.tasks.heads import SupportVectors
@@ -144,7 +144,7 @@ def svm(stage, tmp_path):
 
     def write(name="svm", **model):
         config = yaml.safe_load(stage(name).read_text())
-        encoder = {"class_path": "cry_lightning.encoders.fixed.Statistics", "init_args": {"n_bands": 40}}
+        encoder = {"class_path": "cry_lightning.encoders.small.Statistics", "init_args": {"n_bands": 40}}
         config["model"] = {"class_path": "cry_lightning.tasks.SVM", "init_args": {"encoder": encoder, **model}}
         config["data"] |= {"clip_s": 0.5, "shift_s": 0.0}
         config["trainer"]["max_epochs"] = 1

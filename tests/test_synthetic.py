@@ -18,12 +18,18 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from cry_lightning.corpora.cry_styles import CRY_STYLES
-from cry_lightning.corpora.infant_cry import Bout, Infant, cry
-from cry_lightning.corpora.spoken_word import PHONES, Speaker, word
-from cry_lightning.corpora.synthesis import Utterance, frame_times, noise_frequencies, tract_gain
-from cry_lightning.corpora.synthetic import SyntheticCries, SyntheticWords
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
+from cry_lightning.corpora.synthesis import (
+    CRY_STYLES,
+    Bout,
+    Infant,
+    Utterance,
+    cry,
+    frame_times,
+    noise_frequencies,
+    tract_gain,
+)
+from cry_lightning.corpora.synthetic import PHONES, Speaker, SyntheticCries, SyntheticWords, word
 
 SAMPLE_RATE = 8000
 NORMAL, ASPHYXIA = CRY_STYLES["normal"], CRY_STYLES["asphyxia"]

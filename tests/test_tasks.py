@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from cry_lightning import cli
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 
 def fit(config, *args):

@@ -13,7 +13,7 @@ import yaml
 from conftest import RATE
 
 from cry_lightning.__main__ import main
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.tasks.weights import read_checkpoint
 from cry_lightning.trust.names import Trust

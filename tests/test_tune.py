@@ -20,8 +20,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from cry_lightning import cli
 from cry_lightning.__main__ import run as command
-from cry_lightning.data.reading import CachedFeatures
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
+from cry_lightning.data.building import CachedFeatures
 from cry_lightning.lineage import fingerprint, read
 from cry_lightning.studies import open_study
 from cry_lightning.tune import report

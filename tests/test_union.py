@@ -8,10 +8,10 @@ import soundfile
 import torch
 from jsonargparse import ArgumentParser
 
+from cry_lightning.console import UserError
 from cry_lightning.corpora import Corpus, Manifest, SyntheticCries, Union, UnlabelledTree
-from cry_lightning.corpora.cry_styles import CRY_STYLES
+from cry_lightning.corpora.synthesis import CRY_STYLES
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.errors import UserError
 from cry_lightning.features import MFCC
 
 RATE = 8000

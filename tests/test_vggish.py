@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d, linear, max_pool2d, relu
 
 from cry_lightning.__main__ import run as command
+from cry_lightning.console import UserError
 from cry_lightning.encoders import VGGish
-from cry_lightning.errors import UserError
 from cry_lightning.tasks.weights import load_encoder
 
 main = partial(command, "import-weights")

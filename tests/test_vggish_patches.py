@@ -10,9 +10,9 @@ import yaml
 from conftest import stage_config
 
 from cry_lightning import cli
+from cry_lightning.console import UserError
 from cry_lightning.corpora import Manifest
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.errors import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.features import VGGishLogMel

@@ -9,17 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from cry_lightning.acquire import naming
-from cry_lightning.acquire.manifest import MANIFEST, SOURCES, as_text, source_table, unit_table, write
-from cry_lightning.acquire.run import acquire
+from cry_lightning.acquire import inputs
+from cry_lightning.acquire.inputs import printable
+from cry_lightning.acquire.run import MANIFEST, SOURCES, acquire, as_text, source_table, unit_table, write
 from cry_lightning.acquire.settings import Settings
-from cry_lightning.acquire.sources import printable
 from cry_lightning.arguments import check_folder
 from cry_lightning.audio import what_it_is
+from cry_lightning.console import UserError
 from cry_lightning.corpora import find_recordings
-from cry_lightning.errors import UserError
-from cry_lightning.jsonfile import read_object
-from cry_lightning.writing import replacing
+from cry_lightning.files import read_object, replacing
 
 log = logging.getLogger(__name__)
 MADE_OF = "settings.json"  # in OUT
@@ -40,12 +38,12 @@ def run(
     root, sources = find_sources(given)
     check_out(out, given)
     if table:
-        identities = naming.by_table(table, sources)
+        identities = inputs.by_table(table, sources)
     else:
-        identities = naming.by_pattern(name_pattern, sources) if name_pattern else naming.by_form(root, sources)
+        identities = inputs.by_pattern(name_pattern, sources) if name_pattern else inputs.by_form(root, sources)
     begin(out, {"in": str(given.resolve())} | asdict(thresholds), overwrite)
     records, refused = acquire(root, sources, out, thresholds, figures, jobs)
-    naming.warn_of_unnamed(identities, [one["source"] for one in records if one["units"]], root)
+    inputs.warn_of_unnamed(identities, [one["source"] for one in records if one["units"]], root)
     overview, units = source_table(records, refused), unit_table(records, identities)
     write(overview, out / SOURCES)
     if units.empty:  # an empty manifest is no corpus, an older one would be false

@@ -1,17 +1,127 @@
-"""All sources, one after another or several at once; what is done already is not done again."""
+"""Cutting recordings into units: one by one, resumable, with manifest and figures."""
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
 from cry_lightning import audio
-from cry_lightning.acquire.settings import Settings
-from cry_lightning.acquire.sources import Record, cut, done, folder_name
-from cry_lightning.errors import UserError
-from cry_lightning.progress import progress_bar
+from cry_lightning.acquire.inputs import Identities, Identity, Record, cut, done, folder_name, printable
+from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
+from cry_lightning.console import UserError, progress_bar
+from cry_lightning.files import replacing
+
+MANIFEST, SOURCES = "manifest.csv", "sources.csv"
+MAX_LABELS = 12  # in the terminal
+
+
+def unit_table(records: Sequence[Record], identities: Identities) -> pd.DataFrame:
+    """A row for each unit: path, source, label, subject, what was measured, and what else is known of the source.
+
+    `path` is relative to the manifest. A manifest's `start_s` would be where a clip begins within `path`; as a unit is
+    all of its file there is none, and where it begins within `source` is `source_start_s`. A source of which no subject
+    is known is its own, so that its units stay together in a split.
+    """
+    rows = []
+    for record in records:
+        source = record["source"]
+        whose = identities.get(source, Identity())
+        of_source = {"source": source, "label": whose.label, "subject": whose.subject or source}
+        for unit in record["units"]:
+            own = {"path": unit["path"]} | of_source | unit
+            rows.append(own | {name: value for name, value in whose.columns.items() if name not in own})
+    return pd.DataFrame(rows).fillna("")
+
+
+def source_table(records: Sequence[Record], refused: Mapping[str, str]) -> pd.DataFrame:
+    """A row for each source: source, duration_s, units, units_s (their length), and why it was refused."""
+    rows = [
+        (one["source"], one["duration_s"], len(one["units"]), sum(unit["duration_s"] for unit in one["units"]), "")
+        for one in records
+    ]
+    rows += [(source, 0.0, 0, 0.0, reason) for source, reason in refused.items()]
+    return pd.DataFrame(rows, columns=["source", "duration_s", "units", "units_s", "refused"]).sort_values("source")
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Write a CSV file, whole or not at all."""
+    with replacing(path) as part:
+        table.to_csv(part, index=False, float_format="%.9g", errors="backslashreplace")
+
+
+def as_text(overview: pd.DataFrame, units: pd.DataFrame) -> str:
+    """What was read and what was cut of it, in a few lines."""
+    read = overview[overview["refused"] == ""]
+    lines = [
+        f"{len(read)} files read, {_hours(read['duration_s'])}; {len(overview) - len(read)} refused",
+        f"{len(units)} units, {_hours(read['units_s'])}; {(read['units'] == 0).sum()} files hold no unit",
+    ]
+    if units.empty:
+        return "\n".join([*lines, "No unit was found: --figures shows why, the thresholds are arguments."])
+    labels = units["label"].replace("", "(unlabelled)").value_counts()
+    told = ", ".join(f"{label} {count}" for label, count in labels.head(MAX_LABELS).items())
+    more = f" and {len(labels) - MAX_LABELS} more" if len(labels) > MAX_LABELS else ""
+    lines.append(f"{units['subject'].nunique()} subjects; {printable(told)}{more}")
+    return "\n".join(lines)
+
+
+def _hours(seconds: pd.Series) -> str:
+    return f"{seconds.sum() / 3600:.2f} h" if seconds.sum() >= 360 else f"{seconds.sum():.1f} s"
+
+
+N_COLUMNS = 1500  # at most, whatever the length of the recording
+SHORTEST_COLUMN_S = 0.02
+N_FFT = 512
+RANGE_DB = 70.0
+TOP_HZ = 6000.0
+
+
+def draw(source: Path, record: Record, path: Path) -> None:
+    """Write the picture of a source with the units of its record marked, as PNG, in constant memory.
+
+    Raises:
+        AudioError: the source cannot be decoded.
+    """
+    duration_s, units = record["duration_s"], record["units"]
+    column_s = max(SHORTEST_COLUMN_S, duration_s / N_COLUMNS)
+    lowest, highest, power = map(np.array, zip(*map(_column, audio.blocks(source, SAMPLE_RATE, column_s)), strict=True))
+    level = 10 * np.log10(np.maximum(power.T, 1e-12))
+    seconds = np.arange(len(lowest)) * column_s
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    figure.suptitle(printable(f"{record['source']}: {len(units)} units"), fontsize=10, parse_math=False)
+    wave, spectrogram = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.6])
+    wave.fill_between(seconds, lowest, highest, step="post", linewidth=0.3)
+    wave.set(ylabel="amplitude", xlim=(0, max(duration_s, column_s)))
+    extent = (0.0, len(lowest) * column_s, 0.0, SAMPLE_RATE / 2)
+    top = float(level.max())
+    spectrogram.imshow(level, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=top - RANGE_DB, vmax=top)
+    spectrogram.set(xlabel="time (s)", ylabel="frequency (Hz)", ylim=(0, TOP_HZ))
+    for unit in units:
+        begin, end = unit["source_start_s"], unit["source_start_s"] + unit["duration_s"]
+        wave.axvspan(begin, end, color="tab:orange", alpha=0.35, linewidth=0)
+        spectrogram.plot([begin, end], [0.97 * TOP_HZ] * 2, color="cyan", linewidth=4, solid_capstyle="butt")
+        for axes in (wave, spectrogram):
+            axes.axvline(begin, color="tab:green", linewidth=0.6)
+            axes.axvline(end, color="tab:red", linewidth=0.6)
+    with replacing(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name in letters that the font lacks
+        figure.savefig(part, format="png", dpi=110)
+
+
+def _column(block: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """Lowest and highest sample of a block (N,), and the mean power spectrum (F,) of its frames."""
+    size = min(block.size, N_FFT)
+    frames = block[: block.size // size * size].reshape(-1, size)
+    power = np.abs(np.fft.rfft(frames * np.hanning(size), N_FFT)) ** 2
+    return float(block.min()), float(block.max()), power.mean(axis=0)
+
 
 FIGURES = "figures"  # folder in OUT
 
@@ -48,8 +158,6 @@ def acquire_one(source: str, root: Path, out: Path, settings: Settings, figures:
             picture.unlink(missing_ok=True)
             record = cut(root, source, out, settings)
         if figures and not picture.exists():
-            from cry_lightning.acquire.figure import draw  # matplotlib takes long, and few ask for figures
-
             draw(root / source, record, picture)
     except audio.AudioError as error:
         return str(error).removeprefix(f"{root / source}: ")

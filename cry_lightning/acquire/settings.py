@@ -3,7 +3,7 @@
 import math
 from dataclasses import astuple, dataclass
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 SAMPLE_RATE = 16000  # of the units, in Hz
 FRAME_S = 0.01

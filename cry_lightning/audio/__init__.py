@@ -8,12 +8,8 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from cry_lightning.audio.decoding import opened
-from cry_lightning.audio.endings import EXTENSIONS, NO_SOUND
-from cry_lightning.audio.errors import AudioError, warn_once
-from cry_lightning.audio.fitting import Fit, fit_to_length
-from cry_lightning.audio.limits import SHORTEST_S, SLACK_S, what_it_is
-from cry_lightning.audio.recording import Recording, mono
+from cry_lightning.audio.containers import EXTENSIONS, NO_SOUND, SHORTEST_S, SLACK_S, AudioError, warn_once, what_it_is
+from cry_lightning.audio.recording import Fit, Recording, fit_to_length, mono, opened
 
 __all__ = [
     "DECODING_VERSION",

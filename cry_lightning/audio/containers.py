@@ -1,8 +1,124 @@
-"""What the bytes of a file tell of its length where its decoder does not: WAV, Ogg and MP3."""
+"""What the bytes of a file show: endings, plausible limits, declared lengths, and errors that name the file."""
 
+import logging
 import mmap
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from cry_lightning.console import UserError
+
+log = logging.getLogger(__name__)
+
+
+class AudioError(UserError):
+    """A file, or a part of one, that cannot be used as sound; the message begins with its path."""
+
+
+@contextmanager
+def failures_told(path: str | Path) -> Iterator[None]:
+    """Whatever a decoder raises within, want of memory included, is told as an AudioError of this file."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise what they like when a header is damaged
+        reason = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
+        if isinstance(error, MemoryError):
+            reason = "it would need more memory than there is"
+        reason = " ".join(str(reason).replace(str(path), "").split()) or type(error).__name__
+        raise AudioError(f"{path}: cannot be decoded as sound ({reason})") from error
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Log what is odd about recordings, the first time that this process has it to say."""
+    log.warning(text)
+
+
+UNCOMPRESSED = """
+.wav .wave .bwf .rf64 .w64 .aif .aiff .aifc .au .snd .caf .voc .svx .8svx .iff
+.sph .nist .ircam .sf .htk .paf .pvf .avr
+"""
+COMPRESSED = """
+.flac .fla .alac .wv .tta .ape .tak .mp3 .mp2 .mp1 .mpga .m4a .m4b .m4r .aac .adts .ogg .oga .opus .spx .wma .asf .amr
+.awb .3ga .ac3 .eac3 .dts .mpc .mka .weba .gsm .g722 .ra .rm .dss .qcp .latm .loas .dsf
+"""
+VIDEO = """
+.mp4 .m4v .mov .qt .3gp .3g2 .3gpp .3gpp2 .mkv .webm .avi .wmv .flv .f4v .ts .mts .m2ts .mpg .mpeg .vob .ogv
+"""
+EXTENSIONS = frozenset(f"{UNCOMPRESSED} {COMPRESSED} {VIDEO}".split())
+BESIDE = """
+.txt .csv .tsv .md .rst .json .jsonl .yaml .yml .toml .cfg .ini .xml .html .htm .pdf .doc .docx .xls .xlsx .odt .ods
+.rtf .tex .bib .log .textgrid .eaf .lab .trs .ctm .stm .rttm .srt .vtt .cha .praat .pitch .png .jpg .jpeg .gif .bmp
+.tif .tiff .svg .webp .eps .ps .py .m .r .ipynb .sh .js .npy .npz .h5 .hdf5 .mat .pkl .pt .ckpt .parquet .feather .zip
+.gz .tar .tgz .bz2 .xz .7z .rar .db .sha256 .md5 .cff .lock .part .tmp .bak .url .lnk .license
+"""
+NO_SOUND = frozenset(BESIDE.split())  # what lies beside recordings and holds none
+
+
+SAMPLE_RATES = (2_000, 768_000)  # Hz; a header that says otherwise is damaged
+MOST_CHANNELS = 64
+MOST_SAMPLES = 1 << 30  # of a recording in memory at once, 4 GiB; longer ones are read in blocks or windows
+SLACK_S = 0.1  # a declared length that is off by less is right: lossy codecs are padded, headers rounded
+SHORTEST_S = 0.01  # a clip shorter than this holds no sound worth a row
+CANCELLED = 1e-3  # channels whose mean has less than this share of their power cancel each other
+
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def what_it_is(path: Path) -> str:
+    """What lies at a path, links followed, where it is no file: "a named pipe"; empty where it is one.
+
+    Raises:
+        OSError: nothing is there.
+    """
+    return _kind(path.stat().st_mode)
+
+
+def _kind(mode: int) -> str:
+    kind = stat.S_IFMT(mode)
+    return "" if kind == stat.S_IFREG else KINDS.get(kind, "no file")
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no file with something in it; opening a named pipe would wait for ever.
+
+    Raises:
+        AudioError: it is none.
+    """
+    status = path.stat()
+    if kind := _kind(status.st_mode):
+        raise AudioError(f"{path}: is {kind}, no recording")
+    if not status.st_size:
+        raise AudioError(f"{path}: the file is empty")
+
+
+def check_form(path: Path, sample_rate: int, n_channels: int) -> None:
+    """Refuse a header that cannot be true.
+
+    Raises:
+        AudioError: its sample rate or number of channels is not plausible.
+    """
+    low, high = SAMPLE_RATES
+    if sample_rate == 0:
+        raise AudioError(f"{path}: tells no sample rate: it is damaged, or holds no sound")
+    if not low <= sample_rate <= high:
+        raise AudioError(
+            f"{path}: its header says {sample_rate:,} Hz, and sample rates are {low:,} to {high:,} Hz: it is damaged"
+        )
+    if not 1 <= n_channels <= MOST_CHANNELS:
+        raise AudioError(f"{path}: its header says {n_channels} channels, and 1 to {MOST_CHANNELS} are plausible")
+
 
 RIFF_HEADER = 12
 OGG_HEADER = 27

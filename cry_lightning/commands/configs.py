@@ -1,12 +1,16 @@
-"""YAML files that commands name: found, read with the files that they name, and refused in one line."""
+"""A stage's YAML files read and checked without importing what they name."""
 
+import ast
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from cry_lightning.errors import UserError
-from cry_lightning.wording import ConfigError, one_line
+from cry_lightning.commands import signatures
+from cry_lightning.commands.signatures import Parameter, nearest
+from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted, one_line
 
 WHOLE_SECTIONS = ("config", "data", "model")  # options in whose place a YAML may stand
 ENDINGS = (".yaml", ".yml")
@@ -102,3 +106,132 @@ def refuse_recordings(key: str, path: str) -> None:
     if not path.endswith(ENDINGS) and Path(path).exists():
         own = f"--data configs/data/own.yaml --data.corpus.init_args.path={path}"
         raise ConfigError(key, f"{path} is not a YAML; for recordings that lie there: {own}")
+
+
+SIMPLE = {"int": int, "float": float, "bool": bool}
+NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+UNDECIDED = object()
+BOOL_OR_INT = Parameter("", ast.parse("bool | int", mode="eval").body)
+
+
+def check_class(key: str, value: Any, required: bool = False) -> None:
+    """Check the arguments of a class that a config names by class_path and init_args."""
+    if not isinstance(value, dict) or not isinstance(value.get("class_path"), str):
+        return
+    if value.keys() - {"class_path", "init_args", "dict_kwargs"}:
+        raise ConfigError(key, "give class_path and init_args, and no key beside them")
+    _check_path(key, value["class_path"])
+    given = value.get("init_args") or {}
+    parameters = signatures.parameters(value["class_path"])
+    if isinstance(given, dict) and parameters is not None:
+        missing = [name for name, one in parameters.items() if one.required and given.get(name) is None]
+        if required and missing:
+            raise ConfigError(key, f"the following arguments are required: {', '.join(missing)}")
+        check_keys(key, given, parameters, list(parameters))
+
+
+def _check_path(key: str, path: str) -> None:
+    """Refuse a class path of the project, in whose source files there is no such name."""
+    module, _, name = path.rpartition(".")
+    if not path.startswith("cry_lightning."):
+        return
+    if not (known := signatures.names(module)):
+        raise ConfigError(key, f"{path}: no such class{nearest(path)}")
+    if name not in known:
+        raise ConfigError(key, f"module {module!r} has no attribute {name!r}{nearest(path)}")
+
+
+def check_keys(key: str, given: Mapping[str, Any], parameters: Mapping[str, Parameter], known: list[str]) -> None:
+    """Refuse arguments that are none of the parameters (`known` are their names in messages), and wrong values."""
+    for name, value in given.items():
+        here = dotted(key, str(name))
+        if name not in parameters:
+            asked = here if known and known[0].startswith(f"{key}.") else str(name)
+            raise ConfigError(here, f"no such key{did_you_mean([asked], known)}")
+        _check_names_class(here, value, parameters[name])
+        check_class(here, value)
+        _check_dataclass(here, value, parameters[name])
+        check_type(parameters[name], value, here)
+
+
+def _classes(parameter: Parameter) -> Iterator[signatures.Definition]:
+    """The classes that an annotation names, as far as source files show them."""
+    for node in ast.walk(parameter.annotation) if parameter.annotation else []:
+        definition = signatures.find(f"{parameter.module}.{node.id}") if isinstance(node, ast.Name) else None
+        if definition and isinstance(definition.node, ast.ClassDef):
+            yield definition
+
+
+def _check_names_class(key: str, value: Any, parameter: Parameter) -> None:
+    """Refuse a text where a class is wanted, if it can be the path of neither a class nor a YAML."""
+    names = {node.id for node in ast.walk(parameter.annotation or ast.Constant(None)) if isinstance(node, ast.Name)}
+    if not isinstance(value, str) or not names or names & {"str", "Path", "Any"}:
+        return
+    if value.endswith(ENDINGS):
+        raise ConfigError(key, f"{value}: no such file, or not YAML with keys in it")
+    of_module = "nn.Module" in ast.unparse(parameter.annotation or ast.Constant(None))
+    of_ours = any(one.module.startswith("cry_lightning.") for one in _classes(parameter))
+    if "." not in value and (of_module or of_ours):
+        raise ConfigError(key, f"expected a whole class path, package.module.Class, not {value}{nearest(value)}")
+    _check_path(key, value)
+
+
+def _check_dataclass(key: str, value: Any, parameter: Parameter) -> None:
+    """Check the keys of an argument that is a dataclass, such as `data.split`, in whose place a dict stands."""
+    if not isinstance(value, dict) or "class_path" in value:
+        return
+    for definition in _classes(parameter):
+        if definition.is_dataclass:
+            parameters = signatures.parameters(f"{definition.module}.{definition.name}") or {}
+            check_keys(key, value.get("init_args", value), parameters, list(parameters))
+
+
+def check_type(parameter: Parameter, value: Any, key: str) -> None:
+    """Refuse a value that none of the simple types of an annotation fits; other types are not looked at."""
+    if value is None or parameter.annotation is None:
+        return
+    types = list(_types(parameter.annotation, parameter.module))
+    if UNDECIDED in types or any(_fits(value, one) for one in types):
+        return
+    named = [", ".join(map(repr, one)) if isinstance(one, tuple) else one.__name__ for one in types if one is not None]
+    raise ConfigError(key, f"expected {' or '.join(named)}, not {value}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if isinstance(kind, tuple):
+        return value in kind
+    if kind is None:
+        return False
+    if kind in (bool, list, dict):
+        return isinstance(value, kind)
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a text, the command's own parser as a number
+        return bool(NUMBER.fullmatch(value))
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _types(annotation: ast.expr, module: str) -> Iterator[Any]:
+    """int, float, bool, list, dict, None, and the values of literals as a tuple; UNDECIDED for all else."""
+    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
+        yield from _types(annotation.left, module)
+        yield from _types(annotation.right, module)
+    elif isinstance(annotation, ast.Constant) and annotation.value is None:
+        yield None
+    elif isinstance(annotation, ast.Name) and annotation.id in SIMPLE:
+        yield SIMPLE[annotation.id]
+    elif isinstance(annotation, ast.Name):
+        alias = signatures.find(f"{module}.{annotation.id}")
+        if alias is not None and isinstance(alias.node, ast.Assign):
+            yield from _types(alias.node.value, alias.module)
+        else:
+            yield UNDECIDED
+    elif isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) in ("list", "dict"):
+        yield {"list": list, "dict": dict}[ast.unparse(annotation.value)]
+    elif isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
+        elements = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+        yield tuple(element.value for element in elements if isinstance(element, ast.Constant))
+    elif isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) in ("Optional", "Union"):
+        inside = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+        for one in inside:
+            yield from _types(one, module)
+    else:
+        yield UNDECIDED

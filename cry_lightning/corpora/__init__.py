@@ -4,18 +4,16 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from cry_lightning.corpora import donateacry, fsdd
-from cry_lightning.corpora.audioset import AudioSet
-from cry_lightning.corpora.base import Clip, Corpus, safe_name
-from cry_lightning.corpora.donateacry import DonateACry
-from cry_lightning.corpora.fsdd import FSDD
+from cry_lightning.console import UserError
+from cry_lightning.corpora import cries, words
+from cry_lightning.corpora.base import Clip, Corpus, Union, safe_name
+from cry_lightning.corpora.clip_lists import AudioSet, VGGSound
+from cry_lightning.corpora.cries import DonateACry
 from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.corpora.manifest import Manifest
 from cry_lightning.corpora.synthetic import SyntheticCries, SyntheticWords
 from cry_lightning.corpora.trees import ClassFolders, UnlabelledTree
-from cry_lightning.corpora.union import Union
-from cry_lightning.corpora.vggsound import VGGSound
-from cry_lightning.errors import UserError
+from cry_lightning.corpora.words import FSDD
 
 __all__ = [
     "FSDD",
@@ -89,7 +87,7 @@ def _form(path: Path) -> type[Corpus]:
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; give a folder of recordings or a manifest, a .csv file")
     recordings = find_recordings(path)
-    names: dict[type[Corpus], re.Pattern[str]] = {DonateACry: donateacry.NAME, FSDD: fsdd.NAME}
+    names: dict[type[Corpus], re.Pattern[str]] = {DonateACry: cries.DONATEACRY_NAME, FSDD: words.NAME}
     for form, pattern in names.items():
         if sum(bool(pattern.match(Path(recording).name)) for recording in recordings) > len(recordings) / 2:
             return form

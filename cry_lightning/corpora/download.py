@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pooch
 
 from cry_lightning.archives import MOST_BYTES, MOST_FILES, SOURCES
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 UNPACKABLE = (  # an archive that is damaged, of an odd compression, or encrypted after all
     tarfile.TarError,

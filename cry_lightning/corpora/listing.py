@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from cry_lightning.audio import EXTENSIONS, NO_SOUND, warn_once, what_it_is
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 TOLD = 3  # files, in one line
 LOOKED_AT = 512  # bytes of a file with an unknown ending

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cry_lightning.audio import warn_once
+from cry_lightning.console import UserError
 from cry_lightning.corpora.base import Clip, Corpus, safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.listing import find_recordings, look_through
-from cry_lightning.errors import UserError
 
 
 class Tree(Corpus):

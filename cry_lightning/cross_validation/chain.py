@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 
 from cry_lightning import studies
+from cry_lightning.console import UserError
 from cry_lightning.cross_validation.plan import Round, divided
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column
-from cry_lightning.errors import UserError
+from cry_lightning.files import replacing
 from cry_lightning.studies import WITHOUT_BARS, Study, is_finished
-from cry_lightning.writing import replacing
 
 log = logging.getLogger(__name__)
 CHECKPOINT = ("best.ckpt",)

@@ -6,10 +6,10 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from cry_lightning.console import progress_bar
 from cry_lightning.cross_validation.chain import Chain, open_chain, share_cores, train_once, train_round
 from cry_lightning.cross_validation.plan import Round, divided, plan, trained_again
 from cry_lightning.cross_validation.report import write_pooled
-from cry_lightning.progress import progress_bar
 from cry_lightning.studies import is_begun, mark
 
 MADE_OF = "cross_validation.json"  # what is cross-validated in a folder

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cry_lightning import studies
+from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column
 from cry_lightning.data.splits import Split, census, count
-from cry_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
 FEW = 2  # groups of a class per fold: with fewer, a fold's score rests on one of them

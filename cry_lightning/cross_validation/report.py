@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning import lineage
-from cry_lightning.cells import for_spreadsheets
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError, for_spreadsheets
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.tables import SUMMARY, as_text
+from cry_lightning.files import replacing
 from cry_lightning.lineage import FoldedLineage, Lineage
-from cry_lightning.writing import replacing
 
 
 def write_pooled(folders: Sequence[Path], out: Path) -> None:

@@ -1,13 +1,187 @@
-"""Filling a cache file with features: the unfinished rows, batch by batch, and what becomes of bad clips."""
+"""Building a cache: clips decoded, features computed in batches by workers, and read back."""
 
 import logging
+import math
+import mmap
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-from cry_lightning.data.cachefile import PENDING, CacheFile
-from cry_lightning.data.compute import ClipBatches, batch_loader, killed_workers_told
-from cry_lightning.errors import UserError
-from cry_lightning.progress import progress_bar
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cry_lightning import audio
+from cry_lightning.console import UserError, progress_bar
+from cry_lightning.corpora.base import Clip, Corpus
+from cry_lightning.data.cachefile import GOOD, PENDING, CacheFile
+from cry_lightning.features.base import Feature
 
 log = logging.getLogger(__name__)
+
+
+# Without it Linux refuses to map caches larger than the memory; Python has a name for it from 3.13 on.
+MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+
+
+class CachedFeatures:
+    """The features of a cache, opened at the first use in each process; pickled, it is its path.
+
+    Args:
+        path: a whole cache file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    @cached_property
+    def _file(self) -> CacheFile:
+        return CacheFile(self.path)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (n, C, F, T): one row per clip of the corpus, bad ones included."""
+        return self._file.shape
+
+    @cached_property
+    def good(self) -> np.ndarray:
+        """Which rows hold a feature (n,); the others are masked: all zeros."""
+        return self._file.column("done") == GOOD
+
+    @cached_property
+    def bad(self) -> dict[int, str]:
+        """Row -> why it is masked."""
+        return self._file.reasons()
+
+    @cached_property
+    def content(self) -> list[str]:
+        """What each row was made from: the hash of its file, and the stretch of it."""
+        return self._file.texts("content")
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        # Private and writable, though nothing writes: torch takes no read-only memory without a warning.
+        with self.path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE | MAP_NORESERVE)
+        dtype = getattr(torch, self._file.dtype.name)
+        numbers = torch.frombuffer(mapped, dtype=dtype, count=math.prod(self.shape), offset=self._file.offset)
+        return numbers.view(self.shape[0], -1)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Features (B, C, F, T) in float32 of these rows (B,).
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        return torch.index_select(self._rows, 0, rows).view(-1, *self.shape[1:]).float()
+
+
+Batch = tuple[range, np.ndarray, list[str]]  # rows, their features (B, C, F, T), and why each is bad ("": it is good)
+
+
+class ClipBatches(Dataset[Batch]):
+    """Maps a range of rows to their features; the features of bad rows are zeros.
+
+    A recording stays open from row to row, so that a long one is decoded once, not for each of its windows.
+
+    Args:
+        corpus: where the clips lie.
+        clips: one per row.
+        feature: front end from waveform to feature.
+        clip_s: seconds that every clip is fitted to.
+        fit: how a shorter clip is fitted.
+        dtype: of the features returned.
+    """
+
+    def __init__(
+        self, corpus: Corpus, clips: list[Clip], feature: Feature, clip_s: float, fit: audio.Fit, dtype: str
+    ) -> None:
+        self.paths = [corpus.path_of(clip) for clip in clips]
+        self.stretches = [(clip.start_s, clip.duration_s) for clip in clips]
+        self.feature = feature
+        self.clip_s = clip_s
+        self.fit = fit
+        self.dtype = dtype
+        self.recording: audio.Recording | None = None  # of the last row, still open: many rows may be its windows
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"recording": None}  # a worker opens its own
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: range) -> Batch:
+        waveforms = np.zeros((len(rows), round(self.clip_s * self.feature.sample_rate)), np.float32)
+        reasons = [""] * len(rows)
+        for row in sorted(rows, key=lambda row: (self.paths[row], self.stretches[row][0])):  # each is decoded once
+            i = row - rows.start
+            try:
+                waveforms[i] = self.waveform(row)
+            except (UserError, OSError) as error:
+                reasons[i] = str(error).removeprefix(f"{self.paths[row]}: ") or type(error).__name__
+        # Bad rows stay in the batch as silence: a row's last bit may depend on the batch's size.
+        with torch.inference_mode(), np.errstate(over="ignore"):
+            features = self.feature(torch.from_numpy(waveforms)).numpy().astype(self.dtype)
+        finite = np.isfinite(features).all(axis=(1, 2, 3))
+        reasons = [
+            reason or ("" if ok else f"the feature is not finite in {self.dtype}")
+            for reason, ok in zip(reasons, finite, strict=True)
+        ]
+        features[[bool(reason) for reason in reasons]] = 0
+        return rows, features, reasons
+
+    def waveform(self, row: int) -> np.ndarray:
+        """The clip of one row, decoded and fitted (N,); windows of one recording, in the order of time, cost least."""
+        path, (start_s, duration_s) = self.paths[row], self.stretches[row]
+        if self.recording is None or self.recording.path != path:
+            self.close()
+            self.recording = audio.Recording(path)
+        return self.recording.fitted(self.feature.sample_rate, self.clip_s, self.fit, start_s, duration_s)
+
+    def close(self) -> None:
+        """Let go of the last recording."""
+        if self.recording is not None:
+            self.recording.close()
+            self.recording = None
+
+
+def batch_loader(dataset: ClipBatches, batches: list[range], workers: int) -> DataLoader[Batch]:
+    """Yields the features of these ranges of rows, computed by workers of one thread each or, with none, here."""
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=batches,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        multiprocessing_context="spawn" if workers else None,  # a forked process inherits locks that may be held
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+@contextmanager
+def killed_workers_told(workers: int) -> Iterator[None]:
+    """Turns the loader's alarm, which a signal raises wherever the process is then, into a UserError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise UserError(
+            f"a worker that computed features was killed, perhaps for want of memory: use fewer than {workers} workers;"
+            " what was done is kept"
+        ) from error
+
+
 BATCH_SIZE = 64  # larger batches leave the processor's cache
 MAX_BAD_SHARE = 0.05
 

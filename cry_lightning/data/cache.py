@@ -16,16 +16,14 @@ import numpy as np
 import torch
 
 from cry_lightning import audio
+from cry_lightning.console import UserError
 from cry_lightning.corpora.base import Clip, Corpus
 from cry_lightning.data import cachefile
-from cry_lightning.data.building import fill
+from cry_lightning.data.building import CachedFeatures, ClipBatches, fill
 from cry_lightning.data.cachefile import CacheFile
-from cry_lightning.data.compute import ClipBatches
-from cry_lightning.data.content import content_hashes
-from cry_lightning.data.reading import CachedFeatures
-from cry_lightning.errors import UserError
+from cry_lightning.data.inventory import content_hashes
 from cry_lightning.features.base import Feature
-from cry_lightning.locks import waited_for
+from cry_lightning.files import waited_for
 
 log = logging.getLogger(__name__)
 CACHE_VERSION = 1  # raise it when the file's layout changes

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 PENDING, GOOD, BAD = 0, 1, 2  # values of the `done` column
 # Dataset -> kinds of numpy types that it may hold.

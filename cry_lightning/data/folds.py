@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 LOOSEST = 1.5  # times the imbalance of scikit-learn's division, which the further ones may have
 EVEN = 0.01  # imbalance that is no matter

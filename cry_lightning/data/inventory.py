@@ -1,16 +1,145 @@
-"""What lies in a cache folder, and how to be rid of it."""
+"""What is on disk: hashes of recordings, kept by path, size and time, and the caches that there are."""
 
+import hashlib
 import json
+import logging
 import os
+import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from filelock import FileLock, Timeout
 
+from cry_lightning.audio import what_it_is
+from cry_lightning.console import UserError, progress_bar
 from cry_lightning.data.cachefile import BAD, PENDING, UNREADABLE, CacheFile, clear, damage
-from cry_lightning.errors import UserError
+from cry_lightning.files import replacing, waited_for
+
+log = logging.getLogger(__name__)
+
+
+N_HASHES = 2**27
+
+
+def by_hash(labels: np.ndarray, groups: np.ndarray, val: float, test: float) -> np.ndarray:
+    """The part of every clip by its group's hash: "val" in the first share of hashes, "test" in the next, else "train".
+
+    A group stays where it is whichever others there are; the shares of the clips are only roughly those asked for.
+
+    Args:
+        labels: class names (n,).
+        groups: group ids (n,), hashed without their collection.
+        val: share of all hashes.
+        test: share of all hashes.
+
+    Raises:
+        UserError: a class is missing from a part.
+
+    Source: the division of Speech Commands by speaker; Warden 2018, arXiv:1804.03209, section 7.
+    """
+    names, group_of = np.unique(groups, return_inverse=True)
+    percent = np.array([percentage(name.partition(":")[2] or name) for name in names])[group_of]
+    parts = np.select([percent < 100 * val, percent < 100 * (val + test)], ["val", "test"], "train")
+    for part, share in {"train": 1 - val - test, "val": val, "test": test}.items():
+        if share and (missing := sorted(set(labels) - set(labels[parts == part]))):
+            raise UserError(
+                f"split: by their hashes, no group of {', '.join(missing)} falls to {part}; move split.val and"
+                " split.test, or use the scheme holdout"
+            )
+    return parts
+
+
+def percentage(name: str) -> float:
+    """Where the hash of a name falls, from 0 to 100."""
+    return int(hashlib.sha1(name.encode()).hexdigest(), 16) % N_HASHES * 100 / (N_HASHES - 1)
+
+
+SHA256 = re.compile("[0-9a-f]{64}")
+INDEX_NAME = "content-index.json"
+Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
+Index = dict[str, tuple[Stamp, str]]  # absolute path -> when it was read, and its hash
+
+
+def content_hashes(paths: Iterable[Path], folder: Path, reread: bool = False) -> dict[Path, str]:
+    """The SHA-256 of each file's bytes, or "unreadable:<reason>".
+
+    Args:
+        paths: files, in any order, repeated or not.
+        folder: where the index lies.
+        reread: read every file, whatever the index says.
+    """
+    index: Index = {} if reread else _read(folder / INDEX_NAME)
+    hashes: dict[Path, str] = {}
+    unread: list[Path] = []
+    for path in dict.fromkeys(paths):
+        stamp, known = index.get(str(path.absolute()), (None, ""))
+        if stamp is not None and stamp == _stamp(path):
+            hashes[path] = known
+        else:
+            unread.append(path)
+    new: Index = {}
+    try:
+        for path in progress_bar(unread, "hash audio", unit="file", leave=False, hidden=not unread):
+            hashes[path] = _hash(path, new)
+    finally:  # an interrupted run keeps what it has read
+        if new:
+            _merge(folder, new)
+    return hashes
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _hash(path: Path, new: Index) -> str:
+    before = _stamp(path)
+    try:
+        if kind := what_it_is(path):
+            return f"unreadable:is {kind}"  # opening a named pipe would wait for ever
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"unreadable:{error.strerror}"
+    if before is not None and before == _stamp(path):  # else it changed while it was read
+        new[str(path.absolute())] = before, content
+    return content
+
+
+def _read(path: Path) -> Index:
+    try:
+        entries = json.loads(path.read_text())
+        return {
+            name: ((size, mtime_ns), content)
+            for name, (size, mtime_ns, content) in entries.items()
+            if SHA256.fullmatch(content)
+        }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        log.warning("%s is damaged (%s): all audio is read again", path, error)
+        return {}
+
+
+def _merge(folder: Path, new: Index) -> None:
+    path = folder / INDEX_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            waited_for(path.with_suffix(".lock"), f"{path} is being written by another process: waiting"),
+            replacing(path) as part,
+        ):
+            entries = {name: (*stamp, content) for name, (stamp, content) in (_read(path) | new).items()}
+            part.write_text(json.dumps(entries, indent=0))
+    except (OSError, UserError) as error:
+        log.warning("%s; the audio will be read again next time", error)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from sklearn.metrics.cluster import contingency_matrix
 
+from cry_lightning.console import UserError
 from cry_lightning.data.folds import division
-from cry_lightning.data.hashing import by_hash
-from cry_lightning.errors import UserError
+from cry_lightning.data.inventory import by_hash
 
 PART_OF = {"train": "train", "val": "val", "test": "test", "validation": "val", "valid": "val", "dev": "val"}
 HOLDOUT_ATTEMPTS = 32

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cry_lightning.arguments import check_folder
+from cry_lightning.console import printable
 from cry_lightning.data_argument import open_data
-from cry_lightning.describe import census
-from cry_lightning.describe.report import as_page, as_terminal
-from cry_lightning.describe.sections import tell
-from cry_lightning.wording import printable
-from cry_lightning.writing import replacing
+from cry_lightning.describe import summary
+from cry_lightning.describe.report import as_page, as_terminal, tell
+from cry_lightning.files import replacing
 
 
 def run(given: str, overrides: Sequence[str], by: Sequence[str] | None, sample: int | None, out: Path | None) -> Path:
@@ -17,7 +16,7 @@ def run(given: str, overrides: Sequence[str], by: Sequence[str] | None, sample: 
     data = open_data(given, overrides)
     out = out or Path("runs", data.corpus.name, "describe")
     check_folder("--out", out)
-    sections = tell(census.take(data, by, sample), out)
+    sections = tell(summary.take(data, by, sample), out)
     with replacing(out / "describe.md") as part:
         part.write_text(printable(as_page(data.corpus.name, sections)), encoding="utf-8")
     print(printable(as_terminal(sections)))

@@ -1,15 +1,20 @@
-"""Sections of text and tables, for the terminal and as Markdown."""
+"""The report on a corpus, section by section, with the tables and the figure beside it."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from cry_lightning.cells import as_markdown_list, as_markdown_text, for_spreadsheets, on_one_line
+from cry_lightning.console import UserError, as_markdown_list, as_markdown_text, for_spreadsheets, on_one_line
+from cry_lightning.corpora.base import named_subjects
+from cry_lightning.describe import summary, support
+from cry_lightning.describe.figures import LONGEST_S, Example, choose, draw, example
+from cry_lightning.describe.summary import FORM, FRAME_S, FULL_SCALE_DB, QUIET_DB, SEED, UNLABELLED, Census
 from cry_lightning.evaluation.tables import Rows, as_markdown, as_text
-from cry_lightning.writing import replacing
+from cry_lightning.files import replacing
+from cry_lightning.spelling import doubts
 
 WIDTH = 110
 
@@ -48,3 +53,174 @@ def write_table(table: pd.DataFrame, path: Path, index: bool = False) -> None:
     """Write a CSV file, whole or not at all."""
     with replacing(path) as part:
         for_spreadsheets(table).to_csv(part, index=index, float_format="%.6g", errors="backslashreplace")
+
+
+FIRST = 10  # files that the report names; the CSV names all
+DPI = 120
+CLIPPED_BADLY = 0.001
+MEASURED = (
+    "Measured on the mean of the channels, at each recording's own rate. Level: a sine at full scale has -3 dBFS."
+    f" Silence: share of {1000 * FRAME_S:.0f} ms frames below {QUIET_DB:g} dBFS. At full scale: share of samples above"
+    f" {FULL_SCALE_DB:g} dBFS; clipping leaves many, a recording made as loud as it can be a few."
+)
+
+
+def tell(census: Census, out: Path) -> list[Section]:
+    """Every section, their tables and figure written into a folder."""
+    for name in ("clips.png", "split.csv"):  # not every corpus has them, and an older one's must not stay
+        (out / name).unlink(missing_ok=True)
+    return [
+        who(census, out),
+        *by_columns(census, out),
+        sound(census, out),
+        left_out(census, out),
+        copies(census, out),
+        picture(census, out),
+        splits(census, out),
+    ]
+
+
+def who(census: Census, out: Path) -> Section:
+    """The dataset table."""
+    table = summary.by_class(census.usable)
+    write_table(table, out / "classes.csv")
+    return Section("Classes and subjects", [support.class_rows(table)], list(remarks_on_subjects(census)))
+
+
+def remarks_on_subjects(census: Census) -> Iterator[str]:
+    """What the dataset table does not show."""
+    clips = census.usable
+    yield from doubts(named_subjects(census.listed), [clip.label for clip in census.listed])
+    labelled = clips[clips["class"] != UNLABELLED]
+    if clips["subject"].nunique() == clips["recording"].nunique():
+        yield "Each recording has a subject of its own. If one infant made several, no split can keep it on one side."
+    if labelled["class"].nunique() > 1:
+        several = (labelled.groupby("subject")["class"].nunique() > 1).sum()
+        yield f"{several:,} of {labelled['subject'].nunique():,} labelled subjects have clips of several classes."
+        shares = labelled["class"].value_counts(normalize=True)
+        yield f"{shares.iloc[0]:.1%} of the labelled clips are {shares.index[0]}: the accuracy of always saying so."
+
+
+def by_columns(census: Census, out: Path) -> list[Section]:
+    """One table for each column, and one for the form of the recordings."""
+    clips = census.usable
+    form = census.recordings[[*FORM]].apply(in_words, axis=1)
+    columns = census.columns.loc[clips.index].assign(**{"form of recording": clips["recording"].map(form)})
+    found, sections = [], []
+    for name, values in columns.items():
+        found.append(summary.by_column(clips, str(name), summary.grouped(values)))
+        several = (values.groupby(clips["subject"]).nunique() > 1).sum()
+        remarks = [f"{several:,} subjects have several values."] if several else []
+        sections.append(Section(f"By {name}: clips (subjects)", [support.column_rows(found[-1])], remarks))
+    if census.uncounted:
+        sections[-1].remarks.append(
+            f"Not counted by, unless --by names them: {', '.join(census.uncounted)}. They have one value, more than"
+            f" {summary.AT_MOST}, or more than one for every two clips, or say no more than class or subject."
+        )
+    write_table(pd.concat(found), out / "columns.csv")
+    return sections
+
+
+def in_words(form: pd.Series) -> str:
+    """The form of a recording."""
+    if pd.isna(form["sample_rate_hz"]):
+        return ""
+    channels = "mono" if form["channels"] == 1 else f"{form['channels']:.0f} channels"
+    return f"{form['container']} {form['codec']}, {form['sample_rate_hz']:,.0f} Hz, {channels}"
+
+
+def sound(census: Census, out: Path) -> Section:
+    """Durations, levels, silence and clipping."""
+    clips, recordings = census.usable, census.recordings
+    write_table(recordings.reset_index(), out / "recordings.csv")
+    of_class = {str(name): own["recording"].unique() for name, own in clips.groupby("class", observed=True)}
+    quantiles = support.measured(recordings, of_class)
+    write_table(quantiles, out / "sound.csv")
+    shown = [support.measure_rows(quantiles)] + ([support.median_rows(quantiles)] if len(of_class) > 1 else [])
+    return Section("Sound", shown, list(remarks_on_sound(census)))
+
+
+def remarks_on_sound(census: Census) -> Iterator[str]:
+    """How many recordings are clipped or quiet, and how all that was measured."""
+    heard = census.heard
+    if census.n_unheard:
+        yield (
+            f"Levels, silence and clipping are those of {len(heard):,} recordings, drawn with the seed {SEED};"
+            f" {census.n_unheard:,} others were not decoded, their durations and forms are as their headers say."
+        )
+    clipped, badly = (int((heard["clipped_share"] > share).sum()) for share in (0, CLIPPED_BADLY))
+    yield (
+        f"{clipped:,} of {len(heard):,} recordings have samples at full scale; in {badly:,} they are more than"
+        f" {CLIPPED_BADLY:.1%} of all samples."
+    )
+    if quiet := int((heard["silence_share"] == 1).sum()):
+        yield f"{quiet:,} recordings are nowhere above {QUIET_DB:g} dBFS."
+    yield MEASURED
+
+
+def left_out(census: Census, out: Path) -> Section:
+    """What the corpus leaves out and what cannot be used, and why."""
+    faulty = census.clips[census.clips["fault"] != ""]
+    table = faulty.groupby(["recording", "fault"], sort=False).size().rename("clips").reset_index()
+    write_table(table[["recording", "clips", "fault"]], out / "left_out.csv")
+    remarks = [f"{n:,} {what}" for what, n in census.data.corpus.left_out.items() if n]
+    if len(faulty):
+        of = f"{table['recording'].nunique():,} recordings"
+        remarks.append(f"{len(faulty):,} clips of {of} cannot be used, and are not counted:")
+        remarks += [f"`{row.recording}`: {row.fault}" for row in table.head(FIRST).itertuples()]
+    if len(table) > FIRST:
+        remarks.append(f"and {len(table) - FIRST:,} more, in left_out.csv")
+    return Section("Left out", [], remarks or ["Nothing: every clip can be used."])
+
+
+def copies(census: Census, out: Path) -> Section:
+    """The same sound under several names."""
+    found = summary.duplicates(census.usable, census.recordings)
+    write_table(found, out / "duplicates.csv")
+    return Section("The same sound twice", [], summary.in_words(found, census.n_unheard))
+
+
+def picture(census: Census, out: Path) -> Section:
+    """Waveform and feature of one clip of each class."""
+    feature = census.data.feature
+    chosen = choose(census.usable, census.recordings, census.paths)
+    remarks = [
+        f"Of each class the clip of median level in the recording of median level, up to {LONGEST_S:g} s of it, at"
+        f" {feature.sample_rate:,} Hz; the front end is {type(feature).__name__}."
+    ]
+    if missing := len(summary.subjects_of(census.usable).drop(chosen["class"], errors="ignore")):
+        remarks.append(f"{missing} classes are not shown: they have the fewest clips, or none was decoded.")
+    examples: list[Example] = []
+    for _, clip in chosen.iterrows():
+        try:
+            examples.append(example(clip, census.paths[clip["recording"]], feature))
+        except UserError as error:
+            remarks.append(f"No picture of {clip['class']}: {error}")
+    if not examples:
+        return Section("One clip of each class", [], remarks)
+    with replacing(out / "clips.png") as part:
+        draw(examples, feature, f"{census.data.corpus.name}, a clip of median level").savefig(
+            part, format="png", dpi=DPI, bbox_inches="tight"
+        )
+    return Section("One clip of each class", [], remarks, "clips.png")
+
+
+def splits(census: Census, out: Path) -> Section:
+    """What the subjects can support."""
+    data, clips = census.data, census.usable
+    subjects = summary.subjects_of(clips)
+    if subjects.empty:
+        told = "No clip has a label: there is nothing to test on; learning without labels (SimCLR) is what is left."
+        return Section("Splits", [], [told])
+    n_labelled = clips.loc[clips["class"] != UNLABELLED, "subject"].nunique()
+    folds = support.across_subjects(subjects, n_labelled, data.split.val)
+    title = f"The data's own split: {support.split_in_words(data.split)}"
+    good = (census.clips["fault"] == "").to_numpy()
+    try:
+        parts = support.parts_of(data, census.listed, good)[good]
+    except UserError as error:
+        return Section("Splits", [], [f"{title}: impossible; {error}", *folds])
+    table = support.part_table(clips, parts, list(subjects.index))
+    write_table(table, out / "split.csv")
+    test = support.of_the_test(clips, parts, data.split, subjects)
+    return Section("Splits", [support.part_rows(table)], [f"{title}; subjects (clips).", *test, *folds])

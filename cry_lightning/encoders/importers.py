@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cry_lightning.encoders.panns import CNN6, CNN10, CNN14
-from cry_lightning.encoders.res8 import N_LAYERS, Res8
+from cry_lightning.encoders.small import N_LAYERS, Res8
 from cry_lightning.encoders.vggish import VGGish
 
 Tensors = dict[str, Tensor]

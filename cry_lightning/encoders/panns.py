@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 
 class ConvBlock(nn.Sequential):

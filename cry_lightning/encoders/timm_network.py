@@ -10,7 +10,7 @@ from timm.data import resolve_model_data_config
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 
 class TimmNetwork(nn.Module):

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 PATCH = (64, 96)  # mel bands and frames
 

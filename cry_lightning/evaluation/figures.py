@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.evaluation.run import MAX_SHOWN, Run
-from cry_lightning.writing import replacing
+from cry_lightning.files import replacing
 
 DPI = 150
 MAX_NAMES = 50  # of classes along an axis

@@ -9,16 +9,15 @@ import numpy as np
 
 from cry_lightning import lineage
 from cry_lightning.arguments import check_folder
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.ancestry import fused_lineage
 from cry_lightning.evaluation.fusion import Fused, fuse_fold
 from cry_lightning.evaluation.members import FOLD, Members, read_members
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.evaluation.tables import as_text
-from cry_lightning.jsonfile import read_object
+from cry_lightning.files import read_object, replacing
 from cry_lightning.lineage import AnyLineage, FoldedLineage
-from cry_lightning.writing import replacing
 
 MADE_OF = "fusion.json"  # what a folder is the fusion of, and what was learned for it
 VALIDATION, OTHER_FOLDS = "validation rows", "tests of the other folds"

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import softmax
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.evaluation.members import Members
 
 FLOOR = 1e-6  # of a probability under a logarithm: one wrong certainty must not outweigh all else

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning import lineage
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.lineage import AnyLineage
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cry_lightning.cells import for_spreadsheets, from_cell
-from cry_lightning.errors import UserError
-from cry_lightning.writing import replacing
+from cry_lightning.console import UserError, for_spreadsheets, from_cell
+from cry_lightning.files import replacing
 
 KEYS = ("clip", "recording", "subject", "repeat", "fold", "split", "label")
 SPLITS = ("val", "test")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning import lineage
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate
 from cry_lightning.evaluation.metrics import Units, measure, units_at

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from cry_lightning.cells import as_markdown_text, on_one_line
+from cry_lightning.console import as_markdown_text, on_one_line
 from cry_lightning.evaluation.run import Run
 
 SUMMARY = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1", "macro_auc": "AUC"}

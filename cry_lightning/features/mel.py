@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.features.base import Feature
 from cry_lightning.from_torchaudio import torchaudio
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.features.mel import MelFeature
 from cry_lightning.from_torchaudio import torchaudio
 

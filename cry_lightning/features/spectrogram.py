@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.features.base import Feature
 
 LOWEST_DB = -120.0  # SoX's range: below what the rounding of 16-bit samples leaves

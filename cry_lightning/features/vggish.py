@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.features.base import Feature
 
 FRAME = 400  # samples

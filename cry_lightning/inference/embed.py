@@ -1,23 +1,114 @@
-"""`python -m cry_lightning embed`: embeddings of clips by a trained encoder, and a map of them."""
+"""`embed`: embeddings of clips by a trained encoder, and a map of them."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
 
+from cry_lightning.console import UserError, printable
 from cry_lightning.corpora import Clip, Corpus, Union
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data_argument import open_data
-from cry_lightning.errors import UserError
-from cry_lightning.inference.figure import Method, draw, is_drawable
+from cry_lightning.files import replacing
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.inference.table import COLUMNS, clip_table, verdict, write
-from cry_lightning.inference.windows import hear, tell_left_out
+from cry_lightning.inference.windows import COLUMNS, clip_table, hear, tell_left_out, verdict, write
 from cry_lightning.trust.names import Trust
-from cry_lightning.writing import replacing
 
 log = logging.getLogger(__name__)
+
+
+Method = Literal["pca", "tsne"]
+SEED = 0
+PERPLEXITY = 30.0
+MAX_TSNE = 5000  # clips, a minute or so of computing
+MIN_DIFFERENT = 3  # embeddings: fewer lie on a line
+MAX_CATEGORIES = 12
+LONGEST_NAME = 24
+BLANK, OTHERS = "(blank)", "(others)"
+GREY = "0.7"
+
+
+def is_drawable(embeddings: np.ndarray) -> bool:
+    """Whether embeddings (n, D) differ enough for a map."""
+    return embeddings.shape[1] > 1 and len(np.unique(embeddings, axis=0)) >= MIN_DIFFERENT
+
+
+def draw(embeddings: np.ndarray, values: pd.Series, method: Method, title: str, alarming: bool) -> Figure:
+    """The map of embeddings (n, D), coloured by the values (n,) of one column.
+
+    Numbers with more than 12 values have a colour bar. Of other columns the commonest values have a colour each. t-SNE
+    shows 5,000 clips at most, drawn at random.
+    """
+    shown = np.arange(len(embeddings))
+    if method == "tsne" and len(shown) > MAX_TSNE:
+        shown = np.sort(np.random.default_rng(SEED).choice(shown, MAX_TSNE, replace=False))
+        title = f"{title}\n{MAX_TSNE:,} of them, drawn at random"
+    points, labels = project(embeddings[shown], method)
+    figure = Figure(figsize=(8.5, 6), layout="constrained")
+    axes = figure.subplots()
+    paint(axes, points, values.iloc[shown].reset_index(drop=True))
+    axes.set(xlabel=labels[0], ylabel=labels[1], xticks=[], yticks=[])
+    figure.suptitle(printable(title), fontsize=10, color="darkred" if alarming else "black")
+    return figure
+
+
+def project(embeddings: np.ndarray, method: Method) -> tuple[np.ndarray, list[str]]:
+    """Points (n, 2) for embeddings (n, D), and what the two axes are; the same at every call."""
+    if method == "pca":
+        pca = PCA(2, random_state=SEED)
+        points = pca.fit_transform(embeddings)
+        shares = enumerate(pca.explained_variance_ratio_, 1)
+        return points, [
+            f"principal component {number} ({100 * share:.0f} % of the variance)" for number, share in shares
+        ]
+    perplexity = min(PERPLEXITY, (len(embeddings) - 1) / 3)
+    points = TSNE(init="pca", perplexity=perplexity, random_state=SEED).fit_transform(embeddings)
+    return points, [f"t-SNE {number} (perplexity {perplexity:.3g}, seed {SEED})" for number in (1, 2)]
+
+
+def paint(axes: Axes, points: np.ndarray, values: pd.Series) -> None:
+    """Scatter points (n, 2), each in the colour of its value."""
+    size = float(np.clip(20_000 / len(points), 6, 25))
+    blank = (values == "").to_numpy()
+    numbers = pd.to_numeric(values[~blank], errors="coerce")
+    if np.isfinite(numbers).all() and numbers.nunique() > MAX_CATEGORIES:
+        axes.scatter(points[blank, 0], points[blank, 1], s=size, color=GREY)
+        dots = axes.scatter(points[~blank, 0], points[~blank, 1], s=size, c=numbers, cmap="viridis", linewidths=0)
+        axes.figure.colorbar(dots, ax=axes, label=str(values.name))
+        return
+    names = categories(values)
+    counts = names.value_counts()
+    coloured = [name for name in counts.index if name not in (BLANK, OTHERS)]
+    colours = colormaps["tab10" if len(coloured) <= 10 else "Paired"].colors  # type: ignore[attr-defined]
+    colour_of = dict(zip(coloured, colours, strict=False))
+    # The commonest first and the nameless before them, so that the rare are not covered.
+    for name in [*(name for name in (OTHERS, BLANK) if name in counts.index), *coloured]:
+        own, label = points[(names == name).to_numpy()], printable(f"{shortened(name)} ({counts[name]:,})")
+        axes.scatter(own[:, 0], own[:, 1], s=size, color=colour_of.get(name, GREY), label=label, linewidths=0)
+    axes.legend(title=str(values.name), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=1.5)
+
+
+def shortened(name: str) -> str:
+    """A name that leaves room for the map."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def categories(values: pd.Series) -> pd.Series:
+    """The values as text, all but the commonest called others where there are more than 12."""
+    names = values.astype(str).replace("", BLANK)
+    counts = names[names != BLANK].value_counts()
+    if len(counts) <= MAX_CATEGORIES:
+        return names
+    kept = [*counts.index[: MAX_CATEGORIES - 1], BLANK]
+    return names.where(names.isin(kept), OTHERS)
 
 
 def run(

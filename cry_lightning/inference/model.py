@@ -1,25 +1,99 @@
-"""A trained stage, made again from its checkpoint alone."""
+"""A trained stage, rebuilt from its checkpoint alone and within sizes that the checkpoint can account for."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as registration
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cry_lightning import lineage
 from cry_lightning.audio import Fit
+from cry_lightning.console import UserError
 from cry_lightning.corpora.base import check_cutting
-from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.data.front_end import check_front_end, check_lengths
-from cry_lightning.errors import UserError
+from cry_lightning.data.datamodule import CryDataModule, check_front_end, check_lengths
 from cry_lightning.features import Feature
-from cry_lightning.inference.sizes import refuse_larger
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.making import made, maker_of, not_made
 from cry_lightning.tasks.weights import read_checkpoint
+from cry_lightning.trust.configs import check_plain
 from cry_lightning.trust.names import Trust
-from cry_lightning.trust.plain import check_plain
+
+BESIDE_WEIGHTS = 20_000_000  # numbers, 80 MB: filters and windows, which no checkpoint keeps
+MOST_MADE = 2**29  # numbers, 2 GB: the result of one step on one clip
+
+
+def refuse_larger(path: Path, n_tensors: int, make: Callable[[], Stage], features: Tensor) -> None:
+    """Make a network without numbers (torch's device "meta"), and refuse it where it has more than its checkpoint.
+
+    Args:
+        path: the checkpoint.
+        n_tensors: in it.
+        make: makes the network.
+        features: of one clip (1, C, F, T), which it hears without computing anything.
+
+    Raises:
+        UserError: it has, or makes more of one clip than memory holds.
+    """
+    with (
+        torch.device("meta"),
+        _counted(path.stat().st_size + BESIDE_WEIGHTS, 1_000 + 10 * n_tensors),
+        torch.inference_mode(),
+    ):
+        stage = make().eval().to("meta")
+        try:
+            with _Measured():
+                stage.embed(features.to("meta"))
+        except UserError:
+            raise
+        except (RuntimeError, NotImplementedError):  # it looks at numbers, or takes no such features: told when it runs
+            return
+
+
+class _Measured(TorchDispatchMode):
+    """Refuses steps of a network that make more numbers than `MOST_MADE`."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and made.numel() > MOST_MADE:
+            raise UserError(f"its network makes {made.numel():,} numbers of one clip, and more than {MOST_MADE:,}")
+        return made
+
+
+@contextmanager
+def _counted(most_numbers: int, most_parts: int) -> Iterator[None]:
+    """Count the parts of modules, and their numbers, as they are put together."""
+    numbers = parts = 0
+
+    def count_part(*_: Any) -> None:
+        nonlocal parts
+        parts += 1
+        if parts > most_parts:
+            raise UserError(f"a network of more than {most_parts:,} parts, which its checkpoint has no weights for")
+
+    def count_numbers(_: nn.Module, name: str, tensor: Tensor | None) -> None:
+        nonlocal numbers
+        count_part()
+        numbers += 0 if tensor is None or isinstance(tensor, nn.UninitializedParameter) else tensor.numel()
+        if numbers > most_numbers:
+            raise UserError(f"a network of more numbers than the checkpoint has bytes, at its {name}")
+
+    hooks = [
+        registration.register_module_module_registration_hook(count_part),
+        registration.register_module_parameter_registration_hook(count_numbers),
+        registration.register_module_buffer_registration_hook(count_numbers),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
 
 CUTTING = ("window_s", "hop_s", "min_active_db")
 

@@ -9,17 +9,15 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from torch import Tensor
 
-from cry_lightning.cells import as_cell, for_spreadsheets
-from cry_lightning.errors import UserError
+from cry_lightning.arguments import by_recording
+from cry_lightning.console import UserError, as_cell, for_spreadsheets, printable
 from cry_lightning.evaluation.predictions import SCORE, classes_of, score_columns
 from cry_lightning.evaluation.tables import as_text
+from cry_lightning.files import replacing
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.inference.options import by_recording
 from cry_lightning.inference.windows import Heard, Recordings, duration_s, hear, tell_left_out
 from cry_lightning.tasks import Classifier
 from cry_lightning.trust.names import Trust
-from cry_lightning.wording import printable
-from cry_lightning.writing import replacing
 
 log = logging.getLogger(__name__)
 MAX_SHOWN = 20  # recordings in the terminal; the file has them all

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cry_lightning.audio import fit_to_length
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.predict import hear_recordings, scores_of, window_table
 from cry_lightning.inference.windows import Heard, Recordings

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 SCRATCH = "scratch"
 FOLD = "{fold}"  # in a checkpoint's path: an encoder that was not trained on the fold's test subjects

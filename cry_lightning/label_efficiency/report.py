@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from cry_lightning.cells import for_spreadsheets
+from cry_lightning.console import for_spreadsheets
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.tables import Rows, as_text, cell
+from cry_lightning.files import replacing
 from cry_lightning.label_efficiency.plan import SCRATCH
-from cry_lightning.writing import replacing
 
 METRIC_NAMES = {"uar": "UAR", "macro_auc": "AUC"}
 BOUND_SIGNS = {"at most": "<= ", "about": "", "more than": "> "}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cry_lightning import studies
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.label_efficiency.plan import NO_LIMIT, Point
 from cry_lightning.studies import WITHOUT_BARS, Study
 from cry_lightning.tasks.weights import sha256

@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas as pd
 
 from cry_lightning.arguments import check_folder
-from cry_lightning.cells import as_markdown_text, for_spreadsheets
+from cry_lightning.console import as_markdown_text, for_spreadsheets
 from cry_lightning.evaluation.tables import as_markdown, as_text
+from cry_lightning.files import replacing
 from cry_lightning.papers import table
 from cry_lightning.papers.reading import read_paper
 from cry_lightning.papers.running import Plan, Runs, run_all, run_upstream
 from cry_lightning.papers.study import Paper, can_run, setting_of
-from cry_lightning.writing import replacing
 
 
 def run(

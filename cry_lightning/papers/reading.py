@@ -5,9 +5,8 @@ from pathlib import Path
 import jsonargparse
 import yaml
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError, one_line
 from cry_lightning.papers.study import NAMES, Paper
-from cry_lightning.wording import one_line
 
 
 def read_paper(path: Path) -> Paper:

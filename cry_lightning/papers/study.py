@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.evaluation.tables import SUMMARY
 
 log = logging.getLogger(__name__)

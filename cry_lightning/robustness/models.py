@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from cry_lightning.console import UserError, one_line
 from cry_lightning.corpora import Clip, Corpus
-from cry_lightning.corpora.rendered import Rendered
-from cry_lightning.errors import UserError
+from cry_lightning.corpora.synthetic import Rendered
 from cry_lightning.evaluation.pairs import unlikeness
 from cry_lightning.evaluation.predictions import classes_of
 from cry_lightning.evaluation.run import evaluate_run, read_run
@@ -16,7 +16,6 @@ from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.predict import scores_of
 from cry_lightning.tasks.weights import read_checkpoint
 from cry_lightning.trust.names import Trust
-from cry_lightning.wording import one_line
 
 
 class ModelUnderTest:

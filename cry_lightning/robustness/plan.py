@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.robustness import disturbances
 from cry_lightning.robustness.disturbances import Disturbance, undisturbed
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from cry_lightning.cells import for_spreadsheets
+from cry_lightning.console import for_spreadsheets
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.tables import Rows, as_text, cell
+from cry_lightning.files import replacing
 from cry_lightning.robustness.figure import draw
 from cry_lightning.robustness.plan import KINDS, UNDISTURBED
-from cry_lightning.writing import replacing
 
 LEGEND = """\
 Tested on {n_clips} clips of {n_subjects} subjects, at {level} level. UAR: balanced accuracy; accuracy, macro-F1 and AUC

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from cry_lightning.console import progress_bar
 from cry_lightning.corpora.base import safe_name
-from cry_lightning.data.compute import ClipBatches
+from cry_lightning.data.building import ClipBatches
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.predictions import KEYS, score_columns
-from cry_lightning.progress import progress_bar
 from cry_lightning.robustness.disturbances import VERSION, Sounds, noise_recordings
 from cry_lightning.robustness.models import ModelUnderTest
 from cry_lightning.robustness.plan import UNDISTURBED, Point

@@ -1,8 +1,8 @@
-"""What every stage shares: encoder, upstream weights, freezing, augmentation and reproducible randomness."""
+"""What all stages share: an encoder behind its front end, optimiser and schedule."""
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,12 +10,105 @@ import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
-from cry_lightning.errors import UserError
-from cry_lightning.tasks.front_end import check_front_end
-from cry_lightning.tasks.optimisation import parameter_groups, scale_learning_rate, warmup_cosine
+from cry_lightning.console import UserError
 from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder, read_checkpoint
 from cry_lightning.trust.names import Trust
+
+
+def check_front_end(front_end: nn.Module | None, augment_waveform: Iterable[nn.Module], data: Any) -> None:
+    """Refuse what would be computed and be nonsense: a front end takes any numbers for waveforms, of any rate.
+
+    Raises:
+        UserError: the data of the stage are no waveforms, or of another rate than a module is set to.
+    """
+    feature = data.feature
+    if front_end is not None and data.features.shape[1:3] != (1, 1):
+        raise UserError(
+            f"front_end: {type(front_end).__name__} takes waveforms, but data.feature is {type(feature).__name__}; make"
+            " that cry_lightning.features.Waveform, or front_end null"
+        )
+    for module in (front_end, *augment_waveform):
+        if (rate := getattr(module, "sample_rate", feature.sample_rate)) != feature.sample_rate:
+            raise UserError(
+                f"{type(module).__name__} is set to {rate} Hz, but the data's waveforms have {feature.sample_rate} Hz:"
+                " make the two sample_rates one"
+            )
+
+
+class MeanSubtraction(nn.Module):
+    """Takes from each band of features (B, C, F, T) its mean over time, clip by clip.
+
+    Source: Gorin et al. 2023, "Self-supervised learning for infant cry analysis".
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, C, F, T) of zero mean over T."""
+        return features - features.mean(-1, keepdim=True)
+
+
+class RelativeLevel(nn.Module):
+    """Levels of features (B, C, F, T) in dB, relative to each clip's loudest: 1 there, 0 at `range_db` below and under.
+
+    Neither the distance to the microphone, nor the noise or digital silence around a clip, then reaches the network.
+    """
+
+    def __init__(self, range_db: float = 40.0) -> None:
+        super().__init__()
+        if range_db <= 0:
+            raise UserError(f"RelativeLevel: range_db must be above 0, not {range_db}")
+        self.range_db = range_db
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, C, F, T) between 0 and 1."""
+        loudest = features.amax((1, 2, 3), keepdim=True)
+        return (1 + (features - loudest) / self.range_db).clamp(min=0)
+
+
+REFERENCE_BATCH = 256  # clips per step for which a scaled learning rate is given
+
+
+def parameter_groups(module: nn.Module, exclude_from_decay: bool) -> list[dict]:
+    """What is left to train, as groups for an optimizer.
+
+    With `exclude_from_decay`, biases and the scales of normalisation layers are a group of their own without weight
+    decay (LARS leaves such a group's step unscaled, too).
+    Source: You et al. 2017, "Large batch training of convolutional networks"; Chen et al. 2020, SimCLR, section 2.2.
+    """
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not exclude_from_decay:
+        return [{"params": parameters}]
+    groups: list[dict] = [
+        {"params": [parameter for parameter in parameters if parameter.ndim > 1]},
+        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def scale_learning_rate(optimizer: Optimizer, clips_per_step: int) -> None:
+    """Multiply every learning rate by clips per step / 256.
+
+    Source: Goyal et al. 2017, "Accurate, large minibatch SGD", section 2.1: the linear scaling rule.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] *= clips_per_step / REFERENCE_BATCH
+
+
+def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
+    """Learning rate linear from nearly 0 over `warmup_steps`, then a half cosine down to 0 at `total_steps`.
+
+    Source: Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts.
+    """
+
+    def share(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        done = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    return LambdaLR(optimizer, share)
 
 
 class Stage(L.LightningModule):

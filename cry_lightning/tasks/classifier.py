@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.tasks.base import HeadFactory, Stage
 
 

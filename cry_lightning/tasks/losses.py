@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 
 def nt_xent(z: Tensor, temperature: float, block: int = 512, gather: bool = True) -> Tensor:

@@ -6,11 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError, one_line
 from cry_lightning.tasks.base import Stage
+from cry_lightning.trust.configs import check_plain
 from cry_lightning.trust.names import Trust
-from cry_lightning.trust.plain import check_plain
-from cry_lightning.wording import one_line
 
 # What only training uses is not made again: the noise that was mixed in need not be on this machine.
 UNTRAINED = {

@@ -6,7 +6,7 @@ from matplotlib import colormaps
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from torch import Tensor, nn
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 N_COLOURS = 256  # as many as a PNG's palette holds
 # SoX's own, from black by violet, red and yellow to white: what its pictures show at these shares of the range.

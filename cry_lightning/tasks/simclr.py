@@ -10,12 +10,11 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.tasks.base import Stage
-from cry_lightning.tasks.diagnostics import alignment, effective_rank, uniformity
 from cry_lightning.tasks.heads import Projector
 from cry_lightning.tasks.losses import nt_xent
-from cry_lightning.tasks.probe import probe
+from cry_lightning.tasks.probe import alignment, effective_rank, probe, uniformity
 
 log = logging.getLogger(__name__)
 

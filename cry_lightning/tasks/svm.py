@@ -19,8 +19,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from cry_lightning.errors import UserError
-from cry_lightning.progress import progress_bar
+from cry_lightning.console import UserError, progress_bar
 from cry_lightning.tasks.classifier import Classifier
 from cry_lightning.tasks.heads import SupportVectors
 

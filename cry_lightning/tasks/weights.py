@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 PREFIX = "encoder."
 log = logging.getLogger(__name__)

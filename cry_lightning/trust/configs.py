@@ -1,6 +1,7 @@
-"""The config.yaml of a run: read by jsonargparse like any stage YAML, but only trusted names of it are resolved."""
+"""Which classes a checkpoint's or a run's config may name."""
 
 import inspect
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,44 @@ from typing import Any
 from jsonargparse import Namespace, set_parsing_settings
 from jsonargparse._common import parsing_settings  # of which there is no other way to restore what was
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.trust.names import FUNCTIONS, PACKAGES, WEIGHTS_OF_TIMM, Trust, elsewhere
+
+MOST_VALUES = 100_000
+DEEPEST = 50
+LARGEST = 2**63 - 1
+
+
+def check_plain(value: Any, field: str, largest: int = LARGEST) -> None:
+    """Refuse all but tables, lists, texts and finite numbers, and more of them than a config ever holds.
+
+    Args:
+        value: what a file holds.
+        field: what it is called in messages.
+        largest: whole number.
+
+    Raises:
+        UserError: naming the field at fault.
+    """
+    waiting, seen = [(value, field, 0)], 0
+    while waiting:  # not by recursion: a table may hold itself, or the same one a billion times
+        value, name, depth = waiting.pop()
+        seen += 1
+        if seen > MOST_VALUES or depth > DEEPEST:
+            raise UserError(f"{field}: more than {MOST_VALUES} values, or more than {DEEPEST} levels of them")
+        if isinstance(value, dict):
+            if not all(isinstance(key, str) for key in value):
+                raise UserError(f"{name}: has keys that are no text")
+            waiting += [(one, f"{name}.{key}", depth + 1) for key, one in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(one, f"{name}.{index}", depth + 1) for index, one in enumerate(value)]
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{name}: {value} is no finite number")
+        elif isinstance(value, int) and abs(value) > largest:
+            raise UserError(f"{name}: a number larger than {largest:,}")
+        elif not (value is None or isinstance(value, str | bool | int | float)):
+            raise UserError(f"{name}: a {type(value).__name__}, where only tables, lists, texts and numbers belong")
+
 
 OF_RUNS = ("best.ckpt", "last.ckpt", "lineage.json", "predictions.csv", "made_of.json", "made_from.json", "tune.json")
 YAML = (".yaml", ".yml", ".json")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from cry_lightning.arguments import ArgumentParser
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 
 PACKAGES = ("cry_lightning", "torch.nn", "torch.optim", "timm")
 FUNCTIONS = ("timm.create_model", "cry_lightning.corpora.corpus_at")  # that count as classes

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cry_lightning import studies
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
 from cry_lightning.studies import Study, is_begun, mark, open_study
 from cry_lightning.tune import report
 from cry_lightning.tune.space import Space, as_arguments, as_json, check_grouping, check_space, read_space

@@ -13,10 +13,10 @@ from optuna import Study
 from optuna.trial import FrozenTrial
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
-from cry_lightning.cells import for_spreadsheets
+from cry_lightning.console import for_spreadsheets
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
+from cry_lightning.files import replacing
 from cry_lightning.tune.trials import Goal
-from cry_lightning.writing import replacing
 
 BEST = 10  # rows of the table
 FIGURES: dict[str, Callable[..., Any]] = {

@@ -8,9 +8,8 @@ from typing import Any
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError, did_you_mean, one_line
 from cry_lightning.studies import Study, open_study
-from cry_lightning.wording import did_you_mean, one_line
 
 Drawn = CategoricalDistribution | FloatDistribution | IntDistribution
 Space = dict[str, Drawn]  # by the dotted key of the stage

@@ -17,13 +17,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cry_lightning import lineage, studies
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError, one_line, progress_bar
 from cry_lightning.lineage import refuse_leaky, sound_fingerprint
-from cry_lightning.progress import progress_bar
 from cry_lightning.studies import WITHOUT_BARS, Study
 from cry_lightning.tasks.weights import read_checkpoint
 from cry_lightning.tune.space import Space, Values, as_arguments
-from cry_lightning.wording import one_line
 
 JOURNAL = "journal.log"  # the finished trials, as Optuna keeps them
 COMMON = ("--trainer.devices=1", "--trainer.logger=null", *WITHOUT_BARS)

@@ -3,15 +3,16 @@
 Every row is drawn alone, from torch's global generator; a strength of 0 turns an augmentation off.
 """
 
-from cry_lightning.tasks.augment.specaugment import SpecAugment
 from cry_lightning.tasks.augment.spectrogram import (
     FeatureGain,
     FrequencyResponse,
     FrequencyShift,
     MixupNoise,
+    RandomCrop,
     RandomResizedCrop,
+    SpecAugment,
+    TimeRoll,
 )
-from cry_lightning.tasks.augment.time import RandomCrop, TimeRoll
 from cry_lightning.tasks.augment.waveform import BackgroundNoise, WaveformGain, WaveformNoise
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Augmentations of features (B, C, F, T)."""
+"""Augmentations of features (B, C, F, T), each row drawn by itself."""
 
 import math
 
@@ -6,8 +6,165 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cry_lightning.errors import UserError
-from cry_lightning.tasks.augment.rows import FEATURES, Gain, check_axes, interpolate, uniform
+from cry_lightning.console import UserError
+
+FEATURES = "B, C, F, T"
+WAVEFORMS = "B, N"
+
+
+class Gain(nn.Module):
+    """What gains share: a strength of up to `max_db` decibels either way."""
+
+    def __init__(self, max_db: float) -> None:
+        super().__init__()
+        if not 0 <= max_db < math.inf:
+            raise UserError(f"{type(self).__name__}: max_db must be a number of at least 0, not {max_db}")
+        self.max_db = max_db
+
+    def draw_db(self, batch: Tensor) -> Tensor:
+        """One gain per row, in decibels (B, 1, ...)."""
+        return uniform(batch, -self.max_db, self.max_db)
+
+
+def check_axes(module: nn.Module, batch: Tensor, axes: str) -> None:
+    """Refuse, in the name of `module`, a batch that has not these axes, `FEATURES` or `WAVEFORMS`."""
+    if batch.ndim != len(axes.split(", ")):
+        raise UserError(
+            f"{type(module).__name__}: wants a batch ({axes}), not one of shape {tuple(batch.shape)}; "
+            "augment_waveform takes augmentations of waveforms, augment those of features"
+        )
+
+
+def uniform(batch: Tensor, low: float, high: float) -> Tensor:
+    """One number per row, uniform between `low` and `high`, with as many axes as the batch: (B, 1, ...)."""
+    return torch.empty(len(batch), *[1] * (batch.ndim - 1), device=batch.device).uniform_(low, high)
+
+
+def cut(batch: Tensor, start: Tensor, length: int) -> Tensor:
+    """`length` frames or samples of each row (B, ..., length) from its own start (B,) on the last axis."""
+    # Indexing windows copies stretches that lie together; a gather with one index per element takes twice as long.
+    windows = batch.unfold(-1, length, 1)
+    return windows[torch.arange(len(batch), device=batch.device), ..., start, :]
+
+
+def interpolate(batch: Tensor, position: Tensor, dim: int) -> Tensor:
+    """Features (B, C, F, T) read along `dim` at each row's own fractional places (B, L), the edges replicated."""
+    lines = batch.movedim(dim, 1)
+    last = lines.shape[1] - 1
+    position = position.clamp(0, last)
+    lower = position.long()
+    share = (position - lower)[:, :, None, None]
+    rows = torch.arange(len(batch), device=batch.device)[:, None]
+    upper = (lower + 1).clamp(max=last)
+    return lines[rows, lower].lerp_(lines[rows, upper], share).movedim(1, dim)
+
+
+class SpecAugment(nn.Module):
+    """Warps features (B, C, F, T) in time, then masks bands in time and frequency, filling with each row's mean.
+
+    The mean stands for the zero of the paper's mean-normalised spectrograms.
+
+    Args:
+        time_warp: a random frame is moved by up to so many frames, what lies on either side being stretched to fit.
+        time_masks: masks in time per row.
+        time_width: largest width of each, in frames; the smallest is 0.
+        freq_masks: masks in frequency per row.
+        freq_width: largest width of each, in bins; the smallest is 0.
+
+    Source: Park et al. 2019, "SpecAugment", section 2.
+    """
+
+    def __init__(
+        self, time_warp: int = 0, time_masks: int = 2, time_width: int = 10, freq_masks: int = 2, freq_width: int = 10
+    ) -> None:
+        super().__init__()
+        if min(time_warp, time_masks, time_width, freq_masks, freq_width) < 0:
+            raise UserError("SpecAugment: the warp, and numbers and widths of masks, must not be negative")
+        self.time_warp = time_warp
+        self.time_masks = time_masks
+        self.time_width = time_width
+        self.freq_masks = freq_masks
+        self.freq_width = freq_width
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Features (B, C, F, T), each row under its own warp and masks."""
+        check_axes(self, batch, FEATURES)
+        n_rows, _, n_bins, n_frames = batch.shape
+        if self.time_warp and n_frames > 1:
+            batch = interpolate(batch, _warped(batch, self.time_warp), -1)
+        in_time = _bands(n_rows, self.time_masks, self.time_width, n_frames, batch.device)
+        in_freq = _bands(n_rows, self.freq_masks, self.freq_width, n_bins, batch.device)
+        masked = (in_freq[:, :, None] | in_time[:, None, :])[:, None]
+        return torch.where(masked, batch.mean((1, 2, 3), keepdim=True), batch)
+
+
+def _warped(batch: Tensor, max_warp: float) -> Tensor:
+    """For each frame the fractional one (B, T) that moves there: the ends stay, a random frame between them moves."""
+    last = batch.shape[-1] - 1
+    reach = min(max_warp, last / 2)
+    source = uniform(batch, reach, last - reach).flatten(1)
+    target = source - uniform(batch, -reach, reach).flatten(1)  # above 0, as the upper bound is never drawn
+    frame = torch.arange(last + 1, device=batch.device)
+    left = frame * source / target
+    right = last - (last - frame) * (last - source) / (last - target)
+    return torch.where(frame <= target, left, right)
+
+
+def _bands(n_rows: int, n_masks: int, max_width: int, size: int, device: torch.device) -> Tensor:
+    """Boolean (n_rows, size), true inside any of a row's bands."""
+    width = torch.randint(0, min(max_width, size) + 1, (n_rows, n_masks, 1), device=device)
+    start = (torch.rand(n_rows, n_masks, 1, device=device) * (size - width + 1)).long()
+    position = torch.arange(size, device=device)
+    return ((position >= start) & (position < start + width)).any(1)
+
+
+class RandomCrop(nn.Module):
+    """Keeps a random stretch of `length` frames or samples of each row.
+
+    Raises:
+        UserError: where the rows are shorter than that.
+
+    Source: Saeed et al. 2021, "Contrastive learning of general-purpose audio representations", whose positive pairs are
+    two crops of one clip.
+    """
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        if length < 1:
+            raise UserError(f"RandomCrop: length must be at least 1, not {length}")
+        self.length = length
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """The batch (B, ..., T) cut to (B, ..., length)."""
+        spare = batch.shape[-1] - self.length
+        if spare < 0:
+            raise UserError(
+                f"RandomCrop: a clip is {batch.shape[-1]} long, shorter than the crop of {self.length}; "
+                "raise data.clip_s or lower the crop"
+            )
+        start = torch.randint(spare + 1, (len(batch),), device=batch.device)
+        return cut(batch, start, self.length)
+
+
+class TimeRoll(nn.Module):
+    """Shifts each row round in a circle, either way by up to `max_share` of its length; 0.5 reaches every shift.
+
+    What leaves at one end comes in at the other, so nothing of the sound is lost.
+    """
+
+    def __init__(self, max_share: float) -> None:
+        super().__init__()
+        if not 0 <= max_share <= 1:
+            raise UserError(f"TimeRoll: max_share must lie in 0..1, not {max_share}")
+        self.max_share = max_share
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """The batch (B, ..., T), each row shifted by its own whole number of frames or samples."""
+        length = batch.shape[-1]
+        reach = int(self.max_share * length)
+        start = torch.randint(-reach, reach + 1, (len(batch),), device=batch.device) % length
+        return cut(torch.cat([batch, batch], -1), start, length)
+
 
 DB_PER_LOG = 10 / math.log(10)  # decibels of a unit of the natural logarithm of power
 

@@ -9,8 +9,8 @@ import soxr
 import torch
 from torch import Tensor, nn
 
-from cry_lightning.errors import UserError
-from cry_lightning.tasks.augment.rows import WAVEFORMS, Gain, check_axes, uniform
+from cry_lightning.console import UserError
+from cry_lightning.tasks.augment.spectrogram import WAVEFORMS, Gain, check_axes, uniform
 
 NOISE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 ACTIVE_FRAME_S = 0.02

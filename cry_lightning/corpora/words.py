@@ -1,16 +1,105 @@
-"""Keyword spotting on any corpus of words: some of them, all others as `unknown`, and `silence` cut from noise."""
+"""Corpora of spoken words: FSDD, Speech Commands, and keywords among the words of any of them."""
 
 import hashlib
+import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from cry_lightning import audio
 from cry_lightning.audio import warn_once
-from cry_lightning.corpora.base import Clip, Corpus
-from cry_lightning.corpora.trees import UnlabelledTree
-from cry_lightning.corpora.union import Union
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
+from cry_lightning.corpora.base import Clip, Corpus, Union
+from cry_lightning.corpora.trees import Tree, UnlabelledTree
+from cry_lightning.from_torchaudio import torchaudio
+
+NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d+)\.", re.IGNORECASE)
+N_TEST = 5  # the official test set: the first five recordings of each digit by each speaker
+
+
+class FSDD(Tree):
+    """The repository or its `recordings` folder; the subject is the speaker, the column `split` the official one."""
+
+    collection = "fsdd"
+
+    def clip_at(self, path: str) -> Clip | None:
+        """The clip at `digit_speaker_index.wav`."""
+        if not (name := NAME.match(Path(path).name)):
+            return None
+        split = "test" if int(name["index"]) < N_TEST else "train"
+        return Clip(path, f"{self.collection}:{name['speaker']}", label=name["digit"], columns={"split": split})
+
+
+LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
+BELOW = ("speech_commands_v0.0[12]", "SpeechCommands/speech_commands_v0.0[12]")  # where torchaudio unpacks it
+
+
+class SpeechCommands(Corpus):
+    """All words of Speech Commands, either version; the subject is the speaker, by the hash in a file's name.
+
+    The column `split` is the corpus's own division (train, val, test), which keeps every speaker on one side.
+
+    Args:
+        root: the folder of the words and lists, or one that holds it, named by its version as torchaudio names it.
+
+    Source: Warden 2018, "Speech Commands: a dataset for limited-vocabulary speech recognition", arXiv:1804.03209.
+    """
+
+    collection = "speech_commands"
+
+    def recordings(self) -> list[Clip]:
+        """One clip per word said, in the order of their paths.
+
+        Raises:
+            UserError: the corpus is not there, or holds files or lines of another form.
+        """
+        folder = self._folder()
+        try:
+            part_of = {path: "val" for path, *_ in _metadata(folder, "validation")}
+            part_of |= {path: "test" for path, *_ in _metadata(folder, "testing")}
+            said = list(_metadata(folder))
+        except ValueError as error:
+            raise UserError(
+                f"{folder}: holds a file, or a line in {' or '.join(LISTS.values())}, that is not"
+                f" WORD/SPEAKER_nohash_NUMBER.wav ({error})"
+            ) from error
+        below = folder.relative_to(self.root)
+        return [
+            Clip(
+                path=(below / word / Path(path).name).as_posix(),
+                subject=f"{self.collection}:{speaker}",
+                label=word,
+                columns={"split": part_of.get(path, "train")},
+            )
+            for path, word, speaker in said
+        ]
+
+    def _folder(self) -> Path:
+        """The folder of the word folders."""
+        candidates = [self.root, *(folder for pattern in BELOW for folder in sorted(self.root.glob(pattern)))]
+        found = [folder for folder in candidates if all((folder / name).is_file() for name in LISTS.values())]
+        if len(found) > 1:
+            raise UserError(f"{self.root}: holds {' and '.join(folder.name for folder in found)}: take one for root")
+        if not found:
+            raise UserError(
+                f"{self.root}: not Speech Commands, which has {' and '.join(LISTS.values())} beside the folders of its"
+                " words; `python -m cry_lightning download speech_commands` fetches it"
+            )
+        return found[0]
+
+
+def _metadata(folder: Path, subset: Literal["validation", "testing"] | None = None) -> Iterator[tuple[str, str, str]]:
+    """Path, word and speaker of every file in the folder, or in one of its lists."""
+    folder = folder.resolve()
+    # torchaudio takes the folder's name from that of the archive, less its two suffixes.
+    corpus = torchaudio("datasets").SPEECHCOMMANDS
+    dataset = corpus(folder.parent, url=f"{folder.name}.tar.gz", folder_in_archive="", subset=subset)
+    for index in range(len(dataset)):
+        path, _, word, speaker, _ = dataset.get_metadata(index)
+        yield path, word, speaker
+
 
 UNKNOWN, SILENCE = "unknown", "silence"
 SHARE = 0.1

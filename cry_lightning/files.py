@@ -1,20 +1,63 @@
-"""One process at a time: locks that go with the process that holds them, however that ends."""
+"""Files complete or not at all, JSON that may be damaged, and one process at a time in a folder."""
 
 import errno
+import json
 import logging
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cry_lightning.errors import UserError
+from cry_lightning.console import UserError
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A `.part` path to write to, which takes the place of `path` only when the block ends well, else is removed.
+
+    Raises:
+        UserError: the disk is full, or the path cannot be written for another reason; what was there is unchanged.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be written ({reason}); make room there, or name another place") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def read_object(path: Path, way_out: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Args:
+        path: the file.
+        way_out: what the user can do where it is damaged.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error}); {way_out}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is not a JSON object; {way_out}")
+    return content
+
 
 LOCK = ".lock"  # held while a command is at work in a folder, empty afterwards; it stays, as the mark of a run
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of some network file systems
-log = logging.getLogger(__name__)
 
 
 @contextmanager

@@ -1,0 +1,113 @@
+"""What a person reads: errors in one line, progress bars, shortened lists, cells that are safe in tables."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # either would slow down the start of every command
+    import pandas as pd
+    from tqdm import tqdm
+
+LONGEST = 250  # characters of a message
+RUN_BY_SPREADSHEETS = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+MARKDOWN = {"\\": "\\\\", "|": "\\|", "*": "\\*", "&": "&amp;", "<": "&lt;", ">": "&gt;", "](": "]\\("}
+MARKED = re.compile(r"\]\(|[\\|*&<>]")
+
+
+class UserError(ValueError):
+    """A mistake of the user's told in one line: the file, key or shape at fault, and the way out.
+
+    The command line prints it without a traceback and exits with 2.
+    """
+
+
+def progress_bar(*args: Any, hidden: bool = False, **kwargs: Any) -> "tqdm[Any]":
+    """A bar of tqdm's that a terminal shows, so that no log file fills with it; a hidden one is shown nowhere."""
+    from tqdm import tqdm
+
+    return tqdm(*args, **kwargs | {"disable": True if hidden else None})
+
+
+class ConfigError(UserError):
+    """What is wrong with which key of a config.
+
+    Args:
+        key: dotted; empty for the config as a whole.
+        reason: in a few words.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(one_line(f"{key}: {reason}" if key else reason))
+        self.key = key
+        self.reason = reason
+
+
+def did_you_mean(keys: list[str], known: list[str], dashes: str = "", n: int = 1) -> str:
+    """The `n` nearest of the known keys to each, as the end of a message; empty where none is near."""
+    near = [dashes + match for key in keys for match in difflib.get_close_matches(key, known, n=n)]
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def dotted(*keys: str) -> str:
+    """The keys that are not empty, joined."""
+    return ".".join(filter(None, keys))
+
+
+def printable(text: str) -> str:
+    """Text with what no encoding holds, as in file names from elsewhere, spelled out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def one_line(text: str) -> str:
+    """A message without line breaks, cut where it goes on and on."""
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... (--debug shows all)"
+
+
+def for_spreadsheets(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table with an apostrophe before each text, names of columns included, that a spreadsheet would run."""
+    from pandas.api.types import is_numeric_dtype
+
+    safe = table.copy()
+    for place, kind in enumerate(table.dtypes):
+        if not is_numeric_dtype(kind):
+            safe.isetitem(place, list(map(as_cell, table.iloc[:, place])))
+    return safe.set_axis([as_cell(name) for name in table.columns], axis=1)
+
+
+def as_cell(value: object) -> object:
+    """A text with an apostrophe before it where a spreadsheet would run it; any other value as it is."""
+    if not isinstance(value, str) or not RUN_BY_SPREADSHEETS.match(value) or _is_number(value):
+        return value
+    return f"'{value}"
+
+
+def from_cell(text: str) -> str:
+    """What `as_cell` was given."""
+    return text[1:] if text.startswith("'") and RUN_BY_SPREADSHEETS.match(text) else text
+
+
+def on_one_line(text: str) -> str:
+    """The text without line breaks, or whatever else would move a terminal's cursor."""
+    return CONTROL.sub(" ", text)
+
+
+def as_markdown_text(text: str) -> str:
+    """The text as Markdown shows it, on one line, and no link, table or HTML of its own; `quotes` in pairs stay."""
+    escaped = MARKED.sub(lambda found: MARKDOWN[found[0]], on_one_line(text))
+    return escaped.replace("`", "\\`") if escaped.count("`") % 2 else escaped
+
+
+def as_markdown_list(lines: Iterable[str]) -> str:
+    """A bullet for each line."""
+    return "\n".join(f"- {as_markdown_text(line)}" for line in lines)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
