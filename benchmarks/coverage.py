@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom, norm
 
+from cry_lightning.evaluation.compare import holm, p_value
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import Measures, measure, units_at
-from cry_lightning.evaluation.pairs import holm, p_value
 
 SKILLS = {"none": 0.0, "middling": 1.2, "high": 3.5}  # distance of the classes in SD: UAR .50, .73, .96
 CLASSES = np.array(["a", "b"])

@@ -155,12 +155,12 @@ def cross_validate(
 
     for number, one in enumerate(config, 1):
         check_overrides(one, given if number == len(config) else [])
-    from cry_lightning.cross_validation import command
-    from cry_lightning.cross_validation.report import folds_as_text
+    from cry_lightning.studies import cross_validation
+    from cry_lightning.studies.cross_validation import folds_as_text
 
     stages = [["--config", one] for one in config]
     stages[-1] += given
-    where = command.cross_validate(stages, out=out, upstream=upstream, jobs=jobs, keep=keep, **options)
+    where = cross_validation.cross_validate(stages, out=out, upstream=upstream, jobs=jobs, keep=keep, **options)
     print(folds_as_text(where), end="\n\n")
     evaluate([str(where)], allow_leaky=True, positive=positive)
     return where
@@ -246,8 +246,7 @@ def label_efficiency(
 
     given = list(overrides)
     check_overrides(config, given)
-    from cry_lightning.label_efficiency.command import run
-    from cry_lightning.label_efficiency.plan import points
+    from cry_lightning.studies.label_efficiency import points, run
 
     planned = points(
         encoders, "per_class" if per_class else "label_fraction", amounts, seeds, folds or [None], arguments
@@ -291,7 +290,7 @@ def tune(
 
     given = list(overrides)
     check_overrides(config, given)
-    from cry_lightning.tune.command import run
+    from cry_lightning.studies.tune import run
 
     return run(["--config", config, *given], space, trials, seed, out)
 
@@ -343,8 +342,8 @@ def robustness(
     Example: python -m cry_lightning robustness --ckpt runs/synthetic-cries/finetune/best.ckpt --out runs/robustness
     """
     asked: Sequence[str] = kinds or [kind for kind in KINDS if kind != "noise" or noise]
-    from cry_lightning.robustness.command import run
-    from cry_lightning.robustness.plan import Severities
+    from cry_lightning.studies.disturbances import Severities
+    from cry_lightning.studies.robustness import run
 
     severities = Severities(asked, noise, snr_db, bands_hz, blank, gain_db, low_pass_hz, seed)
     return run(ckpt, out, trust, severities, device, allow_leaky)
@@ -381,7 +380,7 @@ def paper(
 
     Example: python -m cry_lightning paper configs/papers/le2020
     """
-    from cry_lightning.papers.command import run
+    from cry_lightning.studies.papers import run
 
     return run(paper, corpus, list(overrides), seeds, jobs, out)
 
@@ -417,6 +416,6 @@ def architectures(
     Example: python -m cry_lightning architectures --config configs/papers/le2020/resnet50.yaml --folds 3
     """
     options, given = division_of(config, list(overrides))
-    from cry_lightning.architectures import run
+    from cry_lightning.studies.architectures import run
 
     return run(config, models, sizes, out, options, given)

@@ -16,7 +16,7 @@ from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.files import replacing
 from cry_lightning.inference.windows import Heard, Recordings, tell_left_out
-from cry_lightning.studies import ReadCLI, quiet
+from cry_lightning.studies.engine import ReadCLI, quiet
 
 BATCH_SIZE = 64
 

@@ -58,7 +58,7 @@ def test_every_function_tells_what_it_does_and_each_argument(function):
 
 def test_functions_are_found_whatever_rooms_of_their_names_were_imported():
     import cry_lightning.describe.command
-    import cry_lightning.tune.report  # noqa: F401
+    import cry_lightning.studies.tune_report  # noqa: F401
 
     assert all(inspect.isfunction(getattr(cry, name)) for name in cry.__all__)
     assert {*cry.__all__} <= {*dir(cry)}

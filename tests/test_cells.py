@@ -10,7 +10,7 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import as_cell, as_markdown_text, for_spreadsheets, from_cell
 from cry_lightning.describe.report import Section, as_page
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.tables import as_markdown, as_text
+from cry_lightning.evaluation.compare import as_markdown, as_text
 from cry_lightning.inference import predict
 
 RUN = ["=1+1", "+cmd|'/c calc'!A0", "-dash/a.wav", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-x", "\uff1d1"]

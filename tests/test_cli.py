@@ -25,8 +25,8 @@ from cry_lightning.commands.signatures import ROOMS
 from cry_lightning.console import UserError, one_line, progress_bar
 from cry_lightning.encoders.importers import PUBLISHERS
 from cry_lightning.inference import embed
-from cry_lightning.robustness import plan
-from cry_lightning.studies import ReadCLI
+from cry_lightning.studies import disturbances
+from cry_lightning.studies.engine import ReadCLI
 
 
 def shell(*args, **kwargs):
@@ -138,7 +138,7 @@ def test_names_known_before_the_import_are_those_known_after():
     assert networks == NETWORKS
     choices = {(of.__name__, one.name): one.taken.choices for of in FUNCTIONS for one in arguments_of(of)}
     assert choices["import_weights", "encoder"] == tuple(sorted({one for of in networks.values() for one in of}))
-    assert tuple(plan.KINDS) == KINDS == choices["robustness", "kinds"]
+    assert tuple(disturbances.KINDS) == KINDS == choices["robustness", "kinds"]
     assert get_args(embed.Method) == choices["embed", "method"]
 
 
@@ -233,7 +233,7 @@ def test_a_wrong_class_names_the_nearest_wherever_it_is_noticed(stage, named):
 
 
 LISTED = {
-    "encoders": {"cry_lightning.encoders.Res8", "cry_lightning.encoders.small.SmallCNN"},
+    "encoders": {"cry_lightning.encoders.Res8", "cry_lightning.encoders.SmallCNN"},
     "features": {"cry_lightning.features.MFCC", "cry_lightning.features.spectrogram.Spectrogram"},
     "corpora": {"cry_lightning.corpora.Manifest", "cry_lightning.corpora.corpus_at"},
     "augmentations": {"cry_lightning.tasks.augment.SpecAugment"},

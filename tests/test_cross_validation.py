@@ -14,15 +14,15 @@ import soundfile
 import yaml
 from conftest import RATE, stage_config
 
-from cry_lightning import cli, studies
+from cry_lightning import cli
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
-from cry_lightning.cross_validation.chain import open_chain, train_round, unheard
-from cry_lightning.cross_validation.plan import Round, divided, plan
 from cry_lightning.data.splits import Split
 from cry_lightning.evaluation.run import read_run
 from cry_lightning.lineage import fingerprint, read
 from cry_lightning.runfolder import TESTED
+from cry_lightning.studies import engine
+from cry_lightning.studies.cross_validation import Round, divided, open_chain, plan, train_round, unheard
 
 main = partial(command, "cross-validate")
 
@@ -149,10 +149,10 @@ def test_adaptation_is_told_of_every_subject_of_a_tested_group(tones, write, tmp
     named = [line.replace("baby", "ward#baby") for line in lines]  # in a .txt, what follows a # would be a comment
     unlabelled = [line.replace(",low,", ",,") if "#baby00" in line else line for line in named if "high_00" not in line]
     manifest.write_text("\n".join(unlabelled) + "\n")
-    study = studies.open_study(["--config", write(manifest, "adapt", contrastive=True)])
+    study = engine.open_study(["--config", write(manifest, "adapt", contrastive=True)])
     tested = divided(study.data, Split(scheme="leave_one_out", group="site", fold=0, val=0.0))
     arguments = unheard(study, tested, tmp_path / "adapt")
-    heard = studies.open_study([*study.arguments, *arguments]).data
+    heard = engine.open_study([*study.arguments, *arguments]).data
     assert set(heard.subjects("train") + heard.subjects("val")) == {
         f"{heard.corpus.collection}:ward#baby{n:02}" for n in range(12) if n % 3
     }
@@ -195,7 +195,7 @@ def test_a_pretraining_is_refused(tones, write):
 
 
 def test_another_seed_of_the_split_makes_other_folds(tones, write):
-    data = studies.open_study(["--config", write(tones, "finetune")]).data
+    data = engine.open_study(["--config", write(tones, "finetune")]).data
     scheme = plan(data, "subject", folds=3, repeats=1, leave_one_out=False)
     tested = [divided(data, scheme.rounds(0.2, seed)[0].split).subjects("test") for seed in (0, 0, 5)]
     assert tested[0] == tested[1] != tested[2]
@@ -210,7 +210,7 @@ def test_a_fold_is_trained_again_where_what_it_adapted_to_has_changed(tones, wri
         folder.mkdir(parents=True, exist_ok=True)
         for name in TESTED:
             (folder / name).touch()
-        studies.mark(folder / studies.MARK, made_of)
+        engine.mark(folder / engine.MARK, made_of)
 
     def run_again():
         trained.clear()
@@ -218,7 +218,7 @@ def test_a_fold_is_trained_again_where_what_it_adapted_to_has_changed(tones, wri
         train_round(chain, Round(Split(scheme="kfold", folds=2, fold=0)), None, tmp_path / "out", keep=True)
         return trained
 
-    monkeypatch.setattr(studies, "train", train)
+    monkeypatch.setattr(engine, "train", train)
     unlabelled = shutil.copytree(tones.parent, tmp_path / "unlabelled") / "manifest.csv"
     adapt, finetune = write(unlabelled, "adapt", contrastive=True), write(tones, "finetune")
     assert run_again() == ["adapt", "finetune"]
@@ -231,7 +231,7 @@ def test_few_groups_are_warned_of(tones, write, monkeypatch, caplog):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cry_lightning.cross_validation.command.train_once", stop)
+    monkeypatch.setattr("cry_lightning.studies.cross_validation.train_once", stop)
     with pytest.raises(KeyboardInterrupt):
         main(["--config", write(tones, "finetune"), "--folds", "7"])
     assert "few subjects for 7 folds: high (12 subjects, 48 clips)" in caplog.text

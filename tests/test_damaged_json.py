@@ -9,14 +9,13 @@ from cache_fakes import make_cache
 from conftest import write_run
 from test_evaluation import by_hand
 
-from cry_lightning import studies
 from cry_lightning.__main__ import run as run_command
 from cry_lightning.acquire import command, inputs, settings
 from cry_lightning.console import UserError
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.data.inventory import INDEX_NAME
 from cry_lightning.evaluation.fuse import fuse
-from cry_lightning.tune import trials
+from cry_lightning.studies import engine, tune
 
 RATE = 16_000
 DAMAGED = {
@@ -72,24 +71,24 @@ def test_what_a_fusion_is_made_of(tmp_path, content):
 def test_studies_store(tmp_path, content):
     (tmp_path / "study.json").write_bytes(content)
     with pytest.raises(UserError, match="study") as error:
-        studies.is_begun(tmp_path / "study.json", {"seed": 1})
+        engine.is_begun(tmp_path / "study.json", {"seed": 1})
     assert "\n" not in str(error.value)
-    (tmp_path / studies.MARK).write_bytes(content)
-    assert not studies.is_finished(tmp_path, {"seed": 1}, files=())
+    (tmp_path / engine.MARK).write_bytes(content)
+    assert not engine.is_finished(tmp_path, {"seed": 1}, files=())
 
 
 @damaged
 def test_journal_of_a_search(tmp_path, content):
     """Half a last line is what a killed write leaves; whole lines of something else are damage."""
-    goal = trials.Goal("val/uar", "max")
-    trials.open_search(tmp_path, goal).add_trial(trials.finished({}, {}, 0.5, 0, ""))
-    whole = (tmp_path / trials.JOURNAL).read_bytes()
-    (tmp_path / trials.JOURNAL).write_bytes(whole + content)
+    goal = tune.Goal("val/uar", "max")
+    tune.open_search(tmp_path, goal).add_trial(tune.finished({}, {}, 0.5, 0, ""))
+    whole = (tmp_path / tune.JOURNAL).read_bytes()
+    (tmp_path / tune.JOURNAL).write_bytes(whole + content)
     if b"\n" not in content:
-        assert [trial.value for trial in trials.open_search(tmp_path, goal).trials] == [0.5]
-    (tmp_path / trials.JOURNAL).write_bytes(content + b"\n" + whole)
+        assert [trial.value for trial in tune.open_search(tmp_path, goal).trials] == [0.5]
+    (tmp_path / tune.JOURNAL).write_bytes(content + b"\n" + whole)
     with pytest.raises(UserError, match=r"journal\.log: damaged .*remove it") as error:
-        trials.open_search(tmp_path, goal)
+        tune.open_search(tmp_path, goal)
     assert "\n" not in str(error.value)
 
 

@@ -49,7 +49,7 @@ def strangers(tmp_path) -> Path:
 
 @pytest.mark.parametrize("task", ["Classifier", "SimCLR"])
 def test_embeddings_are_those_of_the_stage_on_its_own_data(stage, tones, tmp_path, task):
-    config = stage(normalize={"class_path": "cry_lightning.tasks.base.MeanSubtraction"})
+    config = stage(normalize={"class_path": "cry_lightning.tasks.MeanSubtraction"})
     config.write_text(config.read_text().replace("Classifier", task))
     monitor = ["--checkpoint.monitor=val/loss", "--checkpoint.mode=min", "--trainer.max_epochs=1"]
     run = cli.main(["fit", "--config", str(config), *monitor, "--data.corpus.init_args.window_s=0.2"])

@@ -15,12 +15,11 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.run import Tested as Predicted
 from cry_lightning.evaluation.run import evaluate_run, pool
-from cry_lightning.label_efficiency import report
-from cry_lightning.label_efficiency.curves import curves, labels_needed, scored
-from cry_lightning.label_efficiency.plan import Point, points
-from cry_lightning.label_efficiency.training import Subset, made_by, open_study, subset, train
 from cry_lightning.lineage import Leakage, read
-from cry_lightning.studies import is_finished
+from cry_lightning.studies import label_curves
+from cry_lightning.studies.engine import is_finished
+from cry_lightning.studies.label_curves import curves, labels_needed, scored
+from cry_lightning.studies.label_efficiency import Point, Subset, made_by, open_study, points, subset, train
 
 main = partial(command, "label-efficiency")
 
@@ -178,24 +177,24 @@ def test_table_tells_labels_saved_and_the_worst_lineage(runs):
     last = list(runs)[-1]
     leaky[last] = replace(runs[last], leakage=Leakage("LEAKY", []))
     found = curves(leaky, subsets_of(runs))
-    rows = [dict(zip(report.table(found)[0], row, strict=True)) for row in report.table(found)[1:]]
+    rows = [dict(zip(label_curves.table(found)[0], row, strict=True)) for row in label_curves.table(found)[1:]]
     of = {(row["encoder"], row["per class"]): row for row in rows}
     assert of["simclr", "25"]["scratch needs"] == "more than 50" and of["simclr", "25"]["ratio"] == "> 1.0"
     assert of["simclr", "25"]["lineage"] == "LEAKY" and of["simclr", "5"]["lineage"] == "CLEAN"
     assert of["scratch", "5"]["scratch needs"] == of["scratch", "5"]["UAR gain"] == ""
     assert of["scratch", "5"]["labels"] == "10" and of["scratch", "5"]["subjects"] == "5"
-    title = report.draw(found, 2).get_suptitle()
+    title = label_curves.draw(found, 2).get_suptitle()
     assert title.startswith("LEAKY")
 
 
 def test_without_scratch_there_is_nothing_to_save(runs):
     simclr = {p: run for p, run in runs.items() if p.encoder == "simclr"}
-    header = report.table(curves(simclr, subsets_of(simclr)))[0]
+    header = label_curves.table(curves(simclr, subsets_of(simclr)))[0]
     assert header == ["encoder", "per class", "labels", "subjects", "UAR", "AUC", "lineage"]
 
 
 def test_figure_has_a_curve_for_each_encoder_over_the_logarithm_of_the_labels(runs):
-    axes = report.draw(curves(runs, subsets_of(runs)), 2).axes
+    axes = label_curves.draw(curves(runs, subsets_of(runs)), 2).axes
     assert [a.get_ylabel() for a in axes] == ["UAR", "AUC"]
     for a in axes:
         assert a.get_xscale() == "log" and [tick.get_text() for tick in a.get_xticklabels()] == ["10", "50"]

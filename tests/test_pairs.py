@@ -15,9 +15,9 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.compare import holm, p_value, pairs, uar_by_subject
 from cry_lightning.evaluation.intervals import difference_interval
 from cry_lightning.evaluation.metrics import units_at
-from cry_lightning.evaluation.pairs import holm, p_value, pairs, uar_by_subject
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 
 main = partial(command, "evaluate")

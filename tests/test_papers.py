@@ -13,8 +13,8 @@ from conftest import RATE, REPO, stage_config
 from cry_lightning import cli
 from cry_lightning.__main__ import main
 from cry_lightning.evaluation.predictions import classes_of, read, score_columns
-from cry_lightning.papers.reading import read_paper
-from cry_lightning.papers.table import of_works
+from cry_lightning.studies.paper_tables import of_works
+from cry_lightning.studies.papers import read_paper
 
 
 @pytest.fixture

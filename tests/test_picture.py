@@ -325,7 +325,7 @@ def test_architectures_by_sizes_are_one_table_and_not_run_again(stage, tmp_path,
     found = {Path(run).name: f"{value:.3f}" for run, value in zip(metrics["run"], metrics["value"], strict=True)}
     for model, row in rows.items():
         assert [row[3], row[6]] == [found[f"{model}-32x48"], found[f"{model}-64x64"]]
-    monkeypatch.setattr("cry_lightning.studies.train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("cry_lightning.studies.engine.train", lambda *_: pytest.fail("trained again"))
     command("architectures", args)
     assert told.splitlines()[-6:] == capsys.readouterr().out.splitlines()[-6:]
 

@@ -77,7 +77,7 @@ def test_scores_are_those_of_test(stage, tones, tmp_path, sound):
         normalize = {"class_path": "torch.nn.InstanceNorm2d", "init_args": {"num_features": 1, "affine": True}}
         config, args = stage(normalize=normalize, num_classes=2), ["--data.feature", LOGMEL["class_path"]]
     else:
-        relative = {"class_path": "cry_lightning.tasks.base.RelativeLevel"}
+        relative = {"class_path": "cry_lightning.tasks.RelativeLevel"}
         extra = {"augment_waveform": [noise(tmp_path / "noise")], "normalize": relative}
         config, args = stage(front_end=LOGMEL, **extra), WAVEFORMS
     ckpt = fit_and_test(config, *WINDOWS, *args, "--trainer.max_epochs=1")

@@ -20,9 +20,9 @@ from cry_lightning.__main__ import run as run_command
 from cry_lightning.console import UserError
 from cry_lightning.encoders import Res8
 from cry_lightning.features import MFCC
-from cry_lightning.robustness import disturbances, report, scoring
-from cry_lightning.robustness.disturbances import Sounds
-from cry_lightning.robustness.models import ModelUnderTest
+from cry_lightning.studies import disturbances, robustness, robustness_report
+from cry_lightning.studies.disturbances import Sounds
+from cry_lightning.studies.robustness import ModelUnderTest
 from cry_lightning.tasks import SimCLR
 
 main = partial(run_command, "robustness")
@@ -209,7 +209,7 @@ def test_undisturbed_scores_are_those_of_test(runs, tmp_path, name, caplog):
 
 def test_finished_points_are_not_run_again(runs, noise, tmp_path, monkeypatch):
     args = ["--kinds", "white", "gain", "--snr-db", 0, "--gain-db", 10]
-    monkeypatch.setattr(report, "draw", lambda *_: Figure((1, 1)))  # it takes longer than all else here
+    monkeypatch.setattr(robustness_report, "draw", lambda *_: Figure((1, 1)))  # it takes longer than all else here
     run(runs, tmp_path / "unbroken", *args)
     heard = []
 
@@ -301,4 +301,4 @@ def test_models_that_cannot_be_used(runs, tones, tmp_path):
     torch.save(checkpoint | {"state_dict": simclr.state_dict(), "hyper_parameters": given}, copies / "noisy/best.ckpt")
     refused("has no head that tells classes apart, it is a SimCLR", copies, "noisy")
     assert not (tmp_path / "out").exists()
-    assert scoring.BATCH_SIZE >= 40  # or the counts of batches above are others
+    assert robustness.BATCH_SIZE >= 40  # or the counts of batches above are others

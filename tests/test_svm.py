@@ -144,7 +144,7 @@ def svm(stage, tmp_path):
 
     def write(name="svm", **model):
         config = yaml.safe_load(stage(name).read_text())
-        encoder = {"class_path": "cry_lightning.encoders.small.Statistics", "init_args": {"n_bands": 40}}
+        encoder = {"class_path": "cry_lightning.encoders.Statistics", "init_args": {"n_bands": 40}}
         config["model"] = {"class_path": "cry_lightning.tasks.SVM", "init_args": {"encoder": encoder, **model}}
         config["data"] |= {"clip_s": 0.5, "shift_s": 0.0}
         config["trainer"]["max_epochs"] = 1

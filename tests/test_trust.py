@@ -14,6 +14,7 @@ from conftest import RATE
 
 from cry_lightning.__main__ import main
 from cry_lightning.console import UserError
+from cry_lightning.encoders import Res8
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.tasks.weights import read_checkpoint
 from cry_lightning.trust.names import Trust
@@ -257,6 +258,11 @@ def test_own_classes_are_trusted_by_name(trap, pretrained, sound, tmp_path, caps
         assert main(["test", "--config", str(config), "--trust=my_package", f"--ckpt_path={ckpt}"]) == 0
     finally:
         sys.modules.pop("my_package", None)
+
+
+def test_a_class_is_found_though_an_older_checkpoint_names_the_file_that_it_stood_in(pretrained, tmp_path):
+    old = {"hyper_parameters__encoder__class_path": "cry_lightning.encoders.res8.Res8"}
+    assert isinstance(TrainedStage(changed(pretrained, tmp_path / "old.ckpt", **old)).stage.encoder, Res8)
 
 
 def test_a_sub_config_that_the_config_of_a_run_names_is_trusted_no_more(trap, pretrained, capsys):

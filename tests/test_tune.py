@@ -23,10 +23,9 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.data.building import CachedFeatures
 from cry_lightning.lineage import fingerprint, read
-from cry_lightning.studies import open_study
-from cry_lightning.tune import report
-from cry_lightning.tune.space import check_space, corners, read_space
-from cry_lightning.tune.trials import Goal, finished, open_search, propose
+from cry_lightning.studies import tune_report
+from cry_lightning.studies.engine import open_study
+from cry_lightning.studies.tune import Goal, check_space, corners, finished, open_search, propose, read_space
 
 main = partial(command, "tune")
 
@@ -187,7 +186,7 @@ def test_optuna_and_matplotlib_are_left_as_they_were(space, tmp_path):
     search = open_search(tmp_path / "trials", UAR)
     for trial in searched(drawn, nearness, 3):
         search.add_trial(trial)
-    report.write(search, UAR, tmp_path)
+    tune_report.write(search, UAR, tmp_path)
     assert {path.name for path in tmp_path.glob("*.png")} == {"trials.png", "history.png", "importances.png"}
     assert optuna.logging.get_verbosity() == verbosity and dict(matplotlib.rcParams) == style
     assert not pyplot.get_fignums()

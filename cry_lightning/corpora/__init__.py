@@ -8,21 +8,24 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora import cries, words
 from cry_lightning.corpora.base import Clip, Corpus, Union, safe_name
 from cry_lightning.corpora.clip_lists import AudioSet, VGGSound
-from cry_lightning.corpora.cries import DonateACry
+from cry_lightning.corpora.cries import BabyChillanto, DonateACry
 from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.corpora.manifest import Manifest
 from cry_lightning.corpora.synthetic import SyntheticCries, SyntheticWords
 from cry_lightning.corpora.trees import ClassFolders, UnlabelledTree
-from cry_lightning.corpora.words import FSDD
+from cry_lightning.corpora.words import FSDD, Keywords, SpeechCommands
 
 __all__ = [
     "FSDD",
     "AudioSet",
+    "BabyChillanto",
     "ClassFolders",
     "Clip",
     "Corpus",
     "DonateACry",
+    "Keywords",
     "Manifest",
+    "SpeechCommands",
     "SyntheticCries",
     "SyntheticWords",
     "Union",

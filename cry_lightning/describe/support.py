@@ -11,8 +11,8 @@ from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import divide
 from cry_lightning.data.splits import Split
 from cry_lightning.describe.summary import ALL, MEASURES, subjects_of
+from cry_lightning.evaluation.compare import Rows
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
-from cry_lightning.evaluation.tables import Rows
 
 PARTS = {"train": "train", "val": "val", "test": "test", "": "left out"}
 USUAL_FOLDS = 10

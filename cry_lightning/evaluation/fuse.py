@@ -11,11 +11,9 @@ from cry_lightning import lineage
 from cry_lightning.arguments import check_folder
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.ancestry import fused_lineage
-from cry_lightning.evaluation.fusion import Fused, fuse_fold
-from cry_lightning.evaluation.members import FOLD, Members, read_members
+from cry_lightning.evaluation.compare import as_text
+from cry_lightning.evaluation.fusion import FOLD, Fused, Members, fuse_fold, fused_lineage, read_members
 from cry_lightning.evaluation.predictions import SCORE
-from cry_lightning.evaluation.tables import as_text
 from cry_lightning.files import read_object, replacing
 from cry_lightning.lineage import AnyLineage, FoldedLineage
 

@@ -1,16 +1,102 @@
-"""Decision fusion: from the probabilities of several models to those of one.
+"""Several runs as one: their rows brought together, their scores fused, and what the fused run was trained on."""
 
-Whatever is learned for a fold is learned without the rows it tests.
-"""
-
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import softmax
 
+from cry_lightning import lineage
 from cry_lightning.console import UserError
-from cry_lightning.evaluation.members import Members
+from cry_lightning.evaluation import predictions
+from cry_lightning.lineage import UNKNOWN, AnyLineage, Lineage, StageRecord, fingerprint, union
+
+ROW = ["clip", "repeat", "fold", "split"]
+FOLD = ["repeat", "fold"]
+SAME = ["label", "subject", "recording"]  # of a row, in all members
+
+
+@dataclass(frozen=True)
+class Members:
+    """M runs that predicted the same N rows of K classes."""
+
+    names: list[str]  # as given on the command line
+    folders: list[Path]
+    rows: pd.DataFrame  # predictions.KEYS
+    classes: list[str]
+    scores: np.ndarray  # (M, N, K)
+    lineages: list[AnyLineage | None]
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Index of each row's class (N,)."""
+        return self.rows["label"].map(self.classes.index).to_numpy()
+
+    @property
+    def on_validation(self) -> np.ndarray:
+        """Which rows are validation rows (N,)."""
+        return (self.rows["split"] == "val").to_numpy()
+
+
+def read_members(given: Sequence[str]) -> Members:
+    """Read the runs, by folder or table, with classes and rows in the order of the first.
+
+    Raises:
+        UserError: there are fewer than two, one is named twice, or they do not hold the same rows, classes or sounds.
+    """
+    if len(given) < 2:
+        raise UserError(f"{' '.join(given)}: a fusion needs two runs or more; `evaluate` takes a single one")
+    paths = [predictions.find(run) for run in given]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UserError(f"a run is named twice among {', '.join(given)}; name each once")
+    tables = [predictions.read(path) for path in paths]
+    lineages = [lineage.read(path.with_name(lineage.FILE)) for path in paths]
+    names = [str(path.parent if path.name == "predictions.csv" else path) for path in paths]
+    first, classes = tables[0], predictions.classes_of(tables[0])
+    for name, table, known in zip(names[1:], tables[1:], lineages[1:], strict=True):
+        if unlike := _unlikeness(name, table, names[0], first) or lineage.other_sound(
+            name, known, names[0], lineages[0]
+        ):
+            raise UserError(f"{unlike}; fuse runs that were tested on the same split")
+    in_order = [table.set_index(ROW).loc[pd.MultiIndex.from_frame(first[ROW])] for table in tables]
+    scores = np.stack([table[predictions.score_columns(first)].to_numpy() for table in in_order])
+    folders = [path.parent for path in paths]
+    return Members(names, folders, first[list(predictions.KEYS)], classes, scores, lineages)
+
+
+def _unlikeness(name: str, table: pd.DataFrame, first_name: str, first: pd.DataFrame) -> str:
+    """The first difference between the rows or classes of two runs, in words; empty where there is none."""
+    ours, theirs = (predictions.classes_of(each) for each in (table, first))
+    if set(ours) != set(theirs):
+        return f"{name} tells {', '.join(ours)} apart, {first_name} {', '.join(theirs)}"
+    sides = ((name, table, first_name, first), (first_name, first, name, table))
+    for lacking, has_not, holding, has in sides:
+        folds, known = (pd.MultiIndex.from_frame(each[FOLD]) for each in (has, has_not))
+        if len(missing := folds[~folds.isin(known)]):
+            return f"{lacking} lacks repeat {missing[0][0]}, fold {missing[0][1]}, which {holding} has"
+    for lacking, has_not, holding, has in sides:
+        rows, known = (pd.MultiIndex.from_frame(each[ROW]) for each in (has, has_not))
+        if len(missing := rows[~rows.isin(known)]):
+            return (
+                f"{lacking} lacks {len(missing)} rows that {holding} has, first {row_in_words(*map(str, missing[0]))}"
+            )
+    both = table.merge(first, on=ROW, suffixes=("", " of first"))
+    for column in SAME:
+        differs = both[both[column] != both[f"{column} of first"]]
+        if len(differs):
+            row = differs.iloc[0]
+            told = f"{column} {row[column]!r} in {name} and {row[f'{column} of first']!r} in {first_name}"
+            return f"{row_in_words(*map(str, row[ROW]))} has {told}"
+    return ""
+
+
+def row_in_words(clip: str, repeat: str, fold: str, split: str) -> str:
+    """A row of the table."""
+    return f"clip {clip} (repeat {repeat}, fold {fold}, {split})"
+
 
 FLOOR = 1e-6  # of a probability under a logarithm: one wrong certainty must not outweigh all else
 TIE_BREAK = 1e-3  # how far the mean probabilities move tied shares of votes
@@ -118,8 +204,8 @@ def lessons(members: Members, here: np.ndarray) -> np.ndarray:
     found = val if val.any() else others.to_numpy()
     if rows["label"][found].nunique() < 2:
         raise UserError(
-            f"--method stacking: {in_words(members, here)} has no val rows of two classes, nor are there other folds"
-            " of other subjects; train with data.split.val, or fuse by --method mean"
+            f"--method stacking: {fold_in_words(members, here)} has no val rows of two classes, nor are there"
+            " other folds of other subjects; train with data.split.val, or fuse by --method mean"
         )
     return found
 
@@ -141,11 +227,51 @@ def stacked(scores: np.ndarray, truth: np.ndarray, others: np.ndarray) -> np.nda
 
 def _refuse_without(val: np.ndarray, members: Members, here: np.ndarray, asked: str) -> None:
     if not val.any():
-        lacking = f"{in_words(members, here)} has no val rows"
+        lacking = f"{fold_in_words(members, here)} has no val rows"
         raise UserError(f"{asked}: {lacking}; train with data.split.val, or fuse by --method mean")
 
 
-def in_words(members: Members, here: np.ndarray) -> str:
+def fold_in_words(members: Members, here: np.ndarray) -> str:
     """The fold of some rows."""
     repeat, fold = members.rows.loc[here, ["repeat", "fold"]].iloc[0]
     return f"repeat {repeat}, fold {fold} of {members.names[0]}"
+
+
+def fused_lineage(members: Members, here: np.ndarray, fused: Fused, stage: str) -> Lineage:
+    """The lineage of one fused fold, whose rows are `here` (N,).
+
+    What stacking was fitted to is training data. Where that is other folds' tests, the models of those folds, which
+    scored them, are ancestors too.
+    """
+    rows = members.rows
+    folds = rows.loc[fused.taught | here, FOLD].drop_duplicates().itertuples(index=False)
+    lineage = union((one or UNKNOWN).of_fold(repeat, fold) for repeat, fold in folds for one in members.lineages)
+    content = lineage.test_clips
+    stages = lineage.stages
+    if fused.taught.any() or fused.chose.any():
+        own = StageRecord(
+            stage=stage,
+            corpus=stages[-1].corpus if stages else "unknown",
+            subjects=subjects(rows[fused.taught]),
+            clips=sounds(rows[fused.taught], content),
+            validation_subjects=subjects(rows[fused.chose]),
+            validation_clips=sounds(rows[fused.chose], content),
+        )
+        stages = [*stages, own]
+    calibrates = fused.taught.any() or fused.temperatures is not None  # either makes probabilities of mere scores
+    return replace(
+        lineage,
+        stages=stages,
+        uncalibrated=lineage.uncalibrated and not calibrates,
+        test_clips={clip: content[clip] for clip in rows["clip"][here] if clip in content},
+    )
+
+
+def subjects(rows: pd.DataFrame) -> list[str]:
+    """Fingerprints of the subjects of some rows, sorted."""
+    return sorted(fingerprint(subject) for subject in rows["subject"].unique())
+
+
+def sounds(rows: pd.DataFrame, content: dict[str, str]) -> list[str]:
+    """Fingerprints of the clips of some rows, sorted; `content` is that of each clip, where it is known."""
+    return sorted({content[clip] for clip in rows["clip"] if clip in content})

@@ -7,12 +7,22 @@ from pathlib import Path
 import pandas as pd
 
 from cry_lightning.console import as_markdown_list, as_markdown_text, for_spreadsheets, on_one_line
+from cry_lightning.evaluation.compare import (
+    COLUMNS,
+    Pair,
+    as_markdown,
+    as_text,
+    cell,
+    pairs,
+    per_class,
+    section,
+    summary,
+    two_class,
+)
 from cry_lightning.evaluation.defaults import COMPARISON, POSITIVE
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import LEVELS
-from cry_lightning.evaluation.pairs import COLUMNS, Pair, pairs, section
 from cry_lightning.evaluation.run import Run, evaluate_run, pool, read_run
-from cry_lightning.evaluation.tables import as_markdown, as_text, cell, per_class, summary, two_class
 from cry_lightning.files import replacing
 from cry_lightning.lineage import refuse_leaky
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cry_lightning.arguments import by_recording
 from cry_lightning.console import UserError, as_cell, for_spreadsheets, printable
+from cry_lightning.evaluation.compare import as_text
 from cry_lightning.evaluation.predictions import SCORE, classes_of, score_columns
-from cry_lightning.evaluation.tables import as_text
 from cry_lightning.files import replacing
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.windows import Heard, Recordings, duration_s, hear, tell_left_out

@@ -69,7 +69,7 @@ class Trust:
             raise UserError(f"{field}: {shortened(class_path)} is no class path, package.module.Class")
         if not self.holds(class_path):
             raise UserError(f"{field}: {refusal(class_path)}")
-        found = self._walked(class_path)
+        found = self._walked(class_path) or self._walked(in_its_room(class_path))
         if class_path in FUNCTIONS:
             expected = get_type_hints(found)["return"]
         elif not inspect.isclass(found) or not self.holds(found.__module__):
@@ -172,6 +172,12 @@ class Trust:
             raise UserError(f"{field}.{told} names weights from elsewhere; those of a checkpoint are in the checkpoint")
         hints = hints_of(of)
         return {name: self.made(hints.get(name, Any), value, f"{field}.{name}") for name, value in kept.items()}
+
+
+def in_its_room(class_path: str) -> str:
+    """The name of an own class without its file's, which an older checkpoint may name by a file of before."""
+    own, *parts = class_path.split(".")
+    return f"{own}.{parts[0]}.{parts[-1]}" if own == "cry_lightning" else class_path
 
 
 def elsewhere(arguments: Mapping[str, Any]) -> str:

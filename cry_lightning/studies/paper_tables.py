@@ -1,17 +1,15 @@
-"""The published table beside ours: one for each metric, and the differences that tell whether a row beats another."""
+"""The tables of a publication, its figures beside ours."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
+from cry_lightning.evaluation.compare import Pair, Rows, cell, corrected, pair
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import measure, units_at
-from cry_lightning.evaluation.pairs import Pair, corrected, pair
 from cry_lightning.evaluation.run import Run
-from cry_lightning.evaluation.tables import Rows, cell
-from cry_lightning.papers.running import Runs
-from cry_lightning.papers.study import NAMES, Paper, System
+from cry_lightning.studies.papers import NAMES, Paper, Runs, System
 
 MOST_FOLDS = 12  # that a table has columns for; folds.csv has all
 

@@ -1,4 +1,4 @@
-"""What studies of many trainings share: each is a fit and a test in a run folder, not done again once finished."""
+"""Many fits and tests of one stage, none of which is run twice."""
 
 import gc
 import hashlib

@@ -1,14 +1,23 @@
-"""Which trainings a study is made of: pure functions from options to points."""
+"""`label-efficiency`: one stage with few and more labels, from several encoders."""
 
 import re
 import shlex
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import pandas as pd
 
 from cry_lightning.console import UserError
+from cry_lightning.evaluation.run import Tested, read_run
+from cry_lightning.lineage import refuse_leaky
+from cry_lightning.studies import engine, label_curves
+from cry_lightning.studies.engine import WITHOUT_BARS, Study, is_finished
+from cry_lightning.studies.label_curves import curves
+from cry_lightning.tasks.weights import sha256
 
 SCRATCH = "scratch"
 FOLD = "{fold}"  # in a checkpoint's path: an encoder that was not trained on the fold's test subjects
@@ -132,3 +141,107 @@ def refuse_twice(option: str, values: Sequence[object]) -> None:
     twice = [value for value in values if list(values).count(value) > 1]
     if twice:
         raise UserError(f"{option}: {twice[0]} is named twice")
+
+
+COMMON = (
+    *(f"--data.{key}={value}" for key, value in NO_LIMIT.items()),
+    "--trainer.limit_val_batches=0",  # labels that choose a checkpoint would be labels that nobody counts
+    "--checkpoint.save_top_k=0",
+    "--trainer.devices=1",
+    "--trainer.logger=null",
+    *WITHOUT_BARS,
+)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The labels that a point trains on."""
+
+    clips: dict[str, int]  # by class
+    subjects: dict[str, int]  # by class
+    n_subjects: int
+    digest: str  # of the part, name, label, subject and sound of every clip
+
+
+def open_study(arguments: Sequence[str]) -> Study:
+    """Resolve the arguments of `fit`, with those that all points share, and set up the data.
+
+    Raises:
+        UserError: the stage has no test.
+    """
+    study = engine.open_study([*arguments, *COMMON])
+    if not study.has_test:
+        raise UserError("--config: this stage is a pretraining, which no labels enter: give one that is fine-tuned")
+    steps, epochs = study.config["trainer"]["max_steps"], study.config["trainer"]["max_epochs"]
+    if steps > 0 and epochs == -1:  # of few labels, an epoch is a step or two: too often to write a large encoder
+        study.arguments.append(f"--save_every_n_steps={steps}")
+    return study
+
+
+def subset(study: Study, point: Point) -> Subset:
+    """Count what a point trains on.
+
+    Raises:
+        UserError: there are too few clips or groups for it, or no such fold.
+    """
+    split = study.data.split
+    if point.fold is not None:
+        if split.scheme not in ("kfold", "leave_one_out"):
+            raise UserError(f"--folds: {split.scheme} has none; set data.split.scheme to kfold or leave_one_out")
+        split = replace(split, fold=point.fold)
+    data = engine.redivided(study.data, split=split, seed=point.seed, **{point.counted_by: point.amount})
+    trained = [clip for clip in data.clips_of("train") if clip.label is not None]
+    of_class = {name: [clip.subject for clip in trained if clip.label == name] for name in data.classes}
+    return Subset(
+        clips={name: len(subjects) for name, subjects in of_class.items()},
+        subjects={name: len(set(subjects)) for name, subjects in of_class.items()},
+        n_subjects=len({clip.subject for clip in trained}),
+        digest=engine.digest(data),
+    )
+
+
+def made_by(study: Study, point: Point, subset: Subset) -> dict[str, Any]:
+    """All that a point's predictions depend on."""
+    weights = sha256(point.weights) if point.weights else None
+    return {**study.config, "point": point.arguments, "weights_sha256": weights, "data_sha256": subset.digest}
+
+
+def train(study: Study, point: Point, wanted: dict[str, Any], runs: Path) -> None:
+    """Fit a point for its fixed length and test its last weights."""
+    folder = runs / study.corpus / point.name
+    engine.train(study, point.arguments, folder, wanted, tested="last.ckpt")
+    (folder / "last.ckpt").unlink()  # hundreds of a large encoder would fill a disk; config.yaml makes it again
+
+
+def run(arguments: Sequence[str], planned: list[Point], out: Path | None, allow_leaky: bool) -> pd.DataFrame:
+    """Run the command on a stage, given by the arguments of `fit`; returns what label_efficiency.csv holds."""
+    study = open_study(arguments)
+    subsets = {point.subset: subset(study, point) for point in {point.subset: point for point in planned}.values()}
+    out = out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
+    tested = run_points(study, planned, subsets, out / "points", allow_leaky)
+    result = curves(tested, subsets)
+    label_curves.write(result, out, len(study.data.classes))
+    print(f"\n{label_curves.text(result)}\n\n{out / 'label_efficiency.csv'}\n{out / 'label_efficiency.png'}")
+    return result
+
+
+def run_points(
+    study: Study, planned: list[Point], subsets: dict[tuple, Subset], runs: Path, allow_leaky: bool
+) -> dict[Point, Tested]:
+    """Train the points that are not finished, and read the predictions of all."""
+    tested = {}
+    for number, point in enumerate(planned, 1):
+        folder, began = runs / study.corpus / point.name, time.monotonic()
+        wanted = made_by(study, point, subsets[point.subset])
+        finished = is_finished(folder, wanted)
+        if not finished:
+            train(study, point, wanted, runs)
+        tested[point] = read_run(str(folder), "test")
+        if not allow_leaky:
+            way_out = f"Give an encoder that was not trained on them (with {FOLD} in its path, one for each fold)"
+            refuse_leaky(
+                [(str(folder), tested[point].leakage)], f"{way_out}, or let --allow-leaky stamp the table LEAKY"
+            )
+        told = "finished before" if finished else f"{time.monotonic() - began:.0f} s"
+        print(f"{number}/{len(planned)} {point.name}: {told}", flush=True)
+    return tested

@@ -1,4 +1,4 @@
-"""`architectures`: networks of timm by sizes of picture, each cross-validated alike, as one table."""
+"""`architectures`: networks of timm by picture size, cross-validated alike."""
 
 import re
 from collections.abc import Sequence
@@ -10,13 +10,12 @@ import pandas as pd
 import torch
 
 from cry_lightning.console import ConfigError, UserError
-from cry_lightning.cross_validation.command import cross_validate
 from cry_lightning.encoders.timm_network import TimmNetwork
-from cry_lightning.evaluation.pairs import pairs
+from cry_lightning.evaluation.compare import Rows, as_text, cell, pairs
 from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
-from cry_lightning.evaluation.tables import Rows, as_text, cell
 from cry_lightning.messages import not_made
+from cry_lightning.studies.cross_validation import cross_validate
 
 Size = tuple[int, int]  # F, T
 OWN_KEYS = ("data.feature.size", "model.encoder.model_name", "model.encoder.img_size")  # of `overrides`, in messages

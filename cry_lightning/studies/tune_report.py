@@ -1,4 +1,4 @@
-"""What a search found: the best trials, all of them as CSV and figures, and the best as a stage config."""
+"""What a search found: its table and Optuna's figures."""
 
 import warnings
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from optuna.visualization.matplotlib import plot_optimization_history, plot_para
 from cry_lightning.console import for_spreadsheets
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.files import replacing
-from cry_lightning.tune.trials import Goal
+from cry_lightning.studies.tune import Goal
 
 BEST = 10  # rows of the table
 FIGURES: dict[str, Callable[..., Any]] = {

@@ -1,1 +1,0 @@
-"""How few labels each encoder needs: many small trainings on nested subsets, one curve per encoder."""

@@ -1,1 +1,0 @@
-"""A published system trained and tested whole, and its tables beside ours."""

@@ -1,0 +1,1 @@
+"""Plans of many stages: cross-validation, label efficiency, search, robustness, published systems."""

@@ -1,0 +1,167 @@
+"""Scores over severity: curves with intervals over subjects, tables and figures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cry_lightning.console import for_spreadsheets
+from cry_lightning.evaluation.compare import SUMMARY, Rows, as_text, cell
+from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife
+from cry_lightning.evaluation.metrics import Units, units_at
+from cry_lightning.files import replacing
+from cry_lightning.studies.disturbances import KINDS, UNDISTURBED, Point
+from cry_lightning.studies.robustness import ModelUnderTest
+
+COLUMNS = ["model", "kind", "severity", "unit", "place", "minus", "metric", "value", "low", "high"]
+COUNTS = ["level", "n_clips", "n_subjects", "lineage"]
+
+
+def curves(
+    models: Sequence[ModelUnderTest],
+    points: Sequence[Point],
+    predicted: Sequence[Sequence[pd.DataFrame]],
+) -> pd.DataFrame:
+    """`COLUMNS` and `COUNTS` of each model at each point, at the main level of its run.
+
+    `minus` is empty for a score, "undisturbed" for the score minus the same model's undisturbed one, or the name of the
+    first model for the score minus that model's at the same point: over the same subjects.
+
+    Args:
+        models: tested on the same clips.
+        points: what was done to these.
+        predicted: the predictions table of each model at each point.
+    """
+    units = {
+        (model, point): units_at(model.run.main_level.level, table)
+        for model, tables in zip(models, predicted, strict=True)
+        for point, table in zip(points, tables, strict=True)
+    }
+    scores = {key: Jackknife(of_key.table) for key, of_key in units.items()}
+    undisturbed = {point.kind: point for point in points if point.severity == UNDISTURBED}
+    rows = []
+    for (model, point), own in scores.items():
+        others: dict[str, Jackknife | None] = {"": None}
+        if point.severity != UNDISTURBED:
+            others[UNDISTURBED] = scores[model, undisturbed[point.kind]]
+        if model is not models[0]:
+            others[models[0].name] = scores[models[0], point]
+        for minus, other in others.items():
+            what = (model.name, point.kind, point.severity, KINDS[point.kind].unit, point.place, minus)
+            rows += [(*what, *row, model.run.leakage.status) for row in _rows(own, other, units[model, point])]
+    return pd.DataFrame(rows, columns=[*COLUMNS, *COUNTS])
+
+
+def _rows(own: Jackknife, other: Jackknife | None, units: Units) -> list[tuple]:
+    """Metric, value, low, high and the counts, of scores or of what they are more than others."""
+    counts = units.level, units.n_clips, units.n_subjects
+    found = {metric: own.difference(other, metric) if other else own.score(metric) for metric in SUMMARY}
+    return [(metric, *estimate, *counts) for metric, estimate in found.items()]
+
+
+ASIDE = 0.1  # of the distance between two points: what one model stands beside the next, so that both are seen
+
+
+def draw(curves: pd.DataFrame, n_classes: int) -> Figure:
+    """UAR with intervals, one colour per model.
+
+    Args:
+        curves: of one kind.
+        n_classes: tested, which chance depends on.
+    """
+    kind = KINDS[curves["kind"].iloc[0]]
+    uar = curves[(curves["metric"] == "uar") & (curves["minus"] == "")]
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(1 / n_classes, color="grey", linestyle=":", label="chance")
+    models = list(uar["model"].unique())
+    ticks = uar.drop_duplicates("severity").sort_values("place")
+    step = ASIDE * ticks["place"].diff().min()
+    for number, model in enumerate(models):
+        own = uar[uar["model"] == model].sort_values("place")
+        _draw_model(axes, own, step * (number - (len(models) - 1) / 2), f"C{number}", kind.is_scale)
+    if not kind.is_scale:
+        axes.plot([], [], color="grey", linestyle="--", linewidth=1, label="undisturbed")
+    axes.set_xticks(ticks["place"], [_tick(severity, kind.is_scale) for severity in ticks["severity"]])
+    axes.set(xlabel=kind.axis, ylabel="UAR")
+    axes.grid(alpha=0.3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    doubtful = sorted(set(uar["lineage"]) - {"CLEAN"})
+    n_subjects = uar["n_subjects"].iloc[0]
+    intervals = f"95 % intervals over {n_subjects} subjects" if uar["low"].notna().any() else "too few for intervals"
+    title = f"{uar['level'].iloc[0]} level, {intervals}"
+    figure.suptitle(": ".join([*doubtful, title]), color="darkred" if doubtful else "black", fontsize=11)
+    return figure
+
+
+def _draw_model(axes: Axes, own: pd.DataFrame, aside: float, color: str, connected: bool) -> None:
+    """Points with whiskers, joined where they are on one scale, else beside a line for the undisturbed score."""
+    score, place = own["value"].to_numpy(), own["place"].to_numpy() + aside
+    whiskers = np.stack([score - own["low"], own["high"] - score])
+    doubt = own["lineage"].iloc[0]
+    label = own["model"].iloc[0] + (f" ({doubt})" if doubt != "CLEAN" else "")
+    style = "o-" if connected else "o"
+    axes.errorbar(place, score, whiskers, fmt=style, color=color, elinewidth=1, capsize=3, label=label)
+    if not connected:
+        axes.axhline(score[own["severity"] == UNDISTURBED][0], color=color, linestyle="--", linewidth=1)
+
+
+def _tick(severity: str, is_scale: bool) -> str:
+    """What stands at a severity's place on the axis."""
+    if severity == UNDISTURBED:
+        return "none"
+    return severity.split()[-1] if is_scale else severity.replace(" ", "\n", 1)
+
+
+LEGEND = """\
+Tested on {n_clips} clips of {n_subjects} subjects, at {level} level. UAR: balanced accuracy; accuracy, macro-F1 and AUC
+are in the CSV files.
+[low, high]: 95 % interval over test subjects, none where a class has fewer than {min_subjects}; of differences: paired,
+over the same subjects."""
+KIND_LEGENDS = {
+    ("noise", "white"): "noise, white: both levels are those of the frames of 20 ms within 40 dB of the loudest one.",
+    ("bands",): "bands: removed from the spectrum of the waveform, before the front end.",
+    ("ends",): "ends: zeros from the clip's start, or up to its end.",
+    ("gain",): "gain: clipped at full scale.",
+    ("channel",): "channel: 8-bit samples (linear, mu-law), or nothing left above a frequency.",
+}
+
+
+def text(curves: pd.DataFrame) -> str:
+    """The table and how to read it."""
+    legend = LEGEND.format(min_subjects=MIN_SUBJECTS, **curves.iloc[0])
+    kinds = set(curves["kind"])
+    return "\n".join([as_text(table(curves)), "", legend, *(t for of, t in KIND_LEGENDS.items() if kinds & set(of))])
+
+
+def table(curves: pd.DataFrame) -> Rows:
+    """A row for each point and model; the undisturbed point of the first kind stands for all."""
+    models = list(curves["model"].unique())
+    against = [UNDISTURBED, *models[:1]] if len(models) > 1 else [UNDISTURBED]
+    rows = [["kind", "severity", "model", "UAR", *(f"minus {other}" for other in against), "lineage"]]
+    uar = curves[curves["metric"] == "uar"]
+    repeated = (uar["severity"] == UNDISTURBED) & (uar["kind"] != uar["kind"].iloc[0])
+    for (kind, severity), at_point in uar[~repeated].groupby(["kind", "severity"], sort=False):
+        told = severity if severity == UNDISTURBED else f"{severity} {KINDS[kind].unit}".strip()
+        for model, own in at_point.groupby("model", sort=False):
+            cells = {row["minus"]: cell(row) for _, row in own.iterrows()}
+            scores = [cells.get(other, "") for other in ["", *against]]
+            rows.append([kind, told, str(model), *scores, own["lineage"].iloc[0]])
+    return rows
+
+
+def write(curves: pd.DataFrame, out: Path, n_classes: int) -> list[Path]:
+    """Write KIND.csv and KIND.png of every kind into a folder; returns the paths."""
+    paths = []
+    for kind, own in curves.groupby("kind", sort=False):
+        csv, png = out / f"{kind}.csv", out / f"{kind}.png"
+        with replacing(csv) as part:
+            for_spreadsheets(own.drop(columns="place")).to_csv(part, index=False)
+        figure = draw(own, n_classes)
+        with replacing(png) as part:
+            figure.savefig(part, format="png", dpi=150, bbox_inches="tight")
+        paths += [csv, png]
+    return paths

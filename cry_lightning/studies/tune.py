@@ -1,0 +1,353 @@
+"""`tune`: search for good settings of a stage on its validation subjects, by Optuna."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import yaml
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from cry_lightning import lineage
+from cry_lightning.console import UserError, did_you_mean, one_line, progress_bar
+from cry_lightning.lineage import refuse_leaky, sound_fingerprint
+from cry_lightning.studies import engine, tune_report
+from cry_lightning.studies.engine import WITHOUT_BARS, Study, is_begun, mark, open_study
+from cry_lightning.tasks.weights import read_checkpoint
+
+Drawn = CategoricalDistribution | FloatDistribution | IntDistribution
+Space = dict[str, Drawn]  # by the dotted key of the stage
+Values = dict[str, Any]  # of the keys of a space
+RANGE = ("low", "high", "log", "step")
+PARTS = ("train", "val", "test")
+FIXED = ("name", "runs", "overwrite", "ckpt_path", "checkpoint", "trainer.logger", "trainer.devices")  # for all trials
+SHAPES = "{low, high} with log or step by choice, or {choices}"
+
+
+def read_space(path: str) -> Space:
+    """The space in a YAML file: dotted keys of a stage, each with {low, high, log, step} or {choices}.
+
+    Raises:
+        UserError: the file is missing or is no such space.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"--space {path}: no such file") from error
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise UserError(one_line(f"--space {path}: not YAML ({error})")) from error
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"--space {path}: empty; give dotted keys of the stage, each with {SHAPES}")
+    space = {}
+    for key, setting in content.items():
+        try:
+            space[str(key)] = distribution(setting)
+        except (ValueError, TypeError) as error:
+            raise UserError(one_line(f"--space {path}: {key}: {error}")) from error
+    return space
+
+
+def distribution(setting: Any) -> Drawn:
+    """What one key is drawn from; whole numbers at both ends mean whole numbers in between.
+
+    Raises:
+        ValueError: it makes no sense.
+    """
+    if not isinstance(setting, dict):
+        raise ValueError(f"expected {SHAPES}, not {setting}")
+    if unknown := [key for key in setting if key not in (*RANGE, "choices")]:
+        raise ValueError(f"no such setting: {unknown[0]}{did_you_mean([str(unknown[0])], [*RANGE, 'choices'])}")
+    if "choices" in setting:
+        choices = setting["choices"]
+        if len(setting) > 1 or not isinstance(choices, list):
+            raise ValueError(f"expected {SHAPES}, not {setting}")
+        return CategoricalDistribution([json.dumps(c) if isinstance(c, dict | list) else c for c in choices])
+    if missing := [key for key in ("low", "high") if key not in setting]:
+        raise ValueError(f"{' and '.join(missing)} missing; expected {SHAPES}")
+    low, high = number(setting["low"]), number(setting["high"])
+    step, log = setting.get("step"), bool(setting.get("log", False))
+    step = None if step is None else number(step)
+    if all(isinstance(value, int) for value in (low, high, step or 1)):
+        return IntDistribution(low, high, log, step or 1)
+    return FloatDistribution(low, high, log, step)
+
+
+def number(value: Any) -> Any:
+    """An int or a float; YAML takes 1e-3, without a dot, for a text.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, str):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"expected a number, not {value}")
+    return value
+
+
+def corners(space: Space) -> list[Values]:
+    """A few settings that have, taken together, both ends of every range and each of all choices."""
+    ends: dict[str, Sequence[Any]] = {
+        key: drawn.choices if isinstance(drawn, CategoricalDistribution) else (drawn.low, drawn.high)
+        for key, drawn in space.items()
+    }
+    most = max(map(len, ends.values()))
+    return [{key: values[index % len(values)] for key, values in ends.items()} for index in range(most)]
+
+
+def as_arguments(values: Values) -> list[str]:
+    """Values as `fit` takes them."""
+    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+
+
+def as_json(space: Space) -> dict[str, Any]:
+    """The space in plain values, to tell two of them apart."""
+    return {key: vars(drawn) | {"kind": type(drawn).__name__} for key, drawn in space.items()}
+
+
+def check_grouping(study: Study) -> None:
+    """Refuse to choose on subjects that are trained on, or tested.
+
+    Raises:
+        UserError: so it would be.
+    """
+    part_of: dict[str, str] = {}
+    for part in PARTS:
+        for subject in study.data.subjects(part):
+            if part_of.setdefault(subject, part) != part:
+                raise UserError(
+                    f"subject {subject} is both in {part_of[subject]} and in {part}: what suits known subjects would be"
+                    " chosen; set data.split.group=subject, and data.split.column=null where the corpus divides itself"
+                )
+
+
+def check_space(study: Study, space: Space, path: str) -> None:
+    """Parse settings that have, taken together, both ends of every range and each of all choices.
+
+    Raises:
+        UserError: `fit` would not take them, or they choose who is validated on and tested.
+    """
+    if fixed := [key for key in space if key.startswith(FIXED)]:
+        raise UserError(f"--space {path}: {fixed[0]} is the same for all trials; leave it out")
+    divided = [study.data.subjects(part) for part in PARTS[1:]]
+    for values in corners(space):
+        try:
+            corner = open_study([*study.arguments, *as_arguments(values)])
+        except UserError as error:
+            known = list(dotted_keys(study.config))
+            unknown = [key for key in space if key not in known]
+            hint = "" if "did you mean" in str(error) else did_you_mean(unknown, known)
+            raise UserError(f"--space {path}: {error}{hint}") from error
+        if [corner.data.subjects(part) for part in PARTS[1:]] != divided:
+            raise UserError(f"--space {path}: trials must share their validation and test subjects; leave the data be")
+
+
+def dotted_keys(config: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every key of a nested config."""
+    for key, value in config.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from dotted_keys(value, f"{prefix}{key}.")
+
+
+JOURNAL = "journal.log"  # the finished trials, as Optuna keeps them
+COMMON = ("--trainer.devices=1", "--trainer.logger=null", *WITHOUT_BARS)
+ONE_STEP = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a trial is judged by, as the stage says for its checkpoint."""
+
+    metric: str
+    mode: str  # min or max
+
+    @property
+    def direction(self) -> StudyDirection:
+        """The mode, as Optuna has it."""
+        return StudyDirection.MAXIMIZE if self.mode == "max" else StudyDirection.MINIMIZE
+
+    def best_first(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """The trials that have a score, the earlier of equals first."""
+        scored = [trial for trial in trials if trial.value is not None]
+        return sorted(scored, key=attrgetter("value"), reverse=self.mode == "max")
+
+
+def goal_of(study: Study) -> Goal:
+    """What the stage chooses its checkpoint by.
+
+    Raises:
+        UserError: it is no validation metric.
+    """
+    chosen_by = study.config["checkpoint"]
+    if not str(chosen_by["monitor"]).startswith("val/"):
+        raise UserError(
+            f"checkpoint.monitor: {chosen_by['monitor']} is no validation metric; name one, such as val/uar"
+        )
+    return Goal(chosen_by["monitor"], chosen_by["mode"])
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep from the terminal what Optuna tells of each study that it makes."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+@hushed()
+def open_search(runs: Path, goal: Goal) -> optuna.Study:
+    """The search in a folder of run_trial folders, with the trials that are finished; a new one where there is none.
+
+    Raises:
+        UserError: its journal is damaged.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    journal = runs / JOURNAL
+    if journal.exists():  # a killed write leaves half a line, which all later ones would make unreadable
+        content = journal.read_bytes()
+        with journal.open("r+b") as file:
+            file.truncate(content.rfind(b"\n") + 1)
+    try:
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        return optuna.create_study(storage=storage, study_name="tune", direction=goal.direction, load_if_exists=True)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(one_line(f"{journal}: damaged ({error}); remove it: all trials are run_trial again")) from error
+
+
+@hushed()
+def propose(space: Space, trials: Sequence[FrozenTrial], goal: Goal, seed: int) -> Values:
+    """Values of the next trial: a function of the seed and the trials so far, however often the study was stopped.
+
+    Source: Bergstra et al. 2011, "Algorithms for hyper-parameter optimization", NeurIPS: tree-structured Parzen
+    estimator, after ten trials at random. Failed trials count as worse than all others.
+    """
+    seed_of_trial = int(np.random.SeedSequence([seed, len(trials)]).generate_state(1)[0])
+    search = optuna.create_study(direction=goal.direction, sampler=TPESampler(seed=seed_of_trial))
+    search.add_trials(trials)
+    return search.ask({**space}).params
+
+
+def run_trials(study: Study, space: Space, goal: Goal, seed: int, wanted: int, runs: Path) -> optuna.Study:
+    """Run trials until there are as many as wanted; what a killed search was at is run_trial again."""
+    search = open_search(runs, goal)
+    with progress_bar(total=wanted, initial=len(search.trials), desc="tune", unit="trial") as bar:
+        while len(search.trials) < wanted:
+            values = propose(space, search.trials, goal, seed)
+            search.add_trial(run_trial(study, goal, space, values, runs / f"{len(search.trials):04}"))
+            bar.update()
+            if best := goal.best_first(search.trials):
+                bar.set_postfix({goal.metric: f"{best[0].value:.3f}"})
+    return search
+
+
+def rehearse(study: Study, folder: Path) -> None:
+    """Fit the stage by one step and validate it, so that what no trial can do is told at once.
+
+    Raises:
+        UserError: as `fit`; the stage does not log its metric, or its encoder has heard test subjects.
+    """
+    engine.train(study, [*COMMON, *ONE_STEP], folder, {})
+    keep_lineage(study, folder)
+    shutil.rmtree(folder)
+
+
+def run_trial(study: Study, goal: Goal, space: Space, values: Values, folder: Path) -> FrozenTrial:
+    """A trial, fitted in its own folder.
+
+    Raises:
+        UserError: test subjects were heard.
+    """
+    trial = finished(space, values, *fit(study, goal, values, folder))
+    if trial.value is not None:
+        keep_lineage(study, folder)
+    for checkpoint in folder.glob("*.ckpt"):
+        checkpoint.unlink()  # a hundred of a large encoder would fill a disk; config.yaml makes it again
+    return trial
+
+
+def finished(space: Space, values: Values, score: float | None, epoch: int | None, failure: str) -> FrozenTrial:
+    """A trial with the score of its best epoch, from 0, or none and why, as Optuna has it."""
+    state = TrialState.PRUNED if score is None else TrialState.COMPLETE
+    told = {"epoch": epoch, "failure": failure}
+    return create_trial(state=state, value=score, params=values, distributions={**space}, user_attrs=told)
+
+
+def fit(study: Study, goal: Goal, values: Values, folder: Path) -> tuple[float | None, int | None, str]:
+    """Score, epoch and failure of a fit; values under which it cannot end well fail the trial, not the search."""
+    try:
+        engine.train(study, [*as_arguments(values), *COMMON], folder, {})
+    except (UserError, RuntimeError) as error:  # RuntimeError: out of memory, shapes that do not go together
+        return None, None, one_line(str(error))
+    scores = pd.read_csv(folder / "fit/metrics.csv")[["epoch", goal.metric]]
+    scores = scores[np.isfinite(scores[goal.metric])]
+    if scores.empty:
+        return None, None, f"{goal.metric} was never a number"
+    best = scores.loc[scores[goal.metric].agg(f"idx{goal.mode}")]
+    return float(best[goal.metric]), int(best["epoch"]), ""
+
+
+def keep_lineage(study: Study, folder: Path) -> None:
+    """Write the lineage of a fit beside its config, nothing having been tested.
+
+    Raises:
+        UserError: the fit, its choice of checkpoint, or a stage before it has heard test subjects.
+    """
+    known = lineage.of_checkpoint(read_checkpoint(next(folder.glob("*.ckpt"))))
+    lineage.write(known, folder / lineage.FILE)
+    data = study.data
+    clips = {data.clips[row].name: sound_fingerprint(data.features.content[row]) for row in data.rows("test").tolist()}
+    tested = pd.DataFrame({"clip": [*clips], "subject": [clip.subject for clip in data.clips_of("test")]})
+    leakage = lineage.check(tested.assign(split="test"), replace(known, test_clips=clips))
+    refuse_leaky([(str(folder), leakage)], "Tune without them, or the test will say nothing")
+
+
+MADE_OF = "tune.json"  # what is searched in a folder
+
+
+def run(arguments: Sequence[str], space_path: str, n_trials: int, seed: int, out: Path | None) -> Path:
+    """Run the command on a stage, given by the arguments of `fit`; returns the path of its best config."""
+    space = read_space(space_path)
+    study = open_study(arguments)
+    goal = goal_of(study)
+    out = out or Path(study.config["runs"]) / study.corpus / f"tune-{study.config['name']}"
+    runs = out / "trials" / study.corpus
+    wanted = made_of(study, space, seed)
+    if not is_begun(out / MADE_OF, wanted):
+        check_grouping(study)
+        check_space(study, space, space_path)
+        rehearse(study, runs / "rehearsal")
+        mark(out / MADE_OF, wanted)
+    search = run_trials(study, space, goal, seed, n_trials, runs)
+    trials = search.trials
+    best = goal.best_first(trials)
+    if not best:
+        raise UserError(f"all of {len(trials)} trials failed, the last: {trials[-1].user_attrs['failure']}")
+    tune_report.write(search, goal, out)
+    name = f"{study.config['name']}-tuned"
+    whole = open_study([*study.arguments, *as_arguments(best[0].params), f"--name={name}"]).config
+    path = tune_report.write_best(whole, goal, best[0], out)
+    print(tune_report.text(search, goal, len(study.data.subjects("val"))))
+    print(f"\n{out / 'trials.csv'}\n{out / 'trials.png'}\npython -m cry_lightning fit --config {path}")
+    return path
+
+
+def made_of(study: Study, space: Space, seed: int) -> dict[str, Any]:
+    """All that the trials depend on, as JSON has it."""
+    inputs = {"weights": engine.start(study, None), "data": engine.digest(study.data)}
+    return json.loads(json.dumps({"stages": {"0": study.config}, "space": as_json(space), "seed": seed, **inputs}))

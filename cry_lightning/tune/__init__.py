@@ -1,1 +1,0 @@
-"""Search for good values of a stage's settings, chosen on validation subjects alone."""
