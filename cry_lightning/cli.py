@@ -29,7 +29,7 @@ from cry_lightning.callbacks import (
 )
 from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.messages import OneLineParser, WholeSection, not_made, one_line
+from cry_lightning.messages import OneLineParser, WholeSection, instantiation_error, one_line
 from cry_lightning.runfolder import (
     RunFolder,
     WholeCheckpointIO,
@@ -149,7 +149,7 @@ class StageCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except Exception as error:
-            raise not_made(error) from error
+            raise instantiation_error(error) from error
         finally:
             self.config = config
         check_name("data.corpus.name", self.datamodule.corpus.name)
@@ -212,13 +212,13 @@ class StageCLI(LightningCLI):
         if config.trainer.sync_batchnorm and self.trainer.strategy.root_device.type == "cpu":
             raise UserError("trainer.sync_batchnorm: torch has it for GPUs alone; leave it out on CPU")
         if config.ckpt_path:
-            self.take_up(config.ckpt_path)
+            self.load_checkpoint(config.ckpt_path)
             self.nothing_left = self.run_folder.is_done(self.dump(), Path(config.ckpt_path))
         if self.nothing_left or not self.trainer.is_global_zero:
             return
         folder = self.run_folder
         self.until_the_end.enter_context(folder.held())
-        open_folder = folder.go_on if config.ckpt_path else folder.begin
+        open_folder = folder.resume if config.ckpt_path else folder.begin
         open_folder(self.dump(), config.overwrite)
         for logger in self.trainer.loggers:
             logger.log_hyperparams({"stage": yaml.safe_load(self.body)})
@@ -255,7 +255,7 @@ class StageCLI(LightningCLI):
         if not self.has_test:
             raise UserError("this stage has nothing to test: it is a pretraining; probe or fine-tune it")
         path = self.config_init.test.ckpt_path = self.config.test.ckpt_path or str(self.run_folder.best)
-        self.take_up(path)
+        self.load_checkpoint(path)
         if self.trainer.is_global_zero:
             self.until_the_end.enter_context(self.run_folder.held())
             self.run_folder.check_tested(Path(path), self.dump())
@@ -265,7 +265,7 @@ class StageCLI(LightningCLI):
         """The whole config as one YAML that runs alone."""
         return f"# python -m cry_lightning {self.subcommand} --config {self.run_folder.config}\n{self.body}"
 
-    def take_up(self, path: str) -> None:
+    def load_checkpoint(self, path: str) -> None:
         """Resume or test a checkpoint of this very stage, with its classes."""
         check_whole(path)
         checkpoint, config = read_checkpoint(path), self.config[self.subcommand]

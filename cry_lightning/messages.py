@@ -81,7 +81,7 @@ def explain(message: str, errors: list[BaseException], known: list[str]) -> Conf
     return ConfigError(outer, plainly(reason, message, known))
 
 
-def not_made(error: Exception, given_in: str = "config") -> UserError:
+def instantiation_error(error: Exception, given_in: str = "config") -> UserError:
     """Why a class will not be made of its arguments: a mistake in what they were given in, wherever it was noticed."""
     errors = list(causes(error))
     if told := next((cause for cause in errors if isinstance(cause, UserError)), None):

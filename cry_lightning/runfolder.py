@@ -123,7 +123,7 @@ class RunFolder:
         here = checkpoint.resolve().parent == self.path.resolve()
         return here and self.finished.exists() and self.best.exists() and not self.changed_keys(config)
 
-    def go_on(self, config: str, overwrite: bool) -> None:
+    def resume(self, config: str, overwrite: bool) -> None:
         """Open the folder for a resumed fit, which may be made longer; its logger begins a new metrics.csv.
 
         Its tests are removed: they would pass for those of the checkpoint to come.

@@ -22,7 +22,7 @@ from cry_lightning.evaluation.run import read_run
 from cry_lightning.lineage import fingerprint, read
 from cry_lightning.runfolder import TESTED
 from cry_lightning.studies import engine
-from cry_lightning.studies.cross_validation import Round, divided, open_chain, plan, train_round, unheard
+from cry_lightning.studies.cross_validation import Fold, divided, exclude_test_subjects, open_chain, plan, train_fold
 
 main = partial(command, "cross-validate")
 
@@ -151,7 +151,7 @@ def test_adaptation_is_told_of_every_subject_of_a_tested_group(tones, write, tmp
     manifest.write_text("\n".join(unlabelled) + "\n")
     study = engine.open_study(["--config", write(manifest, "adapt", contrastive=True)])
     tested = divided(study.data, Split(scheme="leave_one_out", group="site", fold=0, val=0.0))
-    arguments = unheard(study, tested, tmp_path / "adapt")
+    arguments = exclude_test_subjects(study, tested, tmp_path / "adapt")
     heard = engine.open_study([*study.arguments, *arguments]).data
     assert set(heard.subjects("train") + heard.subjects("val")) == {
         f"{heard.corpus.collection}:ward#baby{n:02}" for n in range(12) if n % 3
@@ -205,17 +205,17 @@ def test_another_seed_of_the_split_makes_other_folds(tones, write):
 def test_a_fold_is_trained_again_where_what_it_adapted_to_has_changed(tones, write, tmp_path, monkeypatch):
     trained = []
 
-    def train(study, own, folder, made_of, tested=None):
+    def train(study, own, folder, provenance, tested=None):
         trained.append(study.config["name"])
         folder.mkdir(parents=True, exist_ok=True)
         for name in TESTED:
             (folder / name).touch()
-        engine.mark(folder / engine.MARK, made_of)
+        engine.mark(folder / engine.MARK, provenance)
 
     def run_again():
         trained.clear()
         chain = open_chain([["--config", adapt], ["--config", finetune]])
-        train_round(chain, Round(Split(scheme="kfold", folds=2, fold=0)), None, tmp_path / "out", keep=True)
+        train_fold(chain, Fold(Split(scheme="kfold", folds=2, fold=0)), None, tmp_path / "out", keep=True)
         return trained
 
     monkeypatch.setattr(engine, "train", train)

@@ -130,8 +130,8 @@ def test_acquire_cuts_again_what_has_no_record(tmp_path, content):
         record.write_bytes(wrong)
         assert inputs.done(tmp_path, "a.wav", tmp_path / "out", settings.Settings()) is None
 
-    (tmp_path / "out" / command.MADE_OF).write_bytes(content)
+    (tmp_path / "out" / command.PROVENANCE).write_bytes(content)
     with pytest.raises(UserError, match=r"out.*--overwrite"):
         command.begin(tmp_path / "out", {"in": "a"}, overwrite=False)
     command.begin(tmp_path / "out", {"in": "a"}, overwrite=True)
-    assert json.loads((tmp_path / "out" / command.MADE_OF).read_text()) == {"in": "a"}
+    assert json.loads((tmp_path / "out" / command.PROVENANCE).read_text()) == {"in": "a"}

@@ -216,8 +216,8 @@ def test_copies_are_found_in_another_container_and_told_by_whom_they_betray(tmp_
     clips = [Clip("0.wav", "s0", "a"), Clip("0.flac", "s1", "a")]
     clips += [Clip("1.wav", "s1", "a"), Clip("1.flac", "s1", "b")]
     clips += [Clip("2.wav", "s2", "a"), Clip("2copy.wav", "s2", "a"), Clip("3.wav", "s3", "b")]
-    heard = summary.survey({clip.path: tmp_path / clip.path for clip in clips})
-    found = duplicates(summary.clip_table(clips, heard, ["a", "b"]), heard).set_index("recording")
+    decoded = summary.survey({clip.path: tmp_path / clip.path for clip in clips})
+    found = duplicates(summary.clip_table(clips, decoded, ["a", "b"]), decoded).set_index("recording")
     assert found["kind"].to_dict() == {
         "0.wav": LEAK,
         "0.flac": LEAK,
@@ -227,7 +227,7 @@ def test_copies_are_found_in_another_container_and_told_by_whom_they_betray(tmp_
         "2copy.wav": COPY,
     }
     assert found["group"].nunique() == 3 and "subject" not in found
-    first, *others = duplicates_in_words(found.reset_index(), n_unheard=0)
+    first, *others = duplicates_in_words(found.reset_index(), n_not_decoded=0)
     assert first.startswith("LEAK") and "0.flac = 0.wav" in first and len(others) == 3
 
 
@@ -239,30 +239,30 @@ def heard_of(levels):
 
 
 def test_the_example_is_the_clip_of_median_level(tmp_path):
-    heard = heard_of({"loud": -5.0, "middle": -20.0, "quiet": -50.0, "unheard": np.nan})
+    decoded = heard_of({"loud": -5.0, "middle": -20.0, "quiet": -50.0, "unheard": np.nan})
     steps = np.concatenate([tone(amplitude) for amplitude in (0.01, 0.9, 0.1)])
     paths = {"middle": write(tmp_path / "middle.wav", steps)}
-    heard.loc["middle", "duration_s"] = 1.5
+    decoded.loc["middle", "duration_s"] = 1.5
     clips = [Clip(name, "s", "a") for name in ("unheard", "quiet", "loud")]
     clips += [Clip("middle", "s", "a", start, 0.5) for start in (1.0, 0.0, 0.5)]
     clips += [Clip("loud", "s", None)]
-    chosen = choose(summary.clip_table(clips, heard, ["a", "b"]), heard, paths)
+    chosen = choose(summary.clip_table(clips, decoded, ["a", "b"]), decoded, paths)
     assert chosen[["recording", "start_s", "class"]].values.tolist() == [["middle", 1.0, "a"]]
 
 
 def test_of_many_classes_the_twelve_with_the_most_clips_are_shown():
     names = [f"class{n:02}" for n in range(15)]
     clips = [Clip(f"{name}-{i}", "s", name) for n, name in enumerate(names) for i in range(1 + (n != 4) + (n % 7 > 0))]
-    heard = heard_of({clip.path: -20.0 for clip in clips})
-    chosen = choose(summary.clip_table(clips, heard, names), heard, {})
+    decoded = heard_of({clip.path: -20.0 for clip in clips})
+    chosen = choose(summary.clip_table(clips, decoded, names), decoded, {})
     assert len(chosen) == 12 and "class04" not in set(chosen["class"])
     assert chosen["class"].tolist() == sorted(chosen["class"])
 
 
 def test_without_labels_one_clip_is_shown():
     clips = [Clip(str(n), f"s{n}") for n in range(3)]
-    heard = heard_of({"0": -30.0, "1": -10.0, "2": -20.0})
-    assert choose(summary.clip_table(clips, heard, []), heard, {})["recording"].tolist() == ["2"]
+    decoded = heard_of({"0": -30.0, "1": -10.0, "2": -20.0})
+    assert choose(summary.clip_table(clips, decoded, []), decoded, {})["recording"].tolist() == ["2"]
 
 
 @pytest.mark.parametrize("n_classes", [1, 2, 5, 12])

@@ -19,7 +19,7 @@ from cry_lightning.lineage import Leakage, read
 from cry_lightning.studies import label_curves
 from cry_lightning.studies.engine import is_finished
 from cry_lightning.studies.label_curves import curves, labels_needed, scored
-from cry_lightning.studies.label_efficiency import Point, Subset, made_by, open_study, points, subset, train
+from cry_lightning.studies.label_efficiency import Subset, Trial, made_by, open_study, points, subset, train
 
 main = partial(command, "label-efficiency")
 
@@ -28,7 +28,7 @@ SHORT = ("--trainer.max_epochs=-1", "--trainer.max_steps=2")
 
 
 def point(encoder="scratch", amount=5, seed=0, fold=None, weights=None):
-    return Point(encoder, weights, "per_class", amount, seed, fold)
+    return Trial(encoder, weights, "per_class", amount, seed, fold)
 
 
 # which points there are

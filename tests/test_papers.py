@@ -128,8 +128,8 @@ def test_a_stage_that_comes_first_is_trained_once_and_tested(paper, tmp_path, mo
     monkeypatch.setattr(cli, "main", counted)
     command = paper(systems=systems, corpora=corpora, metrics=["uar"], upstream={"first": {"accuracy": "0.944"}})
     assert main([*command, "--seeds", "5"]) == 0
-    made_of = json.loads((tmp_path / "runs/small2020/tones/by-subject/res8/cross_validation.json").read_text())
-    assert made_of["scheme"] == {"seeds": [5]}
+    provenance = json.loads((tmp_path / "runs/small2020/tones/by-subject/res8/cross_validation.json").read_text())
+    assert provenance["scheme"] == {"seeds": [5]}
     assert fitted.count(("fit", "first")) == 1 and fitted.count(("test", "first")) == 1
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("first"))
     assert "0.944" in line and "CLEAN" in line

@@ -182,9 +182,9 @@ def test_fit_test_evaluate_predict(svm, tones, tmp_path, capsys):
 def test_hears_every_training_clip_once_and_unshifted(svm, tmp_path, monkeypatch):
     heard = {}
 
-    def spy(train, judge, *args):
-        heard.update(train=train, judge=judge)
-        return fit(train, judge, *args)
+    def spy(train, validation, *args):
+        heard.update(train=train, validation=validation)
+        return fit(train, validation, *args)
 
     monkeypatch.setattr("cry_lightning.tasks.svm.fit", spy)
     fitted = svm(C=[1.0, 10.0], choose="validation")

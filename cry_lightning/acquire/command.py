@@ -20,7 +20,7 @@ from cry_lightning.corpora import find_recordings
 from cry_lightning.files import read_object, replacing
 
 log = logging.getLogger(__name__)
-MADE_OF = "settings.json"  # in OUT
+PROVENANCE = "settings.json"  # in OUT
 MAX_TOLD = 20  # refused sources in the terminal; the file has them all
 
 
@@ -51,7 +51,7 @@ def run(
     else:
         write(units, out / MANIFEST)
     if refused:
-        tell_refused(refused, len(sources), out / SOURCES)
+        report_refused(refused, len(sources), out / SOURCES)
     print(as_text(overview, units))
     print(out / (SOURCES if units.empty else MANIFEST))
     return units
@@ -82,29 +82,29 @@ def check_out(out: Path, given: Path) -> None:
         raise UserError(f"{out}: lies within {given}, where its units would pass for recordings; name another OUT")
 
 
-def begin(out: Path, made_of: Mapping[str, Any], overwrite: bool) -> None:
+def begin(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
     """Note in OUT what its units are made of.
 
     Raises:
         UserError: they are made of something else, or there are other things in it.
     """
-    path = out / MADE_OF
+    path = out / PROVENANCE
     if not path.exists() and out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: holds something else than units; name a new folder")
     try:
-        before = read_object(path, "") if path.exists() else made_of
+        before = read_object(path, "") if path.exists() else provenance
     except UserError:
         if not overwrite:
             raise UserError(f"{path}: is damaged; give --overwrite to make {out} anew, or another OUT") from None
         before = {}
-    changed = [f"{key} {before.get(key)}, not {value}" for key, value in made_of.items() if before.get(key) != value]
+    changed = [f"{key} {before.get(key)}, not {value}" for key, value in provenance.items() if before.get(key) != value]
     if changed and not overwrite:
         raise UserError(f"{out}: was made with {', '.join(changed)}; give --overwrite to make it anew, or another OUT")
     with replacing(path) as part:
-        part.write_text(json.dumps(made_of, indent=1))
+        part.write_text(json.dumps(provenance, indent=1))
 
 
-def tell_refused(refused: Mapping[str, str], n_sources: int, listed: Path) -> None:
+def report_refused(refused: Mapping[str, str], n_sources: int, listed: Path) -> None:
     """List the sources that could not be read, with the reason.
 
     Raises:

@@ -162,7 +162,7 @@ def cut(root: Path, source: str, out: Path, settings: Settings) -> Record:
     try:
         part.mkdir(parents=True)
         record = _identity(root, source, settings)
-        heard = _Heard(root / source)
+        heard = _Measured(root / source)
         rows = []
         for number, unit in enumerate(units(heard.blocks(), settings), 1):
             name = f"{folder.name}-{number:04}.wav"
@@ -180,7 +180,7 @@ def cut(root: Path, source: str, out: Path, settings: Settings) -> Record:
     return record
 
 
-class _Heard:
+class _Measured:
     """A recording as it streams by."""
 
     def __init__(self, path: Path) -> None:

@@ -19,7 +19,7 @@ class AudioError(UserError):
 
 
 @contextmanager
-def failures_told(path: str | Path) -> Iterator[None]:
+def as_audio_errors(path: str | Path) -> Iterator[None]:
     """Whatever a decoder raises within, want of memory included, is told as an AudioError of this file."""
     try:
         yield

@@ -19,9 +19,9 @@ from cry_lightning.audio.containers import (
     SHORTEST_S,
     SLACK_S,
     AudioError,
+    as_audio_errors,
     bytes_behind_wav,
     check_file,
-    failures_told,
     ogg_pages,
     warn_once,
 )
@@ -84,7 +84,7 @@ class Reader(Protocol):
 @contextmanager
 def opened(path: str | Path) -> Iterator[Reader]:
     """The reader for a file, chosen by its content; whatever fails inside is told as an AudioError."""
-    with failures_told(path), closing(open_reader(Path(path))) as reader:
+    with as_audio_errors(path), closing(open_reader(Path(path))) as reader:
         yield reader
 
 
@@ -182,7 +182,7 @@ class Recording:
         self._first = self._after = 0  # number of their first sample, and of the one behind them
         self._failure: Exception | None = None  # why decoding broke off,
         self._after_failure = 0  # and behind which sample
-        with failures_told(path):
+        with as_audio_errors(path):
             self._reader: Reader = open_reader(self.path)
 
     def __enter__(self) -> "Recording":
@@ -199,7 +199,7 @@ class Recording:
     @property
     def duration_s(self) -> float:
         """Its length."""
-        with failures_told(self.path):
+        with as_audio_errors(self.path):
             return self._reader.n_samples / self._reader.sample_rate
 
     def fitted(
@@ -221,7 +221,7 @@ class Recording:
 
     def segment(self, sample_rate: int, start_s: float = 0.0, duration_s: float | None = None) -> np.ndarray:
         """See `load`."""
-        with failures_told(self.path):
+        with as_audio_errors(self.path):
             return self._segment(sample_rate, start_s, duration_s)
 
     def _segment(self, sample_rate: int, start_s: float, duration_s: float | None) -> np.ndarray:

@@ -134,7 +134,7 @@ def word(text: str, speaker: Speaker, n_samples: int, sample_rate: int, rng: np.
 GENERATOR_VERSION = 1  # raise it when the same arguments begin to give another sound: corpora are then made again
 
 
-class Rendered(Manifest):
+class SyntheticCorpus(Manifest):
     """A corpus rendered once into a folder of its own, named by everything that decides how it sounds.
 
     Args:
@@ -218,7 +218,7 @@ def _locked(folder: Path) -> Iterator[None]:
 PERSON, LABEL, SOUND = 1, 2, 3
 
 
-class SyntheticWords(Rendered):
+class SyntheticWords(SyntheticCorpus):
     """Made-up words, each said several times by each of many synthetic adults.
 
     Args:
@@ -267,7 +267,7 @@ class SyntheticWords(Rendered):
                     yield row, speaker.recording.capture(said, self.sample_rate, rng)
 
 
-class SyntheticCries(Rendered):
+class SyntheticCries(SyntheticCorpus):
     """Cries of many synthetic infants, whose kind shows in documented acoustic parameters.
 
     Args:

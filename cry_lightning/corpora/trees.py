@@ -18,7 +18,7 @@ class Tree(Corpus):
     def recordings(self) -> list[Clip]:
         """One clip per recording, in the order of their paths; those that are not the collection's are left out."""
         paths = find_recordings(self.root)
-        self._tell_left_out()
+        self._report_left_out()
         clip_at = {path: self.clip_at(path) for path in paths}
         clips = [clip for clip in clip_at.values() if clip]
         if not clips:
@@ -29,7 +29,7 @@ class Tree(Corpus):
             warn_once(f"{self.root}: {len(left_out)} recordings left out, their names do not parse: {first}")
         return clips
 
-    def _tell_left_out(self) -> None:
+    def _report_left_out(self) -> None:
         """Count the files that are passed over."""
         listing = look_through(self.root)
         for path, why in listing.odd.items():

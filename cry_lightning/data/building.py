@@ -169,7 +169,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 @contextmanager
-def killed_workers_told(workers: int) -> Iterator[None]:
+def as_worker_errors(workers: int) -> Iterator[None]:
     """Turns the loader's alarm, which a signal raises wherever the process is then, into a UserError."""
     try:
         yield
@@ -199,7 +199,7 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int) 
     batches = [range(first, min(first + BATCH_SIZE, n)) for first in range(0, n, BATCH_SIZE)]
     batches = [rows for rows in batches if not done[rows.start : rows.stop].all()]
     bar = progress_bar(desc=corpus_name, unit="clip", total=n, initial=n - sum(map(len, batches)))
-    with bar, killed_workers_told(workers):
+    with bar, as_worker_errors(workers):
         for rows, features, reasons in batch_loader(dataset, batches, workers):
             file.write_rows(rows, features, reasons)
             bar.update(len(rows))

@@ -91,8 +91,8 @@ def _stratified_order(has: np.ndarray, rng: np.random.Generator) -> list[int]:
     waiting = rng.permutation(len(has))
     while waiting.size:
         share = np.where(taken < total, taken / total, np.inf)
-        neediest = np.lexsort((total, share))[0]
-        group = waiting[has[waiting, neediest]][0]
+        least_covered = np.lexsort((total, share))[0]
+        group = waiting[has[waiting, least_covered]][0]
         order.append(group)
         taken += has[group]
         waiting = waiting[waiting != group]

@@ -118,7 +118,7 @@ def holdout(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], se
     rng = np.random.default_rng(seed)
     best, best_deviation = None, np.inf
     for _ in range(HOLDOUT_ATTEMPTS):
-        part_of_group = _deal(amounts, wanted, rng)
+        part_of_group = _assign_greedily(amounts, wanted, rng)
         got = np.stack([amounts[part_of_group == part].sum(0) for part in range(len(shares))])
         deviation = (np.abs(got - wanted).sum((0, 1)) / wanted.sum((0, 1))).mean() / len(shares)
         if np.all(got > 0) and deviation < best_deviation:
@@ -170,7 +170,7 @@ def count(labels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return classes, group_of, contingency_matrix(groups, labels)
 
 
-def _deal(amounts: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _assign_greedily(amounts: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Index of a part for every group: one greedy deal, see `holdout`."""
     part_of_group = np.full(len(amounts), -1)
     got = np.zeros_like(wanted)

@@ -43,13 +43,13 @@ def choose(clips: pd.DataFrame, recordings: pd.DataFrame, paths: Mapping[str, Pa
         recordings: as from `survey`; what was not decoded is not chosen.
         paths: recording -> file.
     """
-    heard = clips[clips["recording"].map(recordings["rms_dbfs"]).notna()]
-    if (labelled := heard["class"] != UNLABELLED).any():
-        heard = heard[labelled]
-    counts = heard["class"].value_counts().sort_index()  # of equally many clips, the first by name
+    decoded = clips[clips["recording"].map(recordings["rms_dbfs"]).notna()]
+    if (labelled := decoded["class"] != UNLABELLED).any():
+        decoded = decoded[labelled]
+    counts = decoded["class"].value_counts().sort_index()  # of equally many clips, the first by name
     common = counts.sort_values(ascending=False, kind="stable").index[:AT_MOST]
     chosen = []
-    for _, own in heard[heard["class"].isin(common)].groupby("class", observed=True):
+    for _, own in decoded[decoded["class"].isin(common)].groupby("class", observed=True):
         recording = median(recordings.loc[own["recording"].unique(), "rms_dbfs"])
         of_one = own[own["recording"] == recording].sort_values(["start_s", "duration_s"])
         if len(of_one) == 1:

@@ -11,7 +11,7 @@ from cry_lightning.console import UserError, as_markdown_list, as_markdown_text,
 from cry_lightning.corpora.base import named_subjects
 from cry_lightning.describe import summary, support
 from cry_lightning.describe.figures import LONGEST_S, Example, choose, draw, example
-from cry_lightning.describe.summary import FORM, FRAME_S, FULL_SCALE_DB, QUIET_DB, SEED, UNLABELLED, Census
+from cry_lightning.describe.summary import FORM, FRAME_S, FULL_SCALE_DB, QUIET_DB, SEED, UNLABELLED, CorpusSummary
 from cry_lightning.evaluation.compare import Rows, as_markdown, as_text
 from cry_lightning.files import replacing
 from cry_lightning.spelling import doubts
@@ -65,7 +65,7 @@ MEASURED = (
 )
 
 
-def tell(census: Census, out: Path) -> list[Section]:
+def tell(census: CorpusSummary, out: Path) -> list[Section]:
     """Every section, their tables and figure written into a folder."""
     for name in ("clips.png", "split.csv"):  # not every corpus has them, and an older one's must not stay
         (out / name).unlink(missing_ok=True)
@@ -80,14 +80,14 @@ def tell(census: Census, out: Path) -> list[Section]:
     ]
 
 
-def who(census: Census, out: Path) -> Section:
+def who(census: CorpusSummary, out: Path) -> Section:
     """The dataset table."""
     table = summary.by_class(census.usable)
     write_table(table, out / "classes.csv")
     return Section("Classes and subjects", [support.class_rows(table)], list(remarks_on_subjects(census)))
 
 
-def remarks_on_subjects(census: Census) -> Iterator[str]:
+def remarks_on_subjects(census: CorpusSummary) -> Iterator[str]:
     """What the dataset table does not show."""
     clips = census.usable
     yield from doubts(named_subjects(census.listed), [clip.label for clip in census.listed])
@@ -101,7 +101,7 @@ def remarks_on_subjects(census: Census) -> Iterator[str]:
         yield f"{shares.iloc[0]:.1%} of the labelled clips are {shares.index[0]}: the accuracy of always saying so."
 
 
-def by_columns(census: Census, out: Path) -> list[Section]:
+def by_columns(census: CorpusSummary, out: Path) -> list[Section]:
     """One table for each column, and one for the form of the recordings."""
     clips = census.usable
     form = census.recordings[[*FORM]].apply(in_words, axis=1)
@@ -129,7 +129,7 @@ def in_words(form: pd.Series) -> str:
     return f"{form['container']} {form['codec']}, {form['sample_rate_hz']:,.0f} Hz, {channels}"
 
 
-def sound(census: Census, out: Path) -> Section:
+def sound(census: CorpusSummary, out: Path) -> Section:
     """Durations, levels, silence and clipping."""
     clips, recordings = census.usable, census.recordings
     write_table(recordings.reset_index(), out / "recordings.csv")
@@ -140,25 +140,25 @@ def sound(census: Census, out: Path) -> Section:
     return Section("Sound", shown, list(remarks_on_sound(census)))
 
 
-def remarks_on_sound(census: Census) -> Iterator[str]:
+def remarks_on_sound(census: CorpusSummary) -> Iterator[str]:
     """How many recordings are clipped or quiet, and how all that was measured."""
-    heard = census.heard
-    if census.n_unheard:
+    decoded = census.decoded
+    if census.n_not_decoded:
         yield (
-            f"Levels, silence and clipping are those of {len(heard):,} recordings, drawn with the seed {SEED};"
-            f" {census.n_unheard:,} others were not decoded, their durations and forms are as their headers say."
+            f"Levels, silence and clipping are those of {len(decoded):,} recordings, drawn with the seed {SEED};"
+            f" {census.n_not_decoded:,} others were not decoded, their durations and forms are as their headers say."
         )
-    clipped, badly = (int((heard["clipped_share"] > share).sum()) for share in (0, CLIPPED_BADLY))
+    clipped, badly = (int((decoded["clipped_share"] > share).sum()) for share in (0, CLIPPED_BADLY))
     yield (
-        f"{clipped:,} of {len(heard):,} recordings have samples at full scale; in {badly:,} they are more than"
+        f"{clipped:,} of {len(decoded):,} recordings have samples at full scale; in {badly:,} they are more than"
         f" {CLIPPED_BADLY:.1%} of all samples."
     )
-    if quiet := int((heard["silence_share"] == 1).sum()):
+    if quiet := int((decoded["silence_share"] == 1).sum()):
         yield f"{quiet:,} recordings are nowhere above {QUIET_DB:g} dBFS."
     yield MEASURED
 
 
-def left_out(census: Census, out: Path) -> Section:
+def left_out(census: CorpusSummary, out: Path) -> Section:
     """What the corpus leaves out and what cannot be used, and why."""
     faulty = census.clips[census.clips["fault"] != ""]
     table = faulty.groupby(["recording", "fault"], sort=False).size().rename("clips").reset_index()
@@ -173,14 +173,14 @@ def left_out(census: Census, out: Path) -> Section:
     return Section("Left out", [], remarks or ["Nothing: every clip can be used."])
 
 
-def copies(census: Census, out: Path) -> Section:
+def copies(census: CorpusSummary, out: Path) -> Section:
     """The same sound under several names."""
     found = summary.duplicates(census.usable, census.recordings)
     write_table(found, out / "duplicates.csv")
-    return Section("The same sound twice", [], summary.in_words(found, census.n_unheard))
+    return Section("The same sound twice", [], summary.in_words(found, census.n_not_decoded))
 
 
-def picture(census: Census, out: Path) -> Section:
+def picture(census: CorpusSummary, out: Path) -> Section:
     """Waveform and feature of one clip of each class."""
     feature = census.data.feature
     chosen = choose(census.usable, census.recordings, census.paths)
@@ -205,7 +205,7 @@ def picture(census: Census, out: Path) -> Section:
     return Section("One clip of each class", [], remarks, "clips.png")
 
 
-def splits(census: Census, out: Path) -> Section:
+def splits(census: CorpusSummary, out: Path) -> Section:
     """What the subjects can support."""
     data, clips = census.data, census.usable
     subjects = summary.subjects_of(clips)

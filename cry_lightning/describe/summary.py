@@ -34,24 +34,24 @@ def survey(paths: Mapping[str, Path], sample: int | None = None) -> pd.DataFrame
         paths: name -> file.
         sample: decode only this many recordings, drawn at random; of the others, headers are read.
     """
-    heard = set(paths)
+    decoded = set(paths)
     if sample is not None and sample < len(paths):
-        heard = set(np.random.default_rng(SEED).choice(np.array(list(paths), dtype=object), sample, replace=False))
+        decoded = set(np.random.default_rng(SEED).choice(np.array(list(paths), dtype=object), sample, replace=False))
     bar = progress_bar(paths.items(), "recordings", unit="file", leave=False)
     index = pd.Index(list(paths), name="recording", dtype=object)
-    table = pd.DataFrame([examine(path, name in heard) for name, path in bar], index=index)
+    table = pd.DataFrame([examine(path, name in decoded) for name, path in bar], index=index)
     table = table.reindex(columns=[*FORM, *MEASURES, "sound", "fault"])
     return table.fillna({"sound": "", "fault": ""})
 
 
-def examine(path: Path, hear: bool) -> dict[str, Any]:
+def examine(path: Path, decode: bool) -> dict[str, Any]:
     """What is known of one recording; where it cannot be used, the `fault` says why."""
     try:
         form = form_of(path)
-        heard = measure(path, form["sample_rate_hz"]) if hear else {"duration_s": audio.info(path).duration_s}
+        decoded = measure(path, form["sample_rate_hz"]) if decode else {"duration_s": audio.info(path).duration_s}
     except (UserError, OSError) as error:
         return {"fault": str(error).removeprefix(f"{path}: ")}
-    return form | heard
+    return form | decoded
 
 
 def form_of(path: Path) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def duplicates(clips: pd.DataFrame, recordings: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["group", "recording"])[["group", "recording", "class", "kind"]]
 
 
-def in_words(found: pd.DataFrame, n_unheard: int) -> list[str]:
+def in_words(found: pd.DataFrame, n_not_decoded: int) -> list[str]:
     """What was found, leaks first; how far the search went.
 
     Args:
@@ -141,8 +141,8 @@ def in_words(found: pd.DataFrame, n_unheard: int) -> list[str]:
             remarks.append(f"{weight} ({len(groups)}): {named}{more}")
     if not remarks:
         remarks = ["No sound is there twice."]
-    if n_unheard:
-        remarks.append(f"{n_unheard:,} recordings were not decoded: copies of them go unseen.")
+    if n_not_decoded:
+        remarks.append(f"{n_not_decoded:,} recordings were not decoded: copies of them go unseen.")
     return [*remarks, "Compared are decoded samples: copies that were re-encoded or trimmed go unseen."]
 
 
@@ -282,7 +282,7 @@ def subjects_of(clips: pd.DataFrame) -> pd.Series:
 
 
 @dataclass
-class Census:
+class CorpusSummary:
     """A corpus with its recordings heard."""
 
     data: CryDataModule
@@ -299,17 +299,17 @@ class Census:
         return self.clips[self.clips["fault"] == ""]
 
     @cached_property
-    def heard(self) -> pd.DataFrame:
+    def decoded(self) -> pd.DataFrame:
         """The recordings that were decoded and can be used."""
         return self.recordings[self.recordings["sound"] != ""]
 
     @property
-    def n_unheard(self) -> int:
+    def n_not_decoded(self) -> int:
         """Recordings that are not in the sample, and known by their headers only."""
         return int(((self.recordings["sound"] == "") & (self.recordings["fault"] == "")).sum())
 
 
-def take(data: CryDataModule, by: Sequence[str] | None, sample: int | None) -> Census:
+def take(data: CryDataModule, by: Sequence[str] | None, sample: int | None) -> CorpusSummary:
     """Make what is made, list the clips, and hear the recordings.
 
     Args:
@@ -329,7 +329,7 @@ def take(data: CryDataModule, by: Sequence[str] | None, sample: int | None) -> C
     paths = {clip.path: corpus.path_of(clip) for clip in clips}
     recordings = survey(paths, sample)
     table = clip_table(clips, recordings, corpus.class_names())
-    census = Census(data, clips, table, columns[chosen], recordings, paths, uncounted)
+    census = CorpusSummary(data, clips, table, columns[chosen], recordings, paths, uncounted)
     if census.usable.empty:
         faults = table.loc[table["fault"] != "", ["recording", "fault"]]
         first = ": ".join(faults.iloc[0]) if len(faults) else "it lists no clip"

@@ -69,8 +69,8 @@ def of_the_test(clips: pd.DataFrame, parts: np.ndarray, split: Split, subjects: 
         wanting = f"The test has fewer than {MIN_SUBJECTS} subjects of {listed(few)}: no interval for their figures."
         remarks = [wanting, *way_out(split, subjects[few.index])]
     learned = {*of_part["train"]["subject"], *of_part["val"]["subject"]}
-    if heard := learned & set(of_part["test"]["subject"]):
-        remarks.append(f"LEAKY: {len(heard)} test subjects are also trained or validated on; divide by subject.")
+    if decoded := learned & set(of_part["test"]["subject"]):
+        remarks.append(f"LEAKY: {len(decoded)} test subjects are also trained or validated on; divide by subject.")
     return remarks
 
 

@@ -17,7 +17,7 @@ from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.files import read_object, replacing
 from cry_lightning.lineage import AnyLineage, FoldedLineage
 
-MADE_OF = "fusion.json"  # what a folder is the fusion of, and what was learned for it
+PROVENANCE = "fusion.json"  # what a folder is the fusion of, and what was learned for it
 VALIDATION, OTHER_FOLDS = "validation rows", "tests of the other folds"
 ACROSS = """\
 Without validation rows, the stacking of a fold learned from the tests of the other folds, less the subjects that it
@@ -52,7 +52,7 @@ def fuse(given: Sequence[str], out: Path, method: str = "mean", calibrate: bool 
     table = members.rows.assign(**dict(zip([SCORE + name for name in members.classes], scores.T, strict=True)))
     known = FoldedLineage(lineages) if len(lineages) > 1 else lineages[repeat, fold]
 
-    _write_json(recipe | {"learned": learned}, out / MADE_OF)
+    _write_json(recipe | {"learned": learned}, out / PROVENANCE)
     lineage.write(known, out / lineage.FILE)
     predictions.write(table, out / "predictions.csv")
     return "\n".join([*_in_words(members, method, learned), *_verdicts(members, known, out)])
@@ -63,10 +63,12 @@ def _refuse_taken(out: Path, recipe: dict[str, Any], members: Members) -> None:
     if out.resolve() in [folder.resolve() for folder in members.folders]:
         raise UserError(f"--out {out} is the folder of a member; name a new one")
     held = sorted(path.name for path in out.glob("*") if path.suffix != ".part")
-    if held and MADE_OF not in held:
+    if held and PROVENANCE not in held:
         raise UserError(f"--out {out} holds something else ({', '.join(held[:3])}); name a new folder")
-    if held and not _is_fusion(out / MADE_OF, recipe):
-        raise UserError(f"--out {out} holds another fusion, see its {MADE_OF}; name a new folder, or remove that one")
+    if held and not _is_fusion(out / PROVENANCE, recipe):
+        raise UserError(
+            f"--out {out} holds another fusion, see its {PROVENANCE}; name a new folder, or remove that one"
+        )
 
 
 def _is_fusion(path: Path, recipe: dict[str, Any]) -> bool:

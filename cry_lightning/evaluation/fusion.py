@@ -132,7 +132,7 @@ def fuse_fold(members: Members, here: np.ndarray, method: str, calibrate: bool) 
     if method == "vote":
         fused = vote(scores[:, here])
     elif method == "stacking":
-        taught = lessons(members, here)
+        taught = stacking_rows(members, here)
         fused = stacked(scores[:, taught], truth[taught], scores[:, here])
     elif method == "weighted":
         weights = best_weights(scores[:, val, truth[val]])
@@ -187,7 +187,7 @@ def best_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(log_loss, bounds=np.log(TEMPERATURES), method="bounded").x))
 
 
-def lessons(members: Members, here: np.ndarray) -> np.ndarray:
+def stacking_rows(members: Members, here: np.ndarray) -> np.ndarray:
     """The rows (N,) that stacking may learn from for the fold `here` (N,).
 
     These are the fold's own validation rows, or without them the tests of the other folds of its repeat, less the

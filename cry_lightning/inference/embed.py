@@ -19,7 +19,7 @@ from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data_argument import open_data
 from cry_lightning.files import replacing
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.inference.windows import COLUMNS, clip_table, hear, tell_left_out, verdict, write
+from cry_lightning.inference.windows import COLUMNS, clip_table, report_left_out, run_model, verdict, write
 from cry_lightning.trust.names import Trust
 
 log = logging.getLogger(__name__)
@@ -128,20 +128,20 @@ def run(
     corpus.prepare()
     listed = FeatureCache(corpus, **trained.fitting, folder=cache_dir)  # never built
     check_column(color, listed.clips)
-    heard = hear(trained, corpus, listed.clips, trained.stage.embed, batch_size)
-    tell_left_out(heard)
-    table = clip_table(corpus, heard.clips)
+    outputs = run_model(trained, corpus, listed.clips, trained.stage.embed, batch_size)
+    report_left_out(outputs)
+    table = clip_table(corpus, outputs.clips)
     leakage = verdict(table, dict(zip(listed.names, listed.content, strict=True)), trained.lineage)
-    write(heard.values, table, trained, leakage, out)
-    n_clips, n_numbers = heard.values.shape
+    write(outputs.values, table, trained, leakage, out)
+    n_clips, n_numbers = outputs.values.shape
     print(f"{out}: {n_clips} embeddings of {n_numbers} numbers, {leakage.status} {leakage.reason}".strip())
-    embeddings = pd.DataFrame(heard.values, index=table["clip"])
-    if not is_drawable(heard.values):
+    embeddings = pd.DataFrame(outputs.values, index=table["clip"])
+    if not is_drawable(outputs.values):
         log.warning("no map is drawn: it needs three different embeddings")
         return embeddings
     stamp = "" if leakage.status == "CLEAN" else f"{leakage.status}: "
     title = f"{stamp}{n_clips} clips of {corpus.name} by {ckpt}"
-    drawn = draw(heard.values, table[color], method, title, alarming=bool(stamp))
+    drawn = draw(outputs.values, table[color], method, title, alarming=bool(stamp))
     with replacing(figure) as part:
         drawn.savefig(part, format="png", dpi=150)
     print(figure)

@@ -19,7 +19,7 @@ from cry_lightning.corpora.base import check_cutting
 from cry_lightning.data.datamodule import CryDataModule, check_front_end, check_lengths
 from cry_lightning.features import Feature
 from cry_lightning.tasks.base import Stage
-from cry_lightning.tasks.making import made, maker_of, not_made
+from cry_lightning.tasks.making import instantiation_error, made, maker_of
 from cry_lightning.tasks.weights import read_checkpoint
 from cry_lightning.trust.configs import check_plain
 from cry_lightning.trust.names import Trust
@@ -149,7 +149,7 @@ class TrainedStage:
             self.cutting = _cutting(trust, data["corpus"], self.clip_s)
             self.stage = self._stage(checkpoint)
         except Exception as error:
-            raise not_made(path, error) from error
+            raise instantiation_error(path, error) from error
         if kept:
             check_front_end(self.feature, kept["front_end"])
         self.device = _device(device)

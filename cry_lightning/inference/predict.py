@@ -15,7 +15,7 @@ from cry_lightning.evaluation.compare import as_text
 from cry_lightning.evaluation.predictions import SCORE, classes_of, score_columns
 from cry_lightning.files import replacing
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.inference.windows import Heard, Recordings, duration_s, hear, tell_left_out
+from cry_lightning.inference.windows import ModelOutputs, Recordings, duration_s, report_left_out, run_model
 from cry_lightning.tasks import Classifier
 from cry_lightning.trust.names import Trust
 
@@ -34,9 +34,9 @@ def run(
 ) -> pd.DataFrame:
     """Run the command; recordings that cannot be used are listed with the reason. Returns the table of windows."""
     of_recordings, trained = by_recording(out), TrainedStage(ckpt, device, Trust(tuple(trust)))
-    recordings, heard = hear_recordings(trained, paths, scores_of(trained), batch_size, hop_s)
-    windows = window_table(recordings, heard, trained.classes or [])
-    table = recording_table(recordings, heard, windows)
+    recordings, outputs = hear_recordings(trained, paths, scores_of(trained), batch_size, hop_s)
+    windows = window_table(recordings, outputs, trained.classes or [])
+    table = recording_table(recordings, outputs, windows)
     with replacing(out) as windows_part, replacing(of_recordings) as recordings_part:  # both, or neither
         write(windows, windows_part)
         write(table, recordings_part)
@@ -50,7 +50,7 @@ def hear_recordings(
     network: Callable[[Tensor], Tensor],
     batch_size: int,
     hop_s: float | None = None,
-) -> tuple[Recordings, Heard]:
+) -> tuple[Recordings, ModelOutputs]:
     """The values that `network`, a part of `trained.stage`, gives for windows of recordings, cut as in the training.
 
     Raises:
@@ -61,9 +61,9 @@ def hear_recordings(
         clips = recordings.clips(Path(folder))
     if not clips:
         raise UserError(f"no recording is anywhere above {recordings.min_active_db} dB, as the model's windows were")
-    heard = hear(trained, recordings, clips, network, batch_size)
-    tell_left_out(heard)
-    return recordings, heard
+    outputs = run_model(trained, recordings, clips, network, batch_size)
+    report_left_out(outputs)
+    return recordings, outputs
 
 
 def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
@@ -83,21 +83,21 @@ def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
     return lambda features: stage.scores(stage(features))
 
 
-def window_table(recordings: Recordings, heard: Heard, classes: Sequence[str]) -> pd.DataFrame:
+def window_table(recordings: Recordings, outputs: ModelOutputs, classes: Sequence[str]) -> pd.DataFrame:
     """One row per window: path, start_s, duration_s, score_<class>..., predicted."""
     table = pd.DataFrame(
         {
-            "path": [clip.path for clip in heard.clips],
-            "start_s": [clip.start_s for clip in heard.clips],
-            "duration_s": [duration_s(recordings, clip) for clip in heard.clips],
+            "path": [clip.path for clip in outputs.clips],
+            "start_s": [clip.start_s for clip in outputs.clips],
+            "duration_s": [duration_s(recordings, clip) for clip in outputs.clips],
         }
     )
-    scores = heard.values.astype(float)
+    scores = outputs.values.astype(float)
     table[[SCORE + name for name in classes]] = scores / scores.sum(1, keepdims=True)
     return with_predicted(table)
 
 
-def recording_table(recordings: Recordings, heard: Heard, windows: pd.DataFrame) -> pd.DataFrame:
+def recording_table(recordings: Recordings, outputs: ModelOutputs, windows: pd.DataFrame) -> pd.DataFrame:
     """One row per recording: path, number of windows, mean of their scores, predicted, and what is wrong with it."""
     of_recording = windows.groupby("path")
     table = with_predicted(of_recording[score_columns(windows)].mean())
@@ -106,7 +106,7 @@ def recording_table(recordings: Recordings, heard: Heard, windows: pd.DataFrame)
     table["windows"] = table["windows"].fillna(0).astype(int)
     too_quiet = f"nowhere above {recordings.min_active_db} dB, as the model's windows were"
     rows = zip(table["path"], table["windows"], strict=True)
-    table["fault"] = [heard.bad.get(path, ["" if n_windows else too_quiet])[0] for path, n_windows in rows]
+    table["fault"] = [outputs.bad.get(path, ["" if n_windows else too_quiet])[0] for path, n_windows in rows]
     return table
 
 

@@ -16,7 +16,7 @@ from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.predict import hear_recordings, scores_of, window_table
-from cry_lightning.inference.windows import Heard, Recordings
+from cry_lightning.inference.windows import ModelOutputs, Recordings
 from cry_lightning.trust.names import Trust
 
 BATCH = 64  # clips at once
@@ -54,17 +54,17 @@ class Predictor:
         Raises:
             UserError: the stage tells no classes apart, or nothing could be used.
         """
-        recordings, heard = self._heard(sound, sample_rate, scores_of(self.trained))
-        table = window_table(recordings, heard, self.classes or [])
+        recordings, outputs = self._heard(sound, sample_rate, scores_of(self.trained))
+        table = window_table(recordings, outputs, self.classes or [])
         return table.assign(path="waveform") if isinstance(sound, np.ndarray | Tensor) else table
 
     def embed(self, sound: Sound, sample_rate: int | None = None) -> pd.DataFrame:
         """Embeddings (n, D), a row for each window, by its path and times; arguments as of a call."""
-        _, heard = self._heard(sound, sample_rate, self.trained.stage.embed)
-        names = [clip.name for clip in heard.clips]
+        _, outputs = self._heard(sound, sample_rate, self.trained.stage.embed)
+        names = [clip.name for clip in outputs.clips]
         if isinstance(sound, np.ndarray | Tensor):
-            names = [f"waveform{name.removeprefix(clip.path)}" for name, clip in zip(names, heard.clips, strict=True)]
-        return pd.DataFrame(heard.values, index=pd.Index(names, name="clip"))
+            names = [f"waveform{name.removeprefix(clip.path)}" for name, clip in zip(names, outputs.clips, strict=True)]
+        return pd.DataFrame(outputs.values, index=pd.Index(names, name="clip"))
 
     def get_scene_embeddings(self, audio: Any) -> Tensor:
         """Embeddings (n, D) of waveforms (n, N) at the model's rate: the mean over their windows, quiet ones too."""
@@ -107,7 +107,7 @@ class Predictor:
 
     def _heard(
         self, sound: Sound, sample_rate: int | None, network: Callable[[Tensor], Tensor]
-    ) -> tuple[Recordings, Heard]:
+    ) -> tuple[Recordings, ModelOutputs]:
         with _as_paths(sound, sample_rate or self.sample_rate) as paths:
             return hear_recordings(self.trained, paths, network, BATCH)
 

@@ -65,7 +65,7 @@ def _found(path: str) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Heard:
+class ModelOutputs:
     """What a stage made of the clips that could be used."""
 
     clips: list[Clip]
@@ -73,13 +73,13 @@ class Heard:
     bad: dict[str, list[str]]  # path of a recording -> why clips of it were left out
 
 
-def hear(
+def run_model(
     trained: TrainedStage,
     corpus: Corpus,
     clips: Sequence[Clip],
     network: Callable[[Tensor], Tensor],
     batch_size: int,
-) -> Heard:
+) -> ModelOutputs:
     """The values (B, D) that `network` gives for each batch of clips, in constant memory but for the values.
 
     Args:
@@ -108,8 +108,8 @@ def hear(
     for clip, fault in zip(clips, faults, strict=True):
         if fault:
             bad.setdefault(clip.path, []).append(fault)
-    heard = list(compress(clips, good))
-    return Heard(heard, _finite(np.concatenate(values)[good], heard, trained.path), bad)
+    outputs = list(compress(clips, good))
+    return ModelOutputs(outputs, _finite(np.concatenate(values)[good], outputs, trained.path), bad)
 
 
 def _finite(values: np.ndarray, clips: Sequence[Clip], path: Path) -> np.ndarray:
@@ -119,20 +119,20 @@ def _finite(values: np.ndarray, clips: Sequence[Clip], path: Path) -> np.ndarray
     return values
 
 
-def tell_left_out(heard: Heard) -> None:
+def report_left_out(outputs: ModelOutputs) -> None:
     """List the recordings that could not be used, or not whole, with the reason.
 
     Raises:
         UserError: there was nothing else.
     """
-    at_most = MAX_LISTED if heard.clips else MAX_TOLD
+    at_most = MAX_LISTED if outputs.clips else MAX_TOLD
     told = [
         f"{printable(path)}: {reasons[0]}" + (f" (and {len(reasons) - 1} more windows)" if len(reasons) > 1 else "")
-        for path, reasons in list(heard.bad.items())[:at_most]
+        for path, reasons in list(outputs.bad.items())[:at_most]
     ]
-    if len(heard.bad) > at_most:
-        told.append(f"and {len(heard.bad) - at_most} more")
-    if not heard.clips:
+    if len(outputs.bad) > at_most:
+        told.append(f"and {len(outputs.bad) - at_most} more")
+    if not outputs.clips:
         raise UserError(f"no recording could be used: {'; '.join(told)}")
     if told:
         log.warning("left out:\n  %s", "\n  ".join(told))

@@ -14,7 +14,7 @@ from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.evaluation.compare import Rows, as_text, cell, pairs
 from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
-from cry_lightning.messages import not_made
+from cry_lightning.messages import instantiation_error
 from cry_lightning.studies.cross_validation import cross_validate
 
 Size = tuple[int, int]  # F, T
@@ -62,7 +62,7 @@ def n_parameters(model: str, size: Size) -> int:
         with torch.device("meta"):  # shapes without numbers
             network = TimmNetwork(model, img_size=size)
     except Exception as error:
-        raise not_made(error, "--models") from error
+        raise instantiation_error(error, "--models") from error
     network.check((1, 3, *size))
     return sum(parameter.numel() for parameter in network.parameters())
 

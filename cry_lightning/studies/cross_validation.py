@@ -35,7 +35,7 @@ FEW = 2  # groups of a class per fold: with fewer, a fold's score rests on one o
 
 
 @dataclass(frozen=True)
-class Round:
+class Fold:
     """One training and test."""
 
     split: Split
@@ -66,7 +66,7 @@ class Scheme:
     repeats: int
     leave_one_out: bool
 
-    def rounds(self, val: float, seed: int, training_seed: int = 0) -> list[Round]:
+    def rounds(self, val: float, seed: int, training_seed: int = 0) -> list[Fold]:
         """Every fold of every repeat, which each have a division and a training seed of their own.
 
         Args:
@@ -83,13 +83,13 @@ class Scheme:
             seed=seed,
         )
         return [
-            Round(replace(common, repeat=r, fold=f), training_seed + r if r else None)
+            Fold(replace(common, repeat=r, fold=f), training_seed + r if r else None)
             for r in range(self.repeats)
             for f in range(self.folds)
         ]
 
 
-def trained_again(split: Split, seeds: Sequence[int]) -> list[Round]:
+def trained_again(split: Split, seeds: Sequence[int]) -> list[Fold]:
     """One division trained from several seeds, each of which is a repeat.
 
     Raises:
@@ -97,7 +97,7 @@ def trained_again(split: Split, seeds: Sequence[int]) -> list[Round]:
     """
     if split.scheme in ("kfold", "leave_one_out"):
         raise UserError(f"--seeds train one division again; with data.split.scheme={split.scheme} use --repeats")
-    return [Round(replace(split, repeat=repeat), seed) for repeat, seed in enumerate(seeds)]
+    return [Fold(replace(split, repeat=repeat), seed) for repeat, seed in enumerate(seeds)]
 
 
 def plan(data: CryDataModule, group: str, folds: int, repeats: int, leave_one_out: bool) -> Scheme:
@@ -206,9 +206,9 @@ def train_once(chain: Chain, stages: Path) -> str | None:
     weights: str | None = None
     for study in chain.once:
         folder = stages / study.corpus / study.config["name"]
-        made_of = made_by([study], engine.start(study, weights), engine.digest(study.data))
-        if not is_finished(folder, made_of, CHECKPOINT):
-            engine.train(study, starting_from(weights), folder, made_of)
+        provenance = made_by([study], engine.start(study, weights), engine.digest(study.data))
+        if not is_finished(folder, provenance, CHECKPOINT):
+            engine.train(study, starting_from(weights), folder, provenance)
         weights = str(folder / "best.ckpt")
     return weights
 
@@ -218,7 +218,7 @@ def made_by(stages: Sequence[Study], start: str | None, data: str) -> dict[str, 
     return {"stages": {str(place): study.config for place, study in enumerate(stages)}, "weights": start, "data": data}
 
 
-def train_round(chain: Chain, this: Round, weights: str | None, out: Path, keep: bool) -> Path:
+def train_fold(chain: Chain, this: Fold, weights: str | None, out: Path, keep: bool) -> Path:
     """Train and test one round, unless that is done; returns its run folder.
 
     Args:
@@ -232,18 +232,18 @@ def train_round(chain: Chain, this: Round, weights: str | None, out: Path, keep:
     data = divided(chain.last.data, this.split)
     stages = [*chain.adapting, chain.last]
     heard = " ".join(engine.digest(part) for part in (*(study.data for study in chain.adapting), data))
-    made_of = made_by(stages, engine.start(stages[0], weights), heard) | {"seed": this.seed}
-    if is_finished(folder, made_of):
+    provenance = made_by(stages, engine.start(stages[0], weights), heard) | {"seed": this.seed}
+    if is_finished(folder, provenance):
         return folder
     common = [*this.seed_arguments, WITHOUT_LAST, f"--pipeline={out.name}"]  # the dashboard's one view of all rounds
     adapted = []
     for study in chain.adapting:
         adapted.append(out / "folds" / study.corpus / f"{this.name}-{study.config['name']}")
-        own = unheard(study, data, adapted[-1])
+        own = exclude_test_subjects(study, data, adapted[-1])
         engine.train(study, [*own, *common, *starting_from(weights)], adapted[-1], {})
         weights = str(adapted[-1] / "best.ckpt")
     own = [*this.split_arguments, *common, *starting_from(weights)]
-    engine.train(chain.last, own, folder, made_of, tested="best.ckpt")
+    engine.train(chain.last, own, folder, provenance, tested="best.ckpt")
     if not keep:
         for path in adapted:
             shutil.rmtree(path)
@@ -257,7 +257,7 @@ def starting_from(weights: str | None) -> list[str]:
     return [f"--model.init_args.weights={weights}"] if weights else []
 
 
-def unheard(study: Study, tested: CryDataModule, folder: Path) -> list[str]:
+def exclude_test_subjects(study: Study, tested: CryDataModule, folder: Path) -> list[str]:
     """Arguments under which a stage on the tested corpus hears no tested group, not even unlabelled.
 
     Args:
@@ -333,7 +333,7 @@ def folds_as_text(out: Path) -> str:
     return as_text(rows)
 
 
-MADE_OF = "cross_validation.json"  # what is cross-validated in a folder
+PROVENANCE = "cross_validation.json"  # what is cross-validated in a folder
 
 
 def cross_validate(
@@ -372,18 +372,16 @@ def cross_validate(
     name = f"{chain.last.config['name']}-{kind}"  # each kind of cross-validation has a folder of its own
     out = out or Path(chain.last.config["runs"]) / chain.last.corpus / name
     wanted = {"stages": {str(place): study.config for place, study in enumerate(chain.stages)}, "scheme": scheme}
-    if not is_begun(out / MADE_OF, wanted):
-        mark(out / MADE_OF, wanted)
+    if not is_begun(out / PROVENANCE, wanted):
+        mark(out / PROVENANCE, wanted)
     weights = train_once(chain, upstream or out / "stages")
-    write_pooled(train_rounds(chain, rounds, weights, out, keep, jobs), out)
+    write_pooled(train_folds(chain, rounds, weights, out, keep, jobs), out)
     return out
 
 
-def train_rounds(
-    chain: Chain, rounds: list[Round], weights: str | None, out: Path, keep: bool, jobs: int
-) -> list[Path]:
+def train_folds(chain: Chain, rounds: list[Fold], weights: str | None, out: Path, keep: bool, jobs: int) -> list[Path]:
     """Train the rounds that are not finished, some at a time; returns their run folders in the same order."""
-    train = partial(train_round, chain, weights=weights, out=out, keep=keep)
+    train = partial(train_fold, chain, weights=weights, out=out, keep=keep)
     bar = partial(progress_bar, total=len(rounds), desc="cross-validate", unit="fold")
     if jobs == 1:
         return list(bar(map(train, rounds)))

@@ -132,7 +132,7 @@ BESIDE_DB = 5.0  # from the highest ratio to the undisturbed point, whose own is
 
 
 @dataclass(frozen=True)
-class Point:
+class Condition:
     """A kind of disturbance at one severity."""
 
     kind: str
@@ -159,13 +159,15 @@ class Severities:
 class Kind:
     """What the points of one figure have in common."""
 
-    points: Callable[[Severities, int], Iterator[Point]]  # those disturbed, of what is given and a sample rate in Hz
+    points: Callable[
+        [Severities, int], Iterator[Condition]
+    ]  # those disturbed, of what is given and a sample rate in Hz
     axis: str
     unit: str = ""  # of the severities
     is_scale: bool = True  # the severities are numbers on one scale, else names
 
 
-def points(given: Severities, sample_rate: int) -> list[Point]:
+def points(given: Severities, sample_rate: int) -> list[Condition]:
     """All points of the kinds asked for, each kind's undisturbed one among them, in the order of the axes.
 
     Args:
@@ -180,54 +182,54 @@ def points(given: Severities, sample_rate: int) -> list[Point]:
         disturbed = list(KINDS[name].points(given, sample_rate))
         nearest = min(point.place for point in disturbed)
         place = nearest - BESIDE_DB if name in ("noise", "white") else 0.0
-        planned += sorted([Point(name, UNDISTURBED, place, undisturbed), *disturbed], key=lambda point: point.place)
+        planned += sorted([Condition(name, UNDISTURBED, place, undisturbed), *disturbed], key=lambda point: point.place)
     return planned
 
 
-def _noise(given: Severities, sample_rate: int) -> Iterator[Point]:
+def _noise(given: Severities, sample_rate: int) -> Iterator[Condition]:
     if given.noise is None:
         raise UserError("--kinds noise wants recordings to add: --noise FOLDER")
     for ratio in set(given.snr_db):
         disturb = partial(with_noise, snr_db=ratio, seed=given.seed, folder=given.noise)
-        yield Point("noise", f"{ratio:g}", -ratio, disturb)
+        yield Condition("noise", f"{ratio:g}", -ratio, disturb)
 
 
-def _white(given: Severities, sample_rate: int) -> Iterator[Point]:
+def _white(given: Severities, sample_rate: int) -> Iterator[Condition]:
     for ratio in set(given.snr_db):
         disturb = partial(with_white_noise, snr_db=ratio, seed=given.seed)
-        yield Point("white", f"{ratio:g}", -ratio, disturb)
+        yield Condition("white", f"{ratio:g}", -ratio, disturb)
 
 
-def _bands(given: Severities, sample_rate: int) -> Iterator[Point]:
+def _bands(given: Severities, sample_rate: int) -> Iterator[Condition]:
     highest = sample_rate / 2
     edges = given.bands_hz or sorted({*(edge for edge in EDGES_HZ if edge < highest), highest})
-    _refuse_unheard("--bands-hz", edges, sample_rate)
+    _refuse_above_nyquist("--bands-hz", edges, sample_rate)
     if len(edges) < 2 or list(edges) != sorted(set(edges)) or edges[0] < 0:
         raise UserError(f"--bands-hz {_told(edges)}: give two or more edges, from 0 Hz upwards")
     for place, (low_hz, high_hz) in enumerate(pairwise(edges), 1):
         disturb = partial(without_band, low_hz=low_hz, high_hz=high_hz)
-        yield Point("bands", f"{low_hz:g}-{high_hz:g}", place, disturb)
+        yield Condition("bands", f"{low_hz:g}-{high_hz:g}", place, disturb)
 
 
-def _ends(given: Severities, sample_rate: int) -> Iterator[Point]:
+def _ends(given: Severities, sample_rate: int) -> Iterator[Condition]:
     if not all(0 < share < 1 for share in given.blank):
         raise UserError(f"--blank {_told(given.blank)}: shares of the clip lie between 0 and 1")
     sides: dict[Side, int] = {"start": -1, "end": 1}
     for share in set(given.blank):
         for side, sign in sides.items():
             disturb = partial(blanked, share=share, side=side)
-            yield Point("ends", f"{side} {share:g}", sign * share, disturb)
+            yield Condition("ends", f"{side} {share:g}", sign * share, disturb)
 
 
-def _gain(given: Severities, sample_rate: int) -> Iterator[Point]:
+def _gain(given: Severities, sample_rate: int) -> Iterator[Condition]:
     for gain in set(given.gain_db):
-        yield Point("gain", f"{gain:g}", gain, partial(amplified, gain_db=gain))
+        yield Condition("gain", f"{gain:g}", gain, partial(amplified, gain_db=gain))
 
 
-def _channel(given: Severities, sample_rate: int) -> Iterator[Point]:
+def _channel(given: Severities, sample_rate: int) -> Iterator[Condition]:
     highest = sample_rate / 2
     cutoffs = given.low_pass_hz or [cutoff for cutoff in LOW_PASS_HZ if cutoff < highest]
-    _refuse_unheard("--low-pass-hz", cutoffs, sample_rate)
+    _refuse_above_nyquist("--low-pass-hz", cutoffs, sample_rate)
     named: dict[str, Disturbance] = {
         "8-bit linear": partial(coded, code="PCM_U8"),
         "8-bit mu-law": partial(coded, code="ULAW"),
@@ -235,13 +237,13 @@ def _channel(given: Severities, sample_rate: int) -> Iterator[Point]:
     for cutoff in sorted(set(cutoffs), reverse=True):
         named[f"low-pass {cutoff:g} Hz"] = partial(without_band, low_hz=cutoff, high_hz=math.inf)
     for place, (name, disturb) in enumerate(named.items(), 1):
-        yield Point("channel", name, place, disturb)
+        yield Condition("channel", name, place, disturb)
 
 
-def _refuse_unheard(option: str, frequencies_hz: Sequence[float], sample_rate: int) -> None:
-    if unheard := [frequency for frequency in frequencies_hz if not 0 <= frequency <= sample_rate / 2]:
+def _refuse_above_nyquist(option: str, frequencies_hz: Sequence[float], sample_rate: int) -> None:
+    if above_nyquist := [frequency for frequency in frequencies_hz if not 0 <= frequency <= sample_rate / 2]:
         raise UserError(
-            f"{option} {_told(unheard)}: the model hears 0 to {sample_rate / 2:g} Hz, its sample rate is"
+            f"{option} {_told(above_nyquist)}: the model hears 0 to {sample_rate / 2:g} Hz, its sample rate is"
             f" {sample_rate} Hz"
         )
 

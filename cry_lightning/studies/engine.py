@@ -113,25 +113,25 @@ def is_begun(file: Path, wanted: dict[str, Any]) -> bool:
     return True
 
 
-def consequential(made_of: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def consequential(provenance: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """The keys in which they differ, less those that no prediction depends on."""
-    keys = differences(made_of, wanted)
+    keys = differences(provenance, wanted)
     return [key for key in keys if re.sub(r"^stages\.\d+\.", "", key) not in OF_NO_CONSEQUENCE]
 
 
-def mark(file: Path, made_of: dict[str, Any]) -> None:
+def mark(file: Path, provenance: dict[str, Any]) -> None:
     """Say in a folder, as JSON, what its study or its predictions are made of."""
     with replacing(file) as part:
-        part.write_text(json.dumps(made_of, indent=1), encoding="utf-8")
+        part.write_text(json.dumps(provenance, indent=1), encoding="utf-8")
 
 
 def is_finished(folder: Path, wanted: dict[str, Any], files: Sequence[str] = TESTED) -> bool:
     """Whether a run folder holds these files, made of just this."""
     try:
-        made_of = read_object(folder / MARK, "")
+        provenance = read_object(folder / MARK, "")
     except UserError:  # none yet, or a damaged one: trained again
         return False
-    return all((folder / name).exists() for name in files) and not consequential(made_of, wanted)
+    return all((folder / name).exists() for name in files) and not consequential(provenance, wanted)
 
 
 def train(study: Study, own: Sequence[str], folder: Path, wanted: dict[str, Any], tested: str | None = None) -> None:

@@ -15,13 +15,13 @@ from cry_lightning.evaluation.compare import Rows, as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Estimate
 from cry_lightning.evaluation.run import Run, Tested, evaluate_run, pool
 from cry_lightning.files import replacing
-from cry_lightning.studies.label_efficiency import SCRATCH, Point, Subset
+from cry_lightning.studies.label_efficiency import SCRATCH, Subset, Trial
 
 METRICS = ("uar", "macro_auc")
 Bound = Literal["at most", "about", "more than"]
 
 
-def curves(tested: Mapping[Point, Tested], subsets: Mapping[tuple, Subset]) -> pd.DataFrame:
+def curves(tested: Mapping[Trial, Tested], subsets: Mapping[tuple, Subset]) -> pd.DataFrame:
     """A row for each encoder and amount, amounts rising.
 
     `labels` and `subjects` are means over seeds and folds. Seeds are repeats, over which scores are averaged;

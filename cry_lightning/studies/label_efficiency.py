@@ -26,7 +26,7 @@ NO_LIMIT = {"label_fraction": "1.0", "per_class": "null"}  # whatever the YAML s
 
 
 @dataclass(frozen=True)
-class Point:
+class Trial:
     """One training: an encoder on an amount of labels, under one seed, in one fold."""
 
     encoder: str
@@ -70,7 +70,7 @@ def points(
     seeds: Sequence[int],
     folds: Sequence[int | None],
     own: Sequence[str] = (),
-) -> list[Point]:
+) -> list[Trial]:
     """Every encoder on every amount, seed and fold, the cheap ones first: a leak in any fold shows early.
 
     Args:
@@ -95,7 +95,7 @@ def points(
     arguments = dict(read_arguments(text, [name for name, _ in weights_of]) for text in own)
     grid = product(sorted(amounts), seeds, folds, weights_of)
     return [
-        Point(name, checkpoint(name, path, fold), counted_by, amount, seed, fold, arguments.get(name, ()))
+        Trial(name, checkpoint(name, path, fold), counted_by, amount, seed, fold, arguments.get(name, ()))
         for amount, seed, fold, (name, path) in grid
     ]
 
@@ -178,7 +178,7 @@ def open_study(arguments: Sequence[str]) -> Study:
     return study
 
 
-def subset(study: Study, point: Point) -> Subset:
+def subset(study: Study, point: Trial) -> Subset:
     """Count what a point trains on.
 
     Raises:
@@ -200,20 +200,20 @@ def subset(study: Study, point: Point) -> Subset:
     )
 
 
-def made_by(study: Study, point: Point, subset: Subset) -> dict[str, Any]:
+def made_by(study: Study, point: Trial, subset: Subset) -> dict[str, Any]:
     """All that a point's predictions depend on."""
     weights = sha256(point.weights) if point.weights else None
     return {**study.config, "point": point.arguments, "weights_sha256": weights, "data_sha256": subset.digest}
 
 
-def train(study: Study, point: Point, wanted: dict[str, Any], runs: Path) -> None:
+def train(study: Study, point: Trial, wanted: dict[str, Any], runs: Path) -> None:
     """Fit a point for its fixed length and test its last weights."""
     folder = runs / study.corpus / point.name
     engine.train(study, point.arguments, folder, wanted, tested="last.ckpt")
     (folder / "last.ckpt").unlink()  # hundreds of a large encoder would fill a disk; config.yaml makes it again
 
 
-def run(arguments: Sequence[str], planned: list[Point], out: Path | None, allow_leaky: bool) -> pd.DataFrame:
+def run(arguments: Sequence[str], planned: list[Trial], out: Path | None, allow_leaky: bool) -> pd.DataFrame:
     """Run the command on a stage, given by the arguments of `fit`; returns what label_efficiency.csv holds."""
     study = open_study(arguments)
     subsets = {point.subset: subset(study, point) for point in {point.subset: point for point in planned}.values()}
@@ -226,8 +226,8 @@ def run(arguments: Sequence[str], planned: list[Point], out: Path | None, allow_
 
 
 def run_points(
-    study: Study, planned: list[Point], subsets: dict[tuple, Subset], runs: Path, allow_leaky: bool
-) -> dict[Point, Tested]:
+    study: Study, planned: list[Trial], subsets: dict[tuple, Subset], runs: Path, allow_leaky: bool
+) -> dict[Trial, Tested]:
     """Train the points that are not finished, and read the predictions of all."""
     tested = {}
     for number, point in enumerate(planned, 1):

@@ -15,7 +15,7 @@ import torch
 from cry_lightning.console import UserError, one_line, progress_bar
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.corpora.base import safe_name
-from cry_lightning.corpora.synthetic import Rendered
+from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import unlikeness
@@ -25,7 +25,7 @@ from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.predict import scores_of
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.studies import disturbances, robustness_report
-from cry_lightning.studies.disturbances import UNDISTURBED, VERSION, Point, Sounds, noise_recordings
+from cry_lightning.studies.disturbances import UNDISTURBED, VERSION, Condition, Sounds, noise_recordings
 from cry_lightning.studies.robustness_report import curves
 from cry_lightning.tasks.weights import read_checkpoint, sha256
 from cry_lightning.trust.names import Trust
@@ -113,7 +113,7 @@ def _corpus(path: Path, trust: Trust) -> Corpus:
         )
     except Exception as error:  # classes that are no longer there may fail in any way
         raise UserError(one_line(f"{path}: its corpus cannot be opened ({error})")) from error
-    if isinstance(corpus, Rendered) and not corpus.root.exists():
+    if isinstance(corpus, SyntheticCorpus) and not corpus.root.exists():
         raise UserError(f"{path}: its corpus is no longer at {corpus.root}; `prepare` with the stage's config makes it")
     return corpus
 
@@ -122,7 +122,7 @@ BATCH_SIZE = 64  # larger batches leave the processor's cache
 CLOSE = 1e-3  # another precision or device changes probabilities by less
 
 
-def predict(model: ModelUnderTest, points: Sequence[Point], folder: Path) -> list[pd.DataFrame]:
+def predict(model: ModelUnderTest, points: Sequence[Condition], folder: Path) -> list[pd.DataFrame]:
     """The predictions table of the tested clips at each point; a point whose file is in the folder is only read.
 
     A file's name holds a hash of all that its numbers depend on. The points of a kind are computed, and written,
@@ -142,21 +142,21 @@ def predict(model: ModelUnderTest, points: Sequence[Point], folder: Path) -> lis
     return [predictions.read(file) for file in files]
 
 
-def file_names(model: ModelUnderTest, points: Sequence[Point]) -> list[str]:
+def file_names(model: ModelUnderTest, points: Sequence[Condition]) -> list[str]:
     """`kind_severity-hash.csv` of each point; the undisturbed one is the same for every kind."""
-    made_of = [VERSION, sha256(model.trained.path), model.table[[*KEYS]].to_csv(index=False)]
+    provenance = [VERSION, sha256(model.trained.path), model.table[[*KEYS]].to_csv(index=False)]
     names = []
     for point in points:
         settings = dict(getattr(point.disturb, "keywords", {}))
         if "folder" in settings:
             settings["folder"] = _noise_digest(Path(settings["folder"]), model.sample_rate)
         described = UNDISTURBED if point.severity == UNDISTURBED else f"{point.kind}_{point.severity}"
-        key = hashlib.sha256(json.dumps([*made_of, described, settings]).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([*provenance, described, settings]).encode()).hexdigest()
         names.append(f"{safe_name(described)}-{key[:10]}.csv")
     return names
 
 
-def tell_if_other(model: ModelUnderTest, undisturbed: pd.DataFrame) -> None:
+def warn_if_different(model: ModelUnderTest, undisturbed: pd.DataFrame) -> None:
     """Warn where the undisturbed scores are not those of the run's own predictions.csv."""
     columns = score_columns(model.table)
     difference = np.abs(undisturbed[columns].to_numpy() - model.table[columns].to_numpy()).max()
@@ -170,7 +170,7 @@ def tell_if_other(model: ModelUnderTest, undisturbed: pd.DataFrame) -> None:
         )
 
 
-def _scores(model: ModelUnderTest, points: Sequence[Point]) -> np.ndarray:
+def _scores(model: ModelUnderTest, points: Sequence[Condition]) -> np.ndarray:
     """Probabilities (P, n, K) of the n tested clips at P points; each clip is decoded once."""
     n_clips, sample_rate = len(model.clips), model.sample_rate
     n_heard = round(model.trained.clip_s * sample_rate)
@@ -217,7 +217,7 @@ def run(
     predicted = [predict(model, planned, out / "predictions") for model in models]
     undisturbed = next(number for number, point in enumerate(planned) if point.severity == disturbances.UNDISTURBED)
     for model, tables in zip(models, predicted, strict=True):
-        tell_if_other(model, tables[undisturbed])
+        warn_if_different(model, tables[undisturbed])
     result = curves(models, planned, predicted)
     written = robustness_report.write(result, out, models[0].table["label"].nunique())
     print(f"\n{robustness_report.text(result)}")

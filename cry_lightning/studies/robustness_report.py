@@ -13,7 +13,7 @@ from cry_lightning.evaluation.compare import SUMMARY, Rows, as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife
 from cry_lightning.evaluation.metrics import Units, units_at
 from cry_lightning.files import replacing
-from cry_lightning.studies.disturbances import KINDS, UNDISTURBED, Point
+from cry_lightning.studies.disturbances import KINDS, UNDISTURBED, Condition
 from cry_lightning.studies.robustness import ModelUnderTest
 
 COLUMNS = ["model", "kind", "severity", "unit", "place", "minus", "metric", "value", "low", "high"]
@@ -22,7 +22,7 @@ COUNTS = ["level", "n_clips", "n_subjects", "lineage"]
 
 def curves(
     models: Sequence[ModelUnderTest],
-    points: Sequence[Point],
+    points: Sequence[Condition],
     predicted: Sequence[Sequence[pd.DataFrame]],
 ) -> pd.DataFrame:
     """`COLUMNS` and `COUNTS` of each model at each point, at the main level of its run.

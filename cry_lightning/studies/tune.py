@@ -317,7 +317,7 @@ def keep_lineage(study: Study, folder: Path) -> None:
     refuse_leaky([(str(folder), leakage)], "Tune without them, or the test will say nothing")
 
 
-MADE_OF = "tune.json"  # what is searched in a folder
+PROVENANCE = "tune.json"  # what is searched in a folder
 
 
 def run(arguments: Sequence[str], space_path: str, n_trials: int, seed: int, out: Path | None) -> Path:
@@ -327,12 +327,12 @@ def run(arguments: Sequence[str], space_path: str, n_trials: int, seed: int, out
     goal = goal_of(study)
     out = out or Path(study.config["runs"]) / study.corpus / f"tune-{study.config['name']}"
     runs = out / "trials" / study.corpus
-    wanted = made_of(study, space, seed)
-    if not is_begun(out / MADE_OF, wanted):
+    wanted = provenance(study, space, seed)
+    if not is_begun(out / PROVENANCE, wanted):
         check_grouping(study)
         check_space(study, space, space_path)
         rehearse(study, runs / "rehearsal")
-        mark(out / MADE_OF, wanted)
+        mark(out / PROVENANCE, wanted)
     search = run_trials(study, space, goal, seed, n_trials, runs)
     trials = search.trials
     best = goal.best_first(trials)
@@ -347,7 +347,7 @@ def run(arguments: Sequence[str], space_path: str, n_trials: int, seed: int, out
     return path
 
 
-def made_of(study: Study, space: Space, seed: int) -> dict[str, Any]:
+def provenance(study: Study, space: Space, seed: int) -> dict[str, Any]:
     """All that the trials depend on, as JSON has it."""
     inputs = {"weights": engine.start(study, None), "data": engine.digest(study.data)}
     return json.loads(json.dumps({"stages": {"0": study.config}, "space": as_json(space), "seed": seed, **inputs}))

@@ -195,13 +195,13 @@ class Stage(L.LightningModule):
         Raises:
             UserError: it is damaged, another task's, or cannot be made into a network.
         """
-        from cry_lightning.tasks.making import made, maker_of, not_made
+        from cry_lightning.tasks.making import instantiation_error, made, maker_of
 
         checkpoint = read_checkpoint(checkpoint_path)
         try:
             stage = made(maker_of(checkpoint, Trust(tuple(trust))), checkpoint["state_dict"])
         except Exception as error:
-            raise not_made(checkpoint_path, error) from error
+            raise instantiation_error(checkpoint_path, error) from error
         if not isinstance(stage, cls):
             raise UserError(f"{checkpoint_path}: of a {type(stage).__name__}, not of a {cls.__name__}")
         return stage.to(map_location or "cpu")
@@ -221,7 +221,7 @@ class Stage(L.LightningModule):
         return self.trainer.datamodule  # Trainer sets it when it runs
 
     @property
-    def heard_through(self) -> str | None:
+    def input_front_end(self) -> str | None:
         """What tells the front end: the stage's own, or else that of its data; see `identity_of`."""
         return identity_of(self.data.feature if self.front_end is None else self.front_end)
 
@@ -253,14 +253,14 @@ class Stage(L.LightningModule):
             check_front_end(self.front_end, self.augment_waveform, self.data)
         if stage == "fit" and self.weights and not self.trainer.ckpt_path:
             checkpoint = load_encoder(self.encoder, self.weights)
-            compare_front_ends(self.weights, checkpoint.get("front_end"), self.heard_through)
+            compare_front_ends(self.weights, checkpoint.get("front_end"), self.input_front_end)
             self.upstream = {key: value for key, value in checkpoint.items() if key in ("lineage",)}
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the encoder hears through, for the stages that start from it."""
-        checkpoint["front_end"] = self.heard_through
+        checkpoint["front_end"] = self.input_front_end
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Make augmentation and dropout a function of (seed, step, rank), so that a resumed run repeats them."""

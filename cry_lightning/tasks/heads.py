@@ -65,13 +65,19 @@ class SupportVectors(nn.Module):
     def __init__(self, in_features: int, num_classes: int, kernel: Literal["rbf", "linear"] = "rbf") -> None:
         super().__init__()
         self.kernel = kernel
-        machines = 1 if num_classes == 2 else num_classes
+        binary_classifiers = 1 if num_classes == 2 else num_classes
         empty = partial(torch.zeros, dtype=torch.float64)
         self.mean, self.scale = nn.Buffer(empty(in_features)), nn.Buffer(empty(in_features))
         self.vectors = nn.Buffer(empty(0, in_features))  # (S, D), standardised; those of all machines
-        self.dual, self.intercept = nn.Buffer(empty(machines, 0)), nn.Buffer(empty(machines))  # (M, S), (M,)
+        self.dual, self.intercept = (
+            nn.Buffer(empty(binary_classifiers, 0)),
+            nn.Buffer(empty(binary_classifiers)),
+        )  # (M, S), (M,)
         self.gamma = nn.Buffer(empty(()))
-        self.slope, self.offset = nn.Buffer(empty(machines)), nn.Buffer(empty(machines))  # (M,): Platt scaling
+        self.slope, self.offset = (
+            nn.Buffer(empty(binary_classifiers)),
+            nn.Buffer(empty(binary_classifiers)),
+        )  # (M,): Platt scaling
         self.calibrated = nn.Buffer(empty(()))  # 0 where slope and offset leave decision values as they are
 
     def take(self, fitted: Mapping[str, Any]) -> None:

@@ -52,7 +52,7 @@ class Recipe(NamedTuple):
 
 
 def fit(
-    train: Embedded, judge: Embedded | None, n_classes: int, recipe: Recipe, show_bar: bool = False
+    train: Embedded, validation: Embedded | None, n_classes: int, recipe: Recipe, show_bar: bool = False
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """What `SupportVectors` takes of K classes, and what was chosen: C, gamma and, where there was a choice, their UAR.
 
@@ -64,7 +64,7 @@ def fit(
     n, n_features = train.embeddings.shape
     scaler = StandardScaler().fit(train.embeddings)  # for all folds: held-out clips tell it no labels
     mean, scale = (scaler.mean_, scaler.scale_) if recipe.standardize else (np.zeros(n_features), np.ones(n_features))
-    parts = [train, judge] if judge else [train]
+    parts = [train, validation] if validation else [train]
     vectors = (np.concatenate([part.embeddings for part in parts]) - mean) / scale
     usual = 1 / float(n_features * vectors[:n].var() or 1.0)
     gammas = [usual if gamma == "scale" else gamma for gamma in recipe.gamma]
@@ -73,7 +73,7 @@ def fit(
     folds = grouped_folds(train.labels, train.subjects)
     told: dict[str, float] = {"C": recipe.C[0], "gamma": gammas[0]}
     if len(recipe.C) * len(gammas) > 1:
-        judged = [(np.arange(n), np.arange(n, len(vectors)))] if judge else folds
+        judged = [(np.arange(n), np.arange(n, len(vectors)))] if validation else folds
         if judged is None:
             raise UserError(f"SVM: {LONE}, so nobody can be held out to choose by; give one C and one gamma")
         grams = (gram(vectors, gamma=gamma) for gamma in progress_bar(gammas, "SVM", leave=False, hidden=not show_bar))
@@ -82,8 +82,8 @@ def fit(
         log.warning("SVM: %s, so nobody can be held out: scores rank but are not calibrated", LONE)
     kernel = gram(vectors[:n], gamma=told["gamma"])
     sides = [train.labels == label for label in ([1] if n_classes == 2 else range(n_classes))]
-    machines = [machine(kernel, side, told["C"], folds, recipe.balanced) for side in sides]
-    dual, intercept, slope, offset = map(np.array, zip(*machines, strict=True))
+    binary_classifiers = [machine(kernel, side, told["C"], folds, recipe.balanced) for side in sides]
+    dual, intercept, slope, offset = map(np.array, zip(*binary_classifiers, strict=True))
     used = dual.any(axis=0)
     fitted = {"mean": mean, "scale": scale, "vectors": vectors[:n][used], "dual": dual[:, used], "intercept": intercept}
     fitted |= {"gamma": told["gamma"], "slope": slope, "offset": offset, "calibrated": float(folds is not None)}
@@ -94,8 +94,12 @@ def search(
     grams: Iterable[np.ndarray], labels: np.ndarray, folds: Folds, recipe: Recipe, gammas: Sequence[float]
 ) -> dict[str, float]:
     """C and gamma of the highest UAR, a mean over the folds, the first of equals, and that UAR; all are told."""
-    machines = OneVsRestClassifier(SVC(kernel="precomputed", class_weight="balanced" if recipe.balanced else None))
-    grid = GridSearchCV(machines, {"estimator__C": recipe.C}, scoring=uar, cv=folds, refit=False, error_score="raise")
+    binary_classifiers = OneVsRestClassifier(
+        SVC(kernel="precomputed", class_weight="balanced" if recipe.balanced else None)
+    )
+    grid = GridSearchCV(
+        binary_classifiers, {"estimator__C": recipe.C}, scoring=uar, cv=folds, refit=False, error_score="raise"
+    )
     scores = np.transpose([grid.fit(gram, labels).cv_results_["mean_test_score"] for gram in grams])  # of C and gamma
     for (i, j), score in np.ndenumerate(scores):
         log.info("C %.4g, gamma %.4g: UAR %.3f", recipe.C[i], gammas[j], score)
@@ -103,9 +107,9 @@ def search(
     return {"uar": float(scores[i, j]), "C": recipe.C[i], "gamma": gammas[j]}
 
 
-def uar(machines: OneVsRestClassifier, gram: np.ndarray, labels: np.ndarray) -> float:
+def uar(binary_classifiers: OneVsRestClassifier, gram: np.ndarray, labels: np.ndarray) -> float:
     """Unweighted average recall over the classes that there are."""
-    return float(recall_score(labels, machines.predict(gram), labels=np.unique(labels), average="macro"))
+    return float(recall_score(labels, binary_classifiers.predict(gram), labels=np.unique(labels), average="macro"))
 
 
 def machine(
@@ -233,8 +237,8 @@ class SVM(Classifier):
         show_bar = self.trainer.progress_bar_callback is not None
         balanced = self.data.balanced or self.data.class_weights
         recipe = Recipe(self.kernel, self.penalties, self.gammas, self.standardize, balanced)
-        judge = self.embedded("val", show_bar) if self.choose == "validation" else None
-        fitted, told = fit(self.embedded("train", show_bar), judge, len(self.data.classes), recipe, show_bar)
+        validation = self.embedded("val", show_bar) if self.choose == "validation" else None
+        fitted, told = fit(self.embedded("train", show_bar), validation, len(self.data.classes), recipe, show_bar)
         self.head.take(fitted)
         self.log_dict({f"svm/{name}": value for name, value in told.items()})
 

@@ -111,7 +111,7 @@ class Trust:
         """
         origin, inside = get_origin(hint), get_args(hint)
         if origin in (Union, types.UnionType):
-            return self._made_of_one(inside, value, field)
+            return self._made_by_one_hint(inside, value, field)
         if origin is Literal:
             return value if value in inside else _wrong(field, f"one of {', '.join(map(str, inside))}", value)
         if inspect.isclass(origin) and issubclass(origin, Callable):  # type: ignore[arg-type]  # a class as well
@@ -135,7 +135,7 @@ class Trust:
             return self._factory(hint, value, field)()
         return value
 
-    def _made_of_one(self, hints: tuple[Any, ...], value: Any, field: str) -> Any:
+    def _made_by_one_hint(self, hints: tuple[Any, ...], value: Any, field: str) -> Any:
         """What fits one of several type hints."""
         if value is None and type(None) in hints:
             return None
