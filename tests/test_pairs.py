@@ -256,3 +256,11 @@ def test_a_difference_counts_only_if_it_survives_the_correction(tmp_path, capsys
     assert "p < 0.001, more than chance in the choice of subjects explains." in capsys.readouterr().out
     p = pd.read_csv(tmp_path / "out/differences.csv").set_index(["level", "metric"])["p"]
     assert p.dropna().index.tolist() == [("recording", "uar")]
+
+
+def test_one_class_tested_has_no_difference_in_uar(tmp_path, capsys):
+    runs = [make_run(tmp_path / name, seed=seed) for seed, name in enumerate(("first", "run"))]
+    for run in runs:
+        change(run, lambda table: table[table["label"] == "a"])
+    main([*map(str, runs), "--out", str(tmp_path / "out")])
+    assert "UAR n/a at recording level: there is none, since one class only was tested." in capsys.readouterr().out

@@ -118,7 +118,7 @@ def pair(run: Run, first: Run) -> Pair:
             estimate = run.jackknives[units.level].difference(first.jackknives[units.level], metric)
             rows.append((run.name, first.name, units.level, metric, *estimate, np.nan, *counts, lineage))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    main = (table["level"] == run.main_level.level) & (table["metric"] == "uar")
+    main = (table["level"] == run.main_level.level) & (table["metric"] == "uar") & table["value"].notna()
     return Pair(run, first, "", table.assign(p=table["p"].mask(main, p_value(run.main_level, first.main_level))))
 
 
@@ -149,12 +149,14 @@ def uar_by_subject(units: Units) -> np.ndarray:
 
 def corrected(made: Sequence[Pair]) -> list[Pair]:
     """The same pairs, with p corrected for how many they are."""
-    adjusted = iter(holm(np.array([pair.differences["p"].max() for pair in made if not pair.unlike])))
+    tested = [pair.differences["p"].notna() for pair in made]
+    single = [pair.differences["p"][rows].iloc[0] for pair, rows in zip(made, tested, strict=True) if rows.any()]
+    adjusted = iter(holm(np.array(single)))
     return [
-        pair
-        if pair.unlike
-        else replace(pair, differences=pair.differences.assign(p=lambda t: t["p"].mask(t["p"].notna(), next(adjusted))))
-        for pair in made
+        replace(pair, differences=pair.differences.assign(p=pair.differences["p"].mask(rows, next(adjusted))))
+        if rows.any()
+        else pair
+        for pair, rows in zip(made, tested, strict=True)
     ]
 
 
@@ -224,6 +226,8 @@ def verdict(pair: Pair) -> str:
     leaky = [run.name for run in (pair.run, pair.first) if run.leakage.status == "LEAKY"]
     if leaky:
         weight = f"{' and '.join(leaky)} LEAKY, so this says nothing about other subjects"
+    elif np.isnan(found["p"]):
+        weight = "there is none, since one class only was tested"
     elif found["p"] <= SIGNIFICANT:
         weight = f"{p}, more than chance in the choice of subjects explains"
     else:
