@@ -12,6 +12,7 @@ PUBLISHERS = {  # whose weights -> the networks they are for
     "speechbrain": ("cnn14", "cnn10", "cnn6"),
     "honk": ("res8",),
     "vggish": ("vggish",),
+    "efficientat": ("efficientat",),
 }
 
 
@@ -38,7 +39,10 @@ def parser() -> ArgumentParser:
         epilog="What they were trained on is not known: evaluation says UNKNOWN LINEAGE of what is built on them.",
     )
     networks = sorted({network for of_publisher in PUBLISHERS.values() for network in of_publisher})
-    files = "Cnn14_16k_mAP=0.438.pth, SpeechBrain's *.ckpt, honk's res8.pt, torchvggish's vggish-10086976.pth"
+    files = (
+        "Cnn14_16k_mAP=0.438.pth, SpeechBrain's *.ckpt, honk's res8.pt, torchvggish's vggish-10086976.pth,"
+        " EfficientAT's mn04_as_mAP_432.pt"
+    )
     parser.add_argument("publisher", choices=PUBLISHERS, help="whose they are")
     parser.add_argument("file", type=Path, help=f"their file, such as PANNs' {files}")
     parser.add_argument("--to", type=Path, required=True, metavar="CKPT", help="the checkpoint to be written")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from cry_lightning.describe.examples import Example
-from cry_lightning.features import Fbank, Feature, LogMel, VGGishLogMel
+from cry_lightning.features import EfficientATLogMel, Fbank, Feature, LogMel, VGGishLogMel
 from cry_lightning.features.spectrogram import Spectrogram
 
 ACROSS = 4
@@ -77,7 +77,7 @@ def row_label(feature: Feature) -> str:
     """What the rows are."""
     if isinstance(feature, Spectrogram):
         return "frequency (Hz)"
-    return "mel band (Hz)" if isinstance(feature, LogMel | Fbank | VGGishLogMel) else "coefficient"
+    return "mel band (Hz)" if isinstance(feature, LogMel | Fbank | VGGishLogMel | EfficientATLogMel) else "coefficient"
 
 
 def unit(feature: Feature) -> str:
@@ -90,7 +90,7 @@ def unit(feature: Feature) -> str:
 
 def row_names(feature: Feature, rows: np.ndarray) -> list[str]:
     """Centre frequencies of bands, or the numbers of coefficients."""
-    if isinstance(feature, LogMel | Fbank | VGGishLogMel):
+    if isinstance(feature, LogMel | Fbank | VGGishLogMel | EfficientATLogMel):
         rows = feature.mel.argmax(0).numpy()[rows] * feature.sample_rate / feature.n_fft
     elif isinstance(feature, Spectrogram):
         rows = rows / (feature.size[0] - 1) * feature.sample_rate / 2

@@ -1,7 +1,8 @@
 """Encoders: features (B, C, F, T) -> embeddings (B, num_features)."""
 
+from cry_lightning.encoders.efficientat import EfficientAT
 from cry_lightning.encoders.panns import CNN6, CNN10, CNN14
 from cry_lightning.encoders.res8 import Res8
 from cry_lightning.encoders.vggish import VGGish
 
-__all__ = ["CNN6", "CNN10", "CNN14", "Res8", "VGGish"]
+__all__ = ["CNN6", "CNN10", "CNN14", "EfficientAT", "Res8", "VGGish"]
