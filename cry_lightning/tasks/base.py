@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cry_lightning.errors import UserError
 from cry_lightning.tasks.front_end import check_front_end
-from cry_lightning.tasks.optimisation import parameter_groups, scale_learning_rate, warmup_cosine
+from cry_lightning.tasks.optimisation import parameter_groups, scale_learning_rate, slow_down, warmup_cosine
 from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder
 
 
@@ -28,6 +28,7 @@ class Stage(L.LightningModule):
             a cosine, both step by step.
         scale_lr: the optimizer's learning rate is meant for 256 clips per step (over all processes and accumulated
             batches): scale it to those there are.
+        encoder_lr_scale: learning rate of the encoder, as a share of the optimizer's, which the head has.
         exclude_from_decay: no weight decay on biases and normalisation layers.
         weights: checkpoint of an earlier stage whose encoder is the starting point of this one.
         frozen: true freezes the encoder whole; a list of its submodules' names freezes those.
@@ -47,6 +48,7 @@ class Stage(L.LightningModule):
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         warmup_epochs: float | None = None,
         scale_lr: bool = False,
+        encoder_lr_scale: float = 1.0,
         exclude_from_decay: bool = False,
         weights: str | None = None,
         frozen: bool | list[str] = False,
@@ -65,6 +67,8 @@ class Stage(L.LightningModule):
             raise UserError("scheduler and warmup_epochs are two schedules; set one of them to null")
         if warmup_epochs is not None and warmup_epochs < 0:
             raise UserError(f"warmup_epochs must be 0 or more, not {warmup_epochs}")
+        if not 0 < encoder_lr_scale <= 1:
+            raise UserError(f"encoder_lr_scale must be above 0 and at most 1, not {encoder_lr_scale}; or frozen: true")
         if augment_waveform and front_end is None:
             raise UserError("augment_waveform needs waveforms: set `front_end`, and the data's feature to Waveform")
         self.encoder = encoder
@@ -74,6 +78,7 @@ class Stage(L.LightningModule):
         self.scheduler_interval = scheduler_interval
         self.warmup_epochs = warmup_epochs
         self.scale_lr = scale_lr
+        self.encoder_lr_scale = encoder_lr_scale
         self.exclude_from_decay = exclude_from_decay
         self.weights = weights
         self.front_end = front_end
@@ -166,10 +171,13 @@ class Stage(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The injected optimizer over what is not frozen, and its schedule."""
-        groups = parameter_groups(self, self.exclude_from_decay)
+        apart = self.encoder if self.encoder_lr_scale < 1 else None
+        groups = parameter_groups(self, self.exclude_from_decay, apart)
         if not any(group["params"] for group in groups):
             raise UserError("nothing is left to train: every parameter is frozen")
         optimizer = self.optimizer(groups)  # type: ignore[arg-type]  # every optimizer takes groups
+        if apart is not None:
+            slow_down(optimizer, apart, self.encoder_lr_scale)
         if self.scale_lr:
             batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
             scale_learning_rate(optimizer, self.data.batch_size * batches)

@@ -9,16 +9,20 @@ from torch.optim.lr_scheduler import LambdaLR
 REFERENCE_BATCH = 256  # clips per step for which a scaled learning rate is given
 
 
-def parameter_groups(module: nn.Module, exclude_from_decay: bool) -> list[dict]:
-    """What is left to train, as groups for an optimizer.
+def parameter_groups(module: nn.Module, exclude_from_decay: bool, apart: nn.Module | None = None) -> list[dict]:
+    """What is left to train, as groups for an optimizer; the parameters of `apart` are in groups of their own.
 
     With `exclude_from_decay`, biases and the scales of normalisation layers are a group of their own without weight
     decay (LARS leaves such a group's step unscaled, too).
     Source: You et al. 2017, "Large batch training of convolutional networks"; Chen et al. 2020, SimCLR, section 2.2.
     """
+    if apart is not None:
+        own = set(apart.parameters())
+        rest = nn.ParameterList(parameter for parameter in module.parameters() if parameter not in own)
+        return parameter_groups(apart, exclude_from_decay) + parameter_groups(rest, exclude_from_decay)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not exclude_from_decay:
-        return [{"params": parameters}]
+        return [{"params": parameters}] if parameters else []
     groups: list[dict] = [
         {"params": [parameter for parameter in parameters if parameter.ndim > 1]},
         {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
@@ -33,6 +37,14 @@ def scale_learning_rate(optimizer: Optimizer, clips_per_step: int) -> None:
     """
     for group in optimizer.param_groups:
         group["lr"] *= clips_per_step / REFERENCE_BATCH
+
+
+def slow_down(optimizer: Optimizer, module: nn.Module, share: float) -> None:
+    """Multiply the learning rates of the groups that hold a module's parameters by `share`."""
+    own = set(module.parameters())
+    for group in optimizer.param_groups:
+        if own.intersection(group["params"]):
+            group["lr"] *= share
 
 
 def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
