@@ -8,8 +8,10 @@ CRY := $(PY) -m cry_lightning
 
 ## DATA=PATH      what to fine-tune on: a folder of class folders, a manifest.csv, a Donate-a-Cry folder, or a data YAML
 DATA ?=
-## METHOD=NAME    how to pretrain: simclr (default), supervised, or adapt (simclr, then adaptation to the cries)
+## METHOD=NAME    how to pretrain: simclr (default), supervised, adapt (then adapted to the cries), audioset (published)
 METHOD ?= $(if $(filter adapt,$(MAKECMDGOALS)),adapt,simclr)
+## WEIGHTS=PATH   for audioset: your copy of mn04_as_mAP_432.pt, from the releases of github.com/fschmid56/EfficientAT
+WEIGHTS ?= mn04_as_mAP_432.pt
 ## ARGS="..."     further arguments of fit and test in the fine-tuning, e.g. ARGS="--trainer.max_epochs=30"
 ARGS ?=
 ## SOUNDS=PATH, CRIES=PATH  for gorin2023: a VGGSound folder; a manifest.csv with columns injury and trigger
@@ -22,7 +24,7 @@ OVERWRITE ?=
 
 # What the user gave, as one word of the shell, whatever is in it.
 quoted = '$(subst ','\'',$(value $(1)))'
-PIPELINE = $(PY) -m cry_lightning.pipeline $@ --method='$(METHOD)' --data=$(call quoted,DATA) --arguments=$(call quoted,ARGS) $(if $(OVERWRITE),--overwrite)
+PIPELINE = $(PY) -m cry_lightning.pipeline $@ --method='$(METHOD)' --data=$(call quoted,DATA) --arguments=$(call quoted,ARGS) --weights=$(call quoted,WEIGHTS) $(if $(OVERWRITE),--overwrite)
 
 .NOTPARALLEL:
 .PHONY: help install pretrain simclr adapt finetune evaluate onu2019 zhao2020 le2020 gorin2023 test test-all test-newest test-oldest lint docs clean clean-runs FORCE

@@ -29,6 +29,7 @@ NETWORKS: Mapping[str, tuple[str, ...]] = {  # publisher -> the networks that it
     "speechbrain": ("cnn14", "cnn10", "cnn6"),
     "honk": ("res8",),
     "vggish": ("vggish",),
+    "efficientat": ("efficientat",),
 }
 OVERRIDDEN = ("--data.corpus", "--data.cache_dir")  # by `embed`
 

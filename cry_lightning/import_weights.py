@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cry_lightning.console import UserError
 from cry_lightning.encoders.importers import PUBLISHERS, Publisher, publisher_of
-from cry_lightning.features import MFCC, Feature, LogMel, VGGishLogMel
+from cry_lightning.features import MFCC, EfficientATLogMel, Feature, LogMel, VGGishLogMel
 from cry_lightning.files import replacing
 from cry_lightning.lineage import UNKNOWN
 from cry_lightning.tasks.weights import identity_of, load_data, sha256
@@ -30,7 +30,9 @@ def run(whose: str, file: Path, to: Path, named: str | None) -> Path:
     encoder = encoder_of(published, publisher, network, file)
     source = {"publisher": whose, "file": file.name, "sha256": sha256(file)}
     feature = front_end(whose, published)
-    write(to, publisher.imported(published, encoder), source, feature)
+    state = {f"encoder.{name}": tensor for name, tensor in publisher.imported(published, encoder).items()}
+    state |= {f"head.{name}": tensor for name, tensor in publisher.head(published).items()}
+    write(to, state, source, feature)
     print(table(published, encoder, publisher))
     sizes = " and ".join(f"{name} {size}" for name, size in publisher.sizes(published).items())
     print(f"{to}: {type(encoder).__name__} with {sizes}")
@@ -77,12 +79,14 @@ def front_end(publisher: str, published: dict[str, Tensor]) -> Feature | None:
 
     SpeechBrain's is not told: its recipes for the same network differ.
 
-    Source: Tang & Lin 2018; Hershey et al. 2017; Kong et al. 2020; each as its released code has it.
+    Source: Tang & Lin 2018; Hershey et al. 2017; Kong et al. 2020; Schmid et al. 2023; as their released code has it.
     """
     if publisher == "honk":
         return MFCC(sample_rate=16000, n_fft=480, hop_length=160)
     if publisher == "vggish":
         return VGGishLogMel()
+    if publisher == "efficientat":
+        return EfficientATLogMel()
     n_fft = published[PANNS_STFT].shape[-1] if PANNS_STFT in published else None
     if n_fft not in PANNS_RATES_HZ:
         return None
@@ -101,9 +105,9 @@ def table(published: dict[str, Tensor], encoder: nn.Module, publisher: Publisher
 
 
 def write(path: Path, state: dict[str, Tensor], source: dict[str, str], feature: Feature | None) -> None:
-    """Write a checkpoint that holds an encoder only, of unknown lineage."""
+    """Write a checkpoint of unknown lineage that holds an encoder, and the head where one is kept."""
     checkpoint = {
-        "state_dict": {f"encoder.{name}": tensor for name, tensor in state.items()},
+        "state_dict": state,
         "lineage": UNKNOWN.as_dict(),
         "source": source,
         "front_end": identity_of(feature) if feature else None,

@@ -24,10 +24,12 @@ from cry_lightning.inputs import changed, corpus_of, digest, of_configs, of_file
 RUNS = Path("runs")
 CONFIGS = Path("configs")
 CRIES, WORDS = "synthetic-cries", "synthetic-words"
-METHODS = ("simclr", "supervised", "adapt")
+METHODS = ("simclr", "supervised", "adapt", "audioset")
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
 # What a data YAML for fine-tuning lacks for adaptation: clips without labels are heard too, in large batches.
 UNLABELLED = ("unlabelled=true", "balanced=false", "drop_last=true", "fit=repeat", "batch_size=128")
+PUBLISHED = "mn04_as_mAP_432.pt"  # EfficientAT's network of width 0.4, trained on AudioSet
+PUBLISHED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
 RECORD = "made_from.json"
 OURS = ("config.yaml", "fit", "test", ".lock", ".DS_Store")  # what a fit that failed in its set-up leaves
 DATA = ("data", "data.corpus", "data.corpus.name", "data.corpus.init_args.name")
@@ -40,10 +42,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         options = _parser().parse_args(argv)
         if options.method not in METHODS:
-            raise UserError(f"METHOD={options.method}: it is simclr, supervised or adapt")
-        chain = Chain(options.method, options.data, _words("ARGS", options.arguments), options.overwrite)
+            raise UserError(f"METHOD={options.method}: it is simclr, supervised, adapt or audioset")
+        arguments = _words("ARGS", options.arguments)
+        chain = Chain(options.method, options.data, arguments, options.overwrite, Path(options.weights).expanduser())
         if options.goal == "evaluate":
             evaluate(chain, _words("EVALUATE_ARGS", options.evaluate))
+        elif options.method == "audioset":
+            fit_published(chain, options.goal)
         else:
             fit(getattr(chain, options.goal), chain.overwrite)
     except UserError as error:
@@ -100,6 +105,7 @@ class Chain:
     data: str  # "" for made cries
     arguments: tuple[str, ...] = ()
     overwrite: bool = False
+    published: Path = Path(PUBLISHED)  # weights for the method audioset
 
     def __post_init__(self) -> None:
         for key, _ in pairs(self.arguments):
@@ -136,6 +142,11 @@ class Chain:
     @property
     def finetune(self) -> Stage:
         """Fine-tuning on labelled cries."""
+        if self.method == "audioset":
+            name = "-".join(["finetune-audioset", *_short(self.arguments)])
+            arguments = (f"--model.init_args.weights={imported(self.published)}", *self.arguments)
+            config = CONFIGS / "finetune_audioset.yaml"
+            return Stage(self.corpus, name, config, self._data(), (*self._data_arguments(), *arguments))
         before = self.adapt if self.method == "adapt" else self.pretrain
         own_weights = any(key in WEIGHTS for key, _ in pairs(self.arguments))
         method = [] if self.method == "simclr" else [self.method]
@@ -149,14 +160,48 @@ class Chain:
         if not self.data:
             return ()
         given = Path(self.data).expanduser()
-        return (given,) if given.suffix.lower() in ENDINGS else (CONFIGS / "data/own.yaml", given)
+        own = "data/own_32k.yaml" if self.method == "audioset" else "data/own.yaml"
+        return (given,) if given.suffix.lower() in ENDINGS else (CONFIGS / own, given)
 
     def _data_arguments(self) -> tuple[str, ...]:
         if not self.data:
             return ()
         data_yaml, *recordings = self._data()
         where = [f"--data.corpus.init_args.path={_as_path(path)}" for path in recordings]
+        if self.method == "audioset":  # a YAML of the user's may be for another network
+            where.append(f"--data.feature={CONFIGS / 'feature/efficientat_32k.yaml'}")
         return (f"--data={_as_path(data_yaml)}", f"--data.corpus.init_args.name={self.corpus}", *where)
+
+
+def imported(published: Path) -> Path:
+    """The checkpoint that published weights are imported into."""
+    return RUNS / "audioset" / published.stem / "best.ckpt"
+
+
+def fit_published(chain: Chain, goal: str) -> None:
+    """Import the weights of the method audioset where that is not done, and fine-tune from them where that is the goal.
+
+    Raises:
+        UserError: the goal is another, the file is not there, or what is imported is of another file.
+    """
+    if goal not in ("pretrain", "finetune"):
+        raise UserError(f"METHOD=audioset: begins with published weights, so there is no {goal}; leave it out")
+    file, checkpoint = chain.published, imported(chain.published)
+    source = checkpoint.with_name("source.sha256")
+    if not file.is_file() and not checkpoint.exists():
+        raise UserError(
+            f"METHOD=audioset: {file}: no such file of weights; get {PUBLISHED} (MIT, sha256 {PUBLISHED_SHA256}) from"
+            " the releases of github.com/fschmid56/EfficientAT, and say where your copy is by WEIGHTS=path"
+        )
+    if not checkpoint.exists():
+        run("import-weights", "efficientat", str(file), "--to", str(checkpoint))
+        source.write_text(of_file(file), encoding="utf-8")
+    elif file.is_file() and source.is_file() and source.read_text(encoding="utf-8") != of_file(file):
+        raise UserError(f"{checkpoint}: imported from another file than {file}; remove {checkpoint.parent} first")
+    else:
+        _say(f"{checkpoint}: up to date")
+    if goal == "finetune":
+        fit(chain.finetune, chain.overwrite)
 
 
 def fit(stage: Stage, overwrite: bool = False) -> Path:
@@ -355,8 +400,10 @@ def _say(line: str) -> None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m cry_lightning.pipeline", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("goal", choices=GOALS)
-    parser.add_argument("--method", default="simclr", help="simclr, supervised or adapt")
+    parser.add_argument("--method", default="simclr", help="simclr, supervised, adapt or audioset")
     parser.add_argument("--data", default="", help="recordings, a manifest.csv or a data YAML; default: made cries")
+    weights = "published weights of EfficientAT, for the method audioset (%(default)s)"
+    parser.add_argument("--weights", default=PUBLISHED, help=weights)
     parser.add_argument("--arguments", default="", help="further arguments of fit in the fine-tuning, as one text")
     parser.add_argument("--evaluate", default="", help="further arguments of evaluate, as one text")
     parser.add_argument("--overwrite", action="store_true", help="replace a run that was made from something else")

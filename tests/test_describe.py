@@ -17,7 +17,7 @@ from cry_lightning.describe import summary, support
 from cry_lightning.describe.figures import Example, choose, draw, row_label, row_names, unit
 from cry_lightning.describe.summary import COPY, LEAK, RELABELLED, duplicates
 from cry_lightning.describe.summary import in_words as duplicates_in_words
-from cry_lightning.features import MFCC, Fbank, LogMel, VGGishLogMel, Waveform
+from cry_lightning.features import MFCC, EfficientATLogMel, Fbank, LogMel, VGGishLogMel, Waveform
 from cry_lightning.features.spectrogram import Spectrogram
 
 main = partial(command, "describe")
@@ -289,6 +289,7 @@ def test_rows_of_pictures_and_of_vggish_are_named_in_hz():
     assert (row_label(vggish), unit(vggish)) == ("mel band (Hz)", "natural log of magnitude")
     lowest, highest = (float(name.replace(",", "")) for name in row_names(vggish, np.array([0, 63])))
     assert 125 < lowest < 200 and 7000 < highest < 7500
+    assert row_label(EfficientATLogMel()) == "mel band (Hz)"
 
 
 # which splits there can be

@@ -27,12 +27,16 @@ class StandIn:
         self.commands.append(command)
         if command[0] == self.fails:
             raise pipeline.Stopped(2)
-        getattr(self, command[0])(*command[1:])
+        getattr(self, command[0].replace("-", "_"))(*command[1:])
         return f"table of {command[1]} with {command[2:]}\n"
 
     def fit(self, *args: str) -> None:
         given = dict(pipeline.pairs(args))
-        corpus = "synthetic-cries" if args[1].endswith(("adapt.yaml", "finetune.yaml")) else "synthetic-words"
+        corpus = (
+            "synthetic-cries"
+            if args[1].endswith(("adapt.yaml", "finetune.yaml", "finetune_audioset.yaml"))
+            else "synthetic-words"
+        )
         folder = Path("runs", given.get("data.corpus.init_args.name", corpus), given["name"])
         (folder / "fit").mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(shlex.join(args))
@@ -43,6 +47,10 @@ class StandIn:
             raise pipeline.Stopped(130)
         (folder / "best.ckpt").write_text(shlex.join(arg for arg in args if "ckpt_path" not in arg))
         (folder / "fit/finished").touch()
+
+    def import_weights(self, *args: str) -> None:
+        Path(args[-1]).parent.mkdir(parents=True)
+        Path(args[-1]).write_bytes(Path(args[1]).read_bytes())
 
     def test(self, *args: str) -> None:
         folder = Path(args[1]).parent
@@ -71,12 +79,21 @@ def stand_in(monkeypatch):
 
 @pytest.fixture
 def make(house, stand_in, capsys):
-    def run(*goals: str, METHOD: str = "", DATA: str = "", ARGS: str = "", EVALUATE: str = "", OVERWRITE: bool = False):
+    def run(
+        *goals: str,
+        METHOD: str = "",
+        DATA: str = "",
+        ARGS: str = "",
+        EVALUATE: str = "",
+        OVERWRITE: bool = False,
+        WEIGHTS: str = "",
+    ):
         """The commands that these goals ran, in order: command and run folder."""
         stand_in.commands.clear()
         method = METHOD or ("adapt" if "adapt" in goals else "simclr")
         for goal in goals:
             args = [goal, f"--method={method}", f"--data={DATA}", f"--arguments={ARGS}", f"--evaluate={EVALUATE}"]
+            args += [f"--weights={WEIGHTS}"] if WEIGHTS else []
             run.code = pipeline.main([*args, *(["--overwrite"] if OVERWRITE else [])])
             if run.code:
                 break
@@ -88,8 +105,8 @@ def make(house, stand_in, capsys):
 
 def name_of(command: tuple[str, ...]) -> str:
     given = dict(pipeline.pairs(command))
-    if command[0] == "evaluate":
-        return f"evaluate {command[1]}"
+    if command[0] in ("evaluate", "import-weights"):
+        return f"{command[0]} {command[1]}"
     return f"fit {given['name']}" if command[0] == "fit" else f"test {Path(given['config']).parent}"
 
 
@@ -210,10 +227,43 @@ def test_weights_of_the_users_own_need_no_pretraining(make, house, stand_in):
     assert make("finetune", ARGS="--model.init_args.weights=mine.ckpt")[0].endswith("-2")
 
 
+AUDIOSET = "runs/audioset/mn04_as_mAP_432/best.ckpt"
+
+
+def test_published_weights_are_imported_once_and_then_fine_tuned(make, house, stand_in):
+    (house / "mn04_as_mAP_432.pt").write_text("weights")
+    folder = f"{MAIN}-audioset"
+    assert make(*CHAIN, METHOD="audioset") == ["import-weights efficientat", "fit finetune-audioset", *tail(folder)]
+    assert f"--model.init_args.weights={AUDIOSET}" in stand_in.commands[1]
+    (house / "mn04_as_mAP_432.pt").unlink()
+    assert make(*CHAIN, METHOD="audioset") == []
+    assert make(*CHAIN, METHOD="audioset", DATA=str(own_corpus(house)))[0] == "fit finetune-audioset"
+    assert {"--data=configs/data/own_32k.yaml", "--data.feature=configs/feature/efficientat_32k.yaml"} <= set(
+        stand_in.commands[0]
+    )
+
+
+def test_published_weights_of_another_file_are_no_mistake_unnoticed(make, house):
+    (house / "mn04_as_mAP_432.pt").write_text("weights")
+    make("pretrain", METHOD="audioset")
+    (house / "mn04_as_mAP_432.pt").write_text("others")
+    assert make("finetune", METHOD="audioset") == [] and make.code == 2
+    assert "imported from another file than mn04_as_mAP_432.pt" in make.error
+    (house / "mn10.pt").write_text("wider")
+    assert make("finetune", METHOD="audioset", WEIGHTS="mn10.pt")[0] == "import-weights efficientat"
+
+
+def test_where_published_weights_are_is_told_in_one_line(make):
+    assert make("pretrain", METHOD="audioset", WEIGHTS="copies/mn04.pt") == [] and make.code == 2
+    assert make.error.startswith("cry_lightning: error: METHOD=audioset: copies/mn04.pt: no such file of weights; get")
+    assert "github.com/fschmid56/EfficientAT" in make.error and make.error.count("\n") == 1
+    assert make("simclr", METHOD="audioset") == [] and "there is no simclr; leave it out" in make.error
+
+
 @pytest.mark.parametrize(
     ("variables", "told"),
     [
-        ({"METHOD": "magic"}, "METHOD=magic: it is simclr, supervised or adapt"),
+        ({"METHOD": "magic"}, "METHOD=magic: it is simclr, supervised, adapt or audioset"),
         ({"DATA": "my cries"}, "DATA=my cries: no such file or folder"),
         ({"ARGS": "--name=x"}, "ARGS: --name: make gives that itself, by DATA, METHOD, ARGS and OVERWRITE"),
         ({"ARGS": "--data configs/data/own.yaml"}, "ARGS: --data: make gives that itself"),

@@ -42,6 +42,20 @@ def test_biases_and_normalisation_are_spared_decay():
     assert len(everything["params"]) == 4
 
 
+def test_the_encoder_learns_at_a_share_of_the_heads_rate(stage):
+    run = cli.main(["fit", "--config", str(stage("slow", encoder_lr_scale=0.1)), "--trainer.max_steps=1"])
+    encoder, head = run.trainer.optimizers[0].param_groups
+    assert {id(p) for p in encoder["params"]} == {id(p) for p in run.model.encoder.parameters()}
+    assert {id(p) for p in head["params"]} == {id(p) for p in run.model.head.parameters()}
+    assert (encoder["lr"], head["lr"]) == pytest.approx((0.005, 0.05))
+
+
+def test_a_frozen_encoder_leaves_the_head_alone_to_train(stage):
+    path = stage("probe", encoder_lr_scale=0.1, frozen=True, exclude_from_decay=True)
+    run = cli.main(["fit", "--config", str(path), "--trainer.max_steps=1"])
+    assert [group["lr"] for group in run.trainer.optimizers[0].param_groups] == [0.05, 0.05]
+
+
 def test_a_schedule_counted_in_steps_ends_with_them(stage):
     """Five steps an epoch, so one of warm-up is a fifth of an epoch."""
     path = stage("steps", warmup_epochs=0.2)

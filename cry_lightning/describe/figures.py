@@ -17,7 +17,7 @@ from matplotlib.image import AxesImage
 from cry_lightning import audio
 from cry_lightning.corpora.levels import measure as levels_of
 from cry_lightning.describe.summary import AT_MOST, UNLABELLED
-from cry_lightning.features import Fbank, Feature, LogMel, VGGishLogMel
+from cry_lightning.features import EfficientATLogMel, Fbank, Feature, LogMel, VGGishLogMel
 from cry_lightning.features.spectrogram import Spectrogram
 
 LONGEST_S = 10.0  # of a longer clip, the centre is shown
@@ -142,7 +142,7 @@ def row_label(feature: Feature) -> str:
     """What the rows are."""
     if isinstance(feature, Spectrogram):
         return "frequency (Hz)"
-    return "mel band (Hz)" if isinstance(feature, LogMel | Fbank | VGGishLogMel) else "coefficient"
+    return "mel band (Hz)" if isinstance(feature, LogMel | Fbank | VGGishLogMel | EfficientATLogMel) else "coefficient"
 
 
 def unit(feature: Feature) -> str:
@@ -155,7 +155,7 @@ def unit(feature: Feature) -> str:
 
 def row_names(feature: Feature, rows: np.ndarray) -> list[str]:
     """Centre frequencies of bands, or the numbers of coefficients."""
-    if isinstance(feature, LogMel | Fbank | VGGishLogMel):
+    if isinstance(feature, LogMel | Fbank | VGGishLogMel | EfficientATLogMel):
         rows = feature.mel.argmax(0).numpy()[rows] * feature.sample_rate / feature.n_fft
     elif isinstance(feature, Spectrogram):
         rows = rows / (feature.size[0] - 1) * feature.sample_rate / 2

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cry_lightning.encoders.efficientat import AudioSetHead, EfficientAT
 from cry_lightning.encoders.panns import CNN6, CNN10, CNN14
 from cry_lightning.encoders.small import N_LAYERS, Res8
 from cry_lightning.encoders.vggish import VGGish
@@ -24,7 +25,7 @@ class Publisher(ABC):
         return content
 
     @abstractmethod
-    def sizes(self, published: Tensors) -> dict[str, int]:
+    def sizes(self, published: Tensors) -> dict[str, Any]:
         """The arguments of the encoder that has these weights; KeyError where its first layers are not there."""
 
     @abstractmethod
@@ -38,6 +39,10 @@ class Publisher(ABC):
     def imported(self, published: Tensors, encoder: nn.Module) -> Tensors:
         """The state dict of an encoder that these weights fit."""
         return {name: in_our_axes(published[self.published_name(name)]) for name in encoder.state_dict()}
+
+    def head(self, published: Tensors) -> Tensors:
+        """The state dict of a classifier of theirs that is kept beside the encoder; that of most is left out."""
+        return {}
 
     def misfits(self, published: Tensors, encoder: nn.Module) -> list[str]:
         """What keeps weights from being those of an encoder: what is missing, left over or of another shape."""
@@ -144,7 +149,47 @@ class TorchVGGish(Publisher):
         return name
 
 
-PUBLISHERS = {"panns": PANNs(), "speechbrain": SpeechBrain(), "honk": Honk(), "vggish": TorchVGGish()}
+class EfficientATRelease(Publisher):
+    """EfficientAT's MobileNets, with their classifier of AudioSet, which is kept; their axes are ours.
+
+    Nothing in a file tells its front end: those published with another hop or number of bands pass for the usual ones.
+    """
+
+    networks = (EfficientAT,)
+    classifier = "classifier."
+
+    def sizes(self, published: Tensors) -> dict[str, Any]:
+        """Width."""
+        return {"width_mult": len(published["features.16.1.weight"]) / 960}
+
+    def published_name(self, name: str) -> str:
+        """The same, but for squeeze-and-excitation, of which there could be several."""
+        return name.replace(".fc", ".conc_se_layers.0.fc")
+
+    def uses(self, published: Tensors, encoder: nn.Module) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """With the classifier's."""
+        with torch.device("meta"):
+            head = AudioSetHead(**self.sizes(published)).state_dict()
+        kept = {self.classifier + name: (f"head.{name}", tuple(ours.shape)) for name, ours in head.items()}
+        return super().uses(published, encoder) | kept
+
+    def imported(self, published: Tensors, encoder: nn.Module) -> Tensors:
+        """As it is there."""
+        return {name: published[self.published_name(name)] for name in encoder.state_dict()}
+
+    def head(self, published: Tensors) -> Tensors:
+        """That of `AudioSetHead`."""
+        start = self.classifier
+        return {name.removeprefix(start): tensor for name, tensor in published.items() if name.startswith(start)}
+
+
+PUBLISHERS = {
+    "panns": PANNs(),
+    "speechbrain": SpeechBrain(),
+    "honk": Honk(),
+    "vggish": TorchVGGish(),
+    "efficientat": EfficientATRelease(),
+}
 
 
 def publisher_of(content: dict[str, Any]) -> str | None:

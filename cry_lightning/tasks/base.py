@@ -70,16 +70,20 @@ class RelativeLevel(nn.Module):
 REFERENCE_BATCH = 256  # clips per step for which a scaled learning rate is given
 
 
-def parameter_groups(module: nn.Module, exclude_from_decay: bool) -> list[dict]:
-    """What is left to train, as groups for an optimizer.
+def parameter_groups(module: nn.Module, exclude_from_decay: bool, apart: nn.Module | None = None) -> list[dict]:
+    """What is left to train, as groups for an optimizer; the parameters of `apart` are in groups of their own.
 
     With `exclude_from_decay`, biases and the scales of normalisation layers are a group of their own without weight
     decay (LARS leaves such a group's step unscaled, too).
     Source: You et al. 2017, "Large batch training of convolutional networks"; Chen et al. 2020, SimCLR, section 2.2.
     """
+    if apart is not None:
+        own = set(apart.parameters())
+        rest = nn.ParameterList(parameter for parameter in module.parameters() if parameter not in own)
+        return parameter_groups(apart, exclude_from_decay) + parameter_groups(rest, exclude_from_decay)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not exclude_from_decay:
-        return [{"params": parameters}]
+        return [{"params": parameters}] if parameters else []
     groups: list[dict] = [
         {"params": [parameter for parameter in parameters if parameter.ndim > 1]},
         {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
@@ -94,6 +98,14 @@ def scale_learning_rate(optimizer: Optimizer, clips_per_step: int) -> None:
     """
     for group in optimizer.param_groups:
         group["lr"] *= clips_per_step / REFERENCE_BATCH
+
+
+def slow_down(optimizer: Optimizer, module: nn.Module, share: float) -> None:
+    """Multiply the learning rates of the groups that hold a module's parameters by `share`."""
+    own = set(module.parameters())
+    for group in optimizer.param_groups:
+        if own.intersection(group["params"]):
+            group["lr"] *= share
 
 
 def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
@@ -123,6 +135,7 @@ class Stage(L.LightningModule):
             a cosine, both step by step.
         scale_lr: the optimizer's learning rate is meant for 256 clips per step (over all processes and accumulated
             batches): scale it to those there are.
+        encoder_lr_scale: learning rate of the encoder, as a share of the optimizer's, which the head has.
         exclude_from_decay: no weight decay on biases and normalisation layers.
         weights: checkpoint of an earlier stage whose encoder is the starting point of this one.
         frozen: true freezes the encoder whole; a list of its submodules' names freezes those.
@@ -142,6 +155,7 @@ class Stage(L.LightningModule):
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         warmup_epochs: float | None = None,
         scale_lr: bool = False,
+        encoder_lr_scale: float = 1.0,
         exclude_from_decay: bool = False,
         weights: str | None = None,
         frozen: bool | list[str] = False,
@@ -160,6 +174,8 @@ class Stage(L.LightningModule):
             raise UserError("scheduler and warmup_epochs are two schedules; set one of them to null")
         if warmup_epochs is not None and warmup_epochs < 0:
             raise UserError(f"warmup_epochs must be 0 or more, not {warmup_epochs}")
+        if not 0 < encoder_lr_scale <= 1:
+            raise UserError(f"encoder_lr_scale must be above 0 and at most 1, not {encoder_lr_scale}; or frozen: true")
         if augment_waveform and front_end is None:
             raise UserError("augment_waveform needs waveforms: set `front_end`, and the data's feature to Waveform")
         self.encoder = encoder
@@ -169,6 +185,7 @@ class Stage(L.LightningModule):
         self.scheduler_interval = scheduler_interval
         self.warmup_epochs = warmup_epochs
         self.scale_lr = scale_lr
+        self.encoder_lr_scale = encoder_lr_scale
         self.exclude_from_decay = exclude_from_decay
         self.weights = weights
         self.front_end = front_end
@@ -295,10 +312,13 @@ class Stage(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The injected optimizer over what is not frozen, and its schedule."""
-        groups = parameter_groups(self, self.exclude_from_decay)
+        apart = self.encoder if self.encoder_lr_scale < 1 else None
+        groups = parameter_groups(self, self.exclude_from_decay, apart)
         if not any(group["params"] for group in groups):
             raise UserError("nothing is left to train: every parameter is frozen")
         optimizer = self.optimizer(groups)  # type: ignore[arg-type]  # every optimizer takes groups
+        if apart is not None:
+            slow_down(optimizer, apart, self.encoder_lr_scale)
         if self.scale_lr:
             batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
             scale_learning_rate(optimizer, self.data.batch_size * batches)

@@ -1,0 +1,147 @@
+"""EfficientAT's MobileNet up to its embedding, and the head with which it tells the classes of AudioSet."""
+
+from collections import OrderedDict
+
+from timm.layers import make_divisible
+from torch import Tensor, nn
+
+from cry_lightning.console import UserError
+
+N_CLASSES = 527  # of AudioSet
+BABY_CRY = 23  # "Baby cry, infant cry" in AudioSet's class_labels_indices.csv
+# kernel, expanded channels, channels, squeeze-and-excitation, activation, stride: MobileNetV3-Large's table at width 1
+BLOCKS = (
+    (3, 16, 16, False, nn.ReLU, 1),
+    (3, 64, 24, False, nn.ReLU, 2),
+    (3, 72, 24, False, nn.ReLU, 1),
+    (5, 72, 40, True, nn.ReLU, 2),
+    (5, 120, 40, True, nn.ReLU, 1),
+    (5, 120, 40, True, nn.ReLU, 1),
+    (3, 240, 80, False, nn.Hardswish, 2),
+    (3, 200, 80, False, nn.Hardswish, 1),
+    (3, 184, 80, False, nn.Hardswish, 1),
+    (3, 184, 80, False, nn.Hardswish, 1),
+    (3, 480, 112, True, nn.Hardswish, 1),
+    (3, 672, 112, True, nn.Hardswish, 1),
+    (5, 672, 160, True, nn.Hardswish, 2),
+    (5, 960, 160, True, nn.Hardswish, 1),
+    (5, 960, 160, True, nn.Hardswish, 1),
+)
+FIRST, EXPANSION, HIDDEN = 16, 6, 1280  # channels of the first convolution, of the last by those before, of the head
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, BatchNorm and an activation: (B, in, F, T) to (B, out, F / stride, T / stride)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        activation: type[nn.Module] = nn.Identity,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+    ) -> None:
+        conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out")
+        super().__init__(conv, nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01), activation())
+
+
+class SqueezeExcitation(nn.Module):
+    """Weighs each channel of maps (B, C, F, T) by what the means of all channels tell.
+
+    Source: Hu et al. 2018, "Squeeze-and-excitation networks".
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        squeezed = make_divisible(channels // 4, 8)
+        self.fc1 = nn.Linear(channels, squeezed)
+        self.fc2 = nn.Linear(squeezed, channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, C, F, T), each multiplied by a number between 0 and 1."""
+        weights = self.fc2(self.fc1(maps.mean((2, 3))).relu()).sigmoid()
+        return maps * weights[:, :, None, None]
+
+
+class InvertedResidual(nn.Module):
+    """Expansion, depthwise convolution, squeeze-and-excitation and projection, with a skip where shapes allow it."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        expanded: int,
+        out_channels: int,
+        kernel: int,
+        excited: bool,
+        activation: type[nn.Module],
+        stride: int,
+    ) -> None:
+        super().__init__()
+        expand = [ConvNorm(in_channels, expanded, activation)] if expanded != in_channels else []
+        depthwise = ConvNorm(expanded, expanded, activation, kernel, stride, groups=expanded)
+        excite = [SqueezeExcitation(expanded)] if excited else []
+        self.block = nn.Sequential(*expand, depthwise, *excite, ConvNorm(expanded, out_channels))
+        self.skips = stride == 1 and in_channels == out_channels
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (B, out, F / stride, T / stride) of maps (B, in, F, T)."""
+        return maps + self.block(maps) if self.skips else self.block(maps)
+
+
+class EfficientAT(nn.Module):
+    """Embeddings (B, num_features) of the log-mels (B, 1, F, T) of `EfficientATLogMel`: the mean over F and T.
+
+    MobileNetV3-Large for sound. Any length will do; it was trained on 10 s.
+
+    Args:
+        width_mult: multiplies all channels, rounded to multiples of 8; 0.4 has 384 features, 1.0 has 960.
+
+    Raises:
+        UserError: for a width that is not above 0, or features of another shape.
+
+    Source: Schmid, Koutini & Widmer 2023, "Efficient large-scale audio tagging via transformer-to-CNN knowledge
+    distillation"; Howard et al. 2019, "Searching for MobileNetV3", table 1.
+    """
+
+    def __init__(self, width_mult: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < width_mult <= 10:
+            raise UserError(f"EfficientAT: width_mult must be above 0 and at most 10, not {width_mult}")
+        self.width_mult = width_mult
+        channels = before = scaled(FIRST, width_mult)
+        layers: list[nn.Module] = [ConvNorm(1, channels, nn.Hardswish, kernel=3, stride=2)]
+        for kernel, expanded, after, excited, activation, stride in BLOCKS:
+            sizes = (before, scaled(expanded, width_mult), scaled(after, width_mult))
+            layers.append(InvertedResidual(*sizes, kernel, excited, activation, stride))
+            before = sizes[-1]
+        self.num_features = EXPANSION * before
+        self.features = nn.Sequential(*layers, ConvNorm(before, self.num_features, nn.Hardswish))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Embeddings (B, num_features) of features (B, 1, F, T)."""
+        if features.ndim != 4 or features.shape[1] != 1:
+            raise UserError(f"EfficientAT: wants features of shape (B, 1, F, T), not {tuple(features.shape)}")
+        return self.features(features).mean((2, 3))
+
+
+class AudioSetHead(nn.Sequential):
+    """Logits (B, 527) of AudioSet's classes, each yes or no for itself, of embeddings (B, D) of `EfficientAT`.
+
+    `import-weights` keeps it in the checkpoint, beside the encoder; stages do without.
+
+    Args:
+        width_mult: of the encoder.
+    """
+
+    def __init__(self, width_mult: float = 1.0) -> None:
+        embedding, hidden = EXPANSION * scaled(BLOCKS[-1][2], width_mult), scaled(HIDDEN, width_mult)
+        dense, classify = nn.Linear(embedding, hidden), nn.Linear(hidden, N_CLASSES)
+        layers = {"2": dense, "3": nn.Hardswish(), "4": nn.Dropout(0.2), "5": classify}  # as they are numbered there
+        super().__init__(OrderedDict(layers))
+
+
+def scaled(channels: int, width_mult: float) -> int:
+    """Channels at a width: the nearest multiple of 8, but no less than 90 % of the product."""
+    return make_divisible(channels * width_mult, 8)
