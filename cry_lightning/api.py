@@ -386,7 +386,7 @@ def import_weights(
     file: Path,
     *,
     to: Annotated[Path, Taken("CKPT")],
-    encoder: Literal["cnn10", "cnn14", "cnn6", "res8", "vggish"] | None = None,
+    encoder: Literal["cnn10", "cnn14", "cnn6", "efficientat", "res8", "vggish"] | None = None,
 ) -> Path:
     """Published weights into an encoder checkpoint.
 
@@ -396,7 +396,7 @@ def import_weights(
     Args:
         publisher: whose they are.
         file: their file, such as PANNs' Cnn14_16k_mAP=0.438.pth, SpeechBrain's *.ckpt, honk's res8.pt, torchvggish's
-            vggish-10086976.pth.
+            vggish-10086976.pth, EfficientAT's mn04_as_mAP_432.pt.
         to: the checkpoint to be written.
         encoder: the network, for panns and speechbrain (default: cnn14).
 

@@ -227,7 +227,7 @@ IN_THE_YAML = [
 
 @pytest.mark.parametrize("named", ["small.SmallCNN", "cry_lightning.encoders.Res9"])
 def test_a_wrong_class_names_the_nearest_wherever_it_is_noticed(stage, named):
-    near = {"small.SmallCNN": r"small\.SmallCNN"}.get(named, "Res8")
+    near = {"small.SmallCNN": r"SmallCNN"}.get(named, "Res8")
     with pytest.raises(UserError, match=rf"model\.encoder: .*; did you mean cry_lightning\.encoders\.{near}\?$"):
         cli.main(["fit", "--config", str(stage()), f"--model.init_args.encoder={named}"])
 

@@ -12,11 +12,11 @@ from torch.nn.functional import batch_norm, conv1d, conv2d, hardswish, linear, p
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from cry_lightning import audio
+from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.encoders import EfficientAT
 from cry_lightning.encoders.efficientat import BABY_CRY, AudioSetHead
 from cry_lightning.features import EfficientATLogMel
-from cry_lightning.import_weights import main
 from cry_lightning.tasks.weights import identity_of, load_encoder
 
 MN04 = DATA / ".." / "weights" / "efficientat" / "mn04_as_mAP_432.pt"
@@ -87,7 +87,7 @@ def published_log_mel(waveform: Tensor) -> Tensor:
 
 def imported(file: Path, folder: Path) -> tuple[EfficientAT, AudioSetHead]:
     """The encoder and the head of a published file, both by `import-weights` and strictly loaded."""
-    main(["efficientat", str(file), "--to", str(folder / "ours.ckpt")])
+    command("import-weights", ["efficientat", str(file), "--to", str(folder / "ours.ckpt")])
     width_mult = len(torch.load(file, weights_only=True)["features.16.1.bias"]) / 960
     encoder, head = EfficientAT(width_mult).eval(), AudioSetHead(width_mult).eval()
     state = load_encoder(encoder, folder / "ours.ckpt")["state_dict"]
@@ -162,7 +162,7 @@ def test_refuses_other_networks_by_what_does_not_fit(change: dict, message: str,
     weights = random_weights(0.1) | change
     torch.save({name: tensor for name, tensor in weights.items() if tensor is not None}, tmp_path / "file.pt")
     with pytest.raises(UserError, match=message):
-        main(["efficientat", str(tmp_path / "file.pt"), "--to", str(tmp_path / "ours.ckpt")])
+        command("import-weights", ["efficientat", str(tmp_path / "file.pt"), "--to", str(tmp_path / "ours.ckpt")])
 
 
 def test_front_end_equals_the_published_one_on_made_sounds() -> None:

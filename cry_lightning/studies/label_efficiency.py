@@ -14,9 +14,8 @@ import pandas as pd
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.run import Tested, read_run
 from cry_lightning.lineage import refuse_leaky
-from cry_lightning.studies import engine, label_curves
+from cry_lightning.studies import engine
 from cry_lightning.studies.engine import WITHOUT_BARS, Study, is_finished
-from cry_lightning.studies.label_curves import curves
 from cry_lightning.tasks.weights import sha256
 
 SCRATCH = "scratch"
@@ -215,11 +214,13 @@ def train(study: Study, point: Trial, wanted: dict[str, Any], runs: Path) -> Non
 
 def run(arguments: Sequence[str], planned: list[Trial], out: Path | None, allow_leaky: bool) -> pd.DataFrame:
     """Run the command on a stage, given by the arguments of `fit`; returns what label_efficiency.csv holds."""
+    from cry_lightning.studies import label_curves  # which needs what is above
+
     study = open_study(arguments)
     subsets = {point.subset: subset(study, point) for point in {point.subset: point for point in planned}.values()}
     out = out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
     tested = run_points(study, planned, subsets, out / "points", allow_leaky)
-    result = curves(tested, subsets)
+    result = label_curves.curves(tested, subsets)
     label_curves.write(result, out, len(study.data.classes))
     print(f"\n{label_curves.text(result)}\n\n{out / 'label_efficiency.csv'}\n{out / 'label_efficiency.png'}")
     return result

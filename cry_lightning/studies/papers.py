@@ -20,7 +20,6 @@ from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.files import replacing
-from cry_lightning.studies import paper_tables
 from cry_lightning.studies.cross_validation import cross_validate
 from cry_lightning.studies.engine import quiet
 
@@ -299,7 +298,9 @@ def run(
     jobs: int,
     out: Path | None,
 ) -> pd.DataFrame:
-    """Run the command; returns what paper_tables.csv holds."""
+    """Run the command; returns what table.csv holds."""
+    from cry_lightning.studies import paper_tables  # which needs what is above
+
     path = given / "paper.yaml" if given.is_dir() else given
     paper = read_paper(path)
     name, setting = setting_of(paper, corpus)
@@ -316,21 +317,18 @@ def run(
         tables.insert(0, paper_tables.of_upstream(paper, tested))
     head = f"{paper.title}, on {name}. {setting.note}".strip()
     text = "\n\n".join([head, *map(as_text, tables), paper_tables.reading(runs)])
-    write(
-        paper,
-        runs,
-        out,
-        "\n\n".join([f"# {as_markdown_text(head)}", *map(as_markdown, tables), paper_tables.reading(runs)]),
-    )
+    figures = paper_tables.long_form(paper, runs)
+    page = "\n\n".join([f"# {as_markdown_text(head)}", *map(as_markdown, tables), paper_tables.reading(runs)])
+    write(figures, page, out)
     print(f"\n{text}\n\n{out / 'table.md'}\n{out / 'table.csv'}")
     for protocol in sorted({run.folder.parent for of_protocol in runs.values() for run in of_protocol.values()}):
         print(protocol / "report.md")
-    return paper_tables.long_form(paper, runs)
+    return figures
 
 
-def write(paper: Paper, runs: Runs, out: Path, markdown: str) -> None:
-    """Write paper_tables.md and paper_tables.csv."""
+def write(figures: pd.DataFrame, page: str, out: Path) -> None:
+    """Write table.md and table.csv."""
     with replacing(out / "table.md") as part:
-        part.write_text(markdown + "\n", encoding="utf-8")
+        part.write_text(page + "\n", encoding="utf-8")
     with replacing(out / "table.csv") as part:
-        for_spreadsheets(paper_tables.long_form(paper, runs)).to_csv(part, index=False)
+        for_spreadsheets(figures).to_csv(part, index=False)

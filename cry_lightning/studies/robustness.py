@@ -24,9 +24,8 @@ from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.predict import scores_of
 from cry_lightning.lineage import refuse_leaky
-from cry_lightning.studies import disturbances, robustness_report
+from cry_lightning.studies import disturbances
 from cry_lightning.studies.disturbances import UNDISTURBED, VERSION, Condition, Sounds, noise_recordings
-from cry_lightning.studies.robustness_report import curves
 from cry_lightning.tasks.weights import read_checkpoint, sha256
 from cry_lightning.trust.names import Trust
 
@@ -207,6 +206,8 @@ def run(
     allow_leaky: bool,
 ) -> pd.DataFrame:
     """Run the command; points that are finished are not run again. Returns the curves."""
+    from cry_lightning.studies import robustness_report  # which needs what is above
+
     models, noise = open_models(checkpoints, device, Trust(tuple(trust))), severities.noise
     for model in models:
         if not allow_leaky:
@@ -218,7 +219,7 @@ def run(
     undisturbed = next(number for number, point in enumerate(planned) if point.severity == disturbances.UNDISTURBED)
     for model, tables in zip(models, predicted, strict=True):
         warn_if_different(model, tables[undisturbed])
-    result = curves(models, planned, predicted)
+    result = robustness_report.curves(models, planned, predicted)
     written = robustness_report.write(result, out, models[0].table["label"].nunique())
     print(f"\n{robustness_report.text(result)}")
     for model in models:

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from cry_lightning import lineage
 from cry_lightning.console import UserError, did_you_mean, one_line, progress_bar
 from cry_lightning.lineage import refuse_leaky, sound_fingerprint
-from cry_lightning.studies import engine, tune_report
+from cry_lightning.studies import engine
 from cry_lightning.studies.engine import WITHOUT_BARS, Study, is_begun, mark, open_study
 from cry_lightning.tasks.weights import read_checkpoint
 
@@ -322,6 +322,8 @@ PROVENANCE = "tune.json"  # what is searched in a folder
 
 def run(arguments: Sequence[str], space_path: str, n_trials: int, seed: int, out: Path | None) -> Path:
     """Run the command on a stage, given by the arguments of `fit`; returns the path of its best config."""
+    from cry_lightning.studies import tune_report  # which needs what is above
+
     space = read_space(space_path)
     study = open_study(arguments)
     goal = goal_of(study)
