@@ -191,7 +191,7 @@ def test_hears_every_training_clip_once_and_unshifted(svm, tmp_path, monkeypatch
     assert fitted("--data.balanced=true", "--data.shift_s=0.05") == 0
     first = heard["train"]
     assert len(first.labels) == len(np.unique(first.embeddings, axis=0)) == 40
-    assert not set(first.subjects) & set(heard["judge"].subjects)
+    assert not set(first.subjects) & set(heard["validation"].subjects)
     assert fitted("--data.seed=1", "--data.shift_s=0.05", "--overwrite=true") == 0
     assert np.array_equal(heard["train"].embeddings, first.embeddings)
 
