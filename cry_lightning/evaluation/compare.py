@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import permutation_test
 
 from cry_lightning.console import as_markdown_text, on_one_line
 from cry_lightning.evaluation.metrics import Units
@@ -127,6 +126,8 @@ def p_value(units: Units, others: Units) -> float:
 
     Source: Good 2005, "Permutation, Parametric and Bootstrap Tests of Hypotheses", sec. 3.7: matched pairs.
     """
+    from scipy.stats import permutation_test  # takes two seconds, and a single run does without
+
     return permutation_test(
         (uar_by_subject(units), uar_by_subject(others)),
         lambda one, other, axis: (one - other).sum(axis=axis),

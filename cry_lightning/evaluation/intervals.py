@@ -37,7 +37,8 @@ class Jackknife:
         for each in np.unique(stratum):
             place[stratum == each] = np.arange((stratum == each).sum()) % MOST_GROUPS
         groups, group = np.unique(np.stack([stratum, place]), axis=1, return_inverse=True)
-        self.stratum = groups[0]  # of each group (G,)
+        self.strata = [np.flatnonzero(groups[0] == each) for each in np.unique(groups[0])]  # groups of each
+        self._subjects: dict[tuple[str, str], float] = {}  # many metrics rest on the same classes
         kept = np.arange(groups.shape[1])[:, None] != group
         self.measures = measure(table, np.vstack([np.ones((1, len(group)), int), kept]), positive)
 
@@ -54,8 +55,7 @@ class Jackknife:
     def variance(self, values: np.ndarray) -> float:
         """Variance of a metric from its values (1 + G,); NaN if it is undefined without some group."""
         deviations = values[1:] - values[0]
-        strata = [deviations[self.stratum == each] for each in np.unique(self.stratum)]
-        return float(sum((len(each) - 1) * each.var() for each in strata))
+        return float(sum((len(each) - 1) * deviations[each].var() for each in self.strata))
 
     def subjects(self, metric: str, name: str = "") -> float:
         """Effective number of subjects that a metric rests on; NaN if one of its classes has too few.
@@ -65,20 +65,25 @@ class Jackknife:
         Source: Kish 1965, "Survey Sampling", sec. 11.7; Welch 1947, "The generalization of Student's problem when
         several different population variances are involved", Biometrika 34.
         """
-        cases = self._cases_of(metric, name)
-        if ((cases > 0).sum(axis=0) < MIN_SUBJECTS).any():
-            return np.nan
-        effective = cases.sum(axis=0) ** 2 / (cases**2).sum(axis=0)
-        return 1 + (1 / effective).sum() ** 2 / (1 / effective**2 / (effective - 1)).sum()
+        rests_on = "class" if metric in OF_ONE_CLASS else "class and rest" if name else metric
+        if (rests_on, name) not in self._subjects:
+            self._subjects[rests_on, name] = _effective(self._cases_of(rests_on, name))
+        return self._subjects[rests_on, name]
 
-    def _cases_of(self, metric: str, name: str) -> np.ndarray:
-        """Cases of each subject in each class on which a metric rests (S, k)."""
-        if metric in OF_ALL_CLASSES:
+    def _cases_of(self, rests_on: str, name: str) -> np.ndarray:
+        """Cases of each subject in each class, or group of classes, on which a metric rests (S, k)."""
+        if rests_on in OF_ALL_CLASSES:
             return self.cases
-        own = self.classes == name
-        if metric == "accuracy" or metric in OF_ONE_CLASS:
-            return self.cases[:, own | (metric == "accuracy")].sum(axis=1, keepdims=True)
-        return np.stack([self.cases[:, own].sum(axis=1), self.cases[:, ~own].sum(axis=1)], axis=1)
+        own, every = self.cases[:, self.classes == name].sum(axis=1), self.cases.sum(axis=1)
+        return np.stack({"class": [own], "accuracy": [every]}.get(rests_on, [own, every - own]), axis=1)
+
+
+def _effective(cases: np.ndarray) -> float:
+    """`Jackknife.subjects` of cases (S, k)."""
+    if ((cases > 0).sum(axis=0) < MIN_SUBJECTS).any():
+        return np.nan
+    effective = cases.sum(axis=0) ** 2 / (cases**2).sum(axis=0)
+    return float(1 + (1 / effective).sum() ** 2 / (1 / effective**2 / (effective - 1)).sum())
 
 
 def _strata(has: np.ndarray) -> np.ndarray:
@@ -124,6 +129,7 @@ def evaluate(units: Units, positive: str | None = None, model: Jackknife | None 
     counts = units.table.groupby("label")[["unit", "subject"]].nunique()
     counts.loc[""] = units.table[["unit", "subject"]].nunique()
     counts = counts.reindex(list({name for _, name in model.measures}), fill_value=0)
+    of_class = dict(zip(counts.index, counts.itertuples(index=False, name=None), strict=True))
     rows = []
     for metric, name in model.measures:
         estimates = {
@@ -131,6 +137,6 @@ def evaluate(units: Units, positive: str | None = None, model: Jackknife | None 
             "majority": baseline.score(metric, name),
             "gain": model.difference(baseline, metric, name),
         }
-        rows += [(metric, name, *found, *counts.loc[name], who) for who, found in estimates.items()]
+        rows += [(metric, name, *found, *of_class[name], who) for who, found in estimates.items()]
     columns = ["metric", "class", "value", "low", "high", "n_units", "n_subjects", "predictor"]
     return pd.DataFrame(rows, columns=columns)

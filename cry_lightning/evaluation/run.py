@@ -196,12 +196,13 @@ def _notes(table: pd.DataFrame, split: str) -> Iterator[str]:
 def _spread(predicted: pd.DataFrame, units: Units) -> Iterator[str]:
     """How much the repeats differ, and in what; the intervals, over subjects, do not contain this."""
     repeats = [table for _, table in units.table.groupby("repeat")]
+    if len(repeats) == 1:
+        return
     of_repeat = [measure(each, np.ones((1, each["subject"].nunique())))["uar", ""][0] for each in repeats]
-    if len(of_repeat) > 1:
-        divided_once = predicted.groupby("clip")["fold"].nunique().max() == 1
-        what = "training seeds" if divided_once else "divisions into folds, each trained from its own seed"
-        spread = np.std(of_repeat, ddof=1)
-        yield f"UAR at {units.level} level ± {spread:.3f} (SD) over {len(repeats)} {what}; intervals are over subjects."
+    divided_once = predicted.groupby("clip")["fold"].nunique().max() == 1
+    what = "training seeds" if divided_once else "divisions into folds, each trained from its own seed"
+    spread = np.std(of_repeat, ddof=1)
+    yield f"UAR at {units.level} level ± {spread:.3f} (SD) over {len(repeats)} {what}; intervals are over subjects."
 
 
 def _level_notes(levels: list[Units], classes: list[str]) -> Iterator[str]:
