@@ -6,8 +6,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cry_lightning.api import *  # noqa: F403
-    from cry_lightning.api_studies import *  # noqa: F403
+    from cry_lightning.api.data import *  # noqa: F403
+    from cry_lightning.api.evaluation import *  # noqa: F403
+    from cry_lightning.api.models import *  # noqa: F403
+    from cry_lightning.api.studies import *  # noqa: F403
 
 __version__ = "0.1.0"
 COMMANDS = (
@@ -33,7 +35,8 @@ class _Package(ModuleType):
     def __getattribute__(self, name: str) -> Any:
         get = super().__getattribute__
         if name != "__all__" and name in get("__dict__").get("__all__", ()):
-            modules = map(import_module, ("cry_lightning.api", "cry_lightning.api_studies"))
+            files = ("data", "evaluation", "models", "studies")
+            modules = (import_module(f"cry_lightning.api.{file}") for file in files)
             return next(vars(module)[name] for module in modules if name in vars(module))
         return get(name)
 

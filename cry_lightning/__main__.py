@@ -57,7 +57,7 @@ def run(command: str, args: list[str]) -> Any:
         raise UserError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
     function = function_of(command)
     if command in ("fit", "test"):  # the parser of a stage is made of its classes
-        from cry_lightning.api import run_stage
+        from cry_lightning.api.models import run_stage
 
         return run_stage(command, args)
     return function(**parse(function, args))

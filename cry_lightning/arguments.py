@@ -339,3 +339,12 @@ def refuse_existing(*paths: Path) -> None:
 def by_recording(out: Path) -> Path:
     """The table of recordings beside that of windows."""
     return out.with_name(f"{out.stem}_recordings.csv")
+
+
+Checkpoint = Annotated[Path, Taken("CKPT", option=True, instead="name a run's best.ckpt", what="checkpoint")]
+Folder = Annotated[Path, Taken("DIR", folder=True)]
+Stage = Annotated[str, Taken("STAGE.yaml", option=True)]
+Device = Literal["auto", "cpu", "cuda"]
+Trusted = Annotated[Sequence[str], Taken("PACKAGE", repeated=True)]
+Size = Annotated[int, Taken("B", counted="clips")]
+Recording = Annotated[str, Taken("RECORDING", instead="give recordings, or folders of them")]

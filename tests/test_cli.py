@@ -17,8 +17,8 @@ from conftest import REPO
 
 from cry_lightning import __main__ as command_line
 from cry_lightning import __version__, cli
-from cry_lightning.api import NETWORKS
-from cry_lightning.api_studies import KINDS
+from cry_lightning.api.evaluation import KINDS
+from cry_lightning.api.models import NETWORKS
 from cry_lightning.arguments import arguments_of, find_shipped
 from cry_lightning.callbacks import wandb_is_online
 from cry_lightning.commands.signatures import ROOMS

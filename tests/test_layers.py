@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages"},
     "inference": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages", "tasks", "trust"},
     "studies": {
-        "api_studies",
+        "api",
         "cli",
         "corpora",
         "data",
@@ -66,7 +66,7 @@ NO_TORCH = {
     "trust",
     *FREE,
 }
-OF_ALL = ("__init__", "__main__", "api", "api_studies")  # import the commands, each when it is called
+OF_ALL = ("__init__", "__main__", "api")  # import the commands, each when it is called
 
 
 def room_of(path: Path) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from cry_lightning import cli
-from cry_lightning.api_studies import division_of
+from cry_lightning.api.studies import division_of
 from cry_lightning.arguments import check_folder
 from cry_lightning.console import UserError, as_markdown_text, for_spreadsheets, one_line
 from cry_lightning.evaluation.compare import SUMMARY, as_markdown, as_text, pairs

@@ -1,25 +1,22 @@
-"""The commands as functions, those after training and of many trainings; see `api`."""
+"""Commands of many trainings, as functions."""
 
 import argparse
 import re
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cry_lightning.api import Checkpoint, Device, Folder, Stage, Trusted
-from cry_lightning.arguments import Overrides, Taken, command, parse
+from cry_lightning.api.evaluation import evaluate
+from cry_lightning.arguments import Folder, Overrides, Stage, Taken, command, parse
 from cry_lightning.console import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RUN = "name the folder of a run that was tested, or a predictions.csv"
-Run = Annotated[str, Taken("RUN", instead=RUN, what="run")]
+
 Folds = Annotated[int, Taken("N", counted="folds")]
-Numbers = Sequence[float]
-Kind = Literal["noise", "white", "bands", "ends", "gain", "channel"]
-KINDS = get_args(Kind)
+
+
 MODELS = ("resnet18", "resnet50", "efficientnet_b0", "mobilenetv3_small_100", "vit_tiny_patch16_224")
 
 
@@ -28,79 +25,6 @@ def read_size(text: str) -> tuple[int, int]:
     if not (found := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)):
         raise argparse.ArgumentTypeError(f"{text}: say height x width in pixels, such as 60x90")
     return int(found[1]), int(found[2])
-
-
-@command
-def evaluate(
-    runs: Sequence[Run] = (),
-    *,
-    pool: Sequence[Sequence[Annotated[str, Taken("FOLD", instead=RUN, what="run")]]] = (),
-    out: Folder | None = None,
-    allow_leaky: bool = False,
-    split: Literal["test", "val"] = "test",
-    positive: Annotated[str | None, Taken("CLASS")] = None,
-) -> "pd.DataFrame":
-    """Metrics with intervals over subjects, figures and a report.
-
-    Predictions are scored at clip, recording and subject level; writes report.md, metrics.csv and figures/. Of several
-    runs tested on the same clips, each is also compared with the first: paired differences, also in differences.csv.
-
-    Args:
-        runs: run folder that `test` has filled, or a predictions.csv.
-        pool: folds of one run: score all their tests as one; several times for several runs.
-        out: where to write; default: the run's folder, or runs/comparison for several.
-        allow_leaky: report runs tested on their training subjects, stamped LEAKY.
-        split: which rows; val goes to validation/.
-        positive: with two classes, that of sensitivity; unless named, the rarer one in all of predictions.csv, val and
-            test.
-
-    Returns: what metrics.csv holds.
-
-    Raises:
-        UserError: a run cannot be read, or was tested on what it was trained on.
-
-    Example: python -m cry_lightning evaluate runs/donateacry/finetune runs/donateacry/scratch
-    """
-    named = [*runs, *chain(*pool)]
-    if not named:
-        raise UserError("the following arguments are required: RUN; see python -m cry_lightning evaluate --help")
-    if len({Path(run).resolve() for run in named}) < len(named):
-        raise UserError(f"a run is named twice among {', '.join(named)}; name each once")
-    from cry_lightning.evaluation.report import run
-
-    return run(runs, pool, out, allow_leaky, split, positive)
-
-
-@command
-def fuse(
-    runs: Sequence[Run],
-    *,
-    out: Folder,
-    method: Literal["mean", "weighted", "vote", "stacking"] = "mean",
-    calibrate: bool = False,
-) -> Path:
-    """Predictions of several runs as one: mean, weighted, vote, stacking.
-
-    The runs predicted the same clips in the same folds, networks and SVMs alike; `evaluate` takes the fused run as any
-    other. Its lineage is that of all its members.
-
-    Args:
-        runs: run folder that `test` has filled, or a predictions.csv.
-        out: a new folder, for the fused run.
-        method: mean of the probabilities (default); weighted: that with weights of least log-loss; vote: majority, ties
-            by the mean; stacking: logistic regression. What is learned is learned on each fold's validation rows
-            (stacking without them: on the other folds' tests).
-        calibrate: first scale the temperature of each member on its validation rows.
-
-    Raises:
-        UserError: the runs cannot be fused so, or the folder is not free.
-
-    Example: python -m cry_lightning fuse runs/chillanto/resnet50 runs/chillanto/svm --out runs/chillanto/ensemble
-    """
-    from cry_lightning.evaluation import fuse
-
-    print(fuse.fuse(runs, out, method, calibrate))
-    return out
 
 
 @command
@@ -293,60 +217,6 @@ def tune(
     from cry_lightning.studies.tune import run
 
     return run(["--config", config, *given], space, trials, seed, out)
-
-
-@command
-def robustness(
-    ckpt: Sequence[Checkpoint],
-    *,
-    out: Folder,
-    trust: Trusted = (),
-    noise: Annotated[str | None, Taken("DIR", instead="name a folder of recordings")] = None,
-    kinds: Sequence[Kind] | None = None,
-    snr_db: Annotated[Numbers, Taken("DB")] = (20.0, 10.0, 5.0, 0.0, -5.0),
-    bands_hz: Annotated[Numbers | None, Taken("HZ")] = None,
-    blank: Annotated[Numbers, Taken("SHARE")] = (0.1, 0.2, 0.3, 0.4, 0.5),
-    gain_db: Annotated[Numbers, Taken("DB")] = (-30.0, -20.0, -10.0, 10.0, 20.0),
-    low_pass_hz: Annotated[Numbers | None, Taken("HZ")] = None,
-    seed: int = 0,
-    device: Device = "auto",
-    allow_leaky: bool = False,
-) -> "pd.DataFrame":
-    """Trained models under noise, lost bands, lost time, gain and channels.
-
-    Classifiers are scored on their own test clips while the sound that reaches the front end is disturbed: UAR over
-    severity with intervals over subjects, paired differences to the undisturbed score and to the first model. Models
-    must have been tested on the same clips. Writes KIND.csv, KIND.png and predictions/MODEL/KIND_SEVERITY-HASH.csv into
-    --out. Points that are finished are not run again, so a killed study goes on with the same command.
-
-    Args:
-        ckpt: RUN/best.ckpt of runs that were tested.
-        out: folder to write to.
-        trust: let the files name classes of this package, too (may be repeated).
-        noise: recordings for the kind `noise` (WAV, FLAC, OGG, MP3).
-        kinds: default: all; noise where --noise is given.
-        snr_db: of noise and white.
-        bands_hz: edges of the bands; default: octaves.
-        blank: of the clip, at either end.
-        gain_db: in place of the recording's own.
-        low_pass_hz: channels beside the two of 8 bits.
-        seed: of the noise.
-        device: where to compute.
-        allow_leaky: report models that heard test subjects, stamped.
-
-    Returns: a row for each model, kind and severity.
-
-    Raises:
-        UserError: an argument makes no sense, a model cannot be used, or it has heard its test subjects.
-
-    Example: python -m cry_lightning robustness --ckpt runs/synthetic-cries/finetune/best.ckpt --out runs/robustness
-    """
-    asked: Sequence[str] = kinds or [kind for kind in KINDS if kind != "noise" or noise]
-    from cry_lightning.studies.disturbances import Severities
-    from cry_lightning.studies.robustness import run
-
-    severities = Severities(asked, noise, snr_db, bands_hz, blank, gain_db, low_pass_hz, seed)
-    return run(ckpt, out, trust, severities, device, allow_leaky)
 
 
 @command

@@ -1,0 +1,226 @@
+"""Commands that train a stage or apply a trained one, as functions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cry_lightning.arguments import (
+    Checkpoint,
+    Device,
+    Overrides,
+    Size,
+    Taken,
+    Trusted,
+    as_arguments,
+    check_there,
+    command,
+)
+from cry_lightning.console import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cry_lightning.inference.predictor import Predictor
+
+NETWORKS: Mapping[str, tuple[str, ...]] = {  # publisher -> the networks that its weights are for
+    "panns": ("cnn14", "cnn10", "cnn6"),
+    "speechbrain": ("cnn14", "cnn10", "cnn6"),
+    "honk": ("res8",),
+    "vggish": ("vggish",),
+    "efficientat": ("efficientat",),
+}
+
+
+OVERRIDDEN = ("--data.corpus", "--data.cache_dir")  # by `embed`
+
+
+def fit(config: str | Path | Sequence[str | Path], overrides: Overrides = ()) -> Path:
+    """Train one stage from a YAML (pretraining, adaptation or fine-tuning).
+
+    Args:
+        config: the stage's YAML; of several, each overrides those before it.
+        overrides: {"trainer.max_epochs": 3}, or arguments as in the shell: ["--trainer.max_epochs=3"].
+
+    Returns: its run folder.
+
+    Raises:
+        UserError: a mistake in the config, or the folder holds another run.
+
+    Example: python -m cry_lightning fit --config configs/finetune.yaml --trainer.max_epochs=30
+    """
+    return run_stage("fit", _given(config, overrides))
+
+
+def test(config: str | Path | Sequence[str | Path], overrides: Overrides = ()) -> Path:
+    """Run a trained stage on its test subjects: predictions.csv and lineage.json.
+
+    Args:
+        config: the config.yaml of its run folder.
+        overrides: as of `fit`.
+
+    Returns: its run folder.
+
+    Raises:
+        UserError: a mistake in the config, or its run is not finished.
+
+    Example: python -m cry_lightning test --config runs/synthetic-cries/finetune/config.yaml
+    """
+    return run_stage("test", _given(config, overrides))
+
+
+def run_stage(name: str, argv: Sequence[str]) -> Path:
+    """Run `fit` or `test` with the arguments of the shell."""
+    from cry_lightning.commands.stage import arguments
+
+    arguments([name, *argv])
+    from cry_lightning import cli
+
+    return cli.main([name, *("--help" if arg == "--help-all" else arg for arg in argv)]).run_folder.path
+
+
+def _given(config: str | Path | Sequence[str | Path], overrides: Overrides) -> list[str]:
+    configs = [config] if isinstance(config, str | Path) else config
+    return as_arguments([*(f"--config={one}" for one in configs), *as_arguments(overrides)])
+
+
+@command
+def predict(
+    paths: Annotated[Sequence[str], Taken("PATH", instead="give recordings, or folders of them")],
+    ckpt: Checkpoint,
+    *,
+    trust: Trusted = (),
+    out: Annotated[Path, Taken("FILE")] = Path("predictions.csv"),
+    device: Device = "auto",
+    batch_size: Size = 64,
+    hop_s: Annotated[float | None, Taken("S")] = None,
+) -> "pd.DataFrame":
+    """What a trained classifier says of recordings, window by window.
+
+    Recordings of any container are cut into windows as the training corpus was, or, if it was not, into clips of the
+    model's length; what is left over at the end is dropped. A recording shorter than one window is filled up as in the
+    training. Writes one row per window into OUT, and their means per recording, with those that could not be used,
+    into OUT_recordings.csv.
+
+    Args:
+        paths: a recording, or a folder of them.
+        ckpt: of a stage: RUN/best.ckpt.
+        trust: let the files name classes of this package, too (may be repeated); without it they name classes of
+            cry_lightning, torch.nn, torch.optim and timm alone.
+        out: the table of windows, which is returned too.
+        device: where to compute.
+        batch_size: clips at once.
+        hop_s: from window to window (default: as in the training).
+
+    Raises:
+        UserError: an argument or the checkpoint is at fault, or no recording could be used.
+
+    Example: python -m cry_lightning predict phone/ --ckpt runs/synthetic-cries/finetune/best.ckpt
+    """
+    from cry_lightning.arguments import by_recording, refuse_existing
+
+    refuse_existing(out, by_recording(out))
+    from cry_lightning.inference.predict import run
+
+    return run(paths, ckpt, trust, out, device, batch_size, hop_s)
+
+
+@command
+def embed(
+    paths: Annotated[Sequence[str], Taken("PATH", instead="give folders of recordings, manifests or data YAMLs")],
+    ckpt: Checkpoint,
+    *,
+    trust: Trusted = (),
+    out: Annotated[Path, Taken("FILE")] = Path("embeddings.h5"),
+    device: Device = "auto",
+    batch_size: Size = 64,
+    color: Annotated[str, Taken("COLUMN")] = "label",
+    method: Literal["pca", "tsne"] = "pca",
+    overrides: Overrides = (),
+) -> "pd.DataFrame":
+    """Embeddings of clips by a trained encoder, and a map of them.
+
+    Written as HDF5 with all that is known of the clips; returned with a row for each. Folders and manifests are cut
+    into windows as the training corpus was, or, if it was not, into clips of the model's length; a data YAML says
+    itself how its corpus is cut. The front end is always the checkpoint's. Further arguments override the corpus as in
+    fit, e.g. --data.corpus.init_args.target=age.
+
+    Args:
+        paths: a folder of recordings, a manifest.csv or a data YAML.
+        ckpt: of a stage: RUN/best.ckpt.
+        trust: let the files name classes of this package, too (may be repeated).
+        out: the file to be written; the map lies beside it.
+        device: where to compute.
+        batch_size: clips at once.
+        color: of the map.
+        method: of the map.
+        overrides: of the corpus.
+
+    Raises:
+        UserError: an argument, the checkpoint or the data is at fault, or no clip could be used.
+
+    Example: python -m cry_lightning embed data/cries --ckpt runs/synthetic-words/simclr/best.ckpt --color subject
+    """
+    given = list(overrides)
+    for key in (text for text in given if text.startswith("--") and not text.startswith(OVERRIDDEN)):
+        told = f"unrecognized argument {key}: but for {' and '.join(OVERRIDDEN)}, all is the checkpoint's"
+        raise UserError(f"{told}; see python -m cry_lightning embed --help")
+    if out.suffix not in (".h5", ".hdf5"):
+        raise UserError(f"--out {out}: embeddings are written as HDF5; name a file that ends in .h5")
+    from cry_lightning.arguments import refuse_existing
+
+    refuse_existing(out, out.with_suffix(".png"))
+    from cry_lightning.inference.embed import run
+
+    return run(paths, ckpt, trust, out, device, batch_size, color, method, given)
+
+
+def load(path: str | Path, device: str = "cpu", trust: Sequence[str] = ()) -> "Predictor":
+    """A trained stage that hears recordings and waveforms.
+
+    Args:
+        path: its checkpoint, RUN/best.ckpt.
+        device: "cpu", "cuda", or "auto" for a GPU where there is one.
+        trust: packages whose classes the checkpoint may name, beside the project's own libraries.
+
+    Raises:
+        UserError: there is none, or it is at fault.
+    """
+    check_there(path, "name a run's best.ckpt", "checkpoint")
+    from cry_lightning.inference.predictor import Predictor
+
+    return Predictor(path, device, trust)
+
+
+@command
+def import_weights(
+    publisher: Annotated[str, Taken(choices=tuple(NETWORKS))],
+    file: Path,
+    *,
+    to: Annotated[Path, Taken("CKPT")],
+    encoder: Literal["cnn10", "cnn14", "cnn6", "efficientat", "res8", "vggish"] | None = None,
+) -> Path:
+    """Published weights into an encoder checkpoint.
+
+    `weights:` takes it. What the weights were trained on is not known: evaluation says UNKNOWN LINEAGE of what is built
+    on them.
+
+    Args:
+        publisher: whose they are.
+        file: their file, such as PANNs' Cnn14_16k_mAP=0.438.pth, SpeechBrain's *.ckpt, honk's res8.pt, torchvggish's
+            vggish-10086976.pth, EfficientAT's mn04_as_mAP_432.pt.
+        to: the checkpoint to be written.
+        encoder: the network, for panns and speechbrain (default: cnn14).
+
+    Raises:
+        UserError: the file is not there or another's, or the checkpoint is there already.
+
+    Example: python -m cry_lightning import-weights honk res8.pt --to runs/res8.ckpt
+    """
+    if to.exists():
+        raise UserError(f"{to} exists already; remove it, or name another with --to")
+    check_there(file, "download the weights from their publisher first")
+    if encoder not in (None, *NETWORKS[publisher]):
+        raise UserError(f"--encoder {encoder}: not among the networks of {publisher}")
+    from cry_lightning.import_weights import run
+
+    return run(publisher, file, to, encoder)
