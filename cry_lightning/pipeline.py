@@ -8,33 +8,20 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cry_lightning.arguments import ArgumentParser
-from cry_lightning.commands.configs import ENDINGS
+from cry_lightning.chain import METHODS, PUBLISHED, RUNS, Chain, Stage, imported
 from cry_lightning.console import UserError
 from cry_lightning.files import replacing
-from cry_lightning.inputs import changed, corpus_of, digest, of_configs, of_file, of_recordings
+from cry_lightning.inputs import changed, of_file
 
-RUNS = Path("runs")
-CONFIGS = Path("configs")
-CRIES, WORDS = "synthetic-cries", "synthetic-words"
-METHODS = ("simclr", "supervised", "adapt", "audioset")
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
-# What a data YAML for fine-tuning lacks for adaptation: clips without labels are heard too, in large batches.
-UNLABELLED = ("unlabelled=true", "balanced=false", "drop_last=true", "fit=repeat", "batch_size=128")
-PUBLISHED = "mn04_as_mAP_432.pt"  # EfficientAT's network of width 0.4, trained on AudioSet
 PUBLISHED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
 RECORD = "made_from.json"
 OURS = ("config.yaml", "fit", "test", ".lock", ".DS_Store")  # what a fit that failed in its set-up leaves
-DATA = ("data", "data.corpus", "data.corpus.name", "data.corpus.init_args.name")
-NAMED_BY_MAKE = ("name", "runs", "config", "overwrite", "ckpt_path", *DATA)
-WEIGHTS = ("model.weights", "model.init_args.weights")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,118 +53,6 @@ class Stopped(Exception):  # noqa: N818
         self.code = code
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One stage: what is fitted on what, beginning with whose weights."""
-
-    corpus: str
-    name: str
-    config: Path
-    data: tuple[Path, ...] = ()  # a data YAML or recordings in place of the config's
-    arguments: tuple[str, ...] = ()
-    before: "Stage | None" = None
-
-    def inputs(self, weights: Path | None) -> dict[str, Any]:
-        """Digests of all that its checkpoint depends on; `weights` is what it begins with."""
-        given = [Path(text) for _, text in pairs(self.arguments) if text and len(text) < 1000 and Path(text).is_file()]
-        yamls = [path for path in (self.config, *self.data, *given) if path.suffix.lower() in ENDINGS]
-        before = self.before.inputs(None) if self.before else {"configs": {}}
-        return {
-            "configs": {**before.pop("configs"), **of_configs(yamls)},
-            "recordings": of_recordings(self.data or [self.config]),
-            "weights": of_file(weights) if weights and weights.is_file() else "",
-            "arguments": list(self.arguments),
-            "files": {str(path): of_file(path) for path in given if path not in yamls},
-            "stage before": before,
-        }
-
-    def folders(self) -> Iterator[Path]:
-        """The folders that its runs may be in: by its name, then numbered."""
-        yield RUNS / self.corpus / self.name
-        yield from (RUNS / self.corpus / f"{self.name}-{number}" for number in count(2))
-
-
-@dataclass(frozen=True)
-class Chain:
-    """The stages under the user's choices."""
-
-    method: str
-    data: str  # "" for made cries
-    arguments: tuple[str, ...] = ()
-    overwrite: bool = False
-    published: Path = Path(PUBLISHED)  # weights for the method audioset
-
-    def __post_init__(self) -> None:
-        for key, _ in pairs(self.arguments):
-            if key in NAMED_BY_MAKE:
-                raise UserError(f"ARGS: --{key}: make gives that itself, by DATA, METHOD, ARGS and OVERWRITE")
-        _ = self.corpus
-
-    @cached_property
-    def corpus(self) -> str:
-        """Name of the data, of which the folder in runs/ is named."""
-        return corpus_of(self.data, RUNS, (CRIES, WORDS)) if self.data else CRIES
-
-    @property
-    def simclr(self) -> Stage:
-        """Pretraining without labels."""
-        return Stage(WORDS, "simclr", CONFIGS / "simclr.yaml")
-
-    @property
-    def pretrain(self) -> Stage:
-        """Pretraining by the method."""
-        return Stage(WORDS, "pretrain", CONFIGS / "pretrain.yaml") if self.method == "supervised" else self.simclr
-
-    @property
-    def adapt(self) -> Stage:
-        """Adaptation to the cries; whose cries the test has must hold here too, or it would hear them."""
-        keys = ("data.split", "data.split.", "data.corpus.")
-        divided = tuple(
-            f"--{key}={value}" for key, value in pairs(self.arguments) if key == keys[0] or key.startswith(keys[1:])
-        )
-        own = (*self._data_arguments(), *(f"--data.{given}" for given in UNLABELLED)) if self.data else ()
-        name = "-".join(["adapt", *_short(divided)])
-        return Stage(self.corpus, name, CONFIGS / "adapt.yaml", self._data(), (*own, *divided), self.simclr)
-
-    @property
-    def finetune(self) -> Stage:
-        """Fine-tuning on labelled cries."""
-        if self.method == "audioset":
-            name = "-".join(["finetune-audioset", *_short(self.arguments)])
-            arguments = (f"--model.init_args.weights={imported(self.published)}", *self.arguments)
-            config = CONFIGS / "finetune_audioset.yaml"
-            return Stage(self.corpus, name, config, self._data(), (*self._data_arguments(), *arguments))
-        before = self.adapt if self.method == "adapt" else self.pretrain
-        own_weights = any(key in WEIGHTS for key, _ in pairs(self.arguments))
-        method = [] if self.method == "simclr" else [self.method]
-        name = "-".join(["finetune", *method, *_short(self.arguments)])
-        arguments = (*self._data_arguments(), *self.arguments)
-        return Stage(
-            self.corpus, name, CONFIGS / "finetune.yaml", self._data(), arguments, None if own_weights else before
-        )
-
-    def _data(self) -> tuple[Path, ...]:
-        if not self.data:
-            return ()
-        given = Path(self.data).expanduser()
-        own = "data/own_32k.yaml" if self.method == "audioset" else "data/own.yaml"
-        return (given,) if given.suffix.lower() in ENDINGS else (CONFIGS / own, given)
-
-    def _data_arguments(self) -> tuple[str, ...]:
-        if not self.data:
-            return ()
-        data_yaml, *recordings = self._data()
-        where = [f"--data.corpus.init_args.path={_as_path(path)}" for path in recordings]
-        if self.method == "audioset":  # a YAML of the user's may be for another network
-            where.append(f"--data.feature={CONFIGS / 'feature/efficientat_32k.yaml'}")
-        return (f"--data={_as_path(data_yaml)}", f"--data.corpus.init_args.name={self.corpus}", *where)
-
-
-def imported(published: Path) -> Path:
-    """The checkpoint that published weights are imported into."""
-    return RUNS / "audioset" / published.stem / "best.ckpt"
-
-
 def fit_published(chain: Chain, goal: str) -> None:
     """Import the weights of the method audioset where that is not done, and fine-tune from them where that is the goal.
 
@@ -193,6 +68,8 @@ def fit_published(chain: Chain, goal: str) -> None:
             f"METHOD=audioset: {file}: no such file of weights; get {PUBLISHED} (MIT, sha256 {PUBLISHED_SHA256}) from"
             " the releases of github.com/fschmid56/EfficientAT, and say where your copy is by WEIGHTS=path"
         )
+    if file.is_file() and file.name == PUBLISHED and of_file(file) != PUBLISHED_SHA256[: len(of_file(file))]:
+        raise UserError(f"{file}: damaged, or another file: sha256 is not {PUBLISHED_SHA256}; get it again")
     if not checkpoint.exists():
         run("import-weights", "efficientat", str(file), "--to", str(checkpoint))
         source.write_text(of_file(file), encoding="utf-8")
@@ -345,18 +222,6 @@ def run(*command: str, capture: bool = False) -> str:
     return printed or ""
 
 
-def pairs(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Keys and values of arguments, `--key=value` or `--key value`."""
-    found: list[tuple[str, str]] = []
-    for word in arguments:
-        if word.startswith("--"):
-            key, _, value = word[2:].partition("=")
-            found.append((key, value))
-        elif found and not found[-1][1]:
-            found[-1] = (found[-1][0], word)
-    return found
-
-
 def read_record(folder: Path) -> dict[str, Any] | None:
     """What a run folder's record tells; None where there is none, or it is damaged."""
     try:
@@ -374,15 +239,6 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 
 def _of(path: Path) -> str:
     return of_file(path) if path.is_file() else ""
-
-
-def _short(arguments: tuple[str, ...]) -> list[str]:
-    return [digest(*arguments)[:6]] if arguments else []
-
-
-def _as_path(path: Path) -> str:
-    """A path that no parser takes for an option, a number or nothing."""
-    return str(path) if len(path.parts) > 1 else f"./{path}"
 
 
 def _words(variable: str, text: str) -> tuple[str, ...]:

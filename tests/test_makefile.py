@@ -1,5 +1,6 @@
 """The chain of stages in make: what is made, where, and what makes it out of date. The stages are stand-ins."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import REPO
 
-from cry_lightning import pipeline
+from cry_lightning import chain, pipeline
 
 
 class StandIn:
@@ -31,7 +32,7 @@ class StandIn:
         return f"table of {command[1]} with {command[2:]}\n"
 
     def fit(self, *args: str) -> None:
-        given = dict(pipeline.pairs(args))
+        given = dict(chain.pairs(args))
         corpus = (
             "synthetic-cries"
             if args[1].endswith(("adapt.yaml", "finetune.yaml", "finetune_audioset.yaml"))
@@ -104,7 +105,7 @@ def make(house, stand_in, capsys):
 
 
 def name_of(command: tuple[str, ...]) -> str:
-    given = dict(pipeline.pairs(command))
+    given = dict(chain.pairs(command))
     if command[0] in ("evaluate", "import-weights"):
         return f"{command[0]} {command[1]}"
     return f"fit {given['name']}" if command[0] == "fit" else f"test {Path(given['config']).parent}"
@@ -213,8 +214,8 @@ def test_the_long_chain_hands_on_the_adapted_encoder(make, house, stand_in):
 def test_who_is_tested_is_told_to_the_adaptation_too(make, stand_in, given):
     make(*LONG)
     assert len(make(*LONG, ARGS=f"--trainer.max_epochs=3 {given}")) == 4
-    adapted, finetuned = map(pipeline.pairs, stand_in.commands[:2])
-    (split,) = pipeline.pairs(shlex.split(given))
+    adapted, finetuned = map(chain.pairs, stand_in.commands[:2])
+    (split,) = chain.pairs(shlex.split(given))
     assert split in adapted and split in finetuned
     assert "trainer.max_epochs" not in dict(adapted) and dict(adapted)["name"] != "adapt"
 
@@ -230,8 +231,14 @@ def test_weights_of_the_users_own_need_no_pretraining(make, house, stand_in):
 AUDIOSET = "runs/audioset/mn04_as_mAP_432/best.ckpt"
 
 
-def test_published_weights_are_imported_once_and_then_fine_tuned(make, house, stand_in):
-    (house / "mn04_as_mAP_432.pt").write_text("weights")
+def publish(house: Path, monkeypatch, content: str) -> None:
+    """A stand-in for the published file, and for its hash."""
+    (house / "mn04_as_mAP_432.pt").write_text(content)
+    monkeypatch.setattr(pipeline, "PUBLISHED_SHA256", hashlib.sha256(content.encode()).hexdigest())
+
+
+def test_published_weights_are_imported_once_and_then_fine_tuned(make, house, stand_in, monkeypatch):
+    publish(house, monkeypatch, "weights")
     folder = f"{MAIN}-audioset"
     assert make(*CHAIN, METHOD="audioset") == ["import-weights efficientat", "fit finetune-audioset", *tail(folder)]
     assert f"--model.init_args.weights={AUDIOSET}" in stand_in.commands[1]
@@ -243,10 +250,16 @@ def test_published_weights_are_imported_once_and_then_fine_tuned(make, house, st
     )
 
 
-def test_published_weights_of_another_file_are_no_mistake_unnoticed(make, house):
-    (house / "mn04_as_mAP_432.pt").write_text("weights")
+def test_a_damaged_copy_of_the_published_weights_is_refused_by_its_hash(make, house):
+    (house / "mn04_as_mAP_432.pt").write_text("half")
+    assert make("pretrain", METHOD="audioset") == [] and make.code == 2
+    assert "sha256 is not 899a8c6217063f69" in make.error and make.error.count("\n") == 1
+
+
+def test_published_weights_of_another_file_are_no_mistake_unnoticed(make, house, monkeypatch):
+    publish(house, monkeypatch, "weights")
     make("pretrain", METHOD="audioset")
-    (house / "mn04_as_mAP_432.pt").write_text("others")
+    publish(house, monkeypatch, "others")
     assert make("finetune", METHOD="audioset") == [] and make.code == 2
     assert "imported from another file than mn04_as_mAP_432.pt" in make.error
     (house / "mn10.pt").write_text("wider")
@@ -377,7 +390,7 @@ def test_a_folder_may_have_any_name(make, house, stand_in, name):
     assert make.code == 0
     (corpus,) = {path.parent.name for path in (house / "runs").glob("*/finetune")}
     assert re.fullmatch(NAMES[name], corpus)
-    given = dict(pipeline.pairs(stand_in.commands[1]))
+    given = dict(chain.pairs(stand_in.commands[1]))
     assert given["data"] == "configs/data/own.yaml" and given["data.corpus.init_args.path"] == f"./{name}"
     assert make(*CHAIN, DATA=name) == []
 
