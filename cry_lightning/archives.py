@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+MOST_FILES, MOST_BYTES = 500_000, 100 * 10**9  # of an archive, unpacked; the largest here has 106,000 and 4 GB
+
 
 @dataclass(frozen=True)
 class Source:
@@ -22,7 +24,6 @@ class Source:
         return f"{self.licence}; {'sha256 known' if self.sha256 else unknown}"
 
 
-MOST_FILES, MOST_BYTES = 500_000, 100 * 10**9  # of an archive, unpacked; the largest here has 106,000 and 4 GB
 SOURCES = {
     "chillanto": Source(
         "https://ccc.inaoep.mx/~kargaxxi/",

@@ -15,6 +15,9 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, 
 
 from cry_lightning.console import UserError
 
+R = TypeVar("R")
+SECTIONS = re.compile(r"^(Args|Returns|Raises|Example|Source): *", re.MULTILINE)
+
 
 class ArgumentParser(argparse.ArgumentParser):
     """Refuses what it does not know, abbreviations included.
@@ -67,9 +70,7 @@ def check_there(path: str | Path, instead: str, what: str = "file or folder") ->
         raise UserError(f"{path}: no such {what}; {instead}")
 
 
-R = TypeVar("R")
 SHIPPED = Path(__file__).parent / "configs"  # installed with the package
-SECTIONS = re.compile(r"^(Args|Returns|Raises|Example|Source): *", re.MULTILINE)
 Overrides = Sequence[str] | Mapping[str, Any]  # of a YAML: arguments of `fit`, or dotted keys and their values
 
 

@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 from cry_lightning.console import UserError
 
 log = logging.getLogger(__name__)
+LOCK = ".lock"  # held while a command is at work in a folder, empty afterwards; it stays, as the mark of a run
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of some network file systems
 
 
 @contextmanager
@@ -54,10 +56,6 @@ def read_object(path: Path, way_out: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not a JSON object; {way_out}")
     return content
-
-
-LOCK = ".lock"  # held while a command is at work in a folder, empty afterwards; it stays, as the mark of a run
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of some network file systems
 
 
 @contextmanager

@@ -24,6 +24,12 @@ from cry_lightning.corpora.listing import nfc
 from cry_lightning.corpora.manifest import read_table
 from cry_lightning.corpora.trees import has_subject_folders
 
+UNITS = "units"  # folder in OUT
+RECORD = "source.json"
+MEASURED = ("source_start_s", "duration_s", "peak_db", "active_level_db", "clipped_fraction", "harmonicity")
+LONGEST_NAME = 80  # a Donate-a-Cry name is kept whole
+VERSION = 2  # raise it when the same source and thresholds begin to give other units: sources are then cut again
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -115,12 +121,6 @@ def warn_of_unnamed(identities: Identities, sources: Sequence[str], root: Path) 
     if any(identities.get(source, Identity()).subject in ("", source) for source in sources):
         warn_of_unknown_subjects(root, "give --name-pattern, e.g. '(?P<subject>baby\\d+)', or --table")
 
-
-UNITS = "units"  # folder in OUT
-RECORD = "source.json"
-MEASURED = ("source_start_s", "duration_s", "peak_db", "active_level_db", "clipped_fraction", "harmonicity")
-LONGEST_NAME = 80  # a Donate-a-Cry name is kept whole
-VERSION = 2  # raise it when the same source and thresholds begin to give other units: sources are then cut again
 
 Record = dict[str, Any]  # source, version, size, mtime_ns, settings, duration_s, and units: rows of the manifest
 

@@ -20,6 +20,12 @@ from cry_lightning.files import replacing
 
 MANIFEST, SOURCES = "manifest.csv", "sources.csv"
 MAX_LABELS = 12  # in the terminal
+N_COLUMNS = 1500  # at most, whatever the length of the recording
+SHORTEST_COLUMN_S = 0.02
+N_FFT = 512
+RANGE_DB = 70.0
+TOP_HZ = 6000.0
+FIGURES = "figures"  # folder in OUT
 
 
 def unit_table(records: Sequence[Record], identities: Identities) -> pd.DataFrame:
@@ -76,13 +82,6 @@ def _hours(seconds: pd.Series) -> str:
     return f"{seconds.sum() / 3600:.2f} h" if seconds.sum() >= 360 else f"{seconds.sum():.1f} s"
 
 
-N_COLUMNS = 1500  # at most, whatever the length of the recording
-SHORTEST_COLUMN_S = 0.02
-N_FFT = 512
-RANGE_DB = 70.0
-TOP_HZ = 6000.0
-
-
 def draw(source: Path, record: Record, path: Path) -> None:
     """Write the picture of a source with the units of its record marked, as PNG, in constant memory.
 
@@ -122,8 +121,6 @@ def _column(block: np.ndarray) -> tuple[float, float, np.ndarray]:
     power = np.abs(np.fft.rfft(frames * np.hanning(size), N_FFT)) ** 2
     return float(block.min()), float(block.max()), power.mean(axis=0)
 
-
-FIGURES = "figures"  # folder in OUT
 
 Outcome = Record | str  # or why there is none
 

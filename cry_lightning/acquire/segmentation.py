@@ -20,6 +20,10 @@ SILENCE_DB = -120.0
 LOUDEST_PERCENTILE = 99  # of the levels: a knock on the table is no cry
 
 Span = tuple[int, int]  # first frame, and the one after the last
+ACTIVE_RANGE_DB = 20.0  # frames this far below the loudest one, or further, do not count as active
+CLIPPED = 0.97  # of full scale: resampling makes the flat tops of clipped waves ripple
+PITCH_FRAME_S = 0.032
+RECURRING = 0.95  # a peak at a shorter lag that is as high as this times the highest tells the pitch
 
 
 def frame_levels(samples: np.ndarray) -> np.ndarray:
@@ -104,12 +108,6 @@ def _whole_or_cut(stretch: list[float], shortest: int, longest: int) -> int:
 
 def _in_frames(*seconds: float) -> list[int]:
     return [round(length_s / FRAME_S) for length_s in seconds]
-
-
-ACTIVE_RANGE_DB = 20.0  # frames this far below the loudest one, or further, do not count as active
-CLIPPED = 0.97  # of full scale: resampling makes the flat tops of clipped waves ripple
-PITCH_FRAME_S = 0.032
-RECURRING = 0.95  # a peak at a shorter lag that is as high as this times the highest tells the pitch
 
 
 @dataclass(frozen=True)

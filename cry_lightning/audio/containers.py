@@ -12,6 +12,45 @@ from pathlib import Path
 from cry_lightning.console import UserError
 
 log = logging.getLogger(__name__)
+UNCOMPRESSED = """
+.wav .wave .bwf .rf64 .w64 .aif .aiff .aifc .au .snd .caf .voc .svx .8svx .iff
+.sph .nist .ircam .sf .htk .paf .pvf .avr
+"""
+COMPRESSED = """
+.flac .fla .alac .wv .tta .ape .tak .mp3 .mp2 .mp1 .mpga .m4a .m4b .m4r .aac .adts .ogg .oga .opus .spx .wma .asf .amr
+.awb .3ga .ac3 .eac3 .dts .mpc .mka .weba .gsm .g722 .ra .rm .dss .qcp .latm .loas .dsf
+"""
+VIDEO = """
+.mp4 .m4v .mov .qt .3gp .3g2 .3gpp .3gpp2 .mkv .webm .avi .wmv .flv .f4v .ts .mts .m2ts .mpg .mpeg .vob .ogv
+"""
+EXTENSIONS = frozenset(f"{UNCOMPRESSED} {COMPRESSED} {VIDEO}".split())
+BESIDE = """
+.txt .csv .tsv .md .rst .json .jsonl .yaml .yml .toml .cfg .ini .xml .html .htm .pdf .doc .docx .xls .xlsx .odt .ods
+.rtf .tex .bib .log .textgrid .eaf .lab .trs .ctm .stm .rttm .srt .vtt .cha .praat .pitch .png .jpg .jpeg .gif .bmp
+.tif .tiff .svg .webp .eps .ps .py .m .r .ipynb .sh .js .npy .npz .h5 .hdf5 .mat .pkl .pt .ckpt .parquet .feather .zip
+.gz .tar .tgz .bz2 .xz .7z .rar .db .sha256 .md5 .cff .lock .part .tmp .bak .url .lnk .license
+"""
+NO_SOUND = frozenset(BESIDE.split())  # what lies beside recordings and holds none
+SAMPLE_RATES = (2_000, 768_000)  # Hz; a header that says otherwise is damaged
+MOST_CHANNELS = 64
+MOST_SAMPLES = 1 << 30  # of a recording in memory at once, 4 GiB; longer ones are read in blocks or windows
+SLACK_S = 0.1  # a declared length that is off by less is right: lossy codecs are padded, headers rounded
+SHORTEST_S = 0.01  # a clip shorter than this holds no sound worth a row
+CANCELLED = 1e-3  # channels whose mean has less than this share of their power cancel each other
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+RIFF_HEADER = 12
+OGG_HEADER = 27
+OGG_FIRST, OGG_LAST = 2, 4  # flags of a page
+FRAME_COUNTS = (b"Xing", b"Info", b"VBRI")  # one of them stands in the first frame of an MP3 that tells its length
+MP3_LOOKED_AT = 1 << 12  # bytes behind the tag: more than the longest frame
+TAG_ID3V1, TAG_APE = 128, 32  # bytes, of the whole tag and of an APE tag's footer
+LOOKED_AT = 1 << 20
 
 
 class AudioError(UserError):
@@ -37,43 +76,6 @@ def as_audio_errors(path: str | Path) -> Iterator[None]:
 def warn_once(text: str) -> None:
     """Log what is odd about recordings, the first time that this process has it to say."""
     log.warning(text)
-
-
-UNCOMPRESSED = """
-.wav .wave .bwf .rf64 .w64 .aif .aiff .aifc .au .snd .caf .voc .svx .8svx .iff
-.sph .nist .ircam .sf .htk .paf .pvf .avr
-"""
-COMPRESSED = """
-.flac .fla .alac .wv .tta .ape .tak .mp3 .mp2 .mp1 .mpga .m4a .m4b .m4r .aac .adts .ogg .oga .opus .spx .wma .asf .amr
-.awb .3ga .ac3 .eac3 .dts .mpc .mka .weba .gsm .g722 .ra .rm .dss .qcp .latm .loas .dsf
-"""
-VIDEO = """
-.mp4 .m4v .mov .qt .3gp .3g2 .3gpp .3gpp2 .mkv .webm .avi .wmv .flv .f4v .ts .mts .m2ts .mpg .mpeg .vob .ogv
-"""
-EXTENSIONS = frozenset(f"{UNCOMPRESSED} {COMPRESSED} {VIDEO}".split())
-BESIDE = """
-.txt .csv .tsv .md .rst .json .jsonl .yaml .yml .toml .cfg .ini .xml .html .htm .pdf .doc .docx .xls .xlsx .odt .ods
-.rtf .tex .bib .log .textgrid .eaf .lab .trs .ctm .stm .rttm .srt .vtt .cha .praat .pitch .png .jpg .jpeg .gif .bmp
-.tif .tiff .svg .webp .eps .ps .py .m .r .ipynb .sh .js .npy .npz .h5 .hdf5 .mat .pkl .pt .ckpt .parquet .feather .zip
-.gz .tar .tgz .bz2 .xz .7z .rar .db .sha256 .md5 .cff .lock .part .tmp .bak .url .lnk .license
-"""
-NO_SOUND = frozenset(BESIDE.split())  # what lies beside recordings and holds none
-
-
-SAMPLE_RATES = (2_000, 768_000)  # Hz; a header that says otherwise is damaged
-MOST_CHANNELS = 64
-MOST_SAMPLES = 1 << 30  # of a recording in memory at once, 4 GiB; longer ones are read in blocks or windows
-SLACK_S = 0.1  # a declared length that is off by less is right: lossy codecs are padded, headers rounded
-SHORTEST_S = 0.01  # a clip shorter than this holds no sound worth a row
-CANCELLED = 1e-3  # channels whose mean has less than this share of their power cancel each other
-
-KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 def what_it_is(path: Path) -> str:
@@ -118,15 +120,6 @@ def check_form(path: Path, sample_rate: int, n_channels: int) -> None:
         )
     if not 1 <= n_channels <= MOST_CHANNELS:
         raise AudioError(f"{path}: its header says {n_channels} channels, and 1 to {MOST_CHANNELS} are plausible")
-
-
-RIFF_HEADER = 12
-OGG_HEADER = 27
-OGG_FIRST, OGG_LAST = 2, 4  # flags of a page
-FRAME_COUNTS = (b"Xing", b"Info", b"VBRI")  # one of them stands in the first frame of an MP3 that tells its length
-MP3_LOOKED_AT = 1 << 12  # bytes behind the tag: more than the longest frame
-TAG_ID3V1, TAG_APE = 128, 32  # bytes, of the whole tag and of an APE tag's footer
-LOOKED_AT = 1 << 20
 
 
 def bytes_behind_wav(path: Path) -> int:

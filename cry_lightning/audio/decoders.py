@@ -30,6 +30,24 @@ PROMISED_BY_PIPES = 0x7FFFF000  # bytes; programs that write to a pipe promise t
 # WAV, AIFF, AU, SVX, and, for the whole file alone, RF64 and Wave64.
 SHORT = re.compile(r"^ *(?:data|SSND|Data Size|BODY|Riff size|riff) +: (\d+) \(should be (\d+)\)", re.MULTILINE)
 SHORT_VOC = "Seems to be a truncated file."
+SAMPLES_JOINED = 1 << 13  # samples joined
+PREROLL_S = 4.0  # decoded and dropped after a seek
+PADDING = 1 << 12  # samples that a codec adds at both ends, and a decoder takes away
+UNKNOWN_LENGTH_OF_FFMPEG = 1 << 50  # samples, and above
+MP3_FRAME = b"\xff"  # begins each; what begins otherwise are zeros and tags at the end
+REMEMBERED = 1 << 12  # lengths of files
+# What FFmpeg may open: formats that hold sound themselves, none that names other files or addresses.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,caf,aac,amr,matroska,webm,aiff,wav,ogg,flac,mp3,ac3,eac3,dts,dtshd,g722,gsm,au,w64,avi,"
+    "asf,xwma,flv,mpegts,mpeg,loas,wv,tta,ape,mpc,mpc8,tak,nistsphere,voc,rm,dsf,iff,ircam,sox,avr,pvf,qcp,dss"
+)
+OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+# Formats whose length is estimated or added up from what is there: nothing is declared.
+UNDECLARED = {"aac", "ac3", "eac3", "dts", "amr", "loas", "mpegts", "mpeg", "g722", "gsm", "ogg", "mp3", "rm", "voc"}
+OF_WHOLE_FILES = {"matroska,webm", "asf", "flv", "xwma"}  # they declare the length of the longest track
+# Decoding from the middle gives the samples of the whole only where little is remembered from frame to frame.
+EXACT_AFTER_SEEK = ("pcm_", "flac", "alac", "mp3", "wavpack", "tta")
+SELF_DELIMITING = {"mp3", "aac"}  # frames follow each other, and what else stands between them is passed over
 
 
 class SoundFileReader:
@@ -82,26 +100,6 @@ class SoundFileReader:
             if len(chunk) < wanted:
                 return
             skipped += wanted
-
-
-SAMPLES_JOINED = 1 << 13  # samples joined
-PREROLL_S = 4.0  # decoded and dropped after a seek
-PADDING = 1 << 12  # samples that a codec adds at both ends, and a decoder takes away
-UNKNOWN_LENGTH_OF_FFMPEG = 1 << 50  # samples, and above
-MP3_FRAME = b"\xff"  # begins each; what begins otherwise are zeros and tags at the end
-REMEMBERED = 1 << 12  # lengths of files
-# What FFmpeg may open: formats that hold sound themselves, none that names other files or addresses.
-FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,caf,aac,amr,matroska,webm,aiff,wav,ogg,flac,mp3,ac3,eac3,dts,dtshd,g722,gsm,au,w64,avi,"
-    "asf,xwma,flv,mpegts,mpeg,loas,wv,tta,ape,mpc,mpc8,tak,nistsphere,voc,rm,dsf,iff,ircam,sox,avr,pvf,qcp,dss"
-)
-OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-# Formats whose length is estimated or added up from what is there: nothing is declared.
-UNDECLARED = {"aac", "ac3", "eac3", "dts", "amr", "loas", "mpegts", "mpeg", "g722", "gsm", "ogg", "mp3", "rm", "voc"}
-OF_WHOLE_FILES = {"matroska,webm", "asf", "flv", "xwma"}  # they declare the length of the longest track
-# Decoding from the middle gives the samples of the whole only where little is remembered from frame to frame.
-EXACT_AFTER_SEEK = ("pcm_", "flac", "alac", "mp3", "wavpack", "tta")
-SELF_DELIMITING = {"mp3", "aac"}  # frames follow each other, and what else stands between them is passed over
 
 
 class FFmpegReader:

@@ -29,6 +29,10 @@ from cry_lightning.audio.decoders import UNKNOWN_LENGTH, FFmpegReader, SoundFile
 from cry_lightning.console import UserError
 
 Fit = Literal["pad", "repeat", "crop"]
+# The length of the file, bytes a second, and bytes of sound, as libsndfile's log of a WAV tells them.
+WAV_SIZES = re.compile(r"^Length : (\d+)$.*^ *Bytes/sec +: (\d+)$.*^data : (\d+)", re.MULTILINE | re.DOTALL)
+EMPTY = 1 << 12  # bytes: a file of this size may be a header without sound
+MARGIN_S = 0.05  # read on both sides of a segment, so that resampling does not hear its edges
 
 
 def fit_to_length(waveform: np.ndarray, n_samples: int, fit: Fit) -> np.ndarray:
@@ -49,11 +53,6 @@ def fit_to_length(waveform: np.ndarray, n_samples: int, fit: Fit) -> np.ndarray:
     if fit == "repeat":
         return np.resize(waveform, n_samples)
     raise UserError(f"{waveform.size} samples where {n_samples} are needed; use the fit `pad` or `repeat`")
-
-
-# The length of the file, bytes a second, and bytes of sound, as libsndfile's log of a WAV tells them.
-WAV_SIZES = re.compile(r"^Length : (\d+)$.*^ *Bytes/sec +: (\d+)$.*^data : (\d+)", re.MULTILINE | re.DOTALL)
-EMPTY = 1 << 12  # bytes: a file of this size may be a header without sound
 
 
 class Reader(Protocol):
@@ -156,9 +155,6 @@ def _ogg_reader(path: Path) -> Reader:
         return SoundFileReader(path)
     except soundfile.LibsndfileError:
         return FFmpegReader(path)
-
-
-MARGIN_S = 0.05  # read on both sides of a segment, so that resampling does not hear its edges
 
 
 class Recording:

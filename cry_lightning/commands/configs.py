@@ -16,6 +16,10 @@ WHOLE_SECTIONS = ("config", "data", "model")  # options in whose place a YAML ma
 ENDINGS = (".yaml", ".yml")
 DEEPEST = 50  # levels of tables and files
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
+SIMPLE = {"int": int, "float": float, "bool": bool}
+NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+UNDECIDED = object()
+BOOL_OR_INT = Parameter("", ast.parse("bool | int", mode="eval").body)
 
 
 def check_there(path: str, key: str) -> None:
@@ -106,12 +110,6 @@ def refuse_recordings(key: str, path: str) -> None:
     if not path.endswith(ENDINGS) and Path(path).exists():
         own = f"--data configs/data/own.yaml --data.corpus.init_args.path={path}"
         raise ConfigError(key, f"{path} is not a YAML; for recordings that lie there: {own}")
-
-
-SIMPLE = {"int": int, "float": float, "bool": bool}
-NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
-UNDECIDED = object()
-BOOL_OR_INT = Parameter("", ast.parse("bool | int", mode="eval").body)
 
 
 def check_class(key: str, value: Any, required: bool = False) -> None:

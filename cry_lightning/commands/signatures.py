@@ -19,6 +19,19 @@ BASES_WITHOUT_PARAMETERS = {
     "Protocol",
     "object",
 }
+ROOMS = {  # kind -> room, and what its classes descend from
+    "encoders": ("encoders", "Module"),
+    "features": ("features", "Feature"),
+    "corpora": ("corpora", "Corpus"),
+    "augmentations": ("tasks.augment", "Module"),
+    "losses": ("tasks.losses", "Module"),
+    "tasks": ("tasks", "Stage"),
+}
+OF_TORCH = {
+    "torch.nn.CrossEntropyLoss": "Cross-entropy of logits (B, K), the default; scores are probabilities",
+    "torch.nn.MultiMarginLoss": "Hinge loss of logits (B, K); its scores rank, but are no probabilities",
+}
+FUNCTIONS = {"corpora": ("cry_lightning.corpora.corpus_at",)}
 
 
 @dataclass(frozen=True)
@@ -152,19 +165,6 @@ def _file(module: str) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-ROOMS = {  # kind -> room, and what its classes descend from
-    "encoders": ("encoders", "Module"),
-    "features": ("features", "Feature"),
-    "corpora": ("corpora", "Corpus"),
-    "augmentations": ("tasks.augment", "Module"),
-    "losses": ("tasks.losses", "Module"),
-    "tasks": ("tasks", "Stage"),
-}
-OF_TORCH = {
-    "torch.nn.CrossEntropyLoss": "Cross-entropy of logits (B, K), the default; scores are probabilities",
-    "torch.nn.MultiMarginLoss": "Hinge loss of logits (B, K); its scores rank, but are no probabilities",
-}
-FUNCTIONS = {"corpora": ("cry_lightning.corpora.corpus_at",)}
 PLACE = Path(__file__).parents[1]
 
 

@@ -17,6 +17,33 @@ TASKS = {
     "pathology": {"normal": HEALTHY, "pathology": ["asphyxia", "deaf"]},
 }
 CHILLANTO_NAME = re.compile(r"(?P<infant>\d{4})(?P<fragment>\d{3})?(?P<rest>.*)", re.ASCII)
+# The cleaned tree files cold or hot (ch) under discomfort; the raw uploads are spelled alike.
+REASONS = {
+    "bp": "belly_pain",
+    "bu": "burping",
+    "ch": "discomfort",
+    "dc": "discomfort",
+    "dk": None,  # the parent did not know
+    "hu": "hungry",
+    "lo": "lonely",
+    "sc": "scared",
+    "ti": "tired",
+}
+AGES = {
+    "04": "0_4_weeks",
+    "48": "4_8_weeks",
+    "26": "2_6_months",
+    "72": "7_24_months",
+    "22": "over_24_months",
+}
+SEXES = {"f": "female", "m": "male"}
+INSTALL = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+DONATEACRY_NAME = re.compile(
+    rf"(?P<install>{INSTALL})-(?P<time>[\d.]+)-(?P<version>[\d.]+)-"
+    rf"(?:{INSTALL}-)?"  # the first uploads repeat an id here
+    rf"(?P<sex>{'|'.join(SEXES)})-(?P<age>{'|'.join(AGES)})-(?P<reason>{'|'.join(REASONS)})\.",
+    re.IGNORECASE,
+)
 
 
 class BabyChillanto(Tree):
@@ -70,36 +97,6 @@ class BabyChillanto(Tree):
             )
         columns = {"kind": kind, "recording_code": name["infant"] + name["rest"]}
         return Clip(path, f"{self.collection}:{name['infant']}", label=kind, columns=columns)
-
-
-# The cleaned tree files cold or hot (ch) under discomfort; the raw uploads are spelled alike.
-REASONS = {
-    "bp": "belly_pain",
-    "bu": "burping",
-    "ch": "discomfort",
-    "dc": "discomfort",
-    "dk": None,  # the parent did not know
-    "hu": "hungry",
-    "lo": "lonely",
-    "sc": "scared",
-    "ti": "tired",
-}
-AGES = {
-    "04": "0_4_weeks",
-    "48": "4_8_weeks",
-    "26": "2_6_months",
-    "72": "7_24_months",
-    "22": "over_24_months",
-}
-SEXES = {"f": "female", "m": "male"}
-
-INSTALL = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-DONATEACRY_NAME = re.compile(
-    rf"(?P<install>{INSTALL})-(?P<time>[\d.]+)-(?P<version>[\d.]+)-"
-    rf"(?:{INSTALL}-)?"  # the first uploads repeat an id here
-    rf"(?P<sex>{'|'.join(SEXES)})-(?P<age>{'|'.join(AGES)})-(?P<reason>{'|'.join(REASONS)})\.",
-    re.IGNORECASE,
-)
 
 
 class DonateACry(Tree):

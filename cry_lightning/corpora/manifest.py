@@ -15,6 +15,10 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora.base import Clip, Corpus, safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.listing import on_disk
 
+OWN_COLUMNS = {"path", "label", "subject", "start_s", "end_s", "duration_s"}
+AGREEING_S = 0.001  # `end_s` and `start_s` + `duration_s` may differ by this much
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, with or without a byte-order mark.
@@ -67,11 +71,6 @@ def read_table(path: Path, columns_of: Callable[[Sequence[str]], list[str]]) -> 
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} is not CSV: {error}") from error
     return rows
-
-
-OWN_COLUMNS = {"path", "label", "subject", "start_s", "end_s", "duration_s"}
-AGREEING_S = 0.001  # `end_s` and `start_s` + `duration_s` may differ by this much
-OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class Manifest(Corpus):

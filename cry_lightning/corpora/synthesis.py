@@ -7,6 +7,10 @@ from scipy import fft
 
 FRAME_S = 0.005
 SPEED_OF_SOUND_CM_S = 35_000  # in the warm, moist air of a vocal tract
+MELODY_RANGE = 0.37  # highest less lowest f0 over mean f0: (583 - 398) / 496 Hz, Michelsson 2002
+BREATH = 0.05  # noise against voice in a clear cry
+HYPERPHONATION = 0.03  # share of the expirations
+HYPERPHONATION_RATIO = 2.2  # lifts f0 to 1000-2000 Hz, where Corwin & Golub place hyperphonation (Robb 2003)
 
 
 def frame_length(sample_rate: int) -> int:
@@ -218,18 +222,12 @@ CRY_STYLES = {
         dysphonation=0.05,  # *
     ),
 }
-MELODY_RANGE = 0.37  # highest less lowest f0 over mean f0: (583 - 398) / 496 Hz, Michelsson 2002
 
 
 def blend(style: CryStyle, neutral: list[CryStyle], strength: float) -> CryStyle:
     """`style` at strength 1, the mean of `neutral` at strength 0."""
     means = {f.name: float(np.mean([getattr(other, f.name) for other in neutral])) for f in fields(CryStyle)}
     return CryStyle(**{name: mean + strength * (getattr(style, name) - mean) for name, mean in means.items()})
-
-
-BREATH = 0.05  # noise against voice in a clear cry
-HYPERPHONATION = 0.03  # share of the expirations
-HYPERPHONATION_RATIO = 2.2  # lifts f0 to 1000-2000 Hz, where Corwin & Golub place hyperphonation (Robb 2003)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,11 @@ from cry_lightning.corpora.synthesis import (
 )
 
 WORDS = ("sima", "tako", "fenu", "kuli", "pola", "mesi", "nato", "luke", "sofi", "tupa", "kemo", "pilu")
+F4_HZ = 3300  # in every phone; Klatt 1980, Table I
+BURST_S = 0.025
+GENERATOR_VERSION = 1  # raise it when the same arguments begin to give another sound: corpora are then made again
+# What a random stream decides. The streams are apart, so that no choice of labels or sizes changes a sound.
+PERSON, LABEL, SOUND = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,6 @@ PHONES = {
     "k": Phone((300, 1990, 2850), 0.09, noise=1.2, noise_hz=1900, noise_width_hz=500, burst=True),
     "p": Phone((400, 1100, 2150), 0.09, noise=0.8, noise_hz=700, noise_width_hz=700, burst=True),
 }
-F4_HZ = 3300  # in every phone; Klatt 1980, Table I
-BURST_S = 0.025
 
 
 @dataclass(frozen=True)
@@ -129,9 +132,6 @@ def word(text: str, speaker: Speaker, n_samples: int, sample_rate: int, rng: np.
         noise=breath + sounding[:, None] * bands[at] * rng.lognormal(0, 0.2),
         tilt=speaker.tilt,
     ).render(sample_rate, rng)[:n_samples]
-
-
-GENERATOR_VERSION = 1  # raise it when the same arguments begin to give another sound: corpora are then made again
 
 
 class SyntheticCorpus(Manifest):
@@ -212,10 +212,6 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-# What a random stream decides. The streams are apart, so that no choice of labels or sizes changes a sound.
-PERSON, LABEL, SOUND = 1, 2, 3
 
 
 class SyntheticWords(SyntheticCorpus):

@@ -17,6 +17,13 @@ from cry_lightning.from_torchaudio import torchaudio
 
 NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d+)\.", re.IGNORECASE)
 N_TEST = 5  # the official test set: the first five recordings of each digit by each speaker
+LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
+BELOW = ("speech_commands_v0.0[12]", "SpeechCommands/speech_commands_v0.0[12]")  # where torchaudio unpacks it
+UNKNOWN, SILENCE = "unknown", "silence"
+SHARE = 0.1
+CUT_S, HOP_S = 1.0, 0.05
+FLOOR_DB = -90.0  # below it lies the padding of a recording, which is no noise
+REGIONS = ("train", "train", "train", "val", "test")  # the part that each fifth of a noise recording is for
 
 
 class FSDD(Tree):
@@ -30,10 +37,6 @@ class FSDD(Tree):
             return None
         split = "test" if int(name["index"]) < N_TEST else "train"
         return Clip(path, f"{self.collection}:{name['speaker']}", label=name["digit"], columns={"split": split})
-
-
-LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
-BELOW = ("speech_commands_v0.0[12]", "SpeechCommands/speech_commands_v0.0[12]")  # where torchaudio unpacks it
 
 
 class SpeechCommands(Corpus):
@@ -99,13 +102,6 @@ def _metadata(folder: Path, subset: Literal["validation", "testing"] | None = No
     for index in range(len(dataset)):
         path, _, word, speaker, _ = dataset.get_metadata(index)
         yield path, word, speaker
-
-
-UNKNOWN, SILENCE = "unknown", "silence"
-SHARE = 0.1
-CUT_S, HOP_S = 1.0, 0.05
-FLOOR_DB = -90.0  # below it lies the padding of a recording, which is no noise
-REGIONS = ("train", "train", "train", "val", "test")  # the part that each fifth of a noise recording is for
 
 
 class Keywords(Union):

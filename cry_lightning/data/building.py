@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 # Without it Linux refuses to map caches larger than the memory; Python has a name for it from 3.13 on.
 MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+BATCH_SIZE = 64  # larger batches leave the processor's cache
+MAX_BAD_SHARE = 0.05
 
 
 class CachedFeatures:
@@ -180,10 +182,6 @@ def as_worker_errors(workers: int) -> Iterator[None]:
             f"a worker that computed features was killed, perhaps for want of memory: use fewer than {workers} workers;"
             " what was done is kept"
         ) from error
-
-
-BATCH_SIZE = 64  # larger batches leave the processor's cache
-MAX_BAD_SHARE = 0.05
 
 
 def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int) -> None:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 
 N_HASHES = 2**27
+SHA256 = re.compile("[0-9a-f]{64}")
+INDEX_NAME = "content-index.json"
 
 
 def by_hash(labels: np.ndarray, groups: np.ndarray, val: float, test: float) -> np.ndarray:
@@ -58,8 +60,6 @@ def percentage(name: str) -> float:
     return int(hashlib.sha1(name.encode()).hexdigest(), 16) % N_HASHES * 100 / (N_HASHES - 1)
 
 
-SHA256 = re.compile("[0-9a-f]{64}")
-INDEX_NAME = "content-index.json"
 Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
 Index = dict[str, tuple[Stamp, str]]  # absolute path -> when it was read, and its hash
 

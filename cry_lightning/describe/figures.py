@@ -22,6 +22,10 @@ from cry_lightning.features.spectrogram import Spectrogram
 
 LONGEST_S = 10.0  # of a longer clip, the centre is shown
 SHORTEST_S = 0.1  # a shorter clip is padded: front ends want a frame or two
+ACROSS = 4
+N_TICKS = 5
+TITLE_WIDTH = 30  # characters
+COLOUR_RANGE = (5, 99.5)  # percentiles of all features shown: digital silence would leave little colour for sound
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,6 @@ def example(clip: pd.Series, path: Path, feature: Feature) -> Example:
     waveform = audio.load_fitted(path, feature.sample_rate, shown_s, "pad", clip["start_s"], clip["duration_s"])
     with torch.inference_mode():
         return Example(clip["class"], waveform, feature(torch.from_numpy(waveform)[None])[0, 0].numpy())
-
-
-ACROSS = 4
-N_TICKS = 5
-TITLE_WIDTH = 30  # characters
-COLOUR_RANGE = (5, 99.5)  # percentiles of all features shown: digital silence would leave little colour for sound
 
 
 def draw(examples: Sequence[Example], feature: Feature, title: str) -> Figure:

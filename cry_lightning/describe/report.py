@@ -17,6 +17,14 @@ from cry_lightning.files import replacing
 from cry_lightning.spelling import doubts
 
 WIDTH = 110
+FIRST = 10  # files that the report names; the CSV names all
+DPI = 120
+CLIPPED_BADLY = 0.001
+MEASURED = (
+    "Measured on the mean of the channels, at each recording's own rate. Level: a sine at full scale has -3 dBFS."
+    f" Silence: share of {1000 * FRAME_S:.0f} ms frames below {QUIET_DB:g} dBFS. At full scale: share of samples above"
+    f" {FULL_SCALE_DB:g} dBFS; clipping leaves many, a recording made as loud as it can be a few."
+)
 
 
 @dataclass
@@ -53,16 +61,6 @@ def write_table(table: pd.DataFrame, path: Path, index: bool = False) -> None:
     """Write a CSV file, whole or not at all."""
     with replacing(path) as part:
         for_spreadsheets(table).to_csv(part, index=index, float_format="%.6g", errors="backslashreplace")
-
-
-FIRST = 10  # files that the report names; the CSV names all
-DPI = 120
-CLIPPED_BADLY = 0.001
-MEASURED = (
-    "Measured on the mean of the channels, at each recording's own rate. Level: a sine at full scale has -3 dBFS."
-    f" Silence: share of {1000 * FRAME_S:.0f} ms frames below {QUIET_DB:g} dBFS. At full scale: share of samples above"
-    f" {FULL_SCALE_DB:g} dBFS; clipping leaves many, a recording made as loud as it can be a few."
-)
 
 
 def tell(census: CorpusSummary, out: Path) -> list[Section]:

@@ -25,6 +25,10 @@ QUIET_DB = -50.0  # a frame below this counts as silence
 FULL_SCALE_DB = -0.1  # a sample above this counts as clipped: 8-bit sound ends at -0.07 dB, and codecs overshoot
 FORM = ("container", "codec", "sample_rate_hz", "channels")
 MEASURES = ("duration_s", "rms_dbfs", "peak_dbfs", "silence_share", "clipped_share")
+LEAK, RELABELLED, COPY = "several subjects", "several classes", "copy"
+NAMED = 5  # sounds, and recordings of each, that the report names; the CSV names all
+ALL, UNLABELLED, BLANK = "(all)", "(unlabelled)", "(blank)"
+AT_MOST = 12  # values of a column, and classes across a table or a figure
 
 
 def survey(paths: Mapping[str, Path], sample: int | None = None) -> pd.DataFrame:
@@ -94,10 +98,6 @@ def measure(path: Path, sample_rate: int) -> dict[str, Any]:
     return dict(zip(MEASURES, figures, strict=True)) | {"sound": sound.hexdigest()[:16]}
 
 
-LEAK, RELABELLED, COPY = "several subjects", "several classes", "copy"
-NAMED = 5  # sounds, and recordings of each, that the report names; the CSV names all
-
-
 def duplicates(clips: pd.DataFrame, recordings: pd.DataFrame) -> pd.DataFrame:
     """A row for each recording whose decoded samples are those of another: group, recording, class, kind.
 
@@ -144,10 +144,6 @@ def in_words(found: pd.DataFrame, n_not_decoded: int) -> list[str]:
     if n_not_decoded:
         remarks.append(f"{n_not_decoded:,} recordings were not decoded: copies of them go unseen.")
     return [*remarks, "Compared are decoded samples: copies that were re-encoded or trimmed go unseen."]
-
-
-ALL, UNLABELLED, BLANK = "(all)", "(unlabelled)", "(blank)"
-AT_MOST = 12  # values of a column, and classes across a table or a figure
 
 
 def clip_table(clips: Sequence[Clip], recordings: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

@@ -18,6 +18,8 @@ PARTS = {"train": "train", "val": "val", "test": "test", "": "left out"}
 USUAL_FOLDS = 10
 MANY_TRAININGS = 30
 NAMED = 5  # classes
+NAMES = ("duration (s)", "level, RMS (dBFS)", "peak (dBFS)", "silence (%)", "at full scale (%)")
+QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "max": 1.0}
 
 
 def parts_of(data: CryDataModule, clips: Sequence[Clip], good: np.ndarray) -> np.ndarray:
@@ -131,10 +133,6 @@ def listed(subjects: pd.Series) -> str:
         more = f" and {len(own) - NAMED} more" if len(own) > NAMED else ""
         told.append(f"{', '.join(names)}{more} ({n}{' each' if len(own) > 1 else ''})")
     return ", ".join(told)
-
-
-NAMES = ("duration (s)", "level, RMS (dBFS)", "peak (dBFS)", "silence (%)", "at full scale (%)")
-QUANTILES = {"min": 0.0, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "max": 1.0}
 
 
 def class_rows(counts: pd.DataFrame) -> Rows:

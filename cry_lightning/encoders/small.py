@@ -10,6 +10,7 @@ from torch.nn.functional import relu
 from cry_lightning.console import UserError
 
 N_LAYERS = 6  # three residual blocks of two convolutions
+GRID = (7, 11)  # (F, T) that three poolings leave of the paper's 60x90
 
 
 class Res8(nn.Module):
@@ -47,9 +48,6 @@ class Res8(nn.Module):
                 x = skip = x + skip  # the skip carries the sum from before normalisation
             x = norm(x)
         return x.mean((2, 3))
-
-
-GRID = (7, 11)  # (F, T) that three poolings leave of the paper's 60x90
 
 
 class SmallCNN(nn.Module):

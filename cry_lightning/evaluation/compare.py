@@ -14,6 +14,17 @@ from cry_lightning.lineage import other_sound
 SUMMARY = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro-F1", "macro_auc": "AUC"}
 PER_CLASS = {"recall": "recall", "precision": "precision", "f1": "F1", "roc_auc": "AUC"}
 Rows = list[list[str]]  # the header first
+CASE = ["clip", "repeat"]
+SAME = ["label", "subject", "recording"]  # of a case, in both runs
+COLUMNS = ["run", "minus", "level", "metric", "value", "low", "high", "p", "n_units", "n_subjects", "lineage"]
+PERMUTATIONS = 9999
+AT_A_TIME = 500  # permutations held in memory
+SIGNIFICANT = 0.05
+READING = (
+    "Differences over the same subjects, with 95 % intervals. p: permutation test of UAR, which exchanges both runs'"
+    " answers to all clips of a subject, corrected for the number of comparisons (Holm). Another training might give"
+    " other differences."
+)
 
 
 def cell(result: pd.Series) -> str:
@@ -74,19 +85,6 @@ def as_markdown(rows: Rows) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(map(as_markdown_text, row)) + " |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
-
-
-CASE = ["clip", "repeat"]
-SAME = ["label", "subject", "recording"]  # of a case, in both runs
-COLUMNS = ["run", "minus", "level", "metric", "value", "low", "high", "p", "n_units", "n_subjects", "lineage"]
-PERMUTATIONS = 9999
-AT_A_TIME = 500  # permutations held in memory
-SIGNIFICANT = 0.05
-READING = (
-    "Differences over the same subjects, with 95 % intervals. p: permutation test of UAR, which exchanges both runs'"
-    " answers to all clips of a subject, corrected for the number of comparisons (Holm). Another training might give"
-    " other differences."
-)
 
 
 @dataclass(frozen=True)

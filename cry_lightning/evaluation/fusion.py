@@ -17,6 +17,9 @@ from cry_lightning.lineage import UNKNOWN, AnyLineage, Lineage, StageRecord, fin
 ROW = ["clip", "repeat", "fold", "split"]
 FOLD = ["repeat", "fold"]
 SAME = ["label", "subject", "recording"]  # of a row, in all members
+FLOOR = 1e-6  # of a probability under a logarithm: one wrong certainty must not outweigh all else
+TIE_BREAK = 1e-3  # how far the mean probabilities move tied shares of votes
+TEMPERATURES = (0.05, 20.0)
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,6 @@ def _unlikeness(name: str, table: pd.DataFrame, first_name: str, first: pd.DataF
 def row_in_words(clip: str, repeat: str, fold: str, split: str) -> str:
     """A row of the table."""
     return f"clip {clip} (repeat {repeat}, fold {fold}, {split})"
-
-
-FLOOR = 1e-6  # of a probability under a logarithm: one wrong certainty must not outweigh all else
-TIE_BREAK = 1e-3  # how far the mean probabilities move tied shares of votes
-TEMPERATURES = (0.05, 20.0)
 
 
 @dataclass(frozen=True)

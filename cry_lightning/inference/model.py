@@ -19,13 +19,14 @@ from cry_lightning.corpora.base import check_cutting
 from cry_lightning.data.datamodule import CryDataModule, check_front_end, check_lengths
 from cry_lightning.features import Feature
 from cry_lightning.tasks.base import Stage
-from cry_lightning.tasks.making import instantiation_error, made, maker_of
+from cry_lightning.tasks.making import checkpoint_error, made, maker_of
 from cry_lightning.tasks.weights import read_checkpoint
 from cry_lightning.trust.configs import check_plain
 from cry_lightning.trust.names import Trust
 
 BESIDE_WEIGHTS = 20_000_000  # numbers, 80 MB: filters and windows, which no checkpoint keeps
 MOST_MADE = 2**29  # numbers, 2 GB: the result of one step on one clip
+CUTTING = ("window_s", "hop_s", "min_active_db")
 
 
 def refuse_larger(path: Path, n_tensors: int, make: Callable[[], Stage], features: Tensor) -> None:
@@ -95,9 +96,6 @@ def _counted(most_numbers: int, most_parts: int) -> Iterator[None]:
             hook.remove()
 
 
-CUTTING = ("window_s", "hop_s", "min_active_db")
-
-
 @dataclass(frozen=True)
 class Data:
     """What a checkpoint tells of the data, as far as a model depends on it; see `CryDataModule`."""
@@ -149,7 +147,7 @@ class TrainedStage:
             self.cutting = _cutting(trust, data["corpus"], self.clip_s)
             self.stage = self._stage(checkpoint)
         except Exception as error:
-            raise instantiation_error(path, error) from error
+            raise checkpoint_error(path, error) from error
         if kept:
             check_front_end(self.feature, kept["front_end"])
         self.device = _device(device)

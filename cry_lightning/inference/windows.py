@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 MAX_LISTED = 100  # recordings that could not be used
 MAX_TOLD = 3  # of them, in one line
+EMBEDDINGS = "embeddings"
+COLUMNS = ("clip", "recording", "subject", "label", "start_s", "duration_s")  # of every corpus
 
 
 class Recordings(Corpus):
@@ -143,10 +145,6 @@ def duration_s(corpus: Corpus, clip: Clip) -> float:
     if clip.duration_s is not None:
         return clip.duration_s
     return audio.info(corpus.path_of(clip)).duration_s - clip.start_s
-
-
-EMBEDDINGS = "embeddings"
-COLUMNS = ("clip", "recording", "subject", "label", "start_s", "duration_s")  # of every corpus
 
 
 def clip_table(corpus: Corpus, clips: Sequence[Clip]) -> pd.DataFrame:

@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 
 
 FEW = 2  # groups of a class per fold: with fewer, a fold's score rests on one of them
+CHECKPOINT = ("best.ckpt",)
+# A killed round begins anew; and to write a large network each epoch takes as long as the epoch.
+WITHOUT_LAST = "--save_every_n_steps=1000000000"
+PROVENANCE = "cross_validation.json"  # what is cross-validated in a folder
 
 
 @dataclass(frozen=True)
@@ -142,11 +146,6 @@ def divided(data: CryDataModule, split: Split) -> CryDataModule:
             " use fewer --folds, or merge or leave out such classes with data.corpus.init_args.classes"
         )
     return data
-
-
-CHECKPOINT = ("best.ckpt",)
-# A killed round begins anew; and to write a large network each epoch takes as long as the epoch.
-WITHOUT_LAST = "--save_every_n_steps=1000000000"
 
 
 @dataclass(frozen=True)
@@ -331,9 +330,6 @@ def folds_as_text(out: Path) -> str:
         if found.notna().any()
     ]
     return as_text(rows)
-
-
-PROVENANCE = "cross_validation.json"  # what is cross-validated in a folder
 
 
 def cross_validate(

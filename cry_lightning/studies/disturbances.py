@@ -18,6 +18,10 @@ from cry_lightning.console import UserError
 from cry_lightning.tasks.augment.waveform import active_power, read_noise
 
 VERSION = 1  # raise it when the same disturbance begins to give other numbers: its points are then run again
+EDGES_HZ = (0.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)  # octaves
+LOW_PASS_HZ = (3400.0, 2000.0, 1000.0)
+UNDISTURBED = "undisturbed"  # the severity of a point that every kind has
+BESIDE_DB = 5.0  # from the highest ratio to the undisturbed point, whose own is infinite
 
 
 @dataclass(frozen=True)
@@ -123,12 +127,6 @@ def _mixed(sounds: Sounds, noise: np.ndarray, snr_db: float) -> np.ndarray:
     )
     gain = np.sqrt(signal_power / (noise_power * 10 ** (snr_db / 10)))
     return sounds.waveforms + gain.astype(np.float32) * noise
-
-
-EDGES_HZ = (0.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)  # octaves
-LOW_PASS_HZ = (3400.0, 2000.0, 1000.0)
-UNDISTURBED = "undisturbed"  # the severity of a point that every kind has
-BESIDE_DB = 5.0  # from the highest ratio to the undisturbed point, whose own is infinite
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,18 @@ from cry_lightning.studies.label_efficiency import SCRATCH, Subset, Trial
 
 METRICS = ("uar", "macro_auc")
 Bound = Literal["at most", "about", "more than"]
+METRIC_NAMES = {"uar": "UAR", "macro_auc": "AUC"}
+BOUND_SIGNS = {"at most": "<= ", "about": "", "more than": "> "}
+LEGEND = """\
+Tested on {test_subjects} subjects, at {level} level.
+labels: clips with a label that the training used, subjects: whose they are; means over seeds and folds. No other label
+of this corpus was used: nothing is validated, every training has the length that the config fixes, and its last
+weights are tested. Labels that a checkpoint was pretrained with are not counted.
+[low, high]: 95 % interval over test subjects, seeds averaged and folds pooled; none where a class
+has fewer than {min_subjects} subjects. UAR: balanced accuracy. AUC: mean over classes.
+gain: minus scratch, on the same labels and over the same subjects.
+scratch needs: labels at which the curve of scratch first reaches this UAR, interpolated over the logarithm of the
+labels; ratio: that over labels. Both are readings of the curves, without an interval of their own."""
 
 
 def curves(tested: Mapping[Trial, Tested], subsets: Mapping[tuple, Subset]) -> pd.DataFrame:
@@ -98,20 +110,6 @@ def labels_needed(labels: np.ndarray, scores: np.ndarray, score: float) -> tuple
         return "at most", float(labels[0])
     ends = slice(after - 1, after + 1)
     return "about", float(np.exp(np.interp(score, scores[ends], np.log(labels[ends]))))
-
-
-METRIC_NAMES = {"uar": "UAR", "macro_auc": "AUC"}
-BOUND_SIGNS = {"at most": "<= ", "about": "", "more than": "> "}
-LEGEND = """\
-Tested on {test_subjects} subjects, at {level} level.
-labels: clips with a label that the training used, subjects: whose they are; means over seeds and folds. No other label
-of this corpus was used: nothing is validated, every training has the length that the config fixes, and its last
-weights are tested. Labels that a checkpoint was pretrained with are not counted.
-[low, high]: 95 % interval over test subjects, seeds averaged and folds pooled; none where a class
-has fewer than {min_subjects} subjects. UAR: balanced accuracy. AUC: mean over classes.
-gain: minus scratch, on the same labels and over the same subjects.
-scratch needs: labels at which the curve of scratch first reaches this UAR, interpolated over the logarithm of the
-labels; ratio: that over labels. Both are readings of the curves, without an interval of their own."""
 
 
 def text(curves: pd.DataFrame) -> str:

@@ -22,6 +22,14 @@ SCRATCH = "scratch"
 FOLD = "{fold}"  # in a checkpoint's path: an encoder that was not trained on the fold's test subjects
 CountedBy = Literal["label_fraction", "per_class"]
 NO_LIMIT = {"label_fraction": "1.0", "per_class": "null"}  # whatever the YAML says, one of the two limits the labels
+COMMON = (
+    *(f"--data.{key}={value}" for key, value in NO_LIMIT.items()),
+    "--trainer.limit_val_batches=0",  # labels that choose a checkpoint would be labels that nobody counts
+    "--checkpoint.save_top_k=0",
+    "--trainer.devices=1",
+    "--trainer.logger=null",
+    *WITHOUT_BARS,
+)
 
 
 @dataclass(frozen=True)
@@ -140,16 +148,6 @@ def refuse_twice(option: str, values: Sequence[object]) -> None:
     twice = [value for value in values if list(values).count(value) > 1]
     if twice:
         raise UserError(f"{option}: {twice[0]} is named twice")
-
-
-COMMON = (
-    *(f"--data.{key}={value}" for key, value in NO_LIMIT.items()),
-    "--trainer.limit_val_batches=0",  # labels that choose a checkpoint would be labels that nobody counts
-    "--checkpoint.save_top_k=0",
-    "--trainer.devices=1",
-    "--trainer.logger=null",
-    *WITHOUT_BARS,
-)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ from cry_lightning.tasks.weights import read_checkpoint, sha256
 from cry_lightning.trust.names import Trust
 
 log = logging.getLogger(__name__)
+BATCH_SIZE = 64  # larger batches leave the processor's cache
+CLOSE = 1e-3  # another precision or device changes probabilities by less
 
 
 class ModelUnderTest:
@@ -115,10 +117,6 @@ def _corpus(path: Path, trust: Trust) -> Corpus:
     if isinstance(corpus, SyntheticCorpus) and not corpus.root.exists():
         raise UserError(f"{path}: its corpus is no longer at {corpus.root}; `prepare` with the stage's config makes it")
     return corpus
-
-
-BATCH_SIZE = 64  # larger batches leave the processor's cache
-CLOSE = 1e-3  # another precision or device changes probabilities by less
 
 
 def predict(model: ModelUnderTest, points: Sequence[Condition], folder: Path) -> list[pd.DataFrame]:

@@ -18,6 +18,19 @@ from cry_lightning.studies.robustness import ModelUnderTest
 
 COLUMNS = ["model", "kind", "severity", "unit", "place", "minus", "metric", "value", "low", "high"]
 COUNTS = ["level", "n_clips", "n_subjects", "lineage"]
+ASIDE = 0.1  # of the distance between two points: what one model stands beside the next, so that both are seen
+LEGEND = """\
+Tested on {n_clips} clips of {n_subjects} subjects, at {level} level. UAR: balanced accuracy; accuracy, macro-F1 and AUC
+are in the CSV files.
+[low, high]: 95 % interval over test subjects, none where a class has fewer than {min_subjects}; of differences: paired,
+over the same subjects."""
+KIND_LEGENDS = {
+    ("noise", "white"): "noise, white: both levels are those of the frames of 20 ms within 40 dB of the loudest one.",
+    ("bands",): "bands: removed from the spectrum of the waveform, before the front end.",
+    ("ends",): "ends: zeros from the clip's start, or up to its end.",
+    ("gain",): "gain: clipped at full scale.",
+    ("channel",): "channel: 8-bit samples (linear, mu-law), or nothing left above a frequency.",
+}
 
 
 def curves(
@@ -60,9 +73,6 @@ def _rows(own: Jackknife, other: Jackknife | None, units: Units) -> list[tuple]:
     counts = units.level, units.n_clips, units.n_subjects
     found = {metric: own.difference(other, metric) if other else own.score(metric) for metric in SUMMARY}
     return [(metric, *estimate, *counts) for metric, estimate in found.items()]
-
-
-ASIDE = 0.1  # of the distance between two points: what one model stands beside the next, so that both are seen
 
 
 def draw(curves: pd.DataFrame, n_classes: int) -> Figure:
@@ -114,20 +124,6 @@ def _tick(severity: str, is_scale: bool) -> str:
     if severity == UNDISTURBED:
         return "none"
     return severity.split()[-1] if is_scale else severity.replace(" ", "\n", 1)
-
-
-LEGEND = """\
-Tested on {n_clips} clips of {n_subjects} subjects, at {level} level. UAR: balanced accuracy; accuracy, macro-F1 and AUC
-are in the CSV files.
-[low, high]: 95 % interval over test subjects, none where a class has fewer than {min_subjects}; of differences: paired,
-over the same subjects."""
-KIND_LEGENDS = {
-    ("noise", "white"): "noise, white: both levels are those of the frames of 20 ms within 40 dB of the loudest one.",
-    ("bands",): "bands: removed from the spectrum of the waveform, before the front end.",
-    ("ends",): "ends: zeros from the clip's start, or up to its end.",
-    ("gain",): "gain: clipped at full scale.",
-    ("channel",): "channel: 8-bit samples (linear, mu-law), or nothing left above a frequency.",
-}
 
 
 def text(curves: pd.DataFrame) -> str:

@@ -34,6 +34,10 @@ RANGE = ("low", "high", "log", "step")
 PARTS = ("train", "val", "test")
 FIXED = ("name", "runs", "overwrite", "ckpt_path", "checkpoint", "trainer.logger", "trainer.devices")  # for all trials
 SHAPES = "{low, high} with log or step by choice, or {choices}"
+JOURNAL = "journal.log"  # the finished trials, as Optuna keeps them
+COMMON = ("--trainer.devices=1", "--trainer.logger=null", *WITHOUT_BARS)
+ONE_STEP = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1")
+PROVENANCE = "tune.json"  # what is searched in a folder
 
 
 def read_space(path: str) -> Space:
@@ -160,11 +164,6 @@ def dotted_keys(config: dict[str, Any], prefix: str = "") -> Iterator[str]:
         yield prefix + key
         if isinstance(value, dict):
             yield from dotted_keys(value, f"{prefix}{key}.")
-
-
-JOURNAL = "journal.log"  # the finished trials, as Optuna keeps them
-COMMON = ("--trainer.devices=1", "--trainer.logger=null", *WITHOUT_BARS)
-ONE_STEP = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1")
 
 
 @dataclass(frozen=True)
@@ -315,9 +314,6 @@ def keep_lineage(study: Study, folder: Path) -> None:
     tested = pd.DataFrame({"clip": [*clips], "subject": [clip.subject for clip in data.clips_of("test")]})
     leakage = lineage.check(tested.assign(split="test"), replace(known, test_clips=clips))
     refuse_leaky([(str(folder), leakage)], "Tune without them, or the test will say nothing")
-
-
-PROVENANCE = "tune.json"  # what is searched in a folder
 
 
 def run(arguments: Sequence[str], space_path: str, n_trials: int, seed: int, out: Path | None) -> Path:

@@ -17,6 +17,8 @@ from cry_lightning.console import UserError
 from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder, read_checkpoint
 from cry_lightning.trust.names import Trust
 
+REFERENCE_BATCH = 256  # clips per step for which a scaled learning rate is given
+
 
 def check_front_end(front_end: nn.Module | None, augment_waveform: Iterable[nn.Module], data: Any) -> None:
     """Refuse what would be computed and be nonsense: a front end takes any numbers for waveforms, of any rate.
@@ -65,9 +67,6 @@ class RelativeLevel(nn.Module):
         """Features (B, C, F, T) between 0 and 1."""
         loudest = features.amax((1, 2, 3), keepdim=True)
         return (1 + (features - loudest) / self.range_db).clamp(min=0)
-
-
-REFERENCE_BATCH = 256  # clips per step for which a scaled learning rate is given
 
 
 def parameter_groups(module: nn.Module, exclude_from_decay: bool, apart: nn.Module | None = None) -> list[dict]:
@@ -212,13 +211,13 @@ class Stage(L.LightningModule):
         Raises:
             UserError: it is damaged, another task's, or cannot be made into a network.
         """
-        from cry_lightning.tasks.making import instantiation_error, made, maker_of
+        from cry_lightning.tasks.making import checkpoint_error, made, maker_of
 
         checkpoint = read_checkpoint(checkpoint_path)
         try:
             stage = made(maker_of(checkpoint, Trust(tuple(trust))), checkpoint["state_dict"])
         except Exception as error:
-            raise instantiation_error(checkpoint_path, error) from error
+            raise checkpoint_error(checkpoint_path, error) from error
         if not isinstance(stage, cls):
             raise UserError(f"{checkpoint_path}: of a {type(stage).__name__}, not of a {cls.__name__}")
         return stage.to(map_location or "cpu")

@@ -56,7 +56,7 @@ def made(make: Callable[[], Stage], state: dict[str, Tensor]) -> Stage:
     return stage.eval()
 
 
-def instantiation_error(path: object, error: Exception) -> UserError:
+def checkpoint_error(path: object, error: Exception) -> UserError:
     """Why a checkpoint cannot be made into a network; classes that are no longer there may fail in any way."""
     reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
     short = reason if isinstance(error, UserError) else one_line(reason)

@@ -18,6 +18,7 @@ from torch import Tensor
 from cry_lightning.console import UserError
 
 MAX_ROWS = 2048  # evenly spaced ones of more: the work grows with the square, what it tells hardly
+MAX_ITERATIONS = 300
 
 
 @torch.no_grad()
@@ -65,7 +66,6 @@ def _some(rows: Tensor) -> Tensor:
 
 
 Kind = Literal["linear", "knn"]
-MAX_ITERATIONS = 300
 
 
 def probe(

@@ -17,6 +17,24 @@ from cry_lightning.trust.names import FUNCTIONS, PACKAGES, WEIGHTS_OF_TIMM, Trus
 MOST_VALUES = 100_000
 DEEPEST = 50
 LARGEST = 2**63 - 1
+OF_RUNS = ("best.ckpt", "last.ckpt", "lineage.json", "predictions.csv", "made_of.json", "made_from.json", "tune.json")
+YAML = (".yaml", ".yml", ".json")
+FACTORIES = ("head", "projector")
+LIGHTNING = "lightning.pytorch."
+IN_A_TRAINER = (  # what a run's config may name of Lightning, beside the trusted modules
+    "callbacks.device_stats_monitor.DeviceStatsMonitor",
+    "callbacks.early_stopping.EarlyStopping",
+    "callbacks.gradient_accumulation_scheduler.GradientAccumulationScheduler",
+    "callbacks.lr_monitor.LearningRateMonitor",
+    "callbacks.model_summary.ModelSummary",
+    "callbacks.progress.rich_progress.RichProgressBar",
+    "callbacks.progress.tqdm_progress.TQDMProgressBar",
+    "callbacks.rich_model_summary.RichModelSummary",
+    "callbacks.stochastic_weight_avg.StochasticWeightAveraging",
+    "callbacks.timer.Timer",
+    "cli.ReduceLROnPlateau",
+    "loggers",
+)
 
 
 def check_plain(value: Any, field: str, largest: int = LARGEST) -> None:
@@ -48,26 +66,6 @@ def check_plain(value: Any, field: str, largest: int = LARGEST) -> None:
             raise UserError(f"{name}: a number larger than {largest:,}")
         elif not (value is None or isinstance(value, str | bool | int | float)):
             raise UserError(f"{name}: a {type(value).__name__}, where only tables, lists, texts and numbers belong")
-
-
-OF_RUNS = ("best.ckpt", "last.ckpt", "lineage.json", "predictions.csv", "made_of.json", "made_from.json", "tune.json")
-YAML = (".yaml", ".yml", ".json")
-FACTORIES = ("head", "projector")
-LIGHTNING = "lightning.pytorch."
-IN_A_TRAINER = (  # what a run's config may name of Lightning, beside the trusted modules
-    "callbacks.device_stats_monitor.DeviceStatsMonitor",
-    "callbacks.early_stopping.EarlyStopping",
-    "callbacks.gradient_accumulation_scheduler.GradientAccumulationScheduler",
-    "callbacks.lr_monitor.LearningRateMonitor",
-    "callbacks.model_summary.ModelSummary",
-    "callbacks.progress.rich_progress.RichProgressBar",
-    "callbacks.progress.tqdm_progress.TQDMProgressBar",
-    "callbacks.rich_model_summary.RichModelSummary",
-    "callbacks.stochastic_weight_avg.StochasticWeightAveraging",
-    "callbacks.timer.Timer",
-    "cli.ReduceLROnPlateau",
-    "loggers",
-)
 
 
 def is_of_run(path: Path) -> bool:

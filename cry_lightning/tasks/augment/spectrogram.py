@@ -10,6 +10,7 @@ from cry_lightning.console import UserError
 
 FEATURES = "B, C, F, T"
 WAVEFORMS = "B, N"
+DB_PER_LOG = 10 / math.log(10)  # decibels of a unit of the natural logarithm of power
 
 
 class Gain(nn.Module):
@@ -164,9 +165,6 @@ class TimeRoll(nn.Module):
         reach = int(self.max_share * length)
         start = torch.randint(-reach, reach + 1, (len(batch),), device=batch.device) % length
         return cut(torch.cat([batch, batch], -1), start, length)
-
-
-DB_PER_LOG = 10 / math.log(10)  # decibels of a unit of the natural logarithm of power
 
 
 class FeatureGain(Gain):
