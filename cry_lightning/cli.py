@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from cry_lightning.arguments import check_folder, check_name
@@ -27,9 +27,9 @@ from cry_lightning.callbacks import (
     finish_wandb,
     set_up_wandb,
 )
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, one_line
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.messages import OneLineParser, WholeSection, instantiation_error, one_line
+from cry_lightning.messages import OneLineParser, WholeSection, instantiation_error
 from cry_lightning.runfolder import (
     RunFolder,
     WholeCheckpointIO,
@@ -112,7 +112,9 @@ class StageCLI(LightningCLI):
         parser.add_argument("--name", type=str, required=True, help="Stage name: the run folder is RUNS/CORPUS/NAME.")
         parser.add_argument("--pipeline", type=str, default="main", help="Stages of one chain: the W&B group.")
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all run folders.")
-        parser.add_argument("--overwrite", type=bool, default=False, help="Replace a run made with another config.")
+        parser.add_argument(
+            "--overwrite", type=bool, default=False, help="Replace a finished run, or one of another config."
+        )
         parser.add_argument(
             "--save_every_n_steps", type=int | None, default=None, help="Write last.ckpt mid-epoch too."
         )

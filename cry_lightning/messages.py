@@ -65,7 +65,7 @@ class WholeSection(_ActionConfigLoad):
             if isinstance(given, str):
                 refuse_recordings(self.dest, given)
             config[self.dest] = parser.get_defaults()[self.dest]
-        return super().__call__(*args, **kwargs)
+        return super().__call__(*args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 def explain(message: str, errors: list[BaseException], known: list[str]) -> ConfigError:

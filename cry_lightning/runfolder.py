@@ -105,10 +105,15 @@ class RunFolder:
         """Open the folder for a new fit: nothing of an older one may pass for this one's.
 
         Raises:
-            UserError: it holds a run with another config, and may not be overwritten.
+            UserError: it holds a run with another config, or a finished one, and may not be overwritten.
         """
         if not overwrite:
             self._refuse_changed(self.changed_keys(config))
+            if self.finished.exists() and self.best.exists():
+                raise UserError(
+                    f"{self.path} holds a finished run of this very config; train it again with --overwrite=true, or"
+                    " give the new one another --name"
+                )
         self._remove((BEST, LAST, "fit"))
         self._remove_what_later_commands_made()
         self._save(config)

@@ -122,6 +122,13 @@ def test_another_config_in_the_same_folder_is_refused_without_overwrite(stage, p
         fit(stage("pretrain"), "--data.batch_size=4")
 
 
+def test_finished_run_is_not_replaced_without_being_asked(stage, pretrained):
+    before = pretrained.read_bytes()
+    with pytest.raises(UserError, match=r"finished run of this very config.*--overwrite"):
+        fit(stage("pretrain"))
+    assert pretrained.read_bytes() == before
+
+
 def test_test_under_another_config_is_refused(stage, pretrained):
     with pytest.raises(UserError, match=r"trained with another config .*clip_s"):
         cli.main(["test", "--config", str(stage("pretrain")), "--data.clip_s=0.3"])

@@ -7,7 +7,7 @@ from sklearn import metrics as reference
 
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import intervals, predictions
-from cry_lightning.evaluation.figures import hits_and_alarms, precision_recall_steps
+from cry_lightning.evaluation.figures import hits_and_alarms, precision_recall_steps, roc_corners
 from cry_lightning.evaluation.intervals import MOST_GROUPS, Jackknife, evaluate, rate_interval
 from cry_lightning.evaluation.metrics import majority, measure, units_at
 
@@ -230,6 +230,9 @@ def test_drawn_curves_are_those_of_scikit_learn(decimals) -> None:
     false_alarms, sensitivity, _ = reference.roc_curve(truth, score, drop_intermediate=False)
     np.testing.assert_array_equal(np.append(0, hits / hits[-1]), sensitivity)
     np.testing.assert_array_equal(np.append(0, alarms / alarms[-1]), false_alarms)
+    corners = roc_corners(hits, alarms)
+    at_corners = np.interp(np.unique(false_alarms), *corners)  # straight in between: of equal abscissae the last
+    np.testing.assert_allclose(at_corners, pd.Series(sensitivity).groupby(false_alarms).max())
     recall, precision = precision_recall_steps(hits, alarms)
     assert (recall[0], recall[-1]) == (0, 1) and (np.diff(recall) > 0).all()  # no vertical stroke at either end
     area = (np.diff(recall) * precision[1:]).sum()

@@ -233,6 +233,11 @@ def test_finished_points_are_not_run_again(runs, noise, tmp_path, monkeypatch):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
     run(runs, tmp_path / "killed", *args, "--seed", 1)
     assert len(heard) == 5  # of what was done, only noise depends on the seed
+    damaged = next((tmp_path / "killed").glob("predictions/*/gain*.csv"))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[: len(whole) // 2])
+    run(runs, tmp_path / "killed", *args)
+    assert len(heard) == 6 and damaged.read_bytes() == whole
 
 
 def test_predictions_of_another_checkpoint_are_told(runs, tmp_path, caplog):

@@ -16,7 +16,7 @@ from cry_lightning.acquire.settings import Settings
 from cry_lightning.arguments import check_folder
 from cry_lightning.audio import what_it_is
 from cry_lightning.console import UserError
-from cry_lightning.corpora import find_recordings
+from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.files import read_object, replacing
 
 log = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from cry_lightning import lineage
 from cry_lightning.callbacks.table import data_of
+from cry_lightning.data.stage_data import StageData
 from cry_lightning.lineage import UNKNOWN, Lineage, StageRecord, fingerprint, sound_fingerprint
 
 
@@ -44,7 +45,7 @@ class LineageRecorder(Callback):
         stages = [stage for stage in before.stages if stage != own]  # a resumed run finds itself there
         return Lineage(before.complete, [*stages, own])
 
-    def own_stage(self, data: Any) -> StageRecord:
+    def own_stage(self, data: StageData) -> StageRecord:
         """This stage's training and validation subjects and clips, hashed and sorted.
 
         Those of a probe count as validation: their labels may choose the checkpoint.
@@ -71,12 +72,12 @@ class LineageRecorder(Callback):
         lineage.write(known, self.run_folder / lineage.FILE)
 
 
-def subjects_of(parts: list[tuple[Any, str]]) -> list[str]:
+def subjects_of(parts: list[tuple[StageData, str]]) -> list[str]:
     """Fingerprints of the subjects of some parts, each a datamodule and the part's name."""
     return sorted({fingerprint(subject) for data, part in parts for subject in data.subjects(part)})
 
 
-def clips_of(parts: list[tuple[Any, str]]) -> list[str]:
+def clips_of(parts: list[tuple[StageData, str]]) -> list[str]:
     """Fingerprints of the clips of some parts, as of `subjects_of`."""
     rows = [(data.features.content, row) for data, part in parts for row in data.rows(part).tolist()]
     return sorted({sound_fingerprint(content[row]) for content, row in rows})

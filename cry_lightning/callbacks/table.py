@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from cry_lightning.data.stage_data import StageData
 from cry_lightning.evaluation import predictions
 
 Outputs = dict[str, torch.Tensor]
@@ -42,7 +43,7 @@ class PredictionsWriter(Callback):
             predictions.write(predictions_table(data_of(trainer), outputs), self.run_folder / "predictions.csv")
 
 
-def predictions_table(data: Any, outputs: list[Outputs]) -> pd.DataFrame:
+def predictions_table(data: StageData, outputs: list[Outputs]) -> pd.DataFrame:
     """The table of design: clip, recording, subject, repeat, fold, split, label, score_<class>..."""
     rows = torch.cat([output["index"] for output in outputs]).tolist()
     scores = torch.cat([output["scores"] for output in outputs]).double().numpy()
@@ -62,6 +63,6 @@ def predictions_table(data: Any, outputs: list[Outputs]) -> pd.DataFrame:
     return table.sort_values(["split", "clip"], ignore_index=True)
 
 
-def data_of(trainer: Trainer) -> Any:
+def data_of(trainer: Trainer) -> StageData:
     """The datamodule of a running trainer."""
     return trainer.datamodule  # type: ignore[attr-defined]  # Trainer sets it when it runs

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cry_lightning.data.cache import CachedFeatures
+from cry_lightning.data.building import CachedFeatures
 
 
 class EpochOrder:

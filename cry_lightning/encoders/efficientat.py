@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from timm.layers import make_divisible
+from timm.layers.helpers import make_divisible
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError

@@ -69,7 +69,7 @@ def draw_curves(run: Run, path: Path) -> None:
         area = run.result(run.main_level.level, "roc_auc", name)["value"]
         hits, alarms = hits_and_alarms(truth.to_numpy(), score.to_numpy())
         label = f"{name} (n={truth.sum()}, AUC {area:.2f})"
-        line = roc.plot(np.append(0, alarms / alarms[-1]), np.append(0, hits / hits[-1]), label=label)[0]
+        line = roc.plot(*roc_corners(hits, alarms), label=label)[0]
         recall, precision = precision_recall_steps(hits, alarms)
         recall_axes.plot(recall, precision, color=line.get_color(), drawstyle="steps-pre")
         recall_axes.axhline(truth.mean(), color=line.get_color(), linestyle=":", linewidth=1)
@@ -89,6 +89,13 @@ def hits_and_alarms(truth: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, n
     last_of_equals = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
     hits = truth[order].cumsum()[last_of_equals]
     return hits, last_of_equals + 1 - hits
+
+
+def roc_corners(hits: np.ndarray, alarms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False and true positive rates from (0, 0) to (1, 1), less the points amid a horizontal stretch."""
+    rises = np.diff(hits, prepend=0, append=hits[-1] + 1) > 0
+    kept = rises[:-1] | rises[1:]
+    return np.append(0, alarms[kept] / alarms[-1]), np.append(0, hits[kept] / hits[-1])
 
 
 def precision_recall_steps(hits: np.ndarray, alarms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

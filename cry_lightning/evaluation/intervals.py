@@ -32,6 +32,7 @@ class Jackknife:
         subject = pd.factorize(table["subject"], sort=True)[0]
         self.cases = np.zeros((subject.max() + 1, len(self.classes)))  # of each subject and tested class (S, K)
         np.add.at(self.cases, (subject, of_class), 1)
+        self.all_cases = self.cases.sum(axis=1)
         stratum = _strata(self.cases > 0)
         place = np.zeros_like(stratum)
         for each in np.unique(stratum):
@@ -74,8 +75,10 @@ class Jackknife:
         """Cases of each subject in each class, or group of classes, on which a metric rests (S, k)."""
         if rests_on in OF_ALL_CLASSES:
             return self.cases
-        own, every = self.cases[:, self.classes == name].sum(axis=1), self.cases.sum(axis=1)
-        return np.stack({"class": [own], "accuracy": [every]}.get(rests_on, [own, every - own]), axis=1)
+        if rests_on == "accuracy":
+            return self.all_cases[:, None]
+        own = self.cases[:, self.classes == name].sum(axis=1)  # of zeros where no case of the class is tested
+        return np.stack([own] if rests_on == "class" else [own, self.all_cases - own], axis=1)
 
 
 def _effective(cases: np.ndarray) -> float:

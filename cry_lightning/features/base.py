@@ -2,6 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ class Feature(nn.Module, ABC):
     sample_rate: int  # Hz
     hop_length: int  # samples between frames
 
-    def identity(self) -> dict:
+    def identity(self) -> dict[str, Any]:
         """Class path, version and every init argument: equal identities give equal features."""
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
         arguments = {name: getattr(self, name) for name in _arguments(type(self))}

@@ -48,7 +48,7 @@ def refuse_larger(path: Path, n_tensors: int, make: Callable[[], Stage], feature
     ):
         stage = make().eval().to("meta")
         try:
-            with _Measured():
+            with _Measured():  # type: ignore[no-untyped-call]
                 stage.embed(features.to("meta"))
         except UserError:
             raise

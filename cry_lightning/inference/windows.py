@@ -18,7 +18,8 @@ from torch import Tensor
 
 from cry_lightning import audio
 from cry_lightning.console import UserError, printable, progress_bar
-from cry_lightning.corpora import Clip, Corpus, find_recordings
+from cry_lightning.corpora import Clip, Corpus
+from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import MOST_NUMBERS, numbers_of
 from cry_lightning.files import replacing

@@ -33,7 +33,7 @@ scratch needs: labels at which the curve of scratch first reaches this UAR, inte
 labels; ratio: that over labels. Both are readings of the curves, without an interval of their own."""
 
 
-def curves(tested: Mapping[Trial, Tested], subsets: Mapping[tuple, Subset]) -> pd.DataFrame:
+def curves(tested: Mapping[Trial, Tested], subsets: Mapping[tuple[float, int, int | None], Subset]) -> pd.DataFrame:
     """A row for each encoder and amount, amounts rising.
 
     `labels` and `subjects` are means over seeds and folds. Seeds are repeats, over which scores are averaged;

@@ -225,7 +225,11 @@ def run(arguments: Sequence[str], planned: list[Trial], out: Path | None, allow_
 
 
 def run_points(
-    study: Study, planned: list[Trial], subsets: dict[tuple, Subset], runs: Path, allow_leaky: bool
+    study: Study,
+    planned: list[Trial],
+    subsets: dict[tuple[float, int, int | None], Subset],
+    runs: Path,
+    allow_leaky: bool,
 ) -> dict[Trial, Tested]:
     """Train the points that are not finished, and read the predictions of all."""
     tested = {}

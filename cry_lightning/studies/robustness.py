@@ -122,8 +122,8 @@ def _corpus(path: Path, trust: Trust) -> Corpus:
 def predict(model: ModelUnderTest, points: Sequence[Condition], folder: Path) -> list[pd.DataFrame]:
     """The predictions table of the tested clips at each point; a point whose file is in the folder is only read.
 
-    A file's name holds a hash of all that its numbers depend on. The points of a kind are computed, and written,
-    together.
+    A file's name holds a hash of all that its numbers depend on; a damaged one is written again. The points of a kind
+    are computed, and written, together.
 
     Raises:
         UserError: a clip or a noise recording cannot be decoded.
@@ -132,11 +132,18 @@ def predict(model: ModelUnderTest, points: Sequence[Condition], folder: Path) ->
     columns = score_columns(model.table)
     for kind in dict.fromkeys(point.kind for point in points):
         of_kind = {file: point for file, point in zip(files, points, strict=True) if point.kind == kind}
-        missing = {file: point for file, point in of_kind.items() if not file.exists()}
+        missing = {file: point for file, point in of_kind.items() if not _is_whole(file)}
         for file, scores in zip(missing, _scores(model, list(missing.values())), strict=True):
             table = model.table[[*KEYS]].assign(**dict(zip(columns, scores.T, strict=True)))
             predictions.write(table, file)
     return [predictions.read(file) for file in files]
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        return file.exists() and not predictions.read(file).empty
+    except UserError:
+        return False
 
 
 def file_names(model: ModelUnderTest, points: Sequence[Condition]) -> list[str]:

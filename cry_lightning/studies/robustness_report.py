@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,7 +69,7 @@ def curves(
     return pd.DataFrame(rows, columns=[*COLUMNS, *COUNTS])
 
 
-def _rows(own: Jackknife, other: Jackknife | None, units: Units) -> list[tuple]:
+def _rows(own: Jackknife, other: Jackknife | None, units: Units) -> list[tuple[Any, ...]]:
     """Metric, value, low, high and the counts, of scores or of what they are more than others."""
     counts = units.level, units.n_clips, units.n_subjects
     found = {metric: own.difference(other, metric) if other else own.score(metric) for metric in SUMMARY}

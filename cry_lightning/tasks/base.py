@@ -14,13 +14,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from cry_lightning.console import UserError
+from cry_lightning.data.stage_data import StageData
 from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder, read_checkpoint
 from cry_lightning.trust.names import Trust
 
 REFERENCE_BATCH = 256  # clips per step for which a scaled learning rate is given
 
 
-def check_front_end(front_end: nn.Module | None, augment_waveform: Iterable[nn.Module], data: Any) -> None:
+def check_front_end(front_end: nn.Module | None, augment_waveform: Iterable[nn.Module], data: StageData) -> None:
     """Refuse what would be computed and be nonsense: a front end takes any numbers for waveforms, of any rate.
 
     Raises:
@@ -69,7 +70,9 @@ class RelativeLevel(nn.Module):
         return (1 + (features - loudest) / self.range_db).clamp(min=0)
 
 
-def parameter_groups(module: nn.Module, exclude_from_decay: bool, apart: nn.Module | None = None) -> list[dict]:
+def parameter_groups(
+    module: nn.Module, exclude_from_decay: bool, apart: nn.Module | None = None
+) -> list[dict[str, Any]]:
     """What is left to train, as groups for an optimizer; the parameters of `apart` are in groups of their own.
 
     With `exclude_from_decay`, biases and the scales of normalisation layers are a group of their own without weight
@@ -83,7 +86,7 @@ def parameter_groups(module: nn.Module, exclude_from_decay: bool, apart: nn.Modu
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not exclude_from_decay:
         return [{"params": parameters}] if parameters else []
-    groups: list[dict] = [
+    groups: list[dict[str, Any]] = [
         {"params": [parameter for parameter in parameters if parameter.ndim > 1]},
         {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
@@ -232,7 +235,7 @@ class Stage(L.LightningModule):
         L.LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
     @property
-    def data(self) -> Any:
+    def data(self) -> StageData:
         """The datamodule of the running stage."""
         return self.trainer.datamodule  # Trainer sets it when it runs
 
@@ -315,7 +318,7 @@ class Stage(L.LightningModule):
         groups = parameter_groups(self, self.exclude_from_decay, apart)
         if not any(group["params"] for group in groups):
             raise UserError("nothing is left to train: every parameter is frozen")
-        optimizer = self.optimizer(groups)  # type: ignore[arg-type]  # every optimizer takes groups
+        optimizer = self.optimizer(groups)
         if apart is not None:
             slow_down(optimizer, apart, self.encoder_lr_scale)
         if self.scale_lr:

@@ -11,6 +11,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
+from cry_lightning.data.stage_data import StageData
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.heads import Projector
 from cry_lightning.tasks.losses import nt_xent
@@ -109,7 +110,7 @@ class SimCLR(Stage):
             )
 
     @staticmethod
-    def _refuse_a_probe_of_one_class(data: Any) -> None:
+    def _refuse_a_probe_of_one_class(data: StageData) -> None:
         classes = sorted({str(clip.label) for clip in data.clips_of("train")})
         if len(classes) < 2:
             raise UserError(
