@@ -72,8 +72,8 @@ def function_of(command: str) -> Callable[..., Any]:
 def table() -> str:
     """Every command with one line on what it does."""
     width = max(map(len, COMMANDS))
-    told = {command: first_sentence(function_of(command).__doc__ or "") for command in COMMANDS}
-    rows = "\n".join(f"  {command:<{width}}  {text[0].lower()}{text[1:]}" for command, text in told.items())
+    summaries = {command: first_sentence(function_of(command).__doc__ or "") for command in COMMANDS}
+    rows = "\n".join(f"  {command:<{width}}  {text[0].lower()}{text[1:]}" for command, text in summaries.items())
     usage = "python -m cry_lightning COMMAND [--help] [--debug] ..., or cry-lightning COMMAND ..."
     return (
         f"{cry_lightning.__doc__}\n\nusage: {usage}\n\n{rows}\n\n"

@@ -250,13 +250,13 @@ def first_sentence(docstring: str) -> str:
 @cache
 def arguments_of(function: Callable[..., Any]) -> list[Argument]:
     """The parameters that are arguments; `overrides`, and dataclasses, are none."""
-    told = dict(arguments_section(inspect.getdoc(function) or ""))
+    documented = dict(arguments_section(inspect.getdoc(function) or ""))
     found = []
     for name, parameter in inspect.signature(function).parameters.items():
         kind, depth, taken = _resolved(parameter.annotation)
         if name != "overrides" and not is_dataclass(kind):
             positional = parameter.kind is not parameter.KEYWORD_ONLY and not taken.option
-            found.append(Argument(name, kind, depth, taken, parameter.default, positional, told.get(name, "")))
+            found.append(Argument(name, kind, depth, taken, parameter.default, positional, documented.get(name, "")))
     return found
 
 

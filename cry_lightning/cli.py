@@ -139,7 +139,7 @@ class StageCLI(LightningCLI):
         set_up_wandb(config, job_type="test" if self.subcommand == "test" else config.name)
 
     def instantiate_classes(self) -> None:
-        """What a class will not be made of is told as a mistake in the config."""
+        """Report what a class cannot be instantiated with as a mistake in the config."""
         config = self.config
         settled = config[self.subcommand].clone()
         settled.ckpt_path, settled.overwrite = None, False
@@ -195,7 +195,7 @@ class StageCLI(LightningCLI):
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Override Lightning's: what is opened for the command is closed after it, and a full disk is told."""
+        """Override Lightning's: close what is opened for the command, and report a full disk in one line."""
         folder = self.run_folder
         try:
             with ExitStack() as self.until_the_end:
@@ -286,7 +286,7 @@ def main(args: list[str], own: bool = False) -> StageCLI:
         own: see `StageCLI`.
 
     Raises:
-        UserError: a mistake in the config, told in one line.
+        UserError: a mistake in the config, in one line.
         KeyboardInterrupt: the run was interrupted.
     """
     try:

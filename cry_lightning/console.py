@@ -17,7 +17,7 @@ MARKED = re.compile(r"\]\(|[\\|*&<>]")
 
 
 class UserError(ValueError):
-    """A mistake of the user's told in one line: the file, key or shape at fault, and the way out.
+    """A mistake of the user's, in one line: the file, key or shape at fault, and the way out.
 
     The command line prints it without a traceback and exits with 2.
     """

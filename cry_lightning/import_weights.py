@@ -77,7 +77,7 @@ def encoder_of(published: dict[str, Tensor], publisher: Publisher, network: type
 def front_end(publisher: str, published: dict[str, Tensor]) -> Feature | None:
     """What a published network was trained behind; None where neither its publication nor its file tells.
 
-    SpeechBrain's is not told: its recipes for the same network differ.
+    SpeechBrain's is not checked: its recipes for the same network differ.
 
     Source: Tang & Lin 2018; Hershey et al. 2017; Kong et al. 2020; Schmid et al. 2023; as their released code has it.
     """

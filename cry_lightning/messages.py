@@ -1,4 +1,4 @@
-"""A mistake in a stage's YAML or arguments, told in one line that names the key at fault."""
+"""A mistake in a stage's YAML or arguments, as one line that names the key at fault."""
 
 import re
 from collections.abc import Iterator
@@ -84,8 +84,8 @@ def explain(message: str, errors: list[BaseException], known: list[str]) -> Conf
 def instantiation_error(error: Exception, given_in: str = "config") -> UserError:
     """Why a class will not be made of its arguments: a mistake in what they were given in, wherever it was noticed."""
     errors = list(causes(error))
-    if told := next((cause for cause in errors if isinstance(cause, UserError)), None):
-        return told
+    if reported := next((cause for cause in errors if isinstance(cause, UserError)), None):
+        return reported
     reason = reason_in(errors, str(error))
     if unknown := UNKNOWN_NETWORK.match(reason):
         import timm  # it takes long, and was imported for the network

@@ -59,7 +59,7 @@ class AudioError(UserError):
 
 @contextmanager
 def as_audio_errors(path: str | Path) -> Iterator[None]:
-    """Whatever a decoder raises within, want of memory included, is told as an AudioError of this file."""
+    """Turn whatever a decoder raises, lack of memory included, into an AudioError of this file."""
     try:
         yield
     except UserError:

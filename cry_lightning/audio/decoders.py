@@ -82,8 +82,8 @@ class SoundFileReader:
         promised, found = int(found_short[1]), int(found_short[2])
         missing_s = (promised - found) / max(found, 1) * self.n_samples / self.sample_rate
         if promised < PROMISED_BY_PIPES and (missing_s > SLACK_S or not self.n_samples):
-            told = f"the header promises {promised} bytes of sound and {found} are there"
-            raise AudioError(f"{self.path}: truncated, {told}")
+            reason = f"the header promises {promised} bytes of sound and {found} are there"
+            raise AudioError(f"{self.path}: truncated, {reason}")
 
     def chunks(self, begin: int, end: int | None) -> Iterator[np.ndarray]:
         """Float32 (N, C) of the samples from `begin` to `end`; where nothing can be sought, to be called once."""
@@ -247,8 +247,8 @@ class FFmpegReader:
         except av.PatchWelcomeError as error:
             if self.format != "ogg":
                 raise
-            told = "sample rate changes, or its number of channels, from link to link: cut it there"
-            raise AudioError(f"{self.path}: its {told}") from error
+            reason = "sample rate changes, or its number of channels, from link to link: cut it there"
+            raise AudioError(f"{self.path}: its {reason}") from error
 
     def _refuse_rest(self, n_samples: int, read_until: int, error: av.FFmpegError | None) -> None:
         """Refuse what is left at the end of a file of no declared length, if it is more than a tag or zeros."""
@@ -265,12 +265,14 @@ class FFmpegReader:
             warn_once(f"{self.path}: its last {rest} bytes are no whole frame; it may have been longer")
 
     def _refuse_another_form(self, frame: av.AudioFrame) -> None:
-        for what, told, found in (
+        for what, first, found in (
             ("sample rate", self.sample_rate, frame.sample_rate),
             ("number of channels", self.n_channels, frame.layout.nb_channels),
         ):
-            if told != found:
-                raise AudioError(f"{self.path}: its {what} changes from {told} to {found}: convert it, or cut it there")
+            if first != found:
+                raise AudioError(
+                    f"{self.path}: its {what} changes from {first} to {found}: convert it, or cut it there"
+                )
 
     def _at(self, n_samples: int) -> str:
         return f"{n_samples / self.sample_rate:.2f} s"

@@ -32,7 +32,7 @@ Fit = Literal["pad", "repeat", "crop"]
 # The length of the file, bytes a second, and bytes of sound, as libsndfile's log of a WAV tells them.
 WAV_SIZES = re.compile(r"^Length : (\d+)$.*^ *Bytes/sec +: (\d+)$.*^data : (\d+)", re.MULTILINE | re.DOTALL)
 EMPTY = 1 << 12  # bytes: a file of this size may be a header without sound
-MARGIN_S = 0.05  # read on both sides of a segment, so that resampling does not hear its edges
+MARGIN_S = 0.05  # read on both sides of a segment, so that resampling does not see its edges
 
 
 def fit_to_length(waveform: np.ndarray, n_samples: int, fit: Fit) -> np.ndarray:
@@ -82,7 +82,7 @@ class Reader(Protocol):
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[Reader]:
-    """The reader for a file, chosen by its content; whatever fails inside is told as an AudioError."""
+    """The reader for a file, chosen by its content; whatever fails inside is raised as an AudioError."""
     with as_audio_errors(path), closing(open_reader(Path(path))) as reader:
         yield reader
 
@@ -121,8 +121,8 @@ def _other_reader(path: Path) -> Reader:
         if reader.container in ("wav", "wavex") and (behind := _sound_behind_wav(path, reader)):
             reader.close()
             promised_s = reader.n_samples / reader.sample_rate
-            told = f"its header promises {promised_s:.2f} s of sound, and {behind:,} bytes more are there"
-            warn_once(f"{path}: {told}; the recorder never closed the file, and all of it is read")
+            found = f"its header promises {promised_s:.2f} s of sound, and {behind:,} bytes more are there"
+            warn_once(f"{path}: {found}; the recorder never closed the file, and all of it is read")
             return FFmpegReader(path, ignore_length=True)
         reader.refuse_cut()
         if not reader.n_samples and path.stat().st_size > EMPTY:
@@ -135,12 +135,12 @@ def _other_reader(path: Path) -> Reader:
 
 def _sound_behind_wav(path: Path, reader: SoundFileReader) -> int:
     """Bytes of sound of which the header does not tell; 0 if they are so few that it may have been rounded."""
-    told = WAV_SIZES.search(reader.log)
-    few = SLACK_S * int(told[2]) if told else 0
-    if told and int(told[1]) - int(told[3]) <= few:  # as in nearly all: nothing need be looked at
+    sizes = WAV_SIZES.search(reader.log)
+    few = SLACK_S * int(sizes[2]) if sizes else 0
+    if sizes and int(sizes[1]) - int(sizes[3]) <= few:  # as in nearly all: nothing need be looked at
         return 0
     behind = bytes_behind_wav(path)
-    return behind if told and behind > few else 0
+    return behind if sizes and behind > few else 0
 
 
 def _ogg_reader(path: Path) -> Reader:

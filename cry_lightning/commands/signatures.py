@@ -104,7 +104,7 @@ def classes_of(module: str) -> list[ast.ClassDef]:
 
 
 def parameters(path: str) -> dict[str, Parameter] | None:
-    """Name -> parameter of the class or function at a dotted path; None where they cannot all be told."""
+    """Name -> parameter of the class or function at a dotted path; None where they are not all known."""
     definition = find(path)
     return _parameters(definition) if definition else None
 

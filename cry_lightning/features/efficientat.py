@@ -1,4 +1,4 @@
-"""Log-mel spectrograms as EfficientAT hears them."""
+"""Log-mel spectrograms as EfficientAT takes them."""
 
 import torch
 from torch import Tensor

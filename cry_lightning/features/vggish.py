@@ -1,4 +1,4 @@
-"""Log-mel spectrograms as VGGish hears them."""
+"""Log-mel spectrograms as VGGish takes them."""
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ class VGGishLogMel(Feature):
     spectrum; triangles on the HTK mel scale, straight in mel; natural log. Computed in float64: a frame's rounding
     errors in float32 would reach the quietest bands.
 
-    The network hears 96 frames at once, 15,600 samples: `clip_s: 0.975` in the data. The corpus cuts longer clips by
+    The network takes 96 frames at once, 15,600 samples: `clip_s: 0.975` in the data. The corpus cuts longer clips by
     `window_s: 0.975` and `hop_s: 0.96`, without pre-emphasis and z-score into the very patches of VGGish's own code;
     what is left over at the end is dropped. A shorter clip becomes one patch as the data's `fit` says.
 

@@ -36,7 +36,7 @@ def refuse_larger(path: Path, n_tensors: int, make: Callable[[], Stage], feature
         path: the checkpoint.
         n_tensors: in it.
         make: makes the network.
-        features: of one clip (1, C, F, T), which it hears without computing anything.
+        features: of one clip (1, C, F, T), through which it is passed without computing numbers.
 
     Raises:
         UserError: it has, or makes more of one clip than memory holds.
@@ -52,7 +52,7 @@ def refuse_larger(path: Path, n_tensors: int, make: Callable[[], Stage], feature
                 stage.embed(features.to("meta"))
         except UserError:
             raise
-        except (RuntimeError, NotImplementedError):  # it looks at numbers, or takes no such features: told when it runs
+        except (RuntimeError, NotImplementedError):  # looks at numbers, or takes no such features
             return
 
 
@@ -108,7 +108,7 @@ class Data:
 
 
 class TrainedStage:
-    """A network with all that it needs to hear a recording as `test` lets it.
+    """A network with all that it needs to process a recording as `test` does.
 
     Args:
         path: checkpoint of a stage.
@@ -134,15 +134,15 @@ class TrainedStage:
             _check_classes(self.classes, kept)
             self.lineage = lineage.of_checkpoint(checkpoint)
             wanted = {name: data[name] for name in Data.__annotations__}
-            told = Data(**trust.arguments(Data, wanted, "data"))
-            check_lengths(told.feature, told.clip_s, told.shift_s)
-            self.clip_s = told.clip_s
-            self.feature = told.feature
+            given = Data(**trust.arguments(Data, wanted, "data"))
+            check_lengths(given.feature, given.clip_s, given.shift_s)
+            self.clip_s = given.clip_s
+            self.feature = given.feature
             self.fitting: dict[str, Any] = {  # of a clip and its margins, as the cache has them
                 "feature": self.feature,
-                "clip_s": told.clip_s + 2 * told.shift_s,
-                "fit": told.fit,
-                "dtype": told.cache_dtype,
+                "clip_s": given.clip_s + 2 * given.shift_s,
+                "fit": given.fit,
+                "dtype": given.cache_dtype,
             }
             self.cutting = _cutting(trust, data["corpus"], self.clip_s)
             self.stage = self._stage(checkpoint)

@@ -121,14 +121,14 @@ def shown(table: pd.DataFrame, width: int) -> str:
 
     Args:
         table: as from `recording_table`.
-        width: of the terminal, in characters; a path takes half of it at most, a fault is told whole.
+        width: of the terminal, in characters; a path takes half of it at most, a fault is written whole.
     """
     room = width // 2
     rows = [["path", "windows", "predicted", "score", "fault"]]
     for _, row in table.head(MAX_SHOWN).iterrows():
         path = row["path"] if len(row["path"]) <= room else f"...{row['path'][3 - room :]}"
-        said = [row["predicted"], f"{row[score_columns(table)].max():.3f}"] if row["windows"] else ["", ""]
-        rows.append([path, str(row["windows"]), *said, row["fault"]])
+        answer = [row["predicted"], f"{row[score_columns(table)].max():.3f}"] if row["windows"] else ["", ""]
+        rows.append([path, str(row["windows"]), *answer, row["fault"]])
     lines = [line.rstrip() for line in as_text(rows).splitlines()]
     more = [f"... and {len(table) - MAX_SHOWN} more"] if len(table) > MAX_SHOWN else []
     return "\n".join([*lines, *more])

@@ -24,7 +24,7 @@ Sound = str | Path | Sequence[str | Path] | np.ndarray | Tensor  # recordings, f
 
 
 class Predictor:
-    """A trained stage that hears recordings and waveforms, in windows as `predict` and `embed` cut them.
+    """A trained stage applied to recordings and waveforms, in windows as `predict` and `embed` cut them.
 
     The embeddings of `get_scene_embeddings` and `get_timestamp_embeddings` are those of HEAR's interface.
     Source: Turian et al. 2022, "HEAR: Holistic evaluation of audio representations".
@@ -114,7 +114,7 @@ class Predictor:
 
 @contextmanager
 def _as_paths(sound: Sound, sample_rate: int) -> Iterator[list[str]]:
-    """Paths of recordings; a waveform becomes one, so that it is heard just as a file of it would be."""
+    """Paths of recordings; a waveform becomes one, so that it is processed just as a file of it would be."""
     if not isinstance(sound, np.ndarray | Tensor):
         yield [str(sound)] if isinstance(sound, str | Path) else [str(one) for one in sound]
         return

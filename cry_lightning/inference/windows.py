@@ -129,16 +129,16 @@ def report_left_out(outputs: ModelOutputs) -> None:
         UserError: there was nothing else.
     """
     at_most = MAX_LISTED if outputs.clips else MAX_TOLD
-    told = [
+    faults = [
         f"{printable(path)}: {reasons[0]}" + (f" (and {len(reasons) - 1} more windows)" if len(reasons) > 1 else "")
         for path, reasons in list(outputs.bad.items())[:at_most]
     ]
     if len(outputs.bad) > at_most:
-        told.append(f"and {len(outputs.bad) - at_most} more")
+        faults.append(f"and {len(outputs.bad) - at_most} more")
     if not outputs.clips:
-        raise UserError(f"no recording could be used: {'; '.join(told)}")
-    if told:
-        log.warning("left out:\n  %s", "\n  ".join(told))
+        raise UserError(f"no recording could be used: {'; '.join(faults)}")
+    if faults:
+        log.warning("left out:\n  %s", "\n  ".join(faults))
 
 
 def duration_s(corpus: Corpus, clip: Clip) -> float:

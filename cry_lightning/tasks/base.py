@@ -278,7 +278,7 @@ class Stage(L.LightningModule):
             self.to(memory_format=torch.channels_last)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the encoder hears through, for the stages that start from it."""
+        """Keep the identity of the encoder's front end, for the stages that start from it."""
         checkpoint["front_end"] = self.input_front_end
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:

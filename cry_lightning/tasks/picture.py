@@ -19,7 +19,7 @@ class ColourMap(nn.Module):
 
     Args:
         name: "sox", or any colour map of matplotlib's.
-        range_db: the levels from -range_db (the first colour) to 0 (the last) are told apart.
+        range_db: the levels from -range_db (the first colour) to 0 (the last) have colours of their own.
 
     Raises:
         UserError: there is no such colour map, the range is not above 0, or features have several channels.

@@ -71,29 +71,29 @@ def fit(
     # computed once for all machines, folds and C: of long vectors, kernels are most of the work
     gram = partial(pairwise_kernels, metric=recipe.kernel, filter_params=True)
     folds = grouped_folds(train.labels, train.subjects)
-    told: dict[str, float] = {"C": recipe.C[0], "gamma": gammas[0]}
+    chosen: dict[str, float] = {"C": recipe.C[0], "gamma": gammas[0]}
     if len(recipe.C) * len(gammas) > 1:
         judged = [(np.arange(n), np.arange(n, len(vectors)))] if validation else folds
         if judged is None:
             raise UserError(f"SVM: {LONE}, so nobody can be held out to choose by; give one C and one gamma")
         grams = (gram(vectors, gamma=gamma) for gamma in progress_bar(gammas, "SVM", leave=False, hidden=not show_bar))
-        told = search(grams, np.concatenate([part.labels for part in parts]), judged, recipe, gammas)
+        chosen = search(grams, np.concatenate([part.labels for part in parts]), judged, recipe, gammas)
     if folds is None:
         log.warning("SVM: %s, so nobody can be held out: scores rank but are not calibrated", LONE)
-    kernel = gram(vectors[:n], gamma=told["gamma"])
+    kernel = gram(vectors[:n], gamma=chosen["gamma"])
     sides = [train.labels == label for label in ([1] if n_classes == 2 else range(n_classes))]
-    binary_classifiers = [machine(kernel, side, told["C"], folds, recipe.balanced) for side in sides]
+    binary_classifiers = [machine(kernel, side, chosen["C"], folds, recipe.balanced) for side in sides]
     dual, intercept, slope, offset = map(np.array, zip(*binary_classifiers, strict=True))
     used = dual.any(axis=0)
     fitted = {"mean": mean, "scale": scale, "vectors": vectors[:n][used], "dual": dual[:, used], "intercept": intercept}
-    fitted |= {"gamma": told["gamma"], "slope": slope, "offset": offset, "calibrated": float(folds is not None)}
-    return fitted, told
+    fitted |= {"gamma": chosen["gamma"], "slope": slope, "offset": offset, "calibrated": float(folds is not None)}
+    return fitted, chosen
 
 
 def search(
     grams: Iterable[np.ndarray], labels: np.ndarray, folds: Folds, recipe: Recipe, gammas: Sequence[float]
 ) -> dict[str, float]:
-    """C and gamma of the highest UAR, a mean over the folds, the first of equals, and that UAR; all are told."""
+    """C and gamma of the highest UAR, a mean over the folds, the first of equals, and that UAR."""
     binary_classifiers = OneVsRestClassifier(
         SVC(kernel="precomputed", class_weight="balanced" if recipe.balanced else None)
     )
@@ -137,7 +137,7 @@ def machine(
 
 
 def grouped_folds(labels: np.ndarray, subjects: np.ndarray) -> Folds | None:
-    """Folds of whole subjects: five, or as many fewer as leave every class in what each fold hears; None if none do."""
+    """Folds of whole subjects: five, or fewer, so that each fold trains on every class; None if none do."""
     classes, counts = np.unique(labels, return_counts=True)
     for n_folds in range(min(MOST_FOLDS, counts.max(), len(np.unique(subjects))), 1, -1):
         with warnings.catch_warnings():
@@ -238,9 +238,9 @@ class SVM(Classifier):
         balanced = self.data.balanced or self.data.class_weights
         recipe = Recipe(self.kernel, self.penalties, self.gammas, self.standardize, balanced)
         validation = self.embedded("val", show_bar) if self.choose == "validation" else None
-        fitted, told = fit(self.embedded("train", show_bar), validation, len(self.data.classes), recipe, show_bar)
+        fitted, chosen = fit(self.embedded("train", show_bar), validation, len(self.data.classes), recipe, show_bar)
         self.head.take(fitted)
-        self.log_dict({f"svm/{name}": value for name, value in told.items()})
+        self.log_dict({f"svm/{name}": value for name, value in chosen.items()})
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Nothing: the machines are fitted by now."""

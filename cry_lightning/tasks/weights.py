@@ -112,9 +112,9 @@ def identity_of(front_end: nn.Module) -> str | None:
 
 @cache  # a study begins many fits with the same weights
 def compare_front_ends(path: str, trained_on: str | None, fed: str | None) -> None:
-    """Warn where an encoder will hear through another front end than it was trained on, by what the two differ in.
+    """Warn where an encoder is given another front end than it was trained on, naming what the two differ in.
 
-    It is no mistake: another sample rate may be meant. Nothing is said where one of them is not known.
+    It is no mistake: another sample rate may be meant. There is no warning where one of them is not known.
     """
     if trained_on is None or fed is None or trained_on == fed:
         return

@@ -161,5 +161,5 @@ def refuse_elsewhere(config: Any) -> None:
     for key, value in config.items():
         name = key.rpartition(".")[2]
         arguments = value if name == "dict_kwargs" else {name: value} if key.startswith("model.") else {}
-        if told := elsewhere(arguments or {}):
-            raise UserError(f"{key}: the run's config names {told}; give the stage's own YAML, or add --trust timm")
+        if named := elsewhere(arguments or {}):
+            raise UserError(f"{key}: the run's config names {named}; give the stage's own YAML, or add --trust timm")

@@ -168,8 +168,8 @@ class Trust:
         Nothing makes it read weights: they are in the checkpoint.
         """
         kept = {name: WEIGHTS_OF_TIMM.get(name, value) for name, value in given.items()}
-        if told := elsewhere(kept):
-            raise UserError(f"{field}.{told} names weights from elsewhere; those of a checkpoint are in the checkpoint")
+        if name := elsewhere(kept):
+            raise UserError(f"{field}.{name} names weights from elsewhere; those of a checkpoint are in the checkpoint")
         hints = hints_of(of)
         return {name: self.made(hints.get(name, Any), value, f"{field}.{name}") for name, value in kept.items()}
 

@@ -35,7 +35,7 @@ class RecordedNoise(nn.Module):
         folder: holds the noise recordings (WAV, FLAC, OGG, MP3), searched with its subfolders.
         sample_rate: of the waveforms, Hz.
         probability: of adding noise to a row.
-        share: of each recording, from its beginning; the rest is never heard, and can be tested on.
+        share: of each recording, from its beginning; the rest is never used in training, and can be tested on.
 
     Raises:
         UserError: at the first batch, where the folder holds no sound or a recording cannot be read.
