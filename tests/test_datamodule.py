@@ -10,6 +10,7 @@ from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.loader import EpochOrder
 from cry_lightning.data.splits import Split
 from cry_lightning.features import MFCC
+from cry_lightning.stage_data import StageData
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,12 @@ def test_batches_have_the_agreed_form(make):
         batch["features"].shape == (8, 1, 40, data.feature.n_frames(0.4)) and batch["features"].dtype == torch.float32
     )
     assert [data.classes[label] for label in batch["label"]] == [data.clips[row].label for row in batch["index"]]
+
+
+def test_it_has_what_stages_ask_of_their_data(make):
+    data = make()
+    asked = {*StageData.__annotations__, *(name for name in vars(StageData) if not name.startswith("_"))}
+    assert len(asked) > 15 and not [name for name in asked if not hasattr(data, name)]
 
 
 def test_random_crop_equals_shifting_the_waveform(make):

@@ -36,6 +36,9 @@ def evaluate(
     allow_leaky: bool = False,
     split: Literal["test", "val"] = "test",
     positive: Annotated[str | None, Taken("CLASS")] = None,
+    clinical: bool = False,
+    prevalences: Annotated[Numbers, Taken("SHARE")] = (0.01, 0.05, 0.2),
+    by: Annotated[Path | None, Taken("TABLE")] = None,
 ) -> "pd.DataFrame":
     """Metrics with intervals over subjects, figures and a report.
 
@@ -50,6 +53,11 @@ def evaluate(
         split: which rows; val goes to validation/.
         positive: with two classes, that of sensitivity; unless named, the rarer one in all of predictions.csv, val and
             test.
+        clinical: with two classes, also calibration, operating points, net benefit and abstention; what they need is
+            chosen on the validation rows.
+        prevalences: of the positive class, for the predictive values of --clinical.
+        by: CSV with a column recording, path or subject, such as a manifest: metrics for each value of its other
+            columns, such as sex or site.
 
     Returns: what metrics.csv holds.
 
@@ -65,7 +73,7 @@ def evaluate(
         raise UserError(f"a run is named twice among {', '.join(named)}; name each once")
     from cry_lightning.evaluation.report import run
 
-    return run(runs, pool, out, allow_leaky, split, positive)
+    return run(runs, pool, out, allow_leaky, split, positive, clinical, prevalences, by)
 
 
 @command

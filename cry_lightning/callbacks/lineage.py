@@ -8,8 +8,8 @@ from lightning import Callback, LightningModule, Trainer
 
 from cry_lightning import lineage
 from cry_lightning.callbacks.table import data_of
-from cry_lightning.data.stage_data import StageData
 from cry_lightning.lineage import UNKNOWN, Lineage, StageRecord, fingerprint, sound_fingerprint
+from cry_lightning.stage_data import StageData
 
 
 class LineageRecorder(Callback):

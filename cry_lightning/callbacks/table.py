@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from cry_lightning.data.stage_data import StageData
 from cry_lightning.evaluation import predictions
+from cry_lightning.stage_data import StageData
 
 Outputs = dict[str, torch.Tensor]
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cry_lightning.evaluation.clinical import SCORES, Readout, reliability
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.evaluation.run import MAX_SHOWN, Run
 from cry_lightning.files import replacing
@@ -77,6 +78,33 @@ def draw_curves(run: Run, path: Path) -> None:
     roc.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity", **limits)
     recall_axes.set(title="precision-recall (dotted: chance)", xlabel="recall", ylabel="precision", **limits)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    _save(figure, run, path)
+
+
+def draw_clinical(run: Run, found: Readout, path: Path) -> None:
+    """Reliability curve, decision curve, and error against coverage, at the run's main level."""
+    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    reliable, decision, abstaining = figure.subplots(1, 3)
+    truth = (found.cases["label"] == found.positive).to_numpy()
+    reliable.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
+    for (name, column), style in zip(SCORES.items(), ("o--", "s-"), strict=True):
+        bins = reliability(truth, found.cases[column].to_numpy())
+        reliable.plot(bins["predicted"], bins["observed"], style, markersize=4, label=name)
+    reliable.set(title="reliability", xlabel=f"predicted probability of {found.positive}", ylabel="observed share")
+    curves = found.curves
+    decision.fill_between(curves["threshold"], curves["low"], curves["high"], alpha=0.2, linewidth=0)
+    decision.plot(curves["threshold"], curves["model"], label="model")
+    decision.plot(curves["threshold"], curves["all"], color="grey", linestyle="--", label=f"all {found.positive}")
+    decision.axhline(0, color="grey", linestyle=":", label="none")
+    highest = max(0.05, 1.1 * truth.mean())
+    decision.set(title="net benefit", xlabel="threshold probability", ylim=(-0.3 * highest, highest))
+    figures = found.figures.set_index("quantity")
+    answered, accuracy = figures.loc["answered", "value"], figures.loc["accuracy of answers"]
+    bars = [accuracy["value"] - accuracy["low"], accuracy["high"] - accuracy["value"]]
+    abstaining.errorbar(answered, accuracy["value"], yerr=bars, marker="o", capsize=3)
+    abstaining.set(title="abstention", xlabel="share of cases answered", ylabel="accuracy of the answers")
+    for axes in (reliable, decision):
+        axes.legend(frameon=False, fontsize=9)
     _save(figure, run, path)
 
 

@@ -3,11 +3,13 @@
 `docs/evaluation.md` has how often they contain the truth (`benchmarks/coverage.py`), which chose this method.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from cry_lightning.evaluation.metrics import Units, majority, measure
+from cry_lightning.evaluation.metrics import Measures, Units, majority, measure
 
 MIN_SUBJECTS = 5  # of each class that a metric rests on; with fewer, an interval would say next to nothing
 MOST_GROUPS = 250  # left out in turn; of more subjects, several at once
@@ -15,6 +17,7 @@ QUANTILE = 0.975
 PRIOR = 0.1  # added to the subjects' sum of squared deviations: no interval is of zero width; chosen by simulation
 OF_ALL_CLASSES = ("uar", "macro_f1", "macro_auc")
 OF_ONE_CLASS = ("recall", "sensitivity", "specificity")
+Measure = Callable[[pd.DataFrame, np.ndarray, str | None], Measures]  # as `metrics.measure`
 Estimate = tuple[float, float, float]  # value, low, high; the bounds are NaN where there is no interval
 
 
@@ -27,7 +30,7 @@ class Jackknife:
     jackknife", J. Official Statistics 17(4).
     """
 
-    def __init__(self, table: pd.DataFrame, positive: str | None = None) -> None:
+    def __init__(self, table: pd.DataFrame, positive: str | None = None, measure: Measure = measure) -> None:
         self.classes, of_class = np.unique(table["label"].to_numpy(str), return_inverse=True)
         subject = pd.factorize(table["subject"], sort=True)[0]
         self.cases = np.zeros((subject.max() + 1, len(self.classes)))  # of each subject and tested class (S, K)
@@ -45,8 +48,18 @@ class Jackknife:
 
     def score(self, metric: str, name: str = "") -> Estimate:
         """A metric, `name` the class of one that has a class, and its interval."""
-        values, n = self.measures[metric, name], self.subjects(metric, name)
-        return _estimate(values[0], *rate_interval(values[0], self.variance(values), n))
+        return self.estimate(self.measures[metric, name], self.subjects(metric, name))
+
+    def estimate(self, values: np.ndarray, n: float, bounded: bool = True) -> Estimate:
+        """The first of the values (1 + G,) of a metric that rests on n subjects, and its interval.
+
+        Args:
+            values: of all subjects, and with each group left out.
+            n: see `subjects`.
+            bounded: whether the metric lies between 0 and 1.
+        """
+        interval = rate_interval if bounded else t_interval
+        return _estimate(values[0], *interval(values[0], self.variance(values), n))
 
     def difference(self, other: "Jackknife", metric: str, name: str = "") -> Estimate:
         """This metric minus that of another table of the same cases, and the interval of the difference."""
@@ -115,10 +128,16 @@ def rate_interval(value: float, variance: float, n: float) -> tuple[float, float
     return np.minimum(centre - half, value), np.maximum(centre + half, value)  # but for rounding, at 0 and 1
 
 
+def t_interval(value: float, variance: float, n: float) -> tuple[float, float]:
+    """Interval of a figure that may be any number, by Student's t."""
+    half = stdtrit(n - 1, QUANTILE) * np.sqrt(variance + PRIOR / n**2)
+    return value - half, value + half
+
+
 def difference_interval(value: float, variance: float, n: float) -> tuple[float, float]:
     """Interval of a difference between -1 and 1, by Student's t."""
-    half = stdtrit(n - 1, QUANTILE) * np.sqrt(variance + PRIOR / n**2)
-    return np.maximum(value - half, -1), np.minimum(value + half, 1)
+    low, high = t_interval(value, variance, n)
+    return np.maximum(low, -1), np.minimum(high, 1)
 
 
 def evaluate(units: Units, positive: str | None = None, model: Jackknife | None = None) -> pd.DataFrame:

@@ -1,15 +1,18 @@
 """`python -m cry_lightning evaluate`: runs in, one table, figures and report.md out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from cry_lightning.console import as_markdown_list, as_markdown_text, for_spreadsheets, on_one_line
+from cry_lightning.evaluation.clinical import Readout, clinical_rows, read_out
 from cry_lightning.evaluation.compare import (
     COLUMNS,
     Pair,
+    Rows,
     as_markdown,
     as_text,
     cell,
@@ -23,6 +26,7 @@ from cry_lightning.evaluation.defaults import COMPARISON, POSITIVE
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import LEVELS
 from cry_lightning.evaluation.run import Run, evaluate_run, pool, read_run
+from cry_lightning.evaluation.subgroups import subgroups
 from cry_lightning.files import replacing
 from cry_lightning.lineage import refuse_leaky
 
@@ -45,6 +49,11 @@ METHOD = """\
   hears. The *gain* is model minus baseline, on the same subjects."""
 
 
+CLINICAL = """\
+Clinical figures for {positive}, at {level} level. Recalibration (Platt), thresholds and cut-offs of confidence were
+chosen on validation rows; the figures are of the test."""
+
+
 def run(
     named: Sequence[str],
     pooled: Sequence[Sequence[str]],
@@ -52,6 +61,9 @@ def run(
     allow_leaky: bool,
     split: str,
     positive: str | None,
+    clinical: bool,
+    prevalences: Sequence[float],
+    by: Path | None,
 ) -> pd.DataFrame:
     """Evaluate runs; returns what metrics.csv holds."""
     tested = [read_run(run, split) for run in named]
@@ -62,7 +74,8 @@ def run(
         refuse_leaky([(run.name, run.leakage) for run in runs], way_out)
 
     compared = pairs(runs)
-    report = write_report(runs, compared, out or _default_folder(runs, split))
+    extras = {run.name: _extras(run, clinical, prevalences, by) for run in runs}
+    report = write_report(runs, compared, out or _default_folder(runs, split), extras)
     print(as_text(summary(runs)), end="\n\n")
     print(LEGEND)
     if compared:
@@ -72,6 +85,8 @@ def run(
         print("\n".join(f"- {on_one_line(remark)}" for remark in [_lineage(run), *run.notes]))
         if run.positive:
             print(as_text(two_class(run, run.positive)))
+        for title, rows in extras[run.name].tables:
+            print(f"\n{title}\n{as_text(rows)}")
     print(f"\nReport: {report}")
     return metrics_of(runs)
 
@@ -82,9 +97,32 @@ def metrics_of(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.concat(numbers, ignore_index=True)[[*CSV_COLUMNS, "predictor", "lineage"]]
 
 
-def write_report(runs: Sequence[Run], compared: Sequence[Pair], out: Path) -> Path:
+@dataclass(frozen=True)
+class Extras:
+    """What a run's section has on request: the clinical figures, and tables with their titles."""
+
+    readout: Readout | None = None
+    tables: Sequence[tuple[str, Rows]] = ()
+
+
+def _extras(run: Run, clinical: bool, prevalences: Sequence[float], by: Path | None) -> Extras:
+    tables, readout = [], read_out(run, prevalences) if clinical else None
+    if readout is not None:
+        tables.append((CLINICAL.format(positive=readout.positive, level=readout.level), clinical_rows(readout)))
+    if by is not None:
+        tables.append((f"Subgroups by {by}, at {run.main_level.level} level:", subgroups(run, by)))
+    return Extras(readout, tables)
+
+
+def write_report(
+    runs: Sequence[Run], compared: Sequence[Pair], out: Path, extras: Mapping[str, Extras] | None = None
+) -> Path:
     """Write report.md, metrics.csv, figures/ and, of several runs, differences.csv; returns the path of the report."""
-    sections = [_section(run, out, f"{number}-" if len(runs) > 1 else "") for number, run in enumerate(runs, 1)]
+    extras = extras or {}
+    sections = [
+        _section(run, out, f"{number}-" if len(runs) > 1 else "", extras.get(run.name, Extras()))
+        for number, run in enumerate(runs, 1)
+    ]
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     head = [f"# Evaluation of {as_markdown_text(title)}", *_head(runs), *_differences(compared)]
     with ExitStack() as files:  # all of them or none, so that none tells of another test than the next
@@ -96,10 +134,13 @@ def write_report(runs: Sequence[Run], compared: Sequence[Pair], out: Path) -> Pa
         if compared:
             differences = pd.concat([pair.differences for pair in compared])[COLUMNS]
             differences.pipe(for_spreadsheets).to_csv(part("differences.csv"), index=False)
+        if found := [each.readout.figures.assign(run=name) for name, each in extras.items() if each.readout]:
+            pd.concat(found).pipe(for_spreadsheets).to_csv(part("clinical.csv"), index=False)
         page = "\n\n".join([*head, _method(runs), *sections]) + "\n"
         part("report.md").write_text(page, encoding="utf-8")
-    if not compared:
-        (out / "differences.csv").unlink(missing_ok=True)  # of other runs, where a single one follows them
+    for name, written in (("differences.csv", compared), ("clinical.csv", found)):
+        if not written:
+            (out / name).unlink(missing_ok=True)  # of other runs, or of another call
     return out / "report.md"
 
 
@@ -143,9 +184,9 @@ def _method(runs: Sequence[Run]) -> str:
     return f"{method}\n- At {' and '.join(coarser)} level, each case has the mean scores of all its clips."
 
 
-def _section(run: Run, out: Path, prefix: str) -> str:
-    # These take seconds to import; no mistake should be told that late.
-    from cry_lightning.evaluation.figures import draw_confusion, draw_curves
+def _section(run: Run, out: Path, prefix: str, extras: Extras) -> str:
+    # These take seconds to import; no mistake should be reported that late.
+    from cry_lightning.evaluation.figures import draw_clinical, draw_confusion, draw_curves
 
     confusion, curves = f"figures/{prefix}confusion.png", f"figures/{prefix}curves.png"
     draw_confusion(run, out / confusion)
@@ -159,6 +200,11 @@ def _section(run: Run, out: Path, prefix: str) -> str:
     shown = "Each class" if n_shown == len(run.classes) else ALL_CLASSES.format(n_shown, len(run.classes))
     blocks += [f"{shown}, at {level} level:", as_markdown(per_class(run))]
     blocks += [f"![Confusion matrix]({confusion})", f"![ROC and precision-recall curves]({curves})"]
+    for title, rows in extras.tables:
+        blocks += [as_markdown_text(title), as_markdown(rows)]
+    if extras.readout is not None:
+        draw_clinical(run, extras.readout, out / f"figures/{prefix}clinical.png")
+        blocks.append(f"![Reliability, net benefit and abstention](figures/{prefix}clinical.png)")
     return "\n\n".join(blocks)
 
 

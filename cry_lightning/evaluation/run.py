@@ -27,6 +27,7 @@ class Run:
     name: str  # as given on the command line
     folder: Path
     table: pd.DataFrame  # the tested rows
+    validation: pd.DataFrame  # the val rows; none where they are what is tested
     classes: list[str]
     positive: str | None  # the class of sensitivity; none with three classes or more
     leakage: Leakage
@@ -76,6 +77,7 @@ class Tested:
     name: str  # as given on the command line
     folder: Path
     table: pd.DataFrame
+    validation: pd.DataFrame
     labels: pd.Series  # of all predicted rows, validation and test
     leakage: Leakage
     lineage: AnyLineage | None
@@ -90,12 +92,14 @@ def read_run(given: str, split: str) -> Tested:
     """
     path = predictions.find(given)
     whole = predictions.read(path)
-    table = whole[whole["split"] == split].reset_index(drop=True)
+    table, others = (whole[rows].reset_index(drop=True) for rows in (whole["split"] == split, whole["split"] != split))
     if table.empty:
         raise UserError(f"{path}: no {split} rows; try --split {whole['split'].iloc[0]}")
     name = given if path.name != "predictions.csv" else str(path.parent)
     known = lineage.read(path.with_name(lineage.FILE))
-    return Tested(name, path.parent, table, whole["label"], lineage.check(table, known), known, _doubts(whole))
+    validation = others if split == "test" else others.iloc[:0]
+    verdict = lineage.check(table, known)
+    return Tested(name, path.parent, table, validation, whole["label"], verdict, known, _doubts(whole))
 
 
 def pool(runs: list[Tested]) -> Tested:
@@ -110,12 +114,13 @@ def pool(runs: list[Tested]) -> Tested:
             raise UserError(f"--pool: {run.name} and {first.name} tell other classes apart")
     name = f"{first.name} and {len(runs) - 1} more, pooled"
     table = pd.concat([run.table for run in runs], ignore_index=True)
+    validation = pd.concat([run.validation for run in runs], ignore_index=True)
     labels = pd.concat([run.labels for run in runs], ignore_index=True)
     tested_on = {clip: sound for run in runs if run.lineage for clip, sound in run.lineage.test_clips.items()}
     known = replace(lineage.UNKNOWN, test_clips=tested_on)  # each fold is judged by its own
     verdict = lineage.worst([run.leakage for run in runs])
     told = list(dict.fromkeys(doubt for run in runs for doubt in run.doubts))
-    return Tested(name, first.folder.parent / "pooled", table, labels, verdict, known, told)
+    return Tested(name, first.folder.parent / "pooled", table, validation, labels, verdict, known, told)
 
 
 def _doubts(table: pd.DataFrame) -> list[str]:
@@ -143,6 +148,7 @@ def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
         name=run.name,
         folder=run.folder,
         table=table,
+        validation=run.validation,
         classes=classes,
         positive=positive,
         leakage=run.leakage,

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from cry_lightning.console import UserError
-from cry_lightning.data.stage_data import StageData
+from cry_lightning.stage_data import StageData
 from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder, read_checkpoint
 from cry_lightning.trust.names import Trust
 

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
-from cry_lightning.data.stage_data import StageData
+from cry_lightning.stage_data import StageData
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.heads import Projector
 from cry_lightning.tasks.losses import nt_xent

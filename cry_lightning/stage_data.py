@@ -1,35 +1,71 @@
 """What a stage asks of its data: the contract between tasks, callbacks and the datamodule."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
 from cry_lightning.corpora import Clip, Corpus
-from cry_lightning.data.building import CachedFeatures
-from cry_lightning.data.loader import BatchLoader
-from cry_lightning.data.splits import Split
 from cry_lightning.features import Feature
+
+
+class Features(Protocol):
+    """The cached features of all clips, a row each."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, channels, bands and frames."""
+
+    @property
+    def content(self) -> list[str]:
+        """What each row holds: "hash of the file#start-duration"."""
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Features (n, C, F, T) of some rows (n,)."""
+
+
+class Division(Protocol):
+    """Which of many divisions the parts are of."""
+
+    repeat: int
+    fold: int
+
+
+class Batches(Protocol):
+    """Batches {"features", "label", "index"} of one part."""
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """Each batch in turn."""
+
+    def __len__(self) -> int:
+        """How many they are."""
 
 
 class StageData(Protocol):
     """Clips of one corpus under one feature, divided into "train", "val" and "test"; `CryDataModule` is one.
 
-    A datamodule of your own that has these works with every task and callback. Rows are those of the cache.
+    A datamodule of your own that has these works with every task and callback.
     """
 
     corpus: Corpus
     feature: Feature
-    features: CachedFeatures
-    clips: list[Clip]  # of each row
     classes: list[str]  # in the order of the logits
+    clips: list[Clip]  # of each row
     labels: Tensor  # index of each row's class (n,), -1 where it has none
     parts: np.ndarray  # of each row (n,), "" where it is left out
-    split: Split
     batch_size: int
     drop_last: bool
     balanced: bool
     class_weights: bool
+
+    @property
+    def features(self) -> Features:
+        """Of all clips."""
+
+    @property
+    def split(self) -> Division:
+        """How the clips are divided."""
 
     @property
     def probe(self) -> "StageData | None":
@@ -47,5 +83,5 @@ class StageData(Protocol):
     def loss_weights(self) -> Tensor | None:
         """Weight of each class (K,) in the loss, if any."""
 
-    def loader(self, part: str, train: bool = False) -> BatchLoader:
-        """Batches of one part: {"features", "label", "index"}."""
+    def loader(self, part: str, train: bool = False) -> Batches:
+        """Batches of one part; shuffled and shifted where they are for training."""

@@ -1,0 +1,297 @@
+"""What a two-class model is worth in use: calibration, operating points, net benefit and abstention.
+
+What is chosen, is chosen on the validation rows of the same fold; what is reported, is of the test rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+
+from cry_lightning.console import UserError
+from cry_lightning.evaluation.compare import cell
+from cry_lightning.evaluation.intervals import Estimate, Jackknife
+from cry_lightning.evaluation.metrics import Measures, mean_of_defined, units_at
+from cry_lightning.evaluation.predictions import SCORE
+from cry_lightning.evaluation.run import Run
+
+TARGET = 0.9  # of sensitivity, and of specificity, on validation rows
+COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)  # shares of the validation cases that are answered
+N_BINS = 10  # of equally many cases, for the reliability curve and ECE
+ODDS = np.linspace(0.02, 0.98, 49)  # threshold probabilities of the decision curve
+SMALLEST = 1e-6  # probability, where a logit is taken
+STEPS, CLOSE = 50, 1e-9  # of Newton's method
+POINTS = {name: f"{name} {TARGET:g} on validation" for name in ("sensitivity", "specificity")}
+SCORES = {"as predicted": "score", "recalibrated": "calibrated"}  # by what it is called: the column of `Readout.cases`
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The clinical figures of one run.
+
+    Args:
+        level: of the cases.
+        positive: the class that is looked for.
+        cases: a row for each tested case and repeat: subject, label, score, calibrated, confident, above_sensitivity,
+            above_specificity.
+        chosen: a row for each repeat and fold: intercept, slope, and the two thresholds, on recalibrated probability.
+        figures: quantity, at, value, low, high.
+        curves: net benefit at each threshold probability: model, low, high, all (everybody is called positive).
+    """
+
+    level: str
+    positive: str
+    cases: pd.DataFrame
+    chosen: pd.DataFrame
+    figures: pd.DataFrame
+    curves: pd.DataFrame
+
+
+def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
+    """The clinical figures of a run with two classes and validation rows.
+
+    Args:
+        run: an evaluated run.
+        prevalences: of the positive class, for which predictive values are given.
+
+    Raises:
+        UserError: it has other classes, no validation rows of both, or a prevalence is none.
+    """
+    if run.positive is None:
+        raise UserError(f"--clinical: {run.name} has {len(run.classes)} classes; it is for two")
+    if wrong := [share for share in prevalences if not 0 < share < 1]:
+        raise UserError(f"--prevalences {wrong[0]:g}: a prevalence lies between 0 and 1")
+    level, folds = run.main_level.level, ["repeat", "fold"]
+    if run.validation.empty:
+        raise UserError(f"--clinical: {run.name} has no val rows, on which thresholds are chosen; see data.split.val")
+    cases, chosen = [], []
+    on_validation = {key: rows for key, rows in run.validation.groupby(folds)}
+    for key, rows in run.table.groupby(folds):
+        if key not in on_validation:
+            raise UserError(f"--clinical: {run.name} has no val rows of repeat {key[0]}, fold {key[1]}")
+        chose = units_at(level, on_validation[key]).table
+        if chose["label"].nunique() < 2:
+            raise UserError(f"--clinical: {run.name} has val rows of one class alone; take a larger data.split.val")
+        of_fold, settings = _decided(units_at(level, rows).table, chose, run.positive)
+        cases.append(of_fold)
+        chosen.append(dict(zip(folds, key, strict=True)) | settings)
+    table = pd.concat(cases, ignore_index=True)
+    jackknife = Jackknife(table, run.positive, partial(_measure, prevalences=prevalences))
+    curves = pd.DataFrame([_net_benefit(jackknife, run.positive, odds) for odds in ODDS])
+    figures = _figures(jackknife, table, run.positive)
+    return Readout(level, run.positive, table, pd.DataFrame(chosen), figures, curves)
+
+
+def _decided(tested: pd.DataFrame, validation: pd.DataFrame, positive: str) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Tested cases with what the validation cases of their fold decide on them, and what these chose."""
+    truth, score = (validation["label"] == positive).to_numpy(), _clipped(validation[SCORE + positive])
+    intercept, slope = platt(score, truth)
+
+    def calibrated(scores: np.ndarray) -> np.ndarray:
+        return _clipped(expit(intercept + slope * logit(scores)))
+
+    of_validation = calibrated(score)
+    thresholds = {
+        "sensitivity": threshold_at(of_validation[truth], TARGET),
+        "specificity": np.nextafter(-threshold_at(-of_validation[~truth], TARGET), 1),
+    }
+    confidences = np.sort(_confidence(of_validation))[::-1]
+    cutoffs = [confidences[max(0, round(coverage * len(confidences)) - 1)] for coverage in COVERAGES[1:]]
+    scores = _clipped(tested[SCORE + positive])
+    of_tested = calibrated(scores)
+    decided = tested[["repeat", "unit", "subject", "label"]].assign(score=scores, calibrated=of_tested)
+    for name, threshold in thresholds.items():
+        decided[f"above_{name}"] = of_tested >= threshold
+    # How many of the cut-offs a case passes: 0 is answered at full coverage alone.
+    decided["confident"] = (_confidence(of_tested)[:, None] >= np.array(cutoffs)).sum(axis=1)
+    return decided, {"intercept": intercept, "slope": slope} | {f"threshold_{k}": v for k, v in thresholds.items()}
+
+
+def threshold_at(scores: np.ndarray, share: float) -> float:
+    """The highest threshold that at least this share of some scores (n,) reaches."""
+    return float(np.sort(scores)[::-1][max(0, int(np.ceil(share * len(scores) - 1e-9)) - 1)])
+
+
+def platt(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Intercept and slope that recalibrate probabilities (n,) by cases `truth` (n,), on the scale of logits.
+
+    Source: Platt 1999, "Probabilistic outputs for support vector machines", whose softened targets keep both finite.
+    """
+    n_yes, n_no = truth.sum(), (~truth).sum()
+    targets = np.where(truth, (n_yes + 1) / (n_yes + 2), 1 / (n_no + 2))
+    intercept, slope = logistic_fit(logit(_clipped(scores)), targets, np.ones(len(scores)))
+    return (intercept, slope) if np.isfinite(slope) else (float(logit(targets.mean())), 0.0)  # all scores are equal
+
+
+def logistic_fit(
+    x: np.ndarray, targets: np.ndarray, weights: np.ndarray, start: Sequence[float] | np.ndarray = (0.0, 0.0)
+) -> tuple[float, float]:
+    """Intercept and slope of a weighted logistic regression of targets in [0, 1] on x (n,); NaN where there is none.
+
+    By Newton's method from `start`; scikit-learn, which would do it too, takes longer to import.
+    """
+    parameters, design = np.array(start, float), np.stack([np.ones_like(x), x])
+    for _ in range(STEPS):
+        predicted = expit(parameters @ design)
+        spread = weights * predicted * (1 - predicted)
+        hessian = (design * spread) @ design.T
+        if np.linalg.cond(hessian) > 1 / CLOSE:  # the classes are separated, or x has one value
+            return np.nan, np.nan
+        step = np.linalg.solve(hessian, design @ (weights * (targets - predicted)))
+        parameters = parameters + step * min(1, 5 / np.abs(step).max())
+        if np.abs(step).max() < CLOSE:
+            return float(parameters[0]), float(parameters[1])
+    return np.nan, np.nan
+
+
+def _level(x: np.ndarray, targets: np.ndarray, weights: np.ndarray, start: float) -> float:
+    """Intercept of such a regression whose slope is 1: above 0 where risks are underestimated; NaN if there is none."""
+    intercept = start
+    for _ in range(STEPS):
+        predicted = expit(intercept + x)
+        spread = (weights * predicted * (1 - predicted)).sum()
+        if spread < CLOSE:
+            return np.nan
+        step = (weights * (targets - predicted)).sum() / spread
+        intercept += np.clip(step, -5, 5)
+        if abs(step) < CLOSE:
+            return float(intercept)
+    return np.nan
+
+
+def expected_calibration_error(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Mean over bins of the difference between the mean probability of a bin and the share of positive cases in it."""
+    bins = reliability(truth, scores)
+    return float((bins["n"] * (bins["predicted"] - bins["observed"]).abs()).sum() / bins["n"].sum())
+
+
+def reliability(truth: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
+    """predicted, observed and n of up to ten bins of equally many cases, from the lowest probability up."""
+    order = np.argsort(scores, kind="stable")
+    bins = [rows for rows in np.array_split(order, N_BINS) if len(rows)]
+    rows = [(scores[rows].mean(), truth[rows].mean(), len(rows)) for rows in bins]
+    return pd.DataFrame(rows, columns=["predicted", "observed", "n"])
+
+
+def _measure(table: pd.DataFrame, weights: np.ndarray, positive: str | None, prevalences: Sequence[float]) -> Measures:
+    """See `metrics.measure`: every figure under each weighting (R, S) of the subjects; the mean over repeats."""
+    subject = pd.factorize(table["subject"], sort=True)[0]
+    of_repeats = [
+        _of_repeat(rows, rows["label"].to_numpy() == positive, subject[rows.index], weights, prevalences)
+        for _, rows in table.groupby("repeat")
+    ]
+    return {key: mean_of_defined(np.stack([one[key] for one in of_repeats])) for key in of_repeats[0]}
+
+
+def _of_repeat(
+    table: pd.DataFrame, truth: np.ndarray, subject: np.ndarray, weights: np.ndarray, prevalences: Sequence[float]
+) -> Measures:
+    """The figures of one repeat's cases (n,), which have the weights (R, S) of their subjects."""
+
+    def total(values: np.ndarray) -> np.ndarray:
+        """Weighted sum (R,) of some values (n,)."""
+        return weights @ np.bincount(subject, values, minlength=weights.shape[1])
+
+    def share(holds: np.ndarray, among: np.ndarray) -> np.ndarray:
+        """Weighted share (R,) of the cases `among` (n,) of whom something holds (n,)."""
+        return _ratio(total(holds * among), total(among))
+
+    found: Measures = {}
+    everybody = np.ones_like(truth)
+    for name, column in SCORES.items():
+        score = table[column].to_numpy()
+        found["Brier score", name] = share((score - truth) ** 2, everybody)
+        found |= _calibration(name, logit(score), truth, subject, weights)
+    for name, at in POINTS.items():
+        above = table[f"above_{name}"].to_numpy()
+        sensitivity, specificity = share(above, truth), share(~above, ~truth)
+        found["sensitivity", at], found["specificity", at] = sensitivity, specificity
+        for prevalence in prevalences:
+            yes, no = sensitivity * prevalence, specificity * (1 - prevalence)
+            where = f"{at}, prevalence {prevalence:g}"
+            found["positive predictive value", where] = _ratio(yes, yes + (1 - specificity) * (1 - prevalence))
+            found["negative predictive value", where] = _ratio(no, no + (1 - sensitivity) * prevalence)
+    right = (table["calibrated"] >= 0.5).to_numpy() == truth
+    for passed, coverage in enumerate(COVERAGES):
+        answered, at = (table["confident"] >= passed).to_numpy(), _coverage(coverage)
+        found["answered", at], found["accuracy of answers", at] = share(answered, everybody), share(right, answered)
+    for odds in ODDS:
+        above = (table["calibrated"] >= odds).to_numpy()
+        benefit = total(above & truth) - total(above & ~truth) * odds / (1 - odds)
+        found["net benefit", f"{odds:.2f}"] = benefit / total(everybody)
+    return found
+
+
+def _calibration(name: str, x: np.ndarray, truth: np.ndarray, subject: np.ndarray, weights: np.ndarray) -> Measures:
+    """Slope, and intercept at slope 1, of logits x (n,); under each weighting from where the first one ended.
+
+    Source: Van Calster et al. 2019, "Calibration: the Achilles heel of predictive analytics", BMC Medicine 17:230.
+    """
+    slopes, in_the_large = np.empty(len(weights)), np.empty(len(weights))
+    start, level = np.zeros(2), 0.0
+    for row, of_subjects in enumerate(weights):
+        of_cases = of_subjects[subject].astype(float)
+        fitted = logistic_fit(x, truth, of_cases, start)
+        slopes[row], in_the_large[row] = fitted[1], _level(x, truth, of_cases, level)
+        if row == 0:
+            start, level = np.nan_to_num(fitted), np.nan_to_num(in_the_large[0])
+    return {("calibration slope", name): slopes, ("calibration in the large", name): in_the_large}
+
+
+def _figures(jackknife: Jackknife, table: pd.DataFrame, positive: str) -> pd.DataFrame:
+    """All but the decision curve, in the order in which they are computed; ECE, whose bias no interval shows, alone."""
+    rows = []
+    for quantity, at in jackknife.measures:
+        if quantity == "Brier score":
+            truth, score = (table["label"] == positive).to_numpy(), table[SCORES[at]].to_numpy()
+            rows.append(("expected calibration error", at, expected_calibration_error(truth, score), np.nan, np.nan))
+        if (quantity, at) == ("answered", _coverage(1)):
+            rows.append((quantity, at, 1.0, np.nan, np.nan))  # by definition
+        elif quantity != "net benefit":
+            rows.append((quantity, at, *_estimate(jackknife, quantity, at, positive)))
+    return pd.DataFrame(rows, columns=["quantity", "at", "value", "low", "high"])
+
+
+def _estimate(jackknife: Jackknife, quantity: str, at: str, positive: str) -> Estimate:
+    """A figure and its interval, which rests on the subjects of one class or of both."""
+    other = next(name for name in jackknife.classes if name != positive)
+    name = {"sensitivity": positive, "specificity": other}.get(quantity, positive)
+    bounded = quantity not in ("calibration slope", "calibration in the large", "net benefit")
+    return jackknife.estimate(jackknife.measures[quantity, at], jackknife.subjects(quantity, name), bounded)
+
+
+def _net_benefit(jackknife: Jackknife, positive: str, odds: float) -> dict[str, float]:
+    """A point of the decision curve.
+
+    Source: Vickers and Elkin 2006, "Decision curve analysis", Medical Decision Making 26(6).
+    """
+    value, low, high = _estimate(jackknife, "net benefit", f"{odds:.2f}", positive)
+    share = float(jackknife.cases[:, jackknife.classes == positive].sum() / jackknife.cases.sum())
+    everybody = share - (1 - share) * odds / (1 - odds)
+    return {"threshold": odds, "model": value, "low": low, "high": high, "all": everybody}
+
+
+def clinical_rows(found: Readout) -> list[list[str]]:
+    """The figures as rows of text, the header first; without the decision curve."""
+    cells = (cell(figure) for _, figure in found.figures.iterrows())
+    rows = zip(found.figures["quantity"], found.figures["at"], cells, strict=True)
+    return [["figure", "", "value"], *map(list, rows)]
+
+
+def _coverage(share: float) -> str:
+    return f"coverage {share:g} on validation"
+
+
+def _clipped(scores: pd.Series | np.ndarray) -> np.ndarray:
+    return np.clip(np.asarray(scores, float), SMALLEST, 1 - SMALLEST)
+
+
+def _confidence(calibrated: np.ndarray) -> np.ndarray:
+    return np.maximum(calibrated, 1 - calibrated)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)

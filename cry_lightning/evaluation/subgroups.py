@@ -1,0 +1,79 @@
+"""The metrics of a run for each sex, age, site or device, as a table of its recordings or subjects names them."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cry_lightning.console import UserError, from_cell
+from cry_lightning.evaluation.compare import SUMMARY, Rows, cell
+from cry_lightning.evaluation.intervals import Jackknife
+from cry_lightning.evaluation.metrics import units_at
+from cry_lightning.evaluation.run import Run
+from cry_lightning.spelling import own_part
+
+RECORDING = ("recording", "path")  # columns that name a recording; the second as in a manifest
+SKIPPED = ("clip", "label", "start_s", "duration_s", "end_s", "split")
+MOST_VALUES = 20  # of a column that makes subgroups
+NOT_GIVEN = "(not given)"
+
+
+def subgroups(run: Run, path: Path) -> Rows:
+    """A row for each value of each column, with the metrics at the run's main level and their intervals.
+
+    Args:
+        run: an evaluated run.
+        path: CSV with a column `recording`, `path` or `subject`, and others, such as sex or site; a manifest is one.
+
+    Raises:
+        UserError: the table cannot be read, or says nothing about the tested recordings.
+    """
+    table = _read(path)
+    key = next((name for name in (*RECORDING, "subject") if name in table.columns), None)
+    columns = [name for name in table.columns if name not in (key, "subject", *RECORDING, *SKIPPED)]
+    if key is None or not columns:
+        raise UserError(f"{path}: needs a column recording, path or subject, and a column such as sex or site")
+    known = table.drop_duplicates([key, *columns]).set_index(key)[columns]
+    if twice := sorted(set(known.index[known.index.duplicated()])):
+        raise UserError(f"{path}: {key} {twice[0]!r} has different values of {', '.join(columns)}; give it one each")
+    named = run.table["recording"] if key != "subject" else run.table["subject"]
+    if key == "subject" and not named.isin(known.index).any():
+        named = named.map(own_part)  # as a manifest has it, without the collection
+    if not named.isin(known.index).any():
+        raise UserError(f"{path}: none of its {key}s was tested by {run.name}, such as {named.iloc[0]!r}")
+    level = run.main_level
+    rows = [["", "value", f"{level.level}s", "subjects", *SUMMARY.values(), *_of_two(run)]]
+    for column in columns:
+        values = named.map(known[column]).fillna("").replace("", NOT_GIVEN)
+        if values.nunique() > MOST_VALUES:
+            continue  # such as a date
+        for value in sorted(values.unique()):
+            rows.append([column, value, *_row(run, run.table[values == value])])
+    if len(rows) == 1:
+        raise UserError(f"{path}: each of {', '.join(columns)} has over {MOST_VALUES} values; give coarser ones")
+    return rows
+
+
+def _of_two(run: Run) -> dict[str, tuple[str, str]]:
+    """Header -> metric and class, of what two classes have besides."""
+    if run.positive is None:
+        return {}
+    negative = next(name for name in run.classes if name != run.positive)
+    return {"sensitivity": ("sensitivity", run.positive), "specificity": ("specificity", negative)}
+
+
+def _row(run: Run, tested: pd.DataFrame) -> list[str]:
+    units = units_at(run.main_level.level, tested)
+    jackknife = Jackknife(units.table, run.positive)
+    figures = [(metric, "") for metric in SUMMARY] + list(_of_two(run).values())
+    cells = [cell(pd.Series(jackknife.score(*figure), ["value", "low", "high"])) for figure in figures]
+    return [str(units.table["unit"].nunique()), str(units.n_subjects), *cells]
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give a CSV table") from error
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: not a CSV table in UTF-8; give a manifest.csv, or a table like it") from error
+    return table.rename(columns=str.strip).map(from_cell)

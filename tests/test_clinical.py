@@ -1,0 +1,191 @@
+"""`evaluate --clinical` and `--by`: what is chosen on validation rows, what is reported of the test."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
+
+from cry_lightning.__main__ import run as command
+from cry_lightning.console import UserError
+from cry_lightning.evaluation import clinical, predictions
+from cry_lightning.evaluation.run import evaluate_run, read_run
+
+evaluate = partial(command, "evaluate")
+
+
+def a_table(n_subjects: int = 60, seed: int = 0, overconfidence: float = 2.5) -> pd.DataFrame:
+    """Two classes, five recordings a subject, every fourth subject for validation; the scores are too sure."""
+    rng, rows = np.random.default_rng(seed), []
+    for subject in range(n_subjects):
+        sick, part = subject % 3 == 0, "val" if subject % 4 == 1 else "test"
+        own = rng.normal(0, 0.7)
+        for take in range(5):
+            score = expit(overconfidence * (1.6 * (sick - 0.4) + own + rng.normal(0, 0.8)))
+            name = f"{subject}-{take}"
+            rows.append((name, f"{name}.wav", f"ward:{subject}", 0, 0, part, ["well", "sick"][sick], 1 - score, score))
+    return pd.DataFrame(rows, columns=[*predictions.KEYS, "score_well", "score_sick"])
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a table as a run and returns its folder."""
+
+    def write(table: pd.DataFrame) -> Path:
+        predictions.write(table, tmp_path / "predictions.csv")
+        return tmp_path
+
+    return write
+
+
+def readout(folder: Path, prevalences=(0.05,)) -> clinical.Readout:
+    return clinical.read_out(evaluate_run(read_run(str(folder), "test"), "test", "sick"), prevalences)
+
+
+def figure(found: clinical.Readout, quantity: str, at: str) -> pd.Series:
+    return found.figures.set_index(["quantity", "at"]).loc[(quantity, at)]
+
+
+def test_figures_are_those_of_their_definitions(written) -> None:
+    table = a_table()
+    found = readout(written(table))
+    tested, validation = (table[table["split"] == part] for part in ("test", "val"))
+    truth, score = (tested["label"] == "sick").to_numpy(), tested["score_sick"].to_numpy()
+    assert figure(found, "Brier score", "as predicted")["value"] == pytest.approx(brier_score_loss(truth, score))
+    plain = LogisticRegression(C=np.inf, tol=1e-9).fit(logit(score)[:, None], truth)
+    assert figure(found, "calibration slope", "as predicted")["value"] == pytest.approx(plain.coef_[0, 0], abs=1e-4)
+    shifted = expit(logit(score) + figure(found, "calibration in the large", "as predicted")["value"])
+    assert shifted.mean() == pytest.approx(truth.mean())
+
+    sick = np.sort(expit(logit(validation["score_sick"][validation["label"] == "sick"])))
+    threshold = sick[int(np.floor(0.1 * len(sick)))]  # nine in ten reach it
+    at = "sensitivity 0.9 on validation"
+    sensitivity, specificity = (score[truth] >= threshold).mean(), (score[~truth] < threshold).mean()
+    assert figure(found, "sensitivity", at)["value"] == pytest.approx(sensitivity)
+    assert figure(found, "specificity", at)["value"] == pytest.approx(specificity)
+    positive = sensitivity * 0.05 / (sensitivity * 0.05 + (1 - specificity) * 0.95)
+    value = figure(found, "positive predictive value", f"{at}, prevalence 0.05")["value"]
+    assert value == pytest.approx(positive)
+    well = validation["score_sick"][validation["label"] == "well"].to_numpy()
+    chosen = found.chosen.iloc[0]
+    below = (
+        expit(chosen["intercept"] + chosen["slope"] * logit(well)) < chosen["threshold_specificity"] + 1e-7
+    )  # digits in the file
+    assert 0.9 <= below.mean() < 0.9 + 1 / len(well)
+
+    recalibrated, odds = found.cases["calibrated"].to_numpy(), 0.3
+    above = recalibrated >= odds
+    benefit = ((above & truth).sum() - (above & ~truth).sum() * odds / (1 - odds)) / len(truth)
+    curve = found.curves.set_index(found.curves["threshold"].round(2)).loc[odds]
+    assert curve["model"] == pytest.approx(benefit) and curve["low"] < benefit < curve["high"]
+    assert curve["all"] == pytest.approx(truth.mean() - (1 - truth.mean()) * odds / (1 - odds))
+
+
+def test_nothing_is_chosen_on_the_test(written) -> None:
+    table = a_table()
+    before = readout(written(table)).chosen
+    tested = table["split"] == "test"
+    table.loc[tested, ["score_well", "score_sick"]] = table.loc[tested, ["score_sick", "score_well"]].to_numpy()
+    pd.testing.assert_frame_equal(readout(written(table)).chosen, before)
+
+
+def test_recalibration_mends_scores_that_are_too_sure(written) -> None:
+    found = readout(written(a_table(600, overconfidence=4)))
+    raw, mended = (figure(found, "calibration slope", name) for name in clinical.SCORES)
+    assert raw["high"] < 0.6 and mended["low"] < 1 < mended["high"]
+    for quantity in ("Brier score", "expected calibration error"):
+        assert figure(found, quantity, "recalibrated")["value"] < figure(found, quantity, "as predicted")["value"]
+
+
+def test_who_is_not_answered_would_have_been_answered_worse(written) -> None:
+    found = readout(written(a_table(600)))
+    shares = found.figures[found.figures["quantity"] == "answered"]["value"].to_numpy()
+    accuracies = found.figures[found.figures["quantity"] == "accuracy of answers"]["value"].to_numpy()
+    assert (np.diff(shares) < 0).all() and np.abs(shares - clinical.COVERAGES).max() < 0.06
+    assert (np.diff(accuracies) > 0).all()
+
+
+def test_each_fold_has_thresholds_of_its_own(written) -> None:
+    one, other = a_table(seed=1), a_table(seed=2, overconfidence=0.5)
+    two = pd.concat([one, other.assign(fold=1, clip="x" + other["clip"], recording="x" + other["recording"])])
+    chosen = readout(written(two)).chosen
+    assert list(chosen["fold"]) == ["0", "1"]
+    slopes = [readout(written(each)).chosen["slope"].iloc[0] for each in (one, other)]
+    np.testing.assert_allclose(chosen["slope"], slopes)
+
+
+def test_scores_that_are_all_equal_are_no_error(written) -> None:
+    found = readout(written(a_table().assign(score_well=0.5, score_sick=0.5)))
+    assert np.isnan(figure(found, "calibration slope", "as predicted")["value"])
+    assert figure(found, "sensitivity", "sensitivity 0.9 on validation")["value"] == 1
+
+
+def test_report_has_the_figures_and_the_subgroups(written, no_figures, capsys) -> None:
+    table = a_table()
+    folder = written(table)
+    sexes = table[["recording"]].assign(sex=["m" if "1" in name else "f" for name in table["recording"]])
+    sexes.rename(columns={"recording": "path"}).to_csv(folder / "manifest.csv", index=False)
+    evaluate([str(folder), "--clinical", "--prevalences", "0.1", "--by", str(folder / "manifest.csv")])
+    printed, report = capsys.readouterr().out, (folder / "report.md").read_text()
+    assert "specificity 0.9 on validation, prevalence 0.1" in printed
+    of_women = next(line.split() for line in printed.splitlines() if line.startswith("sex") and " f " in line)
+    tested = table[(table["split"] == "test") & (sexes["sex"] == "f")]
+    assert of_women[2:4] == [str(len(tested)), str(tested["subject"].nunique())]
+    for text in ("| sex | f |", "calibration slope", "figures/clinical.png"):
+        assert text in report
+    assert (folder / "figures/clinical.png").exists()
+    assert {"run", "quantity", "at", "value", "low", "high"} <= set(pd.read_csv(folder / "clinical.csv").columns)
+    evaluate([str(folder)])
+    assert not (folder / "clinical.csv").exists() and "calibration slope" not in (folder / "report.md").read_text()
+
+
+def test_subjects_are_found_with_and_without_their_collection(written, no_figures, tmp_path, capsys) -> None:
+    table = a_table()
+    folder = written(table)
+    for subjects in (table["subject"], table["subject"].str.removeprefix("ward:")):
+        pd.DataFrame({"subject": subjects, "site": "north"}).to_csv(tmp_path / "sites.csv", index=False)
+        evaluate([str(folder), "--by", str(tmp_path / "sites.csv")])
+        assert "site  north" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "args", "message"),
+    [
+        (lambda table: table[table["split"] == "test"], ["--clinical"], "no val rows, on which thresholds are chosen"),
+        (
+            lambda table: table[(table["split"] == "test") | (table["label"] == "sick")],
+            ["--clinical"],
+            "val rows of one class alone",
+        ),
+        (lambda table: table.assign(score_other=0.0), ["--clinical"], "has 3 classes; it is for two"),
+        (
+            lambda table: table,
+            ["--clinical", "--prevalences", "5"],
+            "--prevalences 5: .* between 0 and 1",
+        ),
+        (lambda table: table, ["--by", "nowhere.csv"], "nowhere.csv: cannot be read"),
+    ],
+)
+def test_what_cannot_be_is_one_line(written, change, args, message) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate([str(written(change(a_table()))), *args])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("name,sex\na,f\n", "needs a column recording, path or subject"),
+        ("recording\n0-0.wav\n", "and a column such as sex or site"),
+        ("recording,sex\nelsewhere.wav,f\n", "none of its recordings was tested"),
+        ("subject,sex\n0,f\n0,m\n", "subject '0' has different values of sex"),
+        ('recording,sex\n"0-0.wav,f\n', "not a CSV table in UTF-8"),
+    ],
+)
+def test_tables_of_subgroups_that_cannot_be_used(written, tmp_path, rows, message) -> None:
+    (tmp_path / "by.csv").write_text(rows)
+    with pytest.raises(UserError, match=message):
+        evaluate([str(written(a_table())), "--by", str(tmp_path / "by.csv")])
