@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.stats import binom, norm
 
 from cry_lightning.evaluation import compare
-from cry_lightning.evaluation.compare import holm, p_value
+from cry_lightning.evaluation.compare import permutation_p, uar_by_subject
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import Measures, Units, measure
 
@@ -135,7 +135,8 @@ def false_alarms(test: Test, rivals: int, simulations: int) -> float:
     rng, alarms = np.random.default_rng([rivals, *map(ord, repr(test))]), 0
     for _ in range(simulations):
         first, *others = (Units("clip", table, *[0] * 4) for table in test.simulated(rng, 1 + rivals))
-        alarms += holm(np.array([p_value(other, first) for other in others])).min() <= 0.05
+        gains = [uar_by_subject(other) - uar_by_subject(first) for other in others]
+        alarms += permutation_p(pd.concat(gains, axis=1).to_numpy()).min() <= 0.05
     return alarms / simulations
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.compare import holm, p_value, pairs, uar_by_subject
+from cry_lightning.evaluation.compare import pairs, permutation_p, uar_by_subject
 from cry_lightning.evaluation.intervals import difference_interval
 from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
@@ -237,17 +237,26 @@ def test_p_is_that_of_every_exchange_of_whole_subjects(tmp_path):
     every = [difference(chosen) for size in range(6) for chosen in combinations(names, size)]
     wanted = np.mean(np.abs(every) >= abs(every[0]) - 1e-12)
     clips = [units_at("clip", table) for table in tables]
-    assert p_value(*clips) == pytest.approx(wanted)
+    gains = uar_by_subject(clips[0]) - uar_by_subject(clips[1])
+    assert permutation_p(gains.to_numpy()[:, None]) == pytest.approx([wanted])
     assert uar_by_subject(clips[0]).sum() == pytest.approx(by_scikit_learn(tables[0])["uar"])
 
 
 def test_p_is_corrected_for_the_number_of_comparisons(tmp_path):
-    assert holm(np.array([0.04, 0.01, 0.03])).tolist() == pytest.approx([0.06, 0.03, 0.06])
-    assert not len(holm(np.array([])))
-    first, run, third = (scored(make_run(tmp_path / str(seed), seed=seed, skill=seed)) for seed in range(3))
-    alone = [pairs([first, each])[0].differences["p"].max() for each in (run, third)]
-    both = [pair.differences["p"].max() for pair in pairs([first, run, third])]
-    assert both == pytest.approx(holm(np.array(alone)).tolist())
+    """Between the p of a comparison alone and Bonferroni's; of the largest, that of the largest under each exchange."""
+    first, *others = (scored(make_run(tmp_path / str(seed), 9, seed=seed, skill=seed)) for seed in range(4))
+    alone = np.array([pairs([first, each])[0].differences["p"].max() for each in others])
+    together = np.array([pair.differences["p"].max() for pair in pairs([first, *others])])
+    assert (together >= alone - 1e-12).all() and together.min() <= 3 * alone.min() + 1e-12
+    gains = np.stack([(uar_by_subject(run.main_level) - uar_by_subject(first.main_level)) for run in others], axis=1)
+    scaled = gains / np.linalg.norm(gains, axis=0)
+    largest = [np.abs(np.array(signs) @ scaled).max() for signs in product((1, -1), repeat=len(gains))]
+    assert together.min() == pytest.approx(np.mean(np.array(largest) >= np.abs(scaled.sum(0)).max() - 1e-12))
+
+
+def test_equal_comparisons_cost_nothing():
+    gains = np.random.default_rng(0).normal(0.3, 1, (12, 1))
+    assert permutation_p(np.repeat(gains, 5, axis=1)) == pytest.approx(np.repeat(permutation_p(gains), 5))
 
 
 def test_a_difference_counts_only_if_it_survives_the_correction(tmp_path, capsys):
