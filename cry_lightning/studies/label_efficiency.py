@@ -11,25 +11,27 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from cry_lightning.arguments import as_arguments
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.run import Tested, read_run
 from cry_lightning.lineage import refuse_leaky
+from cry_lightning.runfolder import LAST
 from cry_lightning.studies import engine
-from cry_lightning.studies.engine import WITHOUT_BARS, Study, is_finished
+from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_finished
 from cry_lightning.tasks.weights import sha256
 
 SCRATCH = "scratch"
 FOLD = "{fold}"  # in a checkpoint's path: an encoder that was not trained on the fold's test subjects
 CountedBy = Literal["label_fraction", "per_class"]
-NO_LIMIT = {"label_fraction": "1.0", "per_class": "null"}  # whatever the YAML says, one of the two limits the labels
-COMMON = (
-    *(f"--data.{key}={value}" for key, value in NO_LIMIT.items()),
-    "--trainer.limit_val_batches=0",  # labels that choose a checkpoint would be labels that nobody counts
-    "--checkpoint.save_top_k=0",
-    "--trainer.devices=1",
-    "--trainer.logger=null",
-    *WITHOUT_BARS,
-)
+NO_LIMIT = {"data.label_fraction": 1.0, "data.per_class": None}  # whatever the YAML says, one of them limits the labels
+COMMON = {
+    **NO_LIMIT,
+    "trainer.limit_val_batches": 0,  # labels that choose a checkpoint would be labels that nobody counts
+    "checkpoint.save_top_k": 0,
+    "trainer.devices": 1,
+    "trainer.logger": None,
+    **WITHOUT_BARS,
+}
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,12 @@ class Trial:
         return self.amount, self.seed, self.fold
 
     @property
-    def arguments(self) -> list[str]:
+    def changes(self) -> list[str]:
         """What sets it apart from the other points, as `fit` takes it."""
-        fold = [] if self.fold is None else [f"--data.split.fold={self.fold}"]
-        limits = NO_LIMIT | {self.counted_by: str(self.amount)}
-        return [
-            *(f"--data.{key}={value}" for key, value in limits.items()),
-            f"--data.seed={self.seed}",
-            f"--seed_everything={self.seed}",
-            f"--model.init_args.weights={self.weights or 'null'}",
-            *fold,
-            *self.own,
-        ]
+        seeds = {"data.seed": self.seed, "seed_everything": self.seed}
+        fold = {} if self.fold is None else {"data.split.fold": self.fold}
+        limits = NO_LIMIT | {f"data.{self.counted_by}": self.amount}
+        return [*as_arguments(limits | seeds | {"model.init_args.weights": self.weights} | fold), *self.own]
 
 
 def points(
@@ -160,18 +156,18 @@ class Subset:
     digest: str  # of the part, name, label, subject and sound of every clip
 
 
-def open_study(arguments: Sequence[str]) -> Study:
-    """Resolve the arguments of `fit`, with those that all points share, and set up the data.
+def open_study(stage: StageConfig) -> Study:
+    """Resolve the stage, with what all points share, and set up the data.
 
     Raises:
         UserError: the stage has no test.
     """
-    study = engine.open_study([*arguments, *COMMON])
+    study = engine.open_study(stage.changed(COMMON))
     if not study.has_test:
         raise UserError("--config: this stage is a pretraining, which no labels enter: give one that is fine-tuned")
     steps, epochs = study.config["trainer"]["max_steps"], study.config["trainer"]["max_epochs"]
     if steps > 0 and epochs == -1:  # of few labels, an epoch is a step or two: too often to write a large encoder
-        study.arguments.append(f"--save_every_n_steps={steps}")
+        study = replace(study, stage=study.stage.changed({"save_every_n_steps": steps}))
     return study
 
 
@@ -200,21 +196,21 @@ def subset(study: Study, point: Trial) -> Subset:
 def made_by(study: Study, point: Trial, subset: Subset) -> dict[str, Any]:
     """All that a point's predictions depend on."""
     weights = sha256(point.weights) if point.weights else None
-    return {**study.config, "point": point.arguments, "weights_sha256": weights, "data_sha256": subset.digest}
+    return {**study.config, "point": point.changes, "weights_sha256": weights, "data_sha256": subset.digest}
 
 
 def train(study: Study, point: Trial, wanted: dict[str, Any], runs: Path) -> None:
     """Fit a point for its fixed length and test its last weights."""
     folder = runs / study.corpus / point.name
-    engine.train(study, point.arguments, folder, wanted, tested="last.ckpt")
-    (folder / "last.ckpt").unlink()  # hundreds of a large encoder would fill a disk; config.yaml makes it again
+    engine.train(study, point.changes, folder, wanted, tested=LAST)
+    (folder / LAST).unlink()  # hundreds of a large encoder would fill a disk; config.yaml makes it again
 
 
-def run(arguments: Sequence[str], planned: list[Trial], out: Path | None, allow_leaky: bool) -> pd.DataFrame:
-    """Run the command on a stage, given by the arguments of `fit`; returns what label_efficiency.csv holds."""
+def run(stage: StageConfig, planned: list[Trial], out: Path | None, allow_leaky: bool) -> pd.DataFrame:
+    """Run the command on a stage; returns what label_efficiency.csv holds."""
     from cry_lightning.studies import label_curves  # which needs what is above
 
-    study = open_study(arguments)
+    study = open_study(stage)
     subsets = {point.subset: subset(study, point) for point in {point.subset: point for point in planned}.values()}
     out = out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
     tested = run_points(study, planned, subsets, out / "points", allow_leaky)

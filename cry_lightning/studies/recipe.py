@@ -1,0 +1,244 @@
+"""What a recipe says: a YAML that lists the stages of a study, how they are divided, and what is reported."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+
+from cry_lightning.console import UserError, one_line
+from cry_lightning.evaluation.compare import SUMMARY
+
+NAMES = SUMMARY | {"sensitivity": "sensitivity", "specificity": "specificity"}  # of the metrics that are tabled
+LAST, EVERY = "last", "every"  # in place of a stage's name: the last stage of each system, and all stages
+Figures = dict[str, str]  # metric -> as published
+Changes = dict  # dotted key of a stage's config -> value; jsonargparse would make objects of those of a dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Division:
+    """How clips are divided again and again; the options of `cross-validate`.
+
+    Raises:
+        UserError: they contradict each other.
+    """
+
+    folds: int | None = None
+    repeats: int = 1
+    group: str | None = None
+    loso: bool = False
+    seeds: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.loso and self.folds is not None:
+            raise UserError("--folds and --loso contradict each other: leave-one-out has a fold for each group")
+        if self.seeds and (self.loso or self.folds is not None or self.repeats != 1 or self.group):
+            raise UserError(
+                "--seeds train the YAML's own division again: leave out --folds, --repeats, --group and --loso"
+            )
+
+
+@dataclass(frozen=True)
+class Protocol(Division):
+    """A division, and what else is particular to it.
+
+    Args:
+        arguments: of the last stage.
+        positive: the class of sensitivity, in place of the corpus's.
+    """
+
+    arguments: Changes = field(default_factory=dict)
+    positive: str | None = None
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the table: a chain of stages, or a fusion of other systems.
+
+    Args:
+        stages: names of stages, in their order.
+        fuses: instead, the names of the systems whose probabilities are fused.
+        arguments: of the last stage.
+        published: its figures in the publication, by its version.
+        against: a system above it, besides the first, from which its difference is reported.
+        needs: published weights, by path, and where to get them; without them the row is left out.
+    """
+
+    stages: list[str] = field(default_factory=list)
+    fuses: list[str] = field(default_factory=list)
+    arguments: Changes = field(default_factory=dict)
+    published: dict[str, Figures] = field(default_factory=dict)
+    against: str | None = None
+    needs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A corpus to run on.
+
+    Args:
+        protocols: how it is divided, by name.
+        stages: what each stage takes there, by its name; "last" is the last stage of each system, "every" all stages.
+        needs: what must lie on the disk, by path: where to get it.
+        positive: the class of sensitivity, where there are two.
+        note: what a reader must know.
+    """
+
+    protocols: dict[str, Protocol]
+    stages: dict[str, Changes] = field(default_factory=dict)
+    needs: dict[str, str] = field(default_factory=dict)
+    positive: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A published figure of another system, or of another protocol, to be read beside ours."""
+
+    name: str
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class Work:
+    """Another published work, and how it came by its figure.
+
+    Args:
+        name: authors and year.
+        corpus: and its classes.
+        figure: metric and value, as published.
+        protocol: what was kept apart between training and testing, as far as it is known.
+    """
+
+    name: str
+    corpus: str
+    figure: str
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A study: which systems are trained on which corpora, divided how, and what is reported of them.
+
+    Args:
+        title: what it is; of a publication authors, year and what is tabled.
+        metrics: what is tabled, as `evaluate` calls it.
+        systems: its rows, by name; differences are from the first.
+        corpora: what it can run on, by name.
+        configs: YAMLs of stages by their names, relative to the recipe; others are NAME.yaml beside it.
+        versions: of the publication, where their figures differ; a column each.
+        upstream: the stages that come first and are tested on their own corpora, by name, with published figures.
+        references: further published figures.
+        compared: other works, on whatever corpus.
+    """
+
+    title: str
+    metrics: list[str]
+    systems: dict[str, System]
+    corpora: dict[str, Setting]
+    configs: dict[str, str] = field(default_factory=dict)
+    versions: list[str] = field(default_factory=lambda: ["published"])
+    upstream: dict[str, Figures] = field(default_factory=dict)
+    references: list[Reference] = field(default_factory=list)
+    compared: list[Work] = field(default_factory=list)
+
+    @property
+    def stages(self) -> list[str]:
+        """The names of all stages."""
+        return list(dict.fromkeys(stage for system in self.systems.values() for stage in system.stages))
+
+    def with_seeds(self, seeds: Sequence[int] | None) -> "Recipe":
+        """The recipe with these seeds wherever one division is trained from several."""
+        if not seeds:
+            return self
+        corpora = {
+            name: replace(
+                of,
+                protocols={key: replace(one, seeds=seeds) if one.seeds else one for key, one in of.protocols.items()},
+            )
+            for name, of in self.corpora.items()
+        }
+        return replace(self, corpora=corpora)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        UserError: it cannot be read, or says what makes no sense.
+    """
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--recipe", type=Recipe)
+    content = _content(path)
+    try:
+        recipe: Recipe = parser.instantiate(parser.parse_object({"recipe": content})).recipe
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise UserError(one_line(f"{path}: {error}")) from error
+    check(recipe, path)
+    return recipe
+
+
+def _content(path: Path) -> object:
+    try:
+        content = jsonargparse.get_loader("yaml")(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {_way_out()}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: is not YAML; {_way_out()}") from error
+    if isinstance(content, dict) and "model" in content:
+        raise UserError(f"{path}: is a stage, no paper.yaml; {_way_out(path)}")
+    return content
+
+
+def _way_out(stage: Path | str = "STAGE.yaml") -> str:
+    there = ", ".join(sorted(str(paper.parent) for paper in Path("configs/papers").glob("*/paper.yaml")))
+    papers = f"there are {there}" if there else "give a paper.yaml of configs/papers"
+    return f"{papers}; a single stage is trained by `python -m cry_lightning fit --config {stage}`"
+
+
+def check(recipe: Recipe, path: Path) -> None:
+    """Refuse systems that are neither a chain of stages that are there nor a fusion of earlier ones.
+
+    Raises:
+        UserError: there is such a system, or a stage that is spoken of and has no YAML.
+    """
+    if unknown := [metric for metric in recipe.metrics if metric not in NAMES]:
+        raise UserError(f"{path}: metrics: {', '.join(unknown)} is none of {', '.join(NAMES)}")
+    seen: list[str] = []
+    for name, system in recipe.systems.items():
+        if bool(system.stages) == bool(system.fuses):
+            raise UserError(f"{path}: system {name!r} needs either stages or fuses")
+        if unknown := [version for version in system.published if version not in recipe.versions]:
+            raise UserError(f"{path}: system {name!r}: published: {', '.join(unknown)} is none of versions")
+        named = [*system.fuses, *([system.against] if system.against else [])]
+        if unknown := [other for other in named if other not in seen]:
+            raise UserError(f"{path}: system {name!r} names {', '.join(unknown)}, which must stand above it")
+        seen.append(name)
+    given = {stage for setting in recipe.corpora.values() for stage in setting.stages} - {LAST, EVERY}
+    for stage in sorted({*recipe.stages, *given, *recipe.upstream}):
+        if not yaml_of(recipe, path, stage).exists():
+            raise UserError(f"{path}: no {recipe.configs.get(stage, f'{stage}.yaml')} beside it")
+
+
+def yaml_of(recipe: Recipe, path: Path, stage: str) -> Path:
+    """The YAML of a stage."""
+    return Path(os.path.normpath(path.parent / recipe.configs.get(stage, f"{stage}.yaml")))
+
+
+def missing(needs: Mapping[str, str]) -> str:
+    """What of it does not lie on the disk, and where to get it, in words; empty where nothing is missing."""
+    return "; ".join(f"{path} is not there: {where}" for path, where in needs.items() if not Path(path).exists())
+
+
+def texts(config: Any) -> Iterator[str]:
+    """Every text in nested dicts and lists."""
+    if isinstance(config, Mapping):
+        config = list(config.values())
+    if isinstance(config, str):
+        yield config
+    elif isinstance(config, Sequence):
+        for value in config:
+            yield from texts(value)
