@@ -216,7 +216,7 @@ def test_arguments_reach_the_stage_that_they_name():
     assert stages["b"][0].changes[:3] == ("--x=every", "--x=last", "--x=protocol")
 
 
-@pytest.mark.parametrize("name", ["le2020", "onu2019", "zhao2020"])
+@pytest.mark.parametrize("name", ["gorin2023", "le2020", "onu2019", "zhao2020"])
 def test_papers_that_are_shipped_can_be_read_and_what_they_cannot_run_on_is_told(name, tmp_path, monkeypatch, capsys):
     path = REPO / "configs/papers" / name
     monkeypatch.chdir(tmp_path)  # where no corpus lies
@@ -256,7 +256,7 @@ def test_mistakes_are_told_in_one_line(paper, changes, arguments, message, capsy
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("configs/papers/gorin2023", "gorin2023/paper.yaml: cannot be read (No such file or directory); there are"),
+        ("configs/papers", "configs/papers/paper.yaml: cannot be read (No such file or directory); there are"),
         ("configs/finetune.yaml", "configs/finetune.yaml: is a stage, no paper.yaml; there are"),
         ("configs/finetune.yaml", "trained by `python -m cry_lightning fit --config configs/finetune.yaml`"),
         ("LICENSE", "LICENSE: is not YAML; there are"),
@@ -267,4 +267,7 @@ def test_what_is_no_paper_is_told_with_those_that_there_are(given, message, caps
     assert main(["paper", given]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1
-    assert "there are configs/papers/le2020, configs/papers/onu2019, configs/papers/zhao2020;" in error
+    assert (
+        "there are configs/papers/gorin2023, configs/papers/le2020, configs/papers/onu2019, configs/papers/zhao2020;"
+        in error
+    )

@@ -98,6 +98,7 @@ def label_efficiency(
     encoders: Annotated[Sequence[str], Taken("ENCODER")] = ("scratch",),
     arguments: Annotated[Sequence[str], Taken("'NAME ARGUMENTS'", repeated=True)] = (),
     folds: Annotated[Sequence[int] | None, Taken("FOLD")] = None,
+    jobs: Annotated[int, Taken("N", counted="points")] = 1,
     out: Folder | None = None,
     allow_leaky: bool = False,
     overrides: Overrides = (),
@@ -118,6 +119,7 @@ def label_efficiency(
         arguments: an encoder's own arguments, as one text, e.g. 'simclr --model.init_args.frozen=true' for a linear
             probe.
         folds: folds to pool; default: the config's one.
+        jobs: points at a time.
         out: default: RUNS/CORPUS/label-efficiency.
         allow_leaky: report encoders that heard test subjects, stamped.
         overrides: of the YAML.
@@ -144,7 +146,7 @@ def label_efficiency(
     planned = points(
         encoders, "per_class" if per_class else "label_fraction", amounts, seeds, folds or [None], arguments
     )
-    return run(StageConfig(config).changed(given), planned, out, allow_leaky)
+    return run(StageConfig(config).changed(given), planned, out, allow_leaky, jobs)
 
 
 @command
@@ -210,7 +212,7 @@ def paper(
         paper: a folder of configs/papers, or its paper.yaml.
         corpus: what to run on (default: the publication's own).
         seeds: where one division is trained from several seeds: these, in place of the paper.yaml's.
-        jobs: folds at a time.
+        jobs: folds at a time, of whichever systems.
         out: default: runs/PAPER/CORPUS, PAPER the folder's name.
         overrides: of every last stage, or of the stage that is named before the key.
 

@@ -18,7 +18,7 @@ from cry_lightning.data.division import column
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import SUMMARY, as_text
 from cry_lightning.evaluation.metrics import measure, units_at
-from cry_lightning.files import replacing
+from cry_lightning.files import replacing, waited_for
 from cry_lightning.lineage import FoldedLineage, Lineage
 from cry_lightning.runfolder import BEST
 from cry_lightning.studies import engine
@@ -128,7 +128,9 @@ def made_by(stages: Sequence[Study], start: str | None, data: str) -> dict[str, 
     return {"stages": {str(place): study.config for place, study in enumerate(stages)}, "weights": start, "data": data}
 
 
-def train_fold(chain: Chain, this: Fold, weights: str | None, out: Path, keep: bool) -> Path:
+def train_fold(
+    chain: Chain, this: Fold, weights: str | None, out: Path, keep: bool, shared: Path | None = None
+) -> Path:
     """Train and test one round, unless that is done; returns its run folder.
 
     Args:
@@ -137,6 +139,7 @@ def train_fold(chain: Chain, this: Fold, weights: str | None, out: Path, keep: b
         weights: checkpoint of the stages that were trained once, if there are any.
         out: folder of the study.
         keep: leave the checkpoints.
+        shared: where the adapted stages lie, and stay, for other studies that adapt alike.
     """
     folder = out / "folds" / chain.last.corpus / this.name
     data = divided(chain.last.data, this.split)
@@ -148,18 +151,33 @@ def train_fold(chain: Chain, this: Fold, weights: str | None, out: Path, keep: b
     common = this.seeds | WITHOUT_LAST | {"pipeline": out.name}  # the dashboard's one view of all rounds
     adapted = []
     for study in chain.adapting:
-        adapted.append(out / "folds" / study.corpus / f"{this.name}-{study.config['name']}")
-        own = exclude_test_subjects(study, data, adapted[-1])
-        engine.train(study, own | common | starting_from(weights), adapted[-1], {})
-        weights = str(adapted[-1] / BEST)
+        path = (shared or out / "folds") / study.corpus / f"{this.name}-{study.config['name']}"
+        weights = str(adapt(study, data, common | starting_from(weights), path) / BEST)
+        adapted.append(path)
     own = {"data.split": asdict(this.split)} | common | starting_from(weights)
     engine.train(chain.last, own, folder, provenance, tested=BEST)
     if not keep:
-        for path in adapted:
+        for path in [] if shared else adapted:
             shutil.rmtree(path)
         for checkpoint in folder.glob("*.ckpt"):
             checkpoint.unlink()
     return folder
+
+
+def adapt(study: Study, tested: CryDataModule, changes: dict[str, Any], folder: Path) -> Path:
+    """Train a stage on the tested corpus without the test subjects, unless that is done; returns its run folder.
+
+    Args:
+        study: the stage.
+        tested: the data of the round.
+        changes: of the round.
+        folder: of its run.
+    """
+    own = exclude_test_subjects(study, tested, folder) | changes
+    with waited_for(folder.with_name(f".{folder.name}.lock"), f"{folder}: another process trains it; waiting"):
+        start = engine.start(study, changes.get("model.init_args.weights"))
+        provenance = made_by([study], start, f"{engine.digest(study.data)} {engine.digest(tested)}")
+        return run_stage(study, own, folder, provenance | {"seed": changes.get("seed_everything")})
 
 
 def starting_from(weights: str | None) -> dict[str, Any]:
@@ -246,6 +264,7 @@ class CrossValidation:
     scheme: dict[str, Any]  # of the rounds, to tell two of them apart
     out: Path  # the run folder of the pooled tests
     upstream: Path  # where the stages on other corpora lie
+    adapted: Path | None = None  # where those on the tested one lie, where other studies share them
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -259,12 +278,19 @@ class CrossValidation:
         """The run folders of the stages that are trained once, in their order."""
         return [folder_of(study, self.upstream) for study in self.chain.once]
 
-    def run(self, jobs: int, keep: bool) -> Path:
-        """Train and test all rounds that are not finished, and pool the tests in a run folder, which is returned."""
+    def train_once(self) -> str | None:
+        """Begin: train the stages on other corpora, unless that is done; returns the checkpoint that all rounds get."""
         if not (self.out / PROVENANCE).exists():
             mark(self.out / PROVENANCE, self.provenance)
-        weights = train_once(self.chain, self.upstream)
-        train = partial(train_fold, self.chain, weights=weights, out=self.out, keep=keep)
+        return train_once(self.chain, self.upstream)
+
+    def train_round(self, this: Fold, weights: str | None, keep: bool = False) -> Path:
+        """Train and test one round, unless that is done; returns its run folder."""
+        return train_fold(self.chain, this, weights, self.out, keep, self.adapted)
+
+    def run(self, jobs: int, keep: bool) -> Path:
+        """Train and test all rounds that are not finished, and pool the tests in a run folder, which is returned."""
+        train = partial(self.train_round, weights=self.train_once(), keep=keep)
         folders = engine.side_by_side(train, self.rounds, jobs, desc="cross-validate", unit="fold")
         write_pooled(list(folders), self.out)
         return self.out
@@ -275,6 +301,7 @@ def planned(
     division: Division,
     out: Path | None = None,
     upstream: Path | None = None,
+    adapted: Path | None = None,
     known: Stages | None = None,
 ) -> CrossValidation:
     """A cross-validation of some stages, checked whole.
@@ -284,6 +311,7 @@ def planned(
         division: of the last one's clips.
         out: the run folder of the pooled tests.
         upstream: where the stages on other corpora lie, by default in `out`.
+        adapted: where the stages on the tested corpus lie, and stay; by default in `out`, until their fold is tested.
         known: stages that other studies have opened.
 
     Raises:
@@ -305,6 +333,6 @@ def planned(
         divided(data, this.split)
     name = f"{chain.last.config['name']}-{kind}"  # each kind of cross-validation has a folder of its own
     out = out or Path(chain.last.config["runs"]) / chain.last.corpus / name
-    found = CrossValidation(chain, rounds, scheme, out, upstream or out / "stages")
+    found = CrossValidation(chain, rounds, scheme, out, upstream or out / "stages", adapted)
     is_begun(out / PROVENANCE, found.provenance)
     return found

@@ -5,6 +5,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -206,14 +207,14 @@ def train(study: Study, point: Trial, wanted: dict[str, Any], runs: Path) -> Non
     (folder / LAST).unlink()  # hundreds of a large encoder would fill a disk; config.yaml makes it again
 
 
-def run(stage: StageConfig, planned: list[Trial], out: Path | None, allow_leaky: bool) -> pd.DataFrame:
+def run(stage: StageConfig, planned: list[Trial], out: Path | None, allow_leaky: bool, jobs: int = 1) -> pd.DataFrame:
     """Run the command on a stage; returns what label_efficiency.csv holds."""
     from cry_lightning.studies import label_curves  # which needs what is above
 
     study = open_study(stage)
     subsets = {point.subset: subset(study, point) for point in {point.subset: point for point in planned}.values()}
     out = out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
-    tested = run_points(study, planned, subsets, out / "points", allow_leaky)
+    tested = run_points(study, planned, subsets, out / "points", allow_leaky, jobs)
     result = label_curves.curves(tested, subsets)
     label_curves.write(result, out, len(study.data.classes))
     print(f"\n{label_curves.text(result)}\n\n{out / 'label_efficiency.csv'}\n{out / 'label_efficiency.png'}")
@@ -221,22 +222,25 @@ def run(stage: StageConfig, planned: list[Trial], out: Path | None, allow_leaky:
 
 
 def run_points(
-    study: Study, planned: list[Trial], subsets: dict[tuple, Subset], runs: Path, allow_leaky: bool
+    study: Study, planned: list[Trial], subsets: dict[tuple, Subset], runs: Path, allow_leaky: bool, jobs: int
 ) -> dict[Trial, Tested]:
     """Train the points that are not finished, and read the predictions of all."""
     tested = {}
-    for number, point in enumerate(planned, 1):
-        folder, began = runs / study.corpus / point.name, time.monotonic()
-        wanted = made_by(study, point, subsets[point.subset])
-        finished = is_finished(folder, wanted)
-        if not finished:
-            train(study, point, wanted, runs)
-        tested[point] = read_run(str(folder), "test")
+    results = engine.side_by_side(partial(run_point, study, subsets, runs), planned, jobs, "label-efficiency", "point")
+    for number, (point, told) in enumerate(zip(planned, results, strict=True), 1):
+        folder = str(runs / study.corpus / point.name)
+        tested[point] = read_run(folder, "test")
         if not allow_leaky:
             way_out = f"Give an encoder that was not trained on them (with {FOLD} in its path, one for each fold)"
-            refuse_leaky(
-                [(str(folder), tested[point].leakage)], f"{way_out}, or let --allow-leaky stamp the table LEAKY"
-            )
-        told = "finished before" if finished else f"{time.monotonic() - began:.0f} s"
+            refuse_leaky([(folder, tested[point].leakage)], f"{way_out}, or let --allow-leaky stamp the table LEAKY")
         print(f"{number}/{len(planned)} {point.name}: {told}", flush=True)
     return tested
+
+
+def run_point(study: Study, subsets: dict[tuple, Subset], runs: Path, point: Trial) -> str:
+    """Train and test a point, unless that is done; returns how long it took, in words."""
+    began, wanted = time.monotonic(), made_by(study, point, subsets[point.subset])
+    if is_finished(runs / study.corpus / point.name, wanted):
+        return "finished before"
+    train(study, point, wanted, runs)
+    return f"{time.monotonic() - began:.0f} s"

@@ -130,7 +130,8 @@ def differences(recipe: Recipe, runs: Runs) -> Rows:
     (first_protocol, firsts), *other_protocols = runs.items()
     for protocol, of_protocol in other_protocols:
         for name, run in of_protocol.items():
-            made[f"{name}: {protocol} minus {first_protocol}"] = pair(run, firsts[name])
+            if run.classes == firsts[name].classes:
+                made[f"{name}: {protocol} minus {first_protocol}"] = pair(run, firsts[name])
     rows = [["paired difference of UAR", "", "p", "lineage"]]
     return rows + [[name, *told(each)] for name, each in zip(made, corrected(list(made.values())), strict=True)]
 

@@ -17,8 +17,8 @@ from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.files import replacing
-from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain
-from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, quiet
+from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
+from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, quiet, side_by_side
 from cry_lightning.studies.recipe import (
     EVERY,
     LAST,
@@ -155,25 +155,47 @@ def plan_all(order: Order, out: Path) -> Plans:
     for protocol in order.setting.protocols:
         plans[protocol] = dict.fromkeys(order.recipe.systems)
     for protocol, name, stages in chains:
-        folder = out / slug(protocol) / slug(name)
-        division = order.setting.protocols[protocol]
-        plans[protocol][name] = planned(stages, division, folder, out / "upstream", known)
+        here, division = out / slug(protocol), order.setting.protocols[protocol]
+        adapted = here / "adapted" / slug("-".join(order.recipe.systems[name].stages[:-1]))
+        plans[protocol][name] = planned(stages, division, here / slug(name), out / "upstream", adapted, known)
     return plans
 
 
-def run_all(order: Order, plans: Plans, out: Path, jobs: int) -> Runs:
-    """Run what is not finished, and evaluate all; the report of each protocol is written beside its runs."""
+def train_all(plans: Plans, jobs: int) -> None:
+    """Train and test what is not finished, all rounds of all systems some at a time, and pool the tests of each."""
+    named = [(f"{protocol}: {name}", plan) for protocol, of in plans.items() for name, plan in of.items() if plan]
+    rounds = [
+        Round(plan, number, plan.train_once(), name) for name, plan in named for number in range(len(plan.rounds))
+    ]
+    folders = iter(list(side_by_side(Round.train, rounds, jobs, desc="paper", unit="fold")))
+    for _, plan in named:
+        write_pooled([next(folders) for _ in plan.rounds], plan.out)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One training and test of a system under a protocol."""
+
+    plan: CrossValidation
+    number: int
+    weights: str | None  # of the stage before
+    name: str
+
+    def train(self) -> Path:
+        """Its run folder, with what it trained and tested."""
+        log.info(self.name)
+        return self.plan.train_round(self.plan.rounds[self.number], self.weights)
+
+
+def evaluate_all(order: Order, plans: Plans, out: Path) -> Runs:
+    """Fuse and evaluate all; the report of each protocol is written beside its runs."""
     runs: Runs = {}
     for protocol, of_protocol in plans.items():
         runs[protocol] = {}
         for name, plan in of_protocol.items():
-            log.info("%s: %s", protocol, name)
+            folder = out / slug(protocol) / slug(name)
             if plan is None:
-                members = [str(runs[protocol][member].folder) for member in order.recipe.systems[name].fuses]
-                folder = out / slug(protocol) / slug(name)
-                fuse(members, folder)
-            else:
-                folder = plan.run(jobs, keep=False)
+                fuse([str(runs[protocol][member].folder) for member in order.recipe.systems[name].fuses], folder)
             positive = order.setting.protocols[protocol].positive or order.setting.positive
             runs[protocol][name] = evaluated(folder, positive)
         reported = list(runs[protocol].values())
@@ -225,7 +247,8 @@ def run(
     out = out or Path("runs") / study / name
     check_folder("--out", out)
     plans = plan_all(order, out)
-    runs = run_all(order, plans, out, jobs)
+    train_all(plans, jobs)
+    runs = evaluate_all(order, plans, out)
     tables = [paper_tables.figures(recipe, runs, metric) for metric in recipe.metrics]
     tables += [*paper_tables.of_classes(runs), *paper_tables.of_folds(runs), paper_tables.differences(recipe, runs)]
     tables += paper_tables.of_works(recipe)
