@@ -13,6 +13,7 @@ from conftest import RATE, REPO, stage_config
 
 from cry_lightning import cli
 from cry_lightning.__main__ import main
+from cry_lightning.commands.stage import check_overrides
 from cry_lightning.evaluation.predictions import classes_of, read, score_columns
 from cry_lightning.studies.paper_tables import of_works
 from cry_lightning.studies.papers import Order, by_stage
@@ -143,6 +144,34 @@ def test_a_stage_that_comes_first_is_trained_once_and_tested(paper, tmp_path, mo
     assert "0.944" in line and "CLEAN" in line
 
 
+@pytest.mark.slow
+def test_systems_may_be_compared_by_number_of_labels(paper, tones, tmp_path, capsys):
+    """An encoder that adapts to the tested corpus does so once, without the test subjects."""
+    config = yaml.safe_load((tmp_path / "small2020/net.yaml").read_text()) | {"name": "adapt"}
+    config["data"]["unlabelled"] = True
+    config["model"]["class_path"] = "cry_lightning.tasks.SimCLR"
+    config["model"]["init_args"]["temperature"] = 0.5
+    config["checkpoint"] = {"monitor": "val/loss", "mode": "min"}
+    (tmp_path / "small2020/adapt.yaml").write_text(yaml.safe_dump(config))
+    systems = {
+        "scratch": {"stages": ["net"]},
+        "adapted": {"stages": ["adapt", "net"], "arguments": {"model.init_args.frozen": True}},
+    }
+    steps = {"net": {"trainer.max_epochs": -1, "trainer.max_steps": 2}}
+    corpora = {"tones": {"labels": {"pitch": {"per_class": [2, 4], "seeds": [0, 1]}}, "stages": steps}}
+    command = paper(systems=systems, corpora=corpora)
+    assert main([*command, "--seeds", "3"]) == 0
+    out = tmp_path / "runs/small2020/tones/pitch"
+    table = pd.read_csv(out / "label_efficiency.csv")
+    assert table["encoder"].tolist() == ["scratch", "adapted"] * 2 and set(table["lineage"]) == {"CLEAN"}
+    assert len(list(out.glob("adapted/tones/*/best.ckpt"))) == 1
+    lineage = json.loads((out / "points/tones/adapted-per_class4-seed3/lineage.json").read_text())
+    assert [stage["stage"] for stage in lineage["stages"]] == ["adapted-fold0-adapt", "adapted-per_class4-seed3"]
+    capsys.readouterr()
+    assert main([*command, "--seeds", "3"]) == 0
+    assert capsys.readouterr().out.count("finished before") == 4
+
+
 def contents(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
@@ -216,6 +245,25 @@ def test_arguments_reach_the_stage_that_they_name():
     assert stages["b"][0].changes[:3] == ("--x=every", "--x=last", "--x=protocol")
 
 
+RECIPES = sorted((REPO / "configs").glob("papers/*/paper.yaml")) + sorted((REPO / "configs/studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(REPO / "configs")))
+def test_every_stage_of_a_recipe_that_is_shipped_has_a_config_without_mistakes(path, monkeypatch):
+    monkeypatch.chdir(REPO)
+    recipe = read_recipe(path)
+    for setting in recipe.corpora.values():
+        chains = Order(path, recipe, setting, {}).every_chain()
+        assert chains
+        for stage in {stage for stages in chains for stage in stages}:
+            check_overrides(stage.path, stage.changes)
+    assert path.read_text().count(f"python -m cry_lightning paper {named_as(path)}") == 1
+
+
+def named_as(path):
+    return (path.parent if path.name == "paper.yaml" else path).relative_to(REPO)
+
+
 @pytest.mark.parametrize("name", ["gorin2023", "le2020", "onu2019", "zhao2020"])
 def test_papers_that_are_shipped_can_be_read_and_what_they_cannot_run_on_is_told(name, tmp_path, monkeypatch, capsys):
     path = REPO / "configs/papers" / name
@@ -238,6 +286,9 @@ def test_other_works_stand_beside_what_they_kept_apart():
         ({"systems": {"both": {"fuses": ["Res8"]}}}, [], "system 'both' names Res8, which must stand above it"),
         ({"systems": {"none": {}}}, [], "system 'none' needs either stages or fuses"),
         ({"systems": {"other": {"stages": ["res9"]}}}, [], "no res9.yaml beside it"),
+        ({"corpora": {"tones": {}}}, [], "each of corpora needs protocols or labels"),
+        ({"corpora": {"tones": {"labels": {"n": {"seeds": [1]}}}}}, [], "labels: give either per_class or fractions"),
+        ({"corpora": {"tones": {"labels": {"n": {"per_class": [2]}}}}}, [], "labels: all systems must end in one"),
         ({"versions": ["2019"]}, [], "system 'Res8': published: later is none of versions"),
         ({"titel": "Small"}, [], "does not accept option 'titel'"),
         ({"metrics": ["uarr"]}, [], "metrics: uarr is none of"),

@@ -25,6 +25,7 @@ SCRATCH = "scratch"
 FOLD = "{fold}"  # in a checkpoint's path: an encoder that was not trained on the fold's test subjects
 CountedBy = Literal["label_fraction", "per_class"]
 NO_LIMIT = {"data.label_fraction": 1.0, "data.per_class": None}  # whatever the YAML says, one of them limits the labels
+OWN = re.compile(r"--(model|trainer)\.[\w.]+=")  # arguments in which encoders may differ
 COMMON = {
     **NO_LIMIT,
     "trainer.limit_val_batches": 0,  # labels that choose a checkpoint would be labels that nobody counts
@@ -121,7 +122,7 @@ def read_arguments(text: str, encoders: Sequence[str]) -> tuple[str, tuple[str, 
     name, *arguments = shlex.split(text) or [""]
     if name not in encoders:
         raise UserError(f"--arguments {name}: no such encoder; they are {', '.join(encoders)}")
-    if alien := [argument for argument in arguments if not re.match(r"--(model|trainer)\.[\w.]+=", argument)]:
+    if alien := [argument for argument in arguments if not OWN.match(argument)]:
         raise UserError(f"--arguments {name}: {alien[0]}: only --model.KEY=VALUE and --trainer.KEY=VALUE may differ")
     if weights := [argument for argument in arguments if re.match(r"--model\.(init_args\.)?weights=", argument)]:
         raise UserError(f"--arguments {name}: {weights[0]}: what an encoder starts from is said by --encoders")
@@ -209,12 +210,16 @@ def train(study: Study, point: Trial, wanted: dict[str, Any], runs: Path) -> Non
 
 def run(stage: StageConfig, planned: list[Trial], out: Path | None, allow_leaky: bool, jobs: int = 1) -> pd.DataFrame:
     """Run the command on a stage; returns what label_efficiency.csv holds."""
-    from cry_lightning.studies import label_curves  # which needs what is above
-
     study = open_study(stage)
     subsets = {point.subset: subset(study, point) for point in {point.subset: point for point in planned}.values()}
     out = out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
-    tested = run_points(study, planned, subsets, out / "points", allow_leaky, jobs)
+    return report(study, run_points(study, planned, subsets, out / "points", allow_leaky, jobs), subsets, out)
+
+
+def report(study: Study, tested: dict[Trial, Tested], subsets: dict[tuple, Subset], out: Path) -> pd.DataFrame:
+    """Write and print the curves; returns what label_efficiency.csv holds."""
+    from cry_lightning.studies import label_curves  # which needs what is above
+
     result = label_curves.curves(tested, subsets)
     label_curves.write(result, out, len(study.data.classes))
     print(f"\n{label_curves.text(result)}\n\n{out / 'label_efficiency.csv'}\n{out / 'label_efficiency.png'}")

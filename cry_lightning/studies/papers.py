@@ -17,12 +17,15 @@ from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.files import replacing
+from cry_lightning.studies import label_recipe
 from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, quiet, side_by_side
+from cry_lightning.studies.label_recipe import Encoder, LabelStudy
 from cry_lightning.studies.recipe import (
     EVERY,
     LAST,
     Changes,
+    Labels,
     Protocol,
     Recipe,
     Setting,
@@ -57,8 +60,8 @@ class Order:
 
     def stages(self, system: System, protocol: Protocol) -> list[StageConfig]:
         """The stages of a system under a protocol."""
-        *before, last = system.stages
-        return [self._stage(name) for name in before] + [self._stage(last, system.arguments, protocol.arguments)]
+        last = self._stage(system.stages[-1], system.arguments, protocol.arguments)
+        return [*self.before_last(system), last]
 
     def _stage(self, name: str, *of_last: Changes) -> StageConfig:
         """What is particular wins over what is general, and the user's arguments over both."""
@@ -71,12 +74,29 @@ class Order:
             *(self.given.get(key, ()) for key in shared),
         )
 
+    def before_last(self, system: System) -> list[StageConfig]:
+        """The stages of a system that its encoder comes from."""
+        return [self._stage(name) for name in system.stages[:-1]]
+
+    def with_labels(self, system: System, labels: Labels) -> StageConfig:
+        """The last stage of a system, without what is the system's own."""
+        return self._stage(system.stages[-1], labels.arguments)
+
     def chains(self) -> Iterator[tuple[str, str, list[StageConfig]]]:
         """Protocol, system and stages of each cross-validation."""
         for protocol, division in self.setting.protocols.items():
             for name, system in self.recipe.systems.items():
                 if system.stages:
                     yield protocol, name, self.stages(system, division)
+
+    def every_chain(self) -> list[list[StageConfig]]:
+        """The stages of all chains, those with few labels too."""
+        with_labels = [
+            [*self.before_last(system), self.with_labels(system, labels)]
+            for labels in self.setting.labels.values()
+            for system in self.recipe.systems.values()
+        ]
+        return [stages for *_, stages in self.chains()] + with_labels
 
 
 def by_stage(recipe: Recipe, overrides: Sequence[str]) -> dict[str, list[str]]:
@@ -125,7 +145,7 @@ def paths_in(order: Order) -> set[str]:
     Raises:
         UserError: a config has a mistake.
     """
-    configs = [check_overrides(stage.path, stage.changes) for *_, stages in order.chains() for stage in stages]
+    configs = [check_overrides(stage.path, stage.changes) for stages in order.every_chain() for stage in stages]
     named = set(texts(configs))
     return {path for path in order.setting.needs if any(f"{text}/".startswith(f"{path}/") for text in named)}
 
@@ -142,15 +162,15 @@ def can_run(recipe: Recipe) -> Recipe:
     return replace(recipe, systems=kept)
 
 
-def plan_all(order: Order, out: Path) -> Plans:
+def plan_all(order: Order, out: Path, known: Stages) -> Plans:
     """Check the inputs of every stage, then the divisions of every system; nothing is trained.
 
     Raises:
         UserError: naming the stage and what it lacks.
     """
-    known, plans = Stages(), dict[str, dict[str, CrossValidation | None]]()
+    plans: Plans = {}
     chains = list(order.chains())
-    for *_, stages in chains:
+    for stages in order.every_chain():
         read_chain([stage.changed(WITHOUT_BARS) for stage in stages], known)
     for protocol in order.setting.protocols:
         plans[protocol] = dict.fromkeys(order.recipe.systems)
@@ -159,6 +179,21 @@ def plan_all(order: Order, out: Path) -> Plans:
         adapted = here / "adapted" / slug("-".join(order.recipe.systems[name].stages[:-1]))
         plans[protocol][name] = planned(stages, division, here / slug(name), out / "upstream", adapted, known)
     return plans
+
+
+def plan_labels(order: Order, out: Path, known: Stages) -> list[LabelStudy]:
+    """Check the label efficiencies, too.
+
+    Raises:
+        UserError: naming what cannot be.
+    """
+    studies = []
+    for name, labels in order.setting.labels.items():
+        systems = order.recipe.systems
+        encoders = {key: Encoder(order.before_last(system), system.arguments) for key, system in systems.items()}
+        last = order.with_labels(next(iter(systems.values())), labels)
+        studies.append(label_recipe.planned(last, encoders, labels, out / slug(name), out / "upstream", known))
+    return studies
 
 
 def train_all(plans: Plans, jobs: int) -> None:
@@ -234,19 +269,31 @@ def run(
     jobs: int,
     out: Path | None,
 ) -> pd.DataFrame:
-    """Run the command; returns what table.csv holds."""
-    from cry_lightning.studies import paper_tables  # which needs what is above
-
+    """Run the command; returns what table.csv holds, or else the first label_efficiency.csv."""
     path = given / "paper.yaml" if given.is_dir() else given
     recipe = read_recipe(path).with_seeds(seeds)
     name, setting = setting_of(recipe, corpus)
     recipe = can_run(recipe)
     order = Order(path, recipe, setting, by_stage(recipe, overrides))
     check_recordings(order, name)
-    study = path.parent.name if path.stem == "paper" else path.stem
+    study = path.parent.name if path.stem == "paper" else f"{path.parent.name}-{path.stem}"
     out = out or Path("runs") / study / name
     check_folder("--out", out)
-    plans = plan_all(order, out)
+    known = Stages()
+    plans, label_studies = plan_all(order, out, known), plan_labels(order, out, known)
+    head = f"{recipe.title}, on {name}. {setting.note}".strip()
+    if not plans:
+        print(f"\n{head}")
+    tables = [tabled(order, plans, head, out, jobs)] if plans else []
+    tables += [study.run(jobs) for study in label_studies]
+    return tables[0]
+
+
+def tabled(order: Order, plans: Plans, head: str, out: Path, jobs: int) -> pd.DataFrame:
+    """Run all systems under all protocols, and print and write their tables; returns what table.csv holds."""
+    from cry_lightning.studies import paper_tables  # which needs what is above
+
+    recipe = order.recipe
     train_all(plans, jobs)
     runs = evaluate_all(order, plans, out)
     tables = [paper_tables.figures(recipe, runs, metric) for metric in recipe.metrics]
@@ -254,7 +301,6 @@ def run(
     tables += paper_tables.of_works(recipe)
     if tested := test_upstream(recipe, plans):
         tables.insert(0, paper_tables.of_upstream(recipe, tested))
-    head = f"{recipe.title}, on {name}. {setting.note}".strip()
     text = "\n\n".join([head, *map(as_text, tables), paper_tables.reading(runs)])
     figures = paper_tables.long_form(recipe, runs)
     page = "\n\n".join([f"# {as_markdown_text(head)}", *map(as_markdown, tables), paper_tables.reading(runs)])

@@ -4,11 +4,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jsonargparse
 import yaml
 
+from cry_lightning.arguments import check_name
 from cry_lightning.console import UserError, one_line
 from cry_lightning.evaluation.compare import SUMMARY
 
@@ -55,6 +56,37 @@ class Protocol(Division):
 
 
 @dataclass(frozen=True)
+class Labels:
+    """Training with few and more labels, as by `label-efficiency`; the systems are its encoders.
+
+    Args:
+        per_class: clips of each class.
+        fractions: instead, shares of each class's subjects.
+        seeds: of subset and training.
+        folds: of the last stage's division, to pool; its own one by default.
+        arguments: of the last stage.
+
+    Raises:
+        UserError: there are no amounts, or two kinds of them.
+    """
+
+    per_class: list[int] = field(default_factory=list)
+    fractions: list[float] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    folds: list[int] = field(default_factory=list)
+    arguments: Changes = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if bool(self.per_class) == bool(self.fractions):
+            raise UserError("labels: give either per_class or fractions")
+
+    @property
+    def counted_by(self) -> Literal["label_fraction", "per_class"]:
+        """What the amounts are, as the data has it."""
+        return "per_class" if self.per_class else "label_fraction"
+
+
+@dataclass(frozen=True)
 class System:
     """One row of the table: a chain of stages, or a fusion of other systems.
 
@@ -81,17 +113,28 @@ class Setting:
 
     Args:
         protocols: how it is divided, by name.
+        labels: label efficiencies, by name.
         stages: what each stage takes there, by its name; "last" is the last stage of each system, "every" all stages.
         needs: what must lie on the disk, by path: where to get it.
         positive: the class of sensitivity, where there are two.
         note: what a reader must know.
     """
 
-    protocols: dict[str, Protocol]
+    protocols: dict[str, Protocol] = field(default_factory=dict)
+    labels: dict[str, Labels] = field(default_factory=dict)
     stages: dict[str, Changes] = field(default_factory=dict)
     needs: dict[str, str] = field(default_factory=dict)
     positive: str | None = None
     note: str = ""
+
+    def with_seeds(self, seeds: Sequence[int]) -> "Setting":
+        """See `Recipe.with_seeds`."""
+        protocols = {
+            name: replace(protocol, seeds=seeds) if protocol.seeds else protocol
+            for name, protocol in self.protocols.items()
+        }
+        labels = {name: replace(one, seeds=list(seeds)) for name, one in self.labels.items()}
+        return replace(self, protocols=protocols, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -125,9 +168,9 @@ class Recipe:
 
     Args:
         title: what it is; of a publication authors, year and what is tabled.
-        metrics: what is tabled, as `evaluate` calls it.
         systems: its rows, by name; differences are from the first.
         corpora: what it can run on, by name.
+        metrics: what is tabled, as `evaluate` calls it.
         configs: YAMLs of stages by their names, relative to the recipe; others are NAME.yaml beside it.
         versions: of the publication, where their figures differ; a column each.
         upstream: the stages that come first and are tested on their own corpora, by name, with published figures.
@@ -136,9 +179,9 @@ class Recipe:
     """
 
     title: str
-    metrics: list[str]
     systems: dict[str, System]
     corpora: dict[str, Setting]
+    metrics: list[str] = field(default_factory=lambda: ["uar"])
     configs: dict[str, str] = field(default_factory=dict)
     versions: list[str] = field(default_factory=lambda: ["published"])
     upstream: dict[str, Figures] = field(default_factory=dict)
@@ -151,17 +194,10 @@ class Recipe:
         return list(dict.fromkeys(stage for system in self.systems.values() for stage in system.stages))
 
     def with_seeds(self, seeds: Sequence[int] | None) -> "Recipe":
-        """The recipe with these seeds wherever one division is trained from several."""
+        """The recipe with these seeds wherever one division, or one subset, is trained from several."""
         if not seeds:
             return self
-        corpora = {
-            name: replace(
-                of,
-                protocols={key: replace(one, seeds=seeds) if one.seeds else one for key, one in of.protocols.items()},
-            )
-            for name, of in self.corpora.items()
-        }
-        return replace(self, corpora=corpora)
+        return replace(self, corpora={name: setting.with_seeds(seeds) for name, setting in self.corpora.items()})
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -217,10 +253,29 @@ def check(recipe: Recipe, path: Path) -> None:
         if unknown := [other for other in named if other not in seen]:
             raise UserError(f"{path}: system {name!r} names {', '.join(unknown)}, which must stand above it")
         seen.append(name)
+    for setting in recipe.corpora.values():
+        if not (setting.protocols or setting.labels):
+            raise UserError(f"{path}: each of corpora needs protocols or labels")
+        if setting.labels:
+            check_encoders(recipe, path)
     given = {stage for setting in recipe.corpora.values() for stage in setting.stages} - {LAST, EVERY}
     for stage in sorted({*recipe.stages, *given, *recipe.upstream}):
         if not yaml_of(recipe, path, stage).exists():
             raise UserError(f"{path}: no {recipe.configs.get(stage, f'{stage}.yaml')} beside it")
+
+
+def check_encoders(recipe: Recipe, path: Path) -> None:
+    """Refuse systems that are not encoders of one stage.
+
+    Raises:
+        UserError: they fuse, end in several stages, more than one is from scratch, or a name is no folder's.
+    """
+    if len(lasts := {system.stages[-1] if system.stages else "a fusion" for system in recipe.systems.values()}) > 1:
+        raise UserError(f"{path}: labels: all systems must end in one stage, not in {', '.join(sorted(lasts))}")
+    for name, system in recipe.systems.items():
+        if (len(system.stages) == 1) != (name == "scratch"):
+            raise UserError(f"{path}: labels: a system of one stage is called scratch, and no other is; see {name!r}")
+        check_name(f"{path}: system", name)
 
 
 def yaml_of(recipe: Recipe, path: Path, stage: str) -> Path:
