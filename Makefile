@@ -15,7 +15,7 @@ WEIGHTS ?= mn04_as_mAP_432.pt
 ## ARGS="..."     further arguments of fit and test in the fine-tuning, e.g. ARGS="--trainer.max_epochs=30"
 ARGS ?=
 ## SOUNDS=PATH, CRIES=PATH  for gorin2023: a VGGSound folder; a manifest.csv with columns injury and trigger
-## ON=NAME        for onu2019, zhao2020, le2020: donateacry or synthetic, in place of the publication's own corpus
+## ON=NAME        for the publications: donateacry or synthetic, in place of the publication's own corpus
 ## EVALUATE_ARGS="..."  further arguments of evaluate, e.g. EVALUATE_ARGS="--positive asphyxia"
 
 EVALUATE_ARGS ?= $(if $(DATA),,--positive asphyxia)
@@ -25,6 +25,9 @@ OVERWRITE ?=
 # What the user gave, as one word of the shell, whatever is in it.
 quoted = '$(subst ','\'',$(value $(1)))'
 PIPELINE = $(PY) -m cry_lightning.pipeline $@ --method='$(METHOD)' --data=$(call quoted,DATA) --arguments=$(call quoted,ARGS) --weights=$(call quoted,WEIGHTS) $(if $(OVERWRITE),--overwrite)
+ROOT = --$(1).data.corpus.init_args.root=$(call quoted,$(2))
+ROOTS = $(if $(SOUNDS),$(foreach stage,supervised simclr,$(call ROOT,$(stage),SOUNDS) --$(stage).data.corpus.init_args.clip_list=$(call quoted,SOUNDS)/vggsound.csv)) \
+	$(if $(CRIES),$(foreach stage,adapt probe finetune,$(call ROOT,$(stage),CRIES)))
 
 .NOTPARALLEL:
 .PHONY: help install pretrain simclr adapt finetune evaluate onu2019 zhao2020 le2020 gorin2023 test test-all test-newest test-oldest lint docs clean clean-runs FORCE
@@ -61,8 +64,8 @@ evaluate: .venv/installed  ## test it on unseen subjects: table, figures and rep
 onu2019 zhao2020 le2020: .venv/installed  ## a published system whole, its table beside ours (ON=, ARGS= as of fit)
 	$(CRY) paper configs/papers/$@ $(if $(ON),--corpus $(ON)) $(ARGS)
 
-gorin2023: .venv/installed  ## the grid of Gorin et al. 2023: SOUNDS= and CRIES= yours, else a rehearsal on made sound
-	PYTHON=$(PY) configs/papers/gorin2023/grid.sh $(call quoted,SOUNDS) $(call quoted,CRIES) $(ARGS)
+gorin2023: .venv/installed  ## the grid of Gorin et al. 2023: SOUNDS= and CRIES= yours, else a rehearsal on synthetic sound
+	$(CRY) paper configs/papers/$@ --corpus $(or $(ON),$(if $(SOUNDS)$(CRIES),cries,synthetic)) $(ROOTS) $(ARGS)
 
 test: .venv/installed  ## lint, types and the default tests (under 3 minutes, no network, no GPU)
 	$(PY) -m ruff check .

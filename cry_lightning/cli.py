@@ -211,6 +211,7 @@ class StageCLI(LightningCLI):
     def before_fit(self) -> None:
         """Open the run folder with the config in it, or refuse to mix two runs there."""
         config = self.config.fit
+        self.model.check_inputs()
         if config.trainer.sync_batchnorm and self.trainer.strategy.root_device.type == "cpu":
             raise UserError("trainer.sync_batchnorm: torch has it for GPUs alone; leave it out on CPU")
         if config.ckpt_path:

@@ -1,14 +1,10 @@
-"""What a run is made from, as digests: its YAMLs and all that they name, recordings, files; and whether it still is.
-
-python -m cry_lightning.inputs PATH... prints one line that changes with these recordings.
-"""
+"""What a run is made from, as digests: its YAMLs and all that they name, recordings, files; and whether it still is."""
 
 import csv
 import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -180,7 +176,3 @@ def _state(path: Path) -> str:
     except OSError:  # a link to nowhere
         return str(path)
     return f"{path} {state.st_size} {state.st_mtime_ns}"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(of_recordings([Path(path) for path in sys.argv[1:] if path]) + "\n")

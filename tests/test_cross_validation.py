@@ -22,7 +22,9 @@ from cry_lightning.evaluation.run import read_run
 from cry_lightning.lineage import fingerprint, read
 from cry_lightning.runfolder import TESTED
 from cry_lightning.studies import engine
-from cry_lightning.studies.cross_validation import Fold, divided, exclude_test_subjects, open_chain, plan, train_fold
+from cry_lightning.studies.cross_validation import exclude_test_subjects, open_chain, train_fold
+from cry_lightning.studies.engine import StageConfig
+from cry_lightning.studies.rounds import Fold, divided, plan
 
 main = partial(command, "cross-validate")
 
@@ -92,7 +94,7 @@ def test_a_chain_hears_no_test_subject_and_goes_on_where_it_was_killed(tones, no
     assert called == ["simclr", "repeat0-fold0-adapt", "repeat0-fold0", "repeat0-fold1-adapt"]
     called.clear()
     main([*args, "--out", str(tmp_path / "killed")])
-    assert called == ["repeat0-fold1-adapt", "repeat0-fold1"]
+    assert called == ["repeat0-fold1"]
     called.clear()
     main([*args, "--out", str(tmp_path / "killed")])
     assert called == []
@@ -149,10 +151,10 @@ def test_adaptation_is_told_of_every_subject_of_a_tested_group(tones, write, tmp
     named = [line.replace("baby", "ward#baby") for line in lines]  # in a .txt, what follows a # would be a comment
     unlabelled = [line.replace(",low,", ",,") if "#baby00" in line else line for line in named if "high_00" not in line]
     manifest.write_text("\n".join(unlabelled) + "\n")
-    study = engine.open_study(["--config", write(manifest, "adapt", contrastive=True)])
+    study = engine.open_study(StageConfig(write(manifest, "adapt", contrastive=True)))
     tested = divided(study.data, Split(scheme="leave_one_out", group="site", fold=0, val=0.0))
-    arguments = exclude_test_subjects(study, tested, tmp_path / "adapt")
-    heard = engine.open_study([*study.arguments, *arguments]).data
+    changes = exclude_test_subjects(study, tested, tmp_path / "adapt")
+    heard = engine.open_study(study.stage.changed(changes)).data
     assert set(heard.subjects("train") + heard.subjects("val")) == {
         f"{heard.corpus.collection}:ward#baby{n:02}" for n in range(12) if n % 3
     }
@@ -195,7 +197,7 @@ def test_a_pretraining_is_refused(tones, write):
 
 
 def test_another_seed_of_the_split_makes_other_folds(tones, write):
-    data = engine.open_study(["--config", write(tones, "finetune")]).data
+    data = engine.open_study(StageConfig(write(tones, "finetune"))).data
     scheme = plan(data, "subject", folds=3, repeats=1, leave_one_out=False)
     tested = [divided(data, scheme.rounds(0.2, seed)[0].split).subjects("test") for seed in (0, 0, 5)]
     assert tested[0] == tested[1] != tested[2]
@@ -214,7 +216,7 @@ def test_a_fold_is_trained_again_where_what_it_adapted_to_has_changed(tones, wri
 
     def run_again():
         trained.clear()
-        chain = open_chain([["--config", adapt], ["--config", finetune]])
+        chain = open_chain([StageConfig(adapt), StageConfig(finetune)])
         train_fold(chain, Fold(Split(scheme="kfold", folds=2, fold=0)), None, tmp_path / "out", keep=True)
         return trained
 

@@ -1,137 +1,106 @@
-"""The grid of Gorin et al. 2023: which stages it runs, on whose encoders, without whom. The stages are stand-ins."""
+"""Gorin et al. 2023: which cells there are, on whose encoders, and on whom each stage is trained."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 
+import pandas as pd
 import pytest
 from conftest import REPO
 
-STAND_IN = """#!/bin/bash
-# Records what it was asked to do, and makes the files that the real command makes.
-[ "$2" = cry_lightning.inputs ] && exec "$REAL_PYTHON" "$@"
-echo "$*" >> commands.log
-corpus=synthetic-cries
-for ((i = 1; i <= $#; i++)); do
-  [ "${!i}" = --name ] && next=$((i + 1)) && name="${!next}"
-done
-case "$*" in
-  *words.yaml*) corpus=synthetic-words ;;
-  *init_args.clip_list*) corpus=vggsound ;;
-  *init_args.root*) corpus=cries ;;
-esac
-run=runs/$corpus/$name
-case "$3" in
-  fit) mkdir -p $run/fit; echo "$RANDOM" > $run/best.ckpt; touch $run/fit/finished $run/config.yaml ;;
-  test) echo subject > "$(dirname "$5")/predictions.csv" ;;
-  evaluate) echo table ;;
-esac
-"""
+from cry_lightning.__main__ import main
+from cry_lightning.commands.stage import check_overrides
+from cry_lightning.lineage import fingerprint, read
+from cry_lightning.studies.papers import Order, by_stage
+from cry_lightning.studies.recipe import read_recipe
+
+PATH = REPO / "configs/papers/gorin2023/paper.yaml"
 
 
-@pytest.fixture
-def grid(tmp_path):
-    """Runs the script among stand-ins; the commands that it gave."""
-    shutil.copytree(REPO / "configs", tmp_path / "configs")
-    python = tmp_path / "python"
-    python.write_text(STAND_IN)
-    python.chmod(0o755)
-
-    def run(*args: str) -> list[str]:
-        log = tmp_path / "commands.log"
-        log.write_text("")
-        script = "configs/papers/gorin2023/grid.sh"
-        environment = os.environ | {"PYTHON": str(python), "REAL_PYTHON": sys.executable}
-        done = subprocess.run(
-            ["bash", script, *(args or ("", ""))], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-        run.code, run.output = done.returncode, done.stderr
-        return log.read_text().splitlines()
-
-    return run
-
-
-def fits(commands: list[str]) -> dict[str, str]:
-    return {re.search(r"--name (\S+)", line)[1]: line for line in commands if " fit " in line}
-
-
-def test_every_cell_is_trained_from_its_own_encoder_and_tested(grid):
-    commands = grid()
-    assert grid.code == 0, grid.output
-    cells = fits(commands)
-    wanted = {"scratch": "null", "supervised": "synthetic-words/gorin2023-supervised", "adapt": "gorin2023-adapt"}
-    wanted["simclr"] = "synthetic-words/gorin2023-simclr"
-    for target in ("injury", "trigger"):
-        for start, weights in wanted.items():
-            for way in ("probe", "finetune"):
-                line = cells[f"gorin2023-{target}-{start}-{way}"]
-                assert f"gorin2023/{way}.yaml" in line
-                assert weights in re.search(r"--model.init_args.weights=(\S+)", line)[1]
-    assert len(cells) == 16 + 3
-    assert sum(" test " in line for line in commands) == 16
-    assert len(re.findall("runs/synthetic-cries/gorin2023-", commands[-1])) == 16
-
-
-def test_adaptation_comes_after_the_tests_whose_subjects_it_leaves_out(grid):
-    commands = grid()
-    adapt = next(i for i, line in enumerate(commands) if "--name gorin2023-adapt" in line)
-    excluded = re.search(r"--data.exclude_subjects=\[(.*?)\]", commands[adapt])[1].replace('"', "").split(",")
-    assert len(excluded) == 2
-    for table in excluded:
-        config = table.replace("predictions.csv", "config.yaml")
-        assert any(f"test --config {config}" in line for line in commands[:adapt])
-
-
-def test_what_is_finished_is_not_run_again(grid, tmp_path):
-    grid()
-    assert [line.split()[2] for line in grid()] == ["evaluate"]
-    (tmp_path / "runs/synthetic-cries/gorin2023-adapt/fit/finished").unlink()
-    again = fits(grid())
-    assert set(again) == {
-        "gorin2023-adapt",
-        *(f"gorin2023-{target}-adapt-{way}" for target in ("injury", "trigger") for way in ("probe", "finetune")),
+def cells(corpus: str, *given: str) -> dict[tuple[str, str], dict[str, dict]]:
+    """Target and system -> stage -> its config."""
+    recipe = read_recipe(PATH)
+    order = Order(PATH, recipe, recipe.corpora[corpus], by_stage(recipe, given))
+    return {
+        (protocol, name): {
+            stage: check_overrides(config.path, config.changes)
+            for stage, config in zip(recipe.systems[name].stages, stages, strict=True)
+        }
+        for protocol, name, stages in order.chains()
     }
 
 
+STARTS = {
+    "scratch": [],
+    "supervised": ["supervised"],
+    "SimCLR": ["simclr"],
+    "SimCLR + adaptation": ["simclr", "adapt"],
+}
+
+
+@pytest.mark.parametrize("corpus", ["cries", "synthetic"])
+def test_every_cell_has_its_own_chain(corpus, monkeypatch):
+    monkeypatch.chdir(REPO)
+    found = cells(corpus)
+    wanted = {
+        (target, f"{start}, {way}"): [*stages, stage]
+        for target in ("injury", "trigger")
+        for start, stages in STARTS.items()
+        for way, stage in (("probe", "probe"), ("fine-tuned", "finetune"))
+    }
+    assert {cell: list(stages) for cell, stages in found.items()} == wanted
+    for (target, name), stages in found.items():
+        last = list(stages.values())[-1]
+        tested = last["data"]["corpus"]["init_args"]
+        asked = tested["label"] if corpus == "cries" else "injury" if "injury" in tested["classes"] else "trigger"
+        assert asked == target
+        assert (last["model"]["init_args"]["weights"] is None) == name.startswith("scratch")
+        for stage in {"simclr", "adapt"} & set(stages):
+            assert stages[stage]["data"]["unlabelled"] and stages[stage]["model"]["class_path"].endswith("SimCLR")
+    configs = [config for stages in found.values() for config in stages.values()]
+    assert len({str(config["model"]["init_args"]["encoder"]) for config in configs}) == 1
+
+
+def test_recordings_may_lie_elsewhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["paper", str(PATH), "--supervised.data.corpus.init_args.root=sounds"]) == 2
+    assert "data/vggsound is not there: a folder of VGGSound clips" in capsys.readouterr().err
+    roots = [
+        f"--{stage}.data.corpus.init_args.{key}=sounds"
+        for stage in ("supervised", "simclr")
+        for key in ("root", "clip_list")
+    ]
+    assert main(["paper", str(PATH), *roots]) == 2
+    error = capsys.readouterr().err
+    assert "data/cries/manifest.csv is not there: your recordings" in error and "vggsound" not in error
+
+
 @pytest.mark.slow
-def test_what_is_made_of_other_recordings_or_networks_is_run_again(grid, tmp_path):
-    sounds, cries = tmp_path / "sounds", tmp_path / "ward/manifest.csv"
-    for folder in (sounds, cries.parent):
-        folder.mkdir()
-    (sounds / "vggsound.csv").write_text("a,0,speech,train\n")
-    cries.write_text("path,subject,injury,trigger\n")
-    given = str(sounds), str(cries)
-    everything = set(fits(grid(*given)))
-    assert len(everything) == 16 + 3
-    assert fits(grid(*given)) == {}
-    for path in (cries, sounds / "vggsound.csv", tmp_path / "configs/encoder/cnn14.yaml"):
-        with path.open("a") as file:
-            file.write("\n")
-        assert set(fits(grid(*given))) == everything, path
-
-
-def test_one_of_the_two_inputs_is_not_enough(grid, tmp_path):
-    assert grid(str(tmp_path), "") == []
-    assert grid.code == 2
-    assert "must both be there" in grid.output
-
-
-@pytest.mark.slow
-def test_rehearsal_ends_in_a_clean_table(tmp_path):
-    """Whole, with the real commands; two epochs a stage."""
+def test_rehearsal_ends_in_a_clean_table(tmp_path, monkeypatch, capsys):
+    """Whole, two epochs a stage, two cells at a time: an adaptation that two cells share is trained once."""
     shutil.copytree(REPO / "configs", tmp_path / "configs")
-    environment = os.environ | {"PYTHON": sys.executable, "WANDB_MODE": "disabled"}
-    args = ["--trainer.max_epochs=2", "--trainer.enable_progress_bar=false"]
-    done = subprocess.run(
-        ["bash", "configs/papers/gorin2023/grid.sh", "", "", *args],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
+    monkeypatch.chdir(tmp_path)
+    command = [
+        "paper",
+        "configs/papers/gorin2023",
+        "--corpus",
+        "synthetic",
+        "--every.trainer.max_epochs=2",
+        "--jobs",
+        "2",
+    ]
+    assert main(command) == 0
+    out = tmp_path / "runs/gorin2023/synthetic"
+    table = pd.read_csv(out / "table.csv").query("metric == 'macro_auc'")
+    assert len(table) == 16 and set(table["lineage"]) == {"CLEAN"}
+    assert (
+        "SimCLR + adaptation, fine-tuned"
+        in re.search("^AUC.*?\n\n", capsys.readouterr().out, re.DOTALL | re.MULTILINE)[0]
     )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()  # with counts of clips, recordings and subjects: not the paired differences
-    rows = [row for row in lines if re.match(r"runs/synthetic-cries/gorin2023-\S+ +clip +\d+/\d+/\d+ ", row)]
-    assert len([row for row in rows if row.rstrip().endswith("CLEAN")]) == 16
+    adapted = list(out.glob("*/adapted/*/*/*/best.ckpt"))
+    assert sorted(path.relative_to(out).parts[0] for path in adapted) == ["injury", "trigger"]
+    for target in ("injury", "trigger"):
+        own = out / target / "simclr-adaptation-probe"
+        tested = pd.read_csv(own / "predictions.csv").query("split == 'test'")["subject"]
+        (fold,) = read(own / "lineage.json").folds.values()
+        assert len(fold.stages) == 3 and fold.stages[1].subjects
+        assert not set(map(fingerprint, tested)) & {*fold.stages[1].subjects, *fold.stages[1].validation_subjects}

@@ -17,7 +17,7 @@ from cry_lightning.evaluation.run import Tested as Predicted
 from cry_lightning.evaluation.run import evaluate_run, pool
 from cry_lightning.lineage import Leakage, read
 from cry_lightning.studies import label_curves
-from cry_lightning.studies.engine import is_finished
+from cry_lightning.studies.engine import StageConfig, is_finished
 from cry_lightning.studies.label_curves import curves, labels_needed, scored
 from cry_lightning.studies.label_efficiency import Subset, Trial, made_by, open_study, points, subset, train
 
@@ -49,7 +49,7 @@ def test_small_amounts_come_first_with_every_encoder_and_fold(tmp_path):
 
 
 def test_a_point_overrides_whatever_limits_the_labels_in_the_yaml():
-    own = point(amount=5, seed=2, fold=1).arguments
+    own = point(amount=5, seed=2, fold=1).changes
     assert own[:2] == ["--data.label_fraction=1.0", "--data.per_class=5"]
     assert {"--data.seed=2", "--seed_everything=2", "--data.split.fold=1", "--model.init_args.weights=null"} < set(own)
 
@@ -58,8 +58,8 @@ def test_an_encoder_may_have_arguments_of_its_own(tmp_path):
     (tmp_path / "a.ckpt").touch()
     own = ["probe --model.init_args.frozen=true --trainer.max_steps=9"]
     scratch, probe = points(["scratch", f"probe={tmp_path}/a.ckpt"], "per_class", [5], [0], [None], own)
-    assert probe.arguments[-2:] == ["--model.init_args.frozen=true", "--trainer.max_steps=9"]
-    assert not any("frozen" in argument or "max_steps" in argument for argument in scratch.arguments)
+    assert probe.changes[-2:] == ["--model.init_args.frozen=true", "--trainer.max_steps=9"]
+    assert not any("frozen" in argument or "max_steps" in argument for argument in scratch.changes)
     for given, message in [
         ("simclr", r"--arguments simclr: no such encoder; they are scratch"),
         ("scratch --model.init_args.weights=a.ckpt", r"what an encoder starts from is said by --encoders"),
@@ -115,7 +115,7 @@ def predicted(right: np.ndarray, fold=0) -> Predicted:
     subjects = [f"c:{fold}-{subject}" for subject, *_ in rows]
     table = pd.DataFrame({"clip": names, "recording": names, "subject": subjects, "label": label})
     table = table.assign(repeat="0", fold=str(fold), split="test", score_a=score_a, score_b=1 - score_a)
-    return Predicted("run", Path("runs/run"), table, table["label"], Leakage("CLEAN", []), lineage=None)
+    return Predicted("run", Path("runs/run"), table, table.iloc[:0], table["label"], Leakage("CLEAN", []), lineage=None)
 
 
 def subsets_of(runs):
@@ -283,7 +283,7 @@ def test_a_killed_study_goes_on_and_every_encoder_sees_the_same_labels(
     assert "train/loss" in metrics and "val/" not in metrics
     assert not list(points_at.rglob("*.ckpt"))
 
-    study = open_study(["--config", str(config), *SHORT])
+    study = open_study(StageConfig(str(config), SHORT))
     of_pre = point("pre", 4, weights=str(pretrained))
     folder, labels = points_at / of_pre.name, subset(study, of_pre)
     assert is_finished(folder, made_by(study, of_pre, labels))

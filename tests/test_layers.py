@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages"},
     "inference": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages", "tasks", "trust"},
     "studies": {
-        "api",
+        "commands",
         "cli",
         "corpora",
         "data",

@@ -490,6 +490,20 @@ def test_what_is_given_to_make_arrives_as_it_was_given(shell, given):
     assert f"--data={given}" in called and f"--arguments={given}" in called and "--overwrite" not in called
 
 
+@pytest.mark.parametrize("given", ["data/sounds", "it's here", "a b"])
+def test_recordings_of_a_grid_arrive_at_their_stages(shell, given):
+    (called,) = shell("gorin2023", f"SOUNDS={given}", f"CRIES={given}.csv", "ARGS=--trainer.max_epochs=2")
+    assert (
+        called[:5] == ["-m", "cry_lightning", "paper", "configs/papers/gorin2023", "--corpus"] and called[5] == "cries"
+    )
+    roots = {f"--{stage}.data.corpus.init_args.root={given}" for stage in ("supervised", "simclr")}
+    roots |= {f"--{stage}.data.corpus.init_args.clip_list={given}/vggsound.csv" for stage in ("supervised", "simclr")}
+    roots |= {f"--{stage}.data.corpus.init_args.root={given}.csv" for stage in ("adapt", "probe", "finetune")}
+    assert {*called[6:]} == roots | {"--trainer.max_epochs=2"}
+    assert shell("gorin2023") == [[*called[:5], "synthetic"]]
+    assert shell("onu2019", "ON=synthetic")[0][2:] == ["paper", "configs/papers/onu2019", "--corpus", "synthetic"]
+
+
 def test_goals_arrive_in_order_even_in_parallel(shell):
     calls = shell("-j4", *LONG, "OVERWRITE=1", "EVALUATE_ARGS=--positive 'a b'")
     assert [call[2] for call in calls] == LONG

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,11 @@ from conftest import RATE, REPO, stage_config
 
 from cry_lightning import cli
 from cry_lightning.__main__ import main
+from cry_lightning.commands.stage import check_overrides
 from cry_lightning.evaluation.predictions import classes_of, read, score_columns
 from cry_lightning.studies.paper_tables import of_works
-from cry_lightning.studies.papers import read_paper
+from cry_lightning.studies.papers import Order, by_stage
+from cry_lightning.studies.recipe import Protocol, Recipe, Setting, System, read_recipe
 
 
 @pytest.fixture
@@ -32,18 +35,24 @@ def paper(tones, tmp_path, monkeypatch):
         "versions": ["published", "later"],
         "systems": {
             "Res8": {"stages": ["net"], "published": {"later": {"uar": "0.911"}}},
-            "fast Res8": {"stages": ["net"], "arguments": "--model.init_args.optimizer.init_args.lr=0.1"},
+            "fast Res8": {"stages": ["net"], "arguments": {"model.init_args.optimizer.init_args.lr": 0.1}},
             "published weights": {"stages": ["net"], "needs": {"weights.pth": "from their authors"}},
             "both": {"fuses": ["Res8", "fast Res8"], "against": "fast Res8"},
         },
         "references": [{"name": "a random forest", "figures": {"uar": "0.936"}}],
         "compared": [{"name": "Other 2019", "corpus": "cries", "figure": "UAR 0.978", "protocol": "nothing, shuffled"}],
         "corpora": {
-            "theirs": {"needs": {"data/theirs": "on request"}, "protocols": {"as published": "--folds 2 --group clip"}},
+            "theirs": {
+                "needs": {"data/theirs": "on request"},
+                "protocols": {"as published": {"folds": 2, "group": "clip"}},
+            },
             "tones": {
                 "positive": "high",
-                "protocols": {"by subject": "--folds 2", "as published": "--seeds 0 --data.split.group=clip"},
-                "stages": {"every": "--data.batch_size=4"},
+                "protocols": {
+                    "by subject": {"folds": 2},
+                    "as published": {"seeds": [0], "arguments": {"data.split.group": "clip"}},
+                },
+                "stages": {"last": {"data.batch_size": 4}},
             },
         },
     }
@@ -117,7 +126,7 @@ def test_a_stage_that_comes_first_is_trained_once_and_tested(paper, tmp_path, mo
     config["data"]["corpus"]["init_args"] |= {"root": str(others / "manifest.csv"), "name": "others"}
     (tmp_path / "small2020/first.yaml").write_text(yaml.safe_dump(config))
     systems = {"Res8": {"stages": ["first", "net"]}, "again": {"stages": ["first", "net"]}}
-    corpora = {"tones": {"protocols": {"by subject": "--seeds 1 --data.split.test=0.3"}}}
+    corpora = {"tones": {"protocols": {"by subject": {"seeds": [1], "arguments": {"data.split.test": 0.3}}}}}
     fitted, really = [], cli.main
 
     def counted(args, **kwargs):
@@ -135,7 +144,127 @@ def test_a_stage_that_comes_first_is_trained_once_and_tested(paper, tmp_path, mo
     assert "0.944" in line and "CLEAN" in line
 
 
-@pytest.mark.parametrize("name", ["le2020", "onu2019", "zhao2020"])
+@pytest.mark.slow
+def test_systems_may_be_compared_by_number_of_labels(paper, tones, tmp_path, capsys):
+    """An encoder that adapts to the tested corpus does so once, without the test subjects."""
+    config = yaml.safe_load((tmp_path / "small2020/net.yaml").read_text()) | {"name": "adapt"}
+    config["data"]["unlabelled"] = True
+    config["model"]["class_path"] = "cry_lightning.tasks.SimCLR"
+    config["model"]["init_args"]["temperature"] = 0.5
+    config["checkpoint"] = {"monitor": "val/loss", "mode": "min"}
+    (tmp_path / "small2020/adapt.yaml").write_text(yaml.safe_dump(config))
+    systems = {
+        "scratch": {"stages": ["net"]},
+        "adapted": {"stages": ["adapt", "net"], "arguments": {"model.init_args.frozen": True}},
+    }
+    steps = {"net": {"trainer.max_epochs": -1, "trainer.max_steps": 2}}
+    corpora = {"tones": {"labels": {"pitch": {"per_class": [2, 4], "seeds": [0, 1]}}, "stages": steps}}
+    command = paper(systems=systems, corpora=corpora)
+    assert main([*command, "--seeds", "3"]) == 0
+    out = tmp_path / "runs/small2020/tones/pitch"
+    table = pd.read_csv(out / "label_efficiency.csv")
+    assert table["encoder"].tolist() == ["scratch", "adapted"] * 2 and set(table["lineage"]) == {"CLEAN"}
+    assert len(list(out.glob("adapted/tones/*/best.ckpt"))) == 1
+    lineage = json.loads((out / "points/tones/adapted-per_class4-seed3/lineage.json").read_text())
+    assert [stage["stage"] for stage in lineage["stages"]] == ["adapted-fold0-adapt", "adapted-per_class4-seed3"]
+    capsys.readouterr()
+    assert main([*command, "--seeds", "3"]) == 0
+    assert capsys.readouterr().out.count("finished before") == 4
+
+
+def contents(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {
+                "data.feature": {"class_path": "cry_lightning.features.Waveform"},
+                "model.init_args.front_end": {"class_path": "cry_lightning.features.MFCC"},
+                "model.init_args.augment_waveform": [
+                    {
+                        "class_path": "cry_lightning.tasks.augment.BackgroundNoise",
+                        "init_args": {"folder": "data/noise", "sample_rate": 8000},
+                    }
+                ],
+            },
+            "stage net: data/noise: no noise to add; it must be a folder of",
+        ),
+        pytest.param(
+            {"model.init_args.weights": "runs/first/best.ckpt"},
+            "stage net: runs/first/best.ckpt: cannot be read",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"data.corpus.init_args.root": "data/cries.csv"},
+            "stage net: corpus tones: data/cries.csv: no such file",
+            marks=pytest.mark.slow,
+        ),
+        ({"data.corpus.init_args.classes": {"none": ["none"]}}, "stage net: classes: tones has no label 'none'"),
+    ],
+)
+def test_an_input_that_the_last_system_lacks_is_noticed_before_the_first_is_trained(
+    paper, tmp_path, changes, message, monkeypatch, capsys
+):
+    monkeypatch.setattr(cli, "main", lambda *_, **__: pytest.fail("trained"))
+    systems = {"Res8": {"stages": ["net"]}, "other Res8": {"stages": ["net"], "arguments": changes}}
+    command = paper(systems=systems)
+    before = contents(tmp_path)
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
+    assert contents(tmp_path) == before
+
+
+def test_arguments_reach_the_stage_that_they_name():
+    recipe = Recipe(
+        title="",
+        metrics=["uar"],
+        systems={"a": System(["first", "net"], arguments={"x": "system"}), "b": System(["other"])},
+        corpora={
+            "c": Setting(
+                {"p": Protocol(seeds=[0], arguments={"x": "protocol"})},
+                stages={"every": {"x": "every"}, "last": {"x": "last"}, "first": {"x": "first"}},
+            )
+        },
+    )
+    given = by_stage(recipe, ["--x=1", "--first.x", "2", "--first.y.z=3", "--every.x=4", "--data.first.x=5"])
+    assert given == {
+        "last": ["--x=1", "--data.first.x=5"],
+        "first": ["--x", "2", "--y.z=3"],
+        "every": ["--x=4"],
+    }
+    setting = recipe.corpora["c"]
+    stages = {name: stages for _, name, stages in Order(Path("paper.yaml"), recipe, setting, given).chains()}
+    first, net = stages["a"]
+    assert first.path == "first.yaml"
+    assert first.changes == ("--x=every", "--x=first", "--x=4", "--x", "2", "--y.z=3")
+    assert net.changes == ("--x=every", "--x=last", "--x=system", "--x=protocol", "--x=4", "--x=1", "--data.first.x=5")
+    assert stages["b"][0].changes[:3] == ("--x=every", "--x=last", "--x=protocol")
+
+
+RECIPES = sorted((REPO / "configs").glob("papers/*/paper.yaml")) + sorted((REPO / "configs/studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(REPO / "configs")))
+def test_every_stage_of_a_recipe_that_is_shipped_has_a_config_without_mistakes(path, monkeypatch):
+    monkeypatch.chdir(REPO)
+    recipe = read_recipe(path)
+    for setting in recipe.corpora.values():
+        chains = Order(path, recipe, setting, {}).every_chain()
+        assert chains
+        for stage in {stage for stages in chains for stage in stages}:
+            check_overrides(stage.path, stage.changes)
+    assert path.read_text().count(f"python -m cry_lightning paper {named_as(path)}") == 1
+
+
+def named_as(path):
+    return (path.parent if path.name == "paper.yaml" else path).relative_to(REPO)
+
+
+@pytest.mark.parametrize("name", ["gorin2023", "le2020", "onu2019", "zhao2020"])
 def test_papers_that_are_shipped_can_be_read_and_what_they_cannot_run_on_is_told(name, tmp_path, monkeypatch, capsys):
     path = REPO / "configs/papers" / name
     monkeypatch.chdir(tmp_path)  # where no corpus lies
@@ -144,7 +273,7 @@ def test_papers_that_are_shipped_can_be_read_and_what_they_cannot_run_on_is_told
 
 
 def test_other_works_stand_beside_what_they_kept_apart():
-    header, *works = of_works(read_paper(REPO / "configs/papers/zhao2020/paper.yaml"))[0]
+    header, *works = of_works(read_recipe(REPO / "configs/papers/zhao2020/paper.yaml"))[0]
     assert header == ["other works", "corpus", "published", "kept apart"]
     assert ["Simeone 2026", "Donate-a-Cry, 5 reasons", "AUC 0.49 ± 0.11", "installs"] in works
 
@@ -157,9 +286,15 @@ def test_other_works_stand_beside_what_they_kept_apart():
         ({"systems": {"both": {"fuses": ["Res8"]}}}, [], "system 'both' names Res8, which must stand above it"),
         ({"systems": {"none": {}}}, [], "system 'none' needs either stages or fuses"),
         ({"systems": {"other": {"stages": ["res9"]}}}, [], "no res9.yaml beside it"),
+        ({"corpora": {"tones": {}}}, [], "each of corpora needs protocols or labels"),
+        ({"corpora": {"tones": {"labels": {"n": {"seeds": [1]}}}}}, [], "labels: give either per_class or fractions"),
+        ({"corpora": {"tones": {"labels": {"n": {"per_class": [2]}}}}}, [], "labels: all systems must end in one"),
         ({"versions": ["2019"]}, [], "system 'Res8': published: later is none of versions"),
         ({"titel": "Small"}, [], "does not accept option 'titel'"),
         ({"metrics": ["uarr"]}, [], "metrics: uarr is none of"),
+        ({"corpora": {"tones": {"protocols": {"p": "--folds 2"}}}}, [], "--folds"),
+        ({}, ["--net.data.batch_sise=4"], "--data.batch_sise=4; did you mean --data.batch_size?"),
+        ({}, ["--netz.data.batch_size=4"], "unrecognized arguments: --netz.data.batch_size=4"),
         ({}, ["--jobs", "0"], "--jobs: 0: 1 or more folds are needed"),
     ],
 )  # fmt: skip
@@ -172,7 +307,7 @@ def test_mistakes_are_told_in_one_line(paper, changes, arguments, message, capsy
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("configs/papers/gorin2023", "gorin2023/paper.yaml: cannot be read (No such file or directory); there are"),
+        ("configs/papers", "configs/papers/paper.yaml: cannot be read (No such file or directory); there are"),
         ("configs/finetune.yaml", "configs/finetune.yaml: is a stage, no paper.yaml; there are"),
         ("configs/finetune.yaml", "trained by `python -m cry_lightning fit --config configs/finetune.yaml`"),
         ("LICENSE", "LICENSE: is not YAML; there are"),
@@ -183,4 +318,7 @@ def test_what_is_no_paper_is_told_with_those_that_there_are(given, message, caps
     assert main(["paper", given]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1
-    assert "there are configs/papers/le2020, configs/papers/onu2019, configs/papers/zhao2020;" in error
+    assert (
+        "there are configs/papers/gorin2023, configs/papers/le2020, configs/papers/onu2019, configs/papers/zhao2020;"
+        in error
+    )

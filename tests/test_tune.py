@@ -24,7 +24,7 @@ from cry_lightning.console import UserError
 from cry_lightning.data.building import CachedFeatures
 from cry_lightning.lineage import fingerprint, read
 from cry_lightning.studies import tune_report
-from cry_lightning.studies.engine import open_study
+from cry_lightning.studies.engine import StageConfig, open_study
 from cry_lightning.studies.tune import Goal, check_space, corners, finished, open_search, propose, read_space
 
 main = partial(command, "tune")
@@ -217,7 +217,7 @@ def test_a_killed_search_ends_as_an_unkilled_one_and_hears_no_test_subject(
     assert table["val/uar"].between(0, 1).all() and table[LR].nunique() == 3
     assert (whole / "trials.png").read_bytes().startswith(b"\x89PNG")
 
-    data = open_study(["--config", config]).data
+    data = open_study(StageConfig(config)).data
     tested = {fingerprint(subject) for subject in data.subjects("test")}
     assert tested and heard and not heard & set(data.rows("test").tolist())
     for number in range(3):
@@ -330,4 +330,4 @@ def test_the_shipped_space_fits_its_stage(tones, tmp_path):
     assert space == path and Path(config).name == "finetune.yaml"
     args = ["--data.corpus=cry_lightning.corpora.Manifest", f"--data.corpus.init_args.root={tones}"]
     args += [f"--data.cache_dir={tmp_path}", f"--runs={tmp_path}", "--model.init_args.weights=null"]
-    check_space(open_study(["--config", str(config), *args]), read_space(str(path)), str(path))
+    check_space(open_study(StageConfig(str(config), tuple(args))), read_space(str(path)), str(path))

@@ -4,10 +4,10 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cry_lightning.api.evaluation import evaluate
-from cry_lightning.arguments import Folder, Overrides, Stage, Taken, command, parse
+from cry_lightning.arguments import Folder, Overrides, Stage, Taken, command
 from cry_lightning.console import UserError
 
 if TYPE_CHECKING:
@@ -72,52 +72,20 @@ def cross_validate(
 
     Example: python -m cry_lightning cross-validate --config configs/simclr.yaml configs/finetune.yaml --folds 5
     """
-    options: dict[str, Any] = {"folds": folds, "repeats": repeats, "group": group, "loso": loso, "seeds": seeds}
-    given = list(overrides)
-    check_division(**options)
     from cry_lightning.commands.stage import check_overrides
+    from cry_lightning.studies.recipe import Division
 
+    division, given = Division(folds, repeats, group, loso, seeds), list(overrides)
     for number, one in enumerate(config, 1):
         check_overrides(one, given if number == len(config) else [])
-    from cry_lightning.studies import cross_validation
-    from cry_lightning.studies.cross_validation import folds_as_text
+    from cry_lightning.studies.cross_validation import folds_as_text, planned
+    from cry_lightning.studies.engine import StageConfig
 
-    stages = [["--config", one] for one in config]
-    stages[-1] += given
-    where = cross_validation.cross_validate(stages, out=out, upstream=upstream, jobs=jobs, keep=keep, **options)
+    *before, last = map(StageConfig, config)
+    where = planned([*before, last.changed(given)], division, out, upstream).run(jobs, keep)
     print(folds_as_text(where), end="\n\n")
     evaluate([str(where)], allow_leaky=True, positive=positive)
     return where
-
-
-def check_division(folds: Any, repeats: Any, group: Any, loso: Any, seeds: Any) -> None:
-    """Refuse options of `cross_validate` that contradict each other.
-
-    Raises:
-        UserError: naming them.
-    """
-    if loso and folds is not None:
-        raise UserError("--folds and --loso contradict each other: leave-one-out has a fold for each group")
-    if seeds and (loso or folds is not None or repeats != 1 or group):
-        raise UserError("--seeds train the YAML's own division again: leave out --folds, --repeats, --group and --loso")
-
-
-def division_of(config: str, argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Options of `cross-validate` for what runs it, and the arguments among them that override its last stage.
-
-    Raises:
-        UserError: they have a mistake.
-    """
-    from cry_lightning.commands.stage import check_overrides
-
-    given = parse(cross_validate, ["--config", config, *argv])
-    overrides = given.pop("overrides")
-    kept = {"folds": None, "repeats": 1, "group": None, "loso": False, "seeds": None}
-    kept |= {"jobs": 1, "keep": False, "upstream": None}
-    options = kept | {name: value for name, value in given.items() if name in kept}
-    check_division(**{name: options[name] for name in list(kept)[:5]})
-    check_overrides(config, overrides)
-    return options, overrides
 
 
 @command
@@ -130,6 +98,7 @@ def label_efficiency(
     encoders: Annotated[Sequence[str], Taken("ENCODER")] = ("scratch",),
     arguments: Annotated[Sequence[str], Taken("'NAME ARGUMENTS'", repeated=True)] = (),
     folds: Annotated[Sequence[int] | None, Taken("FOLD")] = None,
+    jobs: Annotated[int, Taken("N", counted="points")] = 1,
     out: Folder | None = None,
     allow_leaky: bool = False,
     overrides: Overrides = (),
@@ -150,6 +119,7 @@ def label_efficiency(
         arguments: an encoder's own arguments, as one text, e.g. 'simclr --model.init_args.frozen=true' for a linear
             probe.
         folds: folds to pool; default: the config's one.
+        jobs: points at a time.
         out: default: RUNS/CORPUS/label-efficiency.
         allow_leaky: report encoders that heard test subjects, stamped.
         overrides: of the YAML.
@@ -170,12 +140,13 @@ def label_efficiency(
 
     given = list(overrides)
     check_overrides(config, given)
+    from cry_lightning.studies.engine import StageConfig
     from cry_lightning.studies.label_efficiency import points, run
 
     planned = points(
         encoders, "per_class" if per_class else "label_fraction", amounts, seeds, folds or [None], arguments
     )
-    return run(["--config", config, *given], planned, out, allow_leaky)
+    return run(StageConfig(config).changed(given), planned, out, allow_leaky, jobs)
 
 
 @command
@@ -214,9 +185,10 @@ def tune(
 
     given = list(overrides)
     check_overrides(config, given)
+    from cry_lightning.studies.engine import StageConfig
     from cry_lightning.studies.tune import run
 
-    return run(["--config", config, *given], space, trials, seed, out)
+    return run(StageConfig(config).changed(given), space, trials, seed, out)
 
 
 @command
@@ -231,17 +203,18 @@ def paper(
 ) -> "pd.DataFrame":
     """A published system run whole, its table beside ours.
 
-    The systems of a publication are run under its own protocol and under one that keeps subjects apart. Further
-    arguments override every last stage as in fit, e.g. --trainer.max_epochs=3. What is finished is not run again, so a
-    stopped table goes on with the same command.
+    The systems of a publication are run under its own protocol and under one that keeps subjects apart. All inputs of
+    all stages are checked before the first is trained. Further arguments override every last stage as in fit, e.g.
+    --trainer.max_epochs=3; with a stage's name before the key that stage, e.g. --pretrain.trainer.max_epochs=3, or all
+    stages with --every. What is finished is not run again, so a stopped table goes on with the same command.
 
     Args:
         paper: a folder of configs/papers, or its paper.yaml.
         corpus: what to run on (default: the publication's own).
         seeds: where one division is trained from several seeds: these, in place of the paper.yaml's.
-        jobs: folds at a time.
+        jobs: folds at a time, of whichever systems.
         out: default: runs/PAPER/CORPUS, PAPER the folder's name.
-        overrides: of every last stage.
+        overrides: of every last stage, or of the stage that is named before the key.
 
     Returns: what table.csv holds.
 
@@ -261,21 +234,35 @@ def architectures(
     *,
     models: Annotated[Sequence[str], Taken("NAME")] = MODELS,
     sizes: Sequence[Annotated[tuple[int, int], Taken("FxT", read=read_size)]] = ((32, 48), (64, 96), (128, 192)),
+    folds: Annotated[int | None, Taken("K")] = None,
+    repeats: Annotated[int, Taken("R")] = 1,
+    group: str | None = None,
+    loso: bool = False,
+    seeds: Annotated[Sequence[int] | None, Taken("SEED")] = None,
+    jobs: Folds = 1,
+    keep: bool = False,
     out: Folder = Path("runs/architectures"),
     overrides: Overrides = (),
 ) -> "pd.DataFrame":
     """Networks of timm by picture size, cross-validated alike.
 
     A stage on pictures is cross-validated with each of several networks and sizes: one table, and a report with all
-    metrics and differences. What is finished is not run again. Further arguments are those of cross-validate, and
-    overrides of the YAML: --folds 3 --jobs 2 --data configs/papers/le2020/data/donateacry.yaml.
+    metrics and differences. What is finished is not run again. Further arguments override the YAML as in fit, e.g.
+    --data configs/papers/le2020/data/donateacry.yaml.
 
     Args:
         config: a stage whose encoder is a TimmNetwork, e.g. configs/papers/le2020/resnet50.yaml.
         models: names of timm.
         sizes: height x width.
+        folds: as of cross-validate, like what follows.
+        repeats: other divisions.
+        group: what is never divided.
+        loso: leave one group out at a time.
+        seeds: train on the YAML's own division from each of these.
+        jobs: folds at a time.
+        keep: keep each fold's checkpoints.
         out: a folder for each cross-validation and the report.
-        overrides: arguments of cross-validate, and of the YAML.
+        overrides: of the YAML.
 
     Returns: UAR for each network (rows) and size (columns), with its interval.
 
@@ -285,7 +272,12 @@ def architectures(
 
     Example: python -m cry_lightning architectures --config configs/papers/le2020/resnet50.yaml --folds 3
     """
-    options, given = division_of(config, list(overrides))
-    from cry_lightning.studies.architectures import run
+    from cry_lightning.commands.stage import check_overrides
+    from cry_lightning.studies.recipe import Division
 
-    return run(config, models, sizes, out, options, given)
+    division, given = Division(folds, repeats, group, loso, seeds), list(overrides)
+    check_overrides(config, given)
+    from cry_lightning.studies.architectures import run
+    from cry_lightning.studies.engine import StageConfig
+
+    return run(StageConfig(config).changed(given), models, sizes, division, out, jobs, keep)

@@ -129,9 +129,9 @@ def arguments(argv: Sequence[str]) -> None:
     check(given)
 
 
-def check_overrides(config: str | Path, overrides: Sequence[str]) -> None:
-    """Check a stage's YAML and the arguments that override it, as of `fit`."""
-    check([Argument("--config", "config", str(config)), *_options(taken_out(overrides)[1])])
+def check_overrides(config: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Check a stage's YAML and the arguments that override it, as of `fit`; returns the config that they make."""
+    return check([Argument("--config", "config", str(config)), *_options(taken_out(overrides)[1])])
 
 
 def check_data(given: str, overrides: Sequence[str]) -> None:
@@ -140,8 +140,8 @@ def check_data(given: str, overrides: Sequence[str]) -> None:
     check_sections(resolved([*named, *_options(taken_out(overrides)[1])]))
 
 
-def check(given: Sequence[Argument]) -> None:
-    """Refuse unknown keys and values of wrong types in the config of a stage.
+def check(given: Sequence[Argument]) -> dict[str, Any]:
+    """The config of a stage, without unknown keys and values of wrong types.
 
     Raises:
         ConfigError: naming the key.
@@ -153,6 +153,7 @@ def check(given: Sequence[Argument]) -> None:
     if isinstance(config.get("runs"), str):
         check_folder("runs", config["runs"])
     check_sections(config)
+    return config
 
 
 def check_sections(config: Mapping[str, Any]) -> None:

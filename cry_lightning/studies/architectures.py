@@ -15,30 +15,39 @@ from cry_lightning.evaluation.compare import Rows, as_text, cell, pairs
 from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.messages import instantiation_error
-from cry_lightning.studies.cross_validation import cross_validate
+from cry_lightning.studies.cross_validation import planned
+from cry_lightning.studies.engine import StageConfig
+from cry_lightning.studies.recipe import Division
 
 Size = tuple[int, int]  # F, T
-OWN_KEYS = ("data.feature.size", "model.encoder.model_name", "model.encoder.img_size")  # of `overrides`, in messages
+OWN_KEYS = ("data.feature.size", "model.encoder.model_name", "model.encoder.img_size")  # of `changes`, in messages
 
 
 def run(
-    config: str, models: Sequence[str], sizes: Sequence[Size], out: Path, options: dict[str, Any], given: Sequence[str]
+    stage: StageConfig,
+    models: Sequence[str],
+    sizes: Sequence[Size],
+    division: Division,
+    out: Path,
+    jobs: int,
+    keep: bool,
 ) -> pd.DataFrame:
-    """Run the command, with options of `cross_validate`, and arguments of `fit` given for all."""
+    """Run the command; all cross-validations are checked before the first trains."""
     grid = list(product(dict.fromkeys(models), dict.fromkeys(sizes)))
     parameters = {model: n_parameters(model, size) for model, size in grid}
-    runs = {}
-    for number, (model, size) in enumerate(grid, 1):
-        print(f"{number}/{len(grid)} {model} {named(size)}", flush=True)
+    plans, runs = {}, {}
+    for model, size in grid:
         folder = out / re.sub(r"[^\w.-]", "_", f"{model}-{named(size)}")
-        # The overrides come last: a `--data FILE` among the others replaces what is said of data before it.
+        # The changes come last: a `--data FILE` among the others replaces what is said of data before it.
         try:
-            cross_validate([["--config", config, *given, *overrides(model, size)]], out=folder, **options)
+            plans[model, size] = planned([stage.changed(changes(model, size))], division, folder)
         except ConfigError as error:
             if error.key not in OWN_KEYS:
                 raise
-            raise not_on_pictures(config, error) from error
-        runs[model, size] = evaluate_run(read_run(str(folder), "test"), "test", None)
+            raise not_on_pictures(stage.path, error) from error
+    for number, ((model, size), plan) in enumerate(plans.items(), 1):
+        print(f"{number}/{len(grid)} {model} {named(size)}", flush=True)
+        runs[model, size] = evaluate_run(read_run(str(plan.run(jobs, keep)), "test"), "test", None)
     every = list(runs.values())
     report = write_report(every, pairs(every), out)
     print(f"\nUAR at {every[0].main_level.level} level, with 95 % intervals over subjects:")
@@ -75,14 +84,14 @@ def not_on_pictures(config: str, error: ConfigError) -> UserError:
     )
 
 
-def overrides(model: str, size: Size) -> list[str]:
-    """What sets one cross-validation apart, as `fit` takes it."""
-    encoder = "--model.init_args.encoder.init_args"
-    return [
-        f"--data.feature.init_args.size={list(size)}",
-        f"{encoder}.model_name={model}",
-        f"{encoder}.img_size={list(size)}",
-    ]
+def changes(model: str, size: Size) -> dict[str, Any]:
+    """What sets one cross-validation apart."""
+    encoder = "model.init_args.encoder.init_args"
+    return {
+        "data.feature.init_args.size": list(size),
+        f"{encoder}.model_name": model,
+        f"{encoder}.img_size": list(size),
+    }
 
 
 def table(runs: dict[tuple[str, Size], Run], parameters: dict[str, int]) -> Rows:

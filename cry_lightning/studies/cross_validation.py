@@ -1,151 +1,46 @@
 """`cross-validate`: a stage, or a chain of stages, on every fold, pooled."""
 
-import json
 import logging
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from cry_lightning import lineage
-from cry_lightning.console import UserError, for_spreadsheets, progress_bar
+from cry_lightning.console import UserError, for_spreadsheets
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column
-from cry_lightning.data.splits import Split, census, count
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import SUMMARY, as_text
 from cry_lightning.evaluation.metrics import measure, units_at
-from cry_lightning.files import replacing
+from cry_lightning.files import replacing, waited_for
 from cry_lightning.lineage import FoldedLineage, Lineage
+from cry_lightning.runfolder import BEST
 from cry_lightning.studies import engine
-from cry_lightning.studies.engine import WITHOUT_BARS, Study, is_begun, is_finished, mark
+from cry_lightning.studies.engine import (
+    WITHOUT_BARS,
+    StageConfig,
+    Stages,
+    Study,
+    is_begun,
+    is_finished,
+    mark,
+    run_stage,
+)
+from cry_lightning.studies.recipe import Division
+from cry_lightning.studies.rounds import Fold, divided, plan, trained_again
 
 log = logging.getLogger(__name__)
 
 
-FEW = 2  # groups of a class per fold: with fewer, a fold's score rests on one of them
-CHECKPOINT = ("best.ckpt",)
 # A killed round begins anew; and to write a large network each epoch takes as long as the epoch.
-WITHOUT_LAST = "--save_every_n_steps=1000000000"
+WITHOUT_LAST = {"save_every_n_steps": 1_000_000_000}
 PROVENANCE = "cross_validation.json"  # what is cross-validated in a folder
-
-
-@dataclass(frozen=True)
-class Fold:
-    """One training and test."""
-
-    split: Split
-    seed: int | None = None  # of the training; the YAML's own where there is none
-
-    @property
-    def name(self) -> str:
-        """Of its run folder."""
-        return f"repeat{self.split.repeat}-fold{self.split.fold}"
-
-    @property
-    def seed_arguments(self) -> list[str]:
-        """Arguments of `fit` for its seed."""
-        return [] if self.seed is None else [f"--seed_everything={self.seed}", f"--data.seed={self.seed}"]
-
-    @property
-    def split_arguments(self) -> list[str]:
-        """Arguments of `fit` for its split."""
-        return [f"--data.split.{key}={'null' if value is None else value}" for key, value in vars(self.split).items()]
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """How the clips are divided, again and again."""
-
-    group: str  # "subject", "clip" or a column
-    folds: int
-    repeats: int
-    leave_one_out: bool
-
-    def rounds(self, val: float, seed: int, training_seed: int = 0) -> list[Fold]:
-        """Every fold of every repeat, which each have a division and a training seed of their own.
-
-        Args:
-            val: share of validation in what is not tested.
-            seed: of the divisions.
-            training_seed: of the first repeat, which is the YAML's own.
-        """
-        common = Split(
-            scheme="leave_one_out" if self.leave_one_out else "kfold",
-            group=self.group,
-            val=val,
-            test=0.0,
-            folds=self.folds,
-            seed=seed,
-        )
-        return [
-            Fold(replace(common, repeat=r, fold=f), training_seed + r if r else None)
-            for r in range(self.repeats)
-            for f in range(self.folds)
-        ]
-
-
-def trained_again(split: Split, seeds: Sequence[int]) -> list[Fold]:
-    """One division trained from several seeds, each of which is a repeat.
-
-    Raises:
-        UserError: repeats would change this division.
-    """
-    if split.scheme in ("kfold", "leave_one_out"):
-        raise UserError(f"--seeds train one division again; with data.split.scheme={split.scheme} use --repeats")
-    return [Fold(replace(split, repeat=repeat), seed) for repeat, seed in enumerate(seeds)]
-
-
-def plan(data: CryDataModule, group: str, folds: int, repeats: int, leave_one_out: bool) -> Scheme:
-    """The scheme, checked against the groups that there are.
-
-    Raises:
-        UserError: there are too few groups of a class, or there is no such column.
-    """
-    labelled = np.flatnonzero((data.labels.numpy() >= 0) & data.features.good)
-    clips = [data.clips[row] for row in labelled]
-    labels, groups = np.array([clip.label for clip in clips]), column(clips, group)
-    classes, _, counts = count(labels, groups)
-    of_class = (counts > 0).sum(0)
-    if leave_one_out:
-        if len(counts) < 2:
-            raise UserError(f"--loso: there is only one {group}")
-        return Scheme(group, len(counts), repeats, leave_one_out)
-    if folds < 2 or repeats < 1:
-        raise UserError(f"--folds must be at least 2 and --repeats at least 1, not {folds} and {repeats}")
-    if (of_class < folds).any():
-        rare = census(classes[of_class < folds], counts[:, of_class < folds], group)
-        raise UserError(
-            f"--folds {folds}: more than there are {group}s of {rare}; use --folds {max(2, of_class.min())} or fewer,"
-            " or merge or leave out such classes with data.corpus.init_args.classes"
-        )
-    if (few := of_class < FEW * folds).any():
-        log.warning("few %ss for %d folds: %s", group, folds, census(classes[few], counts[:, few], group))
-    return Scheme(group, folds, repeats, leave_one_out)
-
-
-def divided(data: CryDataModule, split: Split) -> CryDataModule:
-    """The data of a fold.
-
-    Raises:
-        UserError: nothing is left of a class to learn from.
-    """
-    data = engine.redivided(data, split=split)
-    missing = set(data.classes) - {clip.label for clip in data.clips_of("train")}
-    if missing:
-        raise UserError(
-            f"fold {split.fold} of repeat {split.repeat}: no training clip of {', '.join(sorted(missing))};"
-            " use fewer --folds, or merge or leave out such classes with data.corpus.init_args.classes"
-        )
-    return data
 
 
 @dataclass(frozen=True)
@@ -162,26 +57,39 @@ class Chain:
         return [*self.once, *self.adapting, self.last]
 
 
-def open_chain(stages: Sequence[Sequence[str]]) -> Chain:
-    """Resolve the stages, each given by the arguments of `fit`, and set up their data.
+def open_chain(stages: Sequence[StageConfig], known: Stages | None = None) -> Chain:
+    """Resolve the stages, check what all of them need, and set up their data.
 
     Raises:
-        UserError: a stage follows one that hears the tested corpus, and does not; or chooses by tested subjects; or the
-            last has no test.
+        UserError: an input is missing; a stage follows one on the tested corpus, and is on another; or chooses by
+            tested subjects; or the last has no test.
     """
-    last = engine.open_study([*stages[-1], *WITHOUT_BARS])
+    known, stages = known or Stages(), [stage.changed(WITHOUT_BARS) for stage in stages]
+    read_chain(stages, known)
+    last = known.open(stages[-1])
     if not last.has_test:
         raise UserError(f"{last.config['name']}: a pretraining, which has no test; the last stage is to be fine-tuned")
     tested = {clip.subject for clip in last.data.clips}
     once: list[Study] = []
     adapting: list[Study] = []
-    for arguments in stages[:-1]:
-        study = without_probe(engine.open_study([*arguments, *WITHOUT_BARS]), tested)
+    for stage in stages[:-1]:
+        study = without_probe(known.open(stage), tested)
         hears = tested & {clip.subject for clip in study.data.clips}
         if adapting and not hears:
             raise UserError(f"{study.config['name']}: a stage on another corpus cannot come after one on {last.corpus}")
         (adapting if hears else once).append(study)
     return Chain(once, adapting, last)
+
+
+def read_chain(stages: Sequence[StageConfig], known: Stages) -> None:
+    """Check what does not take long: configs, recordings, and the weights that the first stage starts from.
+
+    Raises:
+        UserError: naming the stage and the file.
+    """
+    first, *_ = [known.read(stage) for stage in stages]
+    with engine.naming(first):
+        engine.start(first, None)
 
 
 def without_probe(study: Study, tested: set[str]) -> Study:
@@ -197,18 +105,21 @@ def without_probe(study: Study, tested: set[str]) -> Study:
     if "probe" in monitor:
         raise UserError(f"{study.config['name']}: {monitor} chooses its checkpoint by tested subjects; use val/loss")
     log.info("%s: trained without its probe, whose subjects are tested here", study.config["name"])
-    return engine.open_study([*study.arguments, "--data.probe=null"])
+    return engine.open_study(study.stage.changed({"data.probe": None}))
+
+
+def folder_of(study: Study, stages: Path) -> Path:
+    """The run folder of a stage that is trained once."""
+    return stages / study.corpus / study.config["name"]
 
 
 def train_once(chain: Chain, stages: Path) -> str | None:
     """Train the stages that know nothing of the tested corpus in a folder; returns the last one's checkpoint."""
     weights: str | None = None
     for study in chain.once:
-        folder = stages / study.corpus / study.config["name"]
+        folder = folder_of(study, stages)
         provenance = made_by([study], engine.start(study, weights), engine.digest(study.data))
-        if not is_finished(folder, provenance, CHECKPOINT):
-            engine.train(study, starting_from(weights), folder, provenance)
-        weights = str(folder / "best.ckpt")
+        weights = str(run_stage(study, starting_from(weights), folder, provenance) / BEST)
     return weights
 
 
@@ -217,7 +128,9 @@ def made_by(stages: Sequence[Study], start: str | None, data: str) -> dict[str, 
     return {"stages": {str(place): study.config for place, study in enumerate(stages)}, "weights": start, "data": data}
 
 
-def train_fold(chain: Chain, this: Fold, weights: str | None, out: Path, keep: bool) -> Path:
+def train_fold(
+    chain: Chain, this: Fold, weights: str | None, out: Path, keep: bool, shared: Path | None = None
+) -> Path:
     """Train and test one round, unless that is done; returns its run folder.
 
     Args:
@@ -226,6 +139,7 @@ def train_fold(chain: Chain, this: Fold, weights: str | None, out: Path, keep: b
         weights: checkpoint of the stages that were trained once, if there are any.
         out: folder of the study.
         keep: leave the checkpoints.
+        shared: where the adapted stages lie, and stay, for other studies that adapt alike.
     """
     folder = out / "folds" / chain.last.corpus / this.name
     data = divided(chain.last.data, this.split)
@@ -234,53 +148,62 @@ def train_fold(chain: Chain, this: Fold, weights: str | None, out: Path, keep: b
     provenance = made_by(stages, engine.start(stages[0], weights), heard) | {"seed": this.seed}
     if is_finished(folder, provenance):
         return folder
-    common = [*this.seed_arguments, WITHOUT_LAST, f"--pipeline={out.name}"]  # the dashboard's one view of all rounds
+    common = this.seeds | WITHOUT_LAST | {"pipeline": out.name}  # the dashboard's one view of all rounds
     adapted = []
     for study in chain.adapting:
-        adapted.append(out / "folds" / study.corpus / f"{this.name}-{study.config['name']}")
-        own = exclude_test_subjects(study, data, adapted[-1])
-        engine.train(study, [*own, *common, *starting_from(weights)], adapted[-1], {})
-        weights = str(adapted[-1] / "best.ckpt")
-    own = [*this.split_arguments, *common, *starting_from(weights)]
-    engine.train(chain.last, own, folder, provenance, tested="best.ckpt")
+        path = (shared or out / "folds") / study.corpus / f"{this.name}-{study.config['name']}"
+        weights = str(adapt(study, data, common | starting_from(weights), path) / BEST)
+        adapted.append(path)
+    own = {"data.split": asdict(this.split)} | common | starting_from(weights)
+    engine.train(chain.last, own, folder, provenance, tested=BEST)
     if not keep:
-        for path in adapted:
+        for path in [] if shared else adapted:
             shutil.rmtree(path)
         for checkpoint in folder.glob("*.ckpt"):
             checkpoint.unlink()
     return folder
 
 
-def starting_from(weights: str | None) -> list[str]:
-    """The argument that hands a stage the encoder of the stage before it; without one, its YAML says."""
-    return [f"--model.init_args.weights={weights}"] if weights else []
+def adapt(study: Study, tested: CryDataModule, changes: dict[str, Any], folder: Path) -> Path:
+    """Train a stage on the tested corpus without the test subjects, unless that is done; returns its run folder.
+
+    Args:
+        study: the stage.
+        tested: the data of the round.
+        changes: of the round.
+        folder: of its run.
+    """
+    own = exclude_test_subjects(study, tested, folder) | changes
+    with waited_for(folder.with_name(f".{folder.name}.lock"), f"{folder}: another process trains it; waiting"):
+        start = engine.start(study, changes.get("model.init_args.weights"))
+        provenance = made_by([study], start, f"{engine.digest(study.data)} {engine.digest(tested)}")
+        return run_stage(study, own, folder, provenance | {"seed": changes.get("seed_everything")})
 
 
-def exclude_test_subjects(study: Study, tested: CryDataModule, folder: Path) -> list[str]:
-    """Arguments under which a stage on the tested corpus hears no tested group, not even unlabelled.
+def starting_from(weights: str | None) -> dict[str, Any]:
+    """The change that hands a stage the encoder of the stage before it; without one, its YAML says."""
+    return {"model.init_args.weights": weights} if weights else {}
+
+
+def exclude_test_subjects(study: Study, tested: CryDataModule, folder: Path) -> dict[str, Any]:
+    """Changes under which a stage on the tested corpus is trained on no tested group, not even unlabelled.
 
     Args:
         study: the stage.
         tested: the data of the round.
         folder: of its run, where the subjects are listed.
     """
-    division = [f"--data.split.{key}" for key in ("column=null", "scheme=holdout", "test=0")]
+    division = {"data.split.column": None, "data.split.scheme": "holdout", "data.split.test": 0}
     group = tested.split.group
     if group == "clip":  # every subject is on both sides there, and the report is stamped LEAKY
         return division
     groups, subjects = column(tested.clips, group), column(tested.clips, "subject")
-    unheard_subjects = np.unique(subjects[np.isin(groups, groups[tested.parts == "test"])])
+    excluded = np.unique(subjects[np.isin(groups, groups[tested.parts == "test"])])
     listed = folder / "unheard_subjects.csv"
     with replacing(listed) as part:
-        pd.DataFrame({"subject": unheard_subjects, "split": "test"}).to_csv(part, index=False)
+        pd.DataFrame({"subject": excluded, "split": "test"}).to_csv(part, index=False)
     before = study.config["data"]["exclude_subjects"] or []
-    excluded = [*([before] if isinstance(before, str) else before), str(listed)]
-    return [*division, f"--data.exclude_subjects={json.dumps(excluded)}"]
-
-
-def share_cores(jobs: int) -> None:
-    """Give each of several processes its share of the cores."""
-    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    return division | {"data.exclude_subjects": [*([before] if isinstance(before, str) else before), str(listed)]}
 
 
 def write_pooled(folders: Sequence[Path], out: Path) -> None:
@@ -332,54 +255,84 @@ def folds_as_text(out: Path) -> str:
     return as_text(rows)
 
 
-def cross_validate(
-    stages: Sequence[Sequence[str]],
-    *,
-    folds: int | None,
-    repeats: int,
-    group: str | None,
-    loso: bool,
-    seeds: Sequence[int] | None,
-    jobs: int,
-    keep: bool,
-    out: Path | None,
-    upstream: Path | None,
-) -> Path:
-    """Train and test all rounds that are not finished, and pool the tests in a run folder, which is returned.
+@dataclass(frozen=True)
+class CrossValidation:
+    """A cross-validation whose inputs and divisions have been checked; nothing of it is trained or written yet."""
 
-    The stages are given by the arguments of `fit`, the others are those of the command.
+    chain: Chain
+    rounds: list[Fold]
+    scheme: dict[str, Any]  # of the rounds, to tell two of them apart
+    out: Path  # the run folder of the pooled tests
+    upstream: Path  # where the stages on other corpora lie
+    adapted: Path | None = None  # where those on the tested one lie, where other studies share them
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is cross-validated."""
+        return {"stages": {str(place): study.config for place, study in enumerate(self.chain.stages)}} | {
+            "scheme": self.scheme
+        }
+
+    @property
+    def folders_once(self) -> list[Path]:
+        """The run folders of the stages that are trained once, in their order."""
+        return [folder_of(study, self.upstream) for study in self.chain.once]
+
+    def train_once(self) -> str | None:
+        """Begin: train the stages on other corpora, unless that is done; returns the checkpoint that all rounds get."""
+        if not (self.out / PROVENANCE).exists():
+            mark(self.out / PROVENANCE, self.provenance)
+        return train_once(self.chain, self.upstream)
+
+    def train_round(self, this: Fold, weights: str | None, keep: bool = False) -> Path:
+        """Train and test one round, unless that is done; returns its run folder."""
+        return train_fold(self.chain, this, weights, self.out, keep, self.adapted)
+
+    def run(self, jobs: int, keep: bool) -> Path:
+        """Train and test all rounds that are not finished, and pool the tests in a run folder, which is returned."""
+        train = partial(self.train_round, weights=self.train_once(), keep=keep)
+        folders = engine.side_by_side(train, self.rounds, jobs, desc="cross-validate", unit="fold")
+        write_pooled(list(folders), self.out)
+        return self.out
+
+
+def planned(
+    stages: Sequence[StageConfig],
+    division: Division,
+    out: Path | None = None,
+    upstream: Path | None = None,
+    adapted: Path | None = None,
+    known: Stages | None = None,
+) -> CrossValidation:
+    """A cross-validation of some stages, checked whole.
+
+    Args:
+        stages: in their order.
+        division: of the last one's clips.
+        out: the run folder of the pooled tests.
+        upstream: where the stages on other corpora lie, by default in `out`.
+        adapted: where the stages on the tested corpus lie, and stay; by default in `out`, until their fold is tested.
+        known: stages that other studies have opened.
 
     Raises:
-        UserError: there are too few groups, or the folder holds another cross-validation.
+        UserError: an input is missing, there are too few groups, or the folder holds another cross-validation.
     """
-    chain = open_chain(stages)
+    chain = open_chain(stages, known)
     data = chain.last.data
-    if seeds:
-        kind, rounds = f"{len(seeds)}-seeds", trained_again(data.split, seeds)
-        scheme = {"seeds": list(seeds)}
+    scheme: dict[str, Any]
+    if division.seeds:
+        kind, rounds = f"{len(division.seeds)}-seeds", trained_again(data.split, division.seeds)
+        scheme = {"seeds": list(division.seeds)}
     else:
-        planned = plan(data, group or "subject", folds or 5, repeats, loso)
-        divisions = "leave-one-out" if planned.leave_one_out else planned.folds
-        kind = f"{divisions}x{planned.repeats}-{planned.group}"
-        rounds = planned.rounds(data.split.val, data.split.seed, int(chain.last.config["seed_everything"]))
-        scheme = vars(planned)
+        of_groups = plan(data, division.group or "subject", division.folds or 5, division.repeats, division.loso)
+        divisions = "leave-one-out" if of_groups.leave_one_out else of_groups.folds
+        kind = f"{divisions}x{of_groups.repeats}-{of_groups.group}"
+        rounds = of_groups.rounds(data.split.val, data.split.seed, int(chain.last.config["seed_everything"]))
+        scheme = dict(vars(of_groups))
     for this in rounds:
-        divided(data, this.split)  # what cannot be is told before hours are spent
+        divided(data, this.split)
     name = f"{chain.last.config['name']}-{kind}"  # each kind of cross-validation has a folder of its own
     out = out or Path(chain.last.config["runs"]) / chain.last.corpus / name
-    wanted = {"stages": {str(place): study.config for place, study in enumerate(chain.stages)}, "scheme": scheme}
-    if not is_begun(out / PROVENANCE, wanted):
-        mark(out / PROVENANCE, wanted)
-    weights = train_once(chain, upstream or out / "stages")
-    write_pooled(train_folds(chain, rounds, weights, out, keep, jobs), out)
-    return out
-
-
-def train_folds(chain: Chain, rounds: list[Fold], weights: str | None, out: Path, keep: bool, jobs: int) -> list[Path]:
-    """Train the rounds that are not finished, some at a time; returns their run folders in the same order."""
-    train = partial(train_fold, chain, weights=weights, out=out, keep=keep)
-    bar = partial(progress_bar, total=len(rounds), desc="cross-validate", unit="fold")
-    if jobs == 1:
-        return list(bar(map(train, rounds)))
-    with ProcessPoolExecutor(jobs, get_context("spawn"), share_cores, (jobs,)) as pool:
-        return list(bar(pool.map(train, rounds)))
+    found = CrossValidation(chain, rounds, scheme, out, upstream or out / "stages", adapted)
+    is_begun(out / PROVENANCE, found.provenance)
+    return found

@@ -5,35 +5,61 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 import yaml
 
 from cry_lightning import cli
-from cry_lightning.console import UserError
+from cry_lightning.arguments import Overrides, as_arguments
+from cry_lightning.console import ConfigError, UserError, progress_bar
+from cry_lightning.corpora import Corpus, Union
+from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.files import read_object, replacing
-from cry_lightning.runfolder import HARMLESS, TESTED, differences
+from cry_lightning.runfolder import BEST, HARMLESS, TESTED, differences
 from cry_lightning.tasks.weights import sha256
 
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
 OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger")
-WITHOUT_BARS = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
+WITHOUT_BARS = {"trainer.enable_progress_bar": False, "trainer.enable_model_summary": False}
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """A stage: its YAML, and what takes the place of values in it."""
+
+    path: str
+    changes: tuple[str, ...] = ()  # arguments of `fit`, of which later ones win
+
+    def changed(self, *changes: Overrides) -> "StageConfig":
+        """The stage with further changes: dotted keys and their values, or arguments of `fit`."""
+        return replace(self, changes=(*self.changes, *(text for each in changes for text in as_arguments(each))))
+
+    @property
+    def arguments(self) -> list[str]:
+        """All of it, as `fit` takes it."""
+        return ["--config", self.path, *self.changes]
 
 
 @dataclass(frozen=True)
 class Study:
-    """The stage that all trainings share, but for what sets them apart."""
+    """The stage that trainings share, but for what sets them apart."""
 
-    arguments: list[str]  # as `fit` takes them
-    config: dict[str, Any]  # the same, resolved
-    data: CryDataModule  # set up
+    stage: StageConfig
+    config: dict[str, Any]  # the whole of it, resolved
+    data: CryDataModule
     has_test: bool = True  # pretrainings have none
 
     @property
@@ -55,20 +81,72 @@ class ReadCLI(cli.StageCLI):
         """Nothing was fitted."""
 
 
-class PlanCLI(ReadCLI):
-    """Parses as `fit` does, then sets up the data and stops."""
+class Stages:
+    """Stages that are read, and then set up, once each, however many studies train them."""
 
-    def fit(self, datamodule: CryDataModule, **_: Any) -> None:
-        """Build the cache, and divide the clips."""
-        datamodule.prepare_data()
-        datamodule.setup("fit")
+    def __init__(self) -> None:
+        self.read = cache(read_study)
+        self.open = cache(lambda stage: set_up(self.read(stage)))
 
 
-def open_study(arguments: Sequence[str]) -> Study:
-    """Resolve the arguments of `fit` and set up the data."""
+def read_study(stage: StageConfig) -> Study:
+    """Resolve a stage's config, and check that the recordings that it names are there; nothing is written.
+
+    Raises:
+        UserError: the config has a mistake, or a corpus or a folder of noise is not there.
+    """
     with quiet():
-        plan = PlanCLI(["fit", *arguments])
-    return Study(list(arguments), yaml.safe_load(plan.dump()), plan.datamodule, plan.has_test)
+        read = ReadCLI(["fit", *stage.arguments])
+    study = Study(stage, yaml.safe_load(read.dump()), read.datamodule, read.has_test)
+    with naming(study):
+        read.model.check_inputs()
+        for data in filter(None, (study.data, study.data.probe)):
+            check_there(data.corpus)
+    return study
+
+
+def set_up(study: Study) -> Study:
+    """The stage with its cache built and its clips divided.
+
+    Raises:
+        UserError: they cannot be.
+    """
+    with quiet(), naming(study):
+        study.data.prepare_data()
+        study.data.setup("fit")
+    return study
+
+
+def open_study(stage: StageConfig) -> Study:
+    """Both of these."""
+    return set_up(read_study(stage))
+
+
+@contextmanager
+def naming(study: Study) -> Iterator[None]:
+    """Begin a user's mistake with the name of the stage that has it."""
+    try:
+        yield
+    except ConfigError:  # which names its key
+        raise
+    except UserError as error:
+        raise UserError(f"stage {study.config['name']}: {error}") from error
+
+
+def check_there(corpus: Corpus) -> None:
+    """Refuse a corpus whose recordings are not on this disk; synthetic ones are rendered when they are wanted.
+
+    Raises:
+        UserError: naming the folder or file.
+    """
+    for one in corpus.members.values() if isinstance(corpus, Union) else [corpus]:
+        if isinstance(one, Union):
+            check_there(one)
+        elif not isinstance(one, SyntheticCorpus) and not one.root.exists():
+            raise UserError(
+                f"corpus {one.name}: {one.root}: no such file or folder; `python -m cry_lightning download` lists what"
+                " can be had, and data.corpus names what you have"
+            )
 
 
 def redivided(data: CryDataModule, **changes: Any) -> CryDataModule:
@@ -134,24 +212,56 @@ def is_finished(folder: Path, wanted: dict[str, Any], files: Sequence[str] = TES
     return all((folder / name).exists() for name in files) and not consequential(provenance, wanted)
 
 
-def train(study: Study, own: Sequence[str], folder: Path, wanted: dict[str, Any], tested: str | None = None) -> None:
-    """Fit one training, and test it, whatever a killed run has left in its folder.
+def run_stage(
+    study: Study, changes: Overrides, folder: Path, wanted: dict[str, Any], tested: str | None = None
+) -> Path:
+    """Fit a stage with some changes, and test it, unless a run that was made of just this is finished in the folder.
 
     Args:
-        study: what it shares with the others.
-        own: its own arguments.
-        folder: its run folder, RUNS/CORPUS/NAME.
+        study: the stage.
+        changes: what sets this training apart.
+        folder: its run folder, RUNS/CORPUS/NAME, which is returned.
         wanted: what it is made of.
         tested: the checkpoint to test, best.ckpt or last.ckpt; none is by default.
     """
+    if not is_finished(folder, wanted, TESTED if tested else (BEST,)):
+        train(study, changes, folder, wanted, tested)
+    return folder
+
+
+def train(study: Study, changes: Overrides, folder: Path, wanted: dict[str, Any], tested: str | None = None) -> None:
+    """Do that, whatever a killed run has left in the folder."""
     (folder / MARK).unlink(missing_ok=True)
-    where = [f"--runs={folder.parent.parent}", f"--name={folder.name}", "--overwrite=true"]
+    place = {"runs": folder.parent.parent, "name": folder.name, "overwrite": True}
     with quiet():
-        cli.main(["fit", *study.arguments, *own, *where])
+        cli.main(["fit", *study.stage.changed(changes, place).arguments])
         if tested:
             cli.main(["test", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / tested)], own=True)
     mark(folder / MARK, wanted)
     gc.collect()  # a Trainer and its network hold each other, and large ones would pile up
+
+
+def side_by_side(function: Callable[[T], R], items: Sequence[T], jobs: int, desc: str, unit: str) -> Iterator[R]:
+    """The function's result of each item in their order, some at a time, each in a process with its share of the cores.
+
+    Args:
+        function: of one item; with several jobs it must be picklable, as the items must be.
+        items: what it is called on.
+        jobs: how many at a time; one is done in this process.
+        desc: what the progress bar shows.
+        unit: what an item is.
+    """
+    shown = partial(progress_bar, total=len(items), desc=desc, unit=unit)
+    if jobs == 1 or len(items) < 2:
+        yield from shown(map(function, items))
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn"), share_cores, (jobs,)) as pool:
+        yield from shown(pool.map(function, items))
+
+
+def share_cores(jobs: int) -> None:
+    """Give each of several processes its share of the cores."""
+    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
 
 
 @contextmanager

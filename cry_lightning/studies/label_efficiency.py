@@ -5,31 +5,35 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from cry_lightning.arguments import as_arguments
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.run import Tested, read_run
 from cry_lightning.lineage import refuse_leaky
+from cry_lightning.runfolder import LAST
 from cry_lightning.studies import engine
-from cry_lightning.studies.engine import WITHOUT_BARS, Study, is_finished
+from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_finished
 from cry_lightning.tasks.weights import sha256
 
 SCRATCH = "scratch"
 FOLD = "{fold}"  # in a checkpoint's path: an encoder that was not trained on the fold's test subjects
 CountedBy = Literal["label_fraction", "per_class"]
-NO_LIMIT = {"label_fraction": "1.0", "per_class": "null"}  # whatever the YAML says, one of the two limits the labels
-COMMON = (
-    *(f"--data.{key}={value}" for key, value in NO_LIMIT.items()),
-    "--trainer.limit_val_batches=0",  # labels that choose a checkpoint would be labels that nobody counts
-    "--checkpoint.save_top_k=0",
-    "--trainer.devices=1",
-    "--trainer.logger=null",
-    *WITHOUT_BARS,
-)
+NO_LIMIT = {"data.label_fraction": 1.0, "data.per_class": None}  # whatever the YAML says, one of them limits the labels
+OWN = re.compile(r"--(model|trainer)\.[\w.]+=")  # arguments in which encoders may differ
+COMMON = {
+    **NO_LIMIT,
+    "trainer.limit_val_batches": 0,  # labels that choose a checkpoint would be labels that nobody counts
+    "checkpoint.save_top_k": 0,
+    "trainer.devices": 1,
+    "trainer.logger": None,
+    **WITHOUT_BARS,
+}
 
 
 @dataclass(frozen=True)
@@ -56,18 +60,12 @@ class Trial:
         return self.amount, self.seed, self.fold
 
     @property
-    def arguments(self) -> list[str]:
+    def changes(self) -> list[str]:
         """What sets it apart from the other points, as `fit` takes it."""
-        fold = [] if self.fold is None else [f"--data.split.fold={self.fold}"]
-        limits = NO_LIMIT | {self.counted_by: str(self.amount)}
-        return [
-            *(f"--data.{key}={value}" for key, value in limits.items()),
-            f"--data.seed={self.seed}",
-            f"--seed_everything={self.seed}",
-            f"--model.init_args.weights={self.weights or 'null'}",
-            *fold,
-            *self.own,
-        ]
+        seeds = {"data.seed": self.seed, "seed_everything": self.seed}
+        fold = {} if self.fold is None else {"data.split.fold": self.fold}
+        limits = NO_LIMIT | {f"data.{self.counted_by}": self.amount}
+        return [*as_arguments(limits | seeds | {"model.init_args.weights": self.weights} | fold), *self.own]
 
 
 def points(
@@ -124,7 +122,7 @@ def read_arguments(text: str, encoders: Sequence[str]) -> tuple[str, tuple[str, 
     name, *arguments = shlex.split(text) or [""]
     if name not in encoders:
         raise UserError(f"--arguments {name}: no such encoder; they are {', '.join(encoders)}")
-    if alien := [argument for argument in arguments if not re.match(r"--(model|trainer)\.[\w.]+=", argument)]:
+    if alien := [argument for argument in arguments if not OWN.match(argument)]:
         raise UserError(f"--arguments {name}: {alien[0]}: only --model.KEY=VALUE and --trainer.KEY=VALUE may differ")
     if weights := [argument for argument in arguments if re.match(r"--model\.(init_args\.)?weights=", argument)]:
         raise UserError(f"--arguments {name}: {weights[0]}: what an encoder starts from is said by --encoders")
@@ -160,18 +158,21 @@ class Subset:
     digest: str  # of the part, name, label, subject and sound of every clip
 
 
-def open_study(arguments: Sequence[str]) -> Study:
-    """Resolve the arguments of `fit`, with those that all points share, and set up the data.
+Subsets = dict[tuple[float, int, int | None], Subset]  # by `Trial.subset`
+
+
+def open_study(stage: StageConfig) -> Study:
+    """Resolve the stage, with what all points share, and set up the data.
 
     Raises:
         UserError: the stage has no test.
     """
-    study = engine.open_study([*arguments, *COMMON])
+    study = engine.open_study(stage.changed(COMMON))
     if not study.has_test:
         raise UserError("--config: this stage is a pretraining, which no labels enter: give one that is fine-tuned")
     steps, epochs = study.config["trainer"]["max_steps"], study.config["trainer"]["max_epochs"]
     if steps > 0 and epochs == -1:  # of few labels, an epoch is a step or two: too often to write a large encoder
-        study.arguments.append(f"--save_every_n_steps={steps}")
+        study = replace(study, stage=study.stage.changed({"save_every_n_steps": steps}))
     return study
 
 
@@ -200,24 +201,28 @@ def subset(study: Study, point: Trial) -> Subset:
 def made_by(study: Study, point: Trial, subset: Subset) -> dict[str, Any]:
     """All that a point's predictions depend on."""
     weights = sha256(point.weights) if point.weights else None
-    return {**study.config, "point": point.arguments, "weights_sha256": weights, "data_sha256": subset.digest}
+    return {**study.config, "point": point.changes, "weights_sha256": weights, "data_sha256": subset.digest}
 
 
 def train(study: Study, point: Trial, wanted: dict[str, Any], runs: Path) -> None:
     """Fit a point for its fixed length and test its last weights."""
     folder = runs / study.corpus / point.name
-    engine.train(study, point.arguments, folder, wanted, tested="last.ckpt")
-    (folder / "last.ckpt").unlink()  # hundreds of a large encoder would fill a disk; config.yaml makes it again
+    engine.train(study, point.changes, folder, wanted, tested=LAST)
+    (folder / LAST).unlink()  # hundreds of a large encoder would fill a disk; config.yaml makes it again
 
 
-def run(arguments: Sequence[str], planned: list[Trial], out: Path | None, allow_leaky: bool) -> pd.DataFrame:
-    """Run the command on a stage, given by the arguments of `fit`; returns what label_efficiency.csv holds."""
-    from cry_lightning.studies import label_curves  # which needs what is above
-
-    study = open_study(arguments)
+def run(stage: StageConfig, planned: list[Trial], out: Path | None, allow_leaky: bool, jobs: int = 1) -> pd.DataFrame:
+    """Run the command on a stage; returns what label_efficiency.csv holds."""
+    study = open_study(stage)
     subsets = {point.subset: subset(study, point) for point in {point.subset: point for point in planned}.values()}
     out = out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
-    tested = run_points(study, planned, subsets, out / "points", allow_leaky)
+    return report(study, run_points(study, planned, subsets, out / "points", allow_leaky, jobs), subsets, out)
+
+
+def report(study: Study, tested: dict[Trial, Tested], subsets: Subsets, out: Path) -> pd.DataFrame:
+    """Write and print the curves; returns what label_efficiency.csv holds."""
+    from cry_lightning.studies import label_curves  # which needs what is above
+
     result = label_curves.curves(tested, subsets)
     label_curves.write(result, out, len(study.data.classes))
     print(f"\n{label_curves.text(result)}\n\n{out / 'label_efficiency.csv'}\n{out / 'label_efficiency.png'}")
@@ -227,24 +232,28 @@ def run(arguments: Sequence[str], planned: list[Trial], out: Path | None, allow_
 def run_points(
     study: Study,
     planned: list[Trial],
-    subsets: dict[tuple[float, int, int | None], Subset],
+    subsets: Subsets,
     runs: Path,
     allow_leaky: bool,
+    jobs: int,
 ) -> dict[Trial, Tested]:
     """Train the points that are not finished, and read the predictions of all."""
     tested = {}
-    for number, point in enumerate(planned, 1):
-        folder, began = runs / study.corpus / point.name, time.monotonic()
-        wanted = made_by(study, point, subsets[point.subset])
-        finished = is_finished(folder, wanted)
-        if not finished:
-            train(study, point, wanted, runs)
-        tested[point] = read_run(str(folder), "test")
+    results = engine.side_by_side(partial(run_point, study, subsets, runs), planned, jobs, "label-efficiency", "point")
+    for number, (point, told) in enumerate(zip(planned, results, strict=True), 1):
+        folder = str(runs / study.corpus / point.name)
+        tested[point] = read_run(folder, "test")
         if not allow_leaky:
             way_out = f"Give an encoder that was not trained on them (with {FOLD} in its path, one for each fold)"
-            refuse_leaky(
-                [(str(folder), tested[point].leakage)], f"{way_out}, or let --allow-leaky stamp the table LEAKY"
-            )
-        told = "finished before" if finished else f"{time.monotonic() - began:.0f} s"
+            refuse_leaky([(folder, tested[point].leakage)], f"{way_out}, or let --allow-leaky stamp the table LEAKY")
         print(f"{number}/{len(planned)} {point.name}: {told}", flush=True)
     return tested
+
+
+def run_point(study: Study, subsets: Subsets, runs: Path, point: Trial) -> str:
+    """Train and test a point, unless that is done; returns how long it took, in words."""
+    began, wanted = time.monotonic(), made_by(study, point, subsets[point.subset])
+    if is_finished(runs / study.corpus / point.name, wanted):
+        return "finished before"
+    train(study, point, wanted, runs)
+    return f"{time.monotonic() - began:.0f} s"

@@ -9,34 +9,35 @@ from cry_lightning.evaluation.compare import Pair, Rows, cell, corrected, pair
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.run import Run
-from cry_lightning.studies.papers import NAMES, Paper, Runs, System
+from cry_lightning.studies.papers import Runs
+from cry_lightning.studies.recipe import NAMES, Recipe, System
 
 MOST_FOLDS = 12  # that a table has columns for; folds.csv has all
 
 
-def figures(paper: Paper, runs: Runs, metric: str) -> Rows:
+def figures(recipe: Recipe, runs: Runs, metric: str) -> Rows:
     """Systems in rows, the protocols in columns: mean, standard deviation and 95 % interval, and the lineage."""
-    header = [NAMES[metric], *paper.versions]
+    header = [NAMES[metric], *recipe.versions]
     for protocol in runs:
         header += [protocol, "lineage"]
     rows = [header]
-    for name, system in paper.systems.items():
-        row = [name, *published(paper, system, metric).values()]
+    for name, system in recipe.systems.items():
+        row = [name, *published(recipe, system, metric).values()]
         for of_protocol in runs.values():
             row += [figure(of_protocol[name], metric), of_protocol[name].leakage.status]
         rows.append(row)
     majority = [
         text for of_protocol in runs.values() for text in (baseline(next(iter(of_protocol.values())), metric), "")
     ]
-    rows.append(["majority", *[""] * len(paper.versions), *majority])
+    rows.append(["majority", *[""] * len(recipe.versions), *majority])
     blank = [""] * (len(header) - 2)
-    rows += [[r.name, r.figures[metric], *blank] for r in paper.references if metric in r.figures]
+    rows += [[r.name, r.figures[metric], *blank] for r in recipe.references if metric in r.figures]
     return rows
 
 
-def published(paper: Paper, system: System, metric: str) -> dict[str, str]:
+def published(recipe: Recipe, system: System, metric: str) -> dict[str, str]:
     """A system's figure in each version of the publication, empty where there is none."""
-    return {version: system.published.get(version, {}).get(metric, "") for version in paper.versions}
+    return {version: system.published.get(version, {}).get(metric, "") for version in recipe.versions}
 
 
 def figure(run: Run, metric: str) -> str:
@@ -98,23 +99,23 @@ def of_classes(runs: Runs) -> list[Rows]:
     return tables
 
 
-def of_upstream(paper: Paper, tested: dict[str, Run]) -> Rows:
+def of_upstream(recipe: Recipe, tested: dict[str, Run]) -> Rows:
     """Accuracy and UAR of the stages that come first, on their own tests."""
     rows = [["stage that comes first", "tested", "published accuracy", "accuracy", "UAR", "lineage"]]
     for name, run in tested.items():
         counts = f"{run.main_level.n_clips} clips of {run.main_level.n_subjects} subjects"
         ours = [cell(result(run, metric)) for metric in ("accuracy", "uar")]
-        rows.append([name, counts, paper.upstream[name].get("accuracy", ""), *ours, run.leakage.status])
+        rows.append([name, counts, recipe.upstream[name].get("accuracy", ""), *ours, run.leakage.status])
     return rows
 
 
-def of_works(paper: Paper) -> list[Rows]:
-    """Other works with their protocols, where paper.yaml names some."""
-    works = [[work.name, work.corpus, work.figure, work.protocol] for work in paper.compared]
+def of_works(recipe: Recipe) -> list[Rows]:
+    """Other works with their protocols, where recipe.yaml names some."""
+    works = [[work.name, work.corpus, work.figure, work.protocol] for work in recipe.compared]
     return [[["other works", "corpus", "published", "kept apart"], *works]] if works else []
 
 
-def differences(paper: Paper, runs: Runs) -> Rows:
+def differences(recipe: Recipe, runs: Runs) -> Rows:
     """UAR of each system minus others, within each protocol; then of each protocol minus the first, by system.
 
     p-values are corrected for the number of all these comparisons.
@@ -123,13 +124,14 @@ def differences(paper: Paper, runs: Runs) -> Rows:
     for protocol, of_protocol in runs.items():
         first, *others = of_protocol
         for name in others:
-            against = paper.systems[name].against
+            against = recipe.systems[name].against
             for other in [first, *([against] if against in of_protocol and against != first else [])]:
                 made[f"{protocol}: {name} minus {other}"] = pair(of_protocol[name], of_protocol[other])
     (first_protocol, firsts), *other_protocols = runs.items()
     for protocol, of_protocol in other_protocols:
         for name, run in of_protocol.items():
-            made[f"{name}: {protocol} minus {first_protocol}"] = pair(run, firsts[name])
+            if run.classes == firsts[name].classes:
+                made[f"{name}: {protocol} minus {first_protocol}"] = pair(run, firsts[name])
     rows = [["paired difference of UAR", "", "p", "lineage"]]
     return rows + [[name, *told(each)] for name, each in zip(made, corrected(list(made.values())), strict=True)]
 
@@ -143,22 +145,22 @@ def told(made: Pair) -> list[str]:
     return [cell(found), f"{found['p']:.3f}", found["lineage"]]
 
 
-def long_form(paper: Paper, runs: Runs) -> pd.DataFrame:
+def long_form(recipe: Recipe, runs: Runs) -> pd.DataFrame:
     """Every figure of the tables: protocol, system, metric, as published, value, sd, low, high and who was tested."""
-    return pd.DataFrame(_long_rows(paper, runs))
+    return pd.DataFrame(_long_rows(recipe, runs))
 
 
-def _long_rows(paper: Paper, runs: Runs) -> Iterator[dict[str, object]]:
+def _long_rows(recipe: Recipe, runs: Runs) -> Iterator[dict[str, object]]:
     for protocol, of_protocol in runs.items():
         for name, run in of_protocol.items():
-            for metric in paper.metrics:
+            for metric in recipe.metrics:
                 of_parts = spread(run, metric)
                 found = result(run, metric)[["value", "low", "high", "n_units", "n_subjects"]]
                 yield {
                     "protocol": protocol,
                     "system": name,
                     "metric": metric,
-                    **published(paper, paper.systems[name], metric),
+                    **published(recipe, recipe.systems[name], metric),
                     **found,
                     "sd": np.nanstd(of_parts, ddof=1) if len(of_parts) > 1 else np.nan,
                     "level": run.main_level.level,

@@ -1,282 +1,253 @@
-"""`paper`: a published system run whole, by a YAML that lists its stages and systems."""
+"""`paper`: a recipe run whole: every system under every protocol, checked before anything is trained, tabled."""
 
 import logging
 import re
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jsonargparse
 import pandas as pd
-import yaml
 
 from cry_lightning import cli
-from cry_lightning.api.studies import division_of
 from cry_lightning.arguments import check_folder
-from cry_lightning.console import UserError, as_markdown_text, for_spreadsheets, one_line
-from cry_lightning.evaluation.compare import SUMMARY, as_markdown, as_text, pairs
+from cry_lightning.commands.stage import check_overrides
+from cry_lightning.console import UserError, as_markdown_text, for_spreadsheets
+from cry_lightning.evaluation.compare import as_markdown, as_text, pairs
 from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.files import replacing
-from cry_lightning.studies.cross_validation import cross_validate
-from cry_lightning.studies.engine import quiet
+from cry_lightning.studies import label_recipe
+from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
+from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, quiet, side_by_side
+from cry_lightning.studies.label_recipe import Encoder, LabelStudy
+from cry_lightning.studies.recipe import (
+    EVERY,
+    LAST,
+    Changes,
+    Labels,
+    Protocol,
+    Recipe,
+    Setting,
+    System,
+    missing,
+    read_recipe,
+    texts,
+    yaml_of,
+)
 
 log = logging.getLogger(__name__)
 
-
-NAMES = SUMMARY | {"sensitivity": "sensitivity", "specificity": "specificity"}  # of the metrics that are tabled
-Figures = dict[str, str]  # metric -> as published
+Runs = dict[str, dict[str, Run]]  # protocol -> system -> run
+Plans = dict[str, dict[str, CrossValidation | None]]  # protocol -> system; a fusion has none
 
 
 @dataclass(frozen=True)
-class System:
-    """One row of the table: a chain of stages, or a fusion of other systems.
+class Order:
+    """A recipe on one of its corpora, as the user has asked for it.
 
     Args:
-        stages: names of the stage YAMLs beside paper.yaml, in their order.
-        fuses: instead, the names of the systems whose probabilities are fused.
-        arguments: of the last stage.
-        published: its figures in the publication, by its version.
-        against: a system above it, besides the first, from which its difference is told.
-        needs: published weights, by path, and where to get them; without them the row is left out.
+        path: of the recipe.
+        recipe: what it says.
+        setting: the corpus.
+        given: the user's own arguments of each stage, by its name; "last" and "every" as in the recipe.
     """
 
-    stages: list[str] = field(default_factory=list)
-    fuses: list[str] = field(default_factory=list)
-    arguments: str = ""
-    published: dict[str, Figures] = field(default_factory=dict)
-    against: str | None = None
-    needs: dict[str, str] = field(default_factory=dict)
+    path: Path
+    recipe: Recipe
+    setting: Setting
+    given: Mapping[str, Sequence[str]]
+
+    def stages(self, system: System, protocol: Protocol) -> list[StageConfig]:
+        """The stages of a system under a protocol."""
+        last = self._stage(system.stages[-1], system.arguments, protocol.arguments)
+        return [*self.before_last(system), last]
+
+    def _stage(self, name: str, *of_last: Changes) -> StageConfig:
+        """What is particular wins over what is general, and the user's arguments over both."""
+        shared = [EVERY, LAST, name] if of_last else [EVERY, name]
+        own = {"name": name} if name in self.recipe.configs else {}
+        return StageConfig(str(yaml_of(self.recipe, self.path, name))).changed(
+            own,
+            *(self.setting.stages.get(key, {}) for key in shared),
+            *of_last,
+            *(self.given.get(key, ()) for key in shared),
+        )
+
+    def before_last(self, system: System) -> list[StageConfig]:
+        """The stages of a system that its encoder comes from."""
+        return [self._stage(name) for name in system.stages[:-1]]
+
+    def with_labels(self, system: System, labels: Labels) -> StageConfig:
+        """The last stage of a system, without what is the system's own."""
+        return self._stage(system.stages[-1], labels.arguments)
+
+    def chains(self) -> Iterator[tuple[str, str, list[StageConfig]]]:
+        """Protocol, system and stages of each cross-validation."""
+        for protocol, division in self.setting.protocols.items():
+            for name, system in self.recipe.systems.items():
+                if system.stages:
+                    yield protocol, name, self.stages(system, division)
+
+    def every_chain(self) -> list[list[StageConfig]]:
+        """The stages of all chains, those with few labels too."""
+        with_labels = [
+            [*self.before_last(system), self.with_labels(system, labels)]
+            for labels in self.setting.labels.values()
+            for system in self.recipe.systems.values()
+        ]
+        return [stages for *_, stages in self.chains()] + with_labels
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A corpus to run on.
-
-    Args:
-        protocols: how it is divided, by name: options of `cross-validate`, and further arguments of the last stage.
-        stages: arguments of `fit` that each stage takes there, by name; those of "every" all last stages take.
-        needs: what must lie on the disk, by path: where to get it.
-        positive: the class of sensitivity, where there are two.
-        note: what a reader must know.
-    """
-
-    protocols: dict[str, str]
-    stages: dict[str, str] = field(default_factory=dict)
-    needs: dict[str, str] = field(default_factory=dict)
-    positive: str | None = None
-    note: str = ""
+def by_stage(recipe: Recipe, overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The user's arguments by the stage that they are for: --STAGE.KEY=VALUE, or --KEY=VALUE for every last stage."""
+    names = {*recipe.stages, LAST, EVERY}
+    found: dict[str, list[str]] = {}
+    stage = LAST
+    for text in overrides:
+        if text.startswith("--"):
+            first, _, rest = text[2:].partition(".")
+            stage = first if first in names and rest else LAST
+            text = f"--{rest}" if stage == first else text
+        found.setdefault(stage, []).append(text)
+    return found
 
 
-@dataclass(frozen=True)
-class Reference:
-    """A published figure of another system, or of another protocol, to be read beside ours."""
-
-    name: str
-    figures: Figures
-
-
-@dataclass(frozen=True)
-class Work:
-    """Another published work, and how it came by its figure.
-
-    Args:
-        name: authors and year.
-        corpus: and its classes.
-        figure: metric and value, as published.
-        protocol: what was kept apart between training and testing, as far as it is known.
-    """
-
-    name: str
-    corpus: str
-    figure: str
-    protocol: str
-
-
-@dataclass(frozen=True)
-class Paper:
-    """A publication and how to run it.
-
-    Args:
-        title: authors, year and what is tabled.
-        metrics: what is tabled, as `evaluate` calls it.
-        systems: its rows, by name; differences are from the first.
-        corpora: what it can run on, by name.
-        versions: of the publication, where their figures differ; a column each.
-        upstream: published figures of the stages that come first, by the stage's name.
-        references: further published figures.
-        compared: other works, on whatever corpus.
-    """
-
-    title: str
-    metrics: list[str]
-    systems: dict[str, System]
-    corpora: dict[str, Setting]
-    versions: list[str] = field(default_factory=lambda: ["published"])
-    upstream: dict[str, Figures] = field(default_factory=dict)
-    references: list[Reference] = field(default_factory=list)
-    compared: list[Work] = field(default_factory=list)
-
-
-def setting_of(paper: Paper, name: str | None) -> tuple[str, Setting]:
-    """The corpus asked for, or else the first, and whether it can be run.
+def setting_of(recipe: Recipe, name: str | None) -> tuple[str, Setting]:
+    """The corpus asked for, or else the first.
 
     Raises:
-        UserError: there is none of that name, or its recordings are not on this disk.
+        UserError: there is none of that name.
     """
-    name = name or next(iter(paper.corpora))
-    if name not in paper.corpora:
-        raise UserError(f"--corpus {name} (ON= of make): {paper.title} runs on {', '.join(paper.corpora)}")
-    setting = paper.corpora[name]
-    if told := missing(setting.needs):
-        others = [other for other, of in paper.corpora.items() if not missing(of.needs)]
+    name = name or next(iter(recipe.corpora))
+    if name not in recipe.corpora:
+        raise UserError(f"--corpus {name} (ON= of make): {recipe.title} runs on {', '.join(recipe.corpora)}")
+    return name, recipe.corpora[name]
+
+
+def check_recordings(order: Order, name: str) -> None:
+    """Refuse a corpus whose recordings are not on this disk, unless the user's arguments name others in their place.
+
+    Raises:
+        UserError: naming them, and the corpora that can be run on instead; or an argument has a mistake.
+    """
+    replaced = paths_in(replace(order, given={})) - paths_in(order)
+    wanted = {path: where for path, where in order.setting.needs.items() if path not in replaced}
+    if absent := missing(wanted):
+        others = [other for other, of in order.recipe.corpora.items() if not missing(of.needs)]
         stand_ins = f"--corpus {' or '.join(others)} (ON= of make)"
-        raise UserError(f"corpus {name}: {told}. What can run here as a stand-in: {stand_ins}")
-    return name, setting
+        raise UserError(f"corpus {name}: {absent}. What can run here as a stand-in: {stand_ins}")
 
 
-def missing(needs: dict[str, str]) -> str:
-    """What of it does not lie on the disk, and where to get it, in words; empty where nothing is missing."""
-    return "; ".join(f"{path} is not there: {where}" for path, where in needs.items() if not Path(path).exists())
+def paths_in(order: Order) -> set[str]:
+    """What the configs of all stages name of the recordings that the corpus needs.
+
+    Raises:
+        UserError: a config has a mistake.
+    """
+    configs = [check_overrides(stage.path, stage.changes) for stages in order.every_chain() for stage in stages]
+    named = set(texts(configs))
+    return {path for path in order.setting.needs if any(f"{text}/".startswith(f"{path}/") for text in named)}
 
 
-def can_run(paper: Paper) -> Paper:
-    """The paper without the systems whose published weights, or whose members, are not there; they are told."""
+def can_run(recipe: Recipe) -> Recipe:
+    """The recipe without the systems whose published weights, or whose members, are not there; they are logged."""
     kept: dict[str, System] = {}
-    for name, system in paper.systems.items():
+    for name, system in recipe.systems.items():
         absent = missing(system.needs) or ", ".join(f"no {member}" for member in system.fuses if member not in kept)
         if absent:
             log.warning("%s is left out: %s", name, absent)
         else:
             kept[name] = system
-    return replace(paper, systems=kept)
+    return replace(recipe, systems=kept)
 
 
-def stage_arguments(paper: Path, setting: Setting, system: System) -> list[list[str]]:
-    """The arguments of `fit` for each stage of a system on a corpus."""
-    stages = [
-        ["--config", str(paper.with_name(f"{stage}.yaml")), *shlex.split(setting.stages.get(stage, ""))]
-        for stage in system.stages
+def plan_all(order: Order, out: Path, known: Stages) -> Plans:
+    """Check the inputs of every stage, then the divisions of every system; nothing is trained.
+
+    Raises:
+        UserError: naming the stage and what it lacks.
+    """
+    plans: Plans = {}
+    chains = list(order.chains())
+    for stages in order.every_chain():
+        read_chain([stage.changed(WITHOUT_BARS) for stage in stages], known)
+    for protocol in order.setting.protocols:
+        plans[protocol] = dict.fromkeys(order.recipe.systems)
+    for protocol, name, stages in chains:
+        here, division = out / slug(protocol), order.setting.protocols[protocol]
+        adapted = here / "adapted" / slug("-".join(order.recipe.systems[name].stages[:-1]))
+        plans[protocol][name] = planned(stages, division, here / slug(name), out / "upstream", adapted, known)
+    return plans
+
+
+def plan_labels(order: Order, out: Path, known: Stages) -> list[LabelStudy]:
+    """Check the label efficiencies, too.
+
+    Raises:
+        UserError: naming what cannot be.
+    """
+    studies = []
+    for name, labels in order.setting.labels.items():
+        systems = order.recipe.systems
+        encoders = {key: Encoder(order.before_last(system), system.arguments) for key, system in systems.items()}
+        last = order.with_labels(next(iter(systems.values())), labels)
+        studies.append(label_recipe.planned(last, encoders, labels, out / slug(name), out / "upstream", known))
+    return studies
+
+
+def train_all(plans: Plans, jobs: int) -> None:
+    """Train and test what is not finished, all rounds of all systems some at a time, and pool the tests of each."""
+    named = [(f"{protocol}: {name}", plan) for protocol, of in plans.items() for name, plan in of.items() if plan]
+    rounds = [
+        Round(plan, number, plan.train_once(), name) for name, plan in named for number in range(len(plan.rounds))
     ]
-    stages[-1] += [*shlex.split(setting.stages.get("every", "")), *shlex.split(system.arguments)]
-    return stages
-
-
-def read_paper(path: Path) -> Paper:
-    """Read a paper.yaml.
-
-    Raises:
-        UserError: it cannot be read, or says what makes no sense.
-    """
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--paper", type=Paper)
-    content = _content(path)
-    try:
-        paper = parser.instantiate_classes(parser.parse_object({"paper": content})).paper
-    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        raise UserError(one_line(f"{path}: {error}")) from error
-    check(paper, path)
-    return paper
-
-
-def _content(path: Path) -> object:
-    try:
-        content = jsonargparse.get_loader("yaml")(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {_way_out()}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: is not YAML; {_way_out()}") from error
-    if isinstance(content, dict) and "model" in content:
-        raise UserError(f"{path}: is a stage, no paper.yaml; {_way_out(path)}")
-    return content
-
-
-def _way_out(stage: Path | str = "STAGE.yaml") -> str:
-    there = ", ".join(sorted(str(paper.parent) for paper in Path("configs/papers").glob("*/paper.yaml")))
-    papers = f"there are {there}" if there else "give a paper.yaml of configs/papers"
-    return f"{papers}; a single stage is trained by `python -m cry_lightning fit --config {stage}`"
-
-
-def check(paper: Paper, path: Path) -> None:
-    """Refuse systems that are neither a chain of stages that are there nor a fusion of earlier ones.
-
-    Raises:
-        UserError: there is such a system, or a stage has arguments and no YAML.
-    """
-    if unknown := [metric for metric in paper.metrics if metric not in NAMES]:
-        raise UserError(f"{path}: metrics: {', '.join(unknown)} is none of {', '.join(NAMES)}")
-    seen: list[str] = []
-    for name, system in paper.systems.items():
-        if bool(system.stages) == bool(system.fuses):
-            raise UserError(f"{path}: system {name!r} needs either stages or fuses")
-        if unknown := [version for version in system.published if version not in paper.versions]:
-            raise UserError(f"{path}: system {name!r}: published: {', '.join(unknown)} is none of versions")
-        named = [*system.fuses, *([system.against] if system.against else [])]
-        if unknown := [other for other in named if other not in seen]:
-            raise UserError(f"{path}: system {name!r} names {', '.join(unknown)}, which must stand above it")
-        seen.append(name)
-    stages = {stage for system in paper.systems.values() for stage in system.stages}
-    given = {stage for setting in paper.corpora.values() for stage in setting.stages} - {"every"}
-    if absent := [stage for stage in sorted(stages | given) if not path.with_name(f"{stage}.yaml").exists()]:
-        raise UserError(f"{path}: no {', '.join(f'{stage}.yaml' for stage in absent)} beside it")
+    folders = iter(list(side_by_side(Round.train, rounds, jobs, desc="paper", unit="fold")))
+    for _, plan in named:
+        write_pooled([next(folders) for _ in plan.rounds], plan.out)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is run."""
+class Round:
+    """One training and test of a system under a protocol."""
 
-    path: Path  # of paper.yaml
-    paper: Paper
-    setting: Setting
-    out: Path
-    overrides: Sequence[str]  # arguments of `fit` that all last stages take
-    seeds: Sequence[int] | None  # in place of those of the protocols that have some
-    jobs: int
+    plan: CrossValidation
+    number: int
+    weights: str | None  # of the stage before
+    name: str
+
+    def train(self) -> Path:
+        """Its run folder, with what it trained and tested."""
+        log.info(self.name)
+        return self.plan.train_round(self.plan.rounds[self.number], self.weights)
 
 
-Runs = dict[str, dict[str, Run]]  # protocol -> system -> run
-
-
-def run_all(plan: Plan) -> Runs:
-    """Run what is not finished, and evaluate all; the report of each protocol is written beside its runs."""
+def evaluate_all(order: Order, plans: Plans, out: Path) -> Runs:
+    """Fuse and evaluate all; the report of each protocol is written beside its runs."""
     runs: Runs = {}
-    for protocol, options in plan.setting.protocols.items():
+    for protocol, of_protocol in plans.items():
         runs[protocol] = {}
-        for name, system in plan.paper.systems.items():
-            folder = plan.out / slug(protocol) / slug(name)
-            log.info("%s: %s", protocol, name)
-            if system.fuses:
-                members = [str(runs[protocol][member].folder) for member in system.fuses]
-                fuse(members, folder)
-            else:
-                run_chain(plan, system, shlex.split(options), folder)
-            runs[protocol][name] = evaluated(folder, plan.setting.positive)
-        of_protocol = list(runs[protocol].values())
-        write_report(of_protocol, pairs(of_protocol), plan.out / slug(protocol))
+        for name, plan in of_protocol.items():
+            folder = out / slug(protocol) / slug(name)
+            if plan is None:
+                fuse([str(runs[protocol][member].folder) for member in order.recipe.systems[name].fuses], folder)
+            positive = order.setting.protocols[protocol].positive or order.setting.positive
+            runs[protocol][name] = evaluated(folder, positive)
+        reported = list(runs[protocol].values())
+        write_report(reported, pairs(reported), out / slug(protocol))
     return runs
 
 
-def run_chain(plan: Plan, system: System, options: Sequence[str], folder: Path) -> None:
-    """Cross-validate one system's stages; those on other corpora are shared by all systems."""
-    stages = stage_arguments(plan.path, plan.setting, system)
-    division, overrides = division_of(stages[-1][1], options)
-    stages[-1] += [*overrides, *plan.overrides]
-    if division["seeds"] and plan.seeds:
-        division["seeds"] = plan.seeds
-    cross_validate(stages, **division | {"out": folder, "upstream": plan.out / "upstream", "jobs": plan.jobs})
-
-
-def run_upstream(plan: Plan) -> dict[str, Run]:
-    """The stages that come first, tested on their own corpora, by name, as far as figures of them were published."""
-    tested = {}
-    for config in sorted((plan.out / "upstream").glob("*/*/config.yaml")):
-        stage, folder = config.parent.name, config.parent
-        if name := next((name for name in plan.paper.upstream if stage.endswith(name)), None):
-            with quiet():
-                cli.main(["test", "--config", str(config)], own=True)
-            tested[name] = evaluated(folder, None)
+def test_upstream(recipe: Recipe, plans: Plans) -> dict[str, Run]:
+    """The stages that come first, tested on their own corpora, by name, as far as the recipe reports them."""
+    tested: dict[str, Run] = {}
+    for of_protocol in plans.values():
+        for name, plan in of_protocol.items():
+            for stage, folder in zip(recipe.systems[name].stages, plan.folders_once if plan else [], strict=False):
+                if stage in recipe.upstream and stage not in tested:
+                    with quiet():
+                        cli.main(["test", "--config", str(folder / "config.yaml")], own=True)
+                    tested[stage] = evaluated(folder, None)
     return tested
 
 
@@ -298,26 +269,40 @@ def run(
     jobs: int,
     out: Path | None,
 ) -> pd.DataFrame:
-    """Run the command; returns what table.csv holds."""
-    from cry_lightning.studies import paper_tables  # which needs what is above
-
+    """Run the command; returns what table.csv holds, or else the first label_efficiency.csv."""
     path = given / "paper.yaml" if given.is_dir() else given
-    paper = read_paper(path)
-    name, setting = setting_of(paper, corpus)
-    paper = can_run(paper)
+    recipe = read_recipe(path).with_seeds(seeds)
+    name, setting = setting_of(recipe, corpus)
+    recipe = can_run(recipe)
+    order = Order(path, recipe, setting, by_stage(recipe, overrides))
+    check_recordings(order, name)
     study = path.parent.name if path.stem == "paper" else f"{path.parent.name}-{path.stem}"
     out = out or Path("runs") / study / name
     check_folder("--out", out)
-    plan = Plan(path, paper, setting, out, overrides, seeds, jobs)
-    runs = run_all(plan)
-    tables = [paper_tables.figures(paper, runs, metric) for metric in paper.metrics]
-    tables += [*paper_tables.of_classes(runs), *paper_tables.of_folds(runs), paper_tables.differences(paper, runs)]
-    tables += paper_tables.of_works(paper)
-    if tested := run_upstream(plan):
-        tables.insert(0, paper_tables.of_upstream(paper, tested))
-    head = f"{paper.title}, on {name}. {setting.note}".strip()
+    known = Stages()
+    plans, label_studies = plan_all(order, out, known), plan_labels(order, out, known)
+    head = f"{recipe.title}, on {name}. {setting.note}".strip()
+    if not plans:
+        print(f"\n{head}")
+    tables = [tabled(order, plans, head, out, jobs)] if plans else []
+    tables += [study.run(jobs) for study in label_studies]
+    return tables[0]
+
+
+def tabled(order: Order, plans: Plans, head: str, out: Path, jobs: int) -> pd.DataFrame:
+    """Run all systems under all protocols, and print and write their tables; returns what table.csv holds."""
+    from cry_lightning.studies import paper_tables  # which needs what is above
+
+    recipe = order.recipe
+    train_all(plans, jobs)
+    runs = evaluate_all(order, plans, out)
+    tables = [paper_tables.figures(recipe, runs, metric) for metric in recipe.metrics]
+    tables += [*paper_tables.of_classes(runs), *paper_tables.of_folds(runs), paper_tables.differences(recipe, runs)]
+    tables += paper_tables.of_works(recipe)
+    if tested := test_upstream(recipe, plans):
+        tables.insert(0, paper_tables.of_upstream(recipe, tested))
     text = "\n\n".join([head, *map(as_text, tables), paper_tables.reading(runs)])
-    figures = paper_tables.long_form(paper, runs)
+    figures = paper_tables.long_form(recipe, runs)
     page = "\n\n".join([f"# {as_markdown_text(head)}", *map(as_markdown, tables), paper_tables.reading(runs)])
     write(figures, page, out)
     print(f"\n{text}\n\n{out / 'table.md'}\n{out / 'table.csv'}")

@@ -24,7 +24,7 @@ from cry_lightning import lineage
 from cry_lightning.console import UserError, did_you_mean, one_line, progress_bar
 from cry_lightning.lineage import refuse_leaky, sound_fingerprint
 from cry_lightning.studies import engine
-from cry_lightning.studies.engine import WITHOUT_BARS, Study, is_begun, mark, open_study
+from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_begun, mark, open_study
 from cry_lightning.tasks.weights import read_checkpoint
 
 Drawn = CategoricalDistribution | FloatDistribution | IntDistribution
@@ -35,8 +35,8 @@ PARTS = ("train", "val", "test")
 FIXED = ("name", "runs", "overwrite", "ckpt_path", "checkpoint", "trainer.logger", "trainer.devices")  # for all trials
 SHAPES = "{low, high} with log or step by choice, or {choices}"
 JOURNAL = "journal.log"  # the finished trials, as Optuna keeps them
-COMMON = ("--trainer.devices=1", "--trainer.logger=null", *WITHOUT_BARS)
-ONE_STEP = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1")
+COMMON = {"trainer.devices": 1, "trainer.logger": None} | WITHOUT_BARS
+ONE_STEP = {"trainer.max_epochs": 1, "trainer.limit_train_batches": 1}
 PROVENANCE = "tune.json"  # what is searched in a folder
 
 
@@ -111,11 +111,6 @@ def corners(space: Space) -> list[Values]:
     return [{key: values[index % len(values)] for key, values in ends.items()} for index in range(most)]
 
 
-def as_arguments(values: Values) -> list[str]:
-    """Values as `fit` takes them."""
-    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
-
-
 def as_json(space: Space) -> dict[str, Any]:
     """The space in plain values, to tell two of them apart."""
     return {key: vars(drawn) | {"kind": type(drawn).__name__} for key, drawn in space.items()}
@@ -148,7 +143,7 @@ def check_space(study: Study, space: Space, path: str) -> None:
     divided = [study.data.subjects(part) for part in PARTS[1:]]
     for values in corners(space):
         try:
-            corner = open_study([*study.arguments, *as_arguments(values)])
+            corner = open_study(study.stage.changed(values))
         except UserError as error:
             known = list(dotted_keys(study.config))
             unknown = [key for key in space if key not in known]
@@ -261,7 +256,7 @@ def rehearse(study: Study, folder: Path) -> None:
     Raises:
         UserError: as `fit`; the stage does not log its metric, or its encoder has heard test subjects.
     """
-    engine.train(study, [*COMMON, *ONE_STEP], folder, {})
+    engine.train(study, COMMON | ONE_STEP, folder, {})
     keep_lineage(study, folder)
     shutil.rmtree(folder)
 
@@ -290,7 +285,7 @@ def finished(space: Space, values: Values, score: float | None, epoch: int | Non
 def fit(study: Study, goal: Goal, values: Values, folder: Path) -> tuple[float | None, int | None, str]:
     """Score, epoch and failure of a fit; values under which it cannot end well fail the trial, not the search."""
     try:
-        engine.train(study, [*as_arguments(values), *COMMON], folder, {})
+        engine.train(study, values | COMMON, folder, {})
     except (UserError, RuntimeError) as error:  # RuntimeError: out of memory, shapes that do not go together
         return None, None, one_line(str(error))
     scores = pd.read_csv(folder / "fit/metrics.csv")[["epoch", goal.metric]]
@@ -316,12 +311,12 @@ def keep_lineage(study: Study, folder: Path) -> None:
     refuse_leaky([(str(folder), leakage)], "Tune without them, or the test will say nothing")
 
 
-def run(arguments: Sequence[str], space_path: str, n_trials: int, seed: int, out: Path | None) -> Path:
-    """Run the command on a stage, given by the arguments of `fit`; returns the path of its best config."""
+def run(stage: StageConfig, space_path: str, n_trials: int, seed: int, out: Path | None) -> Path:
+    """Run the command on a stage; returns the path of its best config."""
     from cry_lightning.studies import tune_report  # which needs what is above
 
     space = read_space(space_path)
-    study = open_study(arguments)
+    study = open_study(stage)
     goal = goal_of(study)
     out = out or Path(study.config["runs"]) / study.corpus / f"tune-{study.config['name']}"
     runs = out / "trials" / study.corpus
@@ -338,7 +333,7 @@ def run(arguments: Sequence[str], space_path: str, n_trials: int, seed: int, out
         raise UserError(f"all of {len(trials)} trials failed, the last: {trials[-1].user_attrs['failure']}")
     tune_report.write(search, goal, out)
     name = f"{study.config['name']}-tuned"
-    whole = open_study([*study.arguments, *as_arguments(best[0].params), f"--name={name}"]).config
+    whole = open_study(stage.changed(best[0].params, {"name": name})).config
     path = tune_report.write_best(whole, goal, best[0], out)
     print(tune_report.text(search, goal, len(study.data.subjects("val"))))
     print(f"\n{out / 'trials.csv'}\n{out / 'trials.png'}\npython -m cry_lightning fit --config {path}")

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cry_lightning.console import UserError
 from cry_lightning.stage_data import StageData
+from cry_lightning.tasks.augment.waveform import RecordedNoise
 from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder, read_checkpoint
 from cry_lightning.trust.names import Trust
 
@@ -261,6 +262,16 @@ class Stage(L.LightningModule):
         for module in self.frozen_modules:
             module.eval()
         return self
+
+    def check_inputs(self) -> None:
+        """Refuse to begin where what an augmentation reads at the first batch is not there.
+
+        Raises:
+            UserError: naming the folder.
+        """
+        for module in self.modules():
+            if isinstance(module, RecordedNoise):
+                module.check_inputs()
 
     def setup(self, stage: str) -> None:
         """Take over the upstream encoder when a fit begins; testing and resuming never need that file.

@@ -59,6 +59,14 @@ class RecordedNoise(nn.Module):
         self.register_buffer("noise", None, persistent=False)
         self.register_buffer("lengths", None, persistent=False)
 
+    def check_inputs(self) -> None:
+        """Refuse a folder without recordings before anything is trained.
+
+        Raises:
+            UserError: the folder holds no sound.
+        """
+        noise_files(self.folder)
+
     def load(self, n_samples: int) -> None:
         """Read the recordings, those shorter than `n_samples` being repeated, unless that is done."""
         if n_samples <= self.shortest:
@@ -164,6 +172,18 @@ def active_power(waveform: Tensor, sample_rate: int) -> Tensor:
     return (power * active).sum(1, keepdim=True) / active.sum(1, keepdim=True)
 
 
+def noise_files(folder: Path) -> list[Path]:
+    """The noise recordings of a folder and of those in it.
+
+    Raises:
+        UserError: there is none.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in NOISE_SUFFIXES)
+    if not paths:
+        raise UserError(f"{folder}: no noise to add; it must be a folder of {', '.join(sorted(NOISE_SUFFIXES))} files")
+    return paths
+
+
 def read_noise(folder: Path, sample_rate: int, share: float = 1.0) -> list[np.ndarray]:
     """Every noise recording of a folder, float32 (N,) each, mono, resampled, without the zeros that pad its ends.
 
@@ -175,9 +195,8 @@ def read_noise(folder: Path, sample_rate: int, share: float = 1.0) -> list[np.nd
     Raises:
         UserError: there is no sound, or a recording that cannot be read.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in NOISE_SUFFIXES)
     recordings = []
-    for path in paths:
+    for path in noise_files(folder):
         try:
             sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, OSError) as error:
@@ -186,5 +205,5 @@ def read_noise(folder: Path, sample_rate: int, share: float = 1.0) -> list[np.nd
         recordings.append(np.trim_zeros(soxr.resample(sound, rate, sample_rate)))
     recordings = [recording for recording in recordings if len(recording)]
     if not recordings:
-        raise UserError(f"{folder}: no noise to add; it must be a folder of {', '.join(sorted(NOISE_SUFFIXES))} files")
+        raise UserError(f"{folder}: its recordings are silent, so there is no noise to add; give others")
     return recordings

@@ -1,0 +1,302 @@
+"""What a recipe says: a YAML that lists the stages of a study, how they are divided, and what is reported."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import jsonargparse
+import yaml
+
+from cry_lightning.arguments import check_name
+from cry_lightning.console import UserError, one_line
+from cry_lightning.evaluation.compare import SUMMARY
+
+NAMES = SUMMARY | {"sensitivity": "sensitivity", "specificity": "specificity"}  # of the metrics that are tabled
+LAST, EVERY = "last", "every"  # in place of a stage's name: the last stage of each system, and all stages
+Figures = dict[str, str]  # metric -> as published
+if TYPE_CHECKING:
+    Changes = dict[str, Any]  # dotted key of a stage's config -> value
+else:
+    Changes = dict  # of a dict[str, Any], jsonargparse would make objects of the values
+
+
+@dataclass(frozen=True)
+class Division:
+    """How clips are divided again and again; the options of `cross-validate`.
+
+    Raises:
+        UserError: they contradict each other.
+    """
+
+    folds: int | None = None
+    repeats: int = 1
+    group: str | None = None
+    loso: bool = False
+    seeds: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.loso and self.folds is not None:
+            raise UserError("--folds and --loso contradict each other: leave-one-out has a fold for each group")
+        if self.seeds and (self.loso or self.folds is not None or self.repeats != 1 or self.group):
+            raise UserError(
+                "--seeds train the YAML's own division again: leave out --folds, --repeats, --group and --loso"
+            )
+
+
+@dataclass(frozen=True)
+class Protocol(Division):
+    """A division, and what else is particular to it.
+
+    Args:
+        arguments: of the last stage.
+        positive: the class of sensitivity, in place of the corpus's.
+    """
+
+    arguments: Changes = field(default_factory=dict)
+    positive: str | None = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Training with few and more labels, as by `label-efficiency`; the systems are its encoders.
+
+    Args:
+        per_class: clips of each class.
+        fractions: instead, shares of each class's subjects.
+        seeds: of subset and training.
+        folds: of the last stage's division, to pool; its own one by default.
+        arguments: of the last stage.
+
+    Raises:
+        UserError: there are no amounts, or two kinds of them.
+    """
+
+    per_class: list[int] = field(default_factory=list)
+    fractions: list[float] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    folds: list[int] = field(default_factory=list)
+    arguments: Changes = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if bool(self.per_class) == bool(self.fractions):
+            raise UserError("labels: give either per_class or fractions")
+
+    @property
+    def counted_by(self) -> Literal["label_fraction", "per_class"]:
+        """What the amounts are, as the data has it."""
+        return "per_class" if self.per_class else "label_fraction"
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the table: a chain of stages, or a fusion of other systems.
+
+    Args:
+        stages: names of stages, in their order.
+        fuses: instead, the names of the systems whose probabilities are fused.
+        arguments: of the last stage.
+        published: its figures in the publication, by its version.
+        against: a system above it, besides the first, from which its difference is reported.
+        needs: published weights, by path, and where to get them; without them the row is left out.
+    """
+
+    stages: list[str] = field(default_factory=list)
+    fuses: list[str] = field(default_factory=list)
+    arguments: Changes = field(default_factory=dict)
+    published: dict[str, Figures] = field(default_factory=dict)
+    against: str | None = None
+    needs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A corpus to run on.
+
+    Args:
+        protocols: how it is divided, by name.
+        labels: label efficiencies, by name.
+        stages: what each stage takes there, by its name; "last" is the last stage of each system, "every" all stages.
+        needs: what must lie on the disk, by path: where to get it.
+        positive: the class of sensitivity, where there are two.
+        note: what a reader must know.
+    """
+
+    protocols: dict[str, Protocol] = field(default_factory=dict)
+    labels: dict[str, Labels] = field(default_factory=dict)
+    stages: dict[str, Changes] = field(default_factory=dict)
+    needs: dict[str, str] = field(default_factory=dict)
+    positive: str | None = None
+    note: str = ""
+
+    def with_seeds(self, seeds: Sequence[int]) -> "Setting":
+        """See `Recipe.with_seeds`."""
+        protocols = {
+            name: replace(protocol, seeds=seeds) if protocol.seeds else protocol
+            for name, protocol in self.protocols.items()
+        }
+        labels = {name: replace(one, seeds=list(seeds)) for name, one in self.labels.items()}
+        return replace(self, protocols=protocols, labels=labels)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A published figure of another system, or of another protocol, to be read beside ours."""
+
+    name: str
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class Work:
+    """Another published work, and how it came by its figure.
+
+    Args:
+        name: authors and year.
+        corpus: and its classes.
+        figure: metric and value, as published.
+        protocol: what was kept apart between training and testing, as far as it is known.
+    """
+
+    name: str
+    corpus: str
+    figure: str
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A study: which systems are trained on which corpora, divided how, and what is reported of them.
+
+    Args:
+        title: what it is; of a publication authors, year and what is tabled.
+        systems: its rows, by name; differences are from the first.
+        corpora: what it can run on, by name.
+        metrics: what is tabled, as `evaluate` calls it.
+        configs: YAMLs of stages by their names, relative to the recipe; others are NAME.yaml beside it.
+        versions: of the publication, where their figures differ; a column each.
+        upstream: the stages that come first and are tested on their own corpora, by name, with published figures.
+        references: further published figures.
+        compared: other works, on whatever corpus.
+    """
+
+    title: str
+    systems: dict[str, System]
+    corpora: dict[str, Setting]
+    metrics: list[str] = field(default_factory=lambda: ["uar"])
+    configs: dict[str, str] = field(default_factory=dict)
+    versions: list[str] = field(default_factory=lambda: ["published"])
+    upstream: dict[str, Figures] = field(default_factory=dict)
+    references: list[Reference] = field(default_factory=list)
+    compared: list[Work] = field(default_factory=list)
+
+    @property
+    def stages(self) -> list[str]:
+        """The names of all stages."""
+        return list(dict.fromkeys(stage for system in self.systems.values() for stage in system.stages))
+
+    def with_seeds(self, seeds: Sequence[int] | None) -> "Recipe":
+        """The recipe with these seeds wherever one division, or one subset, is trained from several."""
+        if not seeds:
+            return self
+        return replace(self, corpora={name: setting.with_seeds(seeds) for name, setting in self.corpora.items()})
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        UserError: it cannot be read, or says what makes no sense.
+    """
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--recipe", type=Recipe)
+    content = _content(path)
+    try:
+        recipe: Recipe = parser.instantiate(parser.parse_object({"recipe": content})).recipe
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise UserError(one_line(f"{path}: {error}")) from error
+    check(recipe, path)
+    return recipe
+
+
+def _content(path: Path) -> object:
+    try:
+        content = jsonargparse.get_loader("yaml")(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {_way_out()}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: is not YAML; {_way_out()}") from error
+    if isinstance(content, dict) and "model" in content:
+        raise UserError(f"{path}: is a stage, no paper.yaml; {_way_out(path)}")
+    return content
+
+
+def _way_out(stage: Path | str = "STAGE.yaml") -> str:
+    there = ", ".join(sorted(str(paper.parent) for paper in Path("configs/papers").glob("*/paper.yaml")))
+    papers = f"there are {there}" if there else "give a paper.yaml of configs/papers"
+    return f"{papers}; a single stage is trained by `python -m cry_lightning fit --config {stage}`"
+
+
+def check(recipe: Recipe, path: Path) -> None:
+    """Refuse systems that are neither a chain of stages that are there nor a fusion of earlier ones.
+
+    Raises:
+        UserError: there is such a system, or a stage that is spoken of and has no YAML.
+    """
+    if unknown := [metric for metric in recipe.metrics if metric not in NAMES]:
+        raise UserError(f"{path}: metrics: {', '.join(unknown)} is none of {', '.join(NAMES)}")
+    seen: list[str] = []
+    for name, system in recipe.systems.items():
+        if bool(system.stages) == bool(system.fuses):
+            raise UserError(f"{path}: system {name!r} needs either stages or fuses")
+        if unknown := [version for version in system.published if version not in recipe.versions]:
+            raise UserError(f"{path}: system {name!r}: published: {', '.join(unknown)} is none of versions")
+        named = [*system.fuses, *([system.against] if system.against else [])]
+        if unknown := [other for other in named if other not in seen]:
+            raise UserError(f"{path}: system {name!r} names {', '.join(unknown)}, which must stand above it")
+        seen.append(name)
+    for setting in recipe.corpora.values():
+        if not (setting.protocols or setting.labels):
+            raise UserError(f"{path}: each of corpora needs protocols or labels")
+        if setting.labels:
+            check_encoders(recipe, path)
+    given = {stage for setting in recipe.corpora.values() for stage in setting.stages} - {LAST, EVERY}
+    for stage in sorted({*recipe.stages, *given, *recipe.upstream}):
+        if not yaml_of(recipe, path, stage).exists():
+            raise UserError(f"{path}: no {recipe.configs.get(stage, f'{stage}.yaml')} beside it")
+
+
+def check_encoders(recipe: Recipe, path: Path) -> None:
+    """Refuse systems that are not encoders of one stage.
+
+    Raises:
+        UserError: they fuse, end in several stages, more than one is from scratch, or a name is no folder's.
+    """
+    if len(lasts := {system.stages[-1] if system.stages else "a fusion" for system in recipe.systems.values()}) > 1:
+        raise UserError(f"{path}: labels: all systems must end in one stage, not in {', '.join(sorted(lasts))}")
+    for name, system in recipe.systems.items():
+        if (len(system.stages) == 1) != (name == "scratch"):
+            raise UserError(f"{path}: labels: a system of one stage is called scratch, and no other is; see {name!r}")
+        check_name(f"{path}: system", name)
+
+
+def yaml_of(recipe: Recipe, path: Path, stage: str) -> Path:
+    """The YAML of a stage."""
+    return Path(os.path.normpath(path.parent / recipe.configs.get(stage, f"{stage}.yaml")))
+
+
+def missing(needs: Mapping[str, str]) -> str:
+    """What of it does not lie on the disk, and where to get it, in words; empty where nothing is missing."""
+    return "; ".join(f"{path} is not there: {where}" for path, where in needs.items() if not Path(path).exists())
+
+
+def texts(config: Any) -> Iterator[str]:
+    """Every text in nested dicts and lists."""
+    if isinstance(config, Mapping):
+        config = list(config.values())
+    if isinstance(config, str):
+        yield config
+    elif isinstance(config, Sequence):
+        for value in config:
+            yield from texts(value)
