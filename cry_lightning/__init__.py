@@ -16,6 +16,7 @@ COMMANDS = (
     *("acquire", "describe", "fit", "test", "evaluate", "predict", "embed", "cross_validate", "tune", "robustness"),
     *(
         "fuse",
+        "leakage",
         "paper",
         "architectures",
         "picture",

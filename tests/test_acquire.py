@@ -486,6 +486,7 @@ def peak_memory(path: Path, seconds: int, out: Path) -> int:
     return peak
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_recording(tmp_path):
     acquire(wav(tmp_path / "warm.wav", scene()), tmp_path / "warm")
     short = peak_memory(tmp_path / "short.wav", 63, tmp_path / "short")

@@ -109,6 +109,7 @@ def test_ckpt_path_does_not_beat_the_config_on_hyper_parameters(stage, pretraine
     assert run.model.hparams["optimizer"]["init_args"]["lr"] == 0.5
 
 
+@pytest.mark.slow
 def test_a_second_fit_replaces_best_and_never_numbers_it(stage, pretrained, tmp_path):
     before = torch.load(pretrained, weights_only=True)["state_dict"]
     fit(stage("pretrain"), "--seed_everything=8", "--overwrite=true")
@@ -142,6 +143,7 @@ def test_test_leaves_the_fit_config_and_metrics_alone(stage, pretrained, tmp_pat
     assert (run / "fit/metrics.csv").read_bytes() == metrics
 
 
+@pytest.mark.slow
 def test_saved_config_is_one_file_that_refits_to_the_same_weights(stage, pretrained, tmp_path):
     first = torch.load(pretrained, weights_only=True)["state_dict"]
     fit(pretrained.parent / "config.yaml", "--runs", str(tmp_path / "again"))
@@ -329,6 +331,7 @@ def test_a_folder_that_is_no_run_is_left_alone(stage, pretrained, tmp_path, held
     assert contents(folder) == before
 
 
+@pytest.mark.slow
 def test_links_out_of_a_run_are_removed_and_not_followed(stage, pretrained, tmp_path):
     outside = tmp_path / "outside"
     (outside / "test").mkdir(parents=True)

@@ -116,6 +116,7 @@ def test_help_of_a_stage_fits_two_screens_and_shows_the_arguments_of_its_task(ca
     assert len(shown.splitlines()) < 80 and "of SimCLR" in shown and "temperature" in shown and ":param" not in shown
 
 
+@pytest.mark.slow
 def test_shipped_configs_are_found_where_the_current_folder_has_none(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:

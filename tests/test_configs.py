@@ -22,11 +22,13 @@ DATA = sorted(path for path in CONFIGS.glob("**/data/*.yaml") if "\ncorpus:" in 
 
 
 IN_BRIEF = (
-    "finetune.yaml",
     "simclr.yaml",
     "data/own.yaml",
     "data/cries_waveform.yaml",
 )  # runs that the default tier tries
+
+
+LARGE = ("resnet50", "vit_tiny")  # networks that take seconds
 
 
 def cases(paths: list[Path]):
@@ -155,7 +157,10 @@ def test_every_data_config_serves_a_stage(path, tones, tmp_path):
     assert len(cli.main(args).datamodule.rows("train"))
 
 
-@pytest.mark.parametrize("path", ENCODERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in LARGE)) for path in ENCODERS],
+)
 def test_every_encoder_keeps_the_contract(path):
     """On the meta device: shapes without numbers, so that the largest network costs nothing."""
     config = yaml.safe_load(path.read_text())

@@ -245,6 +245,7 @@ def test_does_not_overwrite(tmp_path: Path) -> None:
     assert (tmp_path / "best.ckpt").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_a_stage_starts_from_it_and_its_lineage_is_unknown(stage, tmp_path: Path) -> None:
     torch.save(panns_checkpoint("cnn6"), tmp_path / "Cnn6.pth")
     main(["panns", str(tmp_path / "Cnn6.pth"), "--to", str(tmp_path / "cnn6.ckpt"), "--encoder", "cnn6"])

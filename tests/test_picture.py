@@ -293,6 +293,7 @@ def test_no_picture_is_one_line(stage, tmp_path, monkeypatch, args, message):
         picture([*args, "--config", stage()])
 
 
+@pytest.mark.slow
 def test_a_stage_on_pictures_is_fitted_tested_and_made_again_without_the_file_of_weights(stage, weights, tmp_path):
     file = shutil.copy(weights("test_resnet"), tmp_path / "published.pth")
     head = {"class_path": "cry_lightning.tasks.heads.MLPHead", "init_args": {"hidden": [8]}}

@@ -44,6 +44,7 @@ def file_names(file: CacheFile, rows) -> list[str]:
     return [file.texts("clip")[row].partition("#")[0] for row in rows]
 
 
+@pytest.mark.slow
 def test_verify_of_a_broken_file(config, tmp_path, capsys):
     command("prepare", list(config))
     path = cache_in(tmp_path)

@@ -328,6 +328,7 @@ def test_pooling_the_same_test_twice_is_refused(no_figures, tmp_path) -> None:
         main(["--pool", *folds])
 
 
+@pytest.mark.slow
 def test_hundreds_of_classes_stay_readable_and_small(tmp_path):
     n_classes, n_rows = 60, 600
     rng = np.random.default_rng(0)

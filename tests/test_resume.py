@@ -72,7 +72,9 @@ def run_killed(config: Path, runs: Path, step: int, hook: str) -> None:
 @pytest.mark.parametrize(
     ("step", "hook", "resumed_from"),
     [
-        (7, "on_train_batch_end", 6),  # in the second epoch, one step after a checkpoint
+        pytest.param(
+            7, "on_train_batch_end", 6, marks=pytest.mark.slow
+        ),  # in the second epoch, one step after a checkpoint
         pytest.param(10, "on_train_epoch_end", 8, marks=pytest.mark.slow),  # before the schedule steps
         pytest.param(4, "on_train_batch_end", 2, marks=pytest.mark.slow),  # the checkpoint of this step is not written
         pytest.param(5, "on_validation_start", 4, marks=pytest.mark.slow),  # an epoch's last step is done again
@@ -232,6 +234,7 @@ def test_epoch_end_checkpoint_resumes_bit_for_bit(config, tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["--data.seed=1", "--seed_everything=1"])
 def test_another_seed_is_another_run(whole, config, tmp_path, seed):
     """The other side of reproducible randomness."""

@@ -160,6 +160,7 @@ def run(runs: Path, out: Path, *args: object, models: tuple[str, ...] = ("plain"
     main(["--ckpt", *(str(runs / name / "best.ckpt") for name in models), "--out", str(out), *map(str, args)])
 
 
+@pytest.mark.slow
 def test_models_side_by_side(runs, noise, tmp_path, capsys, caplog):
     few = ["--snr-db", 20, -20, "--blank", 0.5, "--gain-db", -10, "--low-pass-hz", 2000, "--bands-hz", 0, 500, 4000]
     run(runs, tmp_path, "--noise", noise, *few, models=("plain", "noisy"))

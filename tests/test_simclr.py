@@ -83,6 +83,7 @@ def test_probe_subjects_stand_in_the_lineage_as_choosers(simclr):
     assert not tested & {*stage["validation_subjects"], *stage["subjects"]}
 
 
+@pytest.mark.slow
 def test_waveform_mode_computes_the_feature_behind_the_views(simclr):
     augment = [
         {"class_path": "cry_lightning.tasks.augment.RandomCrop", "init_args": {"length": 2400}},
@@ -139,12 +140,17 @@ def test_windows_of_the_tested_recordings_are_found_under_other_names(simclr, st
         ({"temperature": 0.0}, {}, "temperature must be above 0"),
         ({"adaptation": True}, {}, "model.init_args.weights"),
         ({}, {"batch_size": 1}, "two or more in a batch"),
-        ({"augment": [{**CROP, "init_args": {"length": 500}}]}, {}, "clip_s"),
-        ({"warmup_epochs": 1, "scheduler": {"class_path": "torch.optim.lr_scheduler.ConstantLR"}}, {}, "warmup_epochs"),
+        pytest.param({"augment": [{**CROP, "init_args": {"length": 500}}]}, {}, "clip_s", marks=pytest.mark.slow),
+        pytest.param(
+            {"warmup_epochs": 1, "scheduler": {"class_path": "torch.optim.lr_scheduler.ConstantLR"}},
+            {},
+            "warmup_epochs",
+            marks=pytest.mark.slow,
+        ),
         ({"weights": "nowhere.ckpt"}, {}, "nowhere.ckpt: no such checkpoint"),
-        ({"probe_every_n_epochs": 0}, {}, "at least 1"),
-        ({"temperature": float("nan")}, {}, "temperature must be above 0"),
-        ({"warmup_epochs": -1}, {}, "warmup_epochs must be 0 or more"),
+        pytest.param({"probe_every_n_epochs": 0}, {}, "at least 1", marks=pytest.mark.slow),
+        pytest.param({"temperature": float("nan")}, {}, "temperature must be above 0", marks=pytest.mark.slow),
+        pytest.param({"warmup_epochs": -1}, {}, "warmup_epochs must be 0 or more", marks=pytest.mark.slow),
         ({}, {"batch_size": 13, "drop_last": False}, r"the last is alone.*data\.drop_last"),
         ({"front_end": LOGMEL}, {}, r"LogMel takes waveforms, but data\.feature is MFCC"),
         (

@@ -179,6 +179,7 @@ def test_fit_test_evaluate_predict(svm, tones, tmp_path, capsys):
     assert len(heard) == 5 and not heard & {fingerprint(s) for s in tested["subject"]}
 
 
+@pytest.mark.slow
 def test_hears_every_training_clip_once_and_unshifted(svm, tmp_path, monkeypatch):
     heard = {}
 
@@ -196,6 +197,7 @@ def test_hears_every_training_clip_once_and_unshifted(svm, tmp_path, monkeypatch
     assert np.array_equal(heard["train"].embeddings, first.embeddings)
 
 
+@pytest.mark.slow
 def test_resumed_after_its_end_it_is_the_same(svm, tmp_path):
     fitted = svm()
     assert fitted() == 0

@@ -130,6 +130,7 @@ def _prepare(folder: str) -> None:
     SyntheticCries(4, 50, folder=folder).prepare()
 
 
+@pytest.mark.slow
 def test_a_killed_render_is_not_trusted_and_swept_away(tmp_path: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=_prepare, args=(str(tmp_path / "killed"),))
     process.start()
@@ -155,6 +156,7 @@ def test_a_failed_render_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_processes_that_want_one_corpus_render_it_once(tmp_path: Path) -> None:
     processes = [multiprocessing.get_context("fork").Process(target=_prepare, args=(str(tmp_path),)) for _ in range(2)]
     for process in processes:

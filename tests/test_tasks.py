@@ -57,6 +57,7 @@ def test_learns_the_tones_in_any_precision(stage, precision):
     assert run.trainer.checkpoint_callback.best_model_score > 0.9
 
 
+@pytest.mark.slow
 def test_channels_last_gives_the_same_numbers(stage):
     run = fit(stage("pretrain"), "--trainer.max_epochs=1")
     other = fit(stage("plain", channels_last=False), "--trainer.max_epochs=1")
@@ -78,11 +79,13 @@ def test_class_weights_reach_the_loss_and_not_the_checkpoint(stage, tmp_path):
     cli.main(["test", "--config", str(tmp_path / "runs/tones/weighted/config.yaml")])
 
 
+@pytest.mark.slow
 def test_wrong_num_classes_is_told_before_training(stage):
     with pytest.raises(UserError, match=r"num_classes is 3, but the corpus has 2 classes \(high, low\)"):
         fit(stage("pretrain", num_classes=3))
 
 
+@pytest.mark.slow
 def test_any_timm_network_is_an_encoder(stage):
     timm = {
         "class_path": "timm.create_model",
@@ -130,6 +133,7 @@ def test_waveform_augmentation_without_front_end_is_refused(stage):
         fit(stage("pretrain", augment_waveform=[noise]))
 
 
+@pytest.mark.slow
 def test_optimizer_has_no_default_that_leaks_into_another(stage, tmp_path):
     """An injected SGD gets SGD's own weight decay, none."""
     run = fit(stage("pretrain"), "--trainer.max_epochs=1")

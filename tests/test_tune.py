@@ -180,6 +180,7 @@ def test_best_first_by_mode():
     assert [trials.index(trial) for trial in Goal("val/loss", "min").best_first(trials)] == [4, 0, 2, 3]
 
 
+@pytest.mark.slow
 def test_optuna_and_matplotlib_are_left_as_they_were(space, tmp_path):
     """A command in a process changes neither what Optuna tells afterwards nor how figures look."""
     drawn, style, verbosity = read_space(space(SPACE)), dict(matplotlib.rcParams), optuna.logging.get_verbosity()
@@ -277,6 +278,7 @@ def test_trials_that_cannot_be_fitted_fail_alone(stage, space, tmp_path, capsys)
         main([*hopeless, "--trials", "1", "--trainer.max_epochs=1"])
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_not_logged_is_told_by_the_rehearsal_and_binds_to_nothing(stage, space, tmp_path, fits):
     command = ["--config", str(stage()), "--space", space(SPACE), "--trials", "1", "--out", str(tmp_path / "out")]
     with pytest.raises(UserError, match=r"val/no_such.*could not find the monitored key.*'val/uar'"):
@@ -324,6 +326,7 @@ def test_the_sweep_is_the_very_same_search(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_the_shipped_space_fits_its_stage(tones, tmp_path):
     path = REPO / "configs/spaces/finetune.yaml"
     config, space = (REPO / word for word in path.read_text().splitlines()[1].split() if word.endswith(".yaml"))

@@ -116,6 +116,7 @@ def test_front_end_refuses_a_coefficient_out_of_range(coefficient: float) -> Non
         VGGishLogMel(pre_emphasis=coefficient)
 
 
+@pytest.mark.slow
 def test_a_clip_of_several_patches_gets_one_prediction_their_mean(cries: Path, tmp_path: Path) -> None:
     config = stage_config(cries, tmp_path)
     config["data"]["corpus"]["init_args"] |= PATCHES | {"name": "cries"}

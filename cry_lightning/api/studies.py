@@ -89,6 +89,53 @@ def cross_validate(
 
 
 @command
+def leakage(
+    config: Stage,
+    *,
+    folds: Annotated[int, Taken("K", counted="folds")] = 5,
+    repeats: Annotated[int, Taken("R")] = 1,
+    copies: Annotated[int, Taken("N")] = 2,
+    jobs: Folds = 1,
+    out: Folder | None = None,
+    overrides: Overrides = (),
+) -> "pd.DataFrame":
+    """How much of a score is knowledge of who cries, and how much of the recorder.
+
+    The stage is cross-validated by subject, by recording, by clip, and by clip with augmented copies on both sides;
+    beside it what the labels of the same subject, and what the recorder alone, would reach. Writes leakage.md,
+    leakage.csv and leakage.png. Further arguments override the YAML as in fit. Folds that are finished are not run
+    again.
+
+    Args:
+        config: the stage.
+        folds: of each division.
+        repeats: other divisions.
+        copies: of each clip, with another level and noise, in the last division; 0 leaves that out.
+        jobs: folds at a time.
+        out: where to write; default: RUNS/CORPUS/leakage-STAGE.
+        overrides: of the YAML.
+
+    Returns: what leakage.csv holds.
+
+    Raises:
+        UserError: an argument makes no sense, or the stage cannot be cross-validated so.
+
+    Example: python -m cry_lightning leakage --config configs/few_labels.yaml --data configs/data/donateacry.yaml
+    """
+    if copies < 0:
+        raise UserError(f"--copies {copies}: there cannot be less than none; 0 leaves out the augmented division")
+    from cry_lightning.commands.stage import check_overrides
+    from cry_lightning.studies.recipe import Division
+
+    division, given = Division(folds, repeats), list(overrides)
+    check_overrides(config, given)
+    from cry_lightning.studies import leakage
+    from cry_lightning.studies.engine import StageConfig
+
+    return leakage.run(StageConfig(config).changed(given), division, copies, jobs, out)
+
+
+@command
 def label_efficiency(
     config: Stage,
     *,

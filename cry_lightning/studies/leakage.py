@@ -1,0 +1,298 @@
+"""`leakage`: one recipe divided by subject, recording and clip, and what identity or the recorder alone would reach."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+from matplotlib.figure import Figure
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from cry_lightning.arguments import check_folder
+from cry_lightning.audio.recording import opened
+from cry_lightning.console import UserError, for_spreadsheets, progress_bar
+from cry_lightning.data.building import ClipBatches
+from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.compare import Rows, as_markdown, as_text, cell
+from cry_lightning.evaluation.intervals import Estimate, Jackknife
+from cry_lightning.evaluation.metrics import units_at
+from cry_lightning.evaluation.predictions import classes_of, score_columns
+from cry_lightning.files import replacing
+from cry_lightning.studies.cross_validation import planned
+from cry_lightning.studies.engine import StageConfig, open_study, quiet
+from cry_lightning.studies.recipe import Division
+
+log = logging.getLogger(__name__)
+
+BY_SUBJECT, BY_CLIP = "by subject", "by clip"
+GROUPS = {BY_SUBJECT: "subject", "by recording": "recording", BY_CLIP: "clip"}
+AUGMENTED = "augmented, then by clip"
+MODEL, IDENTITY, RECORDER = "model", "identity only", "recorder only"
+METRICS = {"uar": "UAR", "macro_auc": "AUC"}
+GAIN_DB, NOISE_DB = 6.0, -20.0  # of copies: level at random by up to, and white noise relative to the clip
+BINS = 64  # of a spectrum in equal steps of frequency
+SEED = 0
+HEAD = """\
+One recipe, divided in several ways. What it gains from "by subject" down to "by clip" is knowledge of who cries, not
+of why. Identity only: the labels of the same subject's training clips. Recorder only: gradient boosting on level,
+clipping, spectral tilt, bandwidth, noise floor, length of the file, sample rate, channels and container. Brackets:
+95 % intervals over subjects."""
+
+
+Train = Callable[[str, Sequence[str], Path], Path]  # what is never divided, arguments, folder -> the run folder
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to divide the clips: the pooled tests of the recipe under it."""
+
+    name: str
+    table: pd.DataFrame  # as of predictions.csv, the tested rows
+
+
+def ladder(data: CryDataModule, train: Train, copies: int, out: Path) -> list[Rung]:
+    """Cross-validate the recipe in each way that differs.
+
+    Args:
+        data: of the recipe, set up.
+        train: cross-validates it.
+        copies: of each clip, with another level and noise, before the last division; 0 leaves that out.
+        out: where all is written.
+    """
+    rungs = []
+    recordings = len({clip.path for clip in data.clips})
+    for name, group in GROUPS.items():
+        if group == "recording" and recordings == len(data.clips):
+            log.info("every recording is one clip: by recording is by clip")
+            continue
+        log.info("%s", name)
+        rungs.append(Rung(name, _tested(train(group, [], out / name.replace(" ", "-")))))
+    if copies:
+        log.info("%s", AUGMENTED)
+        manifest = write_copies(data, copies, out / "copies")
+        corpus = {"class_path": "cry_lightning.corpora.Manifest", "init_args": {"root": str(manifest)}}
+        given = [f"--data.corpus={json.dumps(corpus)}", "--data.split.column=null"]
+        rungs.append(Rung(AUGMENTED, _tested(train("clip", given, out / "augmented"))))
+    return rungs
+
+
+def _tested(folder: Path) -> pd.DataFrame:
+    table = predictions.read(folder / "predictions.csv")
+    return table[table["split"] == "test"].reset_index(drop=True)
+
+
+def write_copies(data: CryDataModule, copies: int, folder: Path) -> Path:
+    """Write each labelled clip and some copies of it as WAV files; returns their manifest."""
+    manifest = folder / "manifest.csv"
+    if manifest.exists():
+        return manifest
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, rows = np.random.default_rng(SEED), []
+    for row, waveform in _waveforms(data):
+        clip = data.clips[row]
+        for copy in range(1 + copies):
+            sound = waveform if not copy else _disturbed(waveform, rng)
+            path = f"{row:06d}-{copy}.wav"
+            soundfile.write(folder / path, sound, data.feature.sample_rate, subtype="FLOAT")
+            rows.append({"path": path, "label": clip.label, "subject": clip.subject})
+    with replacing(manifest) as part:  # written last: a folder without it is begun anew
+        for_spreadsheets(pd.DataFrame(rows)).to_csv(part, index=False)
+    return manifest
+
+
+def _waveforms(data: CryDataModule) -> Iterator[tuple[int, np.ndarray]]:
+    """Row and sound (N,) of each labelled clip that can be used, of the length that the network is given."""
+    rows = np.flatnonzero((data.labels.numpy() >= 0) & data.features.good)
+    reader = ClipBatches(data.corpus, data.clips, data.feature, data.clip_s, data.fit, "float32")
+    for row in progress_bar(rows, "clips", unit="clip", leave=False):
+        yield int(row), reader.waveform(int(row))
+
+
+def _disturbed(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    level = np.sqrt(np.mean(np.square(waveform))) * 10 ** (NOISE_DB / 20)
+    noisy = waveform + level * rng.standard_normal(len(waveform))
+    return (noisy * 10 ** (rng.uniform(-GAIN_DB, GAIN_DB) / 20)).astype(np.float32)
+
+
+def recorder_features(data: CryDataModule) -> pd.DataFrame:
+    """A row for each labelled clip, by its name: what the recorder and its settings decide, as numbers."""
+    rows = {}
+    for row, waveform in _waveforms(data):
+        clip = data.clips[row]
+        rows[clip.name] = _form(data.corpus.path_of(clip)) | _sound(waveform, data.feature.sample_rate)
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.assign(container=table["container"].astype("category").cat.codes)
+
+
+def _form(path: Path) -> dict[str, object]:
+    with opened(path) as reader:
+        return {
+            "container": f"{reader.container} {reader.codec}",
+            "sample_rate": reader.sample_rate,
+            "channels": reader.n_channels,
+            "bytes": path.stat().st_size,
+        }
+
+
+def _sound(waveform: np.ndarray, sample_rate: int) -> dict[str, float]:
+    """Level (dB), share of clipped and of zero samples, spectral tilt (dB per octave) and bandwidth (Hz)."""
+    power = np.square(np.abs(np.fft.rfft(waveform)))[1:]
+    bands = np.array([band.mean() for band in np.array_split(power, BINS)]) + 1e-12
+    frequency = (np.arange(BINS) + 0.5) * sample_rate / 2 / BINS
+    tilt = np.polyfit(np.log2(frequency), 10 * np.log10(bands), 1)[0]
+    reached = np.searchsorted(np.cumsum(bands), 0.99 * bands.sum())
+    peak = np.abs(waveform).max()
+    return {
+        "level_db": 10 * np.log10(np.mean(np.square(waveform)) + 1e-12),
+        "peak": float(peak),
+        "clipped": float((np.abs(waveform) >= 0.99 * max(peak, 1e-9)).mean()),
+        "zeros": float((waveform == 0).mean()),
+        "tilt": float(tilt),
+        "bandwidth_hz": float(frequency[min(reached, BINS - 1)]),
+        "floor_db": float(10 * np.log10(np.quantile(bands, 0.05))),
+    }
+
+
+def identity_only(table: pd.DataFrame) -> pd.DataFrame:
+    """The same tests as scored by the labels of the same subject's clips in the other folds.
+
+    A subject without any is scored by how frequent the classes are.
+    """
+    return _by_folds(table, lambda trained, tested: _shares_of_subjects(trained, tested, classes_of(table)))
+
+
+def _shares_of_subjects(trained: pd.DataFrame, tested: pd.DataFrame, classes: list[str]) -> np.ndarray:
+    counts = pd.crosstab(trained["subject"], trained["label"]).reindex(columns=classes, fill_value=0)
+    shares = counts.div(counts.sum(axis=1), axis=0)
+    frequent = counts.sum() / counts.to_numpy().sum()
+    return shares.reindex(tested["subject"]).fillna(frequent).to_numpy()
+
+
+def recorder_only(table: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
+    """The same tests as scored by gradient boosting on `recorder_features`, fitted to the other folds."""
+
+    def scored(trained: pd.DataFrame, tested: pd.DataFrame) -> np.ndarray:
+        model = HistGradientBoostingClassifier(class_weight="balanced", max_depth=3, random_state=SEED)
+        model.fit(features.loc[trained["clip"]], trained["label"])
+        found = pd.DataFrame(model.predict_proba(features.loc[tested["clip"]]), columns=model.classes_)
+        return found.reindex(columns=classes_of(table), fill_value=0.0).to_numpy()
+
+    return _by_folds(table, scored)
+
+
+def _by_folds(table: pd.DataFrame, scored: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]) -> pd.DataFrame:
+    """A table with the scores (n, K) that some rule learns for each fold from the other folds of its repeat."""
+    found = table.copy()
+    for _, of_repeat in table.groupby("repeat"):
+        for fold, tested in of_repeat.groupby("fold"):
+            found.loc[tested.index, score_columns(table)] = scored(of_repeat[of_repeat["fold"] != fold], tested)
+    return found
+
+
+def results(rungs: Sequence[Rung], features: pd.DataFrame) -> pd.DataFrame:
+    """division, predictor, metric, value, low, high, clips, subjects; the baselines by subject and by clip."""
+    rows = []
+    for rung in rungs:
+        scored = {MODEL: rung.table}
+        if rung.name in (BY_SUBJECT, BY_CLIP):
+            scored |= {IDENTITY: identity_only(rung.table), RECORDER: recorder_only(rung.table, features)}
+        for predictor, table in scored.items():
+            units = units_at("clip", table)
+            jackknife = Jackknife(units.table)
+            for metric in METRICS:
+                counts = units.n_clips, units.n_subjects
+                rows.append((rung.name, predictor, metric, *jackknife.score(metric), *counts))
+    columns = ["division", "predictor", "metric", "value", "low", "high", "clips", "subjects"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def verdict(rungs: Sequence[Rung], found: pd.DataFrame) -> str:
+    """How much of the score above chance is identity, and how much the recorder alone would reach.
+
+    By subject and by clip, the same clips of the same subjects are tested, so that the difference is paired.
+    """
+    tables = {rung.name: rung.table for rung in rungs}
+    chance = 1 / tables[BY_CLIP]["label"].nunique()
+    by_clip, by_subject = (Jackknife(units_at("clip", tables[name]).table) for name in (BY_CLIP, BY_SUBJECT))
+    identity = _estimate(by_clip.difference(by_subject, "uar"))
+    uar = found[found["metric"] == "uar"].set_index(["division", "predictor"])
+    above, rest = uar.loc[(BY_CLIP, MODEL), "value"] - chance, uar.loc[(BY_SUBJECT, MODEL)]
+    recorder = uar.loc[(BY_SUBJECT, RECORDER)]
+    weighed = [
+        f"By clip, UAR is {above:.3f} above chance ({chance:.3f}); {cell(identity)} of that is knowledge of who cries"
+        + (": by subject it is not there." if identity["low"] > 0 else ", which may be chance."),
+        f"By subject, {cell(rest)} remains: "
+        + ("more than chance." if rest["low"] > chance else "no evidence of more than chance."),
+        f"Of what remains, the recorder alone reaches {cell(recorder)}"
+        + (": labels and recorders go together." if recorder["low"] > chance else ", which may be chance."),
+    ]
+    return " ".join(weighed)
+
+
+def _estimate(found: Estimate) -> pd.Series:
+    return pd.Series(found, ["value", "low", "high"])
+
+
+def as_rows(found: pd.DataFrame) -> Rows:
+    """A row for each division and predictor."""
+    rows = [["division", "predictor", "clips/subj.", *METRICS.values()]]
+    for (division, predictor), own in found.groupby(["division", "predictor"], sort=False):
+        cells = [cell(own[own["metric"] == metric].iloc[0]) for metric in METRICS]
+        rows.append([str(division), str(predictor), f"{own['clips'].iloc[0]}/{own['subjects'].iloc[0]}", *cells])
+    return rows
+
+
+def draw(found: pd.DataFrame, chance: float, path: Path) -> None:
+    """UAR of each division and predictor with its interval, as PNG."""
+    own = found[found["metric"] == "uar"].reset_index(drop=True)
+    figure = Figure(figsize=(7, 0.45 * len(own) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(own))[::-1]
+    for predictor, marker in ((MODEL, "o"), (IDENTITY, "s"), (RECORDER, "^")):
+        rows = np.flatnonzero(own["predictor"] == predictor)
+        some = own.iloc[rows]
+        bars = np.nan_to_num([some["value"] - some["low"], some["high"] - some["value"]])
+        axes.errorbar(some["value"], places[rows], xerr=bars, fmt=marker, capsize=3, label=predictor)
+    axes.axvline(chance, color="grey", linestyle=":", label="chance")
+    axes.set_yticks(places, [f"{row.division}, {row.predictor}" for row in own.itertuples()])
+    axes.set(xlabel="UAR", xlim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=150)
+
+
+def run(stage: StageConfig, division: Division, copies: int, jobs: int, out: Path | None) -> pd.DataFrame:
+    """Run the command: leakage.csv, leakage.md and leakage.png in `out`; returns what the CSV holds.
+
+    Raises:
+        UserError: each subject has one clip, or the recipe cannot be cross-validated so.
+    """
+    study = open_study(stage)
+    data, name = study.data, study.config["name"]
+    out = out or Path(study.config["runs"]) / study.corpus / f"leakage-{name}"
+    check_folder("--out", out)
+    labelled = [clip for clip in data.clips if clip.label is not None]
+    if len(labelled) == len({clip.subject for clip in labelled}):
+        raise UserError(f"{data.corpus.name}: every subject has one clip, so that there is no identity to leak")
+
+    def train(group: str, given: Sequence[str], folder: Path) -> Path:
+        of_group = replace(division, group=group)
+        with quiet():
+            return planned([stage.changed(given)], of_group, folder).run(jobs, keep=False)
+
+    rungs = ladder(data, train, copies, out)
+    found = results(rungs, recorder_features(data))
+    text = verdict(rungs, found)
+    with replacing(out / "leakage.csv") as part:
+        for_spreadsheets(found).to_csv(part, index=False)
+    draw(found, 1 / len(data.classes), out / "leakage.png")
+    page = [f"# Leakage ladder of {study.corpus}", text, as_markdown(as_rows(found)), HEAD, "![UAR](leakage.png)"]
+    with replacing(out / "leakage.md") as part:
+        part.write_text("\n\n".join(page) + "\n", encoding="utf-8")
+    print(f"{as_text(as_rows(found))}\n\n{HEAD}\n\n{text}\n\n{out / 'leakage.md'}")
+    return found
