@@ -156,6 +156,7 @@ def tune(
     space: Annotated[str, Taken("SPACE.yaml", instead="give a YAML such as configs/spaces/finetune.yaml")],
     trials: Annotated[int, Taken("N", counted="trials")],
     seed: int = 0,
+    jobs: Annotated[int, Taken("N", counted="trials")] = 1,
     out: Folder | None = None,
     overrides: Overrides = (),
 ) -> Path:
@@ -171,6 +172,7 @@ def tune(
         space: dotted keys of the stage, each with {low, high}, log or step by choice, or with {choices}.
         trials: how many, finished ones included.
         seed: of the search; that of a fit is seed_everything (default: 0).
+        jobs: trials at a time, of the first ten: each later one is chosen in the light of all before.
         out: default: RUNS/CORPUS/tune-NAME.
         overrides: of the YAML.
 
@@ -188,7 +190,7 @@ def tune(
     from cry_lightning.studies.engine import StageConfig
     from cry_lightning.studies.tune import run
 
-    return run(StageConfig(config).changed(given), space, trials, seed, out)
+    return run(StageConfig(config).changed(given), space, trials, seed, out, jobs)
 
 
 @command
