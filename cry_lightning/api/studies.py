@@ -203,15 +203,16 @@ def paper(
     out: Folder | None = None,
     overrides: Overrides = (),
 ) -> "pd.DataFrame":
-    """A published system run whole, its table beside ours.
+    """A published system, or another study, run whole by its recipe.
 
-    The systems of a publication are run under its own protocol and under one that keeps subjects apart. All inputs of
-    all stages are checked before the first is trained. Further arguments override every last stage as in fit, e.g.
-    --trainer.max_epochs=3; with a stage's name before the key that stage, e.g. --pretrain.trainer.max_epochs=3, or all
-    stages with --every. What is finished is not run again, so a stopped table goes on with the same command.
+    The systems of a publication are run under its own protocol and under one that keeps subjects apart, and tabled
+    beside its figures. All inputs of all stages are checked before the first is trained. Further arguments override
+    every last stage as in fit, e.g. --trainer.max_epochs=3; with a stage's name before the key that stage, e.g.
+    --pretrain.trainer.max_epochs=3, or all stages with --every. What is finished is not run again, so a stopped table
+    goes on with the same command.
 
     Args:
-        paper: a folder of configs/papers, or its paper.yaml.
+        paper: a folder of configs/papers, or its paper.yaml; or a recipe such as configs/studies/age.yaml.
         corpus: what to run on (default: the publication's own).
         seeds: where one division is trained from several seeds: these, in place of the paper.yaml's.
         jobs: folds at a time, of whichever systems.
