@@ -46,20 +46,13 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --editable '.[d
 	@touch $@
 
 # Which runs there are, and which of them are out of date, is known to cry_lightning/pipeline.py.
-pretrain: .venv/installed  ## pretrain the encoder on sound that is not cries, by METHOD
-	$(PIPELINE)
-
-simclr: .venv/installed  ## pretrain it without labels
-	$(PIPELINE)
-
-adapt: .venv/installed  ## go on without labels on cries (yours with DATA=), then used by finetune
-	$(PIPELINE)
-
-finetune: .venv/installed  ## fine-tune it on labelled cries (yours with DATA=)
-	$(PIPELINE)
-
-evaluate: .venv/installed  ## test it on unseen subjects: table, figures and report; trains nothing
-	$(PIPELINE) --evaluate='$(subst ','\'',$(EVALUATE_ARGS))'
+pretrain:  ## pretrain the encoder on sound that is not cries, by METHOD
+simclr:  ## pretrain it without labels
+adapt:  ## go on without labels on cries (yours with DATA=), then used by finetune
+finetune:  ## fine-tune it on labelled cries (yours with DATA=)
+evaluate:  ## test it on unseen subjects: table, figures and report; trains nothing
+pretrain simclr adapt finetune evaluate: .venv/installed
+	$(PIPELINE) $(if $(filter evaluate,$@),--evaluate='$(subst ','\'',$(EVALUATE_ARGS))')
 
 onu2019 zhao2020 le2020: .venv/installed  ## a published system whole, its table beside ours (ON=, ARGS= as of fit)
 	$(CRY) paper configs/papers/$@ $(if $(ON),--corpus $(ON)) $(ARGS)

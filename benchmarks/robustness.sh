@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How robust are the systems of Onu et al. 2019 and Zhao et al. 2020, on made cries and recorded noise? Half of the
 # recordings of noise are for training, the other half for testing.
-#   benchmarks/robustness.sh FOLDER_OF_NOISE       after benchmarks/transfer.sh, whose keywords it takes
+#   benchmarks/robustness.sh FOLDER_OF_NOISE       after `paper configs/studies/transfer.yaml`, whose keywords it takes
 set -euo pipefail
 noise=$(realpath "$1")
 cd "$(dirname "$0")/.."
@@ -28,7 +28,7 @@ compare() { # CORPUS NAMES...
   cry robustness --ckpt $(printf "runs/$corpus/%s/best.ckpt " "$@") --noise runs/noise/test --out "runs/$corpus/robustness"
 }
 
-onu=configs/papers/onu2019 keywords=runs/synthetic-words/keywords/best.ckpt
+onu=configs/papers/onu2019 keywords=runs/studies-transfer/synthetic/upstream/synthetic-words/keywords/best.ckpt
 cries=(--data $onu/data/synthetic.yaml)
 run onu-cries svm $onu/svm.yaml "${cries[@]}"
 run onu-cries scratch $onu/no_transfer.yaml "${cries[@]}"

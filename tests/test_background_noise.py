@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 
+from cry_lightning import cli
 from cry_lightning.console import UserError
 from cry_lightning.tasks.augment import BackgroundNoise, WaveformNoise
 
@@ -71,3 +72,13 @@ def test_the_rest_of_a_recording_is_never_heard(steps, kind):
 def test_refuses_what_it_cannot_do(wrong: Callable[[], object], named: str):
     with pytest.raises(UserError, match=named):
         wrong()
+
+
+def test_a_fit_without_its_noise_leaves_no_run(stage, tmp_path):
+    arguments = f"{{folder: {tmp_path}/none, sample_rate: {RATE}}}"
+    noise = f"{{class_path: cry_lightning.tasks.augment.WaveformNoise, init_args: {arguments}}}"
+    front_end = ["--data.feature=cry_lightning.features.Waveform"]
+    front_end += ["--model.init_args.front_end=cry_lightning.features.MFCC"]
+    with pytest.raises(UserError, match="none: no noise to add"):
+        cli.main(["fit", "--config", str(stage()), *front_end, f"--model.init_args.augment_waveform=[{noise}]"])
+    assert not (tmp_path / "runs").exists()

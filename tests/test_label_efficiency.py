@@ -306,6 +306,15 @@ def test_a_killed_study_goes_on_and_every_encoder_sees_the_same_labels(
 
 
 @pytest.mark.slow
+def test_points_at_a_time_give_what_they_give_one_by_one(stage, tmp_path):
+    args = ["--config", str(stage("few")), "--per-class", "2", "--seeds", "0", "1", *SHORT]
+    for jobs in ("1", "2"):
+        main([*args, "--jobs", jobs, "--out", str(tmp_path / jobs)])
+    one, two = (pd.read_csv(tmp_path / jobs / "label_efficiency.csv") for jobs in ("1", "2"))
+    pd.testing.assert_frame_equal(one, two, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_an_encoder_that_heard_test_subjects_is_refused_unless_allowed(stage, pretrained, tmp_path, calls, capsys):
     args = [
         "--config",

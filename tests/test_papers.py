@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -260,6 +261,38 @@ def test_every_stage_of_a_recipe_that_is_shipped_has_a_config_without_mistakes(p
     assert path.read_text().count(f"python -m cry_lightning paper {named_as(path)}") == 1
 
 
+@pytest.fixture(params=["CONTRIBUTING.md", "docs/studies.md"])
+def new_study(request, tmp_path, monkeypatch):
+    """The recipe that a page shows, as its one file, beside the configs that are shipped."""
+    shutil.copytree(REPO / "configs", tmp_path / "configs", ignore=shutil.ignore_patterns("papers", "studies"))
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall("^```yaml\n(.*?)^```", (REPO / request.param).read_text(), re.DOTALL | re.MULTILINE)
+    (shown,) = [block for block in blocks if "\nsystems:" in block]
+    path = Path("configs/studies/words.yaml")
+    path.parent.mkdir()
+    path.write_text(shown)
+    return path
+
+
+def test_a_new_study_is_one_yaml(new_study):
+    recipe = read_recipe(new_study)
+    order = Order(new_study, recipe, recipe.corpora["synthetic"], {})
+    *_, (_, system, (words, cries)) = order.chains()
+    assert system == "words"
+    assert (words.path, cries.path) == ("configs/pretrain.yaml", "configs/finetune.yaml")
+    configs = [check_overrides(stage.path, stage.changes) for stages in order.every_chain() for stage in stages]
+    assert {config["name"] for config in configs} == {"words", "cries"}
+
+
+@pytest.mark.slow
+def test_a_new_study_runs(new_study, capsys):
+    few = ["--cries.data.corpus.init_args.n_infants=15", "--words.data.corpus.init_args.n_speakers=9"]
+    assert main(["paper", str(new_study), "--every.trainer.max_epochs=1", *few]) == 0
+    out = new_study.parents[2] / "runs/studies-words/synthetic"
+    table = pd.read_csv(out / "table.csv").query("protocol == 'by infant'")
+    assert table["system"].tolist() == ["scratch", "words"] and set(table["lineage"]) == {"CLEAN"}
+
+
 def named_as(path):
     return (path.parent if path.name == "paper.yaml" else path).relative_to(REPO)
 
@@ -292,7 +325,7 @@ def test_other_works_stand_beside_what_they_kept_apart():
         ({"versions": ["2019"]}, [], "system 'Res8': published: later is none of versions"),
         ({"titel": "Small"}, [], "does not accept option 'titel'"),
         ({"metrics": ["uarr"]}, [], "metrics: uarr is none of"),
-        ({"corpora": {"tones": {"protocols": {"p": "--folds 2"}}}}, [], "--folds"),
+        ({"corpora": {"tones": {"protocols": {"p": "--folds 2"}}}}, [], "corpora.tones.protocols.p: give keys"),
         ({}, ["--net.data.batch_sise=4"], "--data.batch_sise=4; did you mean --data.batch_size?"),
         ({}, ["--netz.data.batch_size=4"], "unrecognized arguments: --netz.data.batch_size=4"),
         ({}, ["--jobs", "0"], "--jobs: 0: 1 or more folds are needed"),

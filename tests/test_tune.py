@@ -159,6 +159,9 @@ def test_proposals_follow_from_the_seed_and_the_trials_so_far(space):
     assert outcomes(trials) == outcomes(searched(drawn, nearness, 12))
     assert outcomes(trials[:1]) != outcomes(searched(drawn, nearness, 1, seed=1))
     assert outcomes(trials[:11]) == outcomes(searched(drawn, nearness, 11))
+    assert all(
+        propose(drawn, trials[: n // 2], UAR, 0, n) == trials[n].params for n in range(10)
+    )  # so at the same time
     other = [*trials[:11], finished(drawn, trials[11].params, 1.0, 0, "")]
     assert propose(drawn, trials, UAR, 0) != propose(drawn, other, UAR, 0)
     assert {trial.params["data.batch_size"] for trial in trials} == {8, 16}
@@ -257,6 +260,14 @@ def test_a_killed_search_ends_as_an_unkilled_one_and_hears_no_test_subject(
     curve = pd.read_csv(run.run_folder.path / "fit/metrics.csv")["val/uar"]
     assert curve.max() == best["val/uar"] and curve.idxmax() >= 0
     assert run.config.fit.data.batch_size == best["data.batch_size"]
+
+
+@pytest.mark.slow
+def test_trials_at_a_time_give_what_they_give_one_by_one(stage, space, tmp_path):
+    command = ["--config", str(stage()), "--space", space(SPACE), "--trials", "2", "--trainer.max_epochs=1"]
+    for jobs in ("1", "2"):
+        main([*command, "--jobs", jobs, "--out", str(tmp_path / jobs)])
+    assert (tmp_path / "1/trials.csv").read_bytes() == (tmp_path / "2/trials.csv").read_bytes()
 
 
 @pytest.mark.slow

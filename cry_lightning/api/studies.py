@@ -203,6 +203,7 @@ def tune(
     space: Annotated[str, Taken("SPACE.yaml", instead="give a YAML such as configs/spaces/finetune.yaml")],
     trials: Annotated[int, Taken("N", counted="trials")],
     seed: int = 0,
+    jobs: Annotated[int, Taken("N", counted="trials")] = 1,
     out: Folder | None = None,
     overrides: Overrides = (),
 ) -> Path:
@@ -218,6 +219,7 @@ def tune(
         space: dotted keys of the stage, each with {low, high}, log or step by choice, or with {choices}.
         trials: how many, finished ones included.
         seed: of the search; that of a fit is seed_everything (default: 0).
+        jobs: trials at a time, of the first ten: each later one is chosen in the light of all before.
         out: default: RUNS/CORPUS/tune-NAME.
         overrides: of the YAML.
 
@@ -235,7 +237,7 @@ def tune(
     from cry_lightning.studies.engine import StageConfig
     from cry_lightning.studies.tune import run
 
-    return run(StageConfig(config).changed(given), space, trials, seed, out)
+    return run(StageConfig(config).changed(given), space, trials, seed, out, jobs)
 
 
 @command
@@ -248,15 +250,16 @@ def paper(
     out: Folder | None = None,
     overrides: Overrides = (),
 ) -> "pd.DataFrame":
-    """A published system run whole, its table beside ours.
+    """A published system, or another study, run whole by its recipe.
 
-    The systems of a publication are run under its own protocol and under one that keeps subjects apart. All inputs of
-    all stages are checked before the first is trained. Further arguments override every last stage as in fit, e.g.
-    --trainer.max_epochs=3; with a stage's name before the key that stage, e.g. --pretrain.trainer.max_epochs=3, or all
-    stages with --every. What is finished is not run again, so a stopped table goes on with the same command.
+    The systems of a publication are run under its own protocol and under one that keeps subjects apart, and tabled
+    beside its figures. All inputs of all stages are checked before the first is trained. Further arguments override
+    every last stage as in fit, e.g. --trainer.max_epochs=3; with a stage's name before the key that stage, e.g.
+    --pretrain.trainer.max_epochs=3, or all stages with --every. What is finished is not run again, so a stopped table
+    goes on with the same command.
 
     Args:
-        paper: a folder of configs/papers, or its paper.yaml.
+        paper: a folder of configs/papers, or its paper.yaml; or a recipe such as configs/studies/age.yaml.
         corpus: what to run on (default: the publication's own).
         seeds: where one division is trained from several seeds: these, in place of the paper.yaml's.
         jobs: folds at a time, of whichever systems.

@@ -241,17 +241,19 @@ def train(study: Study, changes: Overrides, folder: Path, wanted: dict[str, Any]
     gc.collect()  # a Trainer and its network hold each other, and large ones would pile up
 
 
-def side_by_side(function: Callable[[T], R], items: Sequence[T], jobs: int, desc: str, unit: str) -> Iterator[R]:
+def side_by_side(
+    function: Callable[[T], R], items: Sequence[T], jobs: int, desc: str = "", unit: str = ""
+) -> Iterator[R]:
     """The function's result of each item in their order, some at a time, each in a process with its share of the cores.
 
     Args:
         function: of one item; with several jobs it must be picklable, as the items must be.
         items: what it is called on.
         jobs: how many at a time; one is done in this process.
-        desc: what the progress bar shows.
+        desc: what the progress bar shows; there is none without it.
         unit: what an item is.
     """
-    shown = partial(progress_bar, total=len(items), desc=desc, unit=unit)
+    shown = partial(progress_bar, total=len(items), desc=desc, unit=unit, hidden=not desc)
     if jobs == 1 or len(items) < 2:
         yield from shown(map(function, items))
         return

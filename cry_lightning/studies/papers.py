@@ -145,8 +145,8 @@ def paths_in(order: Order) -> set[str]:
     Raises:
         UserError: a config has a mistake.
     """
-    configs = [check_overrides(stage.path, stage.changes) for stages in order.every_chain() for stage in stages]
-    named = set(texts(configs))
+    stages = dict.fromkeys(stage for stages in order.every_chain() for stage in stages)
+    named = set(texts([check_overrides(stage.path, stage.changes) for stage in stages]))
     return {path for path in order.setting.needs if any(f"{text}/".startswith(f"{path}/") for text in named)}
 
 

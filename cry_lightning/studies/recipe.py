@@ -212,12 +212,37 @@ def read_recipe(path: Path) -> Recipe:
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--recipe", type=Recipe)
     content = _content(path)
+    refuse_texts(content, path)
     try:
         recipe: Recipe = parser.instantiate(parser.parse_object({"recipe": content})).recipe
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise UserError(one_line(f"{path}: {error}")) from error
     check(recipe, path)
     return recipe
+
+
+def refuse_texts(content: object, path: Path) -> None:
+    """Refuse arguments in one text, where a recipe has keys and values.
+
+    Raises:
+        UserError: naming where they stand.
+    """
+    places = [
+        ("systems", "*", "arguments"),
+        *(("corpora", "*", kind, "*") for kind in ("protocols", "labels", "stages")),
+    ]
+    for where, value in (found for place in places for found in _at(content, place)):
+        if isinstance(value, str):
+            raise UserError(f"{path}: {where}: give keys and values, such as {{folds: 3}}, not the text {value!r}")
+
+
+def _at(content: object, place: Sequence[str], where: str = "") -> Iterator[tuple[str, object]]:
+    """What stands at a place in nested dicts, "*" being every key, with its dotted name."""
+    if not place:
+        yield where.removeprefix("."), content
+    elif isinstance(content, Mapping):
+        for key in content if place[0] == "*" else content.keys() & {place[0]}:
+            yield from _at(content[key], place[1:], f"{where}.{key}")
 
 
 def _content(path: Path) -> object:

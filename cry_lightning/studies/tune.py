@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ SHAPES = "{low, high} with log or step by choice, or {choices}"
 JOURNAL = "journal.log"  # the finished trials, as Optuna keeps them
 COMMON = {"trainer.devices": 1, "trainer.logger": None} | WITHOUT_BARS
 ONE_STEP = {"trainer.max_epochs": 1, "trainer.limit_train_batches": 1}
+AT_RANDOM = 10  # trials that do not depend on those before
 PROVENANCE = "tune.json"  # what is searched in a folder
 
 
@@ -225,28 +227,43 @@ def open_search(runs: Path, goal: Goal) -> optuna.Study:
 
 
 @hushed()
-def propose(space: Space, trials: Sequence[FrozenTrial], goal: Goal, seed: int) -> Values:
+def propose(space: Space, trials: Sequence[FrozenTrial], goal: Goal, seed: int, number: int | None = None) -> Values:
     """Values of the next trial: a function of the seed and the trials so far, however often the study was stopped.
+
+    Args:
+        space: what they are drawn from.
+        trials: those that are finished.
+        goal: what they are scored by.
+        seed: of the search.
+        number: of the trial, from 0, where it is one of the first, which do not depend on those before.
 
     Source: Bergstra et al. 2011, "Algorithms for hyper-parameter optimization", NeurIPS: tree-structured Parzen
     estimator, after ten trials at random. Failed trials count as worse than all others.
     """
-    seed_of_trial = int(np.random.SeedSequence([seed, len(trials)]).generate_state(1)[0])
-    search = optuna.create_study(direction=goal.direction, sampler=TPESampler(seed=seed_of_trial))
+    seed_of_trial = int(np.random.SeedSequence([seed, len(trials) if number is None else number]).generate_state(1)[0])
+    search = optuna.create_study(
+        direction=goal.direction, sampler=TPESampler(n_startup_trials=AT_RANDOM, seed=seed_of_trial)
+    )
     search.add_trials(trials)
     return search.ask({**space}).params
 
 
-def run_trials(study: Study, space: Space, goal: Goal, seed: int, wanted: int, runs: Path) -> optuna.Study:
-    """Run trials until there are as many as wanted; what a killed search was at is run_trial again."""
+def run_trials(
+    study: Study, space: Space, goal: Goal, seed: int, wanted: int, runs: Path, jobs: int = 1
+) -> optuna.Study:
+    """Run trials until there are as many as wanted, those at random some at a time; what was stopped is run again."""
     search = open_search(runs, goal)
+    run_one = partial(run_trial, study, goal, space, runs)
     with progress_bar(total=wanted, initial=len(search.trials), desc="tune", unit="trial") as bar:
-        while len(search.trials) < wanted:
-            values = propose(space, search.trials, goal, seed)
-            search.add_trial(run_trial(study, goal, space, values, runs / f"{len(search.trials):04}"))
-            bar.update()
-            if best := goal.best_first(search.trials):
-                bar.set_postfix({goal.metric: f"{best[0].value:.3f}"})
+        while (first := len(search.trials)) < wanted:
+            several = jobs > 1 and first < AT_RANDOM
+            numbers = range(first, min(wanted, AT_RANDOM) if several else first + 1)
+            proposed = [(number, propose(space, search.trials, goal, seed, number)) for number in numbers]
+            for trial in engine.side_by_side(run_one, proposed, jobs):
+                search.add_trial(trial)
+                bar.update()
+                if best := goal.best_first(search.trials):
+                    bar.set_postfix({goal.metric: f"{best[0].value:.3f}"})
     return search
 
 
@@ -261,12 +278,14 @@ def rehearse(study: Study, folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def run_trial(study: Study, goal: Goal, space: Space, values: Values, folder: Path) -> FrozenTrial:
-    """A trial, fitted in its own folder.
+def run_trial(study: Study, goal: Goal, space: Space, runs: Path, proposed: tuple[int, Values]) -> FrozenTrial:
+    """A trial, given by its number and values, fitted in its own folder.
 
     Raises:
         UserError: test subjects were heard.
     """
+    number, values = proposed
+    folder = runs / f"{number:04}"
     trial = finished(space, values, *fit(study, goal, values, folder))
     if trial.value is not None:
         keep_lineage(study, folder)
@@ -311,7 +330,7 @@ def keep_lineage(study: Study, folder: Path) -> None:
     refuse_leaky([(str(folder), leakage)], "Tune without them, or the test will say nothing")
 
 
-def run(stage: StageConfig, space_path: str, n_trials: int, seed: int, out: Path | None) -> Path:
+def run(stage: StageConfig, space_path: str, n_trials: int, seed: int, out: Path | None, jobs: int) -> Path:
     """Run the command on a stage; returns the path of its best config."""
     from cry_lightning.studies import tune_report  # which needs what is above
 
@@ -326,7 +345,7 @@ def run(stage: StageConfig, space_path: str, n_trials: int, seed: int, out: Path
         check_space(study, space, space_path)
         rehearse(study, runs / "rehearsal")
         mark(out / PROVENANCE, wanted)
-    search = run_trials(study, space, goal, seed, n_trials, runs)
+    search = run_trials(study, space, goal, seed, n_trials, runs, jobs)
     trials = search.trials
     best = goal.best_first(trials)
     if not best:
