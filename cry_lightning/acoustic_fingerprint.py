@@ -13,19 +13,19 @@ from itertools import pairwise
 import numpy as np
 import soxr
 from scipy.fft import rfft
+from scipy.special import pdtrc
 
 SAMPLE_RATE = 8000  # telephones have no more
 N_FFT, HOP = 512, 192
 BINS = slice(16, 218)  # 250 to 3400 Hz, which AMR-NB keeps
-RANGE = np.float32(1e-5)  # peaks lie at most 50 dB below the highest
-SILENCE = np.float32(1e-12)
+RANGE, SILENCE = np.float32(1e-5), np.float32(1e-12)  # peaks lie at most 50 dB below the highest, and above this
 AROUND_T, AROUND_F = 5, 10  # frames and bins on each side, above all of which a peak is
 GAPS, JUMPS = (1, 21), (2, 96)  # frames and bins from peak to peak: a steady tone, as of mains, has no landmarks
-GAP_STEP = 2  # frames that a gap is told to
-FAN = 3  # of the next peaks are joined to one
+GAP_STEP, FAN = 2, 3  # frames that a gap is measured in, and how many of the next peaks are joined to one
 PER_S = 16  # landmarks kept of each second, the strongest
 NEXT = 40  # peaks, among which these are looked for
-ENOUGH = 4  # landmarks that begin at different times, at one shift in time: the same sound
+# The same sound: so many landmarks that begin at different times, at one shift in time, and this unlikely by chance.
+ENOUGH, CHANCE = 4, 1e-6
 TYPE, LETTERS = np.dtype([("hash", "<u4"), ("time", "<u2")]), 8  # of a landmark in memory, and in text
 FRAMES, AT_ONCE = 2**13, 2**21  # frames, and pairs of equal landmarks, that are in memory at once
 WINDOW = np.hanning(N_FFT).astype(np.float32)
@@ -70,16 +70,12 @@ def _peaks(power: np.ndarray) -> tuple[np.ndarray, ...]:
 
 def _running_max(values: np.ndarray, around: int, axis: int) -> np.ndarray:
     """The highest of each value (B, T, F), none below 0, and those up to `around` beside it along an axis."""
-    shape = list(values.shape)
-    shape[axis] += 2 * around
-    found = np.zeros(shape, values.dtype)
-    found[(slice(None),) * axis + (slice(around, -around),)] = values
+    found = np.pad(values, [(around * (axis == each),) * 2 for each in range(3)])
     reach, width = 1, 2 * around + 1
     while reach < width:  # windows of 1, 2, 4 ..., the last one overlapping
         step = min(reach, width - reach)
-        before, after = ((slice(None),) * axis + (part,) for part in (slice(None, -step), slice(step, None)))
-        found = np.maximum(found[before], found[after])
-        reach += step
+        before, after = ((slice(None),) * axis + (part,) for part in (slice(-step), slice(step, None)))
+        found, reach = np.maximum(found[before], found[after]), reach + step
     return found
 
 
@@ -98,7 +94,7 @@ def _joined(clip: np.ndarray, time: np.ndarray, low: np.ndarray, strength: np.nd
     second = clip[row] * 2**16 + time[row] * HOP // SAMPLE_RATE
     order = np.lexsort((other, row, -(strength[row] + strength[other]), second))
     place = np.arange(len(order)) - np.searchsorted(second[order], second[order])
-    kept = np.sort(order[place < PER_S])
+    kept = order[place < PER_S]
     kept = kept[np.lexsort((other[kept], row[kept]))]
     first, then = row[kept], other[kept]
     packed = np.zeros(len(kept), TYPE)
@@ -112,53 +108,51 @@ def alike(sounds: Sequence[str], others: Sequence[str]) -> np.ndarray:
 
     All are as of `lineage.sound_fingerprint`; what comes of one file is compared as one recording.
     """
-    ours, theirs = _decoded(sounds), _decoded(others)
-    ours = ours[np.argsort(ours["file"], kind="stable")]
-    theirs = theirs[np.argsort(theirs["hash"], kind="stable")]
+    numbers: dict[str, int] = {}  # of files
+    ours, theirs = _decoded(sounds, numbers), _decoded(others, numbers)
+    ours, theirs = ours[np.argsort(ours["file"])], theirs[np.argsort(theirs["hash"])]
     first, last = (np.searchsorted(theirs["hash"], ours["hash"], side) for side in ("left", "right"))
+    ends = np.zeros(len(numbers), int)  # of each file, in frames
+    for table in (ours, theirs):
+        np.maximum.at(ends, table["file"], table["time"])
     upto = np.cumsum(last - first)
     found, begin = [np.zeros((0, 2), int)], 0
     while begin < len(ours):  # whole recordings, as many as memory is meant to hold
-        end = int(np.searchsorted(upto, (upto[begin - 1] if begin else 0) + AT_ONCE, "right"))
-        end = int(np.searchsorted(ours["file"], ours["file"][min(max(end, begin + 1), len(ours)) - 1], "right"))
-        found.append(_alike(ours[begin:end], theirs, first[begin:end], last[begin:end]))
+        end = max(int(np.searchsorted(upto, upto[begin] + AT_ONCE)), begin + 1)
+        end = int(np.searchsorted(ours["file"], ours["file"][end - 1], "right"))
+        found.append(_alike(ours[begin:end], theirs, first[begin:end], last[begin:end], ends))
         begin = end
     return np.unique(np.concatenate(found), axis=0)
 
 
-def _alike(ours: np.ndarray, theirs: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+def _alike(ours: np.ndarray, theirs: np.ndarray, first: np.ndarray, last: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Places (n, 2) of sounds whose landmarks have their like in another file, many at one shift in time."""
     n_equal = last - first
     mine = np.repeat(np.arange(len(ours)), n_equal)
     other = np.arange(len(mine)) + np.repeat(first - np.cumsum(n_equal) + n_equal, n_equal)
     elsewhere = ours["file"][mine] != theirs["file"][other]
-    mine, other = mine[elsewhere], other[elsewhere]
-    pair = np.unique(np.stack([ours["file"][mine], theirs["file"][other]]), axis=1, return_inverse=True)[1].ravel()
-    shift = ours["time"][mine] - theirs["time"][other]
+    mine, other = ours[mine[elsewhere]], theirs[other[elsewhere]]
+    pair = np.unique(mine["file"] << 32 | other["file"], return_inverse=True)[1]
+    n_shifts = 1 + (ends[mine["file"]] + ends[other["file"]]) / 2
     enough = np.zeros(len(mine), bool)
     for slack in (0, 1):  # two frames are one shift, whichever of them comes first
-        at = np.unique(np.stack([pair, (shift + slack) // 2]), axis=1, return_inverse=True)[1].ravel()
-        counts = [_distinct(at, ours[name][mine] // width) for name, width in (("time", 2), ("hash", 1))]
-        enough |= np.minimum(*counts)[at] >= ENOUGH
-    return np.stack([ours["sound"][mine[enough]], theirs["sound"][other[enough]]], axis=1)
+        at = np.unique((pair << 32) + (mine["time"] - other["time"] + slack) // 2, return_inverse=True)[1]
+        distinct = [np.unique(at << 32 | values) >> 32 for values in (mine["time"] // 2, mine["hash"])]
+        n_here = np.minimum(*(np.bincount(each)[at] for each in distinct))
+        elsewhere = np.bincount(pair)[pair] - np.bincount(at)[at]  # a hum has many, at every shift
+        enough |= (n_here >= ENOUGH) & (n_shifts * pdtrc(n_here - 1, elsewhere / n_shifts) < CHANCE)
+    return np.stack([mine["sound"][enough], other["sound"][enough]], axis=1)
 
 
-def _distinct(group: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """How many distinct values each group has, by its number."""
-    pairs = np.unique(np.stack([group, values]), axis=1)
-    return np.bincount(pairs[0], minlength=group.max(initial=-1) + 1)
-
-
-def _decoded(sounds: Sequence[str]) -> np.ndarray:
-    """All landmarks of some sounds: hash, time within the file, file, and the sound's place."""
-    parts = [sound.split("#") for sound in sounds]
-    raw = [base64.b64decode(part[2]) if len(part) > 2 else b"" for part in parts]
-    n_landmarks = np.array([len(each) // TYPE.itemsize for each in raw], int)
+def _decoded(sounds: Sequence[str], numbers: dict[str, int]) -> np.ndarray:
+    """All landmarks of some sounds: hash, time within the file, its number, and the sound's place."""
+    parts = [sound.split("#") if sound.count("#") == 2 else (sound, "0", "") for sound in sounds]
+    raw = [base64.b64decode(landmarks) for _, _, landmarks in parts]
     packed = np.frombuffer(b"".join(raw), TYPE)
-    starts = [round(float(part[1].partition("-")[0]) * SAMPLE_RATE / HOP) if len(part) > 2 else 0 for part in parts]
-    table = np.zeros(len(packed), [("hash", "<u4"), ("time", "<i4"), ("file", "<i8"), ("sound", "<i8")])
-    table["hash"] = packed["hash"]
-    table["time"] = packed["time"] + np.repeat(starts, n_landmarks)
-    table["file"] = np.repeat(np.array([hash(part[0]) for part in parts], np.int64), n_landmarks)
-    table["sound"] = np.repeat(np.arange(len(parts)), n_landmarks)
+    starts = [round(float(stretch.partition("-")[0]) * SAMPLE_RATE / HOP) for _, stretch, _ in parts]
+    files = [numbers.setdefault(file, len(numbers)) for file, _, _ in parts]
+    of_sounds = np.array([starts, files, range(len(parts))], int).reshape(3, -1)
+    start, file, place = np.repeat(of_sounds, [len(each) // TYPE.itemsize for each in raw], axis=1)
+    table = np.zeros(len(packed), [(name, int) for name in ("file", "time", "hash", "sound")])
+    table["file"], table["time"], table["hash"], table["sound"] = file, start + packed["time"], packed["hash"], place
     return table

@@ -76,6 +76,17 @@ def stage_config(corpus: Path, folder: Path, name: str = "pretrain", **model) ->
     }
 
 
+def cry(seed: int, seconds: float = 3.0) -> np.ndarray:
+    """Five harmonics of a pitch that wanders, in bouts, as no other seed has them (N,)."""
+    rng = np.random.default_rng(seed)
+    n = np.arange(round(seconds * RATE))
+    knots = np.arange(0, len(n) + 400, 400)
+    wander = np.interp(n, knots, rng.normal(0, 0.5, len(knots)).cumsum())
+    phase = 2 * np.pi * np.cumsum(420 + 60 * np.tanh(wander)) / RATE
+    voiced = sum(np.sin(k * phase) / k for k in range(1, 6)) * (np.sin(n / 2500 + seed) > -0.5)
+    return (0.1 * voiced + 0.001 * rng.standard_normal(len(n))).astype(np.float32)
+
+
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """Reports without their figures, which are most of the time that they take."""

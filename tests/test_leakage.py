@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from conftest import cry
 
 from cry_lightning import audio
 from cry_lightning.acoustic_fingerprint import landmarks
@@ -286,20 +287,6 @@ def verdict(trained: Corpus, tested: Corpus, noise: Path | None = None) -> Leaka
     rows = [(clip.name, clip.subject, clip.subject_source, "test") for clip in part.clips]
     table = pd.DataFrame(rows, columns=["clip", "subject", "subject_source", "split"])
     return check(table, Lineage(True, [own], sounds_of(part, "test")))
-
-
-def cry(seed: int, seconds: float = 3.0) -> np.ndarray:
-    """Five harmonics of a pitch that wanders, in bouts, as no other seed has them."""
-    rng = np.random.default_rng(seed)
-    n_samples = round(seconds * RATE)
-    steps = np.interp(
-        np.arange(n_samples), np.arange(0, n_samples + 400, 400), rng.normal(0, 30, n_samples // 400 + 1).cumsum()
-    )
-    phase = 2 * np.pi * np.cumsum(400 + 60 * np.tanh(steps / 60)) / RATE
-    voiced = sum(np.sin(k * phase + rng.uniform(0, 6)) / k for k in range(1, 6)) * (
-        np.sin(np.arange(n_samples) / 2500) > -0.5
-    )
-    return (0.1 * voiced + 0.001 * rng.standard_normal(n_samples)).astype(np.float32)
 
 
 def put(folder: Path, cries: dict[str, np.ndarray], **form: str) -> Path:
