@@ -15,17 +15,14 @@ import soxr
 from scipy.fft import rfft
 from scipy.special import pdtrc
 
-SAMPLE_RATE = 8000  # telephones have no more
-N_FFT, HOP = 512, 192
+SAMPLE_RATE, N_FFT, HOP = 8000, 512, 192  # telephones have no more samples a second
 BINS = slice(16, 218)  # 250 to 3400 Hz, which AMR-NB keeps
 RANGE, SILENCE = np.float32(1e-5), np.float32(1e-12)  # peaks lie at most 50 dB below the highest, and above this
 AROUND_T, AROUND_F = 5, 10  # frames and bins on each side, above all of which a peak is
 GAPS, JUMPS = (1, 21), (2, 96)  # frames and bins from peak to peak: a steady tone, as of mains, has no landmarks
 GAP_STEP, FAN = 2, 3  # frames that a gap is measured in, and how many of the next peaks are joined to one
-PER_S = 16  # landmarks kept of each second, the strongest
-NEXT = 40  # peaks, among which these are looked for
-# The same sound: so many landmarks that begin at different times, at one shift in time, and this unlikely by chance.
-ENOUGH, CHANCE = 4, 1e-6
+PER_S, NEXT = 16, 40  # landmarks kept of each second, the strongest; peaks among which the next are looked for
+ENOUGH, CHANCE = 4, 1e-6  # landmarks at one shift in time, and how unlikely they are by chance: the same sound
 TYPE, LETTERS = np.dtype([("hash", "<u4"), ("time", "<u2")]), 8  # of a landmark in memory, and in text
 FRAMES, AT_ONCE = 2**13, 2**21  # frames, and pairs of equal landmarks, that are in memory at once
 WINDOW = np.hanning(N_FFT).astype(np.float32)
@@ -39,11 +36,8 @@ def landmarks(waveforms: np.ndarray, sample_rate: int) -> list[str]:
     if waveforms.shape[1] < N_FFT:
         return [""] * len(waveforms)
     at_once = max(1, FRAMES * HOP // waveforms.shape[1])
-    return [
-        text
-        for first in range(0, len(waveforms), at_once)
-        for text in _landmarks(waveforms[first : first + at_once].astype(np.float32, copy=False))
-    ]
+    groups = np.array_split(waveforms, range(at_once, len(waveforms), at_once))
+    return [text for group in groups for text in _landmarks(group.astype(np.float32, copy=False))]
 
 
 def _landmarks(waveforms: np.ndarray) -> Iterator[str]:
@@ -113,10 +107,8 @@ def alike(sounds: Sequence[str], others: Sequence[str]) -> np.ndarray:
     ours, theirs = ours[np.argsort(ours["file"])], theirs[np.argsort(theirs["hash"])]
     first, last = (np.searchsorted(theirs["hash"], ours["hash"], side) for side in ("left", "right"))
     ends = np.zeros(len(numbers), int)  # of each file, in frames
-    for table in (ours, theirs):
-        np.maximum.at(ends, table["file"], table["time"])
-    upto = np.cumsum(last - first)
-    found, begin = [np.zeros((0, 2), int)], 0
+    np.maximum.at(ends, np.append(ours["file"], theirs["file"]), np.append(ours["time"], theirs["time"]))
+    upto, found, begin = np.cumsum(last - first), [np.zeros((0, 2), int)], 0
     while begin < len(ours):  # whole recordings, as many as memory is meant to hold
         end = max(int(np.searchsorted(upto, upto[begin] + AT_ONCE)), begin + 1)
         end = int(np.searchsorted(ours["file"], ours["file"][end - 1], "right"))
@@ -139,8 +131,8 @@ def _alike(ours: np.ndarray, theirs: np.ndarray, first: np.ndarray, last: np.nda
         at = np.unique((pair << 32) + (mine["time"] - other["time"] + slack) // 2, return_inverse=True)[1]
         distinct = [np.unique(at << 32 | values) >> 32 for values in (mine["time"] // 2, mine["hash"])]
         n_here = np.minimum(*(np.bincount(each)[at] for each in distinct))
-        elsewhere = np.bincount(pair)[pair] - np.bincount(at)[at]  # a hum has many, at every shift
-        enough |= (n_here >= ENOUGH) & (n_shifts * pdtrc(n_here - 1, elsewhere / n_shifts) < CHANCE)
+        n_other = np.bincount(pair)[pair] - np.bincount(at)[at]  # a hum has many, at every shift
+        enough |= (n_here >= ENOUGH) & (n_shifts * pdtrc(n_here - 1, n_other / n_shifts) < CHANCE)
     return np.stack([mine["sound"][enough], other["sound"][enough]], axis=1)
 
 
