@@ -175,11 +175,12 @@ class StageCLI(LightningCLI):
             loggers = [CSVLogger(folder.path, name="", version=self.subcommand), *loggers]
         best = given.checkpoint
         best.dirpath, best.filename = str(folder.path), "best"
+        recorder = LineageRecorder(config.name, folder.path)
         callbacks = [
             Dashboard(wandb_loggers, yaml.safe_load(self.body)),
-            LineageRecorder(config.name, folder.path),
             PredictionsWriter(folder.path),
-            Figures(),
+            recorder,  # after the table, whose hash it writes
+            Figures(recorder),
         ]
         given.trainer.callbacks = [*(given.trainer.callbacks or []), *callbacks]
         own_bar = any(isinstance(one, ProgressBar) for one in given.trainer.callbacks)

@@ -53,7 +53,7 @@ def pictures(stage: StageCLI, corpus: Corpus, clips: Sequence[Clip]) -> Iterator
     length_s = data.clip_s + 2 * data.shift_s  # the margins reach the front end in training, too
     dataset = ClipBatches(corpus, list(clips), data.feature, length_s, data.fit, data.cache_dtype)
     for first in range(0, len(clips), BATCH_SIZE):
-        _, features, reasons = dataset[range(first, min(first + BATCH_SIZE, len(clips)))]
+        _, features, reasons, _ = dataset[range(first, min(first + BATCH_SIZE, len(clips)))]
         spare = features.shape[-1] - n_frames
         centre = torch.from_numpy(features[..., spare // 2 : spare // 2 + n_frames]).float()
         with torch.inference_mode():

@@ -21,6 +21,9 @@ class Features(Protocol):
     def content(self) -> list[str]:
         """What each row holds: "hash of the file#start-duration"."""
 
+    def sound(self, row: int) -> str:
+        """Fingerprint of a row's sound, as of `lineage.sound_fingerprint`."""
+
     def gather(self, rows: Tensor) -> Tensor:
         """Features (n, C, F, T) of some rows (n,)."""
 

@@ -1,6 +1,5 @@
 """A small corpus of made sounds and a stage that trains on it in a second or two."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -14,9 +13,9 @@ import pytest
 import soundfile
 import yaml
 
-from cry_lightning import cli
+from cry_lightning import cli, lineage
 from cry_lightning.evaluation import figures, predictions
-from cry_lightning.lineage import fingerprint
+from cry_lightning.lineage import Lineage, StageRecord, sound_fingerprint, subject_fingerprint
 
 REPO = Path(__file__).parents[1]
 DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", REPO / "data"))  # real recordings, none in git
@@ -77,6 +76,17 @@ def stage_config(corpus: Path, folder: Path, name: str = "pretrain", **model) ->
     }
 
 
+def cry(seed: int, seconds: float = 3.0) -> np.ndarray:
+    """Five harmonics of a pitch that wanders, in bouts, as no other seed has them (N,)."""
+    rng = np.random.default_rng(seed)
+    n = np.arange(round(seconds * RATE))
+    knots = np.arange(0, len(n) + 400, 400)
+    wander = np.interp(n, knots, rng.normal(0, 0.5, len(knots)).cumsum())
+    phase = 2 * np.pi * np.cumsum(420 + 60 * np.tanh(wander)) / RATE
+    voiced = sum(np.sin(k * phase) / k for k in range(1, 6)) * (np.sin(n / 2500 + seed) > -0.5)
+    return (0.1 * voiced + 0.001 * rng.standard_normal(len(n))).astype(np.float32)
+
+
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """Reports without their figures, which are most of the time that they take."""
@@ -87,14 +97,18 @@ def no_figures(monkeypatch) -> None:
 def write_run(folder: Path, table: pd.DataFrame, trained_on: str) -> Path:
     """A run folder with these predictions, of a model that was trained on one subject."""
     predictions.write(table, folder / "predictions.csv")
-    stage = {"stage": "finetune", "corpus": "made", "clips": [], "validation_subjects": []}
-    lineage = {
-        "complete": True,
-        "stages": [stage | {"subjects": [fingerprint(trained_on)]}],
-        "test_clips": {clip: fingerprint(clip) for clip in table["clip"]},
+    subjects = [subject_fingerprint(trained_on, "given")]
+    stage = StageRecord("finetune", "made", subjects, [], [], subject_sources={"given": 1})
+    sounds = {
+        clip: sound_fingerprint(f"sound {number}#0.000-end", "") for number, clip in enumerate(table["clip"].unique())
     }
-    (folder / "lineage.json").write_text(json.dumps(lineage))
+    lineage.write(Lineage(True, [stage], sounds), folder / "lineage.json")
     return folder
+
+
+def bind(folder: Path) -> None:
+    """Make the lineage of a run that of its table again, which was changed."""
+    lineage.write(lineage.read(folder / "lineage.json"), folder / "lineage.json")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from cry_lightning import cli, runfolder
 from cry_lightning.console import UserError
 from cry_lightning.features import MFCC, LogMel
 from cry_lightning.files import locked
-from cry_lightning.lineage import fingerprint
+from cry_lightning.lineage import subject_fingerprint
 from cry_lightning.tasks.weights import compare_front_ends, identity_of
 
 
@@ -158,7 +158,7 @@ def test_predictions_table(stage, pretrained, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == told
     table = pd.read_csv(pretrained.parent / "predictions.csv")
     assert list(table.columns) == [
-        *("clip", "recording", "subject", "repeat", "fold", "split", "label"),
+        *("clip", "recording", "subject", "repeat", "fold", "split", "label", "subject_source"),
         *("score_high", "score_low"),
     ]
     assert set(table["split"]) == {"val", "test"}
@@ -184,8 +184,8 @@ def test_lineage_lists_every_stage(stage, pretrained, tmp_path):
     lineage = json.loads((tmp_path / "runs/tones/finetune/lineage.json").read_text())
     assert lineage["complete"]
     assert [stage["stage"] for stage in lineage["stages"]] == ["pretrain", "finetune"]
-    trained_on = {fingerprint(subject) for subject in run.datamodule.subjects("train")}
-    tested_on = {fingerprint(subject) for subject in run.datamodule.subjects("test")}
+    trained_on = {subject_fingerprint(subject, "given") for subject in run.datamodule.subjects("train")}
+    tested_on = {subject_fingerprint(subject, "given") for subject in run.datamodule.subjects("test")}
     assert all(set(stage["subjects"]) == trained_on and not tested_on & trained_on for stage in lineage["stages"])
     table = pd.read_csv(tmp_path / "runs/tones/finetune/predictions.csv")
     assert set(lineage["test_clips"]) == set(table["clip"])

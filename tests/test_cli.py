@@ -440,6 +440,7 @@ def test_wandb_offline_run_has_group_job_type_and_never_asks(stage, tmp_path):
     assert all(word in log.read_bytes() for word in (b"cries", b"babies", b"pretrain"))  # project, group, job type
     pictures = {path.parent.name for path in offline.rglob("*.png")}
     assert {"val"} <= pictures
+    assert b"val/lineage" in log.read_bytes() and b"CLEAN" in log.read_bytes()
     run = tmp_path / "runs/tones/pretrain"
     assert (run / "best.ckpt").exists() and (run / "fit/metrics.csv").exists()
     sent = b"".join(path.read_bytes() for path in [log, *offline.joinpath("files").rglob("*")] if path.is_file())

@@ -144,9 +144,29 @@ def test_subject_pattern(tmp_path):
     assert [clip.subject for clip in UnlabelledTree(root, r"/(\d+)_").clips()] == subjects
     with pytest.raises(UserError, match=r"a/0017_x\.wav"):
         UnlabelledTree(root, "baby(.)").clips()
+    assert [clip.subject for clip in UnlabelledTree(root, r"(a|b)/(?P<subject>\d+)").clips()] == subjects
     for pattern in ("(", "no group", "(a)(b)"):
         with pytest.raises(UserError, match="subject_pattern"):
             UnlabelledTree(root, pattern)
+
+
+def test_how_subjects_are_known(tmp_path):
+    flat = put(tmp_path / "flat", "a/1.wav", "b/2.wav")
+    deep = put(tmp_path / "deep", "a/s/1.wav", "b/t/2.wav")
+    listed = manifest(
+        tmp_path, "path,subject,source\na.wav,x,v\nb.wav,,v\nc.wav,v,v\nd.wav,d.wav,v\n", *[f"{n}.wav" for n in "abcd"]
+    )
+    sources = {
+        ClassFolders(flat): ["unknown"] * 2,
+        UnlabelledTree(flat): ["unknown"] * 2,
+        ClassFolders(flat, r"(\d)\."): ["rule"] * 2,
+        ClassFolders(deep): ["rule"] * 2,
+        Manifest(listed): ["given", *["unknown"] * 3],
+        ClassFolders(flat, window_s=0.5): ["unknown"] * 2,
+    }
+    for corpus, expected in sources.items():
+        assert [clip.subject_source for clip in corpus.clips(tmp_path / "cache")] == expected
+    assert all(clip.subject.startswith("ward:") for clip in corpus_at(listed, collection="ward").clips())
 
 
 def test_an_empty_missing_or_unreadable_folder_is_refused(tmp_path):

@@ -19,7 +19,7 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.data.splits import Split
 from cry_lightning.evaluation.run import read_run
-from cry_lightning.lineage import fingerprint, read
+from cry_lightning.lineage import read, subject_fingerprint
 from cry_lightning.runfolder import TESTED
 from cry_lightning.studies import engine
 from cry_lightning.studies.cross_validation import exclude_test_subjects, open_chain, train_fold
@@ -111,7 +111,7 @@ def test_a_chain_hears_no_test_subject_and_goes_on_where_it_was_killed(tones, no
     tested = table[table["split"] == "test"]
     assert len(tested) == tested["clip"].nunique() == 96
     for fold in read(tmp_path / "killed/lineage.json").as_dict()["folds"]:
-        own = {fingerprint(s) for s in tested["subject"][tested["fold"] == int(fold["fold"])]}
+        own = {subject_fingerprint(s, "given") for s in tested["subject"][tested["fold"] == int(fold["fold"])]}
         name = f"repeat0-fold{fold['fold']}"
         assert [stage["stage"] for stage in fold["stages"]] == ["simclr", f"{name}-adapt", name]
         for stage in fold["stages"]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import DATA, real
+from conftest import DATA, cry, real
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
@@ -229,6 +229,20 @@ def test_copies_are_found_in_another_container_and_told_by_whom_they_betray(tmp_
     assert found["group"].nunique() == 3 and "subject" not in found
     first, *others = duplicates_in_words(found.reset_index(), n_not_decoded=0)
     assert first.startswith("LEAK") and "0.flac = 0.wav" in first and len(others) == 3
+
+
+def test_copies_that_were_coded_and_cut_are_found_too(tmp_path):
+    soundfile.write(tmp_path / "0.wav", cry(0), RATE)
+    soundfile.write(tmp_path / "0.mp3", cry(0)[2400:], RATE)
+    soundfile.write(tmp_path / "1.wav", cry(1), RATE)
+    clips = [Clip("0.wav", "s0", "a"), Clip("0.mp3", "s1", "a"), Clip("1.wav", "s1", "a")]
+    decoded = summary.survey({clip.path: tmp_path / clip.path for clip in clips})
+    found = duplicates(summary.clip_table(clips, decoded, ["a"]), decoded)
+    assert found[["recording", "kind", "by"]].values.tolist() == [
+        [name, LEAK, "acoustic fingerprint"] for name in ("0.mp3", "0.wav")
+    ]
+    (first, *_) = duplicates_in_words(found, n_not_decoded=0)
+    assert first.startswith("LEAK") and "re-encoded or cut otherwise (1): 0.mp3 = 0.wav" in first
 
 
 # the figure

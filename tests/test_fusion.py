@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.fuse import PROVENANCE, fuse
-from cry_lightning.lineage import check, fingerprint, parse, read
+from cry_lightning.lineage import check, parse, read, sound_fingerprint, subject_fingerprint
+from cry_lightning.lineage import write as write_lineage
 
 main = partial(command, "fuse")
 
@@ -47,18 +49,19 @@ def scored(table: pd.DataFrame, seed: int, skill: float = 1.0, classes: list[str
 
 def stage(name: str, subjects: list[str], validation: tuple[str, ...] = ()) -> dict:
     hashed = {"subjects": subjects, "validation_subjects": validation}
-    return {"stage": name, "corpus": "made", "clips": []} | {k: [*map(fingerprint, v)] for k, v in hashed.items()}
+    own = {"stage": name, "corpus": "made", "clips": [], "subject_sources": {"given": len(subjects)}}
+    return own | {key: [subject_fingerprint(one, "given") for one in whose] for key, whose in hashed.items()}
 
 
 def lineage_of(table: pd.DataFrame, *stages: dict, **more) -> dict:
-    contents = {clip: fingerprint(f"sound of {clip}") for clip in table["clip"]}
+    contents = {clip: sound_fingerprint(f"sound of {clip}#0.000-end", "") for clip in table["clip"]}
     return {"complete": True, "stages": list(stages), "test_clips": contents} | more
 
 
 def write(folder: Path, table: pd.DataFrame, lineage: dict | None = None) -> str:
     predictions.write(table, folder / "predictions.csv")
     if lineage is not None:
-        (folder / "lineage.json").write_text(json.dumps(lineage))
+        write_lineage(parse(lineage), folder / "lineage.json")
     return str(folder)
 
 
@@ -206,9 +209,11 @@ def test_stacking_without_validation_learns_from_other_folds_and_tells(tmp_path)
             *members, own = lineages[repeat, fold]["stages"]
             assert {one["stage"] for one in members} == {"fold0", "fold1", "fold2"}
             assert own["stage"] == "fuse-stacking"
-            assert own["subjects"] == sorted({fingerprint(s) for s in table["subject"][taught]})
-            assert not set(own["subjects"]) & {fingerprint(s) for s in mine}
-            assert own["clips"] == sorted({fingerprint(f"sound of {c}") for c in table["clip"][taught]})
+            assert own["subjects"] == sorted({subject_fingerprint(s, "given") for s in table["subject"][taught]})
+            assert not set(own["subjects"]) & {subject_fingerprint(s, "given") for s in mine}
+            assert own["clips"] == sorted(
+                {sound_fingerprint(f"sound of {c}#0.000-end", "") for c in table["clip"][taught]}
+            )
 
 
 def test_why_stacking_across_folds_is_stamped_leaky(tmp_path) -> None:
@@ -252,7 +257,9 @@ def test_calibration_scales_each_member_on_its_validation_rows(tmp_path) -> None
     runs, logits = [], rng.normal(size=(n, 2))
     labels = np.where(rng.uniform(size=n) < softmax(logits, axis=1)[:, 0], "a", "b")
     clips = [f"{i}.wav" for i in range(n)]
-    keys = dict(clip=clips, recording=clips, subject=clips, repeat="0", fold="0", label=labels)
+    keys = dict(
+        clip=clips, recording=clips, subject=[f"made:s{i}" for i in range(n)], repeat="0", fold="0", label=labels
+    )
     keys["split"] = np.where(np.arange(n) < n - 100, "val", "test")
     for steepness in (3.0, 1.0):
         scores = softmax(steepness * logits, axis=1)
@@ -268,7 +275,9 @@ def test_calibration_scales_each_member_on_its_validation_rows(tmp_path) -> None
 
     lineage = read(tmp_path / "out/lineage.json").as_dict()
     assert not lineage["uncalibrated"]
-    assert lineage["stages"][-1]["validation_subjects"] == sorted(map(fingerprint, clips[: n - 100]))
+    assert lineage["stages"][-1]["validation_subjects"] == sorted(
+        subject_fingerprint(subject, "given") for subject in keys["subject"][: n - 100]
+    )
     fuse(runs, tmp_path / "plain")
     assert read(tmp_path / "plain/lineage.json").uncalibrated
 
@@ -281,8 +290,8 @@ def test_lineage_is_the_union_of_the_members(tmp_path) -> None:
         write(tmp_path / "svm", scored(table, 2), lineage_of(table, pretrained, svm)),
     ]
     fuse(runs, tmp_path / "out")
-    lineage = read(tmp_path / "out/lineage.json").as_dict()
-    assert lineage == parse(lineage_of(table, pretrained, net, svm)).as_dict()  # the mean learns nothing more
+    lineage = replace(read(tmp_path / "out/lineage.json"), table="")
+    assert lineage == parse(lineage_of(table, pretrained, net, svm))  # the mean learns nothing more
 
 
 @pytest.mark.parametrize("leaky", [0, 1])
@@ -314,7 +323,7 @@ def test_member_of_unknown_lineage_makes_the_fusion_unknown(pair, tmp_path, spoi
     *_, member, fused = fuse(pair, tmp_path / "out").splitlines()
     assert "UNKNOWN LINEAGE" in fused and member.startswith(f"{pair[1]}: UNKNOWN LINEAGE, ")
     leaky = json.loads((Path(pair[0]) / "lineage.json").read_text())
-    leaky["stages"][0]["subjects"] = [fingerprint("made:1")]
+    leaky["stages"][0]["subjects"] = [subject_fingerprint("made:1", "given")]
     (Path(pair[0]) / "lineage.json").write_text(json.dumps(leaky))
     assert "LEAKY" in fuse(pair, tmp_path / "out")  # what is known to leak outweighs what is not known
 
@@ -380,7 +389,7 @@ def test_what_the_first_lacks_is_named_too(tmp_path) -> None:
 def test_other_sound_under_the_same_name_is_refused(pair, tmp_path) -> None:
     path = Path(pair[1]) / "lineage.json"
     lineage = json.loads(path.read_text())
-    lineage["test_clips"]["3-0.wav"] = fingerprint("another")
+    lineage["test_clips"]["3-0.wav"] = sound_fingerprint("another#0.000-end", "")
     path.write_text(json.dumps(lineage))
     with pytest.raises(UserError, match=r"clip 3-0.wav is one sound in .*svm and another in .*net, by their lineage"):
         fuse(pair, tmp_path / "out")

@@ -8,7 +8,7 @@ import pytest
 import cry_lightning
 
 PACKAGE = Path(cry_lightning.__file__).parent
-FREE = {"arguments", "console", "files", "lineage", "spelling"}  # what every room may use
+FREE = {"acoustic_fingerprint", "arguments", "console", "files", "lineage", "spelling"}  # what every room may use
 MAY_IMPORT = {
     "audio": set(),
     "features": {"from_torchaudio"},
@@ -50,6 +50,7 @@ MAY_IMPORT = {
     "inputs": {"commands"},
     "chain": {"commands", "inputs"},
     "pipeline": {"chain", "inputs"},
+    "acoustic_fingerprint": set(),
     "console": set(),
     "files": set(),
     "lineage": set(),

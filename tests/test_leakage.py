@@ -1,23 +1,41 @@
 """Whether training subjects, checkpoint-choosing subjects and copied sounds are found in the test."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
+from conftest import cry
 
+from cry_lightning import audio
+from cry_lightning.acoustic_fingerprint import landmarks
+from cry_lightning.callbacks.lineage import LineageRecorder, noise_of, sounds_of
 from cry_lightning.console import UserError
+from cry_lightning.corpora import ClassFolders, Clip, Corpus, Manifest, UnlabelledTree
+from cry_lightning.evaluation import predictions
 from cry_lightning.lineage import (
     UNKNOWN,
     FoldedLineage,
+    Leakage,
     Lineage,
     check,
     count_shared,
+    digest,
     fingerprint,
+    of_table,
     parse,
     read,
     sound_fingerprint,
+    subject_fingerprint,
     write,
 )
+from cry_lightning.lineage.records import NO_HASH, OTHER_TABLE
+from cry_lightning.tasks.augment import BackgroundNoise
+
+RATE = 8000
 
 
 def rows(split: str = "test") -> pd.DataFrame:
@@ -31,14 +49,15 @@ def stage(name: str, subjects: str = "x", clips: tuple[str, ...] = (), validatio
     return {
         "stage": name,
         "corpus": "made",
-        "subjects": [fingerprint(f"made:{subject}") for subject in subjects],
-        "clips": [sound_fingerprint(clip) for clip in clips],
-        "validation_subjects": [fingerprint(f"made:{subject}") for subject in validation],
+        "subjects": [subject_fingerprint(f"made:{subject}", "given") for subject in subjects],
+        "clips": [sound_fingerprint(clip, "") for clip in clips],
+        "validation_subjects": [subject_fingerprint(f"made:{subject}", "given") for subject in validation],
+        "subject_sources": {"given": len(subjects + validation)},
     }
 
 
 def lineage(*stages: dict, complete: bool = True) -> Lineage:
-    contents = {clip: sound_fingerprint(f"sound of {clip}") for clip in rows()["clip"]}
+    contents = {clip: sound_fingerprint(f"sound of {clip}", "") for clip in rows()["clip"]}
     return parse({"complete": complete, "stages": list(stages), "test_clips": contents})
 
 
@@ -65,7 +84,7 @@ def test_subject_that_chose_the_checkpoint() -> None:
 
 
 def test_sound_that_chose_the_checkpoint_under_another_subject() -> None:
-    chose = stage("finetune") | {"validation_clips": [sound_fingerprint("sound of 3.wav#0.000-1.000")]}
+    chose = stage("finetune") | {"validation_clips": [sound_fingerprint("sound of 3.wav#0.000-1.000", "")]}
     found = check(rows(), lineage(stage("pretrain"), chose))
     told = "1 of 6 tested clips used to choose the checkpoint (found by content)"
     assert found.reason == f"{told}: stage finetune on made"
@@ -93,11 +112,25 @@ def test_another_stretch_of_the_same_file_is_heard_where_they_overlap() -> None:
     assert count_shared(["f#0.000-end", "g#0.000-1.000"], ["f#9.000-1.000", "f#2.000-1.000"]) == 1
 
 
-def test_a_stage_that_does_not_tell_its_stretches_leaves_the_lineage_unknown() -> None:
-    old = stage("pretrain") | {"clips": [fingerprint("sound of 1.wav#0.000-1.000")]}
-    found = check(rows(), lineage(old, stage("finetune")))
+@pytest.mark.parametrize(
+    "older",
+    [
+        {"clips": [fingerprint("sound of 1.wav#0.000-1.000")]},
+        {"clips": [sound_fingerprint("sound of another.wav#0.000-1.000")]},
+        {"subject_sources": None},
+    ],
+)
+def test_a_stage_of_an_older_release_leaves_the_lineage_unknown(older) -> None:
+    found = check(rows(), lineage(stage("pretrain") | older, stage("finetune")))
     assert found.status == "UNKNOWN LINEAGE"
-    assert found.reason == "stage pretrain does not record which stretches of files it was trained on: fit it again"
+    assert (
+        found.reason.startswith("stage pretrain was trained with an older release") and "fit it again" in found.reason
+    )
+
+
+def test_a_stage_of_an_older_release_still_shows_a_leak() -> None:
+    raw = {"subjects": [fingerprint("made:a")], "subject_sources": None}
+    assert check(rows(), lineage(stage("pretrain") | raw, stage("finetune"))).status == "LEAKY"
 
 
 def test_unknown_without_lineage_or_with_a_gap_in_it() -> None:
@@ -157,7 +190,7 @@ SPOILED = {
     r"stages\[0\]: 'validation_clips' is not": json.dumps(
         {"complete": True, "stages": [stage("a") | {"validation_clips": 3}]}
     ),
-    "'schema' is 3, where this version reads up to 2": json.dumps({"schema": 3}),
+    "'schema' is 4, where this version reads up to 3": json.dumps({"schema": 4}),
     r"stages\[1\]: 'clips' is not a list": json.dumps(
         {"complete": True, "stages": [stage("a"), stage("b") | {"clips": None}]}
     ),
@@ -171,3 +204,182 @@ def test_damaged_lineage_is_refused(tmp_path, message: str) -> None:
     with pytest.raises(UserError, match=message) as refusal:
         read(path)
     assert str(path) in str(refusal.value)
+
+
+def test_table_and_lineage_are_bound(tmp_path) -> None:
+    """An edited table, or the lineage of another run, is noticed; the checkpoint's hash is kept."""
+    scored = rows().assign(recording="r", repeat="0", fold="0", label="a", score_a=1.0, score_b=0.0)
+    for name in ("one", "other"):
+        predictions.write(
+            scored.assign(score_a=[1.0, *[0.9995] * 5] if name == "other" else 1.0), tmp_path / name / "predictions.csv"
+        )
+        write(replace(lineage(stage("finetune")), checkpoint="c0ffee"), tmp_path / name / "lineage.json")
+    table = tmp_path / "one/predictions.csv"
+    assert check(rows(), of_table(table)).status == "CLEAN"
+    assert of_table(table).checkpoint == "c0ffee"
+
+    text = table.read_text()
+    table.write_text(text.replace("made:c", "made:d"))
+    edited = check(rows(), of_table(table))
+    assert (edited.status, edited.reason) == ("UNKNOWN LINEAGE", OTHER_TABLE)
+    table.write_text(text)
+    (tmp_path / "one/lineage.json").write_bytes((tmp_path / "other/lineage.json").read_bytes())
+    assert check(rows(), of_table(table)).status == "UNKNOWN LINEAGE"
+    (tmp_path / "one/lineage.json").write_text(json.dumps(lineage(stage("finetune")).as_dict() | {"schema": 2}))
+    assert check(rows(), of_table(table)).reason == NO_HASH
+
+
+def test_one_infant_spelled_in_two_ways_is_one() -> None:
+    same = [("Ward:Baby1", "ward:baby 1"), ("w:007", "w:7"), ("w:12.0", "w:12"), ("w:Jose\u0301", "w:jos\u00e9")]
+    for one, other in same:
+        assert subject_fingerprint(one, "given") == subject_fingerprint(other, "rule")
+    for one, other in [("w:1", "v:1"), ("w:1", "w:11"), ("w:a/01.wav", "w:a/1.wav")]:
+        assert subject_fingerprint(one, "unknown") != subject_fingerprint(other, "unknown")
+    assert subject_fingerprint("w:1", "given").split("/")[0] != subject_fingerprint("v:1", "given").split("/")[0]
+
+
+def test_an_id_that_another_collection_has_too_is_remarked() -> None:
+    other = stage("pretrain") | {"subjects": [subject_fingerprint("ward:B", "given")]}
+    found = check(rows(), lineage(other, stage("finetune")))
+    assert found.status == "CLEAN"
+    (remark,) = found.remarks
+    assert "1 of 3 tested subjects bear the id" in remark and "made:b" in remark and "`collection`" in remark
+
+
+def test_stand_ins_leave_a_run_clean_and_unknown_subjects_of_any_stage_do_not() -> None:
+    assert check(rows().assign(subject_source="stand-in"), lineage(stage("finetune"))).status == "CLEAN"
+    blank = stage("pretrain") | {"subject_sources": {"given": 3, "unknown": 2}}
+    found = check(rows(), lineage(blank, stage("finetune")))
+    assert found.status == "SUBJECTS UNKNOWN"
+    assert (
+        "2 of 5 subjects of stage pretrain on made are not known" in found.reason and "subject_pattern" in found.reason
+    )
+    gap = check(rows(), lineage(blank, stage("finetune"), complete=False))
+    assert gap.status == "UNKNOWN LINEAGE" and "subject_pattern" in gap.reason
+    assert check(rows(), lineage(blank, stage("finetune", subjects="a"))).status == "LEAKY"
+
+
+class Part:
+    """A corpus all of which is one part of a datamodule, with the sounds that a cache would have."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus, self.clips, self.features, self.probe = corpus, corpus.clips(), self, None
+
+    def rows(self, part: str) -> np.ndarray:
+        return np.arange(len(self.clips) if part in ("train", "test") else 0)
+
+    def clips_of(self, part: str) -> list[Clip]:
+        return [self.clips[row] for row in self.rows(part)]
+
+    def sound(self, row: int) -> str:
+        clip = self.clips[row]
+        path = self.corpus.path_of(clip)
+        waveform = audio.load(path, RATE, clip.start_s, clip.duration_s)
+        return sound_fingerprint(f"{digest(path)}#{clip.name.rpartition('#')[2]}", *landmarks(waveform[None], RATE))
+
+
+def verdict(trained: Corpus, tested: Corpus, noise: Path | None = None) -> Leakage:
+    """What is found where one corpus was trained on, with noise of a folder, and another is tested."""
+    recorder, part = LineageRecorder("finetune", Path()), Part(tested)
+    own = recorder.own_stage(Part(trained))
+    if noise:
+        own = replace(own, noise=noise_of(BackgroundNoise(noise, RATE)))
+    rows = [(clip.name, clip.subject, clip.subject_source, "test") for clip in part.clips]
+    table = pd.DataFrame(rows, columns=["clip", "subject", "subject_source", "split"])
+    return check(table, Lineage(True, [own], sounds_of(part, "test")))
+
+
+def put(folder: Path, cries: dict[str, np.ndarray], **form: str) -> Path:
+    for name, sound in cries.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / name, sound, RATE, **form)
+    return folder
+
+
+def manifest(path: Path, subject_of: dict[str, str], **arguments: str) -> Manifest:
+    path.write_text("path,subject\n" + "".join(f"{name},{subject}\n" for name, subject in subject_of.items()))
+    return Manifest(path, **arguments)
+
+
+def without_subjects(tmp_path: Path) -> Leakage:
+    paths = [[f"pain/{n}.wav", f"hunger/{n}.wav"] for n in range(2)]
+    roots = [
+        put(tmp_path / str(n), {path: cry(10 * n + k) for k, path in enumerate(own)}) for n, own in enumerate(paths)
+    ]
+    return verdict(*map(ClassFolders, roots))
+
+
+def cuts_of_one_file(tmp_path: Path) -> Leakage:
+    pieces = np.split(cry(0, 8.0), 8)
+    roots = [
+        put(tmp_path / name, {f"a/{k}.wav": pieces[k] for k in own})
+        for name, own in (("train", range(4)), ("test", range(4, 8)))
+    ]
+    return verdict(*map(ClassFolders, roots))
+
+
+def another_header(tmp_path: Path) -> Leakage:
+    put(tmp_path, {"a.wav": cry(0), "b.wav": cry(1)})
+    put(tmp_path, {"copy.wav": cry(0)}, subtype="FLOAT")
+    trained, tested = {"copy.wav": "c"}, {"a.wav": "a", "b.wav": "b"}
+    return verdict(
+        manifest(tmp_path / "one.csv", trained, collection="w"), manifest(tmp_path / "two.csv", tested, collection="w")
+    )
+
+
+def one_infant_in_two_manifests(tmp_path: Path) -> Leakage:
+    put(tmp_path, {"a.wav": cry(0), "b.wav": cry(1)})
+    trained = manifest(tmp_path / "one.csv", {"a.wav": "Baby1"}, collection="ward")
+    return verdict(trained, manifest(tmp_path / "two.csv", {"b.wav": "baby01"}, collection="ward"))
+
+
+def uploads_in_an_unlabelled_tree(tmp_path: Path) -> Leakage:
+    uploads = put(tmp_path / "uploads", {"x.mp3": cry(0)[2400:], "y.mp3": cry(5)})
+    put(tmp_path, {"a.wav": cry(0), "b.wav": cry(1)})
+    return verdict(UnlabelledTree(uploads), manifest(tmp_path / "two.csv", {"a.wav": "a", "b.wav": "b"}))
+
+
+def recordings_as_noise(tmp_path: Path) -> Leakage:
+    noise = put(tmp_path / "noise", {"n.ogg": cry(1)})
+    put(tmp_path, {"a.wav": cry(0), "b.wav": cry(1)})
+    trained, tested = (manifest(tmp_path / f"{name}.csv", {f"{name}.wav": name}) for name in "ab")
+    return verdict(trained, tested, noise)
+
+
+ONCE_CLEAN = {
+    without_subjects: ("SUBJECTS UNKNOWN", "the subjects of 2 of 2 tested clips are not known"),
+    cuts_of_one_file: ("SUBJECTS UNKNOWN", "4 of 4 subjects of stage finetune on"),
+    another_header: ("LEAKY", "1 of 2 tested clips trained on (found by acoustic fingerprint: a.wav#0.000-end)"),
+    one_infant_in_two_manifests: ("LEAKY", "1 of 1 tested subjects trained on"),
+    uploads_in_an_unlabelled_tree: ("LEAKY", "1 of 2 tested clips trained on (found by acoustic fingerprint: a.wav"),
+    recordings_as_noise: (
+        "LEAKY",
+        "1 of 1 tested clips used as augmenting noise (found by acoustic fingerprint: b.wav",
+    ),
+}
+
+
+@pytest.mark.parametrize("leak", ONCE_CLEAN, ids=lambda leak: leak.__name__)
+def test_what_was_stamped_clean_once_is_not(tmp_path, leak) -> None:
+    found = leak(tmp_path)
+    status, reason = ONCE_CLEAN[leak]
+    assert found.status == status and reason in found.reason
+
+
+def test_other_recordings_of_known_subjects_are_clean(tmp_path) -> None:
+    put(tmp_path, {f"{n}.wav": cry(n) for n in range(8)})
+    trained, tested = ({f"{n}.wav": f"s{n}" for n in own} for own in (range(4), range(4, 8)))
+    found = verdict(manifest(tmp_path / "one.csv", trained), manifest(tmp_path / "two.csv", tested))
+    assert (found.status, found.reason, found.remarks) == ("CLEAN", "", [])
+
+
+def test_windows_are_found_in_a_copy_under_another_subject_only(tmp_path) -> None:
+    """Of one file, stretches decide; another file with the same sound is compared whole, whatever its windows."""
+    put(tmp_path, {"a.wav": cry(0, 6.0)})
+    put(tmp_path, {"copy.flac": cry(0, 6.0)[1000:]})
+    halves = [manifest(tmp_path / f"{name}.csv", {}, collection="w") for name in ("one", "two")]
+    for own, start_s in zip(halves, (0, 3), strict=True):
+        own.root.write_text(f"path,subject,start_s,duration_s\na.wav,s{start_s},{start_s},3\n")
+    assert verdict(*halves).status == "CLEAN"  # two infants in one recording, one after the other
+    copied = manifest(tmp_path / "copy.csv", {"copy.flac": "c"}, window_s=1.0, hop_s=0.5)
+    assert verdict(copied, halves[1]).status == "LEAKY"

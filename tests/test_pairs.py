@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_run
+from conftest import bind, write_run
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
 from cry_lightning.__main__ import run as command
@@ -19,6 +19,7 @@ from cry_lightning.evaluation.compare import pairs, permutation_p, uar_by_subjec
 from cry_lightning.evaluation.intervals import difference_interval
 from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
+from cry_lightning.lineage import sound_fingerprint
 
 main = partial(command, "evaluate")
 
@@ -43,6 +44,7 @@ def make_run(folder: Path, n_subjects: int = 12, skill: float = 1.0, seed: int =
 def change(folder: Path, change) -> Path:
     """Rewrite a run's predictions as a function of them."""
     predictions.write(change(predictions.read(folder / "predictions.csv")), folder / "predictions.csv")
+    bind(folder)
     return folder
 
 
@@ -171,7 +173,7 @@ def test_runs_with_other_tests_are_no_pair_and_the_difference_is_named(tmp_path,
 def test_clips_of_one_name_that_are_other_sounds_are_no_pair(tmp_path, capsys):
     first, run = (str(make_run(tmp_path / name)) for name in ("first", "run"))
     lineage = json.loads((tmp_path / "run/lineage.json").read_text())
-    lineage["test_clips"]["1-0.wav#0.000-1.000"] = "recorded again"
+    lineage["test_clips"]["1-0.wav#0.000-1.000"] = sound_fingerprint("recorded again#0.000-1.000", "")
     (tmp_path / "run/lineage.json").write_text(json.dumps(lineage))
     main([first, run])
     told = f"not paired with {first}: clip 1-0.wav#0.000-1.000 is one sound in {run} and another in {first}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_run
+from conftest import bind, write_run
 from matplotlib.image import imread
 
 from cry_lightning.__main__ import run as command
@@ -146,6 +146,45 @@ def test_leaky_run_is_refused_and_then_stamped(no_figures, tmp_path, capsys) -> 
     assert set(pd.read_csv(run / "metrics.csv")["lineage"]) == {"LEAKY"}
 
 
+def test_unknown_subjects_are_stamped_and_intervals_are_over_recordings(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run")
+    table = predictions.read(run / "predictions.csv")
+    rewrite(run, subject="made:" + table["recording"], subject_source="unknown")
+    bind(run)
+    main([str(run)])
+    printed, written = capsys.readouterr().out, (run / "report.md").read_text()
+    assert len(re.findall(r"(clip|recording) +48/24/\? .* SUBJECTS UNKNOWN$", printed, re.MULTILINE)) == 2
+    for text in (printed, written):
+        assert "the subjects of 48 of 48 tested clips are not known" in text.replace("\\", "")
+        assert (
+            "interval" in text
+            and "over recordings" in text.replace("*", "")
+            and "subject_pattern" in text.replace("\\", "")
+        )
+        assert "No subject level: the subjects are not known." in text
+        assert "as subjects are not known it says nothing about other infants" in text
+    assert written.splitlines()[2].startswith("> **SUBJECTS UNKNOWN**")
+    assert set(pd.read_csv(run / "metrics.csv")["lineage"]) == {"SUBJECTS UNKNOWN"}
+
+
+def test_an_older_table_counts_subjects_named_after_their_recordings_as_unknown(tmp_path) -> None:
+    run = make_run(tmp_path / "run")
+    table = predictions.read(run / "predictions.csv")
+    assert set(table["subject_source"]) == {""}
+    older = table.drop(columns="subject_source").assign(subject="made:" + table["recording"])
+    older.to_csv(run / "predictions.csv", index=False)
+    assert set(predictions.read(run / "predictions.csv")["subject_source"]) == {"unknown"}
+
+
+def test_stand_ins_are_named(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run")
+    rewrite(run, subject_source="stand-in")
+    bind(run)
+    main([str(run)])
+    printed = capsys.readouterr().out
+    assert "12 of 12 tested subjects are stand-ins for infants" in printed and "CLEAN" in printed
+
+
 def test_missing_lineage_is_stamped(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run")
     (run / "lineage.json").unlink()
@@ -255,7 +294,7 @@ def test_folds_are_pooled_and_repeats_averaged(no_figures, tmp_path, capsys) -> 
     main([str(run)])
     printed = capsys.readouterr().out
     assert "3 folds are pooled" in printed and "mean over 2 repeats" in printed
-    assert "UAR at recording level ± 0.000 (SD) over 2 training seeds; intervals are over subjects." in printed
+    assert "UAR at recording level ± 0.000 (SD) over 2 training seeds; the intervals do not contain it." in printed
     assert pd.read_csv(run / "metrics.csv").query("level == 'clip' and metric == 'uar'")["n_units"].eq(48).all()
     predictions.write(repeats.assign(fold=repeats["repeat"], repeat="0"), run / "predictions.csv")
     with pytest.raises(UserError, match="is in several folds of repeat 0"):
@@ -302,6 +341,7 @@ def fold_of(tmp_path, fold: int, trained_on: str) -> Path:
     table = predictions.read(folder / "predictions.csv")
     own = table["subject"].str.removeprefix("made:").astype(int) % 3 == fold
     predictions.write(table[own].assign(fold=fold), folder / "predictions.csv")
+    bind(folder)
     return folder
 
 

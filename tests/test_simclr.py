@@ -12,7 +12,7 @@ from torch import nn
 
 from cry_lightning import cli
 from cry_lightning.console import UserError
-from cry_lightning.lineage import check, fingerprint, read
+from cry_lightning.lineage import check, read, subject_fingerprint
 
 CURVES = {"train/loss", "val/loss", "val/alignment", "val/uniformity", "val/effective_rank", "val/probe_uar"}
 CROP = {"class_path": "cry_lightning.tasks.augment.RandomCrop", "init_args": {"length": 30}}
@@ -77,9 +77,9 @@ def test_probe_subjects_stand_in_the_lineage_as_choosers(simclr):
     run = fit(simclr(), "--trainer.max_epochs=1")
     stage = torch.load(run.run_folder.best, weights_only=True)["lineage"]["stages"][-1]
     probe = run.datamodule.probe
-    chose = {fingerprint(subject) for part in ("train", "val") for subject in probe.subjects(part)}
+    chose = {subject_fingerprint(subject, "given") for part in ("train", "val") for subject in probe.subjects(part)}
     assert chose <= set(stage["validation_subjects"])
-    tested = {fingerprint(subject) for subject in probe.subjects("test")}
+    tested = {subject_fingerprint(subject, "given") for subject in probe.subjects("test")}
     assert not tested & {*stage["validation_subjects"], *stage["subjects"]}
 
 

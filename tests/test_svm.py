@@ -18,7 +18,7 @@ from cry_lightning.__main__ import main
 from cry_lightning.console import UserError
 from cry_lightning.encoders.small import Flatten, Statistics
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.lineage import fingerprint
+from cry_lightning.lineage import subject_fingerprint
 from cry_lightning.tasks.heads import SupportVectors
 from cry_lightning.tasks.svm import Embedded, Recipe, fit, grouped_folds
 
@@ -176,7 +176,7 @@ def test_fit_test_evaluate_predict(svm, tones, tmp_path, capsys):
     lineage = json.loads((folder / "lineage.json").read_text())
     assert lineage["uncalibrated"] is False
     heard = set(lineage["stages"][0]["subjects"])
-    assert len(heard) == 5 and not heard & {fingerprint(s) for s in tested["subject"]}
+    assert len(heard) == 5 and not heard & {subject_fingerprint(s, "given") for s in tested["subject"]}
 
 
 @pytest.mark.slow

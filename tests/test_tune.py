@@ -22,7 +22,7 @@ from cry_lightning import cli
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.data.building import CachedFeatures
-from cry_lightning.lineage import fingerprint, read
+from cry_lightning.lineage import read, subject_fingerprint
 from cry_lightning.studies import tune_report
 from cry_lightning.studies.engine import StageConfig, open_study
 from cry_lightning.studies.tune import Goal, check_space, corners, finished, open_search, propose, read_space
@@ -222,13 +222,13 @@ def test_a_killed_search_ends_as_an_unkilled_one_and_hears_no_test_subject(
     assert (whole / "trials.png").read_bytes().startswith(b"\x89PNG")
 
     data = open_study(StageConfig(config)).data
-    tested = {fingerprint(subject) for subject in data.subjects("test")}
+    tested = {subject_fingerprint(subject, "given") for subject in data.subjects("test")}
     assert tested and heard and not heard & set(data.rows("test").tolist())
     for number in range(3):
         folder = whole / f"trials/tones/{number:04}"
         (own,) = read(folder / "lineage.json").as_dict()["stages"]
         assert not tested & {*own["subjects"], *own["validation_subjects"]}
-        assert own["validation_subjects"] == sorted(map(fingerprint, data.subjects("val")))
+        assert own["validation_subjects"] == sorted(subject_fingerprint(s, "given") for s in data.subjects("val"))
         assert not list(folder.glob("*.ckpt")) and not (folder / "predictions.csv").exists()
 
     fits.clear()

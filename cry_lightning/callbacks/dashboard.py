@@ -13,9 +13,10 @@ from lightning.pytorch.loggers import WandbLogger
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
+from cry_lightning.callbacks.lineage import LineageRecorder
 from cry_lightning.callbacks.table import Outputs, data_of, predictions_table
 from cry_lightning.evaluation import predictions
-from cry_lightning.lineage import fingerprint
+from cry_lightning.lineage import Status, fingerprint
 
 WANDB = "lightning.pytorch.loggers.WandbLogger"
 # What W&B would gather by itself of the machine, its user, the command line, the packages, the code and its git
@@ -59,15 +60,17 @@ class Dashboard(Callback):
 
 
 class Figures(Callback):
-    """Sends the confusion matrix and a few examples to W&B, after the fit (validation) and after the test.
+    """Sends the confusion matrix, its stamp and a few examples to W&B, after the fit (validation) and after the test.
 
     Examples are pictures of features named by a hash: neither sound nor file names leave the machine.
 
     Args:
+        recorder: knows the lineage.
         n_examples: how many features are shown.
     """
 
-    def __init__(self, n_examples: int = 8) -> None:
+    def __init__(self, recorder: LineageRecorder, n_examples: int = 8) -> None:
+        self.recorder = recorder
         self.n_examples = n_examples
         self.outputs: list[Outputs] = []
 
@@ -94,13 +97,13 @@ class Figures(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the last validation pass."""
-        self.send(trainer, "val")
+        self.send(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the test."""
-        self.send(trainer, "test")
+        self.send(trainer, pl_module, "test")
 
-    def send(self, trainer: Trainer, part: str) -> None:
+    def send(self, trainer: Trainer, pl_module: LightningModule, part: str) -> None:
         """Log the pictures of what was collected."""
         if not self.outputs:
             return
@@ -109,13 +112,15 @@ class Figures(Callback):
         rows = torch.cat([output["index"] for output in self.outputs])[: self.n_examples]
         features = data.features.gather(rows)
         captions = [f"{fingerprint(data.features.content[row])}: {data.clips[row].label}" for row in rows.tolist()]
+        status = self.recorder.status(trainer, pl_module, part, table)
         for logger in wandb_loggers(trainer):
-            logger.log_image(f"{part}/confusion", [confusion_figure(table)])
+            logger.experiment.summary[f"{part}/lineage"] = status
+            logger.log_image(f"{part}/confusion", [confusion_figure(table, status)])
             logger.log_image(f"{part}/examples", [feature_figure(f[0]) for f in features], caption=captions)
 
 
-def confusion_figure(table: pd.DataFrame) -> Figure:
-    """Counts of true against predicted classes of a predictions table."""
+def confusion_figure(table: pd.DataFrame, status: Status) -> Figure:
+    """Counts of true against predicted classes of a predictions table, stamped unless it is clean."""
     classes = predictions.classes_of(table)
     guesses = table[predictions.score_columns(table)].to_numpy().argmax(1)
     figure = Figure(layout="constrained")
@@ -123,6 +128,8 @@ def confusion_figure(table: pd.DataFrame) -> Figure:
     ConfusionMatrixDisplay.from_predictions(
         table["label"], predicted, labels=classes, ax=figure.subplots(), xticks_rotation=40, colorbar=False
     )
+    if status != "CLEAN":
+        figure.suptitle(status, color="darkred")
     return figure
 
 

@@ -1,14 +1,16 @@
 """Whose sound a checkpoint was trained on."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from lightning import Callback, LightningModule, Trainer
 
 from cry_lightning import lineage
 from cry_lightning.callbacks.table import data_of
-from cry_lightning.lineage import UNKNOWN, Lineage, StageRecord, fingerprint, sound_fingerprint
+from cry_lightning.lineage import UNKNOWN, Lineage, StageRecord, Status, subject_fingerprint
 from cry_lightning.stage_data import StageData
 
 
@@ -41,7 +43,7 @@ class LineageRecorder(Callback):
         if before is None:
             own_start = not getattr(pl_module.encoder, "weights_from_elsewhere", False)
             before = Lineage(complete=own_start, stages=[])
-        own = self.own_stage(data_of(trainer))
+        own = replace(self.own_stage(data_of(trainer)), noise=noise_of(pl_module))
         stages = [stage for stage in before.stages if stage != own]  # a resumed run finds itself there
         return Lineage(before.complete, [*stages, own])
 
@@ -59,25 +61,51 @@ class LineageRecorder(Callback):
             clips=clips_of(trained),
             validation_subjects=subjects_of(chose),
             validation_clips=clips_of(chose),
+            subject_sources=sources_of([*trained, *chose]),
         )
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write lineage.json beside the predictions."""
+        """Write lineage.json beside the predictions, which must lie there."""
         if not trainer.is_global_zero:
             return
-        data = data_of(trainer)
-        rows = [*data.rows("val").tolist(), *data.rows("test").tolist()]  # the rows of predictions.csv
-        tested = {data.clips[row].name: sound_fingerprint(data.features.content[row]) for row in rows}
-        known = replace(self.loaded or UNKNOWN, uncalibrated=not pl_module.calibrated, test_clips=tested)
-        lineage.write(known, self.run_folder / lineage.FILE)
+        tested_by = lineage.digest(Path(trainer.ckpt_path)) if trainer.ckpt_path else ""
+        known = replace(self.of_test(trainer, "val", "test"), uncalibrated=not pl_module.calibrated)
+        lineage.write(replace(known, checkpoint=tested_by), self.run_folder / lineage.FILE)
+
+    def of_test(self, trainer: Trainer, *parts: str) -> Lineage:
+        """The lineage of the checkpoint that was loaded, tested on these parts."""
+        return replace(self.loaded or UNKNOWN, test_clips=sounds_of(data_of(trainer), *parts))
+
+    def status(self, trainer: Trainer, pl_module: LightningModule, part: str, table: pd.DataFrame) -> Status:
+        """The stamp of predictions on one part: on `val`, of the model that is trained, else of the one loaded."""
+        known = self.of_test(trainer, part)
+        if part == "val":
+            known = replace(self.lineage(trainer, pl_module), test_clips=known.test_clips)
+        return lineage.check(table, known).status
 
 
 def subjects_of(parts: list[tuple[StageData, str]]) -> list[str]:
     """Fingerprints of the subjects of some parts, each a datamodule and the part's name."""
-    return sorted({fingerprint(subject) for data, part in parts for subject in data.subjects(part)})
+    clips = [clip for data, part in parts for clip in data.clips_of(part)]
+    return sorted({subject_fingerprint(clip.subject, clip.subject_source) for clip in clips})
+
+
+def sources_of(parts: list[tuple[StageData, str]]) -> dict[str, int]:
+    """How the subjects of some parts are known, and how many are so, as of `subjects_of`."""
+    source_of = {clip.subject: clip.subject_source for data, part in parts for clip in data.clips_of(part)}
+    return dict(Counter(source_of.values()))
 
 
 def clips_of(parts: list[tuple[StageData, str]]) -> list[str]:
     """Fingerprints of the clips of some parts, as of `subjects_of`."""
-    rows = [(data.features.content, row) for data, part in parts for row in data.rows(part).tolist()]
-    return sorted({sound_fingerprint(content[row]) for content, row in rows})
+    return sorted({data.features.sound(row) for data, part in parts for row in data.rows(part).tolist()})
+
+
+def sounds_of(data: StageData, *parts: str) -> dict[str, str]:
+    """Name and fingerprint of each clip of some parts."""
+    return {data.clips[row].name: data.features.sound(row) for part in parts for row in data.rows(part).tolist()}
+
+
+def noise_of(stage: LightningModule) -> list[str]:
+    """Fingerprints of the recordings that a stage's augmentation adds."""
+    return sorted({sound for module in stage.modules() for sound in getattr(module, "sounds", ())})

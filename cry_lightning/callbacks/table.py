@@ -44,7 +44,7 @@ class PredictionsWriter(Callback):
 
 
 def predictions_table(data: StageData, outputs: list[Outputs]) -> pd.DataFrame:
-    """The table of design: clip, recording, subject, repeat, fold, split, label, score_<class>..."""
+    """A row for each predicted clip: `predictions.KEYS`, subject_source, score_<class>..."""
     rows = torch.cat([output["index"] for output in outputs]).tolist()
     scores = torch.cat([output["scores"] for output in outputs]).double().numpy()
     clips = [data.clips[row] for row in rows]
@@ -57,6 +57,7 @@ def predictions_table(data: StageData, outputs: list[Outputs]) -> pd.DataFrame:
             "fold": data.split.fold,
             "split": data.parts[rows],
             "label": [clip.label for clip in clips],
+            "subject_source": [clip.subject_source for clip in clips],
         }
     )
     table[[f"score_{name}" for name in data.classes]] = scores / scores.sum(1, keepdims=True)

@@ -37,6 +37,7 @@ __all__ = [
 TAKEN_BY: dict[str, tuple[type[Corpus], ...]] = {
     "target": (DonateACry,),
     "subject_pattern": (ClassFolders, UnlabelledTree),
+    "collection": (ClassFolders, UnlabelledTree, Manifest),
 }
 
 
@@ -45,6 +46,7 @@ def corpus_at(
     name: str | None = None,
     target: Literal["reason", "age", "sex"] | None = None,
     subject_pattern: str | None = None,
+    collection: str | None = None,
     classes: dict[str, list[str]] | None = None,
     window_s: float | None = None,
     hop_s: float | None = None,
@@ -59,15 +61,17 @@ def corpus_at(
         path: a CSV file or a folder.
         name: names the run folder and the cache; by default what the path ends in, of a manifest.csv its folder.
         target: the label, in Donate-a-Cry only: reason (default), age or sex.
-        subject_pattern: regular expression whose one group finds the subject in a recording's relative path, in
-            ClassFolders and UnlabelledTree only.
+        subject_pattern: regular expression whose group, `(...)` or `(?P<subject>...)`, finds the subject in a
+            recording's relative path, in ClassFolders and UnlabelledTree only.
+        collection: the id space of the subjects, in ClassFolders, UnlabelledTree and Manifest only; corpora that call
+            the same infants by the same ids must have the same. By default the name of the folder or the CSV file.
         classes: new class -> the corpus's own labels that belong to it.
         window_s: cut every clip longer than this into windows of this many seconds.
         hop_s: from window to window; the window's length by default.
         min_active_db: leave out windows whose level (dB relative to full scale, RMS) is below this.
 
     Raises:
-        UserError: nothing is there, or `target` or `subject_pattern` is given for another form.
+        UserError: nothing is there, or `target`, `subject_pattern` or `collection` is given for another form.
     """
     path = Path(path).expanduser()
     if (path / "manifest.csv").is_file():
@@ -75,7 +79,7 @@ def corpus_at(
     form = _form(path)
     folder = path.resolve().parent if path.name == "manifest.csv" else path.resolve()
     name = name or safe_name(path.stem if form is Manifest and folder == path.resolve() else folder.name)
-    own = {"target": target, "subject_pattern": subject_pattern}
+    own = {"target": target, "subject_pattern": subject_pattern, "collection": collection}
     own = {argument: value for argument, value in own.items() if value is not None}
     for argument in own:
         if form not in TAKEN_BY[argument]:

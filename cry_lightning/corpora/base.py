@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from cry_lightning.corpora.listing import nfc
 log = logging.getLogger(__name__)
 
 
+# How it is known who made a clip: the user wrote it down, a rule found it in the path, the id is that of an app install
+# or a video, where several infants or one infant in several may be, or it is not known and the recording stands for it.
+SubjectSource = Literal["given", "rule", "stand-in", "unknown"]
 SHORTEST_S = 0.001  # of a window, and from one to the next
 MOST_WINDOWS = 1_000_000  # of one recording: eleven days of it, a window each second
 
@@ -71,6 +75,7 @@ class Clip:
     start_s: float = 0.0
     duration_s: float | None = None  # None: to the end of the file
     columns: Mapping[str, str] = field(default_factory=dict)  # whatever else is known (sex, age, site, split ...)
+    subject_source: SubjectSource = "rule"
 
     def __post_init__(self) -> None:
         if self.label is not None and not self.label.isascii():
@@ -85,7 +90,7 @@ class Clip:
 
 def named_subjects(clips: Iterable[Clip]) -> set[str]:
     """The subjects that are more than the name of their recording."""
-    return {clip.subject for clip in clips if not clip.subject.endswith(f":{clip.path}")}
+    return {clip.subject for clip in clips if clip.subject_source != "unknown"}
 
 
 class Corpus(ABC):

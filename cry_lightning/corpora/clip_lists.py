@@ -75,7 +75,8 @@ class ClipList(Corpus):
             whole = None if of_video[video] > 1 else paths.get((video, None))
             path = paths.get((video, start_s)) or paths.get((video, round(1000 * start_s))) or whole
             if path:
-                clips.append(Clip(path, f"{self.collection}:{video}", label, columns=columns))
+                subject = f"{self.collection}:{video}"
+                clips.append(Clip(path, subject, label, columns=columns, subject_source="stand-in"))
         if not clips:
             expected = f"{rows[0].video}_{rows[0].start_s:g}.wav"
             raise UserError(f"{self.root}: holds none of the clips of {self.clip_list}; the first is e.g. {expected}")

@@ -128,4 +128,5 @@ class DonateACry(Tree):
             "time": str(round(time if time > 1e11 else time * 1000)),  # one platform counts seconds
         }
         subject = f"{self.collection}:{code['install'].lower()}"
-        return Clip(path, subject, label=columns[self.target] or None, columns=columns)
+        label = columns[self.target] or None
+        return Clip(path, subject, label=label, columns=columns, subject_source="stand-in")

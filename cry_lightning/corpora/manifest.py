@@ -77,13 +77,15 @@ class Manifest(Corpus):
     """A UTF-8 CSV file, separated by commas, with a header and one clip per row.
 
     Columns, in capitals or not: `path` (relative to the CSV's folder, or absolute), and by choice `label` (blank:
-    unlabelled), `subject` (blank: the recording is its own subject), `start_s` and either of `duration_s` and `end_s`
+    unlabelled), `subject` (blank, or the path itself, or what the column `source` says a clip was cut from: not known,
+    and the recording stands for it), `start_s` and either of `duration_s` and `end_s`
     (blank: from the beginning, to the end). Further columns are kept in `Clip.columns`; empty rows, and empty columns
     without a name, are ignored.
 
     Args:
         root: the CSV file.
-        collection: the id space of the subjects; the CSV file's name by default.
+        collection: the id space of the subjects; the CSV file's name by default. Tables that call the same infants by
+            the same ids must have the same.
         label: another column to take the label from, where one table answers several questions.
     """
 
@@ -104,7 +106,7 @@ class Manifest(Corpus):
         listed = self._with_files([(line, self._clip(line, row)) for line, row in rows])
         clips = [clip for _, clip in listed]
         self._refuse_duplicates([line for line, _ in listed], clips)
-        if any(not row.get("subject") for _, row in rows):
+        if any(clip.subject_source == "unknown" for clip in clips):
             warn_of_unknown_subjects(self.root, "fill in the column `subject`")
         return clips
 
@@ -129,9 +131,11 @@ class Manifest(Corpus):
             raise UserError(f"{self.root}: line {line} has no path")
         path = self._path(row["path"])
         start_s = self._seconds(line, row, "start_s") or 0.0
+        subject = row.get("subject") or path
         return Clip(
             path=path,
-            subject=f"{self.collection}:{row.get('subject') or path}",
+            subject=f"{self.collection}:{subject}",
+            subject_source="unknown" if subject in (path, row["path"], row.get("source")) else "given",
             label=row.get(self.label) or None,
             start_s=start_s,
             duration_s=self._duration_s(line, row, start_s),

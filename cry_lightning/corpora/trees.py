@@ -3,12 +3,13 @@
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError
-from cry_lightning.corpora.base import Clip, Corpus, safe_name, warn_of_unknown_subjects
+from cry_lightning.corpora.base import Clip, Corpus, SubjectSource, safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.listing import find_recordings, look_through
 
 
@@ -48,8 +49,8 @@ class UnlabelledTree(Tree):
 
     Args:
         root: folder with the recordings.
-        subject_pattern: regular expression whose one group finds the subject in a recording's relative path. Without
-            it every recording is its own subject.
+        subject_pattern: regular expression whose group, `(...)` or `(?P<subject>...)`, finds the subject in a
+            recording's relative path. Without it every recording is its own subject.
         collection: the id space of the subjects; the folder's name by default.
     """
 
@@ -70,15 +71,21 @@ class UnlabelledTree(Tree):
 
     def clip_at(self, path: str) -> Clip:
         """An unlabelled clip."""
-        return Clip(path, f"{self.collection}:{self.subject_of(path)}")
+        return Clip(path, f"{self.collection}:{self.subject_of(path)}", subject_source=self.subject_source)
+
+    @property
+    def subject_source(self) -> SubjectSource:
+        """How subjects are known."""
+        return "unknown" if self.subject_pattern is None else "rule"
 
     def subject_of(self, path: str) -> str:
         """The subject by `subject_pattern`, else the path itself."""
         if self.subject_pattern is None:
             return path
-        if not (match := self.subject_pattern.search(path)) or not match[1]:
+        group = "subject" if "subject" in self.subject_pattern.groupindex else 1
+        if not (match := self.subject_pattern.search(path)) or not match[group]:
             raise UserError(f"subject_pattern {self.subject_pattern.pattern!r} finds no subject in {path}")
-        return match[1]
+        return match[group]
 
 
 class ClassFolders(UnlabelledTree):
@@ -88,8 +95,9 @@ class ClassFolders(UnlabelledTree):
 
     Args:
         root: folder with the class folders.
-        subject_pattern: regular expression whose one group finds the subject in a recording's relative path. Without
-            it the subject is the folder below the class, or, where there is none, the recording itself.
+        subject_pattern: regular expression whose group, `(...)` or `(?P<subject>...)`, finds the subject in a
+            recording's relative path. Without it the subject is the folder below the class, or, where there is none,
+            the recording itself.
         collection: the id space of the subjects; the folder's name by default.
     """
 
@@ -112,7 +120,7 @@ class ClassFolders(UnlabelledTree):
     def clip_at(self, path: str) -> Clip:
         """A clip labelled by the first folder on its path."""
         parents = PurePosixPath(path).parent.parts
-        return Clip(path, f"{self.collection}:{self.subject_of(path)}", label=parents[0] if parents else None)
+        return replace(super().clip_at(path), label=parents[0] if parents else None)
 
 
 def has_subject_folders(root: Path, paths: Sequence[str], otherwise: str) -> bool:
@@ -137,6 +145,8 @@ def _one_group(pattern: str | None) -> re.Pattern[str] | None:
         compiled = re.compile(pattern)
     except re.error as error:
         raise UserError(f"subject_pattern {pattern!r} is not a regular expression: {error}") from error
-    if compiled.groups != 1:
-        raise UserError(f"subject_pattern {pattern!r} needs exactly one group, e.g. 'baby(\\d+)'")
+    if "subject" not in compiled.groupindex and compiled.groups != 1:
+        raise UserError(
+            f"subject_pattern {pattern!r} needs one group, or one named subject, e.g. '(?P<subject>baby\\d+)'"
+        )
     return compiled

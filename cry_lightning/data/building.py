@@ -16,10 +16,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cry_lightning import audio
+from cry_lightning.acoustic_fingerprint import landmarks
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.corpora.base import Clip, Corpus
 from cry_lightning.data.cachefile import GOOD, PENDING, CacheFile
 from cry_lightning.features.base import Feature
+from cry_lightning.lineage import sound_fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,14 @@ class CachedFeatures:
         return self._file.texts("content")
 
     @cached_property
+    def _landmarks(self) -> list[str]:
+        return self._file.texts("landmarks")
+
+    def sound(self, row: int) -> str:
+        """What a row holds and how it sounds, as the lineage has it."""
+        return sound_fingerprint(self.content[row], self._landmarks[row])
+
+    @cached_property
     def _rows(self) -> Tensor:
         # Private and writable, though nothing writes: torch takes no read-only memory without a warning.
         with self.path.open("rb") as file:
@@ -85,7 +95,8 @@ class CachedFeatures:
         return torch.index_select(self._rows, 0, rows).view(-1, *self.shape[1:]).float()
 
 
-Batch = tuple[range, np.ndarray, list[str]]  # rows, their features (B, C, F, T), and why each is bad ("": it is good)
+# Rows, their features (B, C, F, T), why each is bad ("": it is good), and the landmarks of each where they are wanted.
+Batch = tuple[range, np.ndarray, list[str], list[str]]
 
 
 class ClipBatches(Dataset[Batch]):
@@ -100,10 +111,18 @@ class ClipBatches(Dataset[Batch]):
         clip_s: seconds that every clip is fitted to.
         fit: how a shorter clip is fitted.
         dtype: of the features returned.
+        landmarks: find those of each clip too.
     """
 
     def __init__(
-        self, corpus: Corpus, clips: list[Clip], feature: Feature, clip_s: float, fit: audio.Fit, dtype: str
+        self,
+        corpus: Corpus,
+        clips: list[Clip],
+        feature: Feature,
+        clip_s: float,
+        fit: audio.Fit,
+        dtype: str,
+        landmarks: bool = False,
     ) -> None:
         self.paths = [corpus.path_of(clip) for clip in clips]
         self.stretches = [(clip.start_s, clip.duration_s) for clip in clips]
@@ -111,6 +130,7 @@ class ClipBatches(Dataset[Batch]):
         self.clip_s = clip_s
         self.fit = fit
         self.dtype = dtype
+        self.landmarks = landmarks
         self.recording: audio.Recording | None = None  # of the last row, still open: many rows may be its windows
 
     def __getstate__(self) -> dict[str, Any]:
@@ -137,7 +157,7 @@ class ClipBatches(Dataset[Batch]):
             for reason, ok in zip(reasons, finite, strict=True)
         ]
         features[[bool(reason) for reason in reasons]] = 0
-        return rows, features, reasons
+        return rows, features, reasons, landmarks(waveforms, self.feature.sample_rate) if self.landmarks else []
 
     def waveform(self, row: int) -> np.ndarray:
         """The clip of one row, decoded and fitted (N,); windows of one recording, in the order of time, cost least."""
@@ -198,8 +218,8 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int) 
     batches = [rows for rows in batches if not done[rows.start : rows.stop].all()]
     bar = progress_bar(desc=corpus_name, unit="clip", total=n, initial=n - sum(map(len, batches)))
     with bar, as_worker_errors(workers):
-        for rows, features, reasons in batch_loader(dataset, batches, workers):
-            file.write_rows(rows, features, reasons)
+        for rows, features, reasons, sounds in batch_loader(dataset, batches, workers):
+            file.write_rows(rows, features, reasons, sounds)
             bar.update(len(rows))
             if any(reasons):
                 _refuse_too_many(file, corpus_name)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from cry_lightning import audio
+from cry_lightning.acoustic_fingerprint import LANDMARKS_VERSION, most_letters
 from cry_lightning.console import UserError
 from cry_lightning.corpora.base import Clip, Corpus
 from cry_lightning.data import cachefile
@@ -26,7 +27,7 @@ from cry_lightning.features.base import Feature
 from cry_lightning.files import waited_for
 
 log = logging.getLogger(__name__)
-CACHE_VERSION = 1  # raise it when the file's layout changes
+CACHE_VERSION = 2  # raise it when the file's layout changes
 
 
 class FeatureCache:
@@ -86,6 +87,7 @@ class FeatureCache:
         return {
             "cache_version": CACHE_VERSION,
             "decoding_version": audio.DECODING_VERSION,
+            "landmarks_version": LANDMARKS_VERSION,
             "feature": json.dumps(self.feature.identity()),
             "clip_s": self.clip_s,
             "fit": self.fit,
@@ -167,7 +169,9 @@ class FeatureCache:
                 if self.fault():
                     self._set_aside()
                     file = self._partial() or self._new()
-                    dataset = ClipBatches(self.corpus, self.clips, self.feature, self.clip_s, self.fit, self.dtype)
+                    dataset = ClipBatches(
+                        self.corpus, self.clips, self.feature, self.clip_s, self.fit, self.dtype, True
+                    )
                     fill(file, dataset, self.corpus.name, workers)
                     file.seal()
                     self.part.replace(self.path)
@@ -215,7 +219,8 @@ class FeatureCache:
 
     def _new(self) -> CacheFile:
         attributes = self._attributes | {"created": time.time()}
-        return cachefile.create(self.part, self.shape, self.dtype, self.names, self.content, attributes)
+        room = most_letters(self.clip_s)
+        return cachefile.create(self.part, self.shape, self.dtype, self.names, self.content, attributes, room)
 
     def _cannot_write(self, error: OSError) -> UserError:
         n_bytes = math.prod(self.shape) * np.dtype(self.dtype).itemsize

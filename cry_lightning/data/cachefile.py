@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +17,16 @@ from cry_lightning.console import UserError
 
 PENDING, GOOD, BAD = 0, 1, 2  # values of the `done` column
 # Dataset -> kinds of numpy types that it may hold.
-COLUMNS = {"features": "f", "done": "u", "crc32": "u", "reason": "S", "clip": "S", "content": "S", "checksum": "u"}
+COLUMNS = {
+    "features": "f",
+    "done": "u",
+    "crc32": "u",
+    "reason": "S",
+    "landmarks": "S",
+    "clip": "S",
+    "content": "S",
+    "checksum": "u",
+}
 REASON_BYTES = 200
 ATTRIBUTE_BYTES = 60_000  # HDF5 has room for 64 KB
 STRUCTURE_BYTES = 2**18  # more than HDF5 needs for headers, attributes and alignment
@@ -38,8 +48,8 @@ class CacheFile:
     HDF5 makes the file and tells its layout, no more: rows are written past it, so that there is no moment at which
     a killed process leaves a broken structure behind.
 
-    Datasets: features (n, C, F, T); done, crc32 and reason (n,) of each row; clip and content (n,), what the row was
-    made from; checksum (1,), over all of these but the features.
+    Datasets: features (n, C, F, T); done, crc32, reason and landmarks (how it sounds, see `acoustic_fingerprint`) (n,)
+    of each row; clip and content (n,), what the row was made from; checksum (1,), over all of these but the features.
 
     Raises:
         UNREADABLE: the file is not readable as such.
@@ -84,15 +94,16 @@ class CacheFile:
     def checksum(self) -> int:
         """CRC-32 over every column but the features, which have one per row."""
         total = 0
-        for name in ("done", "crc32", "reason", "clip", "content"):
+        for name in ("done", "crc32", "reason", "landmarks", "clip", "content"):
             total = zlib.crc32(self.column(name).tobytes(), total)
         return total
 
-    def write_rows(self, rows: range, features: np.ndarray, reasons: list[str]) -> None:
+    def write_rows(self, rows: range, features: np.ndarray, reasons: list[str], landmarks: Sequence[str] = ()) -> None:
         """Store rows (B, C, F, T), and mark them as done once they have reached the disk.
 
         Args:
             reasons: of each row, why it is bad; empty for a good one.
+            landmarks: of each row, or of none.
         """
         features = np.ascontiguousarray(features)
         crc32 = np.array([zlib.crc32(row) for row in features], np.uint32)
@@ -102,6 +113,8 @@ class CacheFile:
             self._put(file, "features", rows.start, features)
             self._put(file, "crc32", rows.start, crc32)
             self._put(file, "reason", rows.start, np.array(encoded, f"S{REASON_BYTES}"))
+            if landmarks:
+                self._put(file, "landmarks", rows.start, np.array(landmarks, self.layout["landmarks"][2]))
             _to_disk(file)
             self._put(file, "done", rows.start, done)
 
@@ -208,9 +221,15 @@ def clear(path: Path) -> None:
 
 
 def create(
-    path: Path, shape: tuple[int, ...], dtype: str, clips: list[str], content: list[str], attributes: dict[str, Any]
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: str,
+    clips: list[str],
+    content: list[str],
+    attributes: dict[str, Any],
+    landmark_bytes: int = 1,
 ) -> CacheFile:
-    """Make a cache file with no row done and all of its space on the disk reserved.
+    """Make a cache file with no row done, room for landmarks of that many bytes, and all space on the disk reserved.
 
     Raises:
         OSError: there is no room for it; nothing is left behind.
@@ -220,6 +239,7 @@ def create(
         "done": np.full(n, PENDING, np.uint8),
         "crc32": np.zeros(n, np.uint32),
         "reason": np.zeros(n, f"S{REASON_BYTES}"),
+        "landmarks": np.zeros(n, f"S{landmark_bytes}"),
         "clip": np.array([clip.encode(errors="surrogateescape") for clip in clips]),
         "content": np.array([text.encode(errors="surrogateescape") for text in content]),
         "checksum": np.zeros(1, np.uint32),

@@ -4,14 +4,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from cry_lightning import audio
+from cry_lightning.acoustic_fingerprint import alike, landmarks
 from cry_lightning.audio import SLACK_S
 from cry_lightning.audio.recording import opened
 from cry_lightning.console import UserError, progress_bar
@@ -26,13 +29,20 @@ FULL_SCALE_DB = -0.1  # a sample above this counts as clipped: 8-bit sound ends 
 FORM = ("container", "codec", "sample_rate_hz", "channels")
 MEASURES = ("duration_s", "rms_dbfs", "peak_dbfs", "silence_share", "clipped_share")
 LEAK, RELABELLED, COPY = "several subjects", "several classes", "copy"
+SAMPLES, FINGERPRINT = "samples", "acoustic fingerprint"
+COMPARED = (
+    "Compared are decoded samples, and acoustic fingerprints, which find most copies that were re-encoded, resampled or"
+    " trimmed."
+)
 NAMED = 5  # sounds, and recordings of each, that the report names; the CSV names all
 ALL, UNLABELLED, BLANK = "(all)", "(unlabelled)", "(blank)"
 AT_MOST = 12  # values of a column, and classes across a table or a figure
 
 
 def survey(paths: Mapping[str, Path], sample: int | None = None) -> pd.DataFrame:
-    """One row per recording, indexed by its name: form, measures, `sound` (a hash of its samples) and `fault`.
+    """One row per recording, indexed by its name: form, measures, `sound` (a hash of its samples), `alike` and `fault`.
+
+    `alike` is the name of the first recording that sounds the same, by acoustic fingerprint: its own, if there is none.
 
     Args:
         paths: name -> file.
@@ -44,8 +54,25 @@ def survey(paths: Mapping[str, Path], sample: int | None = None) -> pd.DataFrame
     bar = progress_bar(paths.items(), "recordings", unit="file", leave=False)
     index = pd.Index(list(paths), name="recording", dtype=object)
     table = pd.DataFrame([examine(path, name in decoded) for name, path in bar], index=index)
-    table = table.reindex(columns=[*FORM, *MEASURES, "sound", "fault"])
+    table = table.reindex(columns=[*FORM, *MEASURES, "sound", "landmarks", "fault"])
+    table["alike"] = first_alike(table.pop("landmarks"))
     return table.fillna({"sound": "", "fault": ""})
+
+
+def first_alike(landmarks: pd.Series) -> list[str]:
+    """Of each recording, by its index, the first one that sounds the same, directly or by way of others.
+
+    Args:
+        landmarks: of each 10 s of every recording, with where these begin; NaN where it was not decoded.
+    """
+    known = landmarks.dropna()
+    sounds = [f"{place}#{each}" for place, of_recording in enumerate(known) for each in of_recording]
+    place_of = np.array([place for place, of_recording in enumerate(known) for _ in of_recording], int)
+    pairs = place_of[alike(sounds, sounds)].reshape(-1, 2)
+    graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(known), len(known)))
+    names = pd.Series(known.index.to_numpy(), known.index)
+    first = names.groupby(connected_components(graph, directed=False)[1]).transform("first")
+    return first.reindex(landmarks.index).fillna(pd.Series(landmarks.index, landmarks.index)).tolist()
 
 
 def examine(path: Path, decode: bool) -> dict[str, Any]:
@@ -73,11 +100,14 @@ def measure(path: Path, sample_rate: int) -> dict[str, Any]:
     frame = max(1, round(FRAME_S * sample_rate))
     n_samples, n_quiet, n_clipped, energy, peak = 0, 0, 0, 0.0, 0.0
     sound = hashlib.sha256(str(sample_rate).encode())
+    pieces = []
     for block in audio.blocks(path, sample_rate, FRAMES_PER_BLOCK * frame / sample_rate):
         starts = np.arange(0, block.size, frame)
         lengths = np.diff(starts, append=block.size)
         frame_energy = np.add.reduceat(np.square(block, dtype=np.float64), starts)
         magnitude = np.abs(block)
+        start_s, length_s = n_samples / sample_rate, block.size / sample_rate
+        pieces += [f"{start_s:.3f}-{length_s:.3f}#{each}" for each in landmarks(block[None], sample_rate)]
         n_samples += block.size
         n_quiet += int(lengths[frame_energy < 10 ** (QUIET_DB / 10) * lengths].sum())
         n_clipped += int((magnitude >= 10 ** (FULL_SCALE_DB / 20)).sum())
@@ -95,21 +125,23 @@ def measure(path: Path, sample_rate: int) -> dict[str, Any]:
         n_quiet / n_samples,
         n_clipped / n_samples,
     )
-    return dict(zip(MEASURES, figures, strict=True)) | {"sound": sound.hexdigest()[:16]}
+    return dict(zip(MEASURES, figures, strict=True)) | {"sound": sound.hexdigest()[:16], "landmarks": pieces}
 
 
 def duplicates(clips: pd.DataFrame, recordings: pd.DataFrame) -> pd.DataFrame:
-    """A row for each recording whose decoded samples are those of another: group, recording, class, kind.
+    """A row for each recording that sounds as another does: group, recording, class, kind, by.
 
-    The kind is that of the whole group: a leak where subjects differ, else whether classes do. Copies in another
-    lossless container are found, re-encoded or trimmed ones are not.
+    The kind is that of the whole group: a leak where subjects differ, else whether classes do. So is what they were
+    found by: their samples, where these are all the same, else their acoustic fingerprints.
 
     Args:
         clips: as from `clip_table`, usable ones only.
         recordings: as from `survey`.
     """
-    sounds = recordings.loc[clips["recording"].unique(), "sound"]
-    twice = sounds[sounds.duplicated(keep=False) & (sounds != "")]
+    usable = recordings.loc[clips["recording"].unique()]
+    usable = usable[usable["sound"] != ""]
+    sounds = usable.groupby("sound")["alike"].transform("first")  # the same samples too few to have landmarks
+    twice = sounds[sounds.duplicated(keep=False)]
     own = clips[clips["recording"].isin(twice.index)].groupby("recording")
     told = {column: own[column].agg(lambda values: ", ".join(sorted(set(values)))) for column in ("subject", "class")}
     table = pd.DataFrame({"sound": twice, **told}).rename_axis("recording").reset_index()
@@ -118,7 +150,9 @@ def duplicates(clips: pd.DataFrame, recordings: pd.DataFrame) -> pd.DataFrame:
     table.loc[differ["class"], "kind"] = RELABELLED
     table.loc[differ["subject"], "kind"] = LEAK
     table["group"] = table.groupby("sound", sort=False).ngroup() + 1
-    return table.sort_values(["group", "recording"])[["group", "recording", "class", "kind"]]
+    samples = table["recording"].map(usable["sound"]).groupby(table["group"]).transform("nunique")
+    table["by"] = np.where(samples == 1, SAMPLES, FINGERPRINT)
+    return table.sort_values(["group", "recording"])[["group", "recording", "class", "kind", "by"]]
 
 
 def in_words(found: pd.DataFrame, n_not_decoded: int) -> list[str]:
@@ -129,21 +163,25 @@ def in_words(found: pd.DataFrame, n_not_decoded: int) -> list[str]:
         n_unheard: recordings that were not decoded.
     """
     remarks = []
-    for kind, weight in (
-        (LEAK, "LEAK: the same sound under several subjects, so that no split by subject keeps it on one side"),
-        (RELABELLED, "the same sound in several classes, of one subject"),
-        (COPY, "the same sound twice, of one subject"),
+    for by, (kind, weight) in product(
+        (SAMPLES, FINGERPRINT),
+        (
+            (LEAK, "LEAK: the same sound under several subjects, so that no split by subject keeps it on one side"),
+            (RELABELLED, "the same sound in several classes, of one subject"),
+            (COPY, "the same sound twice, of one subject"),
+        ),
     ):
-        groups = found[found["kind"] == kind].groupby("group")["recording"].agg(list)
+        groups = found[(found["kind"] == kind) & (found["by"] == by)].groupby("group")["recording"].agg(list)
         if len(groups):
             named = "; ".join(" = ".join(names[:NAMED]) + " = ..." * (len(names) > NAMED) for names in groups[:NAMED])
             more = f"; and {len(groups) - NAMED} more in duplicates.csv" if len(groups) > NAMED else ""
-            remarks.append(f"{weight} ({len(groups)}): {named}{more}")
+            altered = ", re-encoded or cut otherwise" * (by == FINGERPRINT)
+            remarks.append(f"{weight}{altered} ({len(groups)}): {named}{more}")
     if not remarks:
         remarks = ["No sound is there twice."]
     if n_not_decoded:
         remarks.append(f"{n_not_decoded:,} recordings were not decoded: copies of them go unseen.")
-    return [*remarks, "Compared are decoded samples: copies that were re-encoded or trimmed go unseen."]
+    return [*remarks, COMPARED]
 
 
 def clip_table(clips: Sequence[Clip], recordings: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

@@ -41,7 +41,7 @@ def summary(runs: Sequence[Run]) -> Rows:
     rows = [["run", "level", "clips/rec./subj.", *SUMMARY.values(), "lineage"]]
     for run in runs:
         for units in run.levels:
-            counts = f"{units.n_clips}/{units.n_recordings}/{units.n_subjects}"
+            counts = f"{units.n_clips}/{units.n_recordings}/{'?' if run.n_unknown else units.n_subjects}"
             figures = [cell(run.result(units.level, metric)) for metric in SUMMARY]
             rows.append([run.name, units.level, counts, *figures, run.leakage.status])
             baseline = [f"{run.result(units.level, metric, predictor='majority')['value']:.3f}" for metric in SUMMARY]
@@ -52,7 +52,7 @@ def summary(runs: Sequence[Run]) -> Rows:
 def per_class(run: Run) -> Rows:
     """A row for each class at the run's main level, as far as they are shown."""
     level = run.main_level.level
-    rows = [["class", f"{level}s", "subjects", *PER_CLASS.values()]]
+    rows = [["class", f"{level}s", f"{run.drawn} drawn" if run.n_unknown else "subjects", *PER_CLASS.values()]]
     for name in run.shown_classes:
         counts = run.result(level, "recall", name)[["n_units", "n_subjects"]]
         rows.append([name, *map(str, counts), *(cell(run.result(level, metric, name)) for metric in PER_CLASS)])
@@ -239,7 +239,7 @@ def verdict(pair: Pair) -> str:
     elif np.isnan(found["p"]):
         weight = "there is none, since one class only was tested"
     elif found["p"] <= SIGNIFICANT:
-        weight = f"{p}, more than chance in the choice of subjects explains"
+        weight = f"{p}, more than chance in the choice of {pair.run.drawn} explains"
     else:
         weight = f"{p}, no evidence that one does better"
     return f"{pair.run.name} minus {pair.first.name}: UAR {cell(found)} at {level} level: {weight}."

@@ -53,8 +53,8 @@ def fuse(given: Sequence[str], out: Path, method: str = "mean", calibrate: bool 
     known = FoldedLineage(lineages) if len(lineages) > 1 else lineages[repeat, fold]
 
     _write_json(recipe | {"learned": learned}, out / PROVENANCE)
-    lineage.write(known, out / lineage.FILE)
     predictions.write(table, out / "predictions.csv")
+    lineage.write(known, out / lineage.FILE)
     return "\n".join([*_in_words(members, method, learned), *_verdicts(members, known, out)])
 
 

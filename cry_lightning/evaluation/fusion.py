@@ -12,7 +12,7 @@ from scipy.special import softmax
 from cry_lightning import lineage
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.lineage import UNKNOWN, AnyLineage, Lineage, StageRecord, fingerprint, union
+from cry_lightning.lineage import UNKNOWN, AnyLineage, Lineage, StageRecord, subject_fingerprint, union
 
 ROW = ["clip", "repeat", "fold", "split"]
 FOLD = ["repeat", "fold"]
@@ -28,7 +28,7 @@ class Members:
 
     names: list[str]  # as given on the command line
     folders: list[Path]
-    rows: pd.DataFrame  # predictions.KEYS
+    rows: pd.DataFrame  # predictions.KEYS and SOURCE
     classes: list[str]
     scores: np.ndarray  # (M, N, K)
     lineages: list[AnyLineage | None]
@@ -56,7 +56,7 @@ def read_members(given: Sequence[str]) -> Members:
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError(f"a run is named twice among {', '.join(given)}; name each once")
     tables = [predictions.read(path) for path in paths]
-    lineages = [lineage.read(path.with_name(lineage.FILE)) for path in paths]
+    lineages = [lineage.of_table(path) for path in paths]
     names = [str(path.parent if path.name == "predictions.csv" else path) for path in paths]
     first, classes = tables[0], predictions.classes_of(tables[0])
     for name, table, known in zip(names[1:], tables[1:], lineages[1:], strict=True):
@@ -67,7 +67,8 @@ def read_members(given: Sequence[str]) -> Members:
     in_order = [table.set_index(ROW).loc[pd.MultiIndex.from_frame(first[ROW])] for table in tables]
     scores = np.stack([table[predictions.score_columns(first)].to_numpy() for table in in_order])
     folders = [path.parent for path in paths]
-    return Members(names, folders, first[list(predictions.KEYS)], classes, scores, lineages)
+    rows = first[[*predictions.KEYS, predictions.SOURCE]]
+    return Members(names, folders, rows, classes, scores, lineages)
 
 
 def _unlikeness(name: str, table: pd.DataFrame, first_name: str, first: pd.DataFrame) -> str:
@@ -254,6 +255,7 @@ def fused_lineage(members: Members, here: np.ndarray, fused: Fused, stage: str) 
             clips=sounds(rows[fused.taught], content),
             validation_subjects=subjects(rows[fused.chose]),
             validation_clips=sounds(rows[fused.chose], content),
+            subject_sources=sources(rows[fused.taught | fused.chose]),
         )
         stages = [*stages, own]
     calibrates = fused.taught.any() or fused.temperatures is not None  # either makes probabilities of mere scores
@@ -267,7 +269,13 @@ def fused_lineage(members: Members, here: np.ndarray, fused: Fused, stage: str) 
 
 def subjects(rows: pd.DataFrame) -> list[str]:
     """Fingerprints of the subjects of some rows, sorted."""
-    return sorted(fingerprint(subject) for subject in rows["subject"].unique())
+    whose = rows[["subject", predictions.SOURCE]].drop_duplicates("subject").itertuples(index=False)
+    return sorted(subject_fingerprint(subject, source) for subject, source in whose)
+
+
+def sources(rows: pd.DataFrame) -> dict[str, int]:
+    """How the subjects of some rows are known, and how many are so."""
+    return rows.drop_duplicates("subject")[predictions.SOURCE].value_counts().to_dict()
 
 
 def sounds(rows: pd.DataFrame, content: dict[str, str]) -> list[str]:

@@ -7,8 +7,11 @@ import pandas as pd
 
 from cry_lightning.console import UserError, for_spreadsheets, from_cell
 from cry_lightning.files import replacing
+from cry_lightning.spelling import own_part
 
 KEYS = ("clip", "recording", "subject", "repeat", "fold", "split", "label")
+SOURCE = "subject_source"  # how a clip's subject is known; tables of older releases have no such column
+SOURCES = ("given", "rule", "stand-in", "unknown", "")  # the last: not recorded
 SPLITS = ("val", "test")
 SCORE = "score_"
 SUM_TOLERANCE = 1e-3
@@ -48,7 +51,7 @@ def _way_to_predictions(folder: Path) -> str:
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """A checked predictions table; scores are float64, every other column is text.
+    """A checked predictions table; scores are float64, every other column is text. `SOURCE` is added where it lacks.
 
     Raises:
         UserError: the file cannot be read as such a table.
@@ -66,8 +69,17 @@ def read(path: str | Path) -> pd.DataFrame:
     for column in set(KEYS) & set(table.columns):
         if table[column].str.startswith("'").any():
             table[column] = table[column].map(from_cell)
+    table = with_source(table)
     check(table, path)
     return table
+
+
+def with_source(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with `SOURCE`: where that is missing, subjects named after their recording are unknown, no more."""
+    if SOURCE in table.columns or not {"subject", "recording"} <= set(table.columns):
+        return table
+    source = np.where(table["subject"].map(own_part) == table["recording"], "unknown", "")
+    return table.assign(**{SOURCE: source})
 
 
 def _as_written(path: Path) -> pd.DataFrame:
@@ -91,9 +103,10 @@ def write(table: pd.DataFrame, path: str | Path) -> None:
     Raises:
         UserError: the table breaks the rules that `read` enforces.
     """
+    table = with_source(table)
     check(table, Path(path))
     with replacing(Path(path)) as part:
-        safe = for_spreadsheets(table[[*KEYS, *score_columns(table)]])
+        safe = for_spreadsheets(table[[*KEYS, SOURCE, *score_columns(table)]])
         safe.to_csv(part, index=False, float_format="%.9g")
 
 
@@ -127,7 +140,8 @@ def check(table: pd.DataFrame, path: Path) -> None:
         _refuse_rows(of_class, path, f"{name} is not a probability between 0 and 1; test again")
     unequal = np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE
     _refuse_rows(unequal, path, "the scores do not sum to 1; apply softmax, or divide by their sum")
-    for column in ("recording", "subject", "label"):
+    _refuse_rows(~table[SOURCE].isin(SOURCES), path, f"{SOURCE} must be one of {', '.join(filter(None, SOURCES))}")
+    for column in ("recording", "subject", SOURCE, "label"):
         pairs = table[["clip", column]].drop_duplicates()
         several = table["clip"].isin(pairs.loc[pairs["clip"].duplicated(), "clip"])
         _refuse_rows(several, path, f"this clip has another {column} elsewhere in the table; give it one")

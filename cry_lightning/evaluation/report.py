@@ -30,18 +30,19 @@ from cry_lightning.evaluation.subgroups import subgroups
 from cry_lightning.files import replacing
 from cry_lightning.lineage import refuse_leaky
 
+KIND = {"subjects": "infant", "recordings": "recording"}  # of what the intervals are over
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
 ALL_CLASSES = "The {} commonest of {} classes (metrics.csv has all)"
 LEGEND = """\
-[low, high]: 95 % interval over subjects. UAR: balanced accuracy. AUC: mean over classes.
+[low, high]: 95 % interval over {drawn}. UAR: balanced accuracy. AUC: mean over classes.
 always X: the majority baseline, which says the class commonest among the tested cases."""
 METHOD = """\
 ## How to read the numbers
 
-- Brackets hold 95 % intervals over *subjects*, because the clips of one infant resemble each other: the metric is
-  computed without each subject in turn (jackknife), and its variance makes a Wilson interval with Student's t. They
-  tell what another choice of as many test subjects of each class might have given, not what another training might.
-  There is none where a class that the figure rests on has fewer than {min_subjects} subjects.
+- Brackets hold 95 % intervals over *{drawn}*, because the clips of one {kind} resemble each other: the metric is
+  computed without each {kind} in turn (jackknife), and its variance makes a Wilson interval with Student's t. They
+  tell what another choice of as many test {drawn} of each class might have given, not what another training might.
+  There is none where a class that the figure rests on has fewer than {min_subjects} {drawn}.
 - **UAR** (unweighted average recall, balanced accuracy) is the mean of the recalls of the classes, **macro-F1** the
   mean of their F1 scores, **AUC** the area under the ROC curve (each class against the rest, then the mean; 0.5 is
   chance).
@@ -77,7 +78,7 @@ def run(
     extras = {run.name: _extras(run, clinical, prevalences, by) for run in runs}
     report = write_report(runs, compared, out or _default_folder(runs, split), extras)
     print(as_text(summary(runs)), end="\n\n")
-    print(LEGEND)
+    print(LEGEND.format(drawn=_drawn(runs)))
     if compared:
         print("\n" + "\n".join(section(compared, as_text, on_one_line)))
     for run in runs:
@@ -153,10 +154,18 @@ def verdict(run: Run) -> str:
     elif gain[["low", "high"]].isna().any():
         weight = "there is no interval, so this says nothing about other subjects"
     elif gain["low"] > 0:
-        weight = f"the gain of {cell(gain)} is more than chance in the choice of subjects explains"
+        weight = f"the gain of {cell(gain)} is more than chance in the choice of {run.drawn} explains"
     else:
         weight = f"the gain of {cell(gain)} is no evidence that the model does better"
+    if run.leakage.status == "SUBJECTS UNKNOWN":
+        weight += ", and as subjects are not known it says nothing about other infants"
     return f"UAR {cell(uar)} at {level} level, where the majority baseline has {baseline['value']:.3f}: {weight}."
+
+
+def _drawn(runs: Sequence[Run]) -> str:
+    """What the intervals of these runs are over."""
+    found = list(dict.fromkeys(run.drawn for run in runs))
+    return found[0] if len(found) == 1 else "subjects (recordings where SUBJECTS UNKNOWN)"
 
 
 def _head(runs: Sequence[Run]) -> Iterator[str]:
@@ -178,7 +187,8 @@ def _differences(compared: Sequence[Pair]) -> Iterator[str]:
 
 def _method(runs: Sequence[Run]) -> str:
     coarser = [level for level in LEVELS[1:] if any(level == units.level for run in runs for units in run.levels)]
-    method = METHOD.format(min_subjects=MIN_SUBJECTS)
+    drawn = _drawn(runs)
+    method = METHOD.format(min_subjects=MIN_SUBJECTS, drawn=drawn, kind=KIND.get(drawn, "of these"))
     if not coarser:
         return method
     return f"{method}\n- At {' and '.join(coarser)} level, each case has the mean scores of all its clips."

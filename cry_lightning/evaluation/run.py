@@ -14,7 +14,7 @@ from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate
 from cry_lightning.evaluation.metrics import Units, measure, units_at
 from cry_lightning.lineage import AnyLineage, Leakage
-from cry_lightning.spelling import doubts, own_part
+from cry_lightning.spelling import doubts
 
 MAX_SHOWN = 20  # classes
 MAX_NAMED = 5  # in a remark, where there are many
@@ -34,6 +34,16 @@ class Run:
     lineage: AnyLineage | None
     levels: list[Units]
     notes: list[str]  # what the reader must know to trust or doubt the numbers
+
+    @property
+    def n_unknown(self) -> int:
+        """Tested clips whose subject is not known: their recording stands for it."""
+        return int((self.table[predictions.SOURCE] == "unknown").sum())
+
+    @property
+    def drawn(self) -> str:
+        """What the intervals are over, in words."""
+        return "recordings" if self.n_unknown else "subjects"
 
     @cached_property
     def jackknives(self) -> dict[str, Jackknife]:
@@ -96,7 +106,7 @@ def read_run(given: str, split: str) -> Tested:
     if table.empty:
         raise UserError(f"{path}: no {split} rows; try --split {whole['split'].iloc[0]}")
     name = given if path.name != "predictions.csv" else str(path.parent)
-    known = lineage.read(path.with_name(lineage.FILE))
+    known = lineage.of_table(path)
     validation = others if split == "test" else others.iloc[:0]
     verdict = lineage.check(table, known)
     return Tested(name, path.parent, table, validation, whole["label"], verdict, known, _doubts(whole))
@@ -124,9 +134,7 @@ def pool(runs: list[Tested]) -> Tested:
 
 
 def _doubts(table: pd.DataFrame) -> list[str]:
-    rows = zip(table["subject"], table["recording"], strict=True)
-    named = {subject for subject, recording in rows if own_part(subject) != recording}
-    return doubts(named, table["label"])
+    return doubts(table["subject"][table[predictions.SOURCE] != "unknown"], table["label"])
 
 
 def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
@@ -156,6 +164,8 @@ def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
         levels=levels,
         notes=[
             *run.doubts,
+            *run.leakage.remarks,
+            *_whose(table),
             *_notes(table, split),
             *_spread(table, _main(levels)),
             *notes,
@@ -176,7 +186,9 @@ def _levels(table: pd.DataFrame) -> tuple[list[Units], list[str]]:
     """The levels that tell something of their own, and why the others are left out."""
     levels, notes = [units_at("clip", table)], []
     for level, finer in (("recording", "clip"), ("subject", "recording")):
-        if table[level].nunique() == table[finer].nunique():
+        if level == "subject" and (table[predictions.SOURCE] == "unknown").any():
+            notes.append("No subject level: the subjects are not known.")
+        elif table[level].nunique() == table[finer].nunique():
             notes.append(f"No {level} level: every {level} has just one {finer}.")
         elif (units := units_at(level, table)).n_subjects:
             levels.append(units)
@@ -187,6 +199,21 @@ def _levels(table: pd.DataFrame) -> tuple[list[Units], list[str]]:
 
 def _main(levels: list[Units]) -> Units:
     return levels[1] if len(levels) > 1 and levels[1].level == "recording" else levels[0]
+
+
+def _whose(table: pd.DataFrame) -> Iterator[str]:
+    """What stands for subjects that are not known as such."""
+    source = table.drop_duplicates("subject")[predictions.SOURCE]
+    if unknown := int((table[predictions.SOURCE] == "unknown").sum()):
+        yield (
+            f"Intervals are over recordings, since the subjects of {unknown} of {len(table)} tested clips are not"
+            " known; those over infants would be wider. Nothing is known of how the model does with other infants."
+        )
+    if stand_ins := int((source == "stand-in").sum()):
+        yield (
+            f"{stand_ins} of {len(source)} tested subjects are stand-ins for infants, such as app installs or videos:"
+            " one may hold several infants, or one infant be in several."
+        )
 
 
 def _notes(table: pd.DataFrame, split: str) -> Iterator[str]:
@@ -208,7 +235,7 @@ def _spread(predicted: pd.DataFrame, units: Units) -> Iterator[str]:
     divided_once = predicted.groupby("clip")["fold"].nunique().max() == 1
     what = "training seeds" if divided_once else "divisions into folds, each trained from its own seed"
     spread = np.std(of_repeat, ddof=1)
-    yield f"UAR at {units.level} level ± {spread:.3f} (SD) over {len(repeats)} {what}; intervals are over subjects."
+    yield f"UAR at {units.level} level ± {spread:.3f} (SD) over {len(repeats)} {what}; the intervals do not contain it."
 
 
 def _level_notes(levels: list[Units], classes: list[str]) -> Iterator[str]:

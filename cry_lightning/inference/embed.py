@@ -128,10 +128,11 @@ def run(
     corpus.prepare()
     listed = FeatureCache(corpus, **trained.fitting, folder=cache_dir)  # never built
     check_column(color, listed.clips)
-    outputs = run_model(trained, corpus, listed.clips, trained.stage.embed, batch_size)
+    outputs = run_model(trained, corpus, listed.clips, trained.stage.embed, batch_size, landmarks=True)
     report_left_out(outputs)
     table = clip_table(corpus, outputs.clips)
-    leakage = verdict(table, dict(zip(listed.names, listed.content, strict=True)), trained.lineage)
+    content = dict(zip(listed.names, listed.content, strict=True))
+    leakage = verdict(table, content, outputs.landmarks, trained.lineage)
     write(outputs.values, table, trained, leakage, out)
     n_clips, n_numbers = outputs.values.shape
     print(f"{out}: {n_clips} embeddings of {n_numbers} numbers, {leakage.status} {leakage.reason}".strip())

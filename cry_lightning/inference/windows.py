@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 MAX_LISTED = 100  # recordings that could not be used
 MAX_TOLD = 3  # of them, in one line
 EMBEDDINGS = "embeddings"
-COLUMNS = ("clip", "recording", "subject", "label", "start_s", "duration_s")  # of every corpus
+COLUMNS = ("clip", "recording", "subject", "subject_source", "label", "start_s", "duration_s")  # of every corpus
 
 
 class Recordings(Corpus):
@@ -55,7 +55,7 @@ class Recordings(Corpus):
 
     def recordings(self) -> list[Clip]:
         """One clip per recording, which is its own subject."""
-        return [Clip(path, path) for path in self.paths]
+        return [Clip(path, path, subject_source="unknown") for path in self.paths]
 
 
 def _found(path: str) -> Iterator[str]:
@@ -74,6 +74,7 @@ class ModelOutputs:
     clips: list[Clip]
     values: np.ndarray  # float32 (n, D), a row per clip
     bad: dict[str, list[str]]  # path of a recording -> why clips of it were left out
+    landmarks: Sequence[str] = ()  # of each clip, where they were wanted
 
 
 def run_model(
@@ -82,6 +83,7 @@ def run_model(
     clips: Sequence[Clip],
     network: Callable[[Tensor], Tensor],
     batch_size: int,
+    landmarks: bool = False,
 ) -> ModelOutputs:
     """The values (B, D) that `network` gives for each batch of clips, in constant memory but for the values.
 
@@ -91,6 +93,7 @@ def run_model(
         clips: which, one at least.
         network: a part of `trained.stage`, from features to values.
         batch_size: clips at once.
+        landmarks: find those of each clip too.
 
     Raises:
         UserError: the network gives values that are no numbers.
@@ -98,13 +101,15 @@ def run_model(
     batch_size = min(batch_size, max(1, MOST_NUMBERS // numbers_of(trained.feature, trained.fitting["clip_s"])))
     values: list[np.ndarray] = []
     faults: list[str] = []
+    sounds: list[str] = []
     bar = progress_bar(desc=trained.path.name, unit="clip", total=len(clips))
-    dataset = ClipBatches(corpus, list(clips), **trained.fitting)
+    dataset = ClipBatches(corpus, list(clips), **trained.fitting, landmarks=landmarks)
     with torch.inference_mode(), bar:
         for first in range(0, len(clips), batch_size):
-            rows, features, reasons = dataset[range(first, min(first + batch_size, len(clips)))]
+            rows, features, reasons, found = dataset[range(first, min(first + batch_size, len(clips)))]
             values.append(network(trained.seen(features)).float().cpu().numpy())
             faults += reasons
+            sounds += found
             bar.update(len(rows))
     good = [not fault for fault in faults]
     bad: dict[str, list[str]] = {}
@@ -112,7 +117,8 @@ def run_model(
         if fault:
             bad.setdefault(clip.path, []).append(fault)
     outputs = list(compress(clips, good))
-    return ModelOutputs(outputs, _finite(np.concatenate(values)[good], outputs, trained.path), bad)
+    finite = _finite(np.concatenate(values)[good], outputs, trained.path)
+    return ModelOutputs(outputs, finite, bad, list(compress(sounds, good)))
 
 
 def _finite(values: np.ndarray, clips: Sequence[Clip], path: Path) -> np.ndarray:
@@ -153,21 +159,24 @@ def clip_table(corpus: Corpus, clips: Sequence[Clip]) -> pd.DataFrame:
 
     All but the times are texts, blank where nothing is known.
     """
-    rows = [(c.name, c.path, c.subject, c.label or "", c.start_s, duration_s(corpus, c)) for c in clips]
+    rows = [
+        (c.name, c.path, c.subject, c.subject_source, c.label or "", c.start_s, duration_s(corpus, c)) for c in clips
+    ]
     own = pd.DataFrame(rows, columns=COLUMNS)
     further = pd.DataFrame([dict(clip.columns) for clip in clips], dtype=object).fillna("").astype(str)
     return own.join(further.drop(columns=[*COLUMNS, EMBEDDINGS], errors="ignore"))
 
 
-def verdict(table: pd.DataFrame, content: Mapping[str, str], lineage: Lineage) -> Leakage:
+def verdict(table: pd.DataFrame, content: Mapping[str, str], landmarks: Sequence[str], lineage: Lineage) -> Leakage:
     """Whether the stage has learned from these clips or their subjects.
 
     Args:
         table: as from `clip_table`.
         content: name of a clip -> what it holds, as in a cache.
+        landmarks: of each clip.
         lineage: of the stage.
     """
-    clips = {name: sound_fingerprint(content[name]) for name in table["clip"]}
+    clips = {name: sound_fingerprint(content[name], of) for name, of in zip(table["clip"], landmarks, strict=True)}
     return check(table.assign(split="test"), replace(lineage, test_clips=clips))
 
 

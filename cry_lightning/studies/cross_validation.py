@@ -222,9 +222,11 @@ def write_pooled(folders: Sequence[Path], out: Path) -> None:
 
 
 def _lineage(folder: Path) -> Lineage:
-    found = lineage.read(folder / lineage.FILE)
-    if not isinstance(found, Lineage):
-        raise UserError(f"{folder}: no {lineage.FILE} of one model; remove the folder, so that the fold is run again")
+    found = lineage.of_table(folder / "predictions.csv")
+    if not isinstance(found, Lineage) or found.doubt:
+        raise UserError(
+            f"{folder}: no {lineage.FILE} of one model and this table; remove the folder, so that the fold is run again"
+        )
     return found
 
 

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cry_lightning import lineage
 from cry_lightning.console import UserError, did_you_mean, one_line, progress_bar
-from cry_lightning.lineage import refuse_leaky, sound_fingerprint
+from cry_lightning.lineage import refuse_leaky
 from cry_lightning.studies import engine
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_begun, mark, open_study
 from cry_lightning.tasks.weights import read_checkpoint
@@ -324,8 +324,9 @@ def keep_lineage(study: Study, folder: Path) -> None:
     known = lineage.of_checkpoint(read_checkpoint(next(folder.glob("*.ckpt"))))
     lineage.write(known, folder / lineage.FILE)
     data = study.data
-    clips = {data.clips[row].name: sound_fingerprint(data.features.content[row]) for row in data.rows("test").tolist()}
-    tested = pd.DataFrame({"clip": [*clips], "subject": [clip.subject for clip in data.clips_of("test")]})
+    clips = {data.clips[row].name: data.features.sound(row) for row in data.rows("test").tolist()}
+    whose = [(clip.subject, clip.subject_source) for clip in data.clips_of("test")]
+    tested = pd.DataFrame(whose, columns=["subject", "subject_source"]).assign(clip=[*clips])
     leakage = lineage.check(tested.assign(split="test"), replace(known, test_clips=clips))
     refuse_leaky([(str(folder), leakage)], "Tune without them, or the test will say nothing")
 

@@ -1,6 +1,8 @@
 """Augmentations of waveforms (B, N)."""
 
 import math
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,15 @@ import soxr
 import torch
 from torch import Tensor, nn
 
+from cry_lightning.acoustic_fingerprint import landmarks
 from cry_lightning.console import UserError
+from cry_lightning.lineage import digest, sound_fingerprint
 from cry_lightning.tasks.augment.spectrogram import WAVEFORMS, Gain, check_axes, uniform
 
 NOISE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 ACTIVE_FRAME_S = 0.02
 ACTIVE_RANGE_DB = 40.0
+MINUTE_S = 60
 
 
 class WaveformGain(Gain):
@@ -76,6 +81,18 @@ class RecordedNoise(nn.Module):
         self.lengths = torch.tensor([len(recording) for recording in recordings])
         self.noise = torch.from_numpy(np.concatenate(recordings))
         self.shortest = int(self.lengths.min())
+
+    @cached_property
+    def sounds(self) -> list[str]:
+        """What is read of the recordings, as of `lineage.sound_fingerprint`, a minute at a time."""
+        found, n_samples = [], MINUTE_S * self.sample_rate
+        for path, sound in noise_recordings(self.folder, self.sample_rate, self.share):
+            content = digest(path)
+            for first in range(0, len(sound), n_samples):
+                piece = sound[first : first + n_samples]
+                stretch = f"{first / self.sample_rate:.3f}-{len(piece) / self.sample_rate:.3f}"
+                found.append(sound_fingerprint(f"{content}#{stretch}", *landmarks(piece[None], self.sample_rate)))
+        return found
 
     def draw(self, batch: Tensor) -> Tensor:
         """A random stretch (B, N) of a random recording per row of the waveforms (B, N)."""
@@ -195,15 +212,22 @@ def read_noise(folder: Path, sample_rate: int, share: float = 1.0) -> list[np.nd
     Raises:
         UserError: there is no sound, or a recording that cannot be read.
     """
-    recordings = []
+    recordings = [np.trim_zeros(sound) for _, sound in noise_recordings(folder, sample_rate, share)]
+    recordings = [recording for recording in recordings if len(recording)]
+    if not recordings:
+        raise UserError(f"{folder}: its recordings are silent, so there is no noise to add; give others")
+    return recordings
+
+
+def noise_recordings(folder: Path, sample_rate: int, share: float) -> Iterator[tuple[Path, np.ndarray]]:
+    """Every noise recording of a folder and its samples (N,); see `read_noise`.
+
+    Raises:
+        UserError: one cannot be read.
+    """
     for path in noise_files(folder):
         try:
             sound, rate = soundfile.read(path, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, OSError) as error:
             raise UserError(f"{path}: not a readable noise recording ({error}); remove it from {folder}") from error
-        sound = sound[: int(share * len(sound))].mean(1)
-        recordings.append(np.trim_zeros(soxr.resample(sound, rate, sample_rate)))
-    recordings = [recording for recording in recordings if len(recording)]
-    if not recordings:
-        raise UserError(f"{folder}: its recordings are silent, so there is no noise to add; give others")
-    return recordings
+        yield path, soxr.resample(sound[: int(share * len(sound))].mean(1), rate, sample_rate)

@@ -1,0 +1,181 @@
+"""How often a recording is found again by its acoustic fingerprint, and how often another one is taken for it.
+
+.venv/bin/python benchmarks/fingerprints.py --cleaned path/to/donateacry --raw path/to/donateacry_raw \\
+    --others path/to/fsdd path/to/arabic_commands
+
+The subjects are divided into halves by a hash of their ids: the parameters were chosen on one half, figures are of the
+other unless `--chosen-on` asks for the first. Of other corpora (`--others`), recordings of one speaker are compared.
+"""
+
+import argparse
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import av
+import numpy as np
+import soundfile
+import soxr
+
+from cry_lightning import audio
+from cry_lightning.acoustic_fingerprint import SAMPLE_RATE, alike, landmarks
+from cry_lightning.console import progress_bar
+from cry_lightning.corpora import DonateACry, corpus_at, find_recordings
+
+SPEAKER = re.compile(r"_(?P<fsdd>[a-z]+)_\d+\.wav$|/(?P<arabic>\d{8})_NO_\d+\.flac$")
+Sound = tuple[np.ndarray, int]  # samples (N,), Hz
+Change = Callable[[np.ndarray, int, Path], Path | Sound]
+
+
+def written(path: Path, sound: np.ndarray, rate: int, **form: str) -> Path:
+    soundfile.write(path, sound, rate, **form)
+    return path
+
+
+def amr(sound: np.ndarray, bit_rate: int, path: Path) -> Path:
+    """AMR-NB, as phones record it."""
+    with av.open(str(path.with_suffix(".3gp")), "w") as container:
+        stream = container.add_stream("libopencore_amrnb", rate=8000)
+        stream.bit_rate, stream.layout = bit_rate, "mono"
+        for first in range(0, len(sound) - 159, 160):
+            samples = (sound[first : first + 160].clip(-1, 1) * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 8000, first
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path.with_suffix(".3gp")
+
+
+def resampled(sound: np.ndarray, rate: int, to: int, path: Path) -> Path:
+    return written(path.with_suffix(".wav"), soxr.resample(sound, rate, to), to)
+
+
+CHANGES: dict[str, Change] = {
+    "another header (WAV in float)": lambda x, rate, path: written(path.with_suffix(".wav"), x, rate, subtype="FLOAT"),
+    "FLAC": lambda x, rate, path: written(path.with_suffix(".flac"), x, rate),
+    "gain -20 dB, 16 bits": lambda x, rate, path: written(path.with_suffix(".wav"), 0.1 * x, rate),
+    "gain +12 dB, clipped": lambda x, rate, path: written(path.with_suffix(".wav"), (4 * x).clip(-1, 1), rate),
+    "first 1 ms cut": lambda x, rate, path: (x[rate // 1000 :], rate),
+    "first 0.3 s cut": lambda x, rate, path: (x[round(0.3 * rate) :], rate),
+    "the second half": lambda x, rate, path: (x[len(x) // 2 :], rate),
+    "1 s from the middle": lambda x, rate, path: (x[len(x) // 2 - rate // 2 :][:rate], rate),
+    "resampled to 11,025 Hz": lambda x, rate, path: resampled(x, rate, 11025, path),
+    "resampled to 44,100 Hz": lambda x, rate, path: resampled(x, rate, 44100, path),
+    "MP3": lambda x, rate, path: written(path.with_suffix(".mp3"), x, rate),
+    "OGG Vorbis": lambda x, rate, path: written(path.with_suffix(".ogg"), x, rate),
+    "OGG Opus": lambda x, rate, path: written(path.with_suffix(".opus"), x, rate, format="OGG", subtype="OPUS"),
+    "AMR-NB, 12.2 kbit/s": lambda x, rate, path: amr(x, 12200, path),
+    "AMR-NB, 4.75 kbit/s": lambda x, rate, path: amr(x, 4750, path),
+    "white noise at 10 dB": lambda x, rate, path: (
+        x + np.random.default_rng(0).normal(0, x.std() * 10**-0.5, len(x)).astype(np.float32),
+        rate,
+    ),
+}
+
+
+def named(name: str, sound: np.ndarray) -> str:
+    """A sound at 8 kHz as the lineage has it; the name stands for the hash of its file."""
+    return f"{name}#0.000-end#{landmarks(sound[None], SAMPLE_RATE)[0]}"
+
+
+def changed(name: str, change: Change, sound: np.ndarray, folder: Path) -> str:
+    found = change(sound, SAMPLE_RATE, folder / "changed")
+    waveform = audio.load(found, SAMPLE_RATE) if isinstance(found, Path) else found[0]
+    return named(f"changed {name}", waveform)
+
+
+def is_found(one: str, other: str) -> bool:
+    return len(alike([one], [other])) > 0
+
+
+def halved(subject: str, chosen_on: bool) -> bool:
+    return (int(hashlib.md5(subject.encode(), usedforsecurity=False).hexdigest(), 16) % 2 == 0) == chosen_on
+
+
+def rows_of_changes(sounds: dict[str, np.ndarray]) -> Iterator[tuple[str, int, int]]:
+    known = {name: named(name, sound) for name, sound in sounds.items()}
+    with TemporaryDirectory() as folder:
+        for title, change in progress_bar(CHANGES.items(), "changes"):
+            again = {name: changed(name, change, sound, Path(folder)) for name, sound in sounds.items()}
+            yield title, sum(is_found(again[name], known[name]) for name in sounds), len(sounds)
+
+
+def false_matches(groups: Sequence[Sequence[str]]) -> tuple[int, int, set[tuple[str, str]]]:
+    """Pairs found alike, and all pairs, of different recordings of one subject; and the names of those found."""
+    found = set()
+    for group in groups:
+        for one, other in alike(group, group).tolist():
+            found.add(tuple(sorted((group[one].split("#")[0], group[other].split("#")[0]))))
+    return len(found), sum(len(group) * (len(group) - 1) // 2 for group in groups), found
+
+
+def grouped(names: dict[str, str], sounds: dict[str, str]) -> list[list[str]]:
+    """Sounds by what their names are mapped to."""
+    groups: dict[str, list[str]] = {}
+    for name, sound in sounds.items():
+        groups.setdefault(names[name], []).append(sound)
+    return list(groups.values())
+
+
+def report_false(title: str, groups: Sequence[Sequence[str]]) -> None:
+    n_found, n_all, names = false_matches(groups)
+    print(f"| {title} | {n_found} of {n_all:,} |")
+    for one, other in sorted(names)[:10]:
+        print(f"  {one} = {other}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cleaned", type=Path, required=True, help="cleaned Donate-a-Cry")
+    parser.add_argument("--raw", type=Path, help="raw uploads of Donate-a-Cry")
+    parser.add_argument("--others", type=Path, nargs="*", default=[], help="spoken words, for false matches")
+    parser.add_argument("--chosen-on", action="store_true", help="the half on which parameters were chosen")
+    given = parser.parse_args()
+
+    clips = {clip.path: clip for clip in corpus_at(given.cleaned).recordings()}
+    clips = {path: clip for path, clip in clips.items() if halved(clip.subject, given.chosen_on)}
+    cleaned = {path: audio.load(given.cleaned / path, SAMPLE_RATE) for path in clips}
+    known = {path: named(path, sound) for path, sound in cleaned.items()}
+    print(f"{len(cleaned)} recordings of {len({clip.subject for clip in clips.values()})} installs\n")
+    print("| change | found again |\n|---|---|")
+    for title, n_found, n_all in rows_of_changes(cleaned):
+        print(f"| {title} | {n_found} of {n_all} |", flush=True)
+    raw: dict[str, str] = {}
+    if given.raw:
+        raw_clips = [clip for clip in DonateACry(given.raw).recordings() if halved(clip.subject, given.chosen_on)]
+        for clip in progress_bar(raw_clips, "raw"):
+            try:
+                raw[clip.path] = named(clip.path, audio.load(given.raw / clip.path, SAMPLE_RATE))
+            except audio.AudioError:
+                continue  # empty uploads
+        of_stem = {Path(path).stem.lower(): sound for path, sound in raw.items()}
+        uploads = {path: of_stem.get(Path(path).stem.lower()) for path in known}
+        pairs = [(known[path], upload) for path, upload in uploads.items() if upload is not None]
+        print(f"| the raw upload of a cleaned recording | {sum(is_found(*pair) for pair in pairs)} of {len(pairs)} |")
+
+    print("\n| different recordings | pairs taken for the same |\n|---|---|")
+    install = {path: clip.subject for path, clip in clips.items()}
+    report_false("cleaned, of one install", grouped(install, known))
+    others = [sound for _, sound in known.items()]
+    n_found = len({tuple(sorted(pair)) for pair in alike(others, others).tolist() if install_of(pair, others, install)})
+    n_all = sum(install[a] != install[b] for a, b in combinations(install, 2))
+    print(f"| cleaned, of different installs | {n_found} of {n_all:,} |")
+    if raw:
+        report_false("raw, of one install", grouped({clip.path: clip.subject for clip in raw_clips}, raw))
+    for folder in given.others:
+        sounds = {path: named(path, audio.load(folder / path, SAMPLE_RATE)) for path in find_recordings(folder)}
+        speaker = {path: next(filter(None, SPEAKER.search(f"/{path}").groups()), "") for path in sounds}
+        own = {path: sound for path, sound in sounds.items() if halved(speaker[path], given.chosen_on)}
+        report_false(f"{folder.name}, of one speaker", grouped(speaker, own))
+
+
+def install_of(pair: Sequence[int], sounds: Sequence[str], install: dict[str, str]) -> bool:
+    one, other = (install[sounds[place].split("#")[0]] for place in pair)
+    return one != other
+
+
+if __name__ == "__main__":
+    main()

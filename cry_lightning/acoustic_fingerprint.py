@@ -1,0 +1,150 @@
+"""How a recording sounds, in a few hundred bytes, so that it is found again after trimming, resampling or coding.
+
+Peaks of a spectrogram are joined to the next ones; a landmark is two frequencies and the time between them. Of two
+recordings of the same sound many landmarks are equal, all at one shift in time. Source: Wang 2003, "An industrial
+strength audio search algorithm", ISMIR. `docs/evaluation.md` has what is found, and how often something else.
+"""
+
+import base64
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import soxr
+from scipy.fft import rfft
+from scipy.special import pdtrc
+
+SAMPLE_RATE, N_FFT, HOP = 8000, 512, 192  # telephones have no more samples a second
+BINS = slice(16, 218)  # 250 to 3400 Hz, which AMR-NB keeps
+RANGE, SILENCE = np.float32(1e-5), np.float32(1e-12)  # peaks lie at most 50 dB below the highest, and above this
+AROUND_T, AROUND_F = 5, 10  # frames and bins on each side, above all of which a peak is
+GAPS, JUMPS = (1, 21), (2, 96)  # frames and bins from peak to peak: a steady tone, as of mains, has no landmarks
+GAP_STEP, FAN = 2, 3  # frames that a gap is measured in, and how many of the next peaks are joined to one
+PER_S, NEXT = 16, 40  # landmarks kept of each second, the strongest; peaks among which the next are looked for
+ENOUGH, CHANCE = 4, 1e-6  # landmarks at one shift in time, and how unlikely they are by chance: the same sound
+TYPE, LETTERS = np.dtype([("hash", "<u4"), ("time", "<u2")]), 8  # of a landmark in memory, and in text
+FRAMES, AT_ONCE = 2**13, 2**21  # frames, and pairs of equal landmarks, that are in memory at once
+WINDOW = np.hanning(N_FFT).astype(np.float32)
+LANDMARKS_VERSION = 1  # raise it when sounds begin to have others: caches are then rebuilt
+
+
+def landmarks(waveforms: np.ndarray, sample_rate: int) -> list[str]:
+    """The landmarks of each of some waveforms (B, N), as letters; none of silence, or of less than 64 ms."""
+    if sample_rate != SAMPLE_RATE:
+        waveforms = np.stack([soxr.resample(row, sample_rate, SAMPLE_RATE, quality="HQ") for row in waveforms])
+    if waveforms.shape[1] < N_FFT:
+        return [""] * len(waveforms)
+    at_once = max(1, FRAMES * HOP // waveforms.shape[1])
+    groups = np.array_split(waveforms, range(at_once, len(waveforms), at_once))
+    return [text for group in groups for text in _landmarks(group.astype(np.float32, copy=False))]
+
+
+def _landmarks(waveforms: np.ndarray) -> Iterator[str]:
+    frames = np.lib.stride_tricks.sliding_window_view(waveforms, N_FFT, axis=1)[:, ::HOP]
+    spectra = rfft(frames * WINDOW, axis=-1)[..., BINS]  # (B, T, F)
+    clip, packed = _joined(*_peaks(np.square(spectra.real) + np.square(spectra.imag)))
+    ends = np.searchsorted(clip, np.arange(len(waveforms) + 1))
+    for first, last in pairwise(ends.tolist()):
+        yield base64.b64encode(packed[first:last].tobytes()).decode()
+
+
+def most_letters(seconds: float) -> int:
+    """Of the landmarks of a sound of that length."""
+    return LETTERS * PER_S * math.ceil(seconds)
+
+
+def _peaks(power: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Clip, frame, bin and log-power of the peaks in power spectra (B, T, F), in this order."""
+    floor = np.maximum(power.max(axis=(1, 2), keepdims=True) * RANGE, SILENCE)
+    highest = _running_max(_running_max(np.maximum(power, floor), AROUND_T, 1), AROUND_F, 2)
+    places = np.nonzero((power == highest) & (power > floor))
+    return *places, np.log(power[places])
+
+
+def _running_max(values: np.ndarray, around: int, axis: int) -> np.ndarray:
+    """The highest of each value (B, T, F), none below 0, and those up to `around` beside it along an axis."""
+    found = np.pad(values, [(around * (axis == each),) * 2 for each in range(3)])
+    reach, width = 1, 2 * around + 1
+    while reach < width:  # windows of 1, 2, 4 ..., the last one overlapping
+        step = min(reach, width - reach)
+        before, after = ((slice(None),) * axis + (part,) for part in (slice(-step), slice(step, None)))
+        found, reach = np.maximum(found[before], found[after]), reach + step
+    return found
+
+
+def _joined(clip: np.ndarray, time: np.ndarray, low: np.ndarray, strength: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The strongest landmarks of each second of every clip, by clip and time: the clip of each (L,), and they (L,)."""
+    n_joined = np.zeros(len(clip), int)
+    rows, others = [np.zeros(0, int)], [np.zeros(0, int)]
+    for step in range(1, min(NEXT, len(clip))):
+        gap, jump = time[step:] - time[:-step], np.abs(low[step:] - low[:-step])
+        near = (clip[step:] == clip[:-step]) & (gap >= GAPS[0]) & (gap <= GAPS[1]) & (n_joined[:-step] < FAN)
+        row = np.flatnonzero(near & (jump >= JUMPS[0]) & (jump <= JUMPS[1]) & (time[step:] < 2**16))
+        rows.append(row)
+        others.append(row + step)
+        n_joined[row] += 1
+    row, other = np.concatenate(rows), np.concatenate(others)
+    second = clip[row] * 2**16 + time[row] * HOP // SAMPLE_RATE
+    order = np.lexsort((other, row, -(strength[row] + strength[other]), second))
+    place = np.arange(len(order)) - np.searchsorted(second[order], second[order])
+    kept = order[place < PER_S]
+    kept = kept[np.lexsort((other[kept], row[kept]))]
+    first, then = row[kept], other[kept]
+    packed = np.zeros(len(kept), TYPE)
+    packed["hash"] = (low[first] * 256 + low[then]) * 64 + (time[then] - time[first]) // GAP_STEP
+    packed["time"] = time[first]
+    return clip[first], packed
+
+
+def alike(sounds: Sequence[str], others: Sequence[str]) -> np.ndarray:
+    """Places (n, 2) of sounds and of what they are found again as among others, in files of other bytes.
+
+    All are as of `lineage.sound_fingerprint`; what comes of one file is compared as one recording.
+    """
+    numbers: dict[str, int] = {}  # of files
+    ours, theirs = _decoded(sounds, numbers), _decoded(others, numbers)
+    ours, theirs = ours[np.argsort(ours["file"])], theirs[np.argsort(theirs["hash"])]
+    first, last = (np.searchsorted(theirs["hash"], ours["hash"], side) for side in ("left", "right"))
+    ends = np.zeros(len(numbers), int)  # of each file, in frames
+    np.maximum.at(ends, np.append(ours["file"], theirs["file"]), np.append(ours["time"], theirs["time"]))
+    upto, found, begin = np.cumsum(last - first), [np.zeros((0, 2), int)], 0
+    while begin < len(ours):  # whole recordings, as many as memory is meant to hold
+        end = max(int(np.searchsorted(upto, upto[begin] + AT_ONCE)), begin + 1)
+        end = int(np.searchsorted(ours["file"], ours["file"][end - 1], "right"))
+        found.append(_alike(ours[begin:end], theirs, first[begin:end], last[begin:end], ends))
+        begin = end
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _alike(ours: np.ndarray, theirs: np.ndarray, first: np.ndarray, last: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Places (n, 2) of sounds whose landmarks have their like in another file, many at one shift in time."""
+    n_equal = last - first
+    mine = np.repeat(np.arange(len(ours)), n_equal)
+    other = np.arange(len(mine)) + np.repeat(first - np.cumsum(n_equal) + n_equal, n_equal)
+    elsewhere = ours["file"][mine] != theirs["file"][other]
+    mine, other = ours[mine[elsewhere]], theirs[other[elsewhere]]
+    pair = np.unique(mine["file"] << 32 | other["file"], return_inverse=True)[1]
+    n_shifts = 1 + (ends[mine["file"]] + ends[other["file"]]) / 2
+    enough = np.zeros(len(mine), bool)
+    for slack in (0, 1):  # two frames are one shift, whichever of them comes first
+        at = np.unique((pair << 32) + (mine["time"] - other["time"] + slack) // 2, return_inverse=True)[1]
+        distinct = [np.unique(at << 32 | values) >> 32 for values in (mine["time"] // 2, mine["hash"])]
+        n_here = np.minimum(*(np.bincount(each)[at] for each in distinct))
+        n_other = np.bincount(pair)[pair] - np.bincount(at)[at]  # a hum has many, at every shift
+        enough |= (n_here >= ENOUGH) & (n_shifts * pdtrc(n_here - 1, n_other / n_shifts) < CHANCE)
+    return np.stack([mine["sound"][enough], other["sound"][enough]], axis=1)
+
+
+def _decoded(sounds: Sequence[str], numbers: dict[str, int]) -> np.ndarray:
+    """All landmarks of some sounds: hash, time within the file, its number, and the sound's place."""
+    parts = [sound.split("#") if sound.count("#") == 2 else (sound, "0", "") for sound in sounds]
+    raw = [base64.b64decode(landmarks) for _, _, landmarks in parts]
+    packed = np.frombuffer(b"".join(raw), TYPE)
+    starts = [round(float(stretch.partition("-")[0]) * SAMPLE_RATE / HOP) for _, stretch, _ in parts]
+    files = [numbers.setdefault(file, len(numbers)) for file, _, _ in parts]
+    of_sounds = np.array([starts, files, range(len(parts))], int).reshape(3, -1)
+    start, file, place = np.repeat(of_sounds, [len(each) // TYPE.itemsize for each in raw], axis=1)
+    table = np.zeros(len(packed), [(name, int) for name in ("file", "time", "hash", "sound")])
+    table["file"], table["time"], table["hash"], table["sound"] = file, start + packed["time"], packed["hash"], place
+    return table

@@ -1,0 +1,246 @@
+"""Whether a model was tested on any subject or sound that a stage of it was trained on."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from cry_lightning.acoustic_fingerprint import alike
+from cry_lightning.console import UserError
+from cry_lightning.lineage.records import (
+    FILE,
+    AnyLineage,
+    FoldedLineage,
+    StageRecord,
+    fingerprint,
+    subject_fingerprint,
+)
+
+MIN_OVERLAP_S = 0.002  # names give times to the millisecond, so that neighbours may seem to share as much
+MAX_REPORTED = 3  # overlaps, since a cross-validation has one for each fold; and clips that are named
+Status = Literal["CLEAN", "SUBJECTS UNKNOWN", "UNKNOWN LINEAGE", "LEAKY"]
+ORDER: list[Status] = ["CLEAN", "SUBJECTS UNKNOWN", "UNKNOWN LINEAGE", "LEAKY"]  # what weighs more comes later
+TRAINED, CHOSE, NOISE = "trained on", "used to choose the checkpoint", "used as augmenting noise"
+REMEDY = (
+    "state who made which recording: subject_pattern finds it in the paths, and a manifest.csv has a column `subject`;"
+    " then train anew"
+)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What the tested rows share with one training stage."""
+
+    stage: str
+    corpus: str
+    subjects: int  # tested subjects that were trained on
+    validation_subjects: int  # tested subjects that chose the checkpoint
+    clips: int  # tested clips, some of whose very sound was trained on, under whatever name and subject
+    validation_clips: int  # the same of what chose the checkpoint
+    of_subjects: int  # how many subjects were tested
+    of_clips: int
+    noise_clips: int = 0  # the same of what augmentation added
+    alike: dict[str, list[str]] = field(default_factory=dict)  # use -> tested clips that sound like what had it
+
+    def __bool__(self) -> bool:
+        """Whether anything is shared."""
+        counts = (self.subjects, self.validation_subjects, self.clips, self.validation_clips, self.noise_clips)
+        return any(counts) or any(self.alike.values())
+
+    def __str__(self) -> str:
+        """What is shared, in words."""
+        shared = [
+            (self.subjects, self.of_subjects, "tested subjects trained on"),
+            (self.validation_subjects, self.of_subjects, "tested subjects used to choose the checkpoint"),
+            (self.clips, self.of_clips, f"tested clips {TRAINED} (found by content)"),
+            (self.validation_clips, self.of_clips, f"tested clips {CHOSE} (found by content)"),
+            (self.noise_clips, self.of_clips, f"tested clips {NOISE} (found by content)"),
+        ]
+        for use, clips in self.alike.items():
+            named = ", ".join([*clips[:MAX_REPORTED], *["..."] * (len(clips) > MAX_REPORTED)])
+            shared.append((len(clips), self.of_clips, f"tested clips {use} (found by acoustic fingerprint: {named})"))
+        counts = ", ".join(f"{count} of {total} {text}" for count, total, text in shared if count)
+        return f"{counts}: stage {self.stage} on {self.corpus}"
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """The verdict on one run, and what it rests on."""
+
+    status: Status
+    overlaps: list[Overlap]
+    unknown: str = ""  # why the lineage does not tell all
+    uncalibrated: bool = False  # the scores rank, but are no probabilities
+    unknown_subjects: str = ""  # whose subjects are not known
+    remarks: Sequence[str] = ()  # what may be wrong
+
+    @property
+    def reason(self) -> str:
+        """What was found, or why nothing can be ruled out; empty when clean."""
+        reported = [str(overlap) for overlap in self.overlaps[:MAX_REPORTED]]
+        if len(self.overlaps) > MAX_REPORTED:
+            reported.append(f"{len(self.overlaps) - MAX_REPORTED} more such")
+        if self.unknown_subjects:
+            reported.append(f"{self.unknown_subjects}, so that one infant may be on both sides: {REMEDY}")
+        return "; ".join([*reported, *([self.unknown] if self.unknown else [])])
+
+
+def check(predictions: pd.DataFrame, lineage: AnyLineage | None) -> Leakage:
+    """Compare the subjects and sounds in `predictions` with those of every stage of the lineage.
+
+    Predictions on validation rows have by their nature chosen the checkpoint of the run's own (last) stage: that alone
+    does not count against them. The same sound is found as stretches that overlap in files of the same bytes, and in
+    other files by its landmarks (`acoustic_fingerprint`).
+
+    Args:
+        predictions: clip, subject, split and `subject_source` (how the subject is known; blank: not recorded).
+        lineage: of the model that made them.
+    """
+    if lineage is None:
+        return Leakage("UNKNOWN LINEAGE", [], unknown=f"no {FILE} beside the predictions")
+    if isinstance(lineage, FoldedLineage):
+        folds = predictions.groupby(["repeat", "fold"])
+        return worst([check(rows, lineage.of_fold(str(repeat), str(fold))) for (repeat, fold), rows in folds])
+    tested = Tested(predictions, lineage.test_clips)
+    on_validation = (predictions["split"] == "val").all()
+    overlaps = []
+    for stage in lineage.stages:
+        if on_validation and stage is lineage.stages[-1]:
+            stage = replace(stage, validation_subjects=[], validation_clips=[])
+        if overlap := tested.overlap(stage):
+            overlaps.append(overlap)
+    unknown = lineage.doubt or ("" if lineage.complete else "the training data of an earlier stage is not known")
+    unknown = unknown or _cannot_be_compared(tested.sounds, lineage.stages)
+    whose = " and ".join(
+        [*tested.unknown_subjects(), *(text for stage in lineage.stages for text in _unknown_in(stage))]
+    )
+    found = {"LEAKY": bool(overlaps), "UNKNOWN LINEAGE": bool(unknown), "SUBJECTS UNKNOWN": bool(whose)}
+    status = max((name for name in ORDER if found.get(name, True)), key=ORDER.index)
+    return Leakage(status, overlaps, unknown, lineage.uncalibrated, whose, tested.namesakes(lineage.stages))
+
+
+class Tested:
+    """The tested rows, hashed as those of the stages are.
+
+    Args:
+        predictions: as of `check`.
+        content: clip -> its sound, as of `sound_fingerprint`.
+    """
+
+    def __init__(self, predictions: pd.DataFrame, content: dict[str, str]) -> None:
+        blank = pd.Series("", predictions.index)
+        self.rows = predictions[["clip", "subject"]].assign(source=predictions.get("subject_source", blank))
+        self.rows = self.rows.drop_duplicates("clip")
+        whose = self.rows[["subject", "source"]].drop_duplicates("subject").itertuples(index=False)
+        # As they are spelled too, which is what older releases recorded.
+        self.subjects = {name: (subject_fingerprint(name, source), fingerprint(name)) for name, source in whose}
+        self.sounds = self.rows["clip"].map(content)
+
+    def overlap(self, stage: StageRecord) -> Overlap:
+        """What is shared with a stage."""
+        sounds = self.sounds.dropna()
+        uses = {TRAINED: stage.clips, CHOSE: stage.validation_clips, NOISE: stage.noise}
+        places = {use: np.unique(alike(sounds.tolist(), others)[:, 0]) for use, others in uses.items()}
+        return Overlap(
+            stage=stage.stage,
+            corpus=stage.corpus,
+            subjects=self._shared(stage.subjects),
+            validation_subjects=self._shared(stage.validation_subjects),
+            clips=count_shared(sounds, stage.clips),
+            validation_clips=count_shared(sounds, stage.validation_clips),
+            of_subjects=len(self.subjects),
+            of_clips=len(self.sounds),
+            noise_clips=count_shared(sounds, stage.noise),
+            alike={use: self.rows.loc[sounds.index[at], "clip"].tolist() for use, at in places.items() if len(at)},
+        )
+
+    def _shared(self, subjects: Iterable[str]) -> int:
+        theirs = {subject.partition("/")[0] for subject in subjects}
+        return sum(any(one.partition("/")[0] in theirs for one in ours) for ours in self.subjects.values())
+
+    def unknown_subjects(self) -> list[str]:
+        """Of how many tested clips the subject is not known, in words."""
+        n_unknown = int((self.rows["source"] == "unknown").sum())
+        return [f"the subjects of {n_unknown} of {len(self.rows)} tested clips are not known"] if n_unknown else []
+
+    def namesakes(self, stages: Sequence[StageRecord]) -> list[str]:
+        """Tested subjects whose id is that of others that were trained on, in another collection, in words."""
+        ids = {ours[0].partition("/")[2]: name for name, ours in self.subjects.items()}
+        found = []
+        for stage in stages:
+            theirs = dict(subject.split("/") for subject in stage.subjects if "/" in subject)
+            ours = {one[0].partition("/")[0] for one in self.subjects.values()}
+            same = sorted(ids[own] for subject, own in theirs.items() if subject not in ours and own in ids)
+            if same:
+                found.append(
+                    f"{len(same)} of {len(self.subjects)} tested subjects bear the id of one that stage {stage.stage}"
+                    f" was trained on in another collection, first {same[0]}. If these are the same infants, give both"
+                    " corpora the same `collection`."
+                )
+        return found
+
+
+def _unknown_in(stage: StageRecord) -> list[str]:
+    n_unknown, n_all = (stage.subject_sources or {}).get("unknown", 0), sum((stage.subject_sources or {}).values())
+    if not n_unknown:
+        return []
+    return [f"{n_unknown} of {n_all} subjects of stage {stage.stage} on {stage.corpus} are not known"]
+
+
+def _cannot_be_compared(sounds: pd.Series, stages: list[StageRecord]) -> str:
+    """Why the tested sounds and those of the stages cannot all be compared, in words; empty where they can."""
+    if unseen := int(sounds.isna().sum()):
+        return f"{unseen} of {len(sounds)} tested clips have no content fingerprint in {FILE}"
+    for stage in stages:
+        of_stage = [*stage.clips, *stage.validation_clips]
+        if stage.subject_sources is None or not all(sound.count("#") == 2 for sound in of_stage):
+            return (
+                f"stage {stage.stage} was trained with an older release, which did not record how its sounds are found"
+                " again nor how its subjects are known: fit it again"
+            )
+    if not sounds.str.count("#").eq(2).all():
+        return f"{FILE} is by an older release, which did not record how sounds are found again: test again"
+    return ""
+
+
+def worst(verdicts: Sequence[Leakage]) -> Leakage:
+    """One verdict on the folds of a cross-validation: leaky if one is, clean if all are."""
+    return Leakage(
+        max((verdict.status for verdict in verdicts), key=ORDER.index),
+        [overlap for verdict in verdicts for overlap in verdict.overlaps],
+        next((verdict.unknown for verdict in verdicts if verdict.unknown), ""),
+        any(verdict.uncalibrated for verdict in verdicts),
+        next((verdict.unknown_subjects for verdict in verdicts if verdict.unknown_subjects), ""),
+        list(dict.fromkeys(remark for verdict in verdicts for remark in verdict.remarks)),
+    )
+
+
+def count_shared(tested: Iterable[str], trained: Iterable[str]) -> int:
+    """How many of some sounds share a stretch of a file with any of others, both as from `sound_fingerprint`."""
+    wanted = [_located(sound) for sound in tested]
+    found: dict[str, list[tuple[float, float]]] = {file: [] for file, _, _ in wanted}
+    for file, start, end in map(_located, trained):
+        if file in found:
+            found[file].append((start, end))
+    return sum(any(min(end, e) - max(start, s) > MIN_OVERLAP_S for s, e in found[file]) for file, start, end in wanted)
+
+
+def _located(sound: str) -> tuple[str, float, float]:
+    """File, start and end in seconds; one that is given without its stretch is a whole file of its own."""
+    file, stretch = [*sound.split("#"), ""][:2]
+    start, _, duration = (stretch or "0-end").partition("-")
+    return file, float(start), math.inf if duration == "end" else float(start) + float(duration)
+
+
+def refuse_leaky(verdicts: Iterable[tuple[str, Leakage]], way_out: str) -> None:
+    """Refuse runs, each with its name, that were trained on what they are tested on.
+
+    Raises:
+        UserError: naming each of them, what is shared, and the way out.
+    """
+    leaky = [f"{name}: LEAKY, {leakage.reason}" for name, leakage in verdicts if leakage.status == "LEAKY"]
+    if leaky:
+        raise UserError(f"{'; '.join(leaky)}. {way_out}")

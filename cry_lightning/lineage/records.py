@@ -1,0 +1,265 @@
+"""What a model was trained on, stage by stage, in hashes: in memory, in checkpoints and in lineage.json."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cry_lightning.console import UserError
+from cry_lightning.files import read_object, replacing
+from cry_lightning.spelling import own_part, plain
+
+# Of a lineage in a checkpoint or in lineage.json. 1 had no number, and at first no validation_clips; 2 had subjects as
+# they were spelled, and no landmarks, noise, subject sources or hashes of files.
+SCHEMA = 3
+FILE, TABLE = "lineage.json", "predictions.csv"
+SUBJECT = re.compile("[0-9a-f]{16}(/[0-9a-f]{8})?")
+SOUND = re.compile(r"[0-9a-f]{16}(#\d+\.\d+-(end|\d+\.\d+)(#([A-Za-z0-9+/]{8})*)?)?")
+WAY_OUT = "run the test that writes it again"
+NO_HASH = f"{FILE} holds no hash of its {TABLE} (an older release wrote it, or something else): test again"
+OTHER_TABLE = f"{TABLE} is not the one that {FILE} was written for: either was edited or exchanged; test again"
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """Whose recordings one stage was trained on, and whose chose its checkpoint; all lists are of fingerprints.
+
+    Subjects are as of `subject_fingerprint`, sounds as of `sound_fingerprint`.
+    """
+
+    stage: str
+    corpus: str
+    subjects: list[str]
+    clips: list[str]
+    validation_subjects: list[str]
+    validation_clips: list[str] = field(default_factory=list)
+    noise: list[str] = field(default_factory=list)  # recordings that augmentation added
+    subject_sources: dict[str, int] | None = None  # how subjects are known -> how many; None: not recorded
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The stages that a model went through, and what it was tested on."""
+
+    complete: bool  # false where the training data of an earlier stage is unknown
+    stages: list[StageRecord]  # oldest first
+    test_clips: dict[str, str] = field(default_factory=dict)  # clip -> `sound_fingerprint`
+    uncalibrated: bool = False  # the scores rank, but are no probabilities
+    table: str = ""  # SHA-256 of the predictions that this is the lineage of
+    checkpoint: str = ""  # SHA-256 of the file that made them
+    doubt: str = ""  # why this may be the lineage of something else; never written
+
+    def of_fold(self, repeat: str, fold: str) -> "Lineage":
+        """What is known of the model of one fold: all, since there is one model."""
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON and checkpoints."""
+        plain_data = {"schema": SCHEMA, **vars(self), "stages": [dict(vars(stage)) for stage in self.stages]}
+        del plain_data["doubt"]
+        return plain_data
+
+
+@dataclass(frozen=True)
+class FoldedLineage:
+    """The lineages of the models of a cross-validation, by repeat and fold."""
+
+    folds: dict[tuple[str, str], Lineage]
+    table: str = ""  # as of a `Lineage`, of all folds
+    doubt: str = ""
+
+    @property
+    def test_clips(self) -> dict[str, str]:
+        """Those of all folds."""
+        return {clip: sound for fold in self.folds.values() for clip, sound in fold.test_clips.items()}
+
+    def of_fold(self, repeat: str, fold: str) -> Lineage:
+        """What is known of the model of one fold."""
+        known = self.folds.get((str(repeat), str(fold)), replace(UNKNOWN, doubt=f"{FILE} has no such fold"))
+        return replace(known, doubt=self.doubt or known.doubt)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        folds = [{"repeat": repeat, "fold": fold, **one.as_dict()} for (repeat, fold), one in self.folds.items()]
+        return {"schema": SCHEMA, "folds": folds, "table": self.table}
+
+
+UNKNOWN = Lineage(complete=False, stages=[])
+AnyLineage = Lineage | FoldedLineage
+
+
+def parse(content: Any) -> AnyLineage:
+    """The lineage in plain data, as from `as_dict`.
+
+    Raises:
+        UserError: the data is not of that form; the message names the key.
+    """
+    if not isinstance(content, dict):
+        raise UserError("the lineage is not a table")
+    if not isinstance(schema := content.get("schema", 1), int) or schema > SCHEMA:
+        raise UserError(f"'schema' is {schema}, where this version reads up to {SCHEMA}; update cry_lightning")
+    if "folds" not in content:
+        return _parse_one(content)
+    folds = content["folds"]
+    if not isinstance(folds, list) or not all(
+        isinstance(one, dict) and {"repeat", "fold"} <= one.keys() for one in folds
+    ):
+        raise UserError("'folds' is not a list of lineages, each with its repeat and fold")
+    of_folds = {(str(one["repeat"]), str(one["fold"])): _parse_one(one) for one in folds}
+    return FoldedLineage(of_folds, _text(content, "table"))
+
+
+def _text(content: dict[str, Any], key: str) -> str:
+    if not isinstance(text := content.get(key, ""), str):
+        raise UserError(f"{key!r} is not a text")
+    return text
+
+
+def _parse_one(content: dict[str, Any]) -> Lineage:
+    stages, clips = content.get("stages"), content.get("test_clips", {})
+    if not isinstance(content.get("complete"), bool):
+        raise UserError("'complete' is not true or false")
+    if not isinstance(clips, dict) or not _are_texts([*clips.values()], SOUND):
+        raise UserError("'test_clips' is not an object of clip names and fingerprints")
+    if not isinstance(stages, list) or (content["complete"] and not stages):
+        raise UserError("'stages' is not a list that holds at least the run's own stage")
+    parsed = [_parse_stage(stage, f"stages[{number}]") for number, stage in enumerate(stages)]
+    hashes = {key: _text(content, key) for key in ("table", "checkpoint")}
+    return Lineage(content["complete"], parsed, clips, bool(content.get("uncalibrated", False)), **hashes)
+
+
+def _parse_stage(content: Any, where: str) -> StageRecord:
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in ("stage", "corpus")):
+        raise UserError(f"{where} has no stage and corpus")
+    sounds_and_subjects = {
+        "subjects": content.get("subjects"),
+        "clips": content.get("clips"),
+        "validation_subjects": content.get("validation_subjects"),
+        "validation_clips": content.get("validation_clips", []),
+        "noise": content.get("noise", []),
+    }
+    for key, texts in sounds_and_subjects.items():
+        if not _are_texts(texts, SUBJECT if "subjects" in key else SOUND):
+            raise UserError(f"{where}: {key!r} is not a list of fingerprints")
+    sources = content.get("subject_sources")
+    if sources is not None and not (isinstance(sources, dict) and all(isinstance(n, int) for n in sources.values())):
+        raise UserError(f"{where}: 'subject_sources' is not an object of numbers")
+    return StageRecord(content["stage"], content["corpus"], **sounds_and_subjects, subject_sources=sources)
+
+
+def _are_texts(texts: Any, form: re.Pattern[str]) -> bool:
+    return isinstance(texts, list) and all(isinstance(text, str) and form.fullmatch(text) for text in texts)
+
+
+def read(path: Path) -> AnyLineage | None:
+    """The lineage beside a predictions table, or none where there is no such file.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    content = read_object(path, WAY_OUT)
+    try:
+        return parse(content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}; {WAY_OUT}") from error
+
+
+def of_table(path: Path) -> AnyLineage | None:
+    """The lineage beside a predictions table; doubted where it is not known to be that of this very table.
+
+    This detects accidents, not fraud: nothing is signed.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    found = read(path.with_name(FILE))
+    if found is None or found.table == digest(path):
+        return found
+    return replace(found, doubt=OTHER_TABLE if found.table else NO_HASH)
+
+
+def write(lineage: AnyLineage, path: Path) -> None:
+    """Write a lineage whole or not at all, bound to the predictions that lie beside it."""
+    table = path.with_name(TABLE)
+    bound = replace(lineage, table=digest(table) if table.exists() else "")
+    with replacing(path) as part:
+        part.write_text(json.dumps(bound.as_dict(), indent=1), encoding="utf-8")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_checkpoint(checkpoint: Mapping[str, Any]) -> Lineage:
+    """The lineage that a stage wrote into its checkpoint; unknown where it wrote none.
+
+    Raises:
+        UserError: what is there is no lineage.
+    """
+    lineage = parse(checkpoint["lineage"]) if "lineage" in checkpoint else UNKNOWN
+    if isinstance(lineage, FoldedLineage):
+        raise UserError("'folds' in a checkpoint, which holds one model")
+    return lineage
+
+
+def union(lineages: Iterable[Lineage]) -> Lineage:
+    """All stages and tested clips of several lineages, as complete as the least complete of them."""
+    lineages = list(lineages)
+    stages: list[StageRecord] = []
+    for lineage in lineages:
+        stages += [stage for stage in lineage.stages if stage not in stages]  # they may share a pretraining
+    return Lineage(
+        complete=all(lineage.complete and not lineage.doubt for lineage in lineages),
+        stages=stages,
+        test_clips={clip: sound for lineage in lineages for clip, sound in lineage.test_clips.items()},
+        uncalibrated=any(lineage.uncalibrated for lineage in lineages),
+    )
+
+
+def fingerprint(text: str) -> str:
+    """First 16 hex digits of SHA-256: lets subjects be compared without being named."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def subject_fingerprint(subject: str, source: str) -> str:
+    """Of "collection:id", of whatever spelling, and behind a slash of the id alone, to find it in other collections by.
+
+    One that is not known has the name of its recording, which is compared as it is, and with this collection only.
+    """
+    if source == "unknown":
+        return fingerprint(subject)
+    own = plain(own_part(subject))
+    return f"{fingerprint(f'{plain(subject.removesuffix(own_part(subject)))}{own}')}/{fingerprint(own)[:8]}"
+
+
+def sound_fingerprint(content: str, landmarks: str | None = None) -> str:
+    """Of "file#start-duration", as a cache names what a row holds, and of how it sounds.
+
+    The stretch stays in clear, to find overlaps by, and so do the landmarks (`acoustic_fingerprint`), behind a second
+    hash sign.
+    """
+    file, hash_sign, stretch = content.partition("#")
+    name = fingerprint(file) + hash_sign + stretch
+    return name if landmarks is None else f"{name}#{landmarks}"
+
+
+def other_sound(name: str, ours: AnyLineage | None, other: str, theirs: AnyLineage | None) -> str:
+    """The first clip that is another sound in another run, in words; empty where none is known to be."""
+    if ours is None or theirs is None:
+        return ""
+    known = {clip: _content(sound) for clip, sound in theirs.test_clips.items()}
+    pairs = ((clip, _content(sound)) for clip, sound in ours.test_clips.items())
+    clip = next((clip for clip, content in pairs if known.get(clip, content) != content), None)
+    return f"clip {clip} is one sound in {name} and another in {other}, by their {FILE}" if clip else ""
+
+
+def _content(sound: str) -> str:
+    """A sound less its landmarks, which a change of theirs would make another one."""
+    return "#".join(sound.split("#")[:2])

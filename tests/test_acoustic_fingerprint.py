@@ -1,0 +1,87 @@
+"""Whether a sound is found again, and nothing else."""
+
+import base64
+
+import numpy as np
+import pytest
+import soxr
+from conftest import cry
+
+from cry_lightning import acoustic_fingerprint
+from cry_lightning.acoustic_fingerprint import TYPE, alike, landmarks, most_letters
+
+RATE = 8000
+
+
+def sound(name: str, waveform: np.ndarray, rate: int = RATE, start_s: float = 0.0) -> str:
+    return f"{name}#{start_s:.3f}-{len(waveform) / rate:.3f}#{landmarks(waveform[None], rate)[0]}"
+
+
+CHANGES = {
+    "gain": lambda x: 0.01 * x,
+    "1 ms": lambda x: x[8:],
+    "0.3 s": lambda x: x[2400:],
+    "the second half": lambda x: x[len(x) // 2 :],
+    "noise": lambda x: x + 0.01 * np.random.default_rng(9).standard_normal(len(x)).astype(np.float32),
+    "8 bits": lambda x: np.round(x * 127) / 127,
+    "upside down": lambda x: -x,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_copy_is_found_and_no_other(change) -> None:
+    known = [sound(f"file{seed}", cry(seed, 6.0)) for seed in range(6)]
+    changed = sound("copy", CHANGES[change](cry(3, 6.0)).astype(np.float32))
+    assert alike([changed], known).tolist() == [[0, 3]]
+
+
+@pytest.mark.parametrize("rate", [11025, 16000, 44100])
+def test_another_sample_rate_is_no_hindrance(rate) -> None:
+    again = sound("copy", soxr.resample(cry(0), RATE, rate), rate)
+    assert alike([again], [sound("one", cry(1)), sound("two", cry(0))]).tolist() == [[0, 1]]
+
+
+def test_silence_short_sounds_and_steady_tones_have_no_landmarks() -> None:
+    n = np.arange(4 * RATE)
+    hum = sum(np.sin(2 * np.pi * 50 * k * n / RATE) for k in range(5, 60, 10)).astype(np.float32)
+    assert landmarks(np.zeros((2, RATE), np.float32), RATE) == ["", ""]
+    assert landmarks(cry(0)[None, :500], RATE) == [""]
+    others = [
+        sound(str(shift), hum[shift:] + 0.01 * cry(shift, 4 - shift / RATE)[: 4 * RATE - shift])
+        for shift in (0, 777, 1234)
+    ]
+    assert not len(alike(others, others))
+
+
+def test_a_row_does_not_depend_on_the_others() -> None:
+    rows = np.stack([cry(seed) * 10**seed for seed in range(4)])
+    assert landmarks(rows, RATE) == [landmarks(row[None], RATE)[0] for row in rows]
+
+
+def test_there_are_no_more_than_the_cache_has_room_for() -> None:
+    rng = np.random.default_rng(0)
+    for seconds in (0.5, 1.0, 1.3, 7.0):
+        (text,) = landmarks(rng.standard_normal((1, round(seconds * RATE))).astype(np.float32), RATE)
+        assert 0 < len(text) <= most_letters(seconds)
+        assert not len(base64.b64decode(text)) % TYPE.itemsize
+
+
+def test_windows_of_one_file_are_compared_as_one_recording(monkeypatch) -> None:
+    """Windows too short to be recognised alone are, together, and the same whatever is in memory at once."""
+    windows = [sound("file", cry(0)[k * 4000 : (k + 1) * 4000], start_s=k / 2) for k in range(8)]
+    copy = [sound("copy", cry(0)[1000:])]
+    others = [sound(f"other{seed}", cry(seed)) for seed in range(1, 5)]
+    found = alike(windows, [*others, *copy])
+    assert set(found[:, 1].tolist()) == {4} and len(found) >= 5
+    assert not len(alike(windows[:1], windows[1:]))  # of one file, lineage compares the stretches
+    monkeypatch.setattr(acoustic_fingerprint, "AT_ONCE", 1)
+    assert alike(windows, [*others, *copy]).tolist() == found.tolist()
+
+
+def test_nothing_is_alike_to_nothing() -> None:
+    assert (
+        alike([], []).shape
+        == alike([sound("a", cry(0))], []).shape
+        == alike(["ab12"], ["ab12#0.0-1.0"]).shape
+        == (0, 2)
+    )

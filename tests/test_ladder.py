@@ -1,0 +1,137 @@
+"""`leakage`: what identity alone and the recorder alone reach, and the verdict."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cry_lightning.__main__ import run as command
+from cry_lightning.console import UserError
+from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.studies import leakage
+from cry_lightning.studies.leakage import BY_CLIP, BY_SUBJECT, IDENTITY, MODEL, RECORDER, Rung
+
+main = partial(command, "leakage")
+N_SUBJECTS, N_CLIPS = 24, 10
+
+
+def tests_of(group: str, skill: float, seed: int = 0) -> pd.DataFrame:
+    """Five folds by subject or by clip of infants who each have one label, scored by some model."""
+    rng = np.random.default_rng(seed)
+    subject, take = (each.ravel() for each in np.indices((N_SUBJECTS, N_CLIPS)))
+    label = np.where(subject % 2, "b", "a")
+    score = 1 / (1 + np.exp(-skill * np.where(label == "b", 1, -1) - rng.normal(0, 1, len(label))))
+    names = [f"{one}-{other}" for one, other in zip(subject, take, strict=True)]
+    fold = subject // 2 % 5 if group == "subject" else rng.permutation(len(label)) % 5
+    table = pd.DataFrame({"clip": names, "recording": names, "subject": [f"x:{one}" for one in subject]})
+    return table.assign(
+        repeat="0", fold=fold.astype(str), split="test", label=label, score_a=1 - score, score_b=score
+    )
+
+
+def features_of(table: pd.DataFrame, gain_db: float) -> pd.DataFrame:
+    """Recordings whose level tells the label by so many dB, and their tilt nothing."""
+    rng = np.random.default_rng(1)
+    level = rng.normal(0, 1, len(table)) + gain_db * (table["label"] == "b")
+    return pd.DataFrame({"level_db": level.to_numpy(), "tilt": rng.normal(size=len(table))}, index=table["clip"])
+
+
+def value(found: pd.DataFrame, division: str, predictor: str) -> pd.Series:
+    rows = found[(found["division"] == division) & (found["predictor"] == predictor) & (found["metric"] == "uar")]
+    return rows.iloc[0]
+
+
+def ladder(skill_by_clip: float, skill_by_subject: float, gain_db: float = 0.0) -> tuple[list[Rung], pd.DataFrame]:
+    by_clip, by_subject = tests_of("clip", skill_by_clip), tests_of("subject", skill_by_subject, seed=2)
+    rungs = [Rung(BY_SUBJECT, by_subject), Rung(BY_CLIP, by_clip)]
+    return rungs, leakage.results(rungs, features_of(by_clip, gain_db))
+
+
+def test_identity_alone_knows_all_by_clip_and_nothing_by_subject() -> None:
+    _, found = ladder(2.0, 0.0)
+    assert value(found, BY_CLIP, IDENTITY)["value"] == 1
+    assert value(found, BY_SUBJECT, IDENTITY)["value"] == pytest.approx(0.5)
+
+
+def test_who_has_two_labels_is_scored_by_their_shares() -> None:
+    table = tests_of("clip", 0.0).assign(fold=lambda t: (t.index % N_CLIPS == 0).astype(int).astype(str))
+    table.loc[table.index % N_CLIPS < 4, "label"] = "a"  # three of the nine that are not tested, of every infant
+    scores = leakage.identity_only(table).query("fold == '1' and subject == 'x:1'")[["score_a", "score_b"]]
+    assert scores.to_numpy().tolist() == [pytest.approx([3 / 9, 6 / 9])]
+
+
+def test_the_recorder_is_found_where_labels_go_with_it() -> None:
+    _, apart = ladder(0.0, 0.0, gain_db=6)
+    assert value(apart, BY_SUBJECT, RECORDER)["low"] > 0.9
+    _, alike = ladder(0.0, 0.0, gain_db=0)
+    assert value(alike, BY_SUBJECT, RECORDER)["low"] < 0.5 < value(alike, BY_SUBJECT, RECORDER)["high"]
+
+
+def test_verdict_names_what_holds() -> None:
+    rungs, found = ladder(3.0, 0.0)
+    text = leakage.verdict(rungs, found)
+    above, gone = value(found, BY_CLIP, MODEL)["value"] - 0.5, (
+        value(found, BY_CLIP, MODEL)["value"] - value(found, BY_SUBJECT, MODEL)["value"]
+    )
+    assert f"By clip, UAR is {above:.3f} above chance (0.500); {gone:.3f} [" in text
+    assert "knowledge of who cries: by subject it is not there." in text and "no evidence of more than chance" in text
+    rungs, found = ladder(3.0, 3.0, gain_db=6)
+    text = leakage.verdict(rungs, found)
+    assert "which may be chance. By subject" in text and "remains: more than chance." in text
+    assert "labels and recorders go together" in text
+
+
+def test_copies_are_of_their_clip_and_none_equals_it(stage, tmp_path) -> None:
+    from cry_lightning.studies.engine import StageConfig, open_study
+
+    data: CryDataModule = open_study(StageConfig(str(stage()))).data
+    manifest = leakage.write_copies(data, 2, tmp_path / "copies")
+    rows = pd.read_csv(manifest)
+    assert len(rows) == 3 * len(data.clips) and rows["label"].value_counts().nunique() == 1
+    sounds = leakage.soundfile.read(manifest.parent / rows["path"][0])[0], *(
+        leakage.soundfile.read(manifest.parent / rows["path"][copy])[0] for copy in (1, 2)
+    )
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        correlation = np.corrcoef(sounds[one], sounds[other])[0, 1]
+        assert 0.9 < correlation < 0.9999
+    before = manifest.stat().st_mtime_ns
+    leakage.write_copies(data, 2, tmp_path / "copies")
+    assert manifest.stat().st_mtime_ns == before
+
+
+def test_features_of_the_recorder_are_numbers(stage) -> None:
+    from cry_lightning.studies.engine import StageConfig, open_study
+
+    data: CryDataModule = open_study(StageConfig(str(stage()))).data
+    found = leakage.recorder_features(data)
+    assert list(found.index) == [clip.name for clip in data.clips] and np.isfinite(found.to_numpy(float)).all()
+    low, high = (found.loc[[name.startswith(kind) for name in found.index], "tilt"] for kind in ("low", "high"))
+    assert low.max() < high.min()  # an octave apart
+
+
+@pytest.mark.slow
+def test_the_whole_ladder(stage, tmp_path, capsys) -> None:
+    args = ["--config", str(stage()), "--folds", "2", "--copies", "1", "--out", str(tmp_path / "ladder")]
+    main(args)
+    printed = capsys.readouterr().out
+    found = pd.read_csv(tmp_path / "ladder/leakage.csv")
+    assert found["division"].unique().tolist() == ["by subject", "by clip", "augmented, then by clip"]
+    assert (found.loc[found["division"] == "augmented, then by clip", "clips"] == 2 * 96).all()
+    assert (tmp_path / "ladder/leakage.png").exists() and "By clip, UAR is" in printed
+    assert "| by subject | model |" in (tmp_path / "ladder/leakage.md").read_text()
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "ladder").rglob("predictions.csv")}
+    main(args)
+    folds = [path for path in written if "fold" in str(path)]
+    assert all(path.stat().st_mtime_ns == written[path] for path in folds)
+
+
+def test_what_makes_no_sense_is_refused(stage, tones, tmp_path) -> None:
+    with pytest.raises(UserError, match="--copies -1"):
+        main(["--config", str(stage()), "--copies", "-1"])
+    rows = pd.read_csv(tones)
+    rows.assign(path=[str(tones.parent / path) for path in rows["path"]], subject=rows.index).to_csv(
+        tmp_path / "lone.csv", index=False
+    )
+    with pytest.raises(UserError, match="every subject has one clip"):
+        main(["--config", str(stage()), f"--data.corpus.init_args.root={tmp_path / 'lone.csv'}"])
