@@ -8,8 +8,9 @@ import pytest
 import cry_lightning
 
 PACKAGE = Path(cry_lightning.__file__).parent
-FREE = {"arguments", "console", "files", "lineage", "spelling"}  # what every room may use
+FREE = {"annotations", "arguments", "console", "files", "lineage", "spelling"}  # what every room may use
 MAY_IMPORT = {
+    "annotations": set(),
     "audio": set(),
     "features": {"from_torchaudio"},
     "encoders": set(),
