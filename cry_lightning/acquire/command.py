@@ -11,7 +11,7 @@ import pandas as pd
 
 from cry_lightning.acquire import inputs
 from cry_lightning.acquire.inputs import printable
-from cry_lightning.acquire.run import MANIFEST, SOURCES, acquire, as_text, source_table, unit_table, write
+from cry_lightning.acquire.run import MANIFEST, SOURCES, acquire, annotate, as_text, source_table, unit_table, write
 from cry_lightning.acquire.settings import Settings
 from cry_lightning.arguments import check_folder
 from cry_lightning.audio import what_it_is
@@ -31,6 +31,7 @@ def run(
     name_pattern: str | None,
     table: Path | None,
     figures: bool,
+    annotations: str | None,
     jobs: int,
     overwrite: bool,
 ) -> pd.DataFrame:
@@ -46,6 +47,8 @@ def run(
     inputs.warn_of_unnamed(identities, [one["source"] for one in records if one["units"]], root)
     overview, units = source_table(records, refused), unit_table(records, identities)
     write(overview, out / SOURCES)
+    if annotations:
+        annotate(records, out, annotations)
     if units.empty:  # an empty manifest is no corpus, an older one would be false
         (out / MANIFEST).unlink(missing_ok=True)
     else:

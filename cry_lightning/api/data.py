@@ -28,6 +28,7 @@ def acquire(
     name_pattern: Annotated[str | None, Taken("REGEX")] = None,
     table: Annotated[Path | None, Taken("CSV")] = None,
     figures: bool = False,
+    annotations: Literal["textgrid", "audacity", "raven"] | None = None,
     jobs: Annotated[int, Taken("N", counted="files")] = 1,
     overwrite: bool = False,
     thresholds: Settings = Settings(),  # noqa: B008  # frozen
@@ -49,6 +50,7 @@ def acquire(
             '(?P<subject>baby\d+)_(?P<label>[a-z]+)'.
         table: columns source (a path relative to IN), and label, subject or further ones.
         figures: draw each file and its units into OUT/figures.
+        annotations: write the units of each file as intervals into OUT/annotations, for Praat, Audacity or Raven.
         jobs: files at once.
         overwrite: cut OUT anew where thresholds or IN have changed.
         thresholds: what a unit is.
@@ -62,7 +64,7 @@ def acquire(
         raise UserError("argument --table: not allowed with argument --name-pattern")
     from cry_lightning.acquire.command import run
 
-    return run(recordings, out, thresholds, name_pattern, table, figures, jobs, overwrite)
+    return run(recordings, out, thresholds, name_pattern, table, figures, annotations, jobs, overwrite)
 
 
 @command
