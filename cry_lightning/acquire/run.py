@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cry_lightning import annotations, audio
-from cry_lightning.acquire.inputs import Identities, Identity, Record, cut, done, folder_name, printable
+from cry_lightning.acquire.inputs import Finder, Identities, Identity, Record, cut, done, folder_name, printable
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.files import replacing
@@ -147,14 +147,20 @@ Outcome = Record | str  # or why there is none
 
 
 def acquire(
-    root: Path, sources: Sequence[str], out: Path, settings: Settings, figures: bool = False, jobs: int = 1
+    root: Path,
+    sources: Sequence[str],
+    out: Path,
+    settings: Settings,
+    figures: bool = False,
+    jobs: int = 1,
+    finder: Finder | None = None,
 ) -> tuple[list[Record], dict[str, str]]:
     """The records of all sources in a folder, and why others were refused.
 
     Raises:
         UserError: nothing can be written, or a process was killed.
     """
-    one = partial(acquire_one, root=root, out=out, settings=settings, figures=figures)
+    one = partial(acquire_one, root=root, out=out, settings=settings, figures=figures, finder=finder)
     records: list[Record] = []
     refused: dict[str, str] = {}
     with _mapping(jobs) as mapped:
@@ -167,14 +173,16 @@ def acquire(
     return records, refused
 
 
-def acquire_one(source: str, root: Path, out: Path, settings: Settings, figures: bool) -> Outcome:
+def acquire_one(
+    source: str, root: Path, out: Path, settings: Settings, figures: bool, finder: Finder | None = None
+) -> Outcome:
     """The record of a source, cut unless it was before."""
     picture = out / FIGURES / f"{folder_name(source)}.png"
     try:
-        record = done(root, source, out, settings)
+        record = done(root, source, out, settings, finder)
         if record is None:
             picture.unlink(missing_ok=True)
-            record = cut(root, source, out, settings)
+            record = cut(root, source, out, settings, finder)
         if figures and not picture.exists():
             draw(root / source, record, picture)
     except audio.AudioError as error:

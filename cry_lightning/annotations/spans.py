@@ -1,14 +1,20 @@
 """Spans of frames: found in the probabilities of frames, and compared with those that are true."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
+
+from cry_lightning.console import UserError
 
 FRAME_S = 0.01
 Span = tuple[float, float]  # begin and end, in any unit
 LEAST_IOU = 0.5  # of spans that are one event
 ONSET_S = 0.2  # that the beginnings of one event may differ by
+COLUMN = "intervals"  # of a clip: what is marked in its recording, in seconds, e.g. "0.5-1.25 2.0-3.1"
+ONSETS, RELEASES = (0.5, 0.6, 0.7, 0.8), (0.3, 0.4, 0.5, 0.6)  # that `choose` tries
+GAPS, LENGTHS = (5, 10, 15), (5, 10, 15)
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,46 @@ class Hysteresis:
                 begin = found.pop()[0]
             found.append((begin, end))
         return [(begin, end) for begin, end in found if end - begin >= self.min_length]
+
+
+def as_column(spans: Sequence[Span]) -> str:
+    """Spans as the text of a clip's column."""
+    return " ".join(f"{round(begin, 6)}-{round(end, 6)}" for begin, end in spans)
+
+
+def marked_in(name: str, columns: Mapping[str, str]) -> list[Span]:
+    """The spans in the columns of the clip `name`.
+
+    Raises:
+        UserError: they tell nothing of it.
+    """
+    if COLUMN not in columns:
+        raise UserError(f"{name}: nothing says what is marked in it; take the corpus cry_lightning.corpora.Intervals")
+    pairs = (text.split("-") for text in columns[COLUMN].split())
+    return [(float(begin), float(end)) for begin, end in pairs]
+
+
+def score(hysteresis: Hysteresis, probabilities: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """F1 of the frames and of the events in clips, of probabilities and targets (n, T); 0 where there are none."""
+    frames_in_common = events_in_common = n_frames = n_events = 0
+    for probability, target in zip(probabilities, targets, strict=True):
+        there, found = runs(target), hysteresis.spans(probability)
+        said = np.zeros(len(target), bool)
+        for begin, end in found:
+            said[begin:end] = True
+        frames_in_common += int((said & target).sum())
+        n_frames += int(said.sum() + target.sum())
+        events_in_common += matches(there, found)
+        n_events += len(there) + len(found)
+    return 2 * frames_in_common / max(n_frames, 1), 2 * events_in_common / max(n_events, 1)
+
+
+def choose(probabilities: np.ndarray, targets: np.ndarray) -> tuple[Hysteresis, tuple[float, float]]:
+    """How probabilities (n, T) become events so that the sum of both F1 is highest, the first of equals; and these."""
+    tried = [Hysteresis(*one) for one in product(ONSETS, RELEASES, GAPS, LENGTHS) if one[0] >= one[1]]
+    scores = [score(one, probabilities, targets) for one in tried]
+    best = max(range(len(tried)), key=lambda place: sum(scores[place]))
+    return tried[best], scores[best]
 
 
 def runs(active: np.ndarray) -> list[tuple[int, int]]:

@@ -31,6 +31,7 @@ def acquire(
     annotations: Literal["textgrid", "audacity", "raven"] | None = None,
     jobs: Annotated[int, Taken("N", counted="files")] = 1,
     overwrite: bool = False,
+    detector: Annotated[Path | None, Taken("CKPT", instead="name a run's best.ckpt", what="checkpoint")] = None,
     thresholds: Settings = Settings(),  # noqa: B008  # frozen
 ) -> "pd.DataFrame":
     r"""Phone videos and recordings into short cry units and a manifest.
@@ -53,6 +54,7 @@ def acquire(
         annotations: write the units of each file as intervals into OUT/annotations, for Praat, Audacity or Raven.
         jobs: files at once.
         overwrite: cut OUT anew where thresholds or IN have changed.
+        detector: a trained Detector that finds cries in place of the thresholds; a unit is then as long as the cry.
         thresholds: what a unit is.
 
     Raises:
@@ -64,7 +66,12 @@ def acquire(
         raise UserError("argument --table: not allowed with argument --name-pattern")
     from cry_lightning.acquire.command import run
 
-    return run(recordings, out, thresholds, name_pattern, table, figures, annotations, jobs, overwrite)
+    finder = None
+    if detector:
+        from cry_lightning.inference.detect import Finder
+
+        finder = Finder(detector)
+    return run(recordings, out, thresholds, name_pattern, table, figures, annotations, jobs, overwrite, finder)
 
 
 @command
