@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from conftest import DATA, REPO, real
 
 from cry_lightning import annotations, cli
 from cry_lightning.__main__ import run as command
@@ -20,6 +21,7 @@ from cry_lightning.encoders import EfficientAT, Res8
 from cry_lightning.inference.detect import Finder
 from cry_lightning.tasks import Detector
 
+MN04 = DATA / ".." / "weights" / "efficientat" / "mn04_as_mAP_432.pt"
 RATE = 32000
 N_RECORDINGS, LENGTH_S = 10, 1.9
 
@@ -197,5 +199,41 @@ def test_other_checkpoints_are_no_detectors(pretrained, tmp_path):
 def test_an_encoder_without_maps_is_refused():
     with pytest.raises(UserError, match="Detector: Res8 has no maps over time; take EfficientAT"):
         Detector(Res8(), torch.optim.SGD)
+    with pytest.raises(UserError, match="EfficientAT: has layers 0 to 16, not 3, 17"):
+        Detector(EfficientAT(0.1), torch.optim.SGD, layers=[3, 17], bands=[8, 1])
     with pytest.raises(UserError, match="2 layers, but 3 bands"):
         Detector(EfficientAT(0.1), torch.optim.SGD, layers=[3, 6])
+
+
+@real("cry_segments")
+@pytest.mark.slow
+@pytest.mark.skipif(not MN04.exists(), reason=f"no weights at {MN04}")
+def test_the_shipped_detector_finds_real_cries_of_other_installs(tmp_path, monkeypatch):
+    """A third of the recordings and a short training; docs/results.md has the whole."""
+    monkeypatch.chdir(tmp_path)
+    wavs = sorted((DATA / "donateacry").rglob("*.wav"))[::3]
+    for folder, files in (("cries", wavs), ("noise", sorted((DATA / "noise").glob("*"))[::3])):
+        (tmp_path / folder).mkdir()
+        for file in files:
+            (tmp_path / folder / file.name).symlink_to(file)
+    data = yaml.safe_load((REPO / "configs/data/segments.yaml").read_text())
+    cries, noise = (one["init_args"] for one in data["corpus"]["init_args"]["corpora"])
+    cries["corpus"]["init_args"]["root"], noise["corpus"]["init_args"]["root"] = "cries", "noise"
+    cries["annotations"] = str(DATA / "cry_segments")
+    data["feature"] = str(REPO / "configs/feature/efficientat_32k.yaml")
+    (tmp_path / "segments.yaml").write_text(yaml.safe_dump(data))
+    command("import-weights", ["efficientat", str(MN04), "--to", "mn04.ckpt"])
+    stage = ["--config", str(REPO / "configs/detect.yaml"), "--data", "segments.yaml", "--trainer.max_epochs=4"]
+    cli.main(["fit", *stage, "--model.init_args.weights=mn04.ckpt", "--trainer.logger=null"])
+    cli.main(["test", "--config", "runs/segments/detect/config.yaml"])
+    tested = pd.read_csv("runs/segments/detect/predictions.csv").query("split == 'test'")["recording"]
+    for name in (name.removeprefix("donateacry/") for name in tested if name.startswith("donateacry/")):
+        marked = DATA / "cry_segments" / f"{name[:-4]}.TextGrid"
+        for folder, file in (("unseen", tmp_path / "cries" / name), ("there", marked)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            shutil.copy(file, tmp_path / folder)
+    detector = ["--detector", "runs/segments/detect/best.ckpt", "--annotations", "textgrid"]
+    command("acquire", ["unseen", "found", *detector])
+    f1 = command("evaluate-events", ["there", "found/annotations"]).set_index(["level", "metric"])["value"]
+    assert f1["frames", "f1"] > 0.86
+    assert f1["events", "f1"] > 0.68

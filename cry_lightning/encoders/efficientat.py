@@ -128,6 +128,8 @@ class EfficientAT(nn.Module):
 
     def maps(self, features: Tensor, layers: Sequence[int]) -> list[Tensor]:
         """What some layers, counted from 0 in `features`, make of features (B, 1, F, T): maps (B, C, F', T') each."""
+        if not all(0 <= layer < len(self.features) for layer in layers):
+            raise UserError(f"EfficientAT: has layers 0 to {len(self.features) - 1}, not {', '.join(map(str, layers))}")
         found = {}
         for layer, module in enumerate(self.features[: max(layers) + 1]):
             features = module(features)

@@ -117,10 +117,9 @@ class Detector(Stage):
     @torch.no_grad()
     def _sizes(self, n_bands: int) -> list[int]:
         """Numbers of a frame in each map."""
-        trains = self.encoder.training
         self.encoder.eval()
         maps = self.maps(torch.zeros(1, 1, n_bands, 64))
-        self.encoder.train(trains)
+        self.train()  # all but what is frozen
         return [one.shape[1] * one.shape[2] for one in maps]
 
     def setup(self, stage: str) -> None:
