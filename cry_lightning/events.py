@@ -23,7 +23,7 @@ def run(
     if missing := [name for name in there if name not in found]:
         raise UserError(
             f"{predicted}: has no file for {len(missing)} of the {len(there)} recordings of {reference}, first"
-            f" {missing[0]}; where nothing was found, a file without intervals says so"
+            f" {missing[0]}; add it, without intervals where nothing was found"
         )
     marked = {name: read(path, tier) for name, path in there.items()}
     if not any(one.label == label for intervals in marked.values() for one in intervals):

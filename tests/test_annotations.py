@@ -81,7 +81,7 @@ def test_a_tier_is_named_where_there_are_several(file):
     second = '"IntervalTier"\n"noises"\n0\n2\n1\n0.25\n2\n"dog"\n'
     path = file(SHORT.replace("<exists>\n1", "<exists>\n2") + second)
     assert read(path, "noises") == [Interval(0.25, 2, "dog")]
-    with pytest.raises(UserError, match=r"a\.TextGrid: has the tiers 'cries', 'noises'; say by `tier`"):
+    with pytest.raises(UserError, match=r"a\.TextGrid: has the tiers 'cries', 'noises'; name one by `tier`"):
         read(path)
     with pytest.raises(UserError, match=r"no tier of intervals 'cry', only 'cries', 'noises'"):
         read(path, "cry")

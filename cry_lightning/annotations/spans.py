@@ -54,10 +54,12 @@ def marked_in(name: str, columns: Mapping[str, str]) -> list[Span]:
     """The spans in the columns of the clip `name`.
 
     Raises:
-        UserError: they tell nothing of it.
+        UserError: they have no such column.
     """
     if COLUMN not in columns:
-        raise UserError(f"{name}: nothing says what is marked in it; take the corpus cry_lightning.corpora.Intervals")
+        raise UserError(
+            f"{name}: has no column `intervals` of what is marked in it; take the corpus cry_lightning.corpora.Intervals"
+        )
     pairs = (text.split("-") for text in columns[COLUMN].split())
     return [(float(begin), float(end)) for begin, end in pairs]
 
@@ -67,11 +69,11 @@ def score(hysteresis: Hysteresis, probabilities: np.ndarray, targets: np.ndarray
     frames_in_common = events_in_common = n_frames = n_events = 0
     for probability, target in zip(probabilities, targets, strict=True):
         there, found = runs(target), hysteresis.spans(probability)
-        said = np.zeros(len(target), bool)
+        detected = np.zeros(len(target), bool)
         for begin, end in found:
-            said[begin:end] = True
-        frames_in_common += int((said & target).sum())
-        n_frames += int(said.sum() + target.sum())
+            detected[begin:end] = True
+        frames_in_common += int((detected & target).sum())
+        n_frames += int(detected.sum() + target.sum())
         events_in_common += matches(there, found)
         n_events += len(there) + len(found)
     return 2 * frames_in_common / max(n_frames, 1), 2 * events_in_common / max(n_events, 1)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cry_lightning.console import UserError
 
-SLACK_S = 0.1  # an interval may end this much behind the sound, whose length decoders tell differently
+SLACK_S = 0.1  # an interval may end this much behind the sound, whose length differs between decoders
 ENCODINGS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}  # else UTF-8, marked or not
 
 

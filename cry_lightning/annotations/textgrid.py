@@ -73,7 +73,7 @@ def parse(text: str, path: Path, tier: str | None = None) -> list[tuple[str, Row
     if not tiers:
         raise UserError(f"{path}: has no tier of intervals; mark them in one")
     if tier is None:
-        raise UserError(f"{path}: has the tiers {named}; say by `tier` which one counts")
+        raise UserError(f"{path}: has the tiers {named}; name one by `tier`")
     raise UserError(f"{path}: has no tier of intervals {tier!r}, only {named}; correct `tier`")
 
 

@@ -53,7 +53,7 @@ class Intervals(Corpus):
         self.tier = tier
 
     def prepare(self) -> None:
-        """Make the recordings of the corpus if they are made."""
+        """Write the recordings of the corpus if they are synthetic."""
         self.corpus.prepare()
 
     def path_of(self, clip: Clip) -> Path:
@@ -81,7 +81,7 @@ class Intervals(Corpus):
         if not any(clip.columns[COLUMN] for clip in marked):
             raise UserError(
                 f"{self.annotations}: none of its {len(files)} files marks {self.label!r} in a recording of"
-                f" {self.root}; files are called like recordings, and `label` says which intervals count"
+                f" {self.root}; files are called like recordings, and `label` is that of the intervals that count"
             )
         return marked
 

@@ -23,9 +23,9 @@ def counts(reference: Sequence[Interval], predicted: Sequence[Interval]) -> dict
     """What was found of one recording, at each level."""
     there, found = ([(one.start_s, one.end_s) for one in intervals] for intervals in (reference, predicted))
     n_frames = int(np.ceil(max([end for _, end in (*there, *found)], default=0) / FRAME_S))
-    true, said = frames(there, n_frames), frames(found, n_frames)
+    true, detected = frames(there, n_frames), frames(found, n_frames)
     return {
-        "frames": (int((true & said).sum()), int(true.sum()), int(said.sum())),
+        "frames": (int((true & detected).sum()), int(true.sum()), int(detected.sum())),
         "events": (matches(there, found), len(there), len(found)),
         "onsets": (onset_matches(there, found), len(there), len(found)),
     }

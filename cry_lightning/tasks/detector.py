@@ -14,7 +14,7 @@ from cry_lightning.annotations.spans import Hysteresis, choose, frames, marked_i
 from cry_lightning.console import UserError
 from cry_lightning.tasks.base import Stage
 
-STEP = 2  # frames of the features that the head joins, and tells apart again at its end
+STEP = 2  # frames of the features that the head joins, and separates again at its end
 DILATIONS = (1, 2, 4, 8, 16, 32)  # of the head's convolutions: a frame's answer rests on 1.3 s to either side
 MOST_KEPT = 2**29  # numbers in the maps of a frozen encoder that are kept, 1 GB
 
@@ -38,7 +38,7 @@ class Dilated(nn.Module):
 
 
 class FrameHead(nn.Module):
-    """Logits (B, T) of the frames of features (B, 1, F, T) and of maps that an encoder made of them.
+    """Logits (B, T) of the frames of features (B, 1, F, T) and of maps of an encoder.
 
     Args:
         in_features: numbers of a frame, of the features and of each map.
@@ -83,7 +83,7 @@ class Detector(Stage):
     Args:
         encoder: has the method `maps`, as `EfficientAT` has.
         optimizer: see `Stage`.
-        layers: of the encoder, whose maps are used: early ones tell when, late ones what.
+        layers: of the encoder, whose maps are used: early ones for when, late ones for what.
         bands: frequency bands that the map of each layer is averaged to.
         n_bands: frequency bands of the features.
         width: channels of the head.
