@@ -57,9 +57,7 @@ def marked_in(name: str, columns: Mapping[str, str]) -> list[Span]:
         UserError: they have no such column.
     """
     if COLUMN not in columns:
-        raise UserError(
-            f"{name}: has no column `intervals` of what is marked in it; take the corpus cry_lightning.corpora.Intervals"
-        )
+        raise UserError(f"{name}: has no column `intervals` of marks; take the corpus cry_lightning.corpora.Intervals")
     pairs = (text.split("-") for text in columns[COLUMN].split())
     return [(float(begin), float(end)) for begin, end in pairs]
 
