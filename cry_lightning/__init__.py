@@ -13,7 +13,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 COMMANDS = (
-    *("acquire", "describe", "fit", "test", "evaluate", "predict", "embed", "cross_validate", "tune", "robustness"),
+    *(
+        "acquire",
+        "describe",
+        "fit",
+        "test",
+        "evaluate",
+        "evaluate_events",
+        "predict",
+        "embed",
+        "cross_validate",
+        "tune",
+        "robustness",
+    ),
     *(
         "fuse",
         "leakage",

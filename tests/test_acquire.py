@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from conftest import DATA, real
 
-from cry_lightning import audio
+from cry_lightning import annotations, audio
 from cry_lightning.__main__ import run as command
 from cry_lightning.acquire import inputs, run, segmentation
 from cry_lightning.acquire.segmentation import spans
@@ -515,3 +515,15 @@ def test_real_uploads_hold_units_where_the_cleaned_set_has_them(tmp_path):
     listed = pd.read_csv(tmp_path / "out" / "sources.csv", keep_default_na=False)
     assert (listed["refused"] == "").all() and (listed["units"] > 0).mean() > 0.9
     assert table["duration_s"].between(0.18, 2.5).all()
+
+
+@pytest.mark.parametrize(("form", "ending"), [("textgrid", ".TextGrid"), ("audacity", ".txt")])
+def test_units_are_written_as_intervals(tree_of_wavs, tmp_path, form, ending):
+    (tree_of_wavs / "quiet.wav").write_bytes(wav(tmp_path / "q.wav", scene([])).read_bytes())
+    table = acquire(tree_of_wavs, tmp_path / "out", "--annotations", form)
+    files = annotations.find(tmp_path / "out" / "annotations")
+    assert list(files) == ["0", "1", "2", "quiet"]
+    assert files["0"].name == f"0{ending}"
+    for name, path in files.items():
+        marked = [(one.start_s, one.end_s - one.start_s) for one in annotations.read(path, duration_s=9.0)]
+        np.testing.assert_allclose(np.reshape(marked, (-1, 2)), found(table[table["source"] == f"{name}.wav"]))

@@ -70,6 +70,13 @@ def small_corpus_arguments(data: Path, tones: Path) -> list[str]:
     ]
 
 
+def unmarked_arguments(tones: Path) -> list[str]:
+    """Overrides that point the data of a detector at tones, in which nothing is marked."""
+    corpus = "--data.corpus.init_args.corpus"
+    made = ["--data.corpus=cry_lightning.corpora.Intervals", f"{corpus}=cry_lightning.corpora.UnlabelledTree"]
+    return [*made, f"{corpus}.init_args.root={tones.parent}", "--data.clip_s=0.5"]
+
+
 def noise_arguments(stage: Path, tones: Path) -> list[str]:
     """Where a stage mixes in noise from a folder, take the tones for noise."""
     noise = yaml.safe_load(stage.read_text())["model"]["init_args"].get("augment_waveform") or []
@@ -134,7 +141,9 @@ def test_every_stage_is_what_its_classes_take(path):
 def test_every_stage_fits_and_tests(path, tones, tmp_path):
     data = sub_config(path, "data")
     args = ["--config", str(path), "--runs", str(tmp_path), f"--data.cache_dir={tmp_path}", "--trainer.logger=null"]
-    args += small_corpus_arguments(data, tones) + small_probe_arguments(data, tones) + noise_arguments(path, tones)
+    detects = "tasks.Detector" in path.read_text()
+    args += unmarked_arguments(tones) if detects else small_corpus_arguments(data, tones)
+    args += small_probe_arguments(data, tones) + noise_arguments(path, tones)
     args += without_weights(path) + small_network_arguments(path)
     run = cli.main(["fit", *args, "--trainer.max_epochs=1", "--trainer.max_steps=8"])
     folder = run.run_folder
@@ -175,7 +184,11 @@ def test_every_encoder_keeps_the_contract(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [path for path in STAGES if path.parent == CONFIGS], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in STAGES if path.parent == CONFIGS and path.stem != "detect"],  # which needs real recordings
+    ids=lambda path: path.stem,
+)
 def test_every_stage_runs_whole_as_its_first_line_says(path, tones, tmp_path):
     """With its own corpus and epochs; a stage that needs weights starts without them."""
     command = path.read_text().splitlines()[1].split()[4:]

@@ -8,8 +8,9 @@ import pytest
 import cry_lightning
 
 PACKAGE = Path(cry_lightning.__file__).parent
-FREE = {"acoustic_fingerprint", "arguments", "console", "files", "lineage", "spelling"}  # what every room may use
+FREE = {"acoustic_fingerprint", "annotations", "arguments", "console", "files", "lineage", "spelling"}  # for every room
 MAY_IMPORT = {
+    "annotations": set(),
     "audio": set(),
     "features": {"from_torchaudio"},
     "encoders": set(),
@@ -25,6 +26,7 @@ MAY_IMPORT = {
     "trust": set(),
     "prepare": {"cli", "data"},
     "acquire": {"audio", "corpora", "evaluation"},
+    "events": {"corpora", "evaluation"},
     "picture": {"cli", "corpora", "data", "evaluation", "inference", "studies", "trust"},
     "data_argument": {"data", "messages", "trust"},
     "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages"},
@@ -63,6 +65,7 @@ NO_TORCH = {
     "commands",
     "corpora",
     "evaluation",
+    "events",
     "from_torchaudio",
     "inputs",
     "chain",

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from cry_lightning.acquire import inputs
-from cry_lightning.acquire.inputs import printable
-from cry_lightning.acquire.run import MANIFEST, SOURCES, acquire, as_text, source_table, unit_table, write
+from cry_lightning.acquire.inputs import Finder, printable
+from cry_lightning.acquire.run import MANIFEST, SOURCES, acquire, annotate, as_text, source_table, unit_table, write
 from cry_lightning.acquire.settings import Settings
 from cry_lightning.arguments import check_folder
 from cry_lightning.audio import what_it_is
@@ -31,8 +31,10 @@ def run(
     name_pattern: str | None,
     table: Path | None,
     figures: bool,
+    annotations: str | None,
     jobs: int,
     overwrite: bool,
+    finder: Finder | None = None,
 ) -> pd.DataFrame:
     """Run the command; sources that cannot be used are told with the reason, the rest goes on."""
     root, sources = find_sources(given)
@@ -41,11 +43,14 @@ def run(
         identities = inputs.by_table(table, sources)
     else:
         identities = inputs.by_pattern(name_pattern, sources) if name_pattern else inputs.by_form(root, sources)
-    begin(out, {"in": str(given.resolve())} | asdict(thresholds), overwrite)
-    records, refused = acquire(root, sources, out, thresholds, figures, jobs)
+    detector = {"detector": finder.digest} if finder else {}
+    begin(out, {"in": str(given.resolve())} | asdict(thresholds) | detector, overwrite)
+    records, refused = acquire(root, sources, out, thresholds, figures, jobs, finder)
     inputs.warn_of_unnamed(identities, [one["source"] for one in records if one["units"]], root)
     overview, units = source_table(records, refused), unit_table(records, identities)
     write(overview, out / SOURCES)
+    if annotations:
+        annotate(records, out, annotations)
     if units.empty:  # an empty manifest is no corpus, an older one would be false
         (out / MANIFEST).unlink(missing_ok=True)
     else:
@@ -97,7 +102,8 @@ def begin(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
         if not overwrite:
             raise UserError(f"{path}: is damaged; give --overwrite to make {out} anew, or another OUT") from None
         before = {}
-    changed = [f"{key} {before.get(key)}, not {value}" for key, value in provenance.items() if before.get(key) != value]
+    known = dict.fromkeys(before) | dict(provenance)
+    changed = [f"{key} {before.get(key)}, not {value}" for key, value in known.items() if before.get(key) != value]
     if changed and not overwrite:
         raise UserError(f"{out}: was made with {', '.join(changed)}; give --overwrite to make it anew, or another OUT")
     with replacing(path) as part:

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import soundfile
 
 from cry_lightning import audio
-from cry_lightning.acquire.segmentation import BLOCK_S, Unit, units
+from cry_lightning.acquire.segmentation import BLOCK_S, Unit, harmonicity, units
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.corpora import ClassFolders, DonateACry
@@ -38,6 +38,15 @@ class Identity:
     label: str = ""
     subject: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+
+
+class Finder(Protocol):
+    """Finds the cries in a recording, in place of the thresholds."""
+
+    digest: str  # of the network
+
+    def __call__(self, recording: Path) -> tuple[list[tuple[float, float]], float]:
+        """Begin and end of each, and the length of the recording, in seconds."""
 
 
 Identities = dict[str, Identity]  # source, relative to IN -> whose it is
@@ -136,11 +145,13 @@ def printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def done(root: Path, source: str, out: Path, settings: Settings) -> Record | None:
+def done(root: Path, source: str, out: Path, settings: Settings, finder: Finder | None = None) -> Record | None:
     """The record of a source that was cut with these settings, is unchanged since, and has all its units."""
     try:
         record: Record = json.loads((out / UNITS / folder_name(source) / RECORD).read_text())
-        if dict(record) | _identity(root, source, settings) != record:
+        if dict(record) | _identity(root, source, settings, finder) != record:
+            return None
+        if finder is None and "detector" in record:
             return None
         numbers = [record["duration_s"], *(unit[name] for unit in record["units"] for name in MEASURED)]
         whole = all((out / unit["path"]).is_file() for unit in record["units"])
@@ -149,7 +160,7 @@ def done(root: Path, source: str, out: Path, settings: Settings) -> Record | Non
         return None
 
 
-def cut(root: Path, source: str, out: Path, settings: Settings) -> Record:
+def cut(root: Path, source: str, out: Path, settings: Settings, finder: Finder | None = None) -> Record:
     """Write the units of a source and its record, in memory that does not grow with its length.
 
     Raises:
@@ -161,10 +172,11 @@ def cut(root: Path, source: str, out: Path, settings: Settings) -> Record:
     shutil.rmtree(part, ignore_errors=True)  # what a killed run left behind
     try:
         part.mkdir(parents=True)
-        record = _identity(root, source, settings)
+        record = _identity(root, source, settings, finder)
         heard = _Measured(root / source)
         rows = []
-        for number, unit in enumerate(units(heard.blocks(), settings), 1):
+        found = units(heard.blocks(), settings) if finder is None else heard.events(finder, settings)
+        for number, unit in enumerate(found, 1):
             name = f"{folder.name}-{number:04}.wav"
             _write(part / name, unit)
             rows.append({"path": f"{UNITS}/{folder.name}/{name}"} | _measures(unit))
@@ -197,14 +209,23 @@ class _Measured:
         if not self.n_samples:
             raise audio.AudioError(f"{self.path}: holds no samples")
 
+    def events(self, finder: Finder, settings: Settings) -> Iterator[Unit]:
+        """The events that a network finds, as long as they are."""
+        spans, duration_s = finder(self.path)
+        self.n_samples = round(duration_s * SAMPLE_RATE)
+        with audio.Recording(self.path) as recording:
+            for begin_s, end_s in spans:
+                samples = np.clip(recording.segment(SAMPLE_RATE, begin_s, end_s - begin_s), -1, 1)
+                yield Unit(begin_s, samples, harmonicity(samples, settings))
 
-def _identity(root: Path, source: str, settings: Settings) -> Record:
+
+def _identity(root: Path, source: str, settings: Settings, finder: Finder | None) -> Record:
     try:
         stat = (root / source).stat()
     except OSError as error:
         raise audio.AudioError(f"{root / source}: cannot be read ({error.strerror})") from error
     known = {"version": VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "settings": asdict(settings)}
-    return {"source": source} | known
+    return {"source": source} | known | ({} if finder is None else {"detector": finder.digest})
 
 
 def _write(path: Path, unit: Unit) -> None:

@@ -1,5 +1,6 @@
 """Cutting recordings into units: one by one, resumable, with manifest and figures."""
 
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,8 +13,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cry_lightning import audio
-from cry_lightning.acquire.inputs import Identities, Identity, Record, cut, done, folder_name, printable
+from cry_lightning import annotations, audio
+from cry_lightning.acquire.inputs import Finder, Identities, Identity, Record, cut, done, folder_name, printable
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.files import replacing
@@ -25,7 +26,7 @@ SHORTEST_COLUMN_S = 0.02
 N_FFT = 512
 RANGE_DB = 70.0
 TOP_HZ = 6000.0
-FIGURES = "figures"  # folder in OUT
+FIGURES, ANNOTATIONS = "figures", "annotations"  # folders in OUT
 
 
 def unit_table(records: Sequence[Record], identities: Identities) -> pd.DataFrame:
@@ -60,6 +61,26 @@ def write(table: pd.DataFrame, path: Path) -> None:
     """Write a CSV file, whole or not at all."""
     with replacing(path) as part:
         table.to_csv(part, index=False, float_format="%.9g", errors="backslashreplace")
+
+
+def annotate(records: Sequence[Record], out: Path, form: str) -> None:
+    """Write the units of each source as intervals labelled `cry` into OUT/annotations, which is made anew.
+
+    Raises:
+        UserError: two sources differ in nothing but their endings.
+    """
+    folder = out / ANNOTATIONS
+    shutil.rmtree(folder, ignore_errors=True)
+    written: dict[Path, str] = {}
+    for record in records:
+        source = record["source"]
+        path = folder / f"{Path(source).with_suffix('')}{annotations.FORMS[form]}"
+        if path in written:
+            raise UserError(f"{source} and {written[path]} would have the same {path}; rename one of them")
+        written[path] = source
+        ends = [(unit["source_start_s"], unit["source_start_s"] + unit["duration_s"]) for unit in record["units"]]
+        cries = [annotations.Interval(round(begin, 6), round(end, 6), "cry") for begin, end in ends]
+        annotations.write(cries, path, round(record["duration_s"], 6))
 
 
 def as_text(overview: pd.DataFrame, units: pd.DataFrame) -> str:
@@ -126,14 +147,20 @@ Outcome = Record | str  # or why there is none
 
 
 def acquire(
-    root: Path, sources: Sequence[str], out: Path, settings: Settings, figures: bool = False, jobs: int = 1
+    root: Path,
+    sources: Sequence[str],
+    out: Path,
+    settings: Settings,
+    figures: bool = False,
+    jobs: int = 1,
+    finder: Finder | None = None,
 ) -> tuple[list[Record], dict[str, str]]:
     """The records of all sources in a folder, and why others were refused.
 
     Raises:
         UserError: nothing can be written, or a process was killed.
     """
-    one = partial(acquire_one, root=root, out=out, settings=settings, figures=figures)
+    one = partial(acquire_one, root=root, out=out, settings=settings, figures=figures, finder=finder)
     records: list[Record] = []
     refused: dict[str, str] = {}
     with _mapping(jobs) as mapped:
@@ -146,14 +173,16 @@ def acquire(
     return records, refused
 
 
-def acquire_one(source: str, root: Path, out: Path, settings: Settings, figures: bool) -> Outcome:
+def acquire_one(
+    source: str, root: Path, out: Path, settings: Settings, figures: bool, finder: Finder | None = None
+) -> Outcome:
     """The record of a source, cut unless it was before."""
     picture = out / FIGURES / f"{folder_name(source)}.png"
     try:
-        record = done(root, source, out, settings)
+        record = done(root, source, out, settings, finder)
         if record is None:
             picture.unlink(missing_ok=True)
-            record = cut(root, source, out, settings)
+            record = cut(root, source, out, settings, finder)
         if figures and not picture.exists():
             draw(root / source, record, picture)
     except audio.AudioError as error:

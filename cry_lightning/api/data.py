@@ -28,8 +28,10 @@ def acquire(
     name_pattern: Annotated[str | None, Taken("REGEX")] = None,
     table: Annotated[Path | None, Taken("CSV")] = None,
     figures: bool = False,
+    annotations: Literal["textgrid", "audacity", "raven"] | None = None,
     jobs: Annotated[int, Taken("N", counted="files")] = 1,
     overwrite: bool = False,
+    detector: Annotated[Path | None, Taken("CKPT", instead="name a run's best.ckpt", what="checkpoint")] = None,
     thresholds: Settings = Settings(),  # noqa: B008  # frozen
 ) -> "pd.DataFrame":
     r"""Phone videos and recordings into short cry units and a manifest.
@@ -49,8 +51,10 @@ def acquire(
             '(?P<subject>baby\d+)_(?P<label>[a-z]+)'.
         table: columns source (a path relative to IN), and label, subject or further ones.
         figures: draw each file and its units into OUT/figures.
+        annotations: write the units of each file as intervals into OUT/annotations, for Praat, Audacity or Raven.
         jobs: files at once.
         overwrite: cut OUT anew where thresholds or IN have changed.
+        detector: a trained Detector that finds cries in place of the thresholds; a unit is then as long as the cry.
         thresholds: what a unit is.
 
     Raises:
@@ -62,7 +66,12 @@ def acquire(
         raise UserError("argument --table: not allowed with argument --name-pattern")
     from cry_lightning.acquire.command import run
 
-    return run(recordings, out, thresholds, name_pattern, table, figures, jobs, overwrite)
+    finder = None
+    if detector:
+        from cry_lightning.inference.detect import Finder
+
+        finder = Finder(detector)
+    return run(recordings, out, thresholds, name_pattern, table, figures, annotations, jobs, overwrite, finder)
 
 
 @command

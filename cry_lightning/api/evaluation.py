@@ -77,6 +77,43 @@ def evaluate(
 
 
 @command
+def evaluate_events(
+    reference: Annotated[Path, Taken("REFERENCE", instead="give a folder of intervals")],
+    predicted: Annotated[Path, Taken("PREDICTED", instead="give a folder of intervals")],
+    *,
+    label: str = "cry",
+    tier: str | None = None,
+    subjects: Annotated[Path | None, Taken("CORPUS", instead="give a manifest.csv or a folder of recordings")] = None,
+    out: Annotated[Path | None, Taken("CSV")] = None,
+) -> "pd.DataFrame":
+    """Events that were found in recordings against those marked by hand.
+
+    Files of intervals (Praat TextGrids, Audacity labels, Raven selection tables) are compared by the names of their
+    recordings: precision, recall and F1 of frames of 10 ms, of events (one to one, intersection over union at least
+    0.5) and of their beginnings (within 0.2 s), each with a 95 % interval over subjects. Recordings that are in
+    PREDICTED alone do not count.
+
+    Args:
+        reference: folder of files, at any depth.
+        predicted: such a folder, as `acquire --annotations` makes one; with a file for each recording of REFERENCE.
+        label: of the intervals that count.
+        tier: of TextGrids with several.
+        subjects: manifest.csv or folder of the recordings; default: Donate-a-Cry names, or each recording its own.
+        out: write the table there, too.
+
+    Returns: a row for each level and metric.
+
+    Raises:
+        UserError: a file is at fault, or missing, or a recording has no subject.
+
+    Example: python -m cry_lightning evaluate-events segments cries/annotations
+    """
+    from cry_lightning.events import run
+
+    return run(reference, predicted, label, tier, subjects, out)
+
+
+@command
 def fuse(
     runs: Sequence[Run],
     *,

@@ -9,6 +9,7 @@ from cry_lightning.corpora import cries, words
 from cry_lightning.corpora.base import Clip, Corpus, Union, safe_name
 from cry_lightning.corpora.clip_lists import AudioSet, VGGSound
 from cry_lightning.corpora.cries import BabyChillanto, DonateACry
+from cry_lightning.corpora.intervals import Intervals
 from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.corpora.manifest import Manifest
 from cry_lightning.corpora.synthetic import SyntheticCries, SyntheticWords
@@ -23,6 +24,7 @@ __all__ = [
     "Clip",
     "Corpus",
     "DonateACry",
+    "Intervals",
     "Keywords",
     "Manifest",
     "SpeechCommands",

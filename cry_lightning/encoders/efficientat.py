@@ -1,6 +1,7 @@
 """EfficientAT's MobileNet up to its embedding, and the head with which it tells the classes of AudioSet."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from timm.layers.helpers import make_divisible
 from torch import Tensor, nn
@@ -124,6 +125,17 @@ class EfficientAT(nn.Module):
         if features.ndim != 4 or features.shape[1] != 1:
             raise UserError(f"EfficientAT: wants features of shape (B, 1, F, T), not {tuple(features.shape)}")
         return self.features(features).mean((2, 3))
+
+    def maps(self, features: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """What some layers, counted from 0 in `features`, make of features (B, 1, F, T): maps (B, C, F', T') each."""
+        if not all(0 <= layer < len(self.features) for layer in layers):
+            raise UserError(f"EfficientAT: has layers 0 to {len(self.features) - 1}, not {', '.join(map(str, layers))}")
+        found = {}
+        for layer, module in enumerate(self.features[: max(layers) + 1]):
+            features = module(features)
+            if layer in layers:
+                found[layer] = features
+        return [found[layer] for layer in layers]
 
 
 class AudioSetHead(nn.Sequential):

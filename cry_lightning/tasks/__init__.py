@@ -2,7 +2,8 @@
 
 from cry_lightning.tasks.base import MeanSubtraction, RelativeLevel
 from cry_lightning.tasks.classifier import Classifier
+from cry_lightning.tasks.detector import Detector
 from cry_lightning.tasks.simclr import SimCLR
 from cry_lightning.tasks.svm import SVM
 
-__all__ = ["SVM", "Classifier", "MeanSubtraction", "RelativeLevel", "SimCLR"]
+__all__ = ["SVM", "Classifier", "Detector", "MeanSubtraction", "RelativeLevel", "SimCLR"]

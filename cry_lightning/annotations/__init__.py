@@ -1,0 +1,5 @@
+"""Stretches of recordings that people or networks marked: read, written, found in scores, compared."""
+
+from cry_lightning.annotations.files import FORMS, Interval, find, read, write
+
+__all__ = ["FORMS", "Interval", "find", "read", "write"]

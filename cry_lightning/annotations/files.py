@@ -1,0 +1,127 @@
+"""Files of intervals: Praat TextGrids, Audacity labels and Raven selection tables, by their names."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from cry_lightning.annotations import tables, textgrid
+from cry_lightning.annotations.text import SLACK_S, read_text
+from cry_lightning.console import UserError
+from cry_lightning.files import replacing
+
+
+class Interval(NamedTuple):
+    """A stretch of a recording, and what is there."""
+
+    start_s: float
+    end_s: float
+    label: str
+
+
+FORMS = {"textgrid": ".TextGrid", "audacity": ".txt", "raven": ".selections.txt"}  # name of a form -> end of its files
+ENDING = re.compile(r"(\.textgrid|(\.table\.\d+)?\.selections\.txt|\.txt)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Found:
+    """An interval, and where in its file it stands."""
+
+    place: str
+    interval: Interval
+
+
+def find(folder: str | Path) -> dict[str, Path]:
+    """The files of intervals in a folder, at any depth: name of the recording, without its ending -> the file.
+
+    Raises:
+        UserError: there is no such folder, none in it, or two of one recording.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give one of {_forms()}")
+    found: dict[str, Path] = {}
+    for path in sorted(path for path in folder.rglob("*") if ENDING.search(path.name) and path.is_file()):
+        name = ENDING.sub("", path.name)
+        if name in found:
+            raise UserError(f"{folder}: {found[name]} and {path} are both of {name}; move one of them out")
+        found[name] = path
+    if not found:
+        raise UserError(f"{folder}: holds no file of intervals; give a folder of {_forms()}")
+    return found
+
+
+def read(path: str | Path, tier: str | None = None, duration_s: float | None = None) -> list[Interval]:
+    """The labelled intervals of a file, in the order of their beginnings.
+
+    Args:
+        path: a Praat TextGrid (long or short text), Audacity labels, or a Raven selection table; in UTF-8 or UTF-16.
+        tier: of a TextGrid that has several tiers of intervals.
+        duration_s: of the recording, where it is known; an interval may end a tenth of a second behind it at most.
+
+    Raises:
+        UserError: the file is none of these, has no such tier, or has intervals that are reversed, overlap under one
+            label, or end behind the sound.
+    """
+    path = Path(path)
+    text = read_text(path)
+    rows = textgrid.parse(text, path, tier) if path.suffix.lower() == ".textgrid" else tables.parse(text, path)
+    found = sorted((Found(place, Interval(*row)) for place, row in rows), key=lambda one: one.interval)
+    _check(found, path, duration_s)
+    return [one.interval for one in found]
+
+
+def write(intervals: Iterable[Interval], path: str | Path, duration_s: float, tier: str = "cries") -> None:
+    """Write intervals in the form that the name asks for, whole or not at all; `read` gives them back unchanged.
+
+    Args:
+        intervals: not overlapping, with labels that are not empty.
+        path: ends in .TextGrid (Praat), .selections.txt (Raven) or else .txt (Audacity).
+        duration_s: of the recording.
+        tier: name of the only tier of a TextGrid.
+
+    Raises:
+        UserError: the intervals contradict each other, or the file cannot be written.
+    """
+    path = Path(path)
+    if not (ending := ENDING.search(path.name)):
+        raise UserError(f"{path}: the name must end in one of {_forms()}")
+    ordered = sorted(intervals)
+    found = [Found(f"interval {number}", one) for number, one in enumerate(ordered, 1)]
+    _check(found, path, duration_s)
+    if ending[0].lower() == ".textgrid":
+        _refuse_overlaps(found, path)
+        text = textgrid.text_of(ordered, duration_s, tier)
+    else:
+        text = tables.raven(ordered) if "selections" in ending[0].lower() else tables.audacity(ordered)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _check(found: list[Found], path: Path, duration_s: float | None) -> None:
+    """Refuse intervals, in the order of their beginnings, that cannot be true of one recording."""
+    for place, (start_s, end_s, label) in ((one.place, one.interval) for one in found):
+        if not 0 <= start_s < end_s:  # nor NaN
+            raise UserError(f"{path}: {place} ({label!r}) goes from {start_s:g} to {end_s:g} s; correct its ends")
+        if duration_s is not None and end_s > duration_s + SLACK_S:
+            raise UserError(
+                f"{path}: {place} ({label!r}) ends at {end_s:g} s, but the recording has {duration_s:g} s; correct it,"
+                " or put the file with its own recording"
+            )
+    for label in {one.interval.label for one in found}:
+        _refuse_overlaps([one for one in found if one.interval.label == label], path)
+
+
+def _refuse_overlaps(found: list[Found], path: Path) -> None:
+    for before, after in pairwise(found):
+        if after.interval.start_s < before.interval.end_s:
+            raise UserError(
+                f"{path}: {before.place} and {after.place} ({after.interval.label!r}) overlap between"
+                f" {after.interval.start_s:g} and {before.interval.end_s:g} s; move an end, or make them one"
+            )
+
+
+def _forms() -> str:
+    return ", ".join(f"*{ending} ({name})" for name, ending in FORMS.items())

@@ -1,0 +1,113 @@
+"""Recordings in which stretches were marked: windows of them, labelled by what was marked."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cry_lightning import annotations, audio
+from cry_lightning.annotations.spans import COLUMN, as_column, marked_in
+from cry_lightning.audio import warn_once
+from cry_lightning.console import UserError
+from cry_lightning.corpora.base import Clip, Corpus
+
+OTHER = "other"
+HALF = 0.5
+
+
+class Intervals(Corpus):
+    """The recordings of another corpus, labelled by what is marked in them.
+
+    A clip has the label where at least half of it is marked, and else the label `other`. Subjects and columns are those
+    of the corpus; the column `intervals` holds what is marked, for a `Detector`.
+
+    Args:
+        corpus: the recordings.
+        annotations: folder of TextGrids, Audacity labels or Raven tables, called like the recordings; recordings
+            without one are left out. Left out: nothing is marked in any, as in recordings of noise.
+        label: of the intervals that count.
+        tier: of TextGrids with several.
+        name: names the run folder and the cache; that of the corpus by default.
+        window_s: see `Corpus`.
+        hop_s: see `Corpus`.
+        min_active_db: see `Corpus`.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        annotations: str | Path | None = None,
+        label: str = "cry",
+        tier: str | None = None,
+        name: str | None = None,
+        window_s: float | None = None,
+        hop_s: float | None = None,
+        min_active_db: float | None = None,
+    ) -> None:
+        self.collection = corpus.collection
+        cutting: dict[str, Any] = {"window_s": window_s, "hop_s": hop_s, "min_active_db": min_active_db}
+        super().__init__(corpus.root, name or corpus.name, **cutting)
+        self.corpus = corpus
+        self.annotations = annotations
+        self.label = label
+        self.tier = tier
+
+    def prepare(self) -> None:
+        """Write the recordings of the corpus if they are synthetic."""
+        self.corpus.prepare()
+
+    def path_of(self, clip: Clip) -> Path:
+        """The file that holds a clip."""
+        return self.corpus.path_of(clip)
+
+    def class_names(self) -> list[str]:
+        """The label, then `other`."""
+        return [self.label, OTHER]
+
+    def recordings(self) -> list[Clip]:
+        """The recordings that have a file of intervals, in the order of the corpus.
+
+        Raises:
+            UserError: none has, a file is at fault, or none of its intervals has the label.
+        """
+        clips = self.corpus.recordings()
+        if self.annotations is None:
+            return [self._labelled(clip, []) for clip in clips]
+        files = annotations.find(self.annotations)
+        marked = [self._marked(clip, files[name]) for clip in clips if (name := Path(clip.path).stem) in files]
+        if without := len(clips) - len(marked):
+            self.left_out["recordings without a file of intervals"] = without
+            warn_once(f"{self.annotations}: {without} of {len(clips)} recordings have no file there; they are left out")
+        if not any(clip.columns[COLUMN] for clip in marked):
+            raise UserError(
+                f"{self.annotations}: none of its {len(files)} files marks {self.label!r} in a recording of"
+                f" {self.root}; files are called like recordings, and `label` is that of the intervals that count"
+            )
+        return marked
+
+    def _marked(self, clip: Clip, path: Path) -> Clip:
+        """A recording with the intervals of its file; one that cannot be read is for the cache to report."""
+        try:
+            length_s = audio.info(self.path_of(clip)).duration_s
+        except audio.AudioError:
+            length_s = None
+        found = annotations.read(path, self.tier, length_s)
+        return self._labelled(clip, [(one.start_s, one.end_s) for one in found if one.label == self.label])
+
+    def _labelled(self, clip: Clip, spans: Sequence[tuple[float, float]]) -> Clip:
+        """A clip with its label, and with the spans, in seconds of its recording, as a column."""
+        length_s = clip.duration_s
+        if length_s is None:
+            try:
+                length_s = audio.info(self.path_of(clip)).duration_s - clip.start_s
+            except audio.AudioError:
+                length_s = 0.0
+        end_s = clip.start_s + length_s
+        inside_s = sum(max(0.0, min(end, end_s) - max(begin, clip.start_s)) for begin, end in spans)
+        label = self.label if inside_s > 0 and inside_s >= HALF * length_s else OTHER
+        return replace(
+            clip, label=label, duration_s=length_s or None, columns={**clip.columns, COLUMN: as_column(spans)}
+        )
+
+    def _grid(self, clip: Clip, length_s: float) -> list[Clip]:
+        return [self._labelled(window, marked_in(clip.path, clip.columns)) for window in super()._grid(clip, length_s)]

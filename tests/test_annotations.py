@@ -1,0 +1,163 @@
+"""Files of intervals: three forms, every encoding that their programs write, and what is wrong with some."""
+
+import pytest
+from conftest import DATA, real
+
+from cry_lightning.annotations import FORMS, Interval, find, read, write
+from cry_lightning.console import UserError
+
+CRIES = [Interval(0.1, 1 / 3, "cry"), Interval(1 / 3, 0.9, 'a "hic"'), Interval(1.25, 6.94, "schrei é")]
+HEAD = 'File type = "ooTextFile"\nObject class = "TextGrid"\n\n'
+SHORT = HEAD + '0\n2\n<exists>\n1\n"IntervalTier"\n"cries"\n0\n2\n3\n0\n0.5\n"-"\n0.5\n1\n"cry"\n1\n2\n""\n'
+LONG = """
+xmin = 0
+xmax = 2 ! seconds
+tiers? <exists>
+size = 2
+item []:
+    item [1]:
+        class = "TextTier"
+        name = "marks 7"
+        xmin = 0
+        xmax = 2
+        points: size = 1
+        points [1]:
+            number = 0.4
+            mark = "breath"
+    item [2]:
+        class = "IntervalTier"
+        name = "silences"
+        xmin = 0
+       xmax = 2
+        intervals: size = 3
+        intervals [1]:
+            xmin = 0.0
+           xmax = 0.5
+           text = "-"
+        intervals [1]:
+            xmin = 0.5
+            xmax = 1
+            text = "cry"
+        intervals [2]:
+            xmin = 1
+            xmax = 2
+            text = ""
+"""
+FOUND = [Interval(0, 0.5, "-"), Interval(0.5, 1, "cry")]
+
+
+@pytest.fixture
+def file(tmp_path):
+    def make(text: str, name: str = "a.TextGrid", encoding: str = "utf-8"):
+        (tmp_path / name).write_text(text, encoding=encoding)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.mark.parametrize("ending", FORMS.values())
+def test_a_round_trip_changes_nothing(tmp_path, ending):
+    first, again = tmp_path / f"a{ending}", tmp_path / f"b{ending}"
+    write(CRIES[::-1], first, 6.94)
+    assert read(first, duration_s=6.94) == CRIES
+    write(read(first), again, 6.94)
+    assert again.read_bytes() == first.read_bytes()
+
+
+@pytest.mark.parametrize("ending", FORMS.values())
+def test_a_recording_without_intervals_has_a_file_too(tmp_path, ending):
+    write([], tmp_path / f"a{ending}", 3.0)
+    assert read(tmp_path / f"a{ending}") == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("text", [SHORT, HEAD + LONG], ids=["short", "long"])
+def test_textgrids_of_both_forms_and_all_encodings(file, text, encoding):
+    mark = "\N{BYTE ORDER MARK}" if encoding == "utf-16-be" else ""
+    assert read(file(mark + text, encoding=encoding), duration_s=2.0) == FOUND
+
+
+def test_a_tier_is_named_where_there_are_several(file):
+    second = '"IntervalTier"\n"noises"\n0\n2\n1\n0.25\n2\n"dog"\n'
+    path = file(SHORT.replace("<exists>\n1", "<exists>\n2") + second)
+    assert read(path, "noises") == [Interval(0.25, 2, "dog")]
+    with pytest.raises(UserError, match=r"a\.TextGrid: has the tiers 'cries', 'noises'; name one by `tier`"):
+        read(path)
+    with pytest.raises(UserError, match=r"no tier of intervals 'cry', only 'cries', 'noises'"):
+        read(path, "cry")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (SHORT.replace("0.5\n1\n", "1\n0.5\n"), r"interval 2 \('cry'\) goes from 1 to 0.5 s"),
+        (SHORT.replace("0.5\n1\n", "0.5\n0.5\n"), r"interval 2 \('cry'\) goes from 0.5 to 0.5 s"),
+        (SHORT.replace('"-"', '"cry"').replace("0.5\n1\n", "0.4\n1\n"), r"interval 1 and interval 2 .* overlap"),
+        (SHORT.replace("0.5\n1\n", "0.5\n9\n"), r"ends at 9 s, but the recording has 2 s"),
+        (SHORT[:-20], "ends within the tier 'cries'"),
+        (SHORT.replace("0.5\n1\n", '0.5\n"x"\n'), 'line 17 has "x", not a time'),
+        (SHORT.replace("IntervalTier", "SpectrumTier"), "tier 1 is a 'SpectrumTier'"),
+        (HEAD + "0\n2\n<absent>\n", "has no tier of intervals"),
+        ("hello", "no TextGrid"),
+        ("", "no TextGrid"),
+        ("ooBinaryFile\x08TextGrid", "a binary TextGrid"),
+    ],
+)
+def test_what_is_wrong_with_a_textgrid_is_one_line_with_the_file(file, text, reason):
+    with pytest.raises(UserError, match=rf"a\.TextGrid: .*{reason}.*; ") as error:
+        read(file(text), duration_s=2.0)
+    assert "\n" not in str(error.value)
+
+
+def test_other_encodings_are_refused(file):
+    with pytest.raises(UserError, match=r"byte \d+ is not UTF-8; save it as UTF-8"):
+        read(file(SHORT.replace("cry", "schré"), encoding="latin-1"))
+
+
+def test_audacity_labels(file):
+    path = file("0.5\t1.0\tcry\n\\\t200\t4000\n1.2\t1.2\tpoint\n2.0\t3.5\tlong cry\n4\t5\n", "a.txt")
+    assert read(path) == [Interval(0.5, 1, "cry"), Interval(2, 3.5, "long cry")]
+    with pytest.raises(UserError, match=r"a\.txt: line 1 has '0,5' for a time in seconds"):
+        read(file("0,5\t1\tcry\n", "a.txt"))
+    with pytest.raises(UserError, match=r"a\.txt: line 2 is no interval"):
+        read(file("0\t1\tcry\nhello\n", "a.txt"))
+
+
+def test_raven_counts_a_selection_once(file):
+    header = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLabel"
+    rows = ["1\tWaveform 1\t1\t0.5\t1.0\tcry", "1\tSpectrogram 1\t1\t0.5\t1.0\tcry", "2\tSpectrogram 1\t1\t0.8\t2\tdog"]
+    name = "a.Table.1.selections.txt"
+    assert read(file("\n".join([header, *rows]), name)) == [Interval(0.5, 1, "cry"), Interval(0.8, 2, "dog")]
+    with pytest.raises(UserError, match="no column 'Annotation'"):
+        read(file(header.replace("Label", "Notes"), name))
+    with pytest.raises(UserError, match="line 2 has fewer columns"):
+        read(file(f"{header}\n1\tx\n", name))
+
+
+def test_overlapping_labels_are_no_textgrid(tmp_path):
+    both = [Interval(0, 1, "cry"), Interval(0.5, 2, "dog")]
+    write(both, tmp_path / "a.txt", 2.0)
+    with pytest.raises(UserError, match=r"overlap between 0\.5 and 1 s"):
+        write(both, tmp_path / "a.TextGrid", 2.0)
+    with pytest.raises(UserError, match="the name must end in one of"):
+        write(both, tmp_path / "a.csv", 2.0)
+
+
+def test_files_are_found_by_the_recording(file, tmp_path):
+    paths = [file(SHORT, name) for name in ("a.TextGrid", "b.Table.2.selections.txt", "c.d.txt")]
+    assert find(tmp_path) == dict(zip(["a", "b", "c.d"], paths, strict=True))
+    file("", "b.txt")
+    with pytest.raises(UserError, match=r"are both of b; move one"):
+        find(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        find(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no file of intervals"):
+        find(tmp_path / "empty")
+
+
+@real("cry_segments")
+def test_the_annotators_files_of_donateacry():
+    files = find(DATA / "cry_segments")
+    labels = [interval.label for path in files.values() for interval in read(path)]
+    assert (len(files), labels.count("cry"), labels.count("-")) == (366, 1483, 1615)

@@ -1,0 +1,128 @@
+"""Events that were found against those marked by hand: frames, events, beginnings, and intervals over subjects."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import cry_lightning
+from cry_lightning.__main__ import run as command
+from cry_lightning.annotations import Interval, write
+from cry_lightning.annotations.spans import Hysteresis, frames, matches, onset_matches
+from cry_lightning.console import UserError
+from cry_lightning.evaluation.events import counts, share_interval, table_of
+
+evaluate = partial(command, "evaluate-events")
+
+
+def cries(*spans):
+    return [Interval(begin, end, "cry") for begin, end in spans]
+
+
+def test_hysteresis_bridges_gaps_first_and_then_drops_what_is_short():
+    probability = np.zeros(100)
+    probability[10:20], probability[14] = 0.5, 0.9
+    probability[23:30] = 0.8  # 3 frames later
+    probability[50:60] = 0.55  # nowhere above the onset
+    probability[70:74] = 0.9  # too short
+    assert Hysteresis(0.6, 0.5, min_gap=4, min_length=5).spans(probability) == [(10, 30)]
+    assert Hysteresis(0.6, 0.5, min_gap=3, min_length=5).spans(probability) == [(10, 20), (23, 30)]
+    assert Hysteresis(0.6, 0.5, min_gap=3, min_length=11).spans(probability) == []
+    assert Hysteresis(0.6, 0.6, min_gap=1, min_length=1).spans(probability) == [(14, 15), (23, 30), (70, 74)]
+    assert Hysteresis().spans(np.ones(20)) == [(0, 20)]
+    assert Hysteresis().spans(np.zeros(0)) == []
+
+
+def test_frames_are_those_whose_centre_lies_within():
+    assert np.flatnonzero(frames([(0.013, 0.03), (0.044, 0.046)], 6)).tolist() == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("there", "found", "by_overlap", "by_onset"),
+    [
+        ([(0, 1)], [(0, 0.5)], 1, 1),
+        ([(0, 1)], [(0, 0.49)], 0, 1),
+        ([(0, 1)], [(0, 0.5), (0.5, 1)], 1, 1),  # one event is found once
+        ([(0, 1), (1.1, 2)], [(0, 2)], 1, 1),
+        ([(0.1, 0.4), (0.2, 2)], [(0, 0.35), (0.35, 2)], 2, 2),
+        ([(0.1, 0.9)], [(0.35, 0.9)], 1, 0),
+        ([], [(0, 1)], 0, 0),
+        ([(0, 1)], [], 0, 0),
+    ],
+)
+def test_events_match_one_to_one(there, found, by_overlap, by_onset):
+    assert (matches(there, found), onset_matches(there, found)) == (by_overlap, by_onset)
+
+
+def test_counts_of_a_recording():
+    assert counts(cries((0, 1), (2, 3)), cries((0.5, 1.5))) == {
+        "frames": (50, 200, 100),
+        "events": (0, 2, 1),
+        "onsets": (0, 2, 1),
+    }
+
+
+def test_the_interval_is_that_of_leaving_out_each_subject_in_turn():
+    rng = np.random.default_rng(0)
+    wholes = rng.integers(5, 50, 40).astype(float)
+    parts = np.floor(wholes * rng.uniform(0.5, 1, 40))
+    value, low, high = share_interval(parts, wholes)
+    left = [(np.delete(parts, i).sum() / np.delete(wholes, i).sum()) for i in range(40)]
+    error = np.sqrt(39 * np.mean((np.array(left) - value) ** 2))
+    assert value == parts.sum() / wholes.sum()
+    assert (high - low) / 2 == pytest.approx(2.02 * error, rel=0.1)
+    assert np.isnan(share_interval(parts[:4], wholes[:4])[1:]).all()  # of four subjects, none
+    assert np.isnan(share_interval(parts[:0], wholes[:0])).all()
+
+
+def test_recordings_of_one_subject_count_as_one():
+    of_recording = {str(i): counts(cries((0, 1)), cries((0, 1 if i % 2 else 0.4))) for i in range(20)}
+    alone = table_of(of_recording, {name: name for name in of_recording})
+    paired = table_of(of_recording, {name: str(int(name) % 10) for name in of_recording})
+    f1 = [table.set_index(["level", "metric"]).loc[("events", "f1")] for table in (alone, paired)]
+    assert f1[0]["value"] == f1[1]["value"] == 0.5
+    assert [one["n_subjects"] for one in f1] == [20, 10]
+    assert f1[1]["high"] - f1[1]["low"] > f1[0]["high"] - f1[0]["low"]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for number in range(6):
+        write([*cries((0.5, 1)), Interval(1, 2, "-")], tmp_path / "there" / f"{number}.TextGrid", 3.0)
+        write(cries((0.5, 1)) if number else [], tmp_path / "found" / "deeper" / f"{number}.txt", 3.0)
+    return tmp_path
+
+
+def test_the_command_prints_a_table_and_writes_it(folders, capsys):
+    rows = ["path,subject", *(f"{number}.wav,baby{number // 2}" for number in range(6))]
+    (folders / "manifest.csv").write_text("\n".join(rows))
+    for number in range(6):
+        (folders / f"{number}.wav").touch()
+    given = [str(folders / "there"), str(folders / "found"), "--subjects", str(folders / "manifest.csv")]
+    evaluate([*given, "--out", str(folders / "events.csv")])
+    shown = capsys.readouterr().out
+    assert "6 recordings of 3 subjects, intervals labelled 'cry'" in shown
+    assert "1.000" in shown
+    assert "0.833" in shown
+    written = pd.read_csv(folders / "events.csv").set_index(["level", "metric"])["value"]
+    assert written["frames"].round(3).to_dict() == {"precision": 1.0, "recall": 0.833, "f1": 0.909}
+
+
+def test_each_recording_is_a_subject_where_no_more_is_known(folders):
+    table = cry_lightning.evaluate_events(folders / "there", folders / "found")
+    assert set(table["n_subjects"]) == {6}
+
+
+def test_what_cannot_be_compared_is_refused(folders):
+    there, found = folders / "there", folders / "found"
+    with pytest.raises(UserError, match="no interval is labelled 'wail', only -, cry; give --label"):
+        evaluate([str(there), str(found), "--label", "wail"])
+    (found / "deeper" / "3.txt").unlink()
+    with pytest.raises(UserError, match=r"found: has no file for 1 of the 6 recordings .*, first 3; "):
+        evaluate([str(there), str(found)])
+    (folders / "manifest.csv").write_text("path,subject\n0.wav,a\n")
+    (folders / "0.wav").touch()
+    (found / "deeper" / "3.txt").touch()
+    with pytest.raises(UserError, match=r"manifest\.csv: has no recording 1 \(and 4 more\)"):
+        evaluate([str(there), str(found), "--subjects", str(folders / "manifest.csv")])
