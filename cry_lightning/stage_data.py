@@ -57,6 +57,8 @@ class StageData(Protocol):
     clips: list[Clip]  # of each row
     labels: Tensor  # index of each row's class (n,), -1 where it has none
     parts: np.ndarray  # of each row (n,), "" where it is left out
+    clip_s: float  # seconds that the network is given at once
+    shift_s: float  # time shift at random by up to this many seconds in training
     batch_size: int
     drop_last: bool
     balanced: bool

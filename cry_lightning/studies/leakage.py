@@ -220,9 +220,10 @@ def verdict(rungs: Sequence[Rung], found: pd.DataFrame) -> str:
     chance = 1 / tables[BY_CLIP]["label"].nunique()
     by_clip, by_subject = (Jackknife(units_at("clip", tables[name]).table) for name in (BY_CLIP, BY_SUBJECT))
     identity = _estimate(by_clip.difference(by_subject, "uar"))
-    uar = found[found["metric"] == "uar"].set_index(["division", "predictor"])
-    above, rest = uar.loc[(BY_CLIP, MODEL), "value"] - chance, uar.loc[(BY_SUBJECT, MODEL)]
-    recorder = uar.loc[(BY_SUBJECT, RECORDER)]
+    rows = found[found["metric"] == "uar"].to_dict("records")
+    uar = {(row["division"], row["predictor"]): pd.Series(row) for row in rows}
+    above, rest = uar[BY_CLIP, MODEL]["value"] - chance, uar[BY_SUBJECT, MODEL]
+    recorder = uar[BY_SUBJECT, RECORDER]
     weighed = [
         f"By clip, UAR is {above:.3f} above chance ({chance:.3f}); {cell(identity)} of that is knowledge of who cries"
         + (": by subject it is not there." if identity["low"] > 0 else ", which may be chance."),
