@@ -74,7 +74,12 @@ def unmarked_arguments(tones: Path) -> list[str]:
     """Overrides that point the data of a detector at tones, in which nothing is marked."""
     corpus = "--data.corpus.init_args.corpus"
     made = ["--data.corpus=cry_lightning.corpora.Intervals", f"{corpus}=cry_lightning.corpora.UnlabelledTree"]
-    return [*made, f"{corpus}.init_args.root={tones.parent}", "--data.clip_s=0.5"]
+    return [
+        *made,
+        f"{corpus}.init_args.root={tones.parent}",
+        "--data.clip_s=0.5",
+        "--trainer.check_val_every_n_epoch=1",
+    ]
 
 
 def noise_arguments(stage: Path, tones: Path) -> list[str]:
