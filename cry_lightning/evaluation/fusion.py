@@ -1,5 +1,6 @@
 """Several runs as one: their rows brought together, their scores fused, and what the fused run was trained on."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -275,7 +276,7 @@ def subjects(rows: pd.DataFrame) -> list[str]:
 
 def sources(rows: pd.DataFrame) -> dict[str, int]:
     """How the subjects of some rows are known, and how many are so."""
-    return rows.drop_duplicates("subject")[predictions.SOURCE].value_counts().to_dict()
+    return dict(Counter(rows.drop_duplicates("subject")[predictions.SOURCE].tolist()))
 
 
 def sounds(rows: pd.DataFrame, content: dict[str, str]) -> list[str]:
