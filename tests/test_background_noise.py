@@ -61,6 +61,15 @@ def test_the_rest_of_a_recording_is_never_heard(steps, kind):
     assert module.lengths.tolist() == [int(0.6 * 2 * RATE)] and module.noise.max() < 0.1 + 0.6 * 0.4 + 1e-6
 
 
+def test_what_is_added_is_in_the_lineage_and_no_more(tmp_path):
+    """Of half a recording, the first half; a later one is found again nowhere in it."""
+    soundfile.write(tmp_path / "noise.wav", np.concatenate([cry(0), cry(1)]), RATE, subtype="FLOAT")
+    (added,) = BackgroundNoise(tmp_path, RATE, share=0.5).sounds
+    assert added.split("#")[1] == "0.000-3.000"
+    tested = [sound_fingerprint(f"copy{seed}#0.000-end", *landmarks(cry(seed)[None], RATE)) for seed in (1, 0)]
+    assert alike(tested, [added]).tolist() == [[1, 0]]
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
@@ -72,15 +81,6 @@ def test_the_rest_of_a_recording_is_never_heard(steps, kind):
         (lambda: BackgroundNoise("absent", RATE)(torch.zeros(2, RATE)), "absent: no noise to add"),
     ],
 )
-def test_what_is_added_is_in_the_lineage_and_no_more(tmp_path):
-    """Of half a recording, the first half; a later one is found again nowhere in it."""
-    soundfile.write(tmp_path / "noise.wav", np.concatenate([cry(0), cry(1)]), RATE, subtype="FLOAT")
-    (added,) = BackgroundNoise(tmp_path, RATE, share=0.5).sounds
-    assert added.split("#")[1] == "0.000-3.000"
-    tested = [sound_fingerprint(f"copy{seed}#0.000-end", *landmarks(cry(seed)[None], RATE)) for seed in (1, 0)]
-    assert alike(tested, [added]).tolist() == [[1, 0]]
-
-
 def test_refuses_what_it_cannot_do(wrong: Callable[[], object], named: str):
     with pytest.raises(UserError, match=named):
         wrong()
