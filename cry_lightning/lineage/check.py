@@ -25,7 +25,7 @@ Status = Literal["CLEAN", "SUBJECTS UNKNOWN", "UNKNOWN LINEAGE", "LEAKY"]
 ORDER: list[Status] = ["CLEAN", "SUBJECTS UNKNOWN", "UNKNOWN LINEAGE", "LEAKY"]  # what weighs more comes later
 TRAINED, CHOSE, NOISE = "trained on", "used to choose the checkpoint", "used as augmenting noise"
 REMEDY = (
-    "state who made which recording: subject_pattern finds it in the paths, and a manifest.csv has a column `subject`;"
+    "state whose recording each is: subject_pattern finds it in the paths, and a manifest.csv has a column `subject`;"
     " then train anew"
 )
 
