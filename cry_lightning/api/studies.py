@@ -73,7 +73,7 @@ def cross_validate(
     Example: python -m cry_lightning cross-validate --config configs/simclr.yaml configs/finetune.yaml --folds 5
     """
     from cry_lightning.commands.stage import check_overrides
-    from cry_lightning.studies.recipe import Division
+    from cry_lightning.studies.division import Division
 
     division, given = Division(folds, repeats, group, loso, seeds), list(overrides)
     for number, one in enumerate(config, 1):
@@ -323,7 +323,7 @@ def architectures(
     Example: python -m cry_lightning architectures --config configs/papers/le2020/resnet50.yaml --folds 3
     """
     from cry_lightning.commands.stage import check_overrides
-    from cry_lightning.studies.recipe import Division
+    from cry_lightning.studies.division import Division
 
     division, given = Division(folds, repeats, group, loso, seeds), list(overrides)
     check_overrides(config, given)

@@ -16,8 +16,8 @@ from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.messages import instantiation_error
 from cry_lightning.studies.cross_validation import planned
+from cry_lightning.studies.division import Division
 from cry_lightning.studies.engine import StageConfig
-from cry_lightning.studies.recipe import Division
 
 Size = tuple[int, int]  # F, T
 OWN_KEYS = ("data.feature.size", "model.encoder.model_name", "model.encoder.img_size")  # of `changes`, in messages

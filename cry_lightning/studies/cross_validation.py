@@ -22,6 +22,7 @@ from cry_lightning.files import replacing, waited_for
 from cry_lightning.lineage import FoldedLineage, Lineage
 from cry_lightning.runfolder import BEST
 from cry_lightning.studies import engine
+from cry_lightning.studies.division import Division
 from cry_lightning.studies.engine import (
     WITHOUT_BARS,
     StageConfig,
@@ -32,7 +33,6 @@ from cry_lightning.studies.engine import (
     mark,
     run_stage,
 )
-from cry_lightning.studies.recipe import Division
 from cry_lightning.studies.rounds import Fold, divided, plan, trained_again
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ import yaml
 from cry_lightning.arguments import check_name
 from cry_lightning.console import UserError, one_line
 from cry_lightning.evaluation.compare import SUMMARY
+from cry_lightning.studies.division import Division
 
 NAMES = SUMMARY | {"sensitivity": "sensitivity", "specificity": "specificity"}  # of the metrics that are tabled
 LAST, EVERY = "last", "every"  # in place of a stage's name: the last stage of each system, and all stages
@@ -20,29 +21,6 @@ if TYPE_CHECKING:
     Changes = dict[str, Any]  # dotted key of a stage's config -> value
 else:
     Changes = dict  # of a dict[str, Any], jsonargparse would make objects of the values
-
-
-@dataclass(frozen=True)
-class Division:
-    """How clips are divided again and again; the options of `cross-validate`.
-
-    Raises:
-        UserError: they contradict each other.
-    """
-
-    folds: int | None = None
-    repeats: int = 1
-    group: str | None = None
-    loso: bool = False
-    seeds: Sequence[int] | None = None
-
-    def __post_init__(self) -> None:
-        if self.loso and self.folds is not None:
-            raise UserError("--folds and --loso contradict each other: leave-one-out has a fold for each group")
-        if self.seeds and (self.loso or self.folds is not None or self.repeats != 1 or self.group):
-            raise UserError(
-                "--seeds train the YAML's own division again: leave out --folds, --repeats, --group and --loso"
-            )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,29 @@
+"""How a cross-validation divides its clips; nothing here takes time to import."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cry_lightning.console import UserError
+
+
+@dataclass(frozen=True)
+class Division:
+    """How clips are divided again and again; the options of `cross-validate`.
+
+    Raises:
+        UserError: they contradict each other.
+    """
+
+    folds: int | None = None
+    repeats: int = 1
+    group: str | None = None
+    loso: bool = False
+    seeds: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.loso and self.folds is not None:
+            raise UserError("--folds and --loso contradict each other: leave-one-out has a fold for each group")
+        if self.seeds and (self.loso or self.folds is not None or self.repeats != 1 or self.group):
+            raise UserError(
+                "--seeds train the YAML's own division again: leave out --folds, --repeats, --group and --loso"
+            )
