@@ -202,10 +202,10 @@ def test_disk_that_fills_up_later_keeps_what_is_done(tmp_path, unharmed, monkeyp
     cache = make_cache(tmp_path)
     write_rows = CacheFile.write_rows
 
-    def fail_late(self, rows, features, reasons):
+    def fail_late(self, rows, *written):
         if rows.start == 128:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write_rows(self, rows, features, reasons)
+        write_rows(self, rows, *written)
 
     with monkeypatch.context() as patch:
         patch.setattr(CacheFile, "write_rows", fail_late)

@@ -114,7 +114,9 @@ def predicted(right: np.ndarray, fold=0) -> Predicted:
     names = [f"{fold}-{subject}-{take}" for subject, take, _ in rows]
     subjects = [f"c:{fold}-{subject}" for subject, *_ in rows]
     table = pd.DataFrame({"clip": names, "recording": names, "subject": subjects, "label": label})
-    table = table.assign(repeat="0", fold=str(fold), split="test", score_a=score_a, score_b=1 - score_a)
+    table = table.assign(
+        repeat="0", fold=str(fold), split="test", subject_source="given", score_a=score_a, score_b=1 - score_a
+    )
     return Predicted("run", Path("runs/run"), table, table.iloc[:0], table["label"], Leakage("CLEAN", []), lineage=None)
 
 

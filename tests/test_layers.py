@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages"},
     "inference": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages", "tasks", "trust"},
     "studies": {
+        "audio",
         "commands",
         "cli",
         "corpora",
