@@ -10,6 +10,7 @@ other unless `--chosen-on` asks for the first. Of other corpora (`--others`), re
 import argparse
 import hashlib
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -19,11 +20,14 @@ import av
 import numpy as np
 import soundfile
 import soxr
+import torch
 
 from cry_lightning import audio
 from cry_lightning.acoustic_fingerprint import SAMPLE_RATE, alike, landmarks
 from cry_lightning.console import progress_bar
 from cry_lightning.corpora import DonateACry, corpus_at, find_recordings
+from cry_lightning.data.building import ClipBatches
+from cry_lightning.features import MFCC, Feature, LogMel
 
 SPEAKER = re.compile(r"_(?P<fsdd>[a-z]+)_\d+\.wav$|/(?P<arabic>\d{8})_NO_\d+\.flac$")
 Sound = tuple[np.ndarray, int]  # samples (N,), Hz
@@ -127,13 +131,33 @@ def report_false(title: str, groups: Sequence[Sequence[str]]) -> None:
         print(f"  {one} = {other}")
 
 
+def cost(folder: Path, feature: Feature, n_clips: int = 1024, repeats: int = 3) -> float:
+    """Processor time of decoding and features of windows of 1 s with landmarks, over that without, on one core."""
+    corpus = DonateACry(folder, window_s=1.0, hop_s=1.0)
+    with TemporaryDirectory() as levels:
+        clips = corpus.clips(Path(levels))[:n_clips]
+    spent = {False: 0.0, True: 0.0}
+    for with_landmarks in [True, False] * repeats:
+        rows, began = ClipBatches(corpus, clips, feature, 1.0, "pad", "float32", with_landmarks), time.process_time()
+        for first in range(0, len(clips), 64):
+            rows[range(first, min(first + 64, len(clips)))]
+        spent[with_landmarks] += time.process_time() - began
+    return spent[True] / spent[False]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cleaned", type=Path, required=True, help="cleaned Donate-a-Cry")
     parser.add_argument("--raw", type=Path, help="raw uploads of Donate-a-Cry")
     parser.add_argument("--others", type=Path, nargs="*", default=[], help="spoken words, for false matches")
     parser.add_argument("--chosen-on", action="store_true", help="the half on which parameters were chosen")
+    parser.add_argument("--cost", action="store_true", help="only what they add to the building of a cache")
     given = parser.parse_args()
+    if given.cost:
+        torch.set_num_threads(1)
+        for feature in (MFCC(), LogMel()):
+            print(f"{type(feature).__name__}: {cost(given.cleaned, feature):.2f} times the processor time")
+        return
 
     clips = {clip.path: clip for clip in corpus_at(given.cleaned).recordings()}
     clips = {path: clip for path, clip in clips.items() if halved(clip.subject, given.chosen_on)}
