@@ -77,7 +77,7 @@ def table() -> str:
     usage = "python -m cry_lightning COMMAND [--help] [--debug] ..., or cry-lightning COMMAND ..."
     return (
         f"{cry_lightning.__doc__}\n\nusage: {usage}\n\n{rows}\n\n"
-        "`COMMAND --help` tells more; `--debug` shows the traceback of an error."
+        "`COMMAND --help` has details; `--debug` shows the traceback of an error."
     )
 
 

@@ -170,7 +170,7 @@ class Argument:
         def number(text: str) -> Any:
             value = self.kind(text)
             if not math.isfinite(value):
-                raise ValueError(f"{text} is no number")
+                raise ValueError(f"{text} is not a number")
             if self.taken.counted and value < 1:
                 raise argparse.ArgumentTypeError(f"{text}: 1 or more {self.taken.counted} are needed")
             return value

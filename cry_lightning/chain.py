@@ -15,7 +15,7 @@ RUNS = Path("runs")
 CONFIGS = Path("configs")
 CRIES, WORDS = "synthetic-cries", "synthetic-words"
 METHODS = ("simclr", "supervised", "adapt", "audioset")
-# What a data YAML for fine-tuning lacks for adaptation: clips without labels are heard too, in large batches.
+# What a data YAML for fine-tuning lacks for adaptation: clips without labels are used too, in large batches.
 UNLABELLED = ("unlabelled=true", "balanced=false", "drop_last=true", "fit=repeat", "batch_size=128")
 PUBLISHED = "mn04_as_mAP_432.pt"  # EfficientAT's network of width 0.4, trained on AudioSet
 DATA = ("data", "data.corpus", "data.corpus.name", "data.corpus.init_args.name")
@@ -87,7 +87,7 @@ class Chain:
 
     @property
     def adapt(self) -> Stage:
-        """Adaptation to the cries; whose cries the test has must hold here too, or it would hear them."""
+        """Adaptation to the cries; the split of the test must hold here too, or it would be trained on them."""
         keys = ("data.split", "data.split.", "data.corpus.")
         divided = tuple(
             f"--{key}={value}" for key, value in pairs(self.arguments) if key == keys[0] or key.startswith(keys[1:])

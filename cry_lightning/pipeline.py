@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class Stopped(Exception):  # noqa: N818
-    """A command of the chain has failed, and said why."""
+    """A command of the chain has failed, and printed why."""
 
     def __init__(self, code: int) -> None:
         self.code = code
@@ -193,7 +193,7 @@ def finished_run(stage: Stage) -> Path:
 
 
 def weights_of(stage: Stage) -> tuple[Path | None, tuple[str, ...]]:
-    """The checkpoint that a stage begins with, as it is; and which inputs cannot be told, where it is gone."""
+    """The checkpoint that a stage begins with, as it is; and which inputs are not known, where it is gone."""
     if stage.before is None:
         return None, ()
     weights, unknown = weights_of(stage.before)

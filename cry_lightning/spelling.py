@@ -5,7 +5,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 
-TOLD = 5  # of each kind
+MAX_NAMED = 5  # of each kind
 NOT_KNOWN = {"na", "n/a", "#n/a", "nan", "none", "null", "nil", "unknown", "undefined", "missing", "?", "-", "--"}
 
 
@@ -16,19 +16,19 @@ def doubts(subjects: Iterable[str], labels: Iterable[str | None] = ()) -> list[s
         subjects: "collection:id", or ids; those that are no more than a recording's name are best left out.
         labels: of the same clips, or the classes; None: unlabelled.
     """
-    told, subjects = [], set(subjects)
+    sentences, subjects = [], set(subjects)
     if same := probably_one(subjects):
-        groups = "; ".join(" and ".join(map(repr, group)) for group in same[:TOLD])
-        more = f"; and {len(same) - TOLD} more" if len(same) > TOLD else ""
-        told.append(
+        groups = "; ".join(" and ".join(map(repr, group)) for group in same[:MAX_NAMED])
+        more = f"; and {len(same) - MAX_NAMED} more" if len(same) > MAX_NAMED else ""
+        sentences.append(
             f"PROBABLY ONE INFANT under several names ({len(same)} such): {groups}{more}. Spell each subject in one"
             " way, or a split may put one infant on both sides without notice."
         )
     for what, names in (("subject", map(own_part, subjects)), ("label", labels)):
         if empty := sorted({name for name in names if name and name.strip().casefold() in NOT_KNOWN}):
             listed = ", ".join(map(repr, empty))
-            told.append(f"The {what} {listed} probably stands for one that is not known: leave it blank then.")
-    return told
+            sentences.append(f"The {what} {listed} probably stands for one that is not known: leave it blank then.")
+    return sentences
 
 
 def probably_one(subjects: Iterable[str]) -> list[list[str]]:

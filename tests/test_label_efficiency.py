@@ -62,7 +62,7 @@ def test_an_encoder_may_have_arguments_of_its_own(tmp_path):
     assert not any("frozen" in argument or "max_steps" in argument for argument in scratch.changes)
     for given, message in [
         ("simclr", r"--arguments simclr: no such encoder; they are scratch"),
-        ("scratch --model.init_args.weights=a.ckpt", r"what an encoder starts from is said by --encoders"),
+        ("scratch --model.init_args.weights=a.ckpt", r"--encoders states what an encoder starts from"),
         ("scratch --data.per_class=500", r"--data\.per_class=500: only --model"),
         ("scratch --seed_everything=1", r"--seed_everything=1: only --model"),
     ]:

@@ -223,7 +223,7 @@ def test_a_long_recording_is_decoded_once_for_all_its_windows(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("what", "told"),
     [
-        ("simclr", r"has no head that tells classes apart, it is a SimCLR; fine-tune it first"),
+        ("simclr", r"has no head for classes, it is a SimCLR; fine-tune it first"),
         ("published", r"published weights alone, which do not tell their network"),
         ("lightning", r"not a checkpoint of a stage of cry_lightning; give a run's best\.ckpt"),
         ("other", r"not a checkpoint of a stage of cry_lightning but of somebody\.Model"),

@@ -258,9 +258,9 @@ def test_predictions_of_another_checkpoint_are_told(runs, tmp_path, caplog):
         (["--noise", "EMPTY"], "EMPTY: no noise to add"),
         (["--kinds", "white", "--snr-db", "loud"], "argument --snr-db: invalid number value: 'loud'"),
         (["--kinds", "white", "--snr-db", "nan"], "argument --snr-db: invalid number value: 'nan'"),
-        (["--bands-hz", 0, 5000], r"--bands-hz 5000: the model hears 0 to 4000 Hz, its sample rate is 8000 Hz"),
+        (["--bands-hz", 0, 5000], r"--bands-hz 5000: the model is given 0 to 4000 Hz, its sample rate is 8000 Hz"),
         (["--bands-hz", 500, 100], r"--bands-hz 500 100: give two or more edges, from 0 Hz upwards"),
-        (["--low-pass-hz", 4500], r"--low-pass-hz 4500: the model hears 0 to 4000 Hz"),
+        (["--low-pass-hz", 4500], r"--low-pass-hz 4500: the model is given 0 to 4000 Hz"),
         (["--blank", 1.5], r"--blank 1\.5: shares of the clip lie between 0 and 1"),
         (["--kinds", "echo"], "argument --kinds: invalid choice: 'echo'"),
     ],
@@ -305,6 +305,6 @@ def test_models_that_cannot_be_used(runs, tones, tmp_path):
     given["_class_path"] = "cry_lightning.tasks.SimCLR"
     del checkpoint["classes"]
     torch.save(checkpoint | {"state_dict": simclr.state_dict(), "hyper_parameters": given}, copies / "noisy/best.ckpt")
-    refused("has no head that tells classes apart, it is a SimCLR", copies, "noisy")
+    refused("has no head for classes, it is a SimCLR", copies, "noisy")
     assert not (tmp_path / "out").exists()
     assert robustness.BATCH_SIZE >= 40  # or the counts of batches above are others

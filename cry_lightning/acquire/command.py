@@ -36,7 +36,7 @@ def run(
     overwrite: bool,
     finder: Finder | None = None,
 ) -> pd.DataFrame:
-    """Run the command; sources that cannot be used are told with the reason, the rest goes on."""
+    """Run the command; sources that cannot be used are reported with the reason, the rest goes on."""
     root, sources = find_sources(given)
     check_out(out, given)
     if table:
@@ -116,8 +116,8 @@ def report_refused(refused: Mapping[str, str], n_sources: int, listed: Path) -> 
     Raises:
         UserError: there was nothing else.
     """
-    told = [printable(f"{source}: {reason}") for source, reason in refused.items()][:MAX_TOLD]
+    reasons = [printable(f"{source}: {reason}") for source, reason in refused.items()][:MAX_TOLD]
     if len(refused) == n_sources:
-        raise UserError(f"none of {n_sources} files could be read, see {listed}; the first is {told[0]}")
+        raise UserError(f"none of {n_sources} files could be read, see {listed}; the first is {reasons[0]}")
     more = [f"and {len(refused) - MAX_TOLD} more, see {listed}"] if len(refused) > MAX_TOLD else []
-    log.warning("refused:\n  %s", "\n  ".join([*told, *more]))
+    log.warning("refused:\n  %s", "\n  ".join([*reasons, *more]))

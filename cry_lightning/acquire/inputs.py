@@ -116,12 +116,10 @@ def by_table(path: Path, sources: Sequence[str]) -> Identities:
         source = Path(row.pop("source").replace("\\", "/")).as_posix()
         source = spelled.get(nfc(source), source)
         if source in identities:
-            raise UserError(f"{path}: line {line} tells of {source} once more")
+            raise UserError(f"{path}: line {line} names {source} once more")
         identities[source] = Identity(row.pop("label", ""), row.pop("subject", ""), row)
     if not identities.keys() & set(sources):
-        raise UserError(
-            f"{path}: tells of no source that is there, e.g. not of {sources[0]!r}; paths are relative to IN"
-        )
+        raise UserError(f"{path}: names no source that is there, e.g. not {sources[0]!r}; paths are relative to IN")
     return identities
 
 
@@ -173,14 +171,14 @@ def cut(root: Path, source: str, out: Path, settings: Settings, finder: Finder |
     try:
         part.mkdir(parents=True)
         record = _identity(root, source, settings, finder)
-        heard = _Measured(root / source)
+        measured = _Measured(root / source)
         rows = []
-        found = units(heard.blocks(), settings) if finder is None else heard.events(finder, settings)
+        found = units(measured.blocks(), settings) if finder is None else measured.events(finder, settings)
         for number, unit in enumerate(found, 1):
             name = f"{folder.name}-{number:04}.wav"
             _write(part / name, unit)
             rows.append({"path": f"{UNITS}/{folder.name}/{name}"} | _measures(unit))
-        record |= {"duration_s": heard.n_samples / SAMPLE_RATE, "units": rows}
+        record |= {"duration_s": measured.n_samples / SAMPLE_RATE, "units": rows}
         (part / RECORD).write_text(json.dumps(record, indent=1))
         shutil.rmtree(folder, ignore_errors=True)  # of another state of the source, or other settings
         part.rename(folder)

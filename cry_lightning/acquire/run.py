@@ -93,9 +93,9 @@ def as_text(overview: pd.DataFrame, units: pd.DataFrame) -> str:
     if units.empty:
         return "\n".join([*lines, "No unit was found: --figures shows why, the thresholds are arguments."])
     labels = units["label"].replace("", "(unlabelled)").value_counts()
-    told = ", ".join(f"{label} {count}" for label, count in labels.head(MAX_LABELS).items())
+    counted = ", ".join(f"{label} {count}" for label, count in labels.head(MAX_LABELS).items())
     more = f" and {len(labels) - MAX_LABELS} more" if len(labels) > MAX_LABELS else ""
-    lines.append(f"{units['subject'].nunique()} subjects; {printable(told)}{more}")
+    lines.append(f"{units['subject'].nunique()} subjects; {printable(counted)}{more}")
     return "\n".join(lines)
 
 

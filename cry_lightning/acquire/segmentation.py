@@ -35,7 +35,7 @@ def frame_levels(samples: np.ndarray) -> np.ndarray:
 
 @cache
 def highpass(settings: Settings) -> np.ndarray:
-    """Second-order sections of the filter through which activity and pitch are heard."""
+    """Second-order sections of the filter through which activity and pitch are measured."""
     return signal.butter(2, settings.highpass_hz, "highpass", fs=SAMPLE_RATE, output="sos")
 
 
@@ -62,7 +62,7 @@ def above_floor(levels: Iterable[np.ndarray], settings: Settings) -> Iterator[fl
 
 
 def spans(above_db: Iterable[float], settings: Settings) -> Iterator[Span]:
-    """Active spans of frames that are so far above their floor, no sooner known than told.
+    """Active spans of frames that are so far above their floor, as soon as they are known.
 
     A stretch above the release threshold that is somewhere above the onset threshold is a span, or several where it is
     too long. Spans with a short gap between them are one, if it is not too long. Short ones are dropped.

@@ -15,7 +15,7 @@ class Settings:
     """What a unit is; each is an option of the command.
 
     Args:
-        highpass_hz: rumble and hum below are not heard.
+        highpass_hz: rumble and hum below are filtered out.
         floor_window_s: the floor is sought within this time around each second.
         floor_percentile: of the levels within that time: the floor.
         floor_range_db: the floor is no further below the loudest sound within that time.
@@ -50,7 +50,7 @@ class Settings:
         Raises:
             UserError: naming them.
         """
-        for holds, told in (
+        for holds, reason in (
             (all(map(math.isfinite, astuple(self))), "each is a number"),
             (0 < self.highpass_hz < SAMPLE_RATE / 2, "highpass_hz is between 0 and 8000"),
             (self.floor_window_s >= 1, "floor_window_s is at least 1"),
@@ -64,4 +64,4 @@ class Settings:
             (0 <= self.min_harmonicity <= 1, "min_harmonicity goes from 0 to 1"),
         ):
             if not holds:
-                raise UserError(f"thresholds: {told}; see python -m cry_lightning acquire --help")
+                raise UserError(f"thresholds: {reason}; see python -m cry_lightning acquire --help")

@@ -182,12 +182,12 @@ def robustness(
         low_pass_hz: channels beside the two of 8 bits.
         seed: of the noise.
         device: where to compute.
-        allow_leaky: report models that heard test subjects, stamped.
+        allow_leaky: report models that were trained on test subjects, stamped.
 
     Returns: a row for each model, kind and severity.
 
     Raises:
-        UserError: an argument makes no sense, a model cannot be used, or it has heard its test subjects.
+        UserError: an argument makes no sense, a model cannot be used, or it was trained on its test subjects.
 
     Example: python -m cry_lightning robustness --ckpt runs/synthetic-cries/finetune/best.ckpt --out runs/robustness
     """

@@ -162,8 +162,8 @@ def embed(
     """
     given = list(overrides)
     for key in (text for text in given if text.startswith("--") and not text.startswith(OVERRIDDEN)):
-        told = f"unrecognized argument {key}: but for {' and '.join(OVERRIDDEN)}, all is the checkpoint's"
-        raise UserError(f"{told}; see python -m cry_lightning embed --help")
+        reason = f"unrecognized argument {key}: but for {' and '.join(OVERRIDDEN)}, all is the checkpoint's"
+        raise UserError(f"{reason}; see python -m cry_lightning embed --help")
     if out.suffix not in (".h5", ".hdf5"):
         raise UserError(f"--out {out}: embeddings are written as HDF5; name a file that ends in .h5")
     from cry_lightning.arguments import refuse_existing
@@ -175,7 +175,7 @@ def embed(
 
 
 def load(path: str | Path, device: str = "cpu", trust: Sequence[str] = ()) -> "Predictor":
-    """A trained stage that hears recordings and waveforms.
+    """A trained stage, applied to recordings and waveforms.
 
     Args:
         path: its checkpoint, RUN/best.ckpt.

@@ -125,7 +125,7 @@ def leakage(
     if copies < 0:
         raise UserError(f"--copies {copies}: there cannot be less than none; 0 leaves out the augmented division")
     from cry_lightning.commands.stage import check_overrides
-    from cry_lightning.studies.recipe import Division
+    from cry_lightning.studies.division import Division
 
     division, given = Division(folds, repeats), list(overrides)
     check_overrides(config, given)
@@ -168,21 +168,21 @@ def label_efficiency(
         folds: folds to pool; default: the config's one.
         jobs: points at a time.
         out: default: RUNS/CORPUS/label-efficiency.
-        allow_leaky: report encoders that heard test subjects, stamped.
+        allow_leaky: report encoders that were trained on test subjects, stamped.
         overrides: of the YAML.
 
     Returns: what label_efficiency.csv holds.
 
     Raises:
-        UserError: an argument makes no sense, a subset cannot be drawn, or an encoder has heard the test subjects.
+        UserError: an argument makes no sense, a subset cannot be drawn, or an encoder was trained on the test subjects.
 
     Example: python -m cry_lightning label-efficiency --config configs/finetune.yaml --per-class 2 5 10
     """
     if fractions and per_class:
         raise UserError("argument --per-class: not allowed with argument --fractions")
     if not (amounts := per_class or fractions):
-        told = "one of the arguments --fractions --per-class is required"
-        raise UserError(f"{told}; see python -m cry_lightning label-efficiency --help")
+        missing = "one of the arguments --fractions --per-class is required"
+        raise UserError(f"{missing}; see python -m cry_lightning label-efficiency --help")
     from cry_lightning.commands.stage import check_overrides
 
     given = list(overrides)
@@ -210,7 +210,7 @@ def tune(
     """Search for good settings of a stage on its validation subjects.
 
     Fits the stage with one setting after another, each chosen in the light of those before (Optuna), and writes the one
-    that does best on the validation subjects as a stage config. Test subjects are not heard. Further arguments override
+    that does best on the validation subjects as a stage config. Test subjects are not used. Further arguments override
     the YAML as in fit, e.g. --data configs/data/donateacry.yaml. Finished trials are not run again: a killed search
     goes on with the same command, a longer one with more --trials.
 

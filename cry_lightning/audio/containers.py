@@ -113,7 +113,7 @@ def check_form(path: Path, sample_rate: int, n_channels: int) -> None:
     """
     low, high = SAMPLE_RATES
     if sample_rate == 0:
-        raise AudioError(f"{path}: tells no sample rate: it is damaged, or holds no sound")
+        raise AudioError(f"{path}: states no sample rate: it is damaged, or holds no sound")
     if not low <= sample_rate <= high:
         raise AudioError(
             f"{path}: its header says {sample_rate:,} Hz, and sample rates are {low:,} to {high:,} Hz: it is damaged"

@@ -178,8 +178,8 @@ class Corpus(ABC):
         quiet = [clip.path for clip, windows in zip(clips, cut, strict=True) if not windows]
         if quiet:
             self.left_out["clips, all of whose windows are that quiet"] = len(quiet)
-            told = f"{', '.join(quiet[:5])}{' ...' * (len(quiet) > 5)}"
-            log.info("%s: %d recordings are nowhere above %g dB: %s", self.name, len(quiet), self.min_active_db, told)
+            shown = f"{', '.join(quiet[:5])}{' ...' * (len(quiet) > 5)}"
+            log.info("%s: %d recordings are nowhere above %g dB: %s", self.name, len(quiet), self.min_active_db, shown)
         return [window for windows in cut for window in windows]
 
     def _cut(self, clip: Clip, levels: LevelIndex) -> list[Clip]:

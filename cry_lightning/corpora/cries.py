@@ -55,8 +55,8 @@ class BabyChillanto(Tree):
 
     Args:
         root: the folder that holds the five.
-        task: "asphyxia" tells it from the healthy (normal, hunger, pain), without the deaf; "five_class" tells all
-            folders apart; "pathology" tells asphyxia and deaf together from the healthy.
+        task: "asphyxia": it against the healthy (normal, hunger, pain), without the deaf; "five_class": all folders;
+            "pathology": asphyxia and deaf together against the healthy.
 
     Source: Reyes-Galaviz et al. 2008, "Evolutionary-neural system to classify infant cry units for pathologies
     identification in recently born babies", MICAI; the task asphyxia is that of Onu et al. 2019, "Neural transfer
@@ -81,7 +81,7 @@ class BabyChillanto(Tree):
         if missing := [folder for folder in sorted(needed) if not any((self.root / folder).glob("*"))]:
             raise UserError(
                 f"{self.root}: holds no {', '.join(missing)}, which the task {self.task} needs;"
-                " `python -m cry_lightning download chillanto` says where to ask for the corpus"
+                " `python -m cry_lightning download chillanto` states where to ask for the corpus"
             )
         return super().recordings()
 

@@ -1,4 +1,4 @@
-"""Fetch a public corpus, or unpack a copy of it that is already on this machine; every hash is checked or told."""
+"""Fetch a public corpus, or unpack a copy of it that is already on this machine; every hash is checked or printed."""
 
 import lzma
 import shutil
@@ -55,7 +55,7 @@ def fetch(url: str, to: Path, local: Path | None = None, sha256: str | None = No
         url: of the archive.
         to: the folder.
         local: archive or folder to take instead.
-        sha256: of the archive; None: it is told.
+        sha256: of the archive; None: it is printed.
         recordings: folder that it must hold.
 
     Raises:

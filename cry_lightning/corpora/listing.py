@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from cry_lightning.audio import EXTENSIONS, NO_SOUND, warn_once, what_it_is
 from cry_lightning.console import UserError
 
-TOLD = 3  # files, in one line
+MAX_NAMED = 3  # files, in one line
 LOOKED_AT = 512  # bytes of a file with an unknown ending
 
 
@@ -33,11 +33,12 @@ def find_recordings(root: Path) -> list[str]:
     """
     listing = look_through(root)
     odd = [f"{path}, {why}" for path, why in sorted(listing.odd.items())]
-    told = f"left out: {'; '.join(odd[:TOLD])}{f'; and {len(odd) - TOLD} more' * (len(odd) > TOLD)}" if odd else ""
+    more = f"; and {len(odd) - MAX_NAMED} more" * (len(odd) > MAX_NAMED)
+    reason = f"left out: {'; '.join(odd[:MAX_NAMED])}{more}" if odd else ""
     if not listing.recordings:
-        raise UserError(f"{root}: no recordings found; {told or 'looked for ' + ' '.join(sorted(EXTENSIONS))}")
+        raise UserError(f"{root}: no recordings found; {reason or 'looked for ' + ' '.join(sorted(EXTENSIONS))}")
     if odd:
-        warn_once(f"{root}: {told}")
+        warn_once(f"{root}: {reason}")
     return listing.recordings
 
 

@@ -162,8 +162,8 @@ class Manifest(Corpus):
         if end_s <= start_s:
             raise UserError(f"{self.root}: line {line}: end_s {end_s:g} is not behind start_s {start_s:g}")
         if duration_s is not None and abs(start_s + duration_s - end_s) > AGREEING_S:
-            told = f"duration_s {duration_s:g} and end_s {end_s:g} do not agree, start_s being {start_s:g}"
-            raise UserError(f"{self.root}: line {line}: {told}")
+            reason = f"duration_s {duration_s:g} and end_s {end_s:g} do not agree, start_s being {start_s:g}"
+            raise UserError(f"{self.root}: line {line}: {reason}")
         return round(end_s - start_s, 6) if duration_s is None else duration_s
 
     def _seconds(self, line: int, row: dict[str, str], column: str) -> float | None:

@@ -101,7 +101,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Recording:
-    """The room and the microphone before which one person is heard."""
+    """The room and the microphone before which one person cries or speaks."""
 
     reverb_s: float  # time in which the echo falls by 60 dB
     reverb_db: float  # echo against direct sound

@@ -105,19 +105,19 @@ class Speaker:
 
 
 def word(text: str, speaker: Speaker, n_samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """The word (N,) said once, somewhere in silence, before room and microphone."""
+    """The word (N,) spoken once, somewhere in silence, before room and microphone."""
     times_s = frame_times(n_samples, sample_rate)
     phones = [PHONES[letter] for letter in text]
     durations_s = np.array([phone.duration_s for phone in phones]) / speaker.tempo * rng.lognormal(0, 0.1, len(phones))
     durations_s *= min(1, 0.95 * times_s[-1] / durations_s.sum())
     ends_s = np.cumsum(durations_s) + rng.uniform(0, times_s[-1] - durations_s.sum())
     at = np.minimum(np.searchsorted(ends_s, times_s, side="right"), len(phones) - 1)  # the phone of each frame
-    said = (times_s >= ends_s[0] - durations_s[0]) & (times_s < ends_s[-1])
+    speaking = (times_s >= ends_s[0] - durations_s[0]) & (times_s < ends_s[-1])
 
     targets_hz = np.array([(*phone.formants_hz, F4_HZ) for phone in phones]) * rng.lognormal(0, 0.03, (len(phones), 4))
     formants_hz = speaker.formant_ratio * gaussian_filter1d(targets_hz[at], 0.02 / FRAME_S, axis=0, mode="nearest")
-    voicing = gaussian_filter1d(said * np.array([phone.voicing for phone in phones])[at], 0.008 / FRAME_S)
-    sounding = said & ~(np.array([phone.burst for phone in phones])[at] & (times_s < ends_s[at] - BURST_S))
+    voicing = gaussian_filter1d(speaking * np.array([phone.voicing for phone in phones])[at], 0.008 / FRAME_S)
+    sounding = speaking & ~(np.array([phone.burst for phone in phones])[at] & (times_s < ends_s[at] - BURST_S))
 
     frequency_hz = noise_frequencies(sample_rate)
     bands = np.array([
@@ -215,7 +215,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 class SyntheticWords(SyntheticCorpus):
-    """Made-up words, each said several times by each of many synthetic adults.
+    """Made-up words, each spoken several times by each of many synthetic adults.
 
     Args:
         n_speakers: adults, every second one a woman.
@@ -253,14 +253,14 @@ class SyntheticWords(SyntheticCorpus):
             for which, text in enumerate(self.words):
                 for take in range(self.n_takes):
                     rng = self.stream(SOUND, index, which, take)
-                    said = word(text, speaker, self.n_samples, self.sample_rate, rng)
+                    speaking = word(text, speaker, self.n_samples, self.sample_rate, rng)
                     row = {
                         "path": f"{name}/{text}-{take}.wav",
                         "label": text,
                         "subject": self.person(name),
                         "sex": speaker.sex,
                     }
-                    yield row, speaker.recording.capture(said, self.sample_rate, rng)
+                    yield row, speaker.recording.capture(speaking, self.sample_rate, rng)
 
 
 class SyntheticCries(SyntheticCorpus):

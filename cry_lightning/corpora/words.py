@@ -53,7 +53,7 @@ class SpeechCommands(Corpus):
     collection = "speech_commands"
 
     def recordings(self) -> list[Clip]:
-        """One clip per word said, in the order of their paths.
+        """One clip per spoken word, in the order of their paths.
 
         Raises:
             UserError: the corpus is not there, or holds files or lines of another form.
@@ -62,7 +62,7 @@ class SpeechCommands(Corpus):
         try:
             part_of = {path: "val" for path, *_ in _metadata(folder, "validation")}
             part_of |= {path: "test" for path, *_ in _metadata(folder, "testing")}
-            said = list(_metadata(folder))
+            spoken_words = list(_metadata(folder))
         except ValueError as error:
             raise UserError(
                 f"{folder}: holds a file, or a line in {' or '.join(LISTS.values())}, that is not"
@@ -76,7 +76,7 @@ class SpeechCommands(Corpus):
                 label=word,
                 columns={"split": part_of.get(path, "train")},
             )
-            for path, word, speaker in said
+            for path, word, speaker in spoken_words
         ]
 
     def _folder(self) -> Path:
@@ -105,7 +105,7 @@ def _metadata(folder: Path, subset: Literal["validation", "testing"] | None = No
 
 
 class Keywords(Union):
-    """Words to be told from each other, from all other words (`unknown`) and from noise (`silence`).
+    """Words to be distinguished from each other, from all other words (`unknown`) and from noise (`silence`).
 
     `unknown` and `silence` have a tenth as many clips as the words, in each part of the corpus's own division where
     there is one. Other words are drawn at random and stay with their speaker. Of each noise recording, the first three
@@ -150,10 +150,10 @@ class Keywords(Union):
             UserError: the corpus has no such word or column, or there is no noise.
         """
         spoken, noise = (self._joined(member, member.clips(levels_folder)) for member in (self.corpus, self.noise))
-        said = {clip.label for clip in spoken if clip.label is not None}
-        if missing := [word for word in self.words if word not in said]:
-            raise UserError(f"words: {self.corpus.name} has no {', '.join(missing)}, only {', '.join(sorted(said))}")
-        other = said - set(self.words)
+        there = {clip.label for clip in spoken if clip.label is not None}
+        if missing := [word for word in self.words if word not in there]:
+            raise UserError(f"words: {self.corpus.name} has no {', '.join(missing)}, only {', '.join(sorted(there))}")
+        other = there - set(self.words)
         words = [clip for clip in spoken if clip.label in self.words]
         unknown = [replace(clip, label=UNKNOWN) for clip in spoken if clip.label in other]
         silence = [replace(cut, path=f"{SILENCE}@{cut.start_s:.3f}{cut.path.removeprefix(SILENCE)}") for cut in noise]

@@ -118,7 +118,7 @@ class FeatureCache:
             return len(self.clips), *self.feature(silence).shape[1:]
 
     def fault(self) -> str | None:
-        """Why the cache cannot be used, told by its structure, columns and rows; None if it can.
+        """Why the cache cannot be used, judged by its structure, columns and rows; None if it can.
 
         The rows of an unchanged file are read once per process, at some 2 GB/s from memory.
         """

@@ -122,10 +122,10 @@ class CacheFile:
         """Store the checksum, once every row is done, and tell of the bad rows in the file's attributes."""
         if bad := self.reasons():
             names = self.texts("clip")
-            told = "\n".join(f"{names[row]}: {reason}" for row, reason in bad.items()).encode(errors="replace")
+            listed = "\n".join(f"{names[row]}: {reason}" for row, reason in bad.items()).encode(errors="replace")
             with h5py.File(self.path, "r+", **HDF5_OPTIONS) as hdf5:
                 # As far as there is room: the dataset `reason` has them all.
-                hdf5.attrs.update({"n_bad": len(bad), "bad": told[:ATTRIBUTE_BYTES].decode(errors="ignore")})
+                hdf5.attrs.update({"n_bad": len(bad), "bad": listed[:ATTRIBUTE_BYTES].decode(errors="ignore")})
         with self.path.open("r+b") as file:
             self._put(file, "checksum", 0, np.array([self.checksum()], np.uint32))
             _to_disk(file)

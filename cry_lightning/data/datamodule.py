@@ -47,7 +47,7 @@ def check_front_end(feature: Feature, trained_on: str) -> None:
 
 
 def check_lengths(feature: Feature, clip_s: float, shift_s: float) -> None:
-    """Refuse clips of no length, of more sound than a network hears at once, or of more frames than memory holds.
+    """Refuse clips of no length, of more sound than a network is given at once, or of more frames than memory holds.
 
     Raises:
         UserError: naming the limit.
@@ -90,7 +90,7 @@ class CryDataModule(L.LightningDataModule):
         corpus: where the clips come from.
         feature: front end from waveform to feature.
         split: how the clips are divided into train, val and test.
-        clip_s: seconds of sound that the network hears at once.
+        clip_s: seconds of sound that the network is given at once.
         shift_s: time shift at random by up to this many seconds in training; the cache holds clips longer by twice as
             much, and a shift is a crop of them.
         fit: what to do with a clip that is too short: "pad" with zeros, "repeat" it, or refuse it ("crop"). A longer
@@ -114,7 +114,7 @@ class CryDataModule(L.LightningDataModule):
         workers: processes that build the cache; 0 builds it in this one.
     """
 
-    feature: Feature  # told here, since those of a probe are looked at before they are set
+    feature: Feature  # declared here, since those of a probe are looked at before they are set
     unlabelled: bool
 
     def __init__(
@@ -214,7 +214,7 @@ class CryDataModule(L.LightningDataModule):
         return {"front_end": front_end(self.feature)}
 
     def load_state_dict(self, state_dict: dict[str, str]) -> None:
-        """Refuse to resume or test a network that has learned to hear through another front end."""
+        """Refuse to resume or test a network that was trained on another front end."""
         check_front_end(self.feature, state_dict["front_end"])
 
     def divide(self) -> np.ndarray:

@@ -184,7 +184,7 @@ def known_classes(corpus: str, own: list[str], trained: list[str] | None) -> lis
     """
     if trained is not None and (unknown := set(own) - set(trained)):
         raise UserError(
-            f"corpus {corpus} has {', '.join(sorted(unknown))}, but the model tells {', '.join(trained)} apart: map or"
+            f"corpus {corpus} has {', '.join(sorted(unknown))}, but the model has {', '.join(trained)}: map or"
             " leave out labels with data.corpus.init_args.classes"
         )
     return trained or own

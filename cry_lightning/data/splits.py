@@ -157,7 +157,7 @@ def _own_parts(own: np.ndarray, column: str) -> np.ndarray:
 
 
 def _place_unlabelled(parts: np.ndarray, unlabelled: np.ndarray, groups: np.ndarray) -> None:
-    """Give unlabelled clips the part of their group, train where it has none: no test subject is ever heard there."""
+    """Give unlabelled clips the part of their group, train where it has none: no test subject is there."""
     movable = unlabelled & np.isin(parts, ("", "train"))
     parts[movable] = "train"
     for part in ("val", "test"):

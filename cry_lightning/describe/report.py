@@ -29,7 +29,7 @@ MEASURED = (
 
 @dataclass
 class Section:
-    """A heading, and what is said below it."""
+    """A heading, and what stands below it."""
 
     title: str
     tables: list[Rows] = field(default_factory=list)

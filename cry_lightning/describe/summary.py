@@ -143,8 +143,8 @@ def duplicates(clips: pd.DataFrame, recordings: pd.DataFrame) -> pd.DataFrame:
     sounds = usable.groupby("sound")["alike"].transform("first")  # the same samples too few to have landmarks
     twice = sounds[sounds.duplicated(keep=False)]
     own = clips[clips["recording"].isin(twice.index)].groupby("recording")
-    told = {column: own[column].agg(lambda values: ", ".join(sorted(set(values)))) for column in ("subject", "class")}
-    table = pd.DataFrame({"sound": twice, **told}).rename_axis("recording").reset_index()
+    named = {key: own[key].agg(lambda values: ", ".join(sorted(set(values)))) for key in ("subject", "class")}
+    table = pd.DataFrame({"sound": twice, **named}).rename_axis("recording").reset_index()
     differ = table.groupby("sound")[["subject", "class"]].transform("nunique") > 1
     table["kind"] = COPY
     table.loc[differ["class"], "kind"] = RELABELLED
@@ -258,8 +258,8 @@ def ranges(given: pd.Series) -> pd.Series:
     between = [f"above {low} to {high}" for low, high in pairwise(ends)]
     names = [f"up to {ends[0]}", *between, f"above {ends[-1]}", BLANK]
     place = np.where(given.isna(), len(names) - 1, np.searchsorted(edges, given.fillna(edges[0])))
-    told = pd.Series(np.array(names, dtype=object)[place], given.index)
-    return told.astype(pd.CategoricalDtype(names, ordered=True)).cat.remove_unused_categories()
+    values = pd.Series(np.array(names, dtype=object)[place], given.index)
+    return values.astype(pd.CategoricalDtype(names, ordered=True)).cat.remove_unused_categories()
 
 
 def gathered(values: pd.Series) -> pd.Series:
@@ -317,7 +317,7 @@ def subjects_of(clips: pd.DataFrame) -> pd.Series:
 
 @dataclass
 class CorpusSummary:
-    """A corpus with its recordings heard."""
+    """A corpus with its recordings measured."""
 
     data: CryDataModule
     listed: Sequence[Clip]
@@ -344,7 +344,7 @@ class CorpusSummary:
 
 
 def take(data: CryDataModule, by: Sequence[str] | None, sample: int | None) -> CorpusSummary:
-    """Make what is made, list the clips, and hear the recordings.
+    """Make what is made, list the clips, and measure the recordings.
 
     Args:
         data: whose corpus and windows; no feature is computed.
@@ -358,7 +358,7 @@ def take(data: CryDataModule, by: Sequence[str] | None, sample: int | None) -> C
     corpus.prepare()
     clips = corpus.clips(Path(data.cache_dir))
     columns = columns_of(clips)
-    chosen = choose_columns(columns, clips, by)  # a wrong name is told before anything is decoded
+    chosen = choose_columns(columns, clips, by)  # a wrong name is reported before anything is decoded
     uncounted = [] if by else [str(name) for name in columns if name not in chosen]
     paths = {clip.path: corpus.path_of(clip) for clip in clips}
     recordings = survey(paths, sample)

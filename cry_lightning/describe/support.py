@@ -127,12 +127,12 @@ def across_subjects(subjects: pd.Series, n_subjects: int, val: float) -> list[st
 
 def listed(subjects: pd.Series) -> str:
     """Classes with their numbers of subjects, those of equal numbers together."""
-    told = []
+    texts = []
     for n, own in subjects.groupby(subjects, sort=False):
         names = [str(name) for name in own.index[:NAMED]]
         more = f" and {len(own) - NAMED} more" if len(own) > NAMED else ""
-        told.append(f"{', '.join(names)}{more} ({n}{' each' if len(own) > 1 else ''})")
-    return ", ".join(told)
+        texts.append(f"{', '.join(names)}{more} ({n}{' each' if len(own) > 1 else ''})")
+    return ", ".join(texts)
 
 
 def class_rows(counts: pd.DataFrame) -> Rows:
@@ -169,7 +169,7 @@ def measured(recordings: pd.DataFrame, of_class: Mapping[str, np.ndarray]) -> pd
 
     Args:
         recordings: as from `survey`, usable ones only.
-        of_class: the recordings in which each class is heard.
+        of_class: the recordings of each class.
     """
     rows = []
     for label, names in [(ALL, recordings.index.to_numpy()), *of_class.items()]:

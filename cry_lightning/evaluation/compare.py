@@ -184,21 +184,21 @@ def _signs(n_subjects: int) -> Iterator[np.ndarray]:
 def unlikeness(run: Run, first: Run) -> str:
     """How the tests of two runs differ, in words; empty where every clip has its like in the other run."""
     ours, theirs = (table.set_index(CASE)[SAME] for table in (run.table, first.table))
-    told = []
+    reasons = []
     for name, only in (
         (run.name, ours.index.difference(theirs.index)),
         (first.name, theirs.index.difference(ours.index)),
     ):
         if len(only):
-            told.append(f"{len(only)} clips are tested only by {name}, first {in_words(only)}")
+            reasons.append(f"{len(only)} clips are tested only by {name}, first {in_words(only)}")
     both = ours.index.intersection(theirs.index)
     differs = ours.loc[both] != theirs.loc[both]
     for column in SAME:
         if differs[column].any():
-            told.append(f"{differs[column].sum()} {column}s differ, first of {in_words(both[differs[column]])}")
-    if not told and (other := other_sound(run.name, run.lineage, first.name, first.lineage)):
-        told.append(other)
-    return "; ".join(told)
+            reasons.append(f"{differs[column].sum()} {column}s differ, first of {in_words(both[differs[column]])}")
+    if not reasons and (other := other_sound(run.name, run.lineage, first.name, first.lineage)):
+        reasons.append(other)
+    return "; ".join(reasons)
 
 
 def in_words(cases: pd.Index) -> str:

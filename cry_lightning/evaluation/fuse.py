@@ -95,9 +95,9 @@ def _in_words(members: Members, method: str, learned: list[dict[str, Any]]) -> I
     yield f"{method} of {len(members.names)} runs; tested clips: {tests}; folds: {len(learned)}"
     figures = {key: np.array([fold[key] for fold in learned]) for key in ("weight", "temperature") if key in learned[0]}
     if figures:
-        told = " and ".join(f"{key}s" for key in figures)
+        named = " and ".join(f"{key}s" for key in figures)
         over = "; mean and range over folds" if len(learned) > 1 else ""
-        yield f"{told} chosen by log-loss on the fold's validation rows{over}:"
+        yield f"{named} chosen by log-loss on the fold's validation rows{over}:"
         rows = [["run", *figures]]
         for number, name in enumerate(members.names):
             rows.append([name, *(_mean_and_range(values[:, number]) for values in figures.values())])

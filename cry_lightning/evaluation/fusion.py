@@ -76,7 +76,7 @@ def _unlikeness(name: str, table: pd.DataFrame, first_name: str, first: pd.DataF
     """The first difference between the rows or classes of two runs, in words; empty where there is none."""
     ours, theirs = (predictions.classes_of(each) for each in (table, first))
     if set(ours) != set(theirs):
-        return f"{name} tells {', '.join(ours)} apart, {first_name} {', '.join(theirs)}"
+        return f"{name} has the classes {', '.join(ours)}, {first_name} {', '.join(theirs)}"
     sides = ((name, table, first_name, first), (first_name, first, name, table))
     for lacking, has_not, holding, has in sides:
         folds, known = (pd.MultiIndex.from_frame(each[FOLD]) for each in (has, has_not))
@@ -93,8 +93,8 @@ def _unlikeness(name: str, table: pd.DataFrame, first_name: str, first: pd.DataF
         differs = both[both[column] != both[f"{column} of first"]]
         if len(differs):
             row = differs.iloc[0]
-            told = f"{column} {row[column]!r} in {name} and {row[f'{column} of first']!r} in {first_name}"
-            return f"{row_in_words(*map(str, row[ROW]))} has {told}"
+            difference = f"{column} {row[column]!r} in {name} and {row[f'{column} of first']!r} in {first_name}"
+            return f"{row_in_words(*map(str, row[ROW]))} has {difference}"
     return ""
 
 

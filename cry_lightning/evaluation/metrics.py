@@ -57,8 +57,8 @@ def units_at(level: str, predictions: pd.DataFrame) -> Units:
 
 def majority(units: Units) -> pd.DataFrame:
     """The table of the same cases as scored by the predictor that always says their most frequent class."""
-    said = SCORE + units.majority_class
-    return units.table.assign(**{column: float(column == said) for column in score_columns(units.table)})
+    answered = SCORE + units.majority_class
+    return units.table.assign(**{column: float(column == answered) for column in score_columns(units.table)})
 
 
 def measure(table: pd.DataFrame, weights: np.ndarray, positive: str | None = None) -> Measures:
@@ -97,8 +97,9 @@ def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, posi
         return (weights @ cells.reshape(-1, len(names)).astype(float)).T
 
     right = truth == predicted
-    hits, support, said = weighted(truth[right], subject[right]), weighted(truth, subject), weighted(predicted, subject)
-    recall, precision, f1 = _ratio(hits, support), _ratio(hits, said), _ratio(2 * hits, support + said)
+    hits, support = weighted(truth[right], subject[right]), weighted(truth, subject)
+    answered = weighted(predicted, subject)
+    recall, precision, f1 = _ratio(hits, support), _ratio(hits, answered), _ratio(2 * hits, support + answered)
     draws = np.ascontiguousarray(weights.T, float)
     n_no = support.sum(axis=0) - support
 

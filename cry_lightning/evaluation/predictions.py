@@ -91,7 +91,7 @@ def _as_written(path: Path) -> pd.DataFrame:
     except ValueError as error:
         if isinstance(error, (pd.errors.ParserError, UnicodeDecodeError)):
             raise
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)  # slow and large, but tells which line is no number
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)  # slow and large, but shows which line is not a number
     for column in score_columns(table):
         table[column] = pd.to_numeric(table[column], errors="coerce")
     return table

@@ -46,8 +46,8 @@ METHOD = """\
 - **UAR** (unweighted average recall, balanced accuracy) is the mean of the recalls of the classes, **macro-F1** the
   mean of their F1 scores, **AUC** the area under the ROC curve (each class against the rest, then the mean; 0.5 is
   chance).
-- **always X** is the majority baseline: it says the class commonest among the tested cases of that level, whatever it
-  hears. The *gain* is model minus baseline, on the same subjects."""
+- **always X** is the majority baseline: it says the class commonest among the tested cases of that level, whatever the
+  input. The *gain* is model minus baseline, on the same subjects."""
 
 
 CLINICAL = """\

@@ -116,12 +116,12 @@ def pool(runs: list[Tested]) -> Tested:
     """The folds of one cross-validation as one run; each fold's leakage is judged by its own lineage.
 
     Raises:
-        UserError: the runs tell other classes apart.
+        UserError: the runs have different classes.
     """
     first = runs[0]
     for run in runs[1:]:
         if predictions.classes_of(run.table) != predictions.classes_of(first.table):
-            raise UserError(f"--pool: {run.name} and {first.name} tell other classes apart")
+            raise UserError(f"--pool: {run.name} and {first.name} have different classes")
     name = f"{first.name} and {len(runs) - 1} more, pooled"
     table = pd.concat([run.table for run in runs], ignore_index=True)
     validation = pd.concat([run.validation for run in runs], ignore_index=True)

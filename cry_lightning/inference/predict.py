@@ -70,12 +70,12 @@ def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
     """The network from features to probabilities (B, K).
 
     Raises:
-        UserError: the stage tells no classes apart.
+        UserError: the stage is no classifier.
     """
     stage = trained.stage
     if not isinstance(stage, Classifier):
         raise UserError(
-            f"{trained.path}: has no head that tells classes apart, it is a {type(stage).__name__}; fine-tune it first:"
+            f"{trained.path}: has no head for classes, it is a {type(stage).__name__}; fine-tune it first:"
             f" fit --config configs/finetune.yaml --model.init_args.weights={trained.path}"
         )
     if not stage.calibrated:

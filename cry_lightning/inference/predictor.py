@@ -52,7 +52,7 @@ class Predictor:
             sample_rate: of a waveform, Hz; the model's own where left out.
 
         Raises:
-            UserError: the stage tells no classes apart, or nothing could be used.
+            UserError: the stage is no classifier, or nothing could be used.
         """
         recordings, outputs = self._heard(sound, sample_rate, scores_of(self.trained))
         table = window_table(recordings, outputs, self.classes or [])

@@ -96,7 +96,7 @@ def run_model(
         landmarks: find those of each clip too.
 
     Raises:
-        UserError: the network gives values that are no numbers.
+        UserError: the network gives NaN or inf.
     """
     batch_size = min(batch_size, max(1, MOST_NUMBERS // numbers_of(trained.feature, trained.fitting["clip_s"])))
     values: list[np.ndarray] = []
@@ -124,7 +124,7 @@ def run_model(
 def _finite(values: np.ndarray, clips: Sequence[Clip], path: Path) -> np.ndarray:
     wrong = np.flatnonzero(~np.isfinite(values).all(1))
     if len(wrong):
-        raise UserError(f"{path}: its network gives values that are no numbers, first for {clips[wrong[0]].name}")
+        raise UserError(f"{path}: its network gives NaN or inf, first for {clips[wrong[0]].name}")
     return values
 
 

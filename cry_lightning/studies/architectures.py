@@ -38,7 +38,7 @@ def run(
     plans, runs = {}, {}
     for model, size in grid:
         folder = out / re.sub(r"[^\w.-]", "_", f"{model}-{named(size)}")
-        # The changes come last: a `--data FILE` among the others replaces what is said of data before it.
+        # The changes come last: a `--data FILE` among the others replaces what stands of data before it.
         try:
             plans[model, size] = planned([stage.changed(changes(model, size))], division, folder)
         except ConfigError as error:

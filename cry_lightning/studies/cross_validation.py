@@ -144,8 +144,8 @@ def train_fold(
     folder = out / "folds" / chain.last.corpus / this.name
     data = divided(chain.last.data, this.split)
     stages = [*chain.adapting, chain.last]
-    heard = " ".join(engine.digest(part) for part in (*(study.data for study in chain.adapting), data))
-    provenance = made_by(stages, engine.start(stages[0], weights), heard) | {"seed": this.seed}
+    digests = " ".join(engine.digest(part) for part in (*(study.data for study in chain.adapting), data))
+    provenance = made_by(stages, engine.start(stages[0], weights), digests) | {"seed": this.seed}
     if is_finished(folder, provenance):
         return folder
     common = this.seeds | WITHOUT_LAST | {"pipeline": out.name}  # the dashboard's one view of all rounds

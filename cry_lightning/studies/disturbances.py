@@ -31,7 +31,7 @@ class Sounds:
     waveforms: np.ndarray  # float32 (B, N)
     names: Sequence[str]
     sample_rate: int  # Hz
-    n_heard: int  # samples in the middle that the network hears; around them are the margins for time shifts
+    n_heard: int  # samples in the middle that the network is given; around them are the margins for time shifts
 
 
 Disturbance = Callable[[Sounds], np.ndarray]
@@ -45,7 +45,7 @@ def undisturbed(sounds: Sounds) -> np.ndarray:
 
 
 def with_noise(sounds: Sounds, snr_db: float, seed: int, folder: str) -> np.ndarray:
-    """Recorded noise added to all that is heard, padding included, at a signal-to-noise ratio in dB.
+    """Recorded noise added to all of the input, padding included, at a signal-to-noise ratio in dB.
 
     Of clip and noise alike, the level is the mean power of the frames of 20 ms within 40 dB of the loudest one. A clip
     meets the same stretch of noise at every ratio, so that the points of a curve differ in level alone.
@@ -75,7 +75,7 @@ def without_band(sounds: Sounds, low_hz: float, high_hz: float) -> np.ndarray:
 
 
 def blanked(sounds: Sounds, share: float, side: Side) -> np.ndarray:
-    """Zeros over a share of the clip at one side: of what the network hears of it, less the zeros that pad it."""
+    """Zeros over a share of the clip at one side: of what the network is given of it, less the zeros that pad it."""
     waveforms = sounds.waveforms.copy()
     n_samples = waveforms.shape[1]
     margin = (n_samples - sounds.n_heard) // 2
@@ -241,7 +241,7 @@ def _channel(given: Severities, sample_rate: int) -> Iterator[Condition]:
 def _refuse_above_nyquist(option: str, frequencies_hz: Sequence[float], sample_rate: int) -> None:
     if above_nyquist := [frequency for frequency in frequencies_hz if not 0 <= frequency <= sample_rate / 2]:
         raise UserError(
-            f"{option} {_told(above_nyquist)}: the model hears 0 to {sample_rate / 2:g} Hz, its sample rate is"
+            f"{option} {_told(above_nyquist)}: the model is given 0 to {sample_rate / 2:g} Hz, its sample rate is"
             f" {sample_rate} Hz"
         )
 

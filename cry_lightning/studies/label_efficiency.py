@@ -125,7 +125,7 @@ def read_arguments(text: str, encoders: Sequence[str]) -> tuple[str, tuple[str, 
     if alien := [argument for argument in arguments if not OWN.match(argument)]:
         raise UserError(f"--arguments {name}: {alien[0]}: only --model.KEY=VALUE and --trainer.KEY=VALUE may differ")
     if weights := [argument for argument in arguments if re.match(r"--model\.(init_args\.)?weights=", argument)]:
-        raise UserError(f"--arguments {name}: {weights[0]}: what an encoder starts from is said by --encoders")
+        raise UserError(f"--arguments {name}: {weights[0]}: --encoders states what an encoder starts from")
     return name, tuple(arguments)
 
 
@@ -240,13 +240,13 @@ def run_points(
     """Train the points that are not finished, and read the predictions of all."""
     tested = {}
     results = engine.side_by_side(partial(run_point, study, subsets, runs), planned, jobs, "label-efficiency", "point")
-    for number, (point, told) in enumerate(zip(planned, results, strict=True), 1):
+    for number, (point, state) in enumerate(zip(planned, results, strict=True), 1):
         folder = str(runs / study.corpus / point.name)
         tested[point] = read_run(folder, "test")
         if not allow_leaky:
             way_out = f"Give an encoder that was not trained on them (with {FOLD} in its path, one for each fold)"
             refuse_leaky([(folder, tested[point].leakage)], f"{way_out}, or let --allow-leaky stamp the table LEAKY")
-        print(f"{number}/{len(planned)} {point.name}: {told}", flush=True)
+        print(f"{number}/{len(planned)} {point.name}: {state}", flush=True)
     return tested
 
 

@@ -24,8 +24,8 @@ from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.evaluation.predictions import classes_of, score_columns
 from cry_lightning.files import replacing
 from cry_lightning.studies.cross_validation import planned
+from cry_lightning.studies.division import Division
 from cry_lightning.studies.engine import StageConfig, open_study, quiet
-from cry_lightning.studies.recipe import Division
 
 log = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ class ModelUnderTest:
         trust: see `TrainedStage`.
 
     Raises:
-        UserError: the checkpoint tells no classes apart, was not tested, or its corpus no longer has the tested clips.
+        UserError: the checkpoint is of no classifier, was not tested, or its corpus no longer has the tested clips.
     """
 
     def __init__(self, path: Path, name: str, device: str, trust: Trust) -> None:
@@ -100,7 +100,7 @@ def open_models(paths: Sequence[Path], device: str, trust: Trust) -> list[ModelU
     first, *others = models
     for model in others:
         if classes_of(model.table) != classes_of(first.table):
-            raise UserError(f"--ckpt: {model.name} and {first.name} tell other classes apart; give them one by one")
+            raise UserError(f"--ckpt: {model.name} and {first.name} have different classes; give them one by one")
         if unlike := unlikeness(model.run, first.run):
             raise UserError(f"--ckpt: not tested on the same clips, so give them one by one: {unlike}")
     return models

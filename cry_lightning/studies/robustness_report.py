@@ -142,11 +142,11 @@ def table(curves: pd.DataFrame) -> Rows:
     uar = curves[curves["metric"] == "uar"]
     repeated = (uar["severity"] == UNDISTURBED) & (uar["kind"] != uar["kind"].iloc[0])
     for (kind, severity), at_point in uar[~repeated].groupby(["kind", "severity"], sort=False):
-        told = severity if severity == UNDISTURBED else f"{severity} {KINDS[kind].unit}".strip()
+        severity_text = severity if severity == UNDISTURBED else f"{severity} {KINDS[kind].unit}".strip()
         for model, own in at_point.groupby("model", sort=False):
             cells = {row["minus"]: cell(row) for _, row in own.iterrows()}
             scores = [cells.get(other, "") for other in ["", *against]]
-            rows.append([kind, told, str(model), *scores, own["lineage"].iloc[0]])
+            rows.append([kind, severity_text, str(model), *scores, own["lineage"].iloc[0]])
     return rows
 
 

@@ -268,10 +268,10 @@ def run_trials(
 
 
 def rehearse(study: Study, folder: Path) -> None:
-    """Fit the stage by one step and validate it, so that what no trial can do is told at once.
+    """Fit the stage by one step and validate it, so that what no trial can do is reported at once.
 
     Raises:
-        UserError: as `fit`; the stage does not log its metric, or its encoder has heard test subjects.
+        UserError: as `fit`; the stage does not log its metric, or its encoder was trained on test subjects.
     """
     engine.train(study, COMMON | ONE_STEP, folder, {})
     keep_lineage(study, folder)
@@ -282,7 +282,7 @@ def run_trial(study: Study, goal: Goal, space: Space, runs: Path, proposed: tupl
     """A trial, given by its number and values, fitted in its own folder.
 
     Raises:
-        UserError: test subjects were heard.
+        UserError: test subjects were used.
     """
     number, values = proposed
     folder = runs / f"{number:04}"
@@ -297,8 +297,8 @@ def run_trial(study: Study, goal: Goal, space: Space, runs: Path, proposed: tupl
 def finished(space: Space, values: Values, score: float | None, epoch: int | None, failure: str) -> FrozenTrial:
     """A trial with the score of its best epoch, from 0, or none and why, as Optuna has it."""
     state = TrialState.PRUNED if score is None else TrialState.COMPLETE
-    told = {"epoch": epoch, "failure": failure}
-    return create_trial(state=state, value=score, params=values, distributions={**space}, user_attrs=told)
+    attributes = {"epoch": epoch, "failure": failure}
+    return create_trial(state=state, value=score, params=values, distributions={**space}, user_attrs=attributes)
 
 
 def fit(study: Study, goal: Goal, values: Values, folder: Path) -> tuple[float | None, int | None, str]:
@@ -319,7 +319,7 @@ def keep_lineage(study: Study, folder: Path) -> None:
     """Write the lineage of a fit beside its config, nothing having been tested.
 
     Raises:
-        UserError: the fit, its choice of checkpoint, or a stage before it has heard test subjects.
+        UserError: the fit, its choice of checkpoint, or a stage before it was trained on test subjects.
     """
     known = lineage.of_checkpoint(read_checkpoint(next(folder.glob("*.ckpt"))))
     lineage.write(known, folder / lineage.FILE)

@@ -25,7 +25,7 @@ FIGURES: dict[str, Callable[..., Any]] = {
     "importances": plot_param_importances,
 }
 LEGEND = """\
-{metric}: the best epoch of each trial, on {n_subjects} validation subjects; no test subject was heard.
+{metric}: the best epoch of each trial, on {n_subjects} validation subjects; no test subject was used.
 {n_failed} of {n_trials} trials failed.
 The best score of many is optimistic: it was chosen for being high on these very subjects. Only the test tells."""
 FEW = "\nSo few subjects say little: what wins may only suit them."

@@ -85,7 +85,7 @@ class SimCLR(Stage):
             found, needed = len(self.data.rows(part)), 2 * self.trainer.world_size
             if found < needed or self.data.batch_size < 2:
                 raise UserError(
-                    f"SimCLR tells clips apart: each process needs two or more in a batch, so {needed} in {part}; there"
+                    f"SimCLR compares clips: each process needs two or more in a batch, so {needed} in {part}; there"
                     f" are {found}, and data.batch_size is {self.data.batch_size}"
                 )
         if clips < self.data.batch_size:
@@ -105,8 +105,8 @@ class SimCLR(Stage):
     def _refuse_a_batch_of_one(self, clips: int) -> None:
         if self.trainer.world_size == 1 and clips % self.data.batch_size == 1 and not self.data.drop_last:
             raise UserError(
-                f"of {clips} training clips in batches of {self.data.batch_size}, the last is alone, and SimCLR tells"
-                " clips apart: set data.drop_last to true, or another data.batch_size"
+                f"of {clips} training clips in batches of {self.data.batch_size}, the last is alone, and SimCLR"
+                " compares clips: set data.drop_last to true, or another data.batch_size"
             )
 
     @staticmethod
@@ -114,7 +114,7 @@ class SimCLR(Stage):
         classes = sorted({str(clip.label) for clip in data.clips_of("train")})
         if len(classes) < 2:
             raise UserError(
-                f"data.probe: its training part is all of one class, {' '.join(classes)}; the probe tells classes apart"
+                f"data.probe: its training part is all of one class, {' '.join(classes)}; the probe compares classes"
             )
 
     def project_views(self, batch: Tensor) -> Tensor:

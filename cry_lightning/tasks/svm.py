@@ -262,7 +262,7 @@ class SVM(Classifier):
         embeddings, labels, rows = (torch.cat(column) for column in zip(*found, strict=True))
         clips = [self.data.clips[row] for row in rows.tolist()]
         if wrong := [clip.name for clip, row in zip(clips, embeddings, strict=True) if not row.isfinite().all()]:
-            raise UserError(f"SVM: the embeddings of {len(wrong)} {part} clips are no numbers, first of {wrong[0]}")
+            raise UserError(f"SVM: {len(wrong)} {part} embeddings contain NaN or inf (first: {wrong[0]})")
         return Embedded(embeddings.numpy(), labels.numpy(), np.array([clip.subject for clip in clips]))
 
 
