@@ -245,7 +245,7 @@ def test_corpus_with_classes_that_the_model_does_not_know_is_refused(stage, pret
     other.write_text(tones.read_text().replace("low,baby00", "middle,baby00"))
     args = ["test", "--config", str(pretrained.parent / "config.yaml"), "--ckpt_path", str(pretrained)]
     args += [f"--data.corpus.init_args.root={other}", "--data.corpus.init_args.name=more"]
-    with pytest.raises(UserError, match="has middle, but the model tells high, low apart"):
+    with pytest.raises(UserError, match="has middle, but the model has high, low: map"):
         cli.main([*args, "--data.split.scheme=external"])
 
 

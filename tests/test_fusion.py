@@ -362,7 +362,7 @@ REFUSED = {
     "fold": r"second lacks repeat 0, fold 1, which .*first has; fuse runs that were tested on the same split",
     "clip": r"second lacks 1 rows that .*first has, first clip 11-3.wav \(repeat 0, fold 1, test\)",
     "split": r"second lacks 16 rows that .*first has, first clip 3-0.wav \(repeat 0, fold 0, val\)",
-    "classes": r"second tells a, b, d apart, .*first a, b, c",
+    "classes": r"second has the classes a, b, d, .*first a, b, c",
     "label": r"clip 1-0.wav \(repeat 0, fold 1, test\) has label 'c' in .*second and 'b' in .*first",
     "subject": r"clip 1-0.wav .* has subject 'made:x' in .*second and 'made:1' in .*first",
     "sum": r"second.predictions.csv, line 2 .*: the scores do not sum to 1",

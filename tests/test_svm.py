@@ -233,7 +233,7 @@ def test_cross_validation_takes_it(svm, tmp_path):
         (
             {"normalize": {"class_path": "torch.nn.Threshold", "init_args": {"threshold": 1e9, "value": float("nan")}}},
             [],
-            "40 train embeddings contain NaN or inf .first: low_04_0.wav",
+            "40 train embeddings contain NaN or inf (first: low_04_0.wav",
         ),
     ],
 )
