@@ -131,7 +131,7 @@ def test_a_division_by_clip_is_stamped_leaky(tones, write, tmp_path, capsys):
     lineage = read(out / "lineage.json").as_dict()
     lineage["folds"].pop()
     (out / "lineage.json").write_text(json.dumps(lineage))
-    assert read_run(str(out), "test").leakage.unknown == "no lineage.json beside the predictions"
+    assert read_run(str(out), "test").leakage.unknown == "lineage.json has no such fold"
 
 
 @pytest.mark.slow
