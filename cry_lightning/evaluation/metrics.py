@@ -46,13 +46,16 @@ class Units:
 def units_at(level: str, predictions: pd.DataFrame) -> Units:
     """Cases at a level ("clip", "recording" or "subject"): those that have one label and one subject throughout."""
     unit = predictions[level].rename("unit")
-    several = predictions[["label", "subject"]].groupby(unit).nunique().gt(1).any(axis=1)
-    kept = predictions[~unit.map(several)]
-    cases = kept.groupby(["repeat", unit.loc[kept.index]], sort=False)
-    scores = cases[score_columns(predictions)].mean()
-    table = pd.concat([cases[["subject", "label"]].first(), scores], axis=1).reset_index()
+    answers = predictions[["label", "subject"]].assign(unit=unit).drop_duplicates()
+    several = set(answers["unit"][answers["unit"].duplicated()])
+    kept = predictions[~unit.isin(several)] if several else predictions
+    columns = ["repeat", "unit", "subject", "label", *score_columns(predictions)]
+    table = kept.assign(unit=unit)[columns].reset_index(drop=True)
+    if table.duplicated(["repeat", "unit"]).any():
+        cases = table.groupby(["repeat", "unit"], sort=False)
+        table = pd.concat([cases[["subject", "label"]].first(), cases[columns[4:]].mean()], axis=1).reset_index()
     n_clips, n_recordings, n_subjects = (kept[column].nunique() for column in LEVELS)
-    return Units(level, table, n_clips, n_recordings, n_subjects, int(several.sum()))
+    return Units(level, table, n_clips, n_recordings, n_subjects, len(several))
 
 
 def majority(units: Units) -> pd.DataFrame:

@@ -136,7 +136,7 @@ def check(table: pd.DataFrame, path: Path) -> None:
         _refuse_rows(table["label"] == label, path, text)
     scores = table[names].to_numpy(float)
     improbable = ~(np.abs(scores - 0.5) <= 0.5 + SUM_TOLERANCE)  # NaN too
-    for name, of_class in zip(names, improbable.T, strict=True):
+    for name, of_class in zip(names, improbable.T, strict=True) if improbable.any() else ():
         _refuse_rows(of_class, path, f"{name} is not a probability between 0 and 1; test again")
     unequal = np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE
     _refuse_rows(unequal, path, "the scores do not sum to 1; apply softmax, or divide by their sum")
