@@ -10,7 +10,7 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.studies import leakage
-from cry_lightning.studies.leakage import BY_CLIP, BY_SUBJECT, IDENTITY, MODEL, RECORDER, Rung
+from cry_lightning.studies.leakage import BY_CLIP, BY_SUBJECT, IDENTITY, MAJORITY, MODEL, RECORDER, Rung
 
 main = partial(command, "leakage")
 N_SUBJECTS, N_CLIPS = 24, 10
@@ -50,6 +50,7 @@ def test_identity_alone_knows_all_by_clip_and_nothing_by_subject() -> None:
     _, found = ladder(2.0, 0.0)
     assert value(found, BY_CLIP, IDENTITY)["value"] == 1
     assert value(found, BY_SUBJECT, IDENTITY)["value"] == pytest.approx(0.5)
+    assert value(found, BY_SUBJECT, MAJORITY)["value"] == value(found, BY_CLIP, MAJORITY)["value"] == 0.5
 
 
 def test_who_has_two_labels_is_scored_by_their_shares() -> None:

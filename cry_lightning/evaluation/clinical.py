@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.compare import cell
 from cry_lightning.evaluation.intervals import Estimate, Jackknife
-from cry_lightning.evaluation.metrics import Measures, mean_of_defined, units_at
+from cry_lightning.evaluation.metrics import Measures, mean_of_defined, ratio, units_at
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.evaluation.run import Run
 
@@ -197,7 +197,7 @@ def _of_repeat(
 
     def share(holds: np.ndarray, among: np.ndarray) -> np.ndarray:
         """Weighted share (R,) of the cases `among` (n,) of whom something holds (n,)."""
-        return _ratio(total(holds * among), total(among))
+        return ratio(total(holds * among), total(among))
 
     found: Measures = {}
     everybody = np.ones_like(truth)
@@ -212,8 +212,8 @@ def _of_repeat(
         for prevalence in prevalences:
             yes, no = sensitivity * prevalence, specificity * (1 - prevalence)
             where = f"{at}, prevalence {prevalence:g}"
-            found["positive predictive value", where] = _ratio(yes, yes + (1 - specificity) * (1 - prevalence))
-            found["negative predictive value", where] = _ratio(no, no + (1 - sensitivity) * prevalence)
+            found["positive predictive value", where] = ratio(yes, yes + (1 - specificity) * (1 - prevalence))
+            found["negative predictive value", where] = ratio(no, no + (1 - sensitivity) * prevalence)
     right = (table["calibrated"] >= 0.5).to_numpy() == truth
     for passed, coverage in enumerate(COVERAGES):
         answered, at = (table["confident"] >= passed).to_numpy(), _coverage(coverage)
@@ -291,7 +291,3 @@ def _clipped(scores: pd.Series | np.ndarray) -> np.ndarray:
 
 def _confidence(calibrated: np.ndarray) -> np.ndarray:
     return np.maximum(calibrated, 1 - calibrated)
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)

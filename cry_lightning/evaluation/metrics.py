@@ -79,7 +79,7 @@ def measure(table: pd.DataFrame, weights: np.ndarray, positive: str | None = Non
 
 def mean_of_defined(values: np.ndarray) -> np.ndarray:
     """Mean over the first axis, leaving out NaN; NaN where nothing is left."""
-    return _ratio(np.nansum(values, axis=0), np.isfinite(values).sum(axis=0))
+    return ratio(np.nansum(values, axis=0), np.isfinite(values).sum(axis=0))
 
 
 def _in_threads(work: Callable[[int], Any], n: int) -> list[Any]:
@@ -102,7 +102,7 @@ def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, posi
     right = truth == predicted
     hits, support = weighted(truth[right], subject[right]), weighted(truth, subject)
     answered = weighted(predicted, subject)
-    recall, precision, f1 = _ratio(hits, support), _ratio(hits, answered), _ratio(2 * hits, support + answered)
+    recall, precision, f1 = ratio(hits, support), ratio(hits, answered), ratio(2 * hits, support + answered)
     draws = np.ascontiguousarray(weights.T, float)
     n_no = support.sum(axis=0) - support
 
@@ -115,7 +115,7 @@ def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, posi
 
     several = (support > 0).sum(axis=0) > 1  # the recall of the only class tested is no average
     measures: Measures = {
-        ("accuracy", ""): _ratio(hits.sum(axis=0), support.sum(axis=0)),
+        ("accuracy", ""): ratio(hits.sum(axis=0), support.sum(axis=0)),
         ("uar", ""): np.where(several, mean_of_defined(recall), np.nan),
         ("macro_f1", ""): np.where(several, mean_of_defined(np.where(support > 0, f1, np.nan)), np.nan),
         ("macro_auc", ""): mean_of_defined(auc),
@@ -146,7 +146,7 @@ def ranking(
     thresholds = np.unique(score[positive])[::-1]  # where recall rises; what lies between changes no sum
     n_yes, n_no = support
     if len(thresholds) == 1 and (score == thresholds[0]).all():  # as of the majority baseline
-        return _ratio(n_yes * (n_no / 2), n_yes * n_no), _ratio(n_yes * (n_yes / np.maximum(n_yes + n_no, 1)), n_yes)
+        return ratio(n_yes * (n_no / 2), n_yes * n_no), ratio(n_yes * (n_yes / np.maximum(n_yes + n_no, 1)), n_yes)
     reached = np.flatnonzero(score >= thresholds[-1]) if len(thresholds) else np.array([], int)
     place = len(thresholds) - np.searchsorted(thresholds[::-1], score[reached], side="right")  # the first one reached
     order = np.argsort(place, kind="stable")
@@ -176,7 +176,7 @@ def ranking(
         hits[0] += precisions  # in order, whatever the blocks
         precisions = hits.sum(axis=0)
         all_alarms += np.bincount(cells[1, ~yes], minlength=len(draws))
-    return _ratio(above, pairs), _ratio(precisions, n_yes)
+    return ratio(above, pairs), ratio(precisions, n_yes)
 
 
 def _counts(cells: np.ndarray, shape: tuple[int, int]) -> np.ndarray | csr_array:
@@ -192,5 +192,6 @@ def _running(counts: np.ndarray | csr_array, draws: np.ndarray) -> np.ndarray:
     return counts.cumsum(axis=0) @ draws if isinstance(counts, np.ndarray) else (counts @ draws).cumsum(axis=0)
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Quotients, NaN where there is nothing to divide by."""
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)

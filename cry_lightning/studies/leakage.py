@@ -20,7 +20,7 @@ from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import Rows, as_markdown, as_text, cell
 from cry_lightning.evaluation.intervals import Estimate, Jackknife
-from cry_lightning.evaluation.metrics import units_at
+from cry_lightning.evaluation.metrics import majority, units_at
 from cry_lightning.evaluation.predictions import classes_of, score_columns
 from cry_lightning.files import replacing
 from cry_lightning.studies.cross_validation import planned
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 BY_SUBJECT, BY_CLIP = "by subject", "by clip"
 GROUPS = {BY_SUBJECT: "subject", "by recording": "recording", BY_CLIP: "clip"}
 AUGMENTED = "augmented, then by clip"
-MODEL, IDENTITY, RECORDER = "model", "identity only", "recorder only"
+MODEL, IDENTITY, RECORDER, MAJORITY = "model", "identity only", "recorder only", "majority"
 METRICS = {"uar": "UAR", "macro_auc": "AUC"}
 GAIN_DB, NOISE_DB = 6.0, -20.0  # of copies: level at random by up to, and white noise relative to the clip
 BINS = 64  # of a spectrum in equal steps of frequency
@@ -201,6 +201,7 @@ def results(rungs: Sequence[Rung], features: pd.DataFrame) -> pd.DataFrame:
         scored = {MODEL: rung.table}
         if rung.name in (BY_SUBJECT, BY_CLIP):
             scored |= {IDENTITY: identity_only(rung.table), RECORDER: recorder_only(rung.table, features)}
+            scored[MAJORITY] = rung.table.assign(**_scores(majority(units_at("clip", rung.table))))
         for predictor, table in scored.items():
             units = units_at("clip", table)
             jackknife = Jackknife(units.table)
@@ -209,6 +210,11 @@ def results(rungs: Sequence[Rung], features: pd.DataFrame) -> pd.DataFrame:
                 rows.append((rung.name, predictor, metric, *jackknife.score(metric), *counts))
     columns = ["division", "predictor", "metric", "value", "low", "high", "clips", "subjects"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _scores(table: pd.DataFrame) -> dict[str, float]:
+    """The scores of a table that has the same in each row."""
+    return {column: float(table[column].iloc[0]) for column in score_columns(table)}
 
 
 def verdict(rungs: Sequence[Rung], found: pd.DataFrame) -> str:
@@ -254,7 +260,7 @@ def draw(found: pd.DataFrame, chance: float, path: Path) -> None:
     figure = Figure(figsize=(7, 0.45 * len(own) + 1.2), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(own))[::-1]
-    for predictor, marker in ((MODEL, "o"), (IDENTITY, "s"), (RECORDER, "^")):
+    for predictor, marker in ((MODEL, "o"), (IDENTITY, "s"), (RECORDER, "^"), (MAJORITY, "x")):
         rows = np.flatnonzero(own["predictor"] == predictor)
         some = own.iloc[rows]
         bars = np.nan_to_num([some["value"] - some["low"], some["high"] - some["value"]])
