@@ -3,7 +3,8 @@
 Simulated tests whose truth is known: infants with an effect of their own on the scores of all their clips, and another
 on those of each class, which together are half of the variance of a score (intraclass correlation 0.5). Two models, of
 equal skill, share half of each effect. `--old` does the same with the percentiles of a cluster bootstrap, which this
-method replaced; `--tests` counts false alarms of the permutation test.
+method replaced; `--tests` counts false alarms of the permutation test; `--pooled` is of cross-validations, whose models
+are trained (linear discriminants of simulated features, by infant), and of the paired difference of two models.
 """
 
 import argparse
@@ -140,6 +141,80 @@ def false_alarms(test: Test, rivals: int, simulations: int) -> float:
     return alarms / simulations
 
 
+@dataclass(frozen=True)
+class Pooled:
+    """A cross-validation: how many infants, half of each class, how many folds and features, the skill."""
+
+    subjects: int
+    folds: int
+    features: int
+    skill: str
+
+    def simulated(self, rng: np.random.Generator) -> tuple[list[pd.DataFrame], np.ndarray]:
+        """Pooled predictions of models on all features and on half of them; the true UAR and AUC of each (2, 2)."""
+        of_infant = rng.permutation(np.arange(self.subjects) % 2)
+        fold = np.empty(self.subjects, int)
+        for k in (0, 1):  # stratified
+            fold[of_infant == k] = rng.permutation(np.arange((of_infant == k).sum()) % self.folds)
+        subject = np.repeat(np.arange(self.subjects), CLIPS)
+        truth = of_infant[subject]
+        x = rng.normal(size=(self.subjects, self.features))[subject] + rng.normal(size=(len(subject), self.features))
+        x = x / 2**0.5
+        x[:, 0] += SKILLS[self.skill] * (truth - 0.5)
+        tables, values = [], []
+        for used in (self.features, max(1, self.features // 2)):
+            score, of_models = np.empty(len(truth)), []
+            for tested in (fold[subject] == each for each in range(self.folds)):
+                weights, bias = _discriminant(x[~tested, :used], truth[~tested])
+                score[tested] = x[tested, :used] @ weights + bias
+                of_models.append(self._true(weights, bias))
+            tables.append(_table(subject, truth, score))
+            values.append(np.mean(of_models, axis=0))
+        return tables, np.array(values)
+
+    def _true(self, weights: np.ndarray, bias: float) -> tuple[float, float]:
+        """UAR and AUC of a model on infinitely many infants."""
+        deviation, shift = np.linalg.norm(weights), weights[0] * SKILLS[self.skill] / 2
+        recalls = norm.cdf((shift + bias) / deviation), norm.cdf((shift - bias) / deviation)
+        return sum(recalls) / 2, norm.cdf(2**0.5 * shift / deviation)
+
+
+CLIPS = 6  # of each infant of a `Pooled`
+RIDGE = 0.1  # added to the variances of its features
+
+
+def _discriminant(x: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, float]:
+    means = np.stack([x[truth == k].mean(axis=0) for k in (0, 1)])
+    within = np.cov((x - means[truth]).T).reshape(x.shape[1], -1) + RIDGE * np.eye(x.shape[1])
+    weights = np.linalg.solve(within, means[1] - means[0])
+    return weights, float(-weights @ means.sum(axis=0) / 2)
+
+
+def pooled_coverage(test: Pooled, simulations: int) -> dict[str, float]:
+    """Coverage of UAR and AUC and of their differences, as `evaluate` widens intervals, and without that."""
+    rng = np.random.default_rng([*map(ord, repr(test))])
+    each = [test.simulated(rng) for _ in range(simulations)]
+    truth = np.mean([true for _, true in each], axis=0)
+    held: dict[str, list[bool]] = {}
+    for tables, _ in each:
+        for name, folds in (("widened", test.folds), ("as of one model", 1)):
+            first, second = (Jackknife(table, n_folds=folds) for table in tables)
+            for place, metric in enumerate(("uar", "macro_auc")):
+                of_first, of_second = truth[:, place]
+                _, low, high = first.score(metric)
+                held.setdefault(f"{metric}, {name}", []).append(low <= of_first <= high)
+                _, low, high = first.difference(second, metric)
+                held.setdefault(f"{metric} difference, {name}", []).append(low <= of_first - of_second <= high)
+    return {name: float(np.mean(of_name)) for name, of_name in held.items()}
+
+
+def pooled_tests() -> Iterator[Pooled]:
+    """The grid of `--pooled`."""
+    for values in product((10, 20, 40, 100), (2, 5, 10), (2, 20), SKILLS):
+        if values[0] >= 2 * values[1]:  # an infant of each class in every fold
+            yield Pooled(*values)
+
+
 def summary(cells: pd.DataFrame) -> str:
     """Coverage of each metric and number of subjects: mean and lowest of all tests in which most have an interval."""
     cells = cells[cells["intervals"] >= cells["simulations"] / 2]  # else those with one are a selection
@@ -159,6 +234,7 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, nargs="+", help="only these numbers of subjects")
     parser.add_argument("--old", action="store_true", help="percentile bootstrap instead")
     parser.add_argument("--tests", action="store_true", help="false alarms of the permutation test instead")
+    parser.add_argument("--pooled", action="store_true", help="pooled cross-validations instead")
     parser.add_argument("--out", type=Path, default=Path("coverage.csv"))
     options = parser.parse_args()
     chosen = [test for test in tests() if not options.subjects or test.subjects in options.subjects]
@@ -167,6 +243,13 @@ def main() -> None:
         plain = [test for test in chosen if test.equal_clips and test.skill == "middling" and test.prevalence == 0.5]
         for test, rivals in product(plain, (1, 10)):
             print(test, rivals, "rivals:", false_alarms(test, rivals, options.simulations), flush=True)
+        return
+    if options.pooled:
+        of_pooled = [test for test in pooled_tests() if not options.subjects or test.subjects in options.subjects]
+        cells = pd.DataFrame([vars(test) | pooled_coverage(test, options.simulations) for test in of_pooled])
+        cells.to_csv(options.out, index=False)
+        print(cells.drop(columns=["features", "skill"]).groupby(["subjects", "folds"]).mean().T.round(3).to_string())
+        print("lowest:", cells.iloc[:, 4:].min().round(3).to_dict())
         return
     method = by_bootstrap if options.old else by_jackknife
     found = []

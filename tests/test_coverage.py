@@ -34,3 +34,9 @@ def test_percentiles_of_a_bootstrap_do_not():
 def test_equal_rivals_are_called_different_in_five_percent():
     test = coverage.Test(18, 0.5, True, True, "middling")
     assert coverage.false_alarms(test, 1, SIMULATIONS) <= 0.085
+
+
+def test_pooled_folds_need_wider_intervals():
+    found = coverage.pooled_coverage(coverage.Pooled(20, 5, 2, "none"), SIMULATIONS)
+    wide, narrow = ([share for name, share in found.items() if name.endswith(how)] for how in ("widened", "one model"))
+    assert min(wide) >= 0.915 > min(narrow)

@@ -23,6 +23,7 @@ from cry_lightning.lineage import read, subject_fingerprint
 from cry_lightning.runfolder import TESTED
 from cry_lightning.studies import engine
 from cry_lightning.studies.cross_validation import exclude_test_subjects, open_chain, train_fold
+from cry_lightning.studies.division import Division
 from cry_lightning.studies.engine import StageConfig
 from cry_lightning.studies.rounds import Fold, divided, plan
 
@@ -180,7 +181,7 @@ def test_leave_one_site_out_has_a_fold_for_each(tones, write, tmp_path):
         (["--folds", "3", "--loso"], r"--folds and --loso contradict each other"),
         (["--group", "hospital"], r"no column 'hospital'; the columns are .*site"),
         (["--jobs", "0"], r"--jobs: 0: 1 or more folds are needed"),
-        (["--seeds", "1", "2", "--folds", "3"], r"--seeds train the YAML's own division again: leave out --folds"),
+        (["--seeds", "1", "1"], r"--seeds 1 1: the same seed twice is the same training twice"),
         (["--seeds", "1", "--data.split.scheme=kfold"], r"with data\.split\.scheme=kfold use --repeats"),
         (["--data.split.vall=1"], r"data\.split\.vall: no such key"),
         (["--model.init_args.weights=nowhere.ckpt"], r"nowhere\.ckpt: cannot be read .*fit the stage that makes it"),
@@ -198,9 +199,22 @@ def test_a_pretraining_is_refused(tones, write):
 
 def test_another_seed_of_the_split_makes_other_folds(tones, write):
     data = engine.open_study(StageConfig(write(tones, "finetune"))).data
-    scheme = plan(data, "subject", folds=3, repeats=1, leave_one_out=False)
+    scheme = plan(data, Division(folds=3))
     tested = [divided(data, scheme.rounds(0.2, seed)[0].split).subjects("test") for seed in (0, 0, 5)]
     assert tested[0] == tested[1] != tested[2]
+
+
+def test_seeds_and_divisions_are_crossed(tones, write):
+    data = engine.open_study(StageConfig(write(tones, "finetune"))).data
+    rounds = plan(data, Division(folds=3, repeats=2, seeds=[7, 9])).rounds(0.2, seed=0)
+    assert [(this.name, this.seed) for this in rounds if this.split.fold == 0] == [
+        ("repeat0-fold0", 7),
+        ("repeat1-fold0", 9),
+        ("repeat2-fold0", 7),
+        ("repeat3-fold0", 9),
+    ]
+    parts = [divided(data, this.split).parts.tolist() for this in rounds if this.split.fold == 0]
+    assert parts[0] == parts[1] != parts[2] == parts[3]
 
 
 @pytest.mark.slow

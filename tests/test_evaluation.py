@@ -10,6 +10,7 @@ from cry_lightning.evaluation import intervals, predictions
 from cry_lightning.evaluation.figures import hits_and_alarms, precision_recall_steps, roc_corners
 from cry_lightning.evaluation.intervals import MOST_GROUPS, Jackknife, evaluate, rate_interval
 from cry_lightning.evaluation.metrics import majority, measure, units_at
+from cry_lightning.evaluation.repeats import division_of, in_words, spread
 
 
 def made(classes: list[str], truth: np.ndarray, scores: np.ndarray, subjects: np.ndarray) -> pd.DataFrame:
@@ -122,6 +123,43 @@ def test_repeats_are_averaged() -> None:
     ones = np.ones((1, 6), int)
     alone = [measure(units_at("clip", table).table, ones)["macro_auc", ""][0] for table in (first, second)]
     assert measure(both.table, ones)["macro_auc", ""][0] == pytest.approx(np.mean(alone))
+
+
+def test_intervals_of_pooled_folds_are_wider() -> None:
+    one = units_at("clip", random_table(2))
+    pooled = units_at("clip", random_table(2).assign(fold=(np.arange(200) % 5).astype(str)))
+    assert (one.n_folds, pooled.n_folds) == (1, 5)
+    variances = [Jackknife.of(units).variance(Jackknife.of(units).measures["uar", ""]) for units in (one, pooled)]
+    assert variances[1] / variances[0] == pytest.approx(1.8)
+    narrow, wide = (evaluate(units)[["value", "low", "high"]] for units in (one, pooled))
+    assert narrow["value"].equals(wide["value"])
+    assert ((wide["low"] <= narrow["low"]) & (wide["high"] >= narrow["high"]))[narrow["low"].notna()].all()
+
+
+def test_spread_over_seeds_is_apart_from_that_over_divisions() -> None:
+    rng = np.random.default_rng(0)
+    n_divisions, n_seeds = 400, 3
+    of_division = rng.normal(0.7, 0.04, n_divisions)
+    values = pd.Series((of_division[:, None] + rng.normal(0, 0.02, (n_divisions, n_seeds))).ravel())
+    division = pd.Series(np.repeat(np.arange(n_divisions), n_seeds))
+    assert spread(values, division) == pytest.approx((0.02, 0.04), rel=0.1)
+    of_seeds, of_divisions = spread(pd.Series([0.5, 0.7]), pd.Series([0, 1]))
+    assert np.isnan(of_seeds) and of_divisions == pytest.approx(np.std([0.5, 0.7], ddof=1))
+    assert in_words(pd.Series([0.5, 0.7]), pd.Series([0, 0])) == "± 0.141 (SD) over 2 training seeds"
+    crossed = in_words(pd.Series([0.5, 0.6, 0.8, 0.9]), pd.Series([0, 0, 1, 1]))
+    assert crossed == (
+        "± 0.071 (SD) over 2 training seeds of a division and"
+        " ± 0.206 (SD) over 2 divisions into folds, beyond the seeds'"
+    )
+
+
+def test_repeats_with_the_same_folds_are_one_division() -> None:
+    table = random_table(2)
+    folds = [np.arange(200) % 5, np.arange(200) % 5, np.arange(200) // 40]
+    repeats = [table.assign(fold=fold.astype(str), repeat=str(n)) for n, fold in enumerate(folds)]
+    shuffled = pd.concat(repeats).sample(frac=1, random_state=0)
+    assert division_of(shuffled)[["0", "1", "2"]].nunique() == 2
+    assert division_of(shuffled)["0"] == division_of(shuffled)["1"]
 
 
 def test_interval_knows_that_clips_of_a_subject_are_one_case() -> None:
@@ -245,7 +283,7 @@ def test_gain_is_paired_with_the_baseline() -> None:
     assert accuracy.loc["gain", "value"] == pytest.approx(
         accuracy.loc["model", "value"] - accuracy.loc["majority", "value"]
     )
-    table = majority(units_at("clip", random_table(2))).assign(clip=random_table(2)["clip"])
+    table = majority(units_at("clip", random_table(2))).assign(clip=random_table(2)["clip"], fold="0")
     same = evaluate(units_at("clip", table.assign(recording=table["clip"]))).query("predictor == 'gain'")
     assert (same["value"].dropna() == 0).all() and (same["low"].dropna() == -same["high"].dropna()).all()
 

@@ -217,7 +217,11 @@ def test_pooled_runs_are_paired_whatever_their_folds(tmp_path, capsys):
     whole = [str(make_run(tmp_path / f"whole{seed}", seed=seed)) for seed in (0, 1)]
     main([*whole, "--out", str(tmp_path / "whole")])
     pooled, single = (pd.read_csv(tmp_path / name / "differences.csv") for name in ("pooled", "whole"))
-    pd.testing.assert_frame_equal(pooled.drop(columns=["run", "minus"]), single.drop(columns=["run", "minus"]))
+    wider = ["low", "high", "p"]
+    pd.testing.assert_frame_equal(*(table.drop(columns=["run", "minus", *wider]) for table in (pooled, single)))
+    half = [(table["high"] - table["low"]).dropna() for table in (pooled, single)]
+    assert (half[0] / half[1]).iloc[:4].tolist() == pytest.approx([1.75**0.5] * 4, rel=0.05)  # of four folds
+    assert pooled["p"].max() >= single["p"].max()
 
 
 def test_no_run_named():
@@ -259,6 +263,13 @@ def test_p_is_corrected_for_the_number_of_comparisons(tmp_path):
 def test_equal_comparisons_cost_nothing():
     gains = np.random.default_rng(0).normal(0.3, 1, (12, 1))
     assert permutation_p(np.repeat(gains, 5, axis=1)) == pytest.approx(np.repeat(permutation_p(gains), 5))
+
+
+def test_pooled_folds_need_a_larger_difference():
+    gains = np.random.default_rng(0).normal(0.6, 1, (12, 2))
+    one, pooled = permutation_p(gains), permutation_p(gains, np.array([1.8, 1.8]))
+    assert (pooled > one).all()
+    assert permutation_p(gains * np.sqrt(1.8), 1.8) == pytest.approx(pooled)  # scale alone says nothing
 
 
 def test_a_difference_counts_only_if_it_survives_the_correction(tmp_path, capsys):

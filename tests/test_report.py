@@ -294,7 +294,8 @@ def test_folds_are_pooled_and_repeats_averaged(no_figures, tmp_path, capsys) -> 
     main([str(run)])
     printed = capsys.readouterr().out
     assert "3 folds are pooled" in printed and "mean over 2 repeats" in printed
-    assert "UAR at recording level ± 0.000 (SD) over 2 training seeds; the intervals do not contain it." in printed
+    assert "UAR at recording level ± 0.000 (SD) over 2 training seeds; the intervals, over subjects, do not" in printed
+    assert "1.29 times as wide" in printed
     assert pd.read_csv(run / "metrics.csv").query("level == 'clip' and metric == 'uar'")["n_units"].eq(48).all()
     predictions.write(repeats.assign(fold=repeats["repeat"], repeat="0"), run / "predictions.csv")
     with pytest.raises(UserError, match="is in several folds of repeat 0"):
@@ -354,8 +355,9 @@ def test_pooled_folds_are_one_run_and_each_is_judged_by_its_own_lineage(no_figur
     assert (tmp_path / "cv/pooled/report.md").exists()
     whole = make_run(tmp_path / "whole")
     main([str(whole)])
-    scores = [re.search(r"clip +48/24/12 +(\S+ \S+ \S+)", text)[1] for text in (printed, capsys.readouterr().out)]
-    assert scores[0] == scores[1]
+    scores = [re.search(r"clip +48/24/12 +(\S+) \[(\S+), (\S+)\]", text) for text in (printed, capsys.readouterr().out)]
+    (pooled, low, high), (alone, *inner) = (tuple(map(float, found.groups())) for found in scores)
+    assert pooled == alone and low < inner[0] < inner[1] < high  # folds share training clips
 
     fold_of(tmp_path, 1, trained_on="made:1")
     with pytest.raises(UserError, match="LEAKY, 1 of 4 tested subjects"):

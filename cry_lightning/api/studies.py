@@ -53,10 +53,11 @@ def cross_validate(
     Args:
         config: the stages, in their order.
         folds: folds, stratified by class (default: 5).
-        repeats: other divisions.
+        repeats: other divisions, each trained from its own seed.
         group: what is never divided: subject (default), a column of the manifest, or clip (stamped LEAKY).
         loso: leave one group out at a time instead.
-        seeds: instead of folds, train on the YAML's own division from each of these seeds.
+        seeds: train each division from each of these seeds, so that both are told apart in the report; without folds,
+            repeats or group, the division is the YAML's own.
         jobs: folds at a time.
         keep: keep each fold's checkpoints.
         positive: as of evaluate.

@@ -35,6 +35,7 @@ class Split:
         fold: the fold, or the group in sorted order, that is the test part.
         repeat: number of the repeat: of "kfold" each has another division into folds (see `division`), and of it and
             "leave_one_out" other validation parts.
+        trainings: so many repeats in turn share one division and differ in what they are trained from.
         seed: of every random choice.
     """
 
@@ -46,6 +47,7 @@ class Split:
     folds: int = 5
     fold: int = 0
     repeat: int = 0
+    trainings: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,6 +64,13 @@ class Split:
             raise UserError(f"split: val {self.val} and test {self.test} must not be negative and sum to less than 1")
         if self.scheme == "kfold" and not 0 <= self.fold < self.folds:
             raise UserError(f"split: fold {self.fold} must lie between 0 and folds - 1 ({self.folds - 1})")
+        if self.trainings < 1:
+            raise UserError(f"split: trainings {self.trainings} must be at least 1")
+
+    @property
+    def nth_division(self) -> int:
+        """The number of the division that this repeat has."""
+        return self.repeat // self.trainings
 
 
 def assign(split: Split, labels: np.ndarray, groups: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
@@ -83,7 +92,7 @@ def assign(split: Split, labels: np.ndarray, groups: np.ndarray, own: np.ndarray
     if split.scheme == "external":
         return np.full(len(labels), "test")
     parts = np.full(len(labels), "", dtype="<U5")
-    seed = split.seed + (split.repeat if split.scheme in ("kfold", "leave_one_out") else 0)
+    seed = split.seed + (split.nth_division if split.scheme in ("kfold", "leave_one_out") else 0)
     if split.scheme == "holdout":
         shares = {"train": 1 - split.val - split.test, "val": split.val, "test": split.test}
         parts[labelled] = holdout(labels[labelled], groups[labelled], shares, seed, split.group)
@@ -136,7 +145,7 @@ def holdout(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], se
 def _kfold(labels: np.ndarray, groups: np.ndarray, split: Split) -> np.ndarray:
     classes, group_of, counts = count(labels, groups)
     _refuse_rare(classes, counts, split.folds, f"{split.folds}-fold cross-validation", split.group)
-    fold = division(counts, split.folds, split.seed, split.repeat, split.group)
+    fold = division(counts, split.folds, split.seed, split.nth_division, split.group)
     return np.where(fold[group_of] == split.fold, "test", "train")
 
 

@@ -79,7 +79,7 @@ def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
         cases.append(of_fold)
         chosen.append(dict(zip(folds, key, strict=True)) | settings)
     table = pd.concat(cases, ignore_index=True)
-    jackknife = Jackknife(table, run.positive, partial(_measure, prevalences=prevalences))
+    jackknife = Jackknife(table, run.positive, partial(_measure, prevalences=prevalences), run.main_level.n_folds)
     curves = pd.DataFrame([_net_benefit(jackknife, run.positive, odds) for odds in ODDS])
     figures = _figures(jackknife, table, run.positive)
     return Readout(level, run.positive, table, pd.DataFrame(chosen), figures, curves)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning.console import as_markdown_text, on_one_line
+from cry_lightning.evaluation.intervals import widened
 from cry_lightning.evaluation.metrics import Units
 from cry_lightning.evaluation.run import Run
 from cry_lightning.lineage import other_sound
@@ -141,12 +142,21 @@ def corrected(made: Sequence[Pair]) -> list[Pair]:
     tested = [pair.gains for pair in made if pair.gains is not None]
     if not tested:
         return list(made)
-    adjusted = iter(permutation_p(pd.concat(tested, axis=1).fillna(0.0).to_numpy()))
+    of_folds = np.array(
+        [
+            widened(max(pair.run.main_level.n_folds, pair.first.main_level.n_folds))
+            for pair in made
+            if pair.gains is not None
+        ]
+    )
+    adjusted = iter(permutation_p(pd.concat(tested, axis=1).fillna(0.0).to_numpy(), of_folds))
     return [pair if pair.gains is None else pair.with_p(next(adjusted)) for pair in made]
 
 
-def permutation_p(gains: np.ndarray) -> np.ndarray:
+def permutation_p(gains: np.ndarray, widened: np.ndarray | float = 1.0) -> np.ndarray:
     """Two-sided p (J,) of J differences, from what each of S subjects adds to them (S, J).
+
+    Of pooled folds, a difference varies more than exchanges show, by `widened` (J,): see `intervals.widened`.
 
     Under the null hypothesis, the answers of two runs to all clips of a subject can be exchanged, which turns the sign
     of what the subject adds. Signs are the same for all differences, so that the correction for their number, step
@@ -157,8 +167,9 @@ def permutation_p(gains: np.ndarray) -> np.ndarray:
     n_subjects = len(gains)
     norms = np.sqrt((gains**2).sum(axis=0))  # the same for all signs
     scaled = np.divide(gains, norms, out=np.zeros_like(gains), where=norms > 0)
-    order = np.argsort(-np.abs(scaled.sum(axis=0)), kind="stable")
-    found = np.abs(scaled.sum(axis=0))[order] - 1e-12  # but for rounding
+    size = np.abs(scaled.sum(axis=0)) / np.sqrt(widened)
+    order = np.argsort(-size, kind="stable")
+    found = size[order] - 1e-12  # but for rounding
     reached, n_all = np.zeros(len(order)), 0
     for signs in _signs(n_subjects):
         values = np.abs(signs @ scaled[:, order])

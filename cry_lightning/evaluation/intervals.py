@@ -4,6 +4,8 @@
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -28,9 +30,18 @@ class Jackknife:
     where every subject has one label: how many subjects of each class are tested is then no matter of chance.
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", ch. 11; Kott 2001, "The delete-a-group
     jackknife", J. Official Statistics 17(4).
+
+    Args:
+        table: that of `Units`.
+        positive: see `metrics.measure`.
+        measure: all metrics of the table.
+        n_folds: that the table pools, see `widened`.
     """
 
-    def __init__(self, table: pd.DataFrame, positive: str | None = None, measure: Measure = measure) -> None:
+    def __init__(
+        self, table: pd.DataFrame, positive: str | None = None, measure: Measure = measure, n_folds: int = 1
+    ) -> None:
+        self.widened = widened(n_folds)
         self.classes, of_class = np.unique(table["label"].to_numpy(str), return_inverse=True)
         subject = pd.factorize(table["subject"], sort=True)[0]
         self.cases = np.zeros((subject.max() + 1, len(self.classes)))  # of each subject and tested class (S, K)
@@ -45,6 +56,11 @@ class Jackknife:
         self._subjects: dict[tuple[str, str], float] = {}  # many metrics rest on the same classes
         kept = np.arange(groups.shape[1])[:, None] != group
         self.measures = measure(table, np.vstack([np.ones((1, len(group)), int), kept]), positive)
+
+    @classmethod
+    def of(cls, units: Units, positive: str | None = None) -> Self:
+        """That of the cases of a level."""
+        return cls(units.table, positive, n_folds=units.n_folds)
 
     def score(self, metric: str, name: str = "") -> Estimate:
         """A metric, `name` the class of one that has a class, and its interval."""
@@ -64,12 +80,13 @@ class Jackknife:
     def difference(self, other: "Jackknife", metric: str, name: str = "") -> Estimate:
         """This metric minus that of another table of the same cases, and the interval of the difference."""
         values, n = self.measures[metric, name] - other.measures[metric, name], self.subjects(metric, name)
-        return _estimate(values[0], *difference_interval(values[0], self.variance(values), n))
+        more = max(self, other, key=lambda one: one.widened)  # where they pool different numbers of folds
+        return _estimate(values[0], *difference_interval(values[0], more.variance(values), n))
 
     def variance(self, values: np.ndarray) -> float:
         """Variance of a metric from its values (1 + G,); NaN if it is undefined without some group."""
         deviations = values[1:] - values[0]
-        return float(sum((len(each) - 1) * deviations[each].var() for each in self.strata))
+        return float(sum((len(each) - 1) * deviations[each].var() for each in self.strata)) * self.widened
 
     def subjects(self, metric: str, name: str = "") -> float:
         """Effective number of subjects that a metric rests on; NaN if one of its classes has too few.
@@ -92,6 +109,18 @@ class Jackknife:
             return self.all_cases[:, None]
         own = self.cases[:, self.classes == name].sum(axis=1)  # of zeros where no case of the class is tested
         return np.stack([own] if rests_on == "class" else [own, self.all_cases - own], axis=1)
+
+
+def widened(n_folds: int) -> float:
+    """By how much the variance of a figure of K pooled folds exceeds that of one model tested on as many subjects.
+
+    Two models share most of their training subjects, and so what these have peculiar: their figures correlate by about
+    1 / K, of which nothing shows in the differences between tested subjects. Then the variance of the mean of K figures
+    is 1 + (K - 1) / K of that of independent ones. It is 1 where nothing is pooled.
+    Source: Nadeau and Bengio 2003, "Inference for the generalization error", Machine Learning 52(3), whose correlation
+    is n_test / (n_test + n_train); `benchmarks/coverage.py --pooled`.
+    """
+    return 1 + (n_folds - 1) / n_folds
 
 
 def _effective(cases: np.ndarray) -> float:
@@ -146,8 +175,8 @@ def evaluate(units: Units, positive: str | None = None, model: Jackknife | None 
     Predictor is model, majority (the baseline) or gain (model minus majority, paired). There is no interval (NaN) where
     a class that the metric rests on has fewer than 5 subjects.
     """
-    model = model or Jackknife(units.table, positive)
-    baseline = Jackknife(majority(units), positive)
+    model = model or Jackknife.of(units, positive)
+    baseline = Jackknife.of(replace(units, table=majority(units)), positive)
     counts = units.table.groupby("label")[["unit", "subject"]].nunique()
     counts.loc[""] = units.table[["unit", "subject"]].nunique()
     counts = counts.reindex(list({name for _, name in model.measures}), fill_value=0)

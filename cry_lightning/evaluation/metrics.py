@@ -30,6 +30,7 @@ class Units:
     n_recordings: int
     n_subjects: int
     n_left_out: int  # cases with several labels or subjects, which have no one right answer
+    n_folds: int = 1  # that a repeat pools, each tested by a model of its own
 
     @property
     def predicted(self) -> np.ndarray:
@@ -55,7 +56,8 @@ def units_at(level: str, predictions: pd.DataFrame) -> Units:
         cases = table.groupby(["repeat", "unit"], sort=False)
         table = pd.concat([cases[["subject", "label"]].first(), cases[columns[4:]].mean()], axis=1).reset_index()
     n_clips, n_recordings, n_subjects = (kept[column].nunique() for column in LEVELS)
-    return Units(level, table, n_clips, n_recordings, n_subjects, len(several))
+    n_folds = int(predictions.groupby("repeat")["fold"].nunique().max())
+    return Units(level, table, n_clips, n_recordings, n_subjects, len(several), n_folds)
 
 
 def majority(units: Units) -> pd.DataFrame:

@@ -11,8 +11,10 @@ import pandas as pd
 from cry_lightning import lineage
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate
+from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate, widened
 from cry_lightning.evaluation.metrics import Units, measure, units_at
+from cry_lightning.evaluation.repeats import division_of
+from cry_lightning.evaluation.repeats import in_words as repeats_in_words
 from cry_lightning.lineage import AnyLineage, Leakage
 from cry_lightning.spelling import doubts
 
@@ -48,7 +50,7 @@ class Run:
     @cached_property
     def jackknives(self) -> dict[str, Jackknife]:
         """The metrics at each level."""
-        return {units.level: Jackknife(units.table, self.positive) for units in self.levels}
+        return {units.level: Jackknife.of(units, self.positive) for units in self.levels}
 
     @cached_property
     def results(self) -> pd.DataFrame:
@@ -221,21 +223,24 @@ def _notes(table: pd.DataFrame, split: str) -> Iterator[str]:
         yield "These are validation rows: they chose the checkpoint, so the figures flatter the model."
     repeats, folds = table["repeat"].nunique(), table.groupby("repeat")["fold"].nunique().max()
     if folds > 1:
-        yield f"{folds} folds are pooled, though their scores come from different models: this can lower AUC a little."
+        yield (
+            f"{folds} folds are pooled, though their scores come from different models: this can lower AUC a little."
+            f" Intervals are {widened(folds) ** 0.5:.2f} times as wide as one model's, since all share training clips."
+        )
     if repeats > 1:
         yield f"Each figure is the mean over {repeats} repeats; curves and confusion matrix pool the repeats."
 
 
 def _spread(predicted: pd.DataFrame, units: Units) -> Iterator[str]:
     """How much the repeats differ, and in what; the intervals, over subjects, do not contain this."""
-    repeats = [table for _, table in units.table.groupby("repeat")]
+    repeats = {name: table for name, table in units.table.groupby("repeat")}
     if len(repeats) == 1:
         return
-    of_repeat = [measure(each, np.ones((1, each["subject"].nunique())))["uar", ""][0] for each in repeats]
-    divided_once = predicted.groupby("clip")["fold"].nunique().max() == 1
-    what = "training seeds" if divided_once else "divisions into folds, each trained from its own seed"
-    spread = np.std(of_repeat, ddof=1)
-    yield f"UAR at {units.level} level ± {spread:.3f} (SD) over {len(repeats)} {what}; the intervals do not contain it."
+    of_repeat = {
+        name: measure(each, np.ones((1, each["subject"].nunique())))["uar", ""][0] for name, each in repeats.items()
+    }
+    found = repeats_in_words(pd.Series(of_repeat), division_of(predicted))
+    yield f"UAR at {units.level} level {found}; the intervals, over subjects, do not contain it."
 
 
 def _level_notes(levels: list[Units], classes: list[str]) -> Iterator[str]:

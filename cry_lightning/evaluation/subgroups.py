@@ -63,7 +63,7 @@ def _of_two(run: Run) -> dict[str, tuple[str, str]]:
 
 def _row(run: Run, tested: pd.DataFrame) -> list[str]:
     units = units_at(run.main_level.level, tested)
-    jackknife = Jackknife(units.table, run.positive)
+    jackknife = Jackknife.of(units, run.positive)
     figures = [(metric, "") for metric in SUMMARY] + list(_of_two(run).values())
     cells = [cell(pd.Series(jackknife.score(*figure), ["value", "low", "high"])) for figure in figures]
     return [str(units.table["unit"].nunique()), str(units.n_subjects), *cells]

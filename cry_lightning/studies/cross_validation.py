@@ -15,9 +15,10 @@ from cry_lightning import lineage
 from cry_lightning.console import UserError, for_spreadsheets
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column
-from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation import predictions, repeats
 from cry_lightning.evaluation.compare import SUMMARY, as_text
 from cry_lightning.evaluation.metrics import measure, units_at
+from cry_lightning.evaluation.repeats import division_of
 from cry_lightning.files import replacing, waited_for
 from cry_lightning.lineage import FoldedLineage, Lineage
 from cry_lightning.runfolder import BEST
@@ -213,10 +214,15 @@ def write_pooled(folders: Sequence[Path], out: Path) -> None:
     """
     tables = [predictions.read(folder / "predictions.csv") for folder in folders]
     keys = [table[["repeat", "fold"]].iloc[0].to_dict() for table in tables]
-    predictions.write(pd.concat(tables, ignore_index=True), out / "predictions.csv")
+    pooled = pd.concat(tables, ignore_index=True)
+    predictions.write(pooled, out / "predictions.csv")
+    division = division_of(pooled[pooled["split"] == "test"])
     known = {(key["repeat"], key["fold"]): _lineage(folder) for key, folder in zip(keys, folders, strict=True)}
     lineage.write(FoldedLineage(known), out / lineage.FILE)
-    folds = pd.DataFrame([key | fold_row(table) for key, table in zip(keys, tables, strict=True)])
+    rows = [
+        key | {"division": division[key["repeat"]]} | fold_row(table) for key, table in zip(keys, tables, strict=True)
+    ]
+    folds = pd.DataFrame(rows)
     with replacing(out / "folds.csv") as part:
         for_spreadsheets(folds).to_csv(part, index=False)
 
@@ -239,7 +245,7 @@ def fold_row(table: pd.DataFrame) -> dict[str, float]:
 
 
 def folds_as_text(out: Path) -> str:
-    """A row for each fold, then the mean, the standard deviation over the folds of a repeat, and that over repeats."""
+    """A row for each fold, then the mean, and the standard deviations over folds, over seeds and over divisions."""
     folds = pd.read_csv(out / "folds.csv")
     rows = [["repeat", "fold", "clips", "subjects", "classes", *SUMMARY.values()]]
     for fold in folds.to_dict("records"):
@@ -247,12 +253,14 @@ def folds_as_text(out: Path) -> str:
         rows.append([*counts, *(f"{fold[metric]:.3f}" for metric in SUMMARY)])
     of_repeats = folds.groupby("repeat")[list(SUMMARY)]
     spreads = {"mean": of_repeats.mean().mean(), "SD of folds": of_repeats.std().mean()}
-    if len(of_repeats) > 1:
-        spreads["SD of repeats"] = of_repeats.mean().std()
+    division = folds.groupby("repeat")["division"].first()
+    found = {metric: repeats.spread(of_repeats.mean()[metric], division) for metric in SUMMARY}
+    for place, name in enumerate(("SD of seeds", "SD of divisions")):
+        spreads[name] = pd.Series({metric: of_metric[place] for metric, of_metric in found.items()})
     rows += [
-        [name, "", "", "", "", *(f"{found[metric]:.3f}" for metric in SUMMARY)]
-        for name, found in spreads.items()
-        if found.notna().any()
+        [name, "", "", "", "", *(f"{of_name[metric]:.3f}" for metric in SUMMARY)]
+        for name, of_name in spreads.items()
+        if of_name.notna().any()
     ]
     return as_text(rows)
 
@@ -322,15 +330,17 @@ def planned(
     chain = open_chain(stages, known)
     data = chain.last.data
     scheme: dict[str, Any]
-    if division.seeds:
+    if division.seeds and division.of_yaml:
         kind, rounds = f"{len(division.seeds)}-seeds", trained_again(data.split, division.seeds)
         scheme = {"seeds": list(division.seeds)}
     else:
-        of_groups = plan(data, division.group or "subject", division.folds or 5, division.repeats, division.loso)
+        of_groups = plan(data, division)
         divisions = "leave-one-out" if of_groups.leave_one_out else of_groups.folds
-        kind = f"{divisions}x{of_groups.repeats}-{of_groups.group}"
+        kind = f"{divisions}x{of_groups.repeats}-{of_groups.group}" + f"-{len(of_groups.seeds)}-seeds" * bool(
+            division.seeds
+        )
         rounds = of_groups.rounds(data.split.val, data.split.seed, int(chain.last.config["seed_everything"]))
-        scheme = dict(vars(of_groups))
+        scheme = {key: value for key, value in vars(of_groups).items() if key != "seeds" or value}
     for this in rounds:
         divided(data, this.split)
     name = f"{chain.last.config['name']}-{kind}"  # each kind of cross-validation has a folder of its own

@@ -10,6 +10,8 @@ from cry_lightning.console import UserError
 class Division:
     """How clips are divided again and again; the options of `cross-validate`.
 
+    Seeds without folds train the YAML's own division; with folds, repeats or a group, every division.
+
     Raises:
         UserError: they contradict each other.
     """
@@ -23,7 +25,10 @@ class Division:
     def __post_init__(self) -> None:
         if self.loso and self.folds is not None:
             raise UserError("--folds and --loso contradict each other: leave-one-out has a fold for each group")
-        if self.seeds and (self.loso or self.folds is not None or self.repeats != 1 or self.group):
-            raise UserError(
-                "--seeds train the YAML's own division again: leave out --folds, --repeats, --group and --loso"
-            )
+        if self.seeds and len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"--seeds {' '.join(map(str, self.seeds))}: the same seed twice is the same training twice")
+
+    @property
+    def of_yaml(self) -> bool:
+        """Whether the clips are divided as the YAML of the stage says."""
+        return bool(self.seeds) and not (self.loso or self.folds is not None or self.repeats != 1 or self.group)

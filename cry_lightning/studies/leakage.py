@@ -204,7 +204,7 @@ def results(rungs: Sequence[Rung], features: pd.DataFrame) -> pd.DataFrame:
             scored[MAJORITY] = rung.table.assign(**_scores(majority(units_at("clip", rung.table))))
         for predictor, table in scored.items():
             units = units_at("clip", table)
-            jackknife = Jackknife(units.table)
+            jackknife = Jackknife.of(units)
             for metric in METRICS:
                 counts = units.n_clips, units.n_subjects
                 rows.append((rung.name, predictor, metric, *jackknife.score(metric), *counts))
@@ -224,7 +224,7 @@ def verdict(rungs: Sequence[Rung], found: pd.DataFrame) -> str:
     """
     tables = {rung.name: rung.table for rung in rungs}
     chance = 1 / tables[BY_CLIP]["label"].nunique()
-    by_clip, by_subject = (Jackknife(units_at("clip", tables[name]).table) for name in (BY_CLIP, BY_SUBJECT))
+    by_clip, by_subject = (Jackknife.of(units_at("clip", tables[name])) for name in (BY_CLIP, BY_SUBJECT))
     identity = _estimate(by_clip.difference(by_subject, "uar"))
     rows = found[found["metric"] == "uar"].to_dict("records")
     uar = {(row["division"], row["predictor"]): pd.Series(row) for row in rows}

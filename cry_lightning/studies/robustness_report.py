@@ -54,7 +54,7 @@ def curves(
         for model, tables in zip(models, predicted, strict=True)
         for point, table in zip(points, tables, strict=True)
     }
-    scores = {key: Jackknife(of_key.table) for key, of_key in units.items()}
+    scores = {key: Jackknife.of(of_key) for key, of_key in units.items()}
     undisturbed = {point.kind: point for point in points if point.severity == UNDISTURBED}
     rows = []
     for (model, point), own in scores.items():

@@ -12,6 +12,7 @@ from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column
 from cry_lightning.data.splits import Split, census, count
 from cry_lightning.studies import engine
+from cry_lightning.studies.division import Division
 
 log = logging.getLogger(__name__)
 FEW = 2  # groups of a class per fold: with fewer, a fold's score rests on one of them
@@ -43,14 +44,15 @@ class Scheme:
     folds: int
     repeats: int
     leave_one_out: bool
+    seeds: tuple[int, ...] = ()  # to train each division from; else each has one of its own
 
     def rounds(self, val: float, seed: int, training_seed: int = 0) -> list[Fold]:
-        """Every fold of every repeat, which each have a division and a training seed of their own.
+        """Every fold of every repeat: of one division, or of one division and training seed.
 
         Args:
             val: share of validation in what is not tested.
             seed: of the divisions.
-            training_seed: of the first repeat, which is the YAML's own.
+            training_seed: of the first division, which is the YAML's own; unless there are `seeds`.
         """
         common = Split(
             scheme="leave_one_out" if self.leave_one_out else "kfold",
@@ -58,11 +60,16 @@ class Scheme:
             val=val,
             test=0.0,
             folds=self.folds,
+            trainings=len(self.seeds) or 1,
             seed=seed,
         )
+        trained_from = [
+            *(self.seeds * self.repeats),
+            *(() if self.seeds else [None, *range(training_seed + 1, training_seed + self.repeats)]),
+        ]
         return [
-            Fold(replace(common, repeat=r, fold=f), training_seed + r if r else None)
-            for r in range(self.repeats)
+            Fold(replace(common, repeat=r, fold=f), of_repeat)
+            for r, of_repeat in enumerate(trained_from)
             for f in range(self.folds)
         ]
 
@@ -78,21 +85,23 @@ def trained_again(split: Split, seeds: Sequence[int]) -> list[Fold]:
     return [Fold(replace(split, repeat=repeat), seed) for repeat, seed in enumerate(seeds)]
 
 
-def plan(data: CryDataModule, group: str, folds: int, repeats: int, leave_one_out: bool) -> Scheme:
+def plan(data: CryDataModule, division: Division) -> Scheme:
     """The scheme, checked against the groups that there are.
 
     Raises:
         UserError: there are too few groups of a class, or there is no such column.
     """
+    group, folds, repeats = division.group or "subject", division.folds or 5, division.repeats
+    seeds = tuple(division.seeds or ())
     labelled = np.flatnonzero((data.labels.numpy() >= 0) & data.features.good)
     clips = [data.clips[row] for row in labelled]
     labels, groups = np.array([clip.label for clip in clips]), column(clips, group)
     classes, _, counts = count(labels, groups)
     of_class = (counts > 0).sum(0)
-    if leave_one_out:
+    if division.loso:
         if len(counts) < 2:
             raise UserError(f"--loso: there is only one {group}")
-        return Scheme(group, len(counts), repeats, leave_one_out)
+        return Scheme(group, len(counts), repeats, True, seeds)
     if folds < 2 or repeats < 1:
         raise UserError(f"--folds must be at least 2 and --repeats at least 1, not {folds} and {repeats}")
     if (of_class < folds).any():
@@ -103,7 +112,7 @@ def plan(data: CryDataModule, group: str, folds: int, repeats: int, leave_one_ou
         )
     if (few := of_class < FEW * folds).any():
         log.warning("few %ss for %d folds: %s", group, folds, census(classes[few], counts[:, few], group))
-    return Scheme(group, folds, repeats, leave_one_out)
+    return Scheme(group, folds, repeats, False, seeds)
 
 
 def divided(data: CryDataModule, split: Split) -> CryDataModule:
