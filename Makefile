@@ -66,8 +66,8 @@ test: .venv/installed  ## lint, types and the default tests (4 to 5 minutes on t
 	$(PY) -m mypy
 	$(PY) -m pytest --numprocesses 2 --dist worksteal
 
-test-all: .venv/installed  ## every test, the long ones too
-	$(PY) -m pytest -m '' --numprocesses 2 --dist worksteal
+test-all: .venv/installed  ## every test, the long ones too, and which lines of the package none of them runs
+	$(PY) -m pytest -m '' --numprocesses 2 --dist worksteal --cov=cry_lightning --cov-report=term:skip-covered
 
 # Each in an environment of its own, in a temporary folder: the newest releases, and the oldest that pyproject.toml admits.
 test-newest test-oldest:  ## the default tests with the newest, or with the oldest, libraries (some 6 GB for a while)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -25,6 +26,20 @@ RATE = 8000
 def real(folder: str):
     """Marks a test that wants real recordings, which cannot be committed."""
     return pytest.mark.skipif(not (DATA / folder).is_dir(), reason=f"no {folder} in {DATA}; see CONTRIBUTING.md, Tests")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked sampled(n), all parameters but the first n are slow."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        mark = item.get_closest_marker("sampled")
+        if mark is None:
+            continue
+        test = item.nodeid.partition("[")[0]
+        seen[test] += 1
+        if seen[test] > mark.args[0]:
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -278,6 +278,7 @@ def test_gain_of_features_is_that_of_the_sound() -> None:
     torch.testing.assert_close(seeded(FeatureGain(6), log_mel(sounds)), louder, atol=1e-3, rtol=0)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("n_rows", [1, 2, 9])
 def test_mixup_adds_the_power_of_another_row(n_rows: int) -> None:
     module, batch = MixupNoise(0.4), features(n_rows)

@@ -186,6 +186,7 @@ WORSE_DAMAGES = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("harm", WORSE_DAMAGES.values(), ids=WORSE_DAMAGES)
 def test_what_is_no_cache_is_listed_and_replaced(tmp_path, unharmed, caplog, harm):
     cache = make_cache(tmp_path)
@@ -223,6 +224,7 @@ def test_file_that_may_not_be_read_is_built_again(tmp_path, unharmed):
     same_as_built(cache, unharmed)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("column", ["done", "reason", "crc32", "features"])
 def test_damage_in_an_unfinished_cache_is_mended(tmp_path, unharmed, column):
     cache = make_cache(tmp_path)

@@ -257,6 +257,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("harm", DAMAGES.values(), ids=DAMAGES)
 def test_damaged_cache_is_refused_then_rebuilt(tmp_path, unharmed, caplog, harm):
     cache = make_cache(tmp_path)

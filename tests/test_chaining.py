@@ -167,6 +167,7 @@ def test_predictions_table(stage, pretrained, capsys):
     assert not set(table[table["split"] == "test"]["subject"]) & set(table[table["split"] == "val"]["subject"])
 
 
+@pytest.mark.slow
 def test_another_test_removes_the_report_of_the_one_before(pretrained):
     folder = pretrained.parent
     (folder / "figures").mkdir(exist_ok=True)
@@ -299,6 +300,7 @@ ELSEWHERE = ["../..", "..", ".", "a/b", "/tmp/x", "-x", "a\\b"]
 NOT_IN_YAML = ["", "a\nb", "a\0b"]  # an empty name of a corpus is the collection's own
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("key", "name"),
     [
@@ -317,6 +319,7 @@ def test_names_that_lead_elsewhere_are_refused(stage, tmp_path, name, key):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("held", [*FOREIGN, "config.yaml", "lineage.json", "thesis.txt"])
 @pytest.mark.parametrize("command", ["fit", "test"])
 def test_a_folder_that_is_no_run_is_left_alone(stage, pretrained, tmp_path, held, command):
@@ -349,6 +352,7 @@ def test_links_out_of_a_run_are_removed_and_not_followed(stage, pretrained, tmp_
     assert contents(outside) == before and not (run / "fit").is_symlink()
 
 
+@pytest.mark.slow
 def test_the_second_of_two_commands_in_a_folder_is_refused(stage, pretrained):
     run = pretrained.parent
     script = (
@@ -392,6 +396,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damaged_files_of_a_run_are_one_line(stage, pretrained, name):
     run, (content, told) = pretrained.parent, DAMAGES[name]
@@ -405,6 +410,7 @@ def test_damaged_files_of_a_run_are_one_line(stage, pretrained, name):
         assert yaml.safe_load((run / name).read_text())["name"] == "pretrain"
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt"])
 def test_a_checkpoint_with_a_flipped_byte_is_refused(pretrained, name):
     path = pretrained.with_name(name)

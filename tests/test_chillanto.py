@@ -47,6 +47,7 @@ def test_the_code_tells_infant_recording_and_kind(tree):
     assert len(set(column(clips, "recording_code"))) == 41
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("name", "code"), [("0063001A03", "0063A03"), ("0063_b2", "0063_b2"), ("00630", "00630"), ("0063", "0063")]
 )
@@ -56,6 +57,7 @@ def test_other_names_are_read_as_far_as_they_go(tree, name, code):
     assert clip.subject == "chillanto:0063" and clip.columns["recording_code"] == code
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("task", "kinds"),
     [
@@ -102,6 +104,7 @@ def test_a_missing_folder_is_named_where_the_task_needs_it(tree, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["baby12", "063", "a0063001"])
 def test_a_name_without_the_infants_digits_is_refused_with_the_way_out(tree, name):
     (tree / "1s_pain" / "0042003002.wav").rename(tree / "1s_pain" / f"{name}.wav")

@@ -142,6 +142,7 @@ def test_every_stage_is_what_its_classes_take(path):
     check_arguments(["fit", "--config", str(path)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", cases(STAGES))
 def test_every_stage_fits_and_tests(path, tones, tmp_path):
     data = sub_config(path, "data")
@@ -158,6 +159,7 @@ def test_every_stage_fits_and_tests(path, tones, tmp_path):
         assert (folder.path / "predictions.csv").exists()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("path", cases(DATA))
 def test_every_data_config_serves_a_stage(path, tones, tmp_path):
     stage = CONFIGS / ("finetune_noise.yaml" if "waveform_8k" in path.read_text() else "finetune.yaml")
@@ -171,6 +173,7 @@ def test_every_data_config_serves_a_stage(path, tones, tmp_path):
     assert len(cli.main(args).datamodule.rows("train"))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "path",
     [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in LARGE)) for path in ENCODERS],

@@ -77,6 +77,7 @@ def healthy(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", [*ENCODED, *WRITTEN])
 def test_length_segments_and_blocks_are_those_of_the_whole(healthy, name):
     path = healthy / name

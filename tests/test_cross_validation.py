@@ -170,6 +170,7 @@ def test_leave_one_site_out_has_a_fold_for_each(tones, write, tmp_path):
     assert (sites == table["fold"]).all()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("args", "message"),
     [

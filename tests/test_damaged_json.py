@@ -34,6 +34,7 @@ DAMAGED = {
 damaged = pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 
 
+@pytest.mark.sampled(3)
 @damaged
 def test_lineage_is_named_in_one_line(tmp_path, no_figures, content):
     run = write_run(tmp_path / "run", by_hand(), trained_on="else")
@@ -58,6 +59,7 @@ def test_lineage_with_sounds_of_another_kind(tmp_path, no_figures, test_clips):
         run_command("evaluate", [str(run)])
 
 
+@pytest.mark.sampled(2)
 @damaged
 def test_what_a_fusion_is_made_of(tmp_path, content):
     runs = [str(write_run(tmp_path / name, by_hand(), trained_on="else")) for name in "ab"]

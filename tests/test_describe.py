@@ -279,6 +279,7 @@ def test_without_labels_one_clip_is_shown():
     assert choose(summary.clip_table(clips, decoded, []), decoded, {})["recording"].tolist() == ["2"]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("n_classes", [1, 2, 5, 12])
 @pytest.mark.parametrize("feature", [LogMel(), Fbank(), MFCC(), Waveform()], ids=lambda feature: type(feature).__name__)
 def test_every_class_has_its_panels_with_units(n_classes, feature):
@@ -413,6 +414,7 @@ def test_the_report_of_a_small_corpus(manifest, capsys, tmp_path):
     assert "baby" not in told and not list(tmp_path.rglob("*.h5")) and not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_what_the_corpus_leaves_out_is_counted_with_its_reason(manifest, tmp_path, capsys):
     fading = np.concatenate([tone(), tone(1e-4)])
     sounds = [fading, fading, fading, tone(1e-4, seconds=1.0)]
@@ -440,6 +442,7 @@ def test_a_data_yaml_gives_front_end_and_split(tones, tmp_path, capsys, monkeypa
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_sample_is_said_to_be_one(tones, tmp_path, capsys):
     main(["--data", str(tones), "--sample", "10", "--out", str(tmp_path)])
     told = " ".join(capsys.readouterr().out.split())

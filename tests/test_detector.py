@@ -157,6 +157,7 @@ def test_targets_follow_the_window_and_the_padding():
     assert [np.flatnonzero(row)[[0, -1]].tolist() for row in targets.numpy()] == [[50, 59], [30, 99], [60, 69]]
 
 
+@pytest.mark.slow
 def test_a_trained_detector_finds_synthetic_cries(marked, trained, tmp_path):
     finder = Finder(trained)
     spans = [(0.7, 1.2), (2.4, 2.9), (3.15, 3.6)]
@@ -173,6 +174,7 @@ def test_the_test_part_is_scored_as_that_of_any_stage(trained):
     assert table.groupby("label")["score_cry"].mean()["cry"] > table.groupby("label")["score_cry"].mean()["other"]
 
 
+@pytest.mark.slow
 def test_acquire_cuts_where_the_detector_finds_cries(marked, trained, tmp_path):
     given, segments, out = (tmp_path / name for name in ("in", "segments", "out"))
     for name in ("00", "01", "02"):

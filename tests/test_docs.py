@@ -192,6 +192,7 @@ class Anchors(HTMLParser):
         self.references += [values[key] for key in ("href", "src") if values.get(key)]
 
 
+@pytest.mark.slow
 def test_site_builds_without_warnings_and_its_links_lead_somewhere(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--config-file", str(REPO / "mkdocs.yml")]
     done = subprocess.run([*command, "--strict", "--site-dir", str(tmp_path)], capture_output=True, text=True)

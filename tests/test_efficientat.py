@@ -148,6 +148,7 @@ def test_imported_encoder_and_head_give_the_published_numbers(tmp_path: Path, ca
     assert checkpoint["front_end"] == identity_of(EfficientATLogMel())
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("change", "message"),
     [

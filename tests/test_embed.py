@@ -47,6 +47,7 @@ def strangers(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("task", ["Classifier", "SimCLR"])
 def test_embeddings_are_those_of_the_stage_on_its_own_data(stage, tones, tmp_path, task):
     config = stage(normalize={"class_path": "cry_lightning.tasks.MeanSubtraction"})

@@ -87,6 +87,7 @@ def ckpt(tones, tmp_path_factory) -> Path:
     return cli.main(["fit", "--config", str(config)]).run_folder.path / "best.ckpt"
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("free", [0, 500, 8000])
 def test_predict(tones, ckpt, tmp_path, monkeypatch, free):
     out = tmp_path / "disk" / "predictions.csv"
@@ -96,6 +97,7 @@ def test_predict(tones, ckpt, tmp_path, monkeypatch, free):
     assert len(pd.read_csv(out)) == len(pd.read_csv(out.with_name("predictions_recordings.csv"))) == 96
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("free", [0, 10_000])
 def test_embed(tones, ckpt, tmp_path, monkeypatch, free):
     out = tmp_path / "disk" / "embeddings.h5"

@@ -311,6 +311,7 @@ def write_clean_copy(tmp_path, table: pd.DataFrame) -> str:
     return write(tmp_path / "other", scored(table, 3), lineage_of(table, stage("other", ["x"])))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("spoil", ["no file", "incomplete", "fold missing"])
 def test_member_of_unknown_lineage_makes_the_fusion_unknown(pair, tmp_path, spoil) -> None:
     path = Path(pair[1]) / "lineage.json"

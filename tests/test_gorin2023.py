@@ -37,6 +37,7 @@ STARTS = {
 }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("corpus", ["cries", "synthetic"])
 def test_every_cell_has_its_own_chain(corpus, monkeypatch):
     monkeypatch.chdir(REPO)
@@ -60,6 +61,7 @@ def test_every_cell_has_its_own_chain(corpus, monkeypatch):
     assert len({str(config["model"]["init_args"]["encoder"]) for config in configs}) == 1
 
 
+@pytest.mark.slow
 def test_recordings_may_lie_elsewhere(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["paper", str(PATH), "--supervised.data.corpus.init_args.root=sounds"]) == 2

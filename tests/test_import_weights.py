@@ -216,6 +216,7 @@ def test_refuses_files_of_another_kind(content: object, message: str, tmp_path: 
     assert message in refusal(content, tmp_path)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("asked", "owner"), permutations(PUBLISHERS, 2))
 def test_names_the_importer_of_another_publishers_file(asked: str, owner: str, tmp_path: Path) -> None:
     with torch.device("meta"):

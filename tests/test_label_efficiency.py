@@ -339,6 +339,7 @@ def test_an_encoder_that_heard_test_subjects_is_refused_unless_allowed(stage, pr
     assert pd.read_csv(tmp_path / "out/label_efficiency.csv")["lineage"].tolist() == ["LEAKY"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("args", "message"),
     [

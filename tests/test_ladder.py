@@ -60,6 +60,7 @@ def test_who_has_two_labels_is_scored_by_their_shares() -> None:
     assert scores.to_numpy().tolist() == [pytest.approx([3 / 9, 6 / 9])]
 
 
+@pytest.mark.slow
 def test_the_recorder_is_found_where_labels_go_with_it() -> None:
     _, apart = ladder(0.0, 0.0, gain_db=6)
     assert value(apart, BY_SUBJECT, RECORDER)["low"] > 0.75

@@ -37,6 +37,7 @@ def value_and_gradient(loss, z: Tensor, *arguments) -> tuple[Tensor, Tensor]:
     return value.detach(), z.grad
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 0.5, 10.0])
 @pytest.mark.parametrize("n", [4, 22])
 @pytest.mark.parametrize("block", [1, 7, 11, 512])

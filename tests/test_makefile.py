@@ -305,6 +305,7 @@ CHANGED = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("config", "fits"), CHANGED)
 def test_a_changed_config_makes_new_runs_beside_the_old(make, house, config, fits):
     make(*CHAIN)
@@ -383,6 +384,7 @@ NAMES = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_folder_may_have_any_name(make, house, stand_in, name):
     own_corpus(house, name)
@@ -483,6 +485,7 @@ def shell(house):
     return run
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("given", [*NAMES, "", "--a='b c' --d=\"e\"", "a\\b", "tab\there", "#x"])
 def test_what_is_given_to_make_arrives_as_it_was_given(shell, given):
     (called,) = shell("finetune", f"DATA={given}", f"ARGS={given}")

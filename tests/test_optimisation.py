@@ -56,6 +56,7 @@ def test_a_frozen_encoder_leaves_the_head_alone_to_train(stage):
     assert [group["lr"] for group in run.trainer.optimizers[0].param_groups] == [0.05, 0.05]
 
 
+@pytest.mark.slow
 def test_a_schedule_counted_in_steps_ends_with_them(stage):
     """Five steps an epoch, so one of warm-up is a fifth of an epoch."""
     path = stage("steps", warmup_epochs=0.2)
@@ -67,6 +68,7 @@ def test_a_schedule_counted_in_steps_ends_with_them(stage):
     assert run.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_stage_scales_and_schedules_by_its_own_batches(stage):
     """40 training clips in batches of 8, two of them a step: 3 steps an epoch of 16 clips."""
     lars = {"class_path": "timm.optim.Lars", "init_args": {"lr": 0.8, "momentum": 0.9, "weight_decay": 0.1}}

@@ -129,6 +129,7 @@ def test_one_run_has_no_differences(tmp_path, capsys):
     assert "minus" not in capsys.readouterr().out and not (run / "differences.csv").exists()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("other_test", "told"),
     [

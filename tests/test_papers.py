@@ -177,6 +177,7 @@ def contents(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -249,6 +250,7 @@ def test_arguments_reach_the_stage_that_they_name():
 RECIPES = sorted((REPO / "configs").glob("papers/*/paper.yaml")) + sorted((REPO / "configs/studies").glob("*.yaml"))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(REPO / "configs")))
 def test_every_stage_of_a_recipe_that_is_shipped_has_a_config_without_mistakes(path, monkeypatch):
     monkeypatch.chdir(REPO)
@@ -311,6 +313,7 @@ def test_other_works_stand_beside_what_they_kept_apart():
     assert ["Simeone 2026", "Donate-a-Cry, 5 reasons", "AUC 0.49 ± 0.11", "installs"] in works
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("changes", "arguments", "message"),
     [

@@ -215,6 +215,7 @@ def test_positions_of_a_transformer_are_adapted_to_its_size(weights):
     assert torch.equal(encoder.network.blocks[0].mlp.fc1.weight, given["blocks.0.mlp.fc1.weight"])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -276,6 +277,7 @@ def test_windows_of_a_recording_have_a_picture_each(stage, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -70,6 +70,7 @@ def noise(folder: Path) -> dict:
     }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("sound", ["features", "waveforms"])
 def test_scores_are_those_of_test(stage, tones, tmp_path, sound):
     """With windows, margins for shifts, normalisation and a rounded cache; without config, corpus, cache and noise."""
@@ -276,6 +277,7 @@ def test_arguments_that_make_no_sense(pretrained, tones, tmp_path):
     assert Path("there_recordings.csv").read_text() == "dear to somebody"
 
 
+@pytest.mark.slow
 def test_a_front_end_that_gives_other_numbers_by_now_is_refused(stage, tones, tmp_path, monkeypatch):
     ckpt = fit_and_test(stage(), "--trainer.max_epochs=1")
     monkeypatch.setattr(MFCC, "version", MFCC.version + 1)

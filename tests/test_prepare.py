@@ -23,6 +23,7 @@ def cache_in(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_verify_tells_a_sound_cache_from_one_with_damaged_rows(config, tmp_path, capsys):
     assert main(["prepare", *config, "--verify"]) == 0  # nothing there yet: built, then read
     assert "96 rows and their audio were read, and are sound" in capsys.readouterr().out

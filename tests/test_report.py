@@ -202,6 +202,7 @@ def test_uncalibrated_scores_are_named(no_figures, tmp_path, capsys) -> None:
     assert "not calibrated probabilities" in (run / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_several_runs_in_one_table(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     names = [str(make_run(Path(f"runs/made/{name}"), seed=seed)) for seed, name in enumerate(("tuned", "scratch"))]

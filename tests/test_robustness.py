@@ -195,6 +195,7 @@ def test_models_side_by_side(runs, noise, tmp_path, capsys, caplog):
     assert ("plain", "plain") not in at.index
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["plain", "noisy"])
 def test_undisturbed_scores_are_those_of_test(runs, tmp_path, name, caplog):
     """Margins for shifts, the front end before or inside the stage, a rounded cache."""
@@ -208,6 +209,7 @@ def test_undisturbed_scores_are_those_of_test(runs, tmp_path, name, caplog):
     assert "undisturbed, its scores differ" not in caplog.text
 
 
+@pytest.mark.slow
 def test_finished_points_are_not_run_again(runs, noise, tmp_path, monkeypatch):
     args = ["--kinds", "white", "gain", "--snr-db", 0, "--gain-db", 10]
     monkeypatch.setattr(robustness_report, "draw", lambda *_: Figure((1, 1)))  # it takes longer than all else here
@@ -273,6 +275,7 @@ def test_options_that_make_no_sense(runs, tmp_path, monkeypatch, args, told):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_models_that_cannot_be_used(runs, tones, tmp_path):
     def refused(told: str, folder: Path, *models: str) -> None:
         with pytest.raises(UserError, match=told):

@@ -66,6 +66,7 @@ def test_logs_whether_it_learns_and_hands_its_encoder_on(simclr, stage):
             torch.testing.assert_close(tuned.model.state_dict()[name], given)
 
 
+@pytest.mark.slow
 def test_probe_may_choose_the_checkpoint(simclr):
     run = fit(simclr(), "--checkpoint.monitor=val/probe_uar", "--checkpoint.mode=max")
     assert float(run._get(run.config_init, "checkpoint").best_model_score) == pytest.approx(
@@ -111,6 +112,7 @@ def test_a_classifier_is_not_given_clips_without_labels(simclr, stage):
         fit(path)
 
 
+@pytest.mark.slow
 def test_adaptation_goes_on_from_a_contrastive_stage(simclr):
     first = fit(simclr(probe=False), "--trainer.max_epochs=1")
     adapted = fit(
@@ -120,6 +122,7 @@ def test_adaptation_goes_on_from_a_contrastive_stage(simclr):
     assert [stage["stage"] for stage in stages] == ["simclr", "adapt"]
 
 
+@pytest.mark.slow
 def test_windows_of_the_tested_recordings_are_found_under_other_names(simclr, stage, tones):
     init_args = {"root": str(tones.parent), "name": "everything", "window_s": 0.2}
     everything = {"class_path": "cry_lightning.corpora.UnlabelledTree", "init_args": init_args}
@@ -134,6 +137,7 @@ def test_windows_of_the_tested_recordings_are_found_under_other_names(simclr, st
     assert found.overlaps[0].clips == table["recording"].isin(heard).sum() > 0
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("model", "data", "message"),
     [

@@ -43,6 +43,7 @@ def groups_of(parts: np.ndarray, groups: np.ndarray) -> dict[str, set[str]]:
     return {part: set(groups[parts == part]) for part in ("train", "val", "test")}
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("split", SCHEMES, ids=lambda split: f"{split.scheme}-{split.seed + split.repeat}")
 def test_no_group_is_divided_and_results_repeat(split: Split, seed: int) -> None:

@@ -207,6 +207,7 @@ def test_resumed_after_its_end_it_is_the_same(svm, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_on_the_embeddings_of_a_network(svm, pretrained, tmp_path):
     network = {"class_path": "cry_lightning.encoders.Res8", "init_args": {"n_maps": 4}}
     assert svm(encoder=network, weights=str(pretrained))() == 0
@@ -222,6 +223,7 @@ def test_cross_validation_takes_it(svm, tmp_path):
     assert len(pd.read_csv(tmp_path / "cv/predictions.csv").query("split == 'test'")) == 96
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("model", "args", "message"),
     [

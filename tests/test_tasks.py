@@ -44,6 +44,7 @@ def test_freezing_a_part_that_is_not_there_names_those_that_are(stage):
         fit(stage("pretrain", frozen=["layer1"]))
 
 
+@pytest.mark.slow
 def test_every_parameter_of_a_free_encoder_moves(stage):
     config = stage("pretrain")
     start = encoder_state(fit(config, "--trainer.max_epochs=0").model)
@@ -65,6 +66,7 @@ def test_channels_last_gives_the_same_numbers(stage):
         torch.testing.assert_close(value, same, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_hinge_loss_balanced_batches_and_their_stamp(stage, tmp_path):
     hinge = {"class_path": "torch.nn.MultiMarginLoss"}
     config = stage("hinge", loss=hinge)
@@ -73,6 +75,7 @@ def test_hinge_loss_balanced_batches_and_their_stamp(stage, tmp_path):
     assert json.loads((tmp_path / "runs/tones/hinge/lineage.json").read_text())["uncalibrated"] is True
 
 
+@pytest.mark.slow
 def test_class_weights_reach_the_loss_and_not_the_checkpoint(stage, tmp_path):
     run = fit(stage("weighted"), "--data.class_weights=true", "--trainer.max_epochs=1")
     assert run.model.loss.weight.shape == (2,)

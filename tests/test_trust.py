@@ -212,6 +212,7 @@ NONSENSE = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("what", NONSENSE)
 def test_what_a_checkpoint_tells_is_checked_like_a_yaml(trap, pretrained, sound, tmp_path, capsys, what):
     values, told = NONSENSE[what]

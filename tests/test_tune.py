@@ -109,6 +109,7 @@ def test_whole_numbers_floats_and_choices_are_told_apart(space):
     assert {values["d"] for values in tried} == set(found["d"].choices) and {values["a"] for values in tried} == {1, 9}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("content", "args", "message"),
     [
@@ -167,6 +168,7 @@ def test_proposals_follow_from_the_seed_and_the_trials_so_far(space):
     assert {trial.params["data.batch_size"] for trial in trials} == {8, 16}
 
 
+@pytest.mark.slow
 def test_proposals_close_in_on_the_best_and_avoid_what_failed(space):
     """Above 0.1 every fit fails, and 0.03 is best; the first ten proposals are at random."""
     drawn = read_space(space(SPACE))
@@ -297,6 +299,7 @@ def test_a_metric_that_is_not_logged_is_told_by_the_rehearsal_and_binds_to_nothi
     assert fits == [] and not (tmp_path / "out/tune.json").exists()
 
 
+@pytest.mark.slow
 def test_an_encoder_that_has_heard_test_subjects_is_refused(stage, space, pretrained):
     """Another seed of the split tests subjects that the pretraining was trained on."""
     config = str(stage("tuned", weights=str(pretrained)))
