@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from cry_lightning.arguments import check_folder, check_name
 from cry_lightning.callbacks import (
     Dashboard,
+    EpochLines,
     Figures,
     LastCheckpoint,
     LineageRecorder,
@@ -50,6 +51,13 @@ TOLD_ANYWAY = (  # of Lightning's warnings: metrics are logged per epoch, and ru
     ".*LightningCLI's args parameter.*",
     ".*LeafSpec.*",
     r".*module\(s\) in eval mode at the start of training.*",  # frozen encoders are, on purpose
+)
+# A whole number is so many batches, a fraction a share. Typing keeps one order of `Union[int, float]`, that of whoever
+# wrote it first, and may read 1 as 1.0, the whole epoch.
+COUNTS_OR_SHARES = (
+    *(f"trainer.limit_{part}_batches" for part in ("train", "val", "test", "predict")),
+    "trainer.overfit_batches",
+    "trainer.val_check_interval",
 )
 TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # what a disk says that takes no more
@@ -107,7 +115,11 @@ class StageCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What a stage YAML holds beside trainer, model and data."""
-        next(action for action in parser._actions if action.dest == "data").__class__ = WholeSection
+        for action in parser._actions:
+            if action.dest == "data":
+                action.__class__ = WholeSection
+            elif action.dest in COUNTS_OR_SHARES:
+                action._typehint = int | float | None  # type: ignore[attr-defined]
         parser.epilog = f"--trust PACKAGE: let a run's config.yaml {HELP}."
         parser.add_argument("--name", type=str, required=True, help="Stage name: the run folder is RUNS/CORPUS/NAME.")
         parser.add_argument("--pipeline", type=str, default="main", help="Stages of one chain: the W&B group.")
@@ -177,21 +189,25 @@ class StageCLI(LightningCLI):
         best.dirpath, best.filename = str(folder.path), "best"
         recorder = LineageRecorder(config.name, folder.path)
         callbacks = [
-            Dashboard(wandb_loggers, yaml.safe_load(self.body)),
             PredictionsWriter(folder.path),
             recorder,  # after the table, whose hash it writes
-            Figures(recorder),
+            Dashboard(wandb_loggers, yaml.safe_load(self.body), folder.path),  # after what it states to be there
         ]
         given.trainer.callbacks = [*(given.trainer.callbacks or []), *callbacks]
         own_bar = any(isinstance(one, ProgressBar) for one in given.trainer.callbacks)
         if given.trainer.enable_progress_bar is None and not own_bar:
             given.trainer.enable_progress_bar = sys.stdout.isatty()  # else Lightning's would fill a log file
+        if given.trainer.enable_model_summary is None:
+            given.trainer.enable_model_summary = False  # `EpochLines` has it in a line
         plugins = given.trainer.plugins
         plugins = plugins if isinstance(plugins, list) else [plugins] if plugins else []
         trainer = super().instantiate_trainer(
             logger=loggers, plugins=[*plugins, WholeCheckpointIO(folder.path)], **kwargs
         )
-        # After the one for best.ckpt, whose state it holds.
+        bar = bool(given.trainer.enable_progress_bar) or own_bar
+        # After the one for best.ckpt, whose state they hold.
+        trainer.callbacks.append(Figures(recorder, trainer.checkpoint_callback))  # type: ignore[attr-defined,arg-type]
+        trainer.callbacks.append(EpochLines(trainer.checkpoint_callback, not bar))  # type: ignore[attr-defined,arg-type]
         trainer.callbacks.append(LastCheckpoint(folder.last, config.save_every_n_steps))  # type: ignore[attr-defined]
         return trainer
 
@@ -242,12 +258,17 @@ class StageCLI(LightningCLI):
         if self.trainer.is_global_zero and best.best_model_score is not None:
             print(f"{self.run_folder.best}: {best.monitor} {best.best_model_score:.3f}")
 
+    def test(self, **kwargs: Any) -> None:
+        """Test without Lightning's table of metrics, which has no intervals."""
+        self.trainer.test(**kwargs | {"verbose": False})
+
     def after_test(self) -> None:
         """Say where the predictions are, and how to go on."""
-        if self.trainer.is_global_zero:
-            self.run_folder.forget_evaluation()
-            folder = self.run_folder.path
-            print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {folder}")
+        if not self.trainer.is_global_zero:
+            return
+        self.run_folder.forget_evaluation()
+        folder = self.run_folder.path
+        print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {folder}")
 
     @property
     def has_test(self) -> bool:

@@ -75,7 +75,18 @@ def run_stage(name: str, argv: Sequence[str]) -> Path:
     arguments([name, *argv])
     from cry_lightning import cli
 
-    return cli.main([name, *("--help" if arg == "--help-all" else arg for arg in argv)]).run_folder.path
+    ran = cli.main([name, *("--help" if arg == "--help-all" else arg for arg in argv)])
+    if name == "test" and ran.trainer.is_global_zero:
+        print(_table(ran.run_folder.path))
+    return ran.run_folder.path
+
+
+def _table(folder: Path) -> str:
+    """The first table of `evaluate` of a run that has been tested."""
+    from cry_lightning.evaluation.compare import as_text, summary
+    from cry_lightning.evaluation.run import evaluate_run, read_run
+
+    return as_text(summary([evaluate_run(read_run(str(folder), "test"), "test", None)]))
 
 
 def _given(config: str | Path | Sequence[str | Path], overrides: Overrides) -> list[str]:

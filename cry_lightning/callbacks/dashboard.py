@@ -1,23 +1,27 @@
 """Weights & Biases: whether a run goes online, what it sends, and when it begins to."""
 
+import json
 import netrc
 import os
+import re
 import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import pandas as pd
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
-from matplotlib.figure import Figure
-from sklearn.metrics import ConfusionMatrixDisplay
 
 from cry_lightning.callbacks.lineage import LineageRecorder
+from cry_lightning.callbacks.pictures import confusion_figure, feature_figure, reliability_figure, roc_figure
 from cry_lightning.callbacks.table import Outputs, data_of, predictions_table
 from cry_lightning.evaluation import predictions
-from cry_lightning.lineage import Status, fingerprint
+from cry_lightning.lineage import digest, fingerprint
 
+PARTS = ("train", "val", "test")
+MOST_ROWS = 1000  # of the table of clips
 WANDB = "lightning.pytorch.loggers.WandbLogger"
 # What W&B would gather by itself of the machine, its user, the command line, the packages, the code and its git
 # repository stays here, unless the user has set the variable. docs/stages.md lists what is left.
@@ -39,46 +43,114 @@ UNSENT = {
 class Dashboard(Callback):
     """Joins W&B's loggers to a run where nothing refuses it any more, so that a refused one leaves nothing there.
 
+    A run is named CORPUS/STAGE, has its encoder, feature and task as tags, and says by artifacts what it was made of
+    and what it made: they hold hashes and counts, so that the chain of stages is a graph and no
+    file leaves the machine.
+
     Args:
         loggers: W&B's.
         config: the stage's config, which they get.
+        run_folder: of the stage.
     """
 
-    def __init__(self, loggers: list[WandbLogger], config: dict[str, Any]) -> None:
+    def __init__(self, loggers: list[WandbLogger], config: dict[str, Any], run_folder: Path) -> None:
         self.loggers = loggers
         self.config = config
+        self.run_folder = run_folder
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Begin the runs after the first batch: data, weights and shapes have been accepted."""
+        for logger in self.loggers:
+            logger.log_hyperparams({"stage": self.config})
+            run = logger.experiment
+            run.name = f"{self.run_folder.parent.name}/{self.run_folder.name}"
+            run.tags = (*(run.tags or ()), *self.tags(trainer, pl_module))
+            self._use(run, trainer)
         if self.loggers:
-            for logger in self.loggers:
-                logger.log_hyperparams({"stage": self.config})
             trainer.loggers = [*trainer.loggers, *self.loggers]
             self.loggers = []
 
     on_test_batch_end = on_train_batch_end  # type: ignore[assignment]  # whatever it is given
 
+    def tags(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:
+        """The classes of task, encoder and feature."""
+        parts = [pl_module, getattr(pl_module, "encoder", None), data_of(trainer).feature]
+        return [type(part).__name__ for part in parts if part is not None]
+
+    def _use(self, run: Any, trainer: Trainer) -> None:
+        """State the cache, and the checkpoint that a fit starts from or a test tests."""
+        data = data_of(trainer)
+        counts = {part: {"clips": len(data.clips_of(part)), "subjects": len(data.subjects(part))} for part in PARTS}
+        inputs: list[tuple[str, str, dict[str, Any]]] = [
+            (f"{data.corpus.name}-{type(data.feature).__name__}", "cache", counts)
+        ]
+        weights = trainer.ckpt_path if trainer.testing else self.config["model"]["init_args"].get("weights")
+        if weights and Path(weights).is_file():
+            inputs.append((artifact_name(Path(weights).parent), "checkpoint", {"sha256": digest(Path(weights))}))
+        run.config.update({"inputs": {name: {"type": kind} | contents for name, kind, contents in inputs}})
+        if not run.offline:  # there, W&B knows of no artifact that a run uses
+            for each in inputs:
+                run.use_artifact(artifact(*each))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """State the checkpoint that was chosen."""
+        best: ModelCheckpoint = trainer.checkpoint_callback  # type: ignore[assignment]
+        self._made(trainer, "checkpoint", Path(best.best_model_path))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """State the predictions."""
+        self._made(trainer, "predictions", self.run_folder / "predictions.csv")
+
+    def _made(self, trainer: Trainer, kind: str, path: Path) -> None:
+        name = artifact_name(self.run_folder) + ("" if kind == "checkpoint" else f"-{kind}")
+        for logger in wandb_loggers(trainer):
+            if path.is_file():
+                logger.experiment.log_artifact(artifact(name, kind, {"sha256": digest(path)}))
+
+
+def artifact_name(run_folder: Path) -> str:
+    """What the checkpoint of a run is called, of the characters that W&B takes."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{run_folder.parent.name}-{run_folder.name}")
+
+
+def artifact(name: str, kind: str, contents: dict[str, Any]) -> Any:
+    """An artifact of W&B that states what there is, and holds no more than that."""
+    import wandb
+
+    made = wandb.Artifact(name, type=kind, metadata=contents)
+    with made.new_file("contents.json") as file:
+        json.dump(contents, file, sort_keys=True, indent=1)
+    return made
+
 
 class Figures(Callback):
-    """Sends the confusion matrix, its stamp and a few examples to W&B, after the fit (validation) and after the test.
+    """Sends what the chosen checkpoint does to W&B, after the fit (validation) and after the test.
 
-    Examples are pictures of features named by a hash: neither sound nor file names leave the machine.
+    That is its metrics, confusion matrix, ROC and reliability curves with their stamp, a table of clips by hashes, and
+    pictures of a few features: neither sound nor file names leave the machine.
 
     Args:
         recorder: knows the lineage.
+        best: the callback that chooses the checkpoint.
         n_examples: how many features are shown.
     """
 
-    def __init__(self, recorder: LineageRecorder, n_examples: int = 8) -> None:
+    def __init__(self, recorder: LineageRecorder, best: ModelCheckpoint, n_examples: int = 8) -> None:
         self.recorder = recorder
+        self.best = best
         self.n_examples = n_examples
         self.outputs: list[Outputs] = []
+        self.metrics: dict[str, float] = {}  # of the pass that `outputs` are of
+        self.chosen: tuple[float, int, list[Outputs], dict[str, float]] | None = None  # score, epoch, and both
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the last pass only."""
-        self.outputs = []
+        """Begin a pass; the one before is kept if its checkpoint was."""
+        self._keep_chosen(trainer)
+        self.outputs, self.metrics = [], {}
 
-    on_test_start = on_validation_start
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the test."""
+        self.outputs = []
 
     def on_validation_batch_end(
         self,
@@ -95,49 +167,56 @@ class Figures(Callback):
 
     on_test_batch_end = on_validation_batch_end
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the metrics of the pass."""
+        self.metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.metrics |= {"epoch": trainer.current_epoch}
+
+    def _keep_chosen(self, trainer: Trainer) -> None:
+        """Keep the last pass where its checkpoint is the best by now."""
+        score = self.best.best_model_score
+        if score is None or not self.metrics or (self.chosen and self.chosen[0] == float(score)):
+            return
+        if self.metrics.get(self.best.monitor or "") == float(score):
+            self.chosen = float(score), int(self.metrics.pop("epoch")), self.outputs, self.metrics
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the last validation pass."""
-        self.send(trainer, pl_module, "val")
+        """Show the pass of the chosen checkpoint: its metrics are what the run is compared by."""
+        self._keep_chosen(trainer)
+        loggers = wandb_loggers(trainer)
+        if self.chosen is None or not loggers:  # it was chosen before the run was resumed
+            return
+        _, epoch, outputs, metrics = self.chosen
+        self.send(trainer, pl_module, "val", outputs)
+        for logger in loggers:
+            logger.experiment.summary.update(metrics | {"chosen/epoch": epoch})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the test."""
-        self.send(trainer, pl_module, "test")
+        self.send(trainer, pl_module, "test", self.outputs)
 
-    def send(self, trainer: Trainer, pl_module: LightningModule, part: str) -> None:
-        """Log the pictures of what was collected."""
-        if not self.outputs:
+    def send(self, trainer: Trainer, pl_module: LightningModule, part: str, outputs: list[Outputs]) -> None:
+        """Log the pictures and the table of what was collected."""
+        if not outputs:
             return
         data = data_of(trainer)
-        table = predictions_table(data, self.outputs)
-        rows = torch.cat([output["index"] for output in self.outputs])[: self.n_examples]
-        features = data.features.gather(rows)
-        captions = [f"{fingerprint(data.features.content[row])}: {data.clips[row].label}" for row in rows.tolist()]
+        table = predictions_table(data, outputs)
+        rows = torch.cat([output["index"] for output in outputs])
+        examples = rows[: self.n_examples]
+        content = {data.clips[row].name: fingerprint(data.features.content[row]) for row in rows.tolist()}
+        captions = [f"{content[data.clips[row].name]}: {data.clips[row].label}" for row in examples.tolist()]
         status = self.recorder.status(trainer, pl_module, part, table)
+        shown = table.drop_duplicates("clip").head(MOST_ROWS)
+        shown = shown.assign(clip=shown["clip"].map(content))[["clip", "label", *predictions.score_columns(table)]]
         for logger in wandb_loggers(trainer):
             logger.experiment.summary[f"{part}/lineage"] = status
+            logger.experiment.tags = (*(logger.experiment.tags or ()), status)
             logger.log_image(f"{part}/confusion", [confusion_figure(table, status)])
-            logger.log_image(f"{part}/examples", [feature_figure(f[0]) for f in features], caption=captions)
-
-
-def confusion_figure(table: pd.DataFrame, status: Status) -> Figure:
-    """Counts of true against predicted classes of a predictions table, stamped unless it is clean."""
-    classes = predictions.classes_of(table)
-    guesses = table[predictions.score_columns(table)].to_numpy().argmax(1)
-    figure = Figure(layout="constrained")
-    predicted = [classes[guess] for guess in guesses]
-    ConfusionMatrixDisplay.from_predictions(
-        table["label"], predicted, labels=classes, ax=figure.subplots(), xticks_rotation=40, colorbar=False
-    )
-    if status != "CLEAN":
-        figure.suptitle(status, color="darkred")
-    return figure
-
-
-def feature_figure(feature: torch.Tensor) -> Figure:
-    """A picture of one feature (F, T), low frequencies below."""
-    figure = Figure(figsize=(4, 2), layout="constrained")
-    figure.subplots().imshow(feature.numpy(), origin="lower", aspect="auto")
-    return figure
+            logger.log_image(f"{part}/roc", [roc_figure(table, status)])
+            logger.log_image(f"{part}/reliability", [reliability_figure(table, status)])
+            logger.log_table(f"{part}/clips", dataframe=shown)
+            pictures = [feature_figure(feature[0]) for feature in data.features.gather(examples)]
+            logger.log_image(f"{part}/examples", pictures, caption=captions)
 
 
 def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:

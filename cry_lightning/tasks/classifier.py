@@ -107,7 +107,9 @@ class Classifier(Stage):
         logits = self(batch["features"])
         loss = self.refuse_nan(self.loss(logits, batch["label"]), batch)
         self.train_metrics.update(logits.detach().float(), batch["label"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
+        self.log(
+            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(logits), sync_dist=True
+        )
         self.log_dict(self.train_metrics, on_step=False, on_epoch=True)
         return loss
 

@@ -124,7 +124,15 @@ class SimCLR(Stage):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """NT-Xent of one batch."""
         loss = nt_xent(self.project_views(batch["features"]), self.temperature)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["features"]), sync_dist=True)
+        self.log(
+            "train/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            batch_size=len(batch["features"]),
+            sync_dist=True,
+        )
         return self.refuse_nan(loss, batch)
 
     def on_validation_epoch_start(self) -> None:
