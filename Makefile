@@ -30,7 +30,7 @@ ROOTS = $(if $(SOUNDS),$(foreach stage,supervised simclr,$(call ROOT,$(stage),SO
 	$(if $(CRIES),$(foreach stage,adapt probe finetune,$(call ROOT,$(stage),CRIES)))
 
 .NOTPARALLEL:
-.PHONY: help install pretrain simclr adapt finetune evaluate onu2019 zhao2020 le2020 gorin2023 test test-all test-newest test-oldest lint docs clean clean-runs FORCE
+.PHONY: help install pretrain simclr adapt finetune evaluate onu2019 zhao2020 le2020 gorin2023 test test-fast test-all test-newest test-oldest lint docs clean clean-runs FORCE
 
 help:  ## list the targets and variables
 	@awk -F ':.*## *' '/^[a-z0-9 -]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,12 @@ test: .venv/installed  ## lint, types and the default tests (4 to 5 minutes on t
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m pytest --numprocesses 2 --dist worksteal
+
+# What computes the figures, without a training: for every commit.
+FAST = layers spelling cells listing annotations audio splits cache datamodule features losses heads encoders probe diagnostics \
+	events evaluation clinical leakage acoustic_fingerprint
+test-fast: .venv/installed  ## the tests that train nothing, under 40 seconds
+	$(PY) -m pytest --numprocesses 2 --dist worksteal $(FAST:%=tests/test_%.py)
 
 test-all: .venv/installed  ## every test, the long ones too, and which lines of the package none of them runs
 	$(PY) -m pytest -m '' --numprocesses 2 --dist worksteal --cov=cry_lightning --cov-report=term:skip-covered
