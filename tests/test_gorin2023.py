@@ -10,7 +10,7 @@ from conftest import REPO
 from cry_lightning.__main__ import main
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.lineage import fingerprint, read
-from cry_lightning.studies.papers import Order, by_stage
+from cry_lightning.studies.papers import Order, by_stage, can_run
 from cry_lightning.studies.recipe import read_recipe
 
 PATH = REPO / "configs/papers/gorin2023/paper.yaml"
@@ -18,7 +18,7 @@ PATH = REPO / "configs/papers/gorin2023/paper.yaml"
 
 def cells(corpus: str, *given: str) -> dict[tuple[str, str], dict[str, dict]]:
     """Target and system -> stage -> its config."""
-    recipe = read_recipe(PATH)
+    recipe = can_run(read_recipe(PATH), corpus)
     order = Order(PATH, recipe, recipe.corpora[corpus], by_stage(recipe, given))
     return {
         (protocol, name): {

@@ -91,6 +91,10 @@ def plan(data: CryDataModule, division: Division) -> Scheme:
     Raises:
         UserError: there are too few groups of a class, or there is no such column.
     """
+    if data.split.val_in_train:
+        raise UserError(
+            "data.split.val_in_train: folds have no validation part where data.split.val is 0; set that instead"
+        )
     group, folds, repeats = division.group or "subject", division.folds or 5, division.repeats
     seeds = tuple(division.seeds or ())
     labelled = np.flatnonzero((data.labels.numpy() >= 0) & data.features.good)
