@@ -104,7 +104,7 @@ def plan(data: CryDataModule, division: Division) -> Scheme:
     of_class = (counts > 0).sum(0)
     if division.loso:
         if len(counts) < 2:
-            raise UserError(f"--loso: there is only one {group}")
+            raise UserError(f"--loso: corpus {data.corpus.name} has one {group} alone, and nobody is left to train on")
         return Scheme(group, len(counts), repeats, True, seeds)
     if folds < 2 or repeats < 1:
         raise UserError(f"--folds must be at least 2 and --repeats at least 1, not {folds} and {repeats}")
