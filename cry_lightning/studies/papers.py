@@ -20,7 +20,7 @@ from cry_lightning.files import replacing
 from cry_lightning.studies import label_recipe
 from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, quiet, side_by_side
-from cry_lightning.studies.label_recipe import Encoder, LabelStudy
+from cry_lightning.studies.label_recipe import WEIGHTS, Encoder, LabelStudy
 from cry_lightning.studies.recipe import (
     EVERY,
     LAST,
@@ -84,8 +84,8 @@ class Order:
         return [self._stage(name) for name in system.stages[:-1]]
 
     def with_labels(self, system: System, labels: Labels) -> StageConfig:
-        """The last stage of a system, without what is the system's own."""
-        return self._stage(system.stages[-1], labels.arguments)
+        """The last stage of a system, without what is the system's own, and without weights: those come from before."""
+        return self._stage(system.stages[-1], {WEIGHTS: None}, labels.arguments)
 
     def chains(self) -> Iterator[tuple[str, str, list[StageConfig]]]:
         """Protocol, system and stages of each cross-validation."""
