@@ -36,6 +36,7 @@ COMMANDS = (
         "import_weights",
         "prepare",
         "download",
+        "weights",
         "list_",
     ),
 )

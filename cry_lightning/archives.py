@@ -1,4 +1,4 @@
-"""The public archives that `download` fetches."""
+"""The public archives that `download` fetches, and the published weights that `weights` does."""
 
 from dataclasses import dataclass
 
@@ -63,5 +63,128 @@ SOURCES = {
         "743935421bb51cccdb6bdd152e04c5c70274e935c82119ad7faeec31780d811d",
         ".",
         "CC BY 4.0",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A published file of weights, and what is known of it."""
+
+    url: str
+    about: str
+    megabytes: int | None
+    digest: str | None  # as SHA-256 in hexadecimal, or "md5:" and MD5; None: the publisher gives none
+    licence: str
+    publisher: str | None  # as `import-weights` calls it; None: encoders read the file as it is
+    encoder: str | None = None  # the network, where the publisher has several
+
+    @property
+    def checked_by(self) -> str:
+        """How the file is verified, in words."""
+        if self.digest is None:
+            return "sha256 not known: --accept-unverified"
+        return "md5 known" if self.digest.startswith("md5:") else "sha256 known"
+
+    def __str__(self) -> str:
+        """What the list says of it."""
+        size = "size not known" if self.megabytes is None else f"{self.megabytes} MB"
+        return f"{self.about}; {size}; {self.checked_by}; {self.licence}"
+
+    @property
+    def suffix(self) -> str:
+        """Of the file that encoders read."""
+        return ".ckpt" if self.publisher else ".pth"
+
+
+PANNS = "https://zenodo.org/records/3987831/files/{}.pth?download=1"
+EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/{}.pt"
+UBENWA = "https://huggingface.co/Ubenwa/{}/embedding_model.ckpt"
+WEIGHTS = {
+    "vggish": Weights(
+        "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
+        "VGGish, AudioSet",
+        289,
+        "10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b",
+        "Apache 2.0",
+        "vggish",
+    ),
+    "panns-cnn14": Weights(
+        PANNS.format("Cnn14_mAP%3D0.431"),
+        "CNN14 at 32 kHz, AudioSet",
+        327,
+        "0dc499e40e9761ef5ea061ffc77697697f277f6a960894903df3ada000e34b31",
+        "CC BY 4.0",
+        "panns",
+        "cnn14",
+    ),
+    "panns-cnn14-16k": Weights(
+        PANNS.format("Cnn14_16k_mAP%3D0.438"),
+        "CNN14 at 16 kHz, AudioSet",
+        359,
+        "e2ee543a27919542c2ea03eabaa70b24dcd4e6c8e05621de6b67a94e4c5058e6",
+        "CC BY 4.0",
+        "panns",
+        "cnn14",
+    ),
+    "panns-cnn10": Weights(
+        PANNS.format("Cnn10_mAP%3D0.380"),
+        "CNN10 at 32 kHz, AudioSet",
+        25,
+        "md5:bfb1f1f9968938fa8ef4012b8471f5f6",
+        "CC BY 4.0",
+        "panns",
+        "cnn10",
+    ),
+    "panns-cnn6": Weights(
+        PANNS.format("Cnn6_mAP%3D0.343"),
+        "CNN6 at 32 kHz, AudioSet",
+        None,
+        "md5:e25e26b84585b14c7754c91e48efc9be",
+        "CC BY 4.0",
+        "panns",
+        "cnn6",
+    ),
+    "efficientat-mn04": Weights(
+        EFFICIENTAT.format("mn04_as_mAP_432"),
+        "EfficientAT of width 0.4, AudioSet",
+        4,
+        "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
+        "MIT",
+        "efficientat",
+    ),
+    "efficientat-mn10": Weights(
+        EFFICIENTAT.format("mn10_as_mAP_471"),
+        "EfficientAT of width 1.0, AudioSet",
+        20,
+        "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
+        "MIT",
+        "efficientat",
+    ),
+    "ubenwa-simclr": Weights(
+        UBENWA.format("sb-cssl-vgg-sclr/resolve/a57d74a49f3bad455aff64a3c6f0627f5057f644"),
+        "CNN14 after SimCLR on VGGSound, of the group of Gorin et al. 2023",
+        302,
+        None,
+        "licence not stated",
+        "speechbrain",
+        "cnn14",
+    ),
+    "ubenwa-supervised": Weights(
+        UBENWA.format("sb-cssl-vgg-sup/resolve/fbf1e1bfb2cbf666f6bc6a5895aff6f76a0ef9cc"),
+        "CNN14 after supervised training on VGGSound, of the group of Gorin et al. 2023",
+        302,
+        None,
+        "licence not stated",
+        "speechbrain",
+        "cnn14",
+    ),
+    "resnet50": Weights(
+        "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+        "ResNet50, ImageNet (timm's resnet50.tv_in1k)",
+        103,
+        "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+        "BSD 3-Clause",
+        None,
     ),
 }

@@ -184,6 +184,10 @@ def test_leave_one_site_out_has_a_fold_for_each(tones, write, tmp_path):
         (["--jobs", "0"], r"--jobs: 0: 1 or more folds are needed"),
         (["--seeds", "1", "1"], r"--seeds 1 1: the same seed twice is the same training twice"),
         (["--seeds", "1", "--data.split.scheme=kfold"], r"with data\.split\.scheme=kfold use --repeats"),
+        (
+            ["--data.split.val_in_train=true"],
+            r"val_in_train: folds have no validation part where data\.split\.val is 0",
+        ),
         (["--data.split.vall=1"], r"data\.split\.vall: no such key"),
         (["--model.init_args.weights=nowhere.ckpt"], r"nowhere\.ckpt: cannot be read .*fit the stage that makes it"),
     ],

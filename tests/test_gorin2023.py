@@ -5,12 +5,13 @@ import shutil
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import REPO
 
 from cry_lightning.__main__ import main
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.lineage import fingerprint, read
-from cry_lightning.studies.papers import Order, by_stage
+from cry_lightning.studies.papers import Order, by_stage, can_run
 from cry_lightning.studies.recipe import read_recipe
 
 PATH = REPO / "configs/papers/gorin2023/paper.yaml"
@@ -18,7 +19,7 @@ PATH = REPO / "configs/papers/gorin2023/paper.yaml"
 
 def cells(corpus: str, *given: str) -> dict[tuple[str, str], dict[str, dict]]:
     """Target and system -> stage -> its config."""
-    recipe = read_recipe(PATH)
+    recipe = can_run(read_recipe(PATH), corpus)
     order = Order(PATH, recipe, recipe.corpora[corpus], by_stage(recipe, given))
     return {
         (protocol, name): {
@@ -61,6 +62,26 @@ def test_every_cell_has_its_own_chain(corpus, monkeypatch):
     assert len({str(config["model"]["init_args"]["encoder"]) for config in configs}) == 1
 
 
+def test_published_weights_are_rows_where_they_are_there_and_fit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = read_recipe(PATH)
+    assert len(can_run(recipe, "cries").systems) == 8
+    for name in ("simclr", "supervised"):
+        path = tmp_path / f"runs/weights/ubenwa-{name}.ckpt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    added = can_run(recipe, "cries").systems.keys() - can_run(recipe, "synthetic").systems.keys()
+    start = ("supervised", "SimCLR")
+    assert added == {f"{one}, published weights, {way}" for one in start for way in ("probe", "fine-tuned")}
+
+
+def test_auc_chooses_and_is_reported():
+    assert yaml.safe_load(PATH.read_text())["metrics"][0] == "macro_auc"
+    for stage in ("probe", "finetune"):
+        config = yaml.safe_load(PATH.with_name(f"{stage}.yaml").read_text())
+        assert config["checkpoint"] == {"monitor": "val/auc", "mode": "max"}
+
+
 @pytest.mark.slow
 def test_recordings_may_lie_elsewhere(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -94,11 +115,15 @@ def test_rehearsal_ends_in_a_clean_table(tmp_path, monkeypatch, capsys):
     out = tmp_path / "runs/gorin2023/synthetic"
     table = pd.read_csv(out / "table.csv").query("metric == 'macro_auc'")
     assert len(table) == 16 and set(table["lineage"]) == {"CLEAN"}
-    assert (
-        "SimCLR + adaptation, fine-tuned"
-        in re.search("^AUC.*?\n\n", capsys.readouterr().out, re.DOTALL | re.MULTILINE)[0]
+    printed = capsys.readouterr().out
+    assert re.search(
+        r"^SimCLR \+ adaptation, fine-tuned +published for triggers, as cited +0\.745", printed, re.MULTILINE
     )
-    adapted = list(out.glob("*/adapted/*/*/*/best.ckpt"))
+    for target in ("injury", "trigger"):  # the third claim, by the same command
+        labels = pd.read_csv(out / f"{target}-fewer-labels/label_efficiency.csv")
+        assert labels["encoder"].tolist() == ["scratch", "supervised", "simclr", "adapted"] * 2
+        assert set(labels["lineage"]) == {"CLEAN"} and "macro_auc" in labels
+    adapted = [path for path in out.glob("*/adapted/*/*/*/best.ckpt") if "labels" not in str(path)]
     assert sorted(path.relative_to(out).parts[0] for path in adapted) == ["injury", "trigger"]
     for target in ("injury", "trigger"):
         own = out / target / "simclr-adaptation-probe"

@@ -46,6 +46,7 @@ MAY_IMPORT = {
         "trust",
     },
     "import_weights": {"encoders", "features", "tasks"},
+    "weights": {"archives", "corpora", "import_weights"},
     "commands": {"trust"},
     "archives": set(),
     "from_torchaudio": set(),

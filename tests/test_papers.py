@@ -4,21 +4,27 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 import yaml
 from conftest import RATE, REPO, stage_config
 
 from cry_lightning import cli
 from cry_lightning.__main__ import main
 from cry_lightning.commands.stage import check_overrides
+from cry_lightning.console import UserError
+from cry_lightning.data.splits import Split
 from cry_lightning.evaluation.predictions import classes_of, read, score_columns
+from cry_lightning.studies.division import Division
 from cry_lightning.studies.paper_tables import of_works
-from cry_lightning.studies.papers import Order, by_stage
+from cry_lightning.studies.papers import Order, by_stage, check_classes
 from cry_lightning.studies.recipe import Protocol, Recipe, Setting, System, read_recipe
+from cry_lightning.studies.rounds import plan
 
 
 @pytest.fixture
@@ -83,8 +89,8 @@ def test_the_table_holds_what_the_runs_say_and_nothing_is_run_twice(paper, tmp_p
     assert table.loc["by subject", "fast Res8", "sensitivity"]["value"] == pytest.approx(recalls[1])
     folds = pd.read_csv(out / "by-subject/fast-res8/folds.csv")
     assert row["sd"] == pytest.approx(folds["uar"].std())
-    first, second = (f"{accuracy:.3f}" for accuracy in folds["accuracy"])
-    assert re.search(rf"^fast Res8 +{first} +{second}$", printed, re.MULTILINE)  # the accuracy of each fold
+    first, second, mean = (f"{accuracy:.3f}" for accuracy in [*folds["accuracy"], folds["accuracy"].mean()])
+    assert re.search(rf"^fast Res8 +{first} +{second} +{mean}$", printed, re.MULTILINE)  # the accuracy of each fold
     members = [read(out / "by-subject" / name / "predictions.csv") for name in ("res8", "fast-res8")]
     fused = read(out / "by-subject/both/predictions.csv").set_index(["clip", "split", "fold"])
     mean = sum(m.set_index(["clip", "split", "fold"])[score_columns(fused)] for m in members) / 2
@@ -173,6 +179,33 @@ def test_systems_may_be_compared_by_number_of_labels(paper, tones, tmp_path, cap
     assert capsys.readouterr().out.count("finished before") == 4
 
 
+@pytest.mark.slow
+def test_without_validation_the_last_epoch_is_tested_and_nobody_is_validated(paper, tmp_path):
+    recipe = yaml.safe_load((REPO / "configs/papers/le2020/paper.yaml").read_text())
+    last_epoch = recipe["corpora"]["chillanto"]["protocols"]["by fragment, last epoch"]["arguments"]
+    protocols = {"as published": {"folds": 2, "group": "clip", "arguments": last_epoch}}
+    systems = {"Res8": {"stages": ["net"], "arguments": {"trainer.max_epochs": 3, "trainer.logger": True}}}
+    command = paper(systems=systems, corpora={"tones": {"protocols": protocols}}, metrics=["uar"])
+    assert main(command) == 0
+    fold = tmp_path / "runs/small2020/tones/as-published/res8/folds/tones/repeat0-fold0"
+    assert set(pd.read_csv(fold / "predictions.csv")["split"]) == {"test"}
+    config = yaml.safe_load((fold / "config.yaml").read_text())
+    assert (config["checkpoint"]["monitor"], config["data"]["split"]["val"]) == (None, 0.0)
+    lineage = json.loads((fold / "lineage.json").read_text())
+    (stage,) = lineage["stages"]
+    assert not stage["validation_clips"] and len(stage["clips"]) + len(lineage["test_clips"]) == 96
+    metrics = pd.read_csv(fold / "fit/metrics.csv")
+    assert metrics["epoch"].max() == 2 and "val/uar" not in metrics
+
+
+def test_a_corpus_of_one_speaker_leaves_nobody_to_train_on():
+    clips = [SimpleNamespace(label=label, subject="fsdd:george", columns={}) for label in "ab"]
+    data = SimpleNamespace(clips=clips, labels=torch.tensor([0, 1]), split=Split(), corpus=SimpleNamespace(name="fsdd"))
+    data.features = SimpleNamespace(good=np.array([True, True]))
+    with pytest.raises(UserError, match="--loso: corpus fsdd has one subject alone, and nobody is left to train on"):
+        plan(data, Division(loso=True))
+
+
 def contents(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
@@ -247,7 +280,15 @@ def test_arguments_reach_the_stage_that_they_name():
     assert stages["b"][0].changes[:3] == ("--x=every", "--x=last", "--x=protocol")
 
 
-RECIPES = sorted((REPO / "configs").glob("papers/*/paper.yaml")) + sorted((REPO / "configs/studies").glob("*.yaml"))
+RECIPES = [
+    path
+    for path in sorted((REPO / "configs").glob("[ps]*/**/*.yaml"))
+    if re.search("^systems:", path.read_text(), re.M)
+]
+
+
+def key_of(argument):
+    return argument.partition("=")[0]
 
 
 @pytest.mark.sampled(3)
@@ -258,9 +299,25 @@ def test_every_stage_of_a_recipe_that_is_shipped_has_a_config_without_mistakes(p
     for setting in recipe.corpora.values():
         chains = Order(path, recipe, setting, {}).every_chain()
         assert chains
-        for stage in {stage for stages in chains for stage in stages}:
+        stages = {(stage.path, *map(key_of, stage.changes)): stage for stages in chains for stage in stages}
+        for stage in stages.values():  # once where values alone differ
             check_overrides(stage.path, stage.changes)
     assert path.read_text().count(f"python -m cry_lightning paper {named_as(path)}") == 1
+
+
+@pytest.mark.parametrize(
+    ("metrics", "positive", "classes", "message"),
+    [
+        (["uar", "f1"], None, "abc", "'p': metrics: f1: there must be two classes, not 3 (a, b, c)"),
+        (["uar"], "a", "abc", "'p': positive: a: there must be two classes, not 3 (a, b, c)"),
+        (["f1"], "c", "ab", "'p': positive: c is none of the classes a, b"),
+    ],
+)
+def test_a_positive_class_needs_to_be_one_of_two(metrics, positive, classes, message):
+    setting = Setting({"p": Protocol(seeds=[0])}, positive=positive)
+    order = Order(Path("paper.yaml"), Recipe("", {}, {}, metrics=metrics), setting, {})
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_classes(order, "p", classes)
 
 
 @pytest.fixture(params=["CONTRIBUTING.md", "docs/studies.md"])
@@ -309,8 +366,9 @@ def test_papers_that_are_shipped_can_be_read_and_what_they_cannot_run_on_is_told
 
 def test_other_works_stand_beside_what_they_kept_apart():
     header, *works = of_works(read_recipe(REPO / "configs/papers/zhao2020/paper.yaml"))[0]
-    assert header == ["other works", "corpus", "published", "kept apart"]
-    assert ["Simeone 2026", "Donate-a-Cry, 5 reasons", "AUC 0.49 ± 0.11", "installs"] in works
+    assert header == ["other works", "corpus", "feature", "classifier", "classes", "published", "kept apart"]
+    assert works[0] == ["Banica et al. 2016", "DBL", "MFCC", "GMM", "5", "accuracy 0.700", "not stated"]
+    assert ["Simeone 2026", "Donate-a-Cry", "", "", "5", "AUC 0.49 ± 0.11", "installs"] in works
 
 
 @pytest.mark.sampled(5)
@@ -327,7 +385,26 @@ def test_other_works_stand_beside_what_they_kept_apart():
         ({"corpora": {"tones": {"labels": {"n": {"per_class": [2]}}}}}, [], "labels: all systems must end in one"),
         ({"versions": ["2019"]}, [], "system 'Res8': published: later is none of versions"),
         ({"titel": "Small"}, [], "does not accept option 'titel'"),
-        ({"metrics": ["uarr"]}, [], "metrics: uarr is none of"),
+        ({"metrics": ["uarr"]}, [], "metrics: uarr is none of accuracy, uar, macro_f1, macro_auc, sensitivity"),
+        (
+            {"systems": {"Res8": {"stages": ["net"], "published": {"later": {"recal": "0.9"}}}}},
+            [],
+            "paper.yaml: systems.Res8.published.later: recal is none of accuracy, uar, macro_f1, macro_auc",
+        ),
+        ({"references": [{"name": "a", "figures": {"acc": "1"}}]}, [], "references.a: acc is none of accuracy, uar"),
+        ({"upstream": {"net": {"auc": "1"}}}, [], "upstream.net: auc is none of accuracy, uar"),
+        (
+            {"systems": {"Res8": {"stages": ["net"], "published_classes": {"low": {"auc": "1"}}}}},
+            [],
+            "systems.Res8.published_classes.low: auc is none of precision, recall, f1",
+        ),
+        ({"systems": {"Res8": {"stages": ["net"], "only_on": ["mars"]}}}, [], "only_on: mars is none of corpora"),
+        (
+            {"corpora": {"tones": {"labels": {"n": {"per_class": [2], "encoders": {"a": "Res9"}}}}}},
+            [],
+            "labels: encoders: Res9 is none of systems",
+        ),
+        ({"tables": ["roc"]}, [], "'corpus', 'folds', 'recall', 'classes', 'confusion'"),
         ({"corpora": {"tones": {"protocols": {"p": "--folds 2"}}}}, [], "corpora.tones.protocols.p: give keys"),
         ({}, ["--net.data.batch_sise=4"], "--data.batch_sise=4; did you mean --data.batch_size?"),
         ({}, ["--netz.data.batch_size=4"], "unrecognized arguments: --netz.data.batch_size=4"),

@@ -184,6 +184,16 @@ def test_too_few_others_are_all_taken_and_told(tree, tmp_path, caplog):
     assert "only 1 clips of unknown; 6 are a tenth of the words" in caplog.text
 
 
+def test_a_word_whose_speakers_are_missing_in_one_part_is_reported(tree, tmp_path, caplog):
+    own = shutil.copytree(tree, tmp_path / "own")
+    for index in range(0, N_SPEAKERS, 10):  # of val
+        for path in own.glob(f"no/{speaker(index)}_*.wav"):
+            path.unlink()
+    Keywords(SpeechCommands(own), WORDS, own / "_background_noise_").clips(tmp_path)
+    assert "corpus keywords: the part 'val' has no no: recordings are missing" in caplog.text
+    assert "the part 'train'" not in caplog.text and "the part 'test'" not in caplog.text
+
+
 def test_the_shipped_yaml_holds_the_ten_words_and_its_cache_every_class(tree, tmp_path):
     shipped = yaml.safe_load((REPO / "configs/data/speech_commands.yaml").read_text())["corpus"]
     ten = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]

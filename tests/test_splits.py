@@ -1,6 +1,7 @@
 """Splits: nobody on both sides, every class everywhere, the shares asked for, nestedness, and clear refusals."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -335,3 +336,11 @@ def test_exclusions_may_be_those_whom_a_run_tests(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"predictions\.csv cannot be read") as error:
             read_exclusions(table)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("split", SCHEMES, ids=lambda split: f"{split.scheme}-{split.seed + split.repeat}")
+def test_validation_may_join_the_training_part_and_the_test_part_stays(split: Split) -> None:
+    labels, groups = random_corpus(0)
+    parts = assign(split, labels, groups)
+    joined = assign(replace(split, val_in_train=True), labels, groups)
+    assert (parts == "val").any() and np.array_equal(joined, np.where(parts == "val", "train", parts))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cry_lightning.acquire.settings import Settings
-from cry_lightning.archives import SOURCES
+from cry_lightning.archives import SOURCES, WEIGHTS
 from cry_lightning.arguments import (
     Folder,
     Overrides,
@@ -216,6 +216,51 @@ def download(
     from cry_lightning.corpora.download import run
 
     return run(corpus, to, from_, sha256, accept_unverified)
+
+
+@command
+def weights(
+    action: Literal["list", "get"],
+    names: Annotated[Sequence[str], Taken("NAME")] = (),
+    *,
+    file: Path | None = None,
+    to: Annotated[Path | None, Taken("CKPT")] = None,
+    sha256: Annotated[str | None, Taken("HASH")] = None,
+    accept_unverified: bool = False,
+) -> dict[str, Path]:
+    """Published weights by name: list them, or get them as encoder checkpoints.
+
+    A file is verified by its hash, then imported as by import-weights. What the weights were trained on is not known
+    here: evaluation says UNKNOWN LINEAGE of what is built on them.
+
+    Args:
+        action: list tells what there is, get makes the checkpoints.
+        names: which to get.
+        file: take this published file instead of fetching it; for one name.
+        to: the checkpoint to be written, for one name (default: runs/weights/NAME.ckpt, where recipes look for it).
+        sha256: the hash that the published file must have, for one name.
+        accept_unverified: take a file whatever its hash is; the hash is printed, and kept in the checkpoint.
+
+    Returns: name -> its checkpoint.
+
+    Raises:
+        UserError: an argument makes no sense, or a file cannot be had, verified or imported.
+
+    Example: python -m cry_lightning weights get vggish
+    """
+    from cry_lightning.weights import get, places, table
+
+    if action == "list":
+        if names or file or to:
+            raise UserError("weights list: takes no further arguments; weights get NAME gets one")
+        print(table())
+        return places()
+    if not names or set(names) - WEIGHTS.keys():
+        unknown = ", ".join(name for name in names if name not in WEIGHTS) or "nothing is named"
+        raise UserError(f"weights get: {unknown}; there are {', '.join(WEIGHTS)}")
+    if len(names) > 1 and (file or to or sha256):
+        raise UserError("weights get: --file, --to and --sha256 are of one file: name one at a time")
+    return {name: get(name, file, to, sha256, accept_unverified) for name in names}
 
 
 @command

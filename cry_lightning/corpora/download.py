@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from urllib.parse import unquote, urlsplit
 
 import pooch
 
@@ -71,8 +72,8 @@ def fetch(url: str, to: Path, local: Path | None = None, sha256: str | None = No
         if local is not None and local.is_dir():
             shutil.copytree(local, tree, ignore=_loops)
         else:
-            archive = _download(url, part) if local is None else local
-            _check(archive, sha256)
+            archive = downloaded(url, part) if local is None else local
+            check(archive, sha256)
             tree = _extracted(archive, tree)
         if not (tree / recordings).is_dir():
             raise UserError(f"{local or url}: holds no folder {recordings}, so it is no copy of this corpus")
@@ -89,9 +90,22 @@ def _loops(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if Path(folder, name).is_symlink() and Path(folder, name).resolve() in around]
 
 
-def _download(url: str, folder: Path) -> Path:
+def downloaded(url: str, folder: Path, own_copy: str = OWN_COPY) -> Path:
+    """The file at a URL, in a folder, by the name that it has there.
+
+    Args:
+        url: of the file.
+        folder: where it is written.
+        own_copy: how to give a copy that is on this machine, for the message.
+
+    Raises:
+        UserError: it cannot be had.
+    """
     pooch.get_logger().setLevel("WARNING")  # it would advise to copy the hash it found into the code
-    name, bar = PurePosixPath(url).name, sys.stderr.isatty()  # as other bars, for a terminal alone
+    name, bar = (
+        PurePosixPath(unquote(urlsplit(url).path)).name,
+        sys.stderr.isatty(),
+    )  # as other bars, for a terminal alone
     try:
         return Path(pooch.retrieve(url, known_hash=None, path=folder, fname=name, progressbar=bar))
     except OSError as error:
@@ -99,17 +113,23 @@ def _download(url: str, folder: Path) -> Path:
         while cause.__context__:  # what went wrong is innermost, and around it objects of libraries
             cause = cause.__context__
         reason = str(cause).partition(" for url")[0]
-        raise UserError(f"{url}: cannot be downloaded ({reason}); {OWN_COPY}") from error
+        raise UserError(f"{url}: cannot be downloaded ({reason}); {own_copy}") from error
 
 
-def _check(archive: Path, sha256: str | None) -> None:
-    if not archive.is_file():
-        raise UserError(f"{archive}: no such file or folder")
-    found = pooch.file_hash(archive)
-    if sha256 is None:
-        print(f"{archive.name}: sha256 {found}, not verified")
-    elif found != sha256.lower():
-        raise UserError(f"{archive}: sha256 is {found}, expected {sha256}; the archive is damaged or another version")
+def check(file: Path, expected: str | None) -> None:
+    """Refuse a file that has another hash than this SHA-256, or "md5:" and MD5; without one, print what it has.
+
+    Raises:
+        UserError: it has another, or is not there.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file or folder")
+    if expected is None:
+        print(f"{file.name}: sha256 {pooch.file_hash(file)}, not verified")
+        return
+    kind, digest = ("md5", expected[4:]) if expected.startswith("md5:") else ("sha256", expected)
+    if (found := pooch.file_hash(file, alg=kind)) != digest.lower():
+        raise UserError(f"{file}: {kind} is {found}, expected {digest}; it is damaged or another version")
 
 
 def _extracted(archive: Path, folder: Path) -> Path:

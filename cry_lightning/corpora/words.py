@@ -158,6 +158,10 @@ class Keywords(Union):
         unknown = [replace(clip, label=UNKNOWN) for clip in spoken if clip.label in other]
         silence = [replace(cut, path=f"{SILENCE}@{cut.start_s:.3f}{cut.path.removeprefix(SILENCE)}") for cut in noise]
         n_words = Counter(self._part(clip) for clip in words)
+        for part in n_words:
+            if absent := set(self.words) - {clip.label for clip in words if self._part(clip) == part}:
+                where = f"the part {part!r}" if part else "the corpus"
+                warn_once(f"corpus {self.name}: {where} has no {', '.join(sorted(absent))}: recordings are missing")
         return [*words, *self._drawn(unknown, n_words), *self._drawn(silence, n_words)]
 
     def path_of(self, clip: Clip) -> Path:

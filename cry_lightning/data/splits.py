@@ -37,6 +37,7 @@ class Split:
             "leave_one_out" other validation parts.
         trainings: so many repeats in turn share one division and differ in what they are trained from.
         seed: of every random choice.
+        val_in_train: train on the validation part, too, and validate on nobody; the test part stays the same.
     """
 
     scheme: Literal["holdout", "kfold", "leave_one_out", "hash", "column", "external"] = "holdout"
@@ -49,6 +50,7 @@ class Split:
     repeat: int = 0
     trainings: int = 1
     seed: int = 0
+    val_in_train: bool = False
 
     def __post_init__(self) -> None:
         if self.column is not None:
@@ -109,7 +111,7 @@ def assign(split: Split, labels: np.ndarray, groups: np.ndarray, own: np.ndarray
         rest = labelled & (parts == "train")
         parts[rest] = holdout(labels[rest], groups[rest], {"train": 1 - split.val, "val": split.val}, seed, split.group)
     _place_unlabelled(parts, ~labelled, groups)
-    return parts
+    return np.where(parts == "val", "train", parts) if split.val_in_train else parts
 
 
 def holdout(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], seed: int, group: str) -> np.ndarray:

@@ -1,37 +1,42 @@
 """The tables of a publication, its figures beside ours."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
-from cry_lightning.evaluation.compare import Pair, Rows, cell, corrected, pair
+from cry_lightning.evaluation.compare import PER_CLASS, Pair, Rows, cell, corrected, pair
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.run import Run
-from cry_lightning.studies.papers import Runs
-from cry_lightning.studies.recipe import NAMES, Recipe, System
+from cry_lightning.studies.papers import Plans, Runs
+from cry_lightning.studies.recipe import AVERAGES, NAMES, OF_CLASS, OF_POSITIVE, Recipe, System
 
 MOST_FOLDS = 12  # that a table has columns for; folds.csv has all
+MOST_SUBJECTS = 20  # that a table has rows for
 
 
-def figures(recipe: Recipe, runs: Runs, metric: str) -> Rows:
-    """Systems in rows, the protocols in columns: mean, standard deviation and 95 % interval, and the lineage."""
-    header = [NAMES[metric], *recipe.versions]
-    for protocol in runs:
-        header += [protocol, "lineage"]
-    rows = [header]
+def figures(recipe: Recipe, runs: Runs) -> Rows:
+    """Systems in rows, metrics in columns; the publication's figures above ours under each protocol, with lineage.
+
+    Of systems that are left out here, there are the publication's figures alone.
+    """
+    rows = [["system", "figures", *(NAMES[metric] for metric in recipe.metrics), "lineage"]]
     for name, system in recipe.systems.items():
-        row = [name, *published(recipe, system, metric).values()]
-        for of_protocol in runs.values():
-            row += [figure(of_protocol[name], metric), of_protocol[name].leakage.status]
-        rows.append(row)
-    majority = [
-        text for of_protocol in runs.values() for text in (baseline(next(iter(of_protocol.values())), metric), "")
-    ]
-    rows.append(["majority", *[""] * len(recipe.versions), *majority])
-    blank = [""] * (len(header) - 2)
-    rows += [[r.name, r.figures[metric], *blank] for r in recipe.references if metric in r.figures]
+        for version, theirs in system.published.items():
+            rows.append([name, version, *(theirs.get(metric, "") for metric in recipe.metrics), ""])
+        for protocol, of_protocol in runs.items():
+            if (run := of_protocol.get(name)) is None:
+                continue
+            ours = [figure(run, metric, recipe.deviation) for metric in recipe.metrics]
+            rows.append([name, protocol, *ours, run.leakage.status])
+    for protocol, of_protocol in runs.items():
+        run = next(iter(of_protocol.values()))
+        baseline = [number(result(run, metric, "majority")["value"]) for metric in recipe.metrics]
+        rows.append(["majority", protocol, *baseline, ""])
+    for reference in recipe.references:
+        rows.append([reference.name, "", *(reference.figures.get(metric, "") for metric in recipe.metrics), ""])
     return rows
 
 
@@ -40,25 +45,53 @@ def published(recipe: Recipe, system: System, metric: str) -> dict[str, str]:
     return {version: system.published.get(version, {}).get(metric, "") for version in recipe.versions}
 
 
-def figure(run: Run, metric: str) -> str:
-    """`mean ± SD [low, high]` of a run at its main level; the deviation is that over its seeds, or else its folds."""
-    found = result(run, metric)
-    of_parts = spread(run, metric)
-    deviation = f" ± {np.nanstd(of_parts, ddof=1):.3f}" if np.isfinite(of_parts).sum() > 1 else ""
-    value, _, bounds = cell(found).partition(" ")
-    return f"{value}{deviation} {bounds}".strip()
+def number(value: float) -> str:
+    """A figure without an interval."""
+    return "n/a" if np.isnan(value) else f"{value:.3f}"
 
 
-def baseline(run: Run, metric: str) -> str:
-    """The figure of the majority baseline on the same cases."""
-    return f"{result(run, metric, 'majority')['value']:.3f}"
+def figure(run: Run, metric: str, deviation: str) -> str:
+    """`mean ± deviation [low, high]` of a run at its main level; the deviation is over its seeds, or else its folds."""
+    value, _, bounds = cell(result(run, metric)).partition(" ")
+    over = deviations(spread(run, metric))[deviation]
+    return f"{value}{'' if np.isnan(over) else f' ± {over:.3f}'} {bounds}".strip()
+
+
+def deviations(of_parts: np.ndarray) -> dict[str, float]:
+    """Standard deviation over seeds or folds, and the standard error of their mean; NaN where there is one."""
+    n = np.isfinite(of_parts).sum()
+    over = float(np.nanstd(of_parts, ddof=1)) if n > 1 else np.nan
+    return {"standard deviation": over, "standard error": over / np.sqrt(max(n, 1))}
 
 
 def result(run: Run, metric: str, predictor: str = "model") -> pd.Series:
-    """A metric at the main level, of whichever class has it."""
-    rows = run.results
-    at = (rows["level"] == run.main_level.level) & (rows["metric"] == metric) & (rows["predictor"] == predictor)
-    return rows[at].iloc[0]
+    """A metric at the main level: of all classes, or of the positive one (specificity: of the other)."""
+    level = run.main_level.level
+    if metric not in AVERAGES:
+        return run.result(level, metric, class_of(run, metric), predictor)
+    rates = {name: run.result(level, metric.partition("_")[2], name, predictor) for name in run.classes}
+    values = {name: row["value"] for name, row in rates.items()}
+    found = run.result(level, "accuracy", "", predictor)[["n_units", "n_subjects"]].to_dict()
+    cases = {name: row["n_units"] for name, row in rates.items()}
+    return pd.Series(found | {"value": averaged(metric, values, cases), "low": np.nan, "high": np.nan})
+
+
+def class_of(run: Run, metric: str) -> str:
+    """The class that a metric is of, as the results have it; "" where it is of all."""
+    if metric not in OF_POSITIVE:
+        return ""
+    assert run.positive is not None  # `papers.check_classes` has seen to it
+    return next(name for name in run.classes if (name == run.positive) == (metric != "specificity"))
+
+
+def averaged(metric: str, values: Mapping[str, float], cases: Mapping[str, int]) -> float:
+    """The mean over the classes that were tested of precision or F1, alike ("macro_") or by their cases ("weighted_").
+
+    As in scikit-learn, a class that was never predicted has a precision of 0.
+    """
+    tested = [name for name in values if cases.get(name, 0)]
+    weights = [1 if metric.startswith("macro_") else cases[name] for name in tested]
+    return float(np.average(np.nan_to_num([values[name] for name in tested]), weights=weights))
 
 
 def spread(run: Run, metric: str) -> np.ndarray:
@@ -68,24 +101,78 @@ def spread(run: Run, metric: str) -> np.ndarray:
     for _, table in sorted(run.table.groupby(part), key=lambda item: int(str(item[0]))):
         units = units_at(run.main_level.level, table)
         measured = measure(units.table, np.ones((1, units.n_subjects)), run.positive)
-        values.append(next(value[0] for key, value in measured.items() if key[0] == metric))
+        if metric in AVERAGES:
+            rate = metric.partition("_")[2]
+            of_class = {name: measured[rate, name][0] for name in run.classes}
+            values.append(averaged(metric, of_class, Counter(units.table["label"])))
+        else:
+            values.append(measured[metric, class_of(run, metric)][0])
     return np.array(values)
 
 
-def of_folds(runs: Runs) -> list[Rows]:
-    """Accuracy of each fold, systems in rows: a table for each protocol of one repeat with a few folds."""
+def of_corpus(recipe: Recipe, runs: Runs, plans: Plans) -> list[Rows]:
+    """Clips of each infant and class, as published and here, with what the commonest class of all, or of each, scores.
+
+    Infants are numbered here; a row for all of them where they are too many, or the publication lists none.
+    """
+    tables = [counts("clips, as published", recipe.published_corpus)] if recipe.published_corpus else []
+    plan = next(plan for of in plans.values() for plan in of.values() if plan)
+    clips = {(clip.subject, clip.path, clip.label) for clip in plan.chain.last.data.clips if clip.label is not None}
+    subjects = {subject: f"infant {number}" for number, subject in enumerate(sorted({each[0] for each in clips}), 1)}
+    several = len(recipe.published_corpus) != 1 and len(subjects) <= MOST_SUBJECTS
+    rows: dict[str, Counter[str]] = {}
+    for subject, _, label in clips:
+        rows.setdefault(subjects[subject] if several else f"{len(subjects)} infants", Counter())[label] += 1
+    ordered = {name: dict(rows[name]) for name in (subjects.values() if several else rows)}
+    return [*tables, counts("recordings, here", ordered)]
+
+
+def counts(title: str, rows: Mapping[str, Mapping[str, int]]) -> Rows:
+    """A row for each infant, or for all, a column for each class; then shares that are derived from them."""
+    classes = list(dict.fromkeys(name for of_classes in rows.values() for name in of_classes))
+    table = [[title, *classes, "total"]]
+    table += [[name, *(str(of.get(each, 0)) for each in classes), str(sum(of.values()))] for name, of in rows.items()]
+    sums = [sum(of.get(each, 0) for of in rows.values()) for each in classes]
+    if len(rows) > 1:
+        table.append(["total", *map(str, sums), str(sum(sums))])
+    blank = [""] * len(classes)
+    table.append(["commonest class (derived)", *blank, number(max(sums) / sum(sums))])
+    if len(rows) > 1:
+        own = sum(max(of.values()) for of in rows.values())
+        table.append(["commonest class of each infant (derived)", *blank, number(own / sum(sums))])
+    return table
+
+
+def of_folds(recipe: Recipe, runs: Runs, plans: Plans) -> list[Rows]:
+    """Accuracy of each fold and their mean, systems in rows: a table for each protocol of one repeat with a few folds.
+
+    The publication's folds stand above ours.
+    """
     tables = []
+    theirs = {name: system.published_folds for name, system in recipe.systems.items() if system.published_folds}
     for protocol, of_protocol in runs.items():
         first = next(iter(of_protocol.values())).table
-        folds = sorted(first["fold"].unique(), key=int)
-        if first["repeat"].nunique() == 1 and 1 < len(folds) <= MOST_FOLDS:
-            accuracies = {name: spread(run, "accuracy") for name, run in of_protocol.items()}
-            header = [f"accuracy of each fold, {protocol}", *map(str, range(1, 1 + len(folds)))]
-            tables.append([header, *([name, *(f"{a:.3f}" for a in each)] for name, each in accuracies.items())])
+        n_folds = first["fold"].nunique()
+        if first["repeat"].nunique() > 1 or not 1 < n_folds <= MOST_FOLDS:
+            continue
+        most = max(n_folds, *(len(folds) - 1 for folds in theirs.values())) if theirs else n_folds
+        rows = [[f"accuracy of each fold, {protocol}", *map(str, range(1, most + 1)), "mean"]]
+        for name in recipe.systems:
+            if folds := theirs.get(name):
+                rows.append([f"{name}, published", *padded(folds[:-1], most), folds[-1]])
+            if name in of_protocol:
+                own = spread(of_protocol[name], "accuracy")
+                rows.append([name, *padded([number(each) for each in own], most), number(own.mean())])
+        tables.append(rows)
     return tables
 
 
-def of_classes(runs: Runs) -> list[Rows]:
+def padded(texts: list[str], n: int) -> list[str]:
+    """With empty cells up to n."""
+    return [*texts, *[""] * (n - len(texts))]
+
+
+def of_recalls(recipe: Recipe, runs: Runs, plans: Plans) -> list[Rows]:
     """Recall of each class, systems in rows: a table for each protocol, where there are three classes or more."""
     tables = []
     for protocol, of_protocol in runs.items():
@@ -99,6 +186,56 @@ def of_classes(runs: Runs) -> list[Rows]:
     return tables
 
 
+def of_classes(recipe: Recipe, runs: Runs, plans: Plans) -> list[Rows]:
+    """Precision, recall and F1 of each class and their averages, as published and ours: a table for each protocol."""
+    tables = []
+    for protocol, of_protocol in runs.items():
+        rows = [["system", f"class, {protocol}"]]
+        for metric in OF_CLASS:
+            rows[0] += [f"{PER_CLASS[metric]}, published", PER_CLASS[metric]]
+        for name, system in recipe.systems.items():
+            theirs, ours = system.published_classes, rates_of(of_protocol[name]) if name in of_protocol else {}
+            for each in [*(each for each in theirs if each not in ours), *ours]:
+                figures = zip(OF_CLASS, ours.get(each, [""] * len(OF_CLASS)), strict=True)
+                rows.append(
+                    [name, each, *(text for m, own in figures for text in (theirs.get(each, {}).get(m, ""), own))]
+                )
+        tables.append(rows)
+    return tables
+
+
+def rates_of(run: Run) -> dict[str, list[str]]:
+    """Precision, recall and F1 of each class, then their averages."""
+    rates = {each: [cell(run.result(run.main_level.level, m, each)) for m in OF_CLASS] for each in run.classes}
+    rates["macro average"] = [cell(result(run, m)) for m in ("macro_precision", "uar", "macro_f1")]
+    rates["weighted average"] = [cell(result(run, m)) for m in ("weighted_precision", "accuracy", "weighted_f1")]
+    return rates
+
+
+def of_confusion(recipe: Recipe, runs: Runs, plans: Plans) -> list[Rows]:
+    """How many of a hundred cases of each class were taken for which, folds and repeats together."""
+    tables = []
+    for protocol, of_protocol in runs.items():
+        rows: Rows = []
+        for name, run in of_protocol.items():
+            rows = rows or [["system", f"% of the true class, {protocol}", *run.classes, "cases"]]
+            units = run.main_level
+            taken = pd.crosstab(units.table["label"], units.predicted).reindex(columns=run.classes, fill_value=0)
+            for each, row in taken.reindex([each for each in run.classes if each in taken.index]).iterrows():
+                rows.append([name, str(each), *(f"{100 * n / row.sum():.1f}" for n in row), str(row.sum())])
+        tables.append(rows)
+    return tables
+
+
+FORMS: dict[str, Callable[[Recipe, Runs, Plans], list[Rows]]] = {
+    "corpus": of_corpus,
+    "folds": of_folds,
+    "recall": of_recalls,
+    "classes": of_classes,
+    "confusion": of_confusion,
+}
+
+
 def of_upstream(recipe: Recipe, tested: dict[str, Run]) -> Rows:
     """Accuracy and UAR of the stages that come first, on their own tests."""
     rows = [["stage that comes first", "tested", "published accuracy", "accuracy", "UAR", "lineage"]]
@@ -110,12 +247,19 @@ def of_upstream(recipe: Recipe, tested: dict[str, Run]) -> Rows:
 
 
 def of_works(recipe: Recipe) -> list[Rows]:
-    """Other works with their protocols, where recipe.yaml names some."""
-    works = [[work.name, work.corpus, work.figure, work.protocol] for work in recipe.compared]
-    return [[["other works", "corpus", "published", "kept apart"], *works]] if works else []
+    """Other works with their protocols, where the recipe names some; columns that none of them fills are left out."""
+    if not recipe.compared:
+        return []
+    header = ["other works", "corpus", "feature", "classifier", "classes", "published", "kept apart"]
+    works = [
+        [work.name, work.corpus, work.feature, work.classifier, work.classes, work.figure, work.protocol]
+        for work in recipe.compared
+    ]
+    filled = [column for column in zip(header, *works, strict=True) if any(column[1:])]
+    return [[list(row) for row in zip(*filled, strict=True)]]
 
 
-def differences(recipe: Recipe, runs: Runs) -> Rows:
+def differences(recipe: Recipe, runs: Runs) -> list[Rows]:
     """UAR of each system minus others, within each protocol; then of each protocol minus the first, by system.
 
     p-values are corrected for the number of all these comparisons.
@@ -132,8 +276,8 @@ def differences(recipe: Recipe, runs: Runs) -> Rows:
         for name, run in of_protocol.items():
             if run.classes == firsts[name].classes:
                 made[f"{name}: {protocol} minus {first_protocol}"] = pair(run, firsts[name])
-    rows = [["paired difference of UAR", "", "p", "lineage"]]
-    return rows + [[name, *told(each)] for name, each in zip(made, corrected(list(made.values())), strict=True)]
+    rows = [[name, *told(each)] for name, each in zip(made, corrected(list(made.values())), strict=True)]
+    return [[["paired difference of UAR", "", "p", "lineage"], *rows]] if rows else []
 
 
 def told(made: Pair) -> list[str]:
@@ -146,7 +290,7 @@ def told(made: Pair) -> list[str]:
 
 
 def long_form(recipe: Recipe, runs: Runs) -> pd.DataFrame:
-    """Every figure of the tables: protocol, system, metric, as published, value, sd, low, high and who was tested."""
+    """Every figure of the tables: protocol, system, metric, as published, value, sd, se, low, high, who was tested."""
     return pd.DataFrame(_long_rows(recipe, runs))
 
 
@@ -154,7 +298,7 @@ def _long_rows(recipe: Recipe, runs: Runs) -> Iterator[dict[str, object]]:
     for protocol, of_protocol in runs.items():
         for name, run in of_protocol.items():
             for metric in recipe.metrics:
-                of_parts = spread(run, metric)
+                over = deviations(spread(run, metric))
                 found = result(run, metric)[["value", "low", "high", "n_units", "n_subjects"]]
                 yield {
                     "protocol": protocol,
@@ -162,18 +306,24 @@ def _long_rows(recipe: Recipe, runs: Runs) -> Iterator[dict[str, object]]:
                     "metric": metric,
                     **published(recipe, recipe.systems[name], metric),
                     **found,
-                    "sd": np.nanstd(of_parts, ddof=1) if len(of_parts) > 1 else np.nan,
+                    "sd": over["standard deviation"],
+                    "se": over["standard error"],
                     "level": run.main_level.level,
                     "lineage": run.leakage.status,
                 }
 
 
-def reading(runs: Runs) -> str:
+def reading(recipe: Recipe, runs: Runs) -> str:
     """How to read the tables."""
     some = next(iter(next(iter(runs.values())).values()))
     few = f" None where a class has fewer than {MIN_SUBJECTS}." if np.isnan(result(some, "uar")["low"]) else ""
+    over = "standard error of the mean" if recipe.deviation == "standard error" else recipe.deviation
+    derived = " (derived): not printed there, computed from what is." if "(derived)" in str(recipe) else ""
+    positive = (
+        f" Sensitivity, precision and F1 are of {some.positive}." if OF_POSITIVE.keys() & set(recipe.metrics) else ""
+    )
     return (
-        f"At {some.main_level.level} level. ±: standard deviation over seeds or folds. [low, high]: 95 % interval over"
-        f" subjects.{few}\nLEAKY: trained on tested subjects or sounds, so the figure says nothing about"
-        " other infants."
+        f"At {some.main_level.level} level. ±: {over} over seeds or folds. [low, high]: 95 % interval over"
+        f" subjects.{few}{positive}{derived}\nLEAKY: trained on tested subjects or sounds, so the figure says nothing"
+        " about other infants."
     )

@@ -20,10 +20,11 @@ from cry_lightning.files import replacing
 from cry_lightning.studies import label_recipe
 from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, quiet, side_by_side
-from cry_lightning.studies.label_recipe import Encoder, LabelStudy
+from cry_lightning.studies.label_recipe import WEIGHTS, Encoder, LabelStudy
 from cry_lightning.studies.recipe import (
     EVERY,
     LAST,
+    OF_POSITIVE,
     Changes,
     Labels,
     Protocol,
@@ -74,13 +75,17 @@ class Order:
             *(self.given.get(key, ()) for key in shared),
         )
 
+    def positive(self, protocol: str) -> str | None:
+        """The class of sensitivity under a protocol."""
+        return self.setting.protocols[protocol].positive or self.setting.positive
+
     def before_last(self, system: System) -> list[StageConfig]:
         """The stages of a system that its encoder comes from."""
         return [self._stage(name) for name in system.stages[:-1]]
 
     def with_labels(self, system: System, labels: Labels) -> StageConfig:
-        """The last stage of a system, without what is the system's own."""
-        return self._stage(system.stages[-1], labels.arguments)
+        """The last stage of a system, without what is the system's own, and without weights: those come from before."""
+        return self._stage(system.stages[-1], {WEIGHTS: None}, labels.arguments)
 
     def chains(self) -> Iterator[tuple[str, str, list[StageConfig]]]:
         """Protocol, system and stages of each cross-validation."""
@@ -94,7 +99,7 @@ class Order:
         with_labels = [
             [*self.before_last(system), self.with_labels(system, labels)]
             for labels in self.setting.labels.values()
-            for system in self.recipe.systems.values()
+            for system in labels.systems(self.recipe.systems).values()
         ]
         return [stages for *_, stages in self.chains()] + with_labels
 
@@ -150,10 +155,12 @@ def paths_in(order: Order) -> set[str]:
     return {path for path in order.setting.needs if any(f"{text}/".startswith(f"{path}/") for text in named)}
 
 
-def can_run(recipe: Recipe) -> Recipe:
-    """The recipe without the systems whose published weights, or whose members, are not there; they are logged."""
+def can_run(recipe: Recipe, corpus: str) -> Recipe:
+    """The recipe without the systems that are not for a corpus, or whose published weights or members are not there."""
     kept: dict[str, System] = {}
     for name, system in recipe.systems.items():
+        if system.only_on and corpus not in system.only_on:
+            continue
         absent = missing(system.needs) or ", ".join(f"no {member}" for member in system.fuses if member not in kept)
         if absent:
             log.warning("%s is left out: %s", name, absent)
@@ -177,8 +184,25 @@ def plan_all(order: Order, out: Path, known: Stages) -> Plans:
     for protocol, name, stages in chains:
         here, division = out / slug(protocol), order.setting.protocols[protocol]
         adapted = here / "adapted" / slug("-".join(order.recipe.systems[name].stages[:-1]))
-        plans[protocol][name] = planned(stages, division, here / slug(name), out / "upstream", adapted, known)
+        plan = planned(stages, division, here / slug(name), out / "upstream", adapted, known)
+        check_classes(order, protocol, plan.chain.last.data.classes)
+        plans[protocol][name] = plan
     return plans
+
+
+def check_classes(order: Order, protocol: str, classes: Sequence[str]) -> None:
+    """Refuse metrics of a positive class where there are not two, and a positive class that there is not.
+
+    Raises:
+        UserError: naming them.
+    """
+    positive, where = order.positive(protocol), f"{order.path}: protocol {protocol!r}"
+    asked = [metric for metric in order.recipe.metrics if metric in OF_POSITIVE]
+    if len(classes) != 2 and (asked or positive):
+        what = f"metrics: {', '.join(asked)}" if asked else f"positive: {positive}"
+        raise UserError(f"{where}: {what}: there must be two classes, not {len(classes)} ({', '.join(classes)})")
+    if positive and positive not in classes:
+        raise UserError(f"{where}: positive: {positive} is none of the classes {', '.join(classes)}")
 
 
 def plan_labels(order: Order, out: Path, known: Stages) -> list[LabelStudy]:
@@ -189,7 +213,7 @@ def plan_labels(order: Order, out: Path, known: Stages) -> list[LabelStudy]:
     """
     studies = []
     for name, labels in order.setting.labels.items():
-        systems = order.recipe.systems
+        systems = labels.systems(order.recipe.systems)
         encoders = {key: Encoder(order.before_last(system), system.arguments) for key, system in systems.items()}
         last = order.with_labels(next(iter(systems.values())), labels)
         studies.append(label_recipe.planned(last, encoders, labels, out / slug(name), out / "upstream", known))
@@ -231,8 +255,7 @@ def evaluate_all(order: Order, plans: Plans, out: Path) -> Runs:
             folder = out / slug(protocol) / slug(name)
             if plan is None:
                 fuse([str(runs[protocol][member].folder) for member in order.recipe.systems[name].fuses], folder)
-            positive = order.setting.protocols[protocol].positive or order.setting.positive
-            runs[protocol][name] = evaluated(folder, positive)
+            runs[protocol][name] = evaluated(folder, order.positive(protocol))
         reported = list(runs[protocol].values())
         write_report(reported, pairs(reported), out / slug(protocol))
     return runs
@@ -273,8 +296,7 @@ def run(
     path = given / "paper.yaml" if given.is_dir() else given
     recipe = read_recipe(path).with_seeds(seeds)
     name, setting = setting_of(recipe, corpus)
-    recipe = can_run(recipe)
-    order = Order(path, recipe, setting, by_stage(recipe, overrides))
+    order = Order(path, can_run(recipe, name), setting, by_stage(recipe, overrides))
     check_recordings(order, name)
     study = path.parent.name if path.stem == "paper" else f"{path.parent.name}-{path.stem}"
     out = out or Path("runs") / study / name
@@ -284,26 +306,34 @@ def run(
     head = f"{recipe.title}, on {name}. {setting.note}".strip()
     if not plans:
         print(f"\n{head}")
-    tables = [tabled(order, plans, head, out, jobs)] if plans else []
+    tables = [tabled(recipe, order, plans, head, out, jobs)] if plans else []
     tables += [study.run(jobs) for study in label_studies]
     return tables[0]
 
 
-def tabled(order: Order, plans: Plans, head: str, out: Path, jobs: int) -> pd.DataFrame:
-    """Run all systems under all protocols, and print and write their tables; returns what table.csv holds."""
+def tabled(recipe: Recipe, order: Order, plans: Plans, head: str, out: Path, jobs: int) -> pd.DataFrame:
+    """Run all systems that can be, under all protocols, and print and write the tables; returns what table.csv holds.
+
+    Args:
+        recipe: with the systems that cannot be run here, whose published figures are tabled, too.
+        order: without them.
+        plans: of each system under each protocol.
+        head: title and note.
+        out: where the tables are written.
+        jobs: folds at a time.
+    """
     from cry_lightning.studies import paper_tables  # which needs what is above
 
-    recipe = order.recipe
     train_all(plans, jobs)
     runs = evaluate_all(order, plans, out)
-    tables = [paper_tables.figures(recipe, runs, metric) for metric in recipe.metrics]
-    tables += [*paper_tables.of_classes(runs), *paper_tables.of_folds(runs), paper_tables.differences(recipe, runs)]
-    tables += paper_tables.of_works(recipe)
+    tables = [paper_tables.figures(recipe, runs)]
+    tables += [table for form in recipe.tables for table in paper_tables.FORMS[form](recipe, runs, plans)]
+    tables += [*paper_tables.differences(recipe, runs), *paper_tables.of_works(recipe)]
     if tested := test_upstream(recipe, plans):
         tables.insert(0, paper_tables.of_upstream(recipe, tested))
-    text = "\n\n".join([head, *map(as_text, tables), paper_tables.reading(runs)])
+    text = "\n\n".join([head, *map(as_text, tables), paper_tables.reading(recipe, runs)])
     figures = paper_tables.long_form(recipe, runs)
-    page = "\n\n".join([f"# {as_markdown_text(head)}", *map(as_markdown, tables), paper_tables.reading(runs)])
+    page = "\n\n".join([f"# {as_markdown_text(head)}", *map(as_markdown, tables), paper_tables.reading(recipe, runs)])
     write(figures, page, out)
     print(f"\n{text}\n\n{out / 'table.md'}\n{out / 'table.csv'}")
     for protocol in sorted({run.folder.parent for of_protocol in runs.values() for run in of_protocol.values()}):

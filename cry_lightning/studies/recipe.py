@@ -1,7 +1,7 @@
 """What a recipe says: a YAML that lists the stages of a study, how they are divided, and what is reported."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,15 @@ from cry_lightning.console import UserError, one_line
 from cry_lightning.evaluation.compare import SUMMARY
 from cry_lightning.studies.division import Division
 
-NAMES = SUMMARY | {"sensitivity": "sensitivity", "specificity": "specificity"}  # of the metrics that are tabled
+OF_POSITIVE = {"sensitivity": "sensitivity", "specificity": "specificity", "precision": "precision", "f1": "F1"}
+AVERAGES = {  # over classes, alike or by their cases; those of recall are UAR and accuracy
+    "macro_precision": "macro precision",
+    "weighted_precision": "weighted precision",
+    "weighted_f1": "weighted F1",
+}
+NAMES = SUMMARY | OF_POSITIVE | AVERAGES  # of the metrics that are tabled
+OF_CLASS = ("precision", "recall", "f1")
+Form = Literal["corpus", "folds", "recall", "classes", "confusion"]
 LAST, EVERY = "last", "every"  # in place of a stage's name: the last stage of each system, and all stages
 Figures = dict[str, str]  # metric -> as published
 if TYPE_CHECKING:
@@ -46,6 +54,7 @@ class Labels:
         seeds: of subset and training.
         folds: of the last stage's division, to pool; its own one by default.
         arguments: of the last stage.
+        encoders: name of an encoder -> the system that it is of; all systems, by their names, by default.
 
     Raises:
         UserError: there are no amounts, or two kinds of them.
@@ -56,6 +65,7 @@ class Labels:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     folds: list[int] = field(default_factory=list)
     arguments: Changes = field(default_factory=dict)
+    encoders: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if bool(self.per_class) == bool(self.fractions):
@@ -65,6 +75,11 @@ class Labels:
     def counted_by(self) -> Literal["label_fraction", "per_class"]:
         """What the amounts are, as the data has it."""
         return "per_class" if self.per_class else "label_fraction"
+
+    def systems(self, systems: Mapping[str, "System"]) -> dict[str, "System"]:
+        """Those of the systems that are its encoders, by the names that they have here."""
+        named = self.encoders or {name: name for name in systems}
+        return {name: systems[system] for name, system in named.items() if system in systems}
 
 
 @dataclass(frozen=True)
@@ -76,16 +91,22 @@ class System:
         fuses: instead, the names of the systems whose probabilities are fused.
         arguments: of the last stage.
         published: its figures in the publication, by its version.
+        published_folds: its accuracy in each fold there, the mean last.
+        published_classes: its precision, recall and F1 of each class there.
         against: a system above it, besides the first, from which its difference is reported.
         needs: published weights, by path, and where to get them; without them the row is left out.
+        only_on: the corpora that it is run on; all by default.
     """
 
     stages: list[str] = field(default_factory=list)
     fuses: list[str] = field(default_factory=list)
     arguments: Changes = field(default_factory=dict)
     published: dict[str, Figures] = field(default_factory=dict)
+    published_folds: list[str] = field(default_factory=list)
+    published_classes: dict[str, Figures] = field(default_factory=dict)
     against: str | None = None
     needs: dict[str, str] = field(default_factory=dict)
+    only_on: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -132,15 +153,21 @@ class Work:
 
     Args:
         name: authors and year.
-        corpus: and its classes.
+        corpus: its recordings.
         figure: metric and value, as published.
         protocol: what was kept apart between training and testing, as far as it is known.
+        classes: how many, or which.
+        feature: what its classifier takes.
+        classifier: its kind.
     """
 
     name: str
     corpus: str
     figure: str
     protocol: str
+    classes: str = ""
+    feature: str = ""
+    classifier: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,11 +178,14 @@ class Recipe:
         title: what it is; of a publication authors, year and what is tabled.
         systems: its rows, by name; differences are from the first.
         corpora: what it can run on, by name.
-        metrics: what is tabled, as `evaluate` calls it.
+        metrics: what is tabled, one of `NAMES`.
+        tables: forms of further tables, see `paper_tables`.
+        deviation: what stands behind ±: over seeds or folds, the standard deviation or the standard error of the mean.
         configs: YAMLs of stages by their names, relative to the recipe; others are NAME.yaml beside it.
         versions: of the publication, where their figures differ; a column each.
         upstream: the stages that come first and are tested on their own corpora, by name, with published figures.
         references: further published figures.
+        published_corpus: infant, or all of them -> class -> clips, as published.
         compared: other works, on whatever corpus.
     """
 
@@ -163,10 +193,13 @@ class Recipe:
     systems: dict[str, System]
     corpora: dict[str, Setting]
     metrics: list[str] = field(default_factory=lambda: ["uar"])
+    tables: list[Form] = field(default_factory=lambda: ["recall", "folds"])
+    deviation: Literal["standard deviation", "standard error"] = "standard deviation"
     configs: dict[str, str] = field(default_factory=dict)
     versions: list[str] = field(default_factory=lambda: ["published"])
     upstream: dict[str, Figures] = field(default_factory=dict)
     references: list[Reference] = field(default_factory=list)
+    published_corpus: dict[str, dict[str, int]] = field(default_factory=dict)
     compared: list[Work] = field(default_factory=list)
 
     @property
@@ -247,8 +280,9 @@ def check(recipe: Recipe, path: Path) -> None:
     Raises:
         UserError: there is such a system, or a stage that is spoken of and has no YAML.
     """
-    if unknown := [metric for metric in recipe.metrics if metric not in NAMES]:
-        raise UserError(f"{path}: metrics: {', '.join(unknown)} is none of {', '.join(NAMES)}")
+    for key, named, known in named_metrics(recipe):
+        if unknown := [metric for metric in named if metric not in known]:
+            raise UserError(f"{path}: {key}: {', '.join(unknown)} is none of {', '.join(known)}")
     seen: list[str] = []
     for name, system in recipe.systems.items():
         if bool(system.stages) == bool(system.fuses):
@@ -259,26 +293,46 @@ def check(recipe: Recipe, path: Path) -> None:
         if unknown := [other for other in named if other not in seen]:
             raise UserError(f"{path}: system {name!r} names {', '.join(unknown)}, which must stand above it")
         seen.append(name)
+        if unknown := [corpus for corpus in system.only_on if corpus not in recipe.corpora]:
+            raise UserError(f"{path}: system {name!r}: only_on: {', '.join(unknown)} is none of corpora")
     for setting in recipe.corpora.values():
         if not (setting.protocols or setting.labels):
             raise UserError(f"{path}: each of corpora needs protocols or labels")
-        if setting.labels:
-            check_encoders(recipe, path)
+        for labels in setting.labels.values():
+            check_encoders(recipe, labels, path)
     given = {stage for setting in recipe.corpora.values() for stage in setting.stages} - {LAST, EVERY}
     for stage in sorted({*recipe.stages, *given, *recipe.upstream}):
         if not yaml_of(recipe, path, stage).exists():
             raise UserError(f"{path}: no {recipe.configs.get(stage, f'{stage}.yaml')} beside it")
 
 
-def check_encoders(recipe: Recipe, path: Path) -> None:
-    """Refuse systems that are not encoders of one stage.
+def named_metrics(recipe: Recipe) -> Iterator[tuple[str, Iterable[str], Iterable[str]]]:
+    """Every key that names metrics, those it names, and those it may name."""
+    yield "metrics", recipe.metrics, NAMES
+    for name, system in recipe.systems.items():
+        for version, figures in system.published.items():
+            yield f"systems.{name}.published.{version}", figures, NAMES
+        for each, figures in system.published_classes.items():
+            yield f"systems.{name}.published_classes.{each}", figures, OF_CLASS
+    for stage, figures in recipe.upstream.items():
+        yield f"upstream.{stage}", figures, NAMES
+    for reference in recipe.references:
+        yield f"references.{reference.name}", reference.figures, NAMES
+
+
+def check_encoders(recipe: Recipe, labels: Labels, path: Path) -> None:
+    """Refuse encoders that are not of one stage.
 
     Raises:
-        UserError: they fuse, end in several stages, more than one is from scratch, or a name is no folder's.
+        UserError: there is no such system, they fuse, end in several stages, more than one is from scratch, or a name
+            is no folder's.
     """
-    if len(lasts := {system.stages[-1] if system.stages else "a fusion" for system in recipe.systems.values()}) > 1:
+    if unknown := set(labels.encoders.values()) - recipe.systems.keys():
+        raise UserError(f"{path}: labels: encoders: {', '.join(sorted(unknown))} is none of systems")
+    systems = labels.systems(recipe.systems)
+    if len(lasts := {system.stages[-1] if system.stages else "a fusion" for system in systems.values()}) > 1:
         raise UserError(f"{path}: labels: all systems must end in one stage, not in {', '.join(sorted(lasts))}")
-    for name, system in recipe.systems.items():
+    for name, system in systems.items():
         if (len(system.stages) == 1) != (name == "scratch"):
             raise UserError(f"{path}: labels: a system of one stage is called scratch, and no other is; see {name!r}")
         check_name(f"{path}: system", name)

@@ -91,6 +91,10 @@ def plan(data: CryDataModule, division: Division) -> Scheme:
     Raises:
         UserError: there are too few groups of a class, or there is no such column.
     """
+    if data.split.val_in_train:
+        raise UserError(
+            "data.split.val_in_train: folds have no validation part where data.split.val is 0; set that instead"
+        )
     group, folds, repeats = division.group or "subject", division.folds or 5, division.repeats
     seeds = tuple(division.seeds or ())
     labelled = np.flatnonzero((data.labels.numpy() >= 0) & data.features.good)
@@ -100,7 +104,7 @@ def plan(data: CryDataModule, division: Division) -> Scheme:
     of_class = (counts > 0).sum(0)
     if division.loso:
         if len(counts) < 2:
-            raise UserError(f"--loso: there is only one {group}")
+            raise UserError(f"--loso: corpus {data.corpus.name} has one {group} alone, and nobody is left to train on")
         return Scheme(group, len(counts), repeats, True, seeds)
     if folds < 2 or repeats < 1:
         raise UserError(f"--folds must be at least 2 and --repeats at least 1, not {folds} and {repeats}")

@@ -1,0 +1,65 @@
+"""`weights`: published weights by their names, fetched or from a local file, verified, and imported."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from cry_lightning.archives import WEIGHTS, Weights
+from cry_lightning.arguments import check_there
+from cry_lightning.console import UserError
+from cry_lightning.corpora.download import check, downloaded
+from cry_lightning.files import replacing
+
+FOLDER = Path("runs/weights")  # where recipes look for them
+OWN_COPY = "get a copy by other means, and give it by --file PATH"
+
+
+def places(weights: Mapping[str, Weights] = WEIGHTS) -> dict[str, Path]:
+    """Where each goes, unless the user names another place."""
+    return {name: FOLDER / f"{name}{of.suffix}" for name, of in weights.items()}
+
+
+def table() -> str:
+    """A paragraph for each: name, what is known of it, URL, and whether it is there."""
+    there = {True: "is there", False: "is not there"}
+    return "\n\n".join(
+        f"{name}\n  {WEIGHTS[name]}\n  {WEIGHTS[name].url}\n  {place} {there[place.exists()]}"
+        for name, place in places().items()
+    )
+
+
+def get(name: str, file: Path | None, to: Path | None, sha256: str | None, accept_unverified: bool) -> Path:
+    """The file that encoders read, made from the published one.
+
+    Args:
+        name: of the weights.
+        file: the published file, where it is on this machine.
+        to: the file to be made.
+        sha256: that the published file must have.
+        accept_unverified: take it whatever its hash is.
+
+    Raises:
+        UserError: the file is there already, or the published one cannot be had, verified or imported.
+    """
+    weights, to = WEIGHTS[name], to or places()[name]
+    expected = sha256 or (None if accept_unverified else weights.digest)
+    if to.exists():
+        raise UserError(f"{to} exists already; remove it, or name another with --to")
+    if file is not None:
+        check_there(file, OWN_COPY, "file of weights")
+    elif expected is None and not accept_unverified:
+        raise UserError(
+            f"{name}: sha256 not known: its publisher gives none; give --sha256 HASH or --accept-unverified"
+        )
+    with tempfile.TemporaryDirectory(prefix="weights-") as folder:
+        published = file or downloaded(weights.url, Path(folder), OWN_COPY)
+        check(published, expected)
+        if weights.publisher:
+            from cry_lightning.import_weights import run
+
+            return run(weights.publisher, published, to, weights.encoder)
+        with replacing(to) as part:
+            shutil.copyfile(published, part)
+    print(f"{to}: {weights.about}, to be read by checkpoint_path")
+    return to

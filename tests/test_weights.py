@@ -1,0 +1,145 @@
+"""weights: published files by name, fetched or given, verified and imported; or nothing is written."""
+
+import hashlib
+import re
+import threading
+from functools import partial
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import DATA, REPO
+from test_download import QuietHandler
+from test_import_weights import published_weights
+
+import cry_lightning as cry
+from cry_lightning import archives
+from cry_lightning.__main__ import main
+from cry_lightning.archives import WEIGHTS, Weights
+from cry_lightning.weights import places
+
+MN04 = DATA / ".." / "weights" / "efficientat" / "mn04_as_mAP_432.pt"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder of published files, and the URL at which this machine serves it."""
+    folder = tmp_path_factory.mktemp("site")
+    torch.save(published_weights("norm", "cnn6"), folder / "embedding model.ckpt")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def digests(site, tmp_path, monkeypatch):
+    """SHA-256 and MD5 of the file that WEIGHTS has as `sha`, `md5`, `none` (no hash known) and `plain` (no import)."""
+    folder, url = site
+    content = (folder / "embedding model.ckpt").read_bytes()
+    sha, md5 = hashlib.sha256(content).hexdigest(), hashlib.md5(content).hexdigest()
+    known = {"sha": sha, "md5": f"md5:{md5}", "none": None}
+    for name, digest in known.items():
+        weights = Weights(f"{url}/embedding%20model.ckpt?download=1", name, 1, digest, "CC0", "speechbrain", "cnn6")
+        monkeypatch.setitem(archives.WEIGHTS, name, weights)
+    monkeypatch.setitem(archives.WEIGHTS, "plain", Weights(f"{url}/embedding%20model.ckpt", "", None, sha, "CC0", None))
+    monkeypatch.chdir(tmp_path)
+    return sha, md5
+
+
+def refused(capsys, *args: str) -> str:
+    assert main(["weights", *args]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and not list(Path().rglob("*.ckpt"))
+    return error
+
+
+@pytest.mark.parametrize("name", ["sha", "md5"])
+def test_a_file_is_fetched_verified_and_imported_with_its_hash(name, digests, capsys):
+    assert main(["weights", "get", name]) == 0
+    made = torch.load(f"runs/weights/{name}.ckpt", weights_only=True)
+    assert made["source"] == {"publisher": "speechbrain", "file": "embedding model.ckpt", "sha256": digests[0]}
+    assert all(key.startswith("encoder.") for key in made["state_dict"])
+    assert "not verified" not in capsys.readouterr().out
+    assert "exists already" in (main(["weights", "get", name]) and capsys.readouterr().err)
+
+
+def test_without_a_known_hash_it_must_be_accepted_and_is_recorded(digests, capsys):
+    sha, _ = digests
+    assert "none: sha256 not known" in refused(capsys, "get", "none")
+    assert main(["weights", "get", "none", "--to", "own.ckpt", "--accept-unverified"]) == 0
+    assert f"embedding model.ckpt: sha256 {sha}, not verified" in capsys.readouterr().out
+    assert torch.load("own.ckpt", weights_only=True)["source"]["sha256"] == sha
+    Path("own.ckpt").unlink()
+    assert f"sha256 is {sha}, expected {'0' * 64}" in refused(capsys, "get", "none", "--sha256", "0" * 64)
+    assert cry.weights("get", "none", sha256=sha.upper()) == {"none": Path("runs/weights/none.ckpt")}
+
+
+def test_a_local_file_instead(digests, site, capsys):
+    own = site[0] / "embedding model.ckpt"
+    assert cry.weights("get", "sha", file=own, to="own/sha.ckpt") == {"sha": Path("own/sha.ckpt")}
+    assert cry.weights("get", ["plain"], file=own)["plain"].read_bytes() == own.read_bytes()
+    Path("own/sha.ckpt").unlink()
+    Path("other.bin").write_bytes(b"other")
+    for name, kind in (("sha", "sha256"), ("md5", "md5")):
+        error = refused(capsys, "get", name, "--file", "other.bin")
+        assert f"other.bin: {kind} is " in error and "it is damaged or another version" in error
+    assert "nowhere.pt: no such file of weights" in refused(capsys, "get", "sha", "--file", "nowhere.pt")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["get"], "nothing is named; there are vggish, panns-cnn14"),
+        (["get", "vgish"], "weights get: vgish; there are vggish"),
+        (["get", "sha", "md5", "--to", "x.ckpt"], "name one at a time"),
+        (["list", "vggish"], "takes no further arguments"),
+        (["fetch"], "invalid choice: 'fetch'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(args, message, digests, capsys):
+    assert message in refused(capsys, *args)
+
+
+def test_an_unreachable_address_is_reported_with_the_way_out(digests, monkeypatch, capsys):
+    gone = Weights("http://127.0.0.1:9/x.pth", "", None, "0" * 64, "CC0", "vggish")
+    monkeypatch.setitem(archives.WEIGHTS, "sha", gone)
+    assert re.search(
+        r"x\.pth: cannot be downloaded .*; get a copy by other means, and give it by --file PATH",
+        refused(capsys, "get", "sha"),
+    )
+
+
+def test_the_list_has_url_size_hash_and_licence_of_each(capsys):
+    assert cry.weights("list") == places()
+    printed = capsys.readouterr().out
+    for name, weights in WEIGHTS.items():
+        assert f"{name}\n  {weights}\n  {weights.url}\n  runs/weights/{name}{weights.suffix} is" in printed
+        assert weights.url.startswith("https://")
+        assert weights.digest is None or re.fullmatch("(md5:[0-9a-f]{32})|[0-9a-f]{64}", weights.digest)
+    assert "VGGish, AudioSet; 289 MB; sha256 known; Apache 2.0" in printed
+    assert "302 MB; sha256 not known: --accept-unverified; licence not stated" in printed
+
+
+def test_what_recipes_need_of_them_is_where_the_command_puts_it():
+    remedies = {}
+    for path in REPO.glob("configs/papers/*/*.yaml"):
+        for system in yaml.safe_load(path.read_text()).get("systems", {}).values():
+            remedies |= system.get("needs", {})
+    assert len(remedies) == 4
+    for path, remedy in remedies.items():
+        name, *flags = remedy.removeprefix("python -m cry_lightning weights get ").split()
+        assert places()[name] == Path(path)
+        assert flags == ([] if WEIGHTS[name].digest else ["--accept-unverified"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MN04.exists(), reason=f"no weights at {MN04}")
+def test_a_released_file_has_the_hash_that_is_known(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = cry.weights("get", "efficientat-mn04", file=MN04)["efficientat-mn04"]
+    checkpoint = torch.load(made, weights_only=True)
+    assert checkpoint["source"]["sha256"] == WEIGHTS["efficientat-mn04"].digest and checkpoint["front_end"]
