@@ -73,7 +73,7 @@ def layers_of(encoder: nn.Module, run: Callable[[], Any], batch_size: int) -> li
 
     def noting(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def note(module: nn.Module, given: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.ndim in (3, 4) and len(output) == batch_size:
+            if isinstance(output, Tensor) and len(output) == batch_size and _is_spread(output):
                 called[name] = None
 
         return note
@@ -89,6 +89,11 @@ def layers_of(encoder: nn.Module, run: Callable[[], Any], batch_size: int) -> li
     if len(names) <= MOST_LAYERS:
         return names
     return [names[round(place * (len(names) - 1) / (MOST_LAYERS - 1))] for place in range(MOST_LAYERS)]
+
+
+def _is_spread(output: Tensor) -> bool:
+    """Whether it is tokens (B, N, C) or maps (B, C, F, T), which a gate's (B, C, 1, 1) are not."""
+    return output.ndim == 3 or (output.ndim == 4 and output.shape[2:].numel() > 1)
 
 
 @dataclass(frozen=True)
