@@ -65,7 +65,8 @@ def inbox(tones, tmp_path_factory):
 def test_limit_keeps_nineteen_of_twenty_subjects_and_each_counts_once():
     subjects = np.arange(39).astype(str)
     assert limit_of(np.arange(39.0), subjects) == 37  # the 38th of 39: 38/40 = 0.95
-    assert limit_of(np.arange(10.0), subjects[:10]) == 9  # too few: the highest of all
+    assert limit_of(np.arange(19.0), subjects[:19]) == 18
+    assert limit_of(np.arange(18.0), subjects[:18]) == 17 and limit_of(np.arange(40.0), np.repeat(["a", "b"], 20)) == 37
     many = np.concatenate([np.arange(39.0), np.full(500, 0.5)])
     assert limit_of(many, np.concatenate([subjects, np.full(500, "0")])) == 37
 

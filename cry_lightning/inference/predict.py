@@ -16,7 +16,7 @@ from cry_lightning import audio, reference
 from cry_lightning.arguments import by_recording, refuse_existing
 from cry_lightning.console import UserError, printable
 from cry_lightning.evaluation.compare import as_text
-from cry_lightning.evaluation.predictions import SCORE, classes_of, score_columns
+from cry_lightning.evaluation.predictions import SCORE, score_columns
 from cry_lightning.inference import tables
 from cry_lightning.inference.detect import Finder, by_thresholds
 from cry_lightning.inference.model import TrainedStage
@@ -37,7 +37,6 @@ from cry_lightning.trust.names import Trust
 log = logging.getLogger(__name__)
 MAX_SHOWN = 20  # recordings in the terminal; the file has them all
 NO_UNIT = "no cry was found"
-HARMLESS = (audio.SILENT, "nowhere above", NO_UNIT)  # beginnings of what is no failure: there is nothing to predict
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,12 @@ class Predicted:
 
     Args:
         rows: of each window or unit: path, start_s, duration_s, score_<class>..., predicted, calibrated_<class>...,
-            novelty, decision, abstained.
+            novelty, decision, abstained. `attrs["failed"]` has the recordings that could not be used, and why.
         recordings: the same of each recording, with windows (or units) and fault in place of the times.
-        failed: recordings that could not be used, or not whole -> why.
     """
 
     rows: pd.DataFrame
     recordings: pd.DataFrame
-    failed: Mapping[str, str]
 
 
 def run(
@@ -101,32 +98,31 @@ def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int) ->
     """
     classes = trained.classes or []
     known = reference.beside(trained.path, trained.classes)
-    parts, bad = [], {path: [reason] for path, reason in recordings.faults.items()}
+    parts = [window_table(recordings, NOTHING, classes)]
+    bad: dict[str, list[str]] = {}
     with network_of(trained, known) as network:
         for outputs in run_through(trained, recordings, network, batch_size):
             parts.append(window_table(recordings, outputs, classes))
             for path, reasons in outputs.bad.items():
                 bad.setdefault(path, []).extend(reasons)
     bad |= {path: [reason] for path, reason in recordings.faults.items()}
-    rows = pd.concat(parts, ignore_index=True) if parts else window_table(recordings, NOTHING, classes)
-    nothing_found = recordings.find is not None and not bad
+    rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     if bad:
         report_left_out(bad, nothing_else=rows.empty)
-    elif rows.empty and not nothing_found:
+    elif rows.empty and recordings.find is None:
         raise UserError(f"no recording is anywhere above {recordings.min_active_db} dB, as the model's windows were")
     rows = rows if recordings.find is None else unit_table(rows, recordings)
     means = recording_table(recordings, bad, rows)
-    of_clips, of_means = (known.levels[level] if known else None for level in ("clip", "recording"))
-    faults = dict(zip(means["path"], means["fault"], strict=True))
-    failed = {
-        path: next(reason for reason in reasons if not reason.startswith(HARMLESS))
-        for path, reasons in bad.items()
-        if not all(reason.startswith(HARMLESS) for reason in reasons)
-    }
-    rows = finished(rows, of_clips, classes)
-    rows.attrs["failed"] = failed
-    means = finished(means.drop(columns="fault"), of_means, classes)
-    return Predicted(rows, means.assign(fault=means["path"].map(faults)), failed)
+    of_rows, of_means = (known.levels[level] if known else None for level in ("clip", "recording"))
+    rows, means = finished(rows, of_rows, classes), finished(means, of_means, classes)
+    rows.attrs["failed"] = failures(bad)
+    return Predicted(rows, means)
+
+
+def failures(bad: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Recordings that are at fault themselves, not merely silent, of all that were left out; and why."""
+    reasons = {path: [one for one in each if not one.startswith(audio.SILENT)] for path, each in bad.items()}
+    return {path: each[0] for path, each in reasons.items() if each}
 
 
 def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
@@ -180,15 +176,13 @@ def unit_table(windows: pd.DataFrame, recordings: Recordings) -> pd.DataFrame:
     """One row per unit, of the means of its windows; units without a window that could be used are left out."""
     spans = [(path, *span) for path, found in recordings.units.items() for span in found]
     units = pd.DataFrame(spans, columns=["path", "start_s", "end_s"]).astype({"start_s": float, "end_s": float})
-    of_path = units.groupby("path", sort=False)["start_s"]
-    numbers = [
-        of_path.get_group(path).index[np.searchsorted(of_path.get_group(path), starts + 1e-5) - 1]
-        for path, starts in windows.groupby("path", sort=False)["start_s"]
-    ]
-    order = [rows for rows in windows.groupby("path", sort=False).groups.values()]
-    unit = pd.Series(np.concatenate([*numbers, []]), np.concatenate([*order, []]), dtype=int)
-    numbered = windows.assign(unit=unit)
-    means = numbered.drop(columns=["path", "start_s", "duration_s"]).groupby("unit").mean()
+    counts = [0, *(len(found) for found in recordings.units.values())]
+    first = dict(zip(recordings.units, np.cumsum(counts), strict=False))  # row of each recording's first unit
+    unit = np.zeros(len(windows), int)
+    for path, places in windows.groupby("path").indices.items():
+        starts = [begin - 1e-5 for begin, _ in recordings.units[str(path)]]
+        unit[places] = first[str(path)] + np.searchsorted(starts, windows["start_s"].to_numpy()[places]) - 1
+    means = windows.drop(columns=["path", "start_s", "duration_s"]).groupby(unit).mean()
     whole = units.loc[means.index].assign(duration_s=units["end_s"] - units["start_s"]).drop(columns="end_s")
     return whole.join(means).reset_index(drop=True)
 
@@ -208,15 +202,15 @@ def recording_table(recordings: Recordings, bad: Mapping[str, Sequence[str]], ro
 
 
 def finished(table: pd.DataFrame, decisions: Decisions | None, classes: list[str]) -> pd.DataFrame:
-    """The table with the class of the highest score, and with what the reference says; blank where nothing was used."""
-    used = table[score_columns(table)].notna().all(axis=1).to_numpy()
-    parts = [table[used], table[~used]]
-    best = parts[0][score_columns(table)].to_numpy().argmax(1) if used.any() else []
-    parts[0] = parts[0].assign(predicted=[classes_of(table)[index] for index in best])
-    parts[0] = add_decisions(parts[0], decisions, classes)
-    parts[1] = add_decisions(parts[1].assign(predicted=""), None, classes)
-    kept = [part for part in parts if len(part)] or parts[:1]
-    return pd.concat(kept).sort_index()
+    """The table with the class of the highest score, and what the reference says; blank in rows without scores."""
+    used = table[score_columns(table)].notna().all(axis=1)
+    best = table[score_columns(table)].fillna(0).to_numpy().argmax(1) if len(table) else []
+    named = table.assign(predicted=[classes[index] for index in best])
+    found = add_decisions(named, decisions, classes)
+    for column in ("predicted", "decision", "abstained"):
+        found[column] = found[column].where(used, "")
+    fault = [found.pop("fault")] if "fault" in found else []
+    return pd.concat([found, *fault], axis=1)  # the last column
 
 
 def shown(table: pd.DataFrame, width: int) -> str:

@@ -11,6 +11,7 @@ from cry_lightning.evaluation.fusion import best_temperature
 
 SMALLEST = 1e-6  # probability, where a logarithm is taken
 HELD_OUT = 0.95  # share of held-out clips that are not called unlike the training
+ENOUGH = 19  # subjects: one more, of any novelty, is 5 % of them then
 UNSURE, UNLIKE = "unsure", "unlike the training"
 
 
@@ -67,14 +68,15 @@ class Decisions:
 def limit_of(novelty: np.ndarray, subjects: np.ndarray) -> float:
     """The novelty below which 95 % of a new subject's cases are expected, by those of n subjects, each with one weight.
 
-    With fewer than 19 subjects it is the highest of all.
+    Of fewer than 19 subjects, which can promise nothing of the kind, it is the 95 % quantile.
 
     Source: Dunn, Wasserman and Ramdas 2023, "Distribution-free prediction sets for two-layer hierarchical models",
     J. Am. Stat. Assoc. 118(544): a new subject is one more, of any novelty.
     """
     _, index, counts = np.unique(subjects, return_inverse=True, return_counts=True)
     order = np.argsort(novelty, kind="stable")
-    reached = np.cumsum(1 / counts[index][order]) / (len(counts) + 1)
+    n = len(counts) + (len(counts) >= ENOUGH)
+    reached = np.cumsum(1 / counts[index][order]) / n
     place = np.searchsorted(reached, HELD_OUT - 1e-9)
     return float(novelty[order][min(int(place), len(order) - 1)])
 
