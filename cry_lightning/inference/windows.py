@@ -69,7 +69,7 @@ class Recordings(Corpus):
     def stream(self) -> Iterator[Clip]:
         """The clips of one recording after the other, cut as it is reached."""
         with TemporaryDirectory() as folder, LevelIndex(Path(folder, "levels.json")) as levels:  # of no use later
-            for clip in progress_bar(self.recordings(), unit="file"):
+            for clip in self.recordings():
                 for part in [clip] if self.find is None else self._units(clip, self.find):
                     yield from self._cut(part, levels)
 
@@ -105,7 +105,7 @@ def run_through(
     trained: TrainedStage, recordings: Recordings, network: Callable[[Tensor], Tensor], batch_size: int
 ) -> Iterator[ModelOutputs]:
     """See `run_model`: the values of some thousand clips after the other, in memory that does not grow with them."""
-    clips, reader = recordings.stream(), None
+    clips, reader = iter(progress_bar(recordings.stream(), trained.path.name, unit="window")), None
     while chunk := list(islice(clips, CHUNK)):
         before, reader = reader, ClipBatches(recordings, chunk, **trained.fitting)
         if before is not None:
