@@ -58,8 +58,16 @@ def main() -> None:
     tested = predictions.read(args.ckpt.with_name("predictions.csv"))
     tested = tested[tested["split"] == "test"].drop_duplicates("recording")
     subject_of = {str(args.cries / path): one for path, one in zip(tested["recording"], tested["subject"], strict=True)}
-    for level, table in flagged(model, list(subject_of), subject_of.get).items():
+    cries = flagged(model, list(subject_of), subject_of.get)
+    for level, table in cries.items():
         report(f"cries of test subjects, {level}", table)
+    label_of = {str(args.cries / path): one for path, one in zip(tested["recording"], tested["label"], strict=True)}
+    windows = cries["windows"].assign(label=cries["windows"]["path"].map(label_of))
+    decided = windows[windows["decision"] != ""]
+    right = [
+        (table[column] == table["label"]).mean() for table, column in ((decided, "decision"), (windows, "predicted"))
+    ]
+    print(f"decided: {len(decided) / len(windows):.3f} of windows, {right[0]:.3f} right; of all {right[1]:.3f} right")
     with TemporaryDirectory() as folder:
         halves: tuple[list[str], list[str]] = ([], [])
         for number, path in enumerate(sorted(args.noise.glob("*.flac"))):

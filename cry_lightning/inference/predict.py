@@ -144,7 +144,7 @@ def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
 
 @contextmanager
 def network_of(trained: TrainedStage, known: Reference | None) -> Iterator[Callable[[Tensor], Tensor]]:
-    """The network from features to probabilities and novelty (B, K + 1); that is NaN where no reference is known."""
+    """The network from features to probabilities and novelty (B, K + 1); novelty is 0 where no reference is known."""
     scores = scores_of(trained)
     if known is None:
         yield lambda features: torch.nn.functional.pad(scores(features), (0, 1))

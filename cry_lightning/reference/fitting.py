@@ -18,7 +18,7 @@ from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.weights import sha256
 
 MOST_CLIPS = 2_000  # of the training, in even steps
-MOST_VALIDATION_CLIPS = 10_000
+MOST_VALIDATION_CLIPS = 4_000
 
 
 def fitted(stage: Classifier, data: CryDataModule, checkpoint: Path) -> Reference | None:
@@ -34,7 +34,9 @@ def fitted(stage: Classifier, data: CryDataModule, checkpoint: Path) -> Referenc
     )
     if not len(train) or not len(val):
         return None
-    stage = stage.float().eval()
+    stage = stage.eval()
+    if stage.dtype != torch.float32:  # an SVM has numbers in float64, which stay
+        stage = stage.float()
     with torch.inference_mode():
         first = next(_features(stage, data, val))
         names = layers_of(stage.encoder, lambda: stage(first), len(first))
