@@ -9,6 +9,7 @@ import cry_lightning
 from cry_lightning.arguments import find_shipped, first_sentence, parse
 from cry_lightning.console import UserError
 
+DONE_IN_PART = 3  # exit code: some recordings could not be used, and are listed; the result of the others is written
 COMMANDS = {name.rstrip("_").replace("_", "-"): name for name in cry_lightning.COMMANDS}
 
 
@@ -26,7 +27,7 @@ def main(args: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("cry_lightning").setLevel(logging.INFO)
     try:
-        run(args[0], find_shipped(args[1:]))
+        result = run(args[0], find_shipped(args[1:]))
     except UserError as error:
         if debug:
             raise
@@ -44,7 +45,7 @@ def main(args: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
-    return 0
+    return DONE_IN_PART if getattr(result, "attrs", {}).get("failed") else 0
 
 
 def run(command: str, args: list[str]) -> Any:

@@ -337,9 +337,13 @@ def refuse_existing(*paths: Path) -> None:
         check_folder("--out", path.parent)
 
 
+TABLES = (".csv", ".json", ".parquet")
+
+
 def by_recording(out: Path) -> Path:
-    """The table of recordings beside that of windows."""
-    return out.with_name(f"{out.stem}_recordings.csv")
+    """The table of recordings beside that of windows, or beside files of intervals."""
+    suffix = out.suffix.lower() if out.suffix.lower() in TABLES else ".csv"
+    return out.with_name(f"{out.name.removesuffix(out.suffix)}_recordings{suffix}")
 
 
 Checkpoint = Annotated[Path, Taken("CKPT", option=True, instead="name a run's best.ckpt", what="checkpoint")]

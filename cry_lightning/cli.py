@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from cry_lightning import reference
 from cry_lightning.arguments import check_folder, check_name
 from cry_lightning.callbacks import (
     Dashboard,
@@ -39,6 +40,7 @@ from cry_lightning.runfolder import (
     check_task,
     check_whole,
 )
+from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.weights import read_checkpoint
 from cry_lightning.trust.configs import check_classes, refuse_elsewhere, resolving, without_weights
@@ -268,7 +270,16 @@ class StageCLI(LightningCLI):
             return
         self.run_folder.forget_evaluation()
         folder = self.run_folder.path
+        self.write_reference(Path(self.config_init.test.ckpt_path))
         print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {folder}")
+
+    def write_reference(self, checkpoint: Path) -> None:
+        """Write, beside the run's own checkpoint, what its training and validation clips say of others."""
+        if checkpoint.parent != self.run_folder.path or not isinstance(self.model, Classifier):
+            return
+        stage = self.model.to(self.trainer.strategy.root_device)
+        if found := reference.fitted(stage, self.datamodule, checkpoint):
+            found.save(checkpoint.with_name(reference.FILE))
 
     @property
     def has_test(self) -> bool:

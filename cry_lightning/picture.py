@@ -15,7 +15,7 @@ from cry_lightning.console import UserError, progress_bar
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.files import replacing
-from cry_lightning.inference.windows import ModelOutputs, Recordings, report_left_out
+from cry_lightning.inference.windows import Recordings, report_left_out
 from cry_lightning.studies.engine import ReadCLI, quiet
 
 BATCH_SIZE = 64
@@ -41,7 +41,7 @@ def run(recordings: Sequence[str], config: str, out: Path, overrides: Sequence[s
             imsave(part, picture, format="png")
         written.append(out / name)
         drawn.append(clip)
-    report_left_out(ModelOutputs(drawn, np.empty(0), bad))
+    report_left_out(bad, nothing_else=not drawn)
     print(f"{out}: {len(drawn)} pictures of {'x'.join(map(str, picture.shape[:2]))}")
     return written
 

@@ -12,6 +12,7 @@ import yaml
 from conftest import DATA, REPO, real
 
 from cry_lightning import annotations, cli
+from cry_lightning import load as load_predictor
 from cry_lightning.__main__ import run as command
 from cry_lightning.annotations import Interval
 from cry_lightning.annotations.spans import COLUMN, Hysteresis, choose, frames, marked_in, score
@@ -94,6 +95,19 @@ def trained(marked, tmp_path_factory):
     cli.main(["fit", "--config", str(path)])
     cli.main(["test", "--config", str(folder / "runs/marked/detect/config.yaml")])
     return folder / "runs/marked/detect/best.ckpt"
+
+
+@pytest.mark.slow
+def test_predict_takes_the_units_that_a_detector_finds(trained, marked, pretrained, tmp_path):
+    recording = marked / "wav/03.wav"
+    found = Finder(trained).spans(recording)
+    arguments = [str(recording), "--ckpt", str(pretrained), "--detector", str(trained)]
+    table = command("predict", [*arguments, "--out", str(tmp_path / "out.csv")])
+    assert table["start_s"].tolist() == pytest.approx([begin for begin, _ in found], abs=1e-5) and found
+    by_python = load_predictor(pretrained)(recording, detect=trained)
+    pd.testing.assert_frame_equal(by_python, table)
+    with pytest.raises(UserError, match="finds no events; train a Detector"):
+        load_predictor(pretrained)(recording, detect=pretrained)
 
 
 def test_clips_have_the_label_where_half_of_them_is_marked(marked):

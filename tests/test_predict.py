@@ -140,13 +140,15 @@ def test_the_table_in_the_terminal_is_no_wider_than_it_but_for_faults():
     path, fault = f"clips/{'ward-' * 40}/{{}}.wav", "cannot be decoded, since it is the letter of a doctor"
     table = pd.DataFrame({"path": [path.format(n) for n in range(30)], "windows": 0, "fault": fault})
     scores = {f"score_{name}": 0.01 for name in "abcdefghijklmnopqrst"} | {"score_tired": 0.8, "predicted": "tired"}
-    table = table.assign(**scores)
+    table = table.assign(**scores, decision="", abstained="")
     table.loc[1, ["windows", "fault"]] = 5, ""
     lines = predict.shown(table, width=80).splitlines()
     assert len(lines) == 2 + 20 + 1 and lines[-1] == "... and 10 more"
     assert lines[2].startswith("...") and "ward-/0.wav  0 " in lines[2] and lines[2].endswith(f"  {fault}")
     assert len(lines[3]) <= 80
     assert lines[3].startswith("...") and lines[3].split()[1:] == ["5", "tired", "0.800"]
+    table.loc[1, "abstained"] = "unsure"
+    assert predict.shown(table, width=80).splitlines()[3].endswith("0.800  (unsure)")
 
 
 def test_windows_as_quiet_as_none_in_the_training_are_left_out(pretrained, tmp_path):

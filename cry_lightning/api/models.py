@@ -104,35 +104,49 @@ def predict(
     device: Device = "auto",
     batch_size: Size = 64,
     hop_s: Annotated[float | None, Taken("S")] = None,
+    detect: bool = False,
+    detector: Annotated[Path | None, Taken("CKPT", instead="name a run's best.ckpt", what="checkpoint")] = None,
 ) -> "pd.DataFrame":
-    """What a trained classifier says of recordings, window by window.
+    """What a trained classifier says of recordings, by window or by cry.
 
     Recordings of any container are cut into windows as the training corpus was, or, if it was not, into clips of the
     model's length; what is left over at the end is dropped. A recording shorter than one window is filled up as in the
-    training. Writes one row per window into OUT, and their means per recording, with those that could not be used,
-    into OUT_recordings.csv.
+    training. With --detect, cries are found first, and only they are cut. Writes one row per window, or cry, into OUT,
+    and their means per recording, with those that could not be used, into OUT_recordings.csv.
+
+    Beside the scores are probabilities calibrated on the validation clips, how unlike the training clips a window is
+    (above 1: as few as 5 % of held-out clips), and a decision, withheld where the window is unlike the training or the
+    classes cannot be told apart. They come from the reference.pt that `test` writes beside the checkpoint.
+
+    The ending of OUT names its form: .csv, .json or .parquet; .TextGrid (Praat), .txt (Audacity labels) or
+    .selections.txt (Raven), of which each recording has a file of its own: OUT, or OUT/RECORDING.TextGrid for several.
 
     Args:
         paths: a recording, or a folder of them.
         ckpt: of a stage: RUN/best.ckpt.
         trust: let the files name classes of this package, too (may be repeated); without it they name classes of
             cry_lightning, torch.nn, torch.optim and timm alone.
-        out: the table of windows, which is returned too.
+        out: the table of windows, which is returned too; its `attrs["failed"]` has why recordings could not be used.
         device: where to compute.
         batch_size: clips at once.
         hop_s: from window to window (default: as in the training).
+        detect: find cries first, by the thresholds of `acquire`.
+        detector: find them by this trained Detector.
 
     Raises:
         UserError: an argument or the checkpoint is at fault, or no recording could be used.
 
     Example: python -m cry_lightning predict phone/ --ckpt runs/synthetic-cries/finetune/best.ckpt
     """
-    from cry_lightning.arguments import by_recording, refuse_existing
+    from cry_lightning.annotations.files import ENDING, FORMS
+    from cry_lightning.arguments import TABLES, by_recording, refuse_existing
 
+    if out.suffix.lower() not in TABLES and not ENDING.search(out.name):
+        raise UserError(f"--out {out}: name a file that ends in {', '.join((*TABLES, *FORMS.values()))}")
     refuse_existing(out, by_recording(out))
     from cry_lightning.inference.predict import run
 
-    return run(paths, ckpt, trust, out, device, batch_size, hop_s)
+    return run(paths, ckpt, trust, out, device, batch_size, hop_s, detect, detector)
 
 
 @command

@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from cry_lightning.audio.containers import EXTENSIONS, NO_SOUND, SHORTEST_S, SLACK_S, AudioError, warn_once, what_it_is
+from cry_lightning.audio.containers import (
+    EXTENSIONS,
+    NO_SOUND,
+    SHORTEST_S,
+    SILENT,
+    SLACK_S,
+    AudioError,
+    warn_once,
+    what_it_is,
+)
 from cry_lightning.audio.recording import Fit, Recording, fit_to_length, mono, opened
 
 __all__ = [
@@ -17,6 +26,7 @@ __all__ = [
     "FRONT_END_VERSION",
     "NO_SOUND",
     "SHORTEST_S",
+    "SILENT",
     "SLACK_S",
     "AudioError",
     "AudioInfo",

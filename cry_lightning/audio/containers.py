@@ -35,6 +35,7 @@ SAMPLE_RATES = (2_000, 768_000)  # Hz; a header that says otherwise is damaged
 MOST_CHANNELS = 64
 MOST_SAMPLES = 1 << 30  # of a recording in memory at once, 4 GiB; longer ones are read in blocks or windows
 SLACK_S = 0.1  # a declared length that is off by less is right: lossy codecs are padded, headers rounded
+SILENT = "silent"  # begins what is said of a clip of zeros
 SHORTEST_S = 0.01  # a clip shorter than this holds no sound worth a row
 CANCELLED = 1e-3  # channels whose mean has less than this share of their power cancel each other
 KINDS = {

@@ -17,6 +17,7 @@ from cry_lightning.audio.containers import (
     CANCELLED,
     MOST_SAMPLES,
     SHORTEST_S,
+    SILENT,
     SLACK_S,
     AudioError,
     as_audio_errors,
@@ -209,7 +210,7 @@ class Recording:
         if waveform.size < SHORTEST_S * sample_rate:
             raise AudioError(f"{self.path}: {waveform.size} samples at {start_s:g} s are too short for a clip")
         if not waveform.any():
-            raise AudioError(f"{self.path}: silent, every sample at {start_s:g} s is zero")
+            raise AudioError(f"{self.path}: {SILENT}, every sample at {start_s:g} s is zero")
         try:
             return fit_to_length(waveform, round(duration_s * sample_rate), fit)
         except UserError as error:

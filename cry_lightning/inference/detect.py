@@ -7,6 +7,8 @@ import numpy as np
 import torch
 
 from cry_lightning import audio
+from cry_lightning.acquire.segmentation import BLOCK_S, units
+from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
 from cry_lightning.annotations.spans import Span
 from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError
@@ -15,6 +17,16 @@ from cry_lightning.tasks import Detector
 from cry_lightning.tasks.weights import sha256
 
 CONTEXT_S = 1.0  # before and after the frames of a window that count
+
+
+def by_thresholds(recording: Path) -> list[Span]:
+    """The cry units in a recording, by the thresholds of `acquire`, in seconds and in constant memory.
+
+    Raises:
+        AudioError: it cannot be decoded.
+    """
+    found = units(audio.blocks(recording, SAMPLE_RATE, BLOCK_S), Settings())
+    return [(unit.start_s, unit.start_s + unit.duration_s) for unit in found]
 
 
 class Finder:
@@ -64,6 +76,14 @@ class Finder:
         spans = self.detector.chosen.spans(np.concatenate(pieces))
         ends = [(max(0.0, (begin - 0.5) * hop_s), min(duration_s, (end - 0.5) * hop_s)) for begin, end in spans]
         return ends, duration_s
+
+    def spans(self, recording: Path) -> list[Span]:
+        """The events in a recording, in seconds.
+
+        Raises:
+            AudioError: it cannot be decoded.
+        """
+        return self(recording)[0]
 
     def _windows(self, recording: Path) -> Iterator[tuple[np.ndarray, int, int]]:
         """Windows (N,) of a recording, and which of their frames count: each of its frames once."""

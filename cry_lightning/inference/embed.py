@@ -129,7 +129,7 @@ def run(
     listed = FeatureCache(corpus, **trained.fitting, folder=cache_dir)  # never built
     check_column(color, listed.clips)
     outputs = run_model(trained, corpus, listed.clips, trained.stage.embed, batch_size, landmarks=True)
-    report_left_out(outputs)
+    report_left_out(outputs.bad, nothing_else=not outputs.clips)
     table = clip_table(corpus, outputs.clips)
     content = dict(zip(listed.names, listed.content, strict=True))
     leakage = verdict(table, content, outputs.landmarks, trained.lineage)

@@ -1,26 +1,56 @@
-"""`python -m cry_lightning predict`: what a trained classifier says of recordings, window by window."""
+"""`python -m cry_lightning predict`: what a trained classifier says of recordings, by window or by unit."""
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
-from cry_lightning.arguments import by_recording
-from cry_lightning.console import UserError, as_cell, for_spreadsheets, printable
+from cry_lightning import audio, reference
+from cry_lightning.arguments import by_recording, refuse_existing
+from cry_lightning.console import UserError, printable
 from cry_lightning.evaluation.compare import as_text
-from cry_lightning.evaluation.predictions import SCORE, classes_of, score_columns
-from cry_lightning.files import replacing
+from cry_lightning.evaluation.predictions import SCORE, score_columns
+from cry_lightning.inference import tables
+from cry_lightning.inference.detect import Finder, by_thresholds
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.inference.windows import ModelOutputs, Recordings, duration_s, report_left_out, run_model
+from cry_lightning.inference.windows import (
+    Find,
+    ModelOutputs,
+    Recordings,
+    duration_s,
+    report_left_out,
+    run_through,
+)
+from cry_lightning.reference import Decisions, Reference
+from cry_lightning.reference.decisions import add_decisions
+from cry_lightning.reference.novelty import Layers
 from cry_lightning.tasks import Classifier
 from cry_lightning.trust.names import Trust
 
 log = logging.getLogger(__name__)
 MAX_SHOWN = 20  # recordings in the terminal; the file has them all
+NO_UNIT = "no cry was found"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What was said of recordings.
+
+    Args:
+        rows: of each window or unit: path, start_s, duration_s, score_<class>..., predicted, calibrated_<class>...,
+            novelty, decision, abstained. `attrs["failed"]` has the recordings that could not be used, and why.
+        recordings: the same of each recording, with windows (or units) and fault in place of the times.
+    """
+
+    rows: pd.DataFrame
+    recordings: pd.DataFrame
 
 
 def run(
@@ -31,39 +61,68 @@ def run(
     device: str,
     batch_size: int,
     hop_s: float | None,
+    detect: bool,
+    detector: Path | None,
 ) -> pd.DataFrame:
-    """Run the command; recordings that cannot be used are listed with the reason. Returns the table of windows."""
-    of_recordings, trained = by_recording(out), TrainedStage(ckpt, device, Trust(tuple(trust)))
-    recordings, outputs = hear_recordings(trained, paths, scores_of(trained), batch_size, hop_s)
-    windows = window_table(recordings, outputs, trained.classes or [])
-    table = recording_table(recordings, outputs, windows)
-    with replacing(out) as windows_part, replacing(of_recordings) as recordings_part:  # both, or neither
-        write(windows, windows_part)
-        write(table, recordings_part)
-    print(f"{printable(shown(table, shutil.get_terminal_size().columns))}\n{out}\n{of_recordings}")
-    return windows
+    """Run the command; recordings that cannot be used are listed with the reason. Returns the table of rows."""
+    tables.check_packages(out)
+    trained = TrainedStage(ckpt, device, Trust(tuple(trust)))
+    scores_of(trained)
+    find = Finder(detector).spans if detector else by_thresholds if detect else None
+    recordings = recordings_at(trained, paths, hop_s, find)
+    of_recordings, files = by_recording(out), tables.files_of(out, recordings.paths)
+    refuse_existing(of_recordings, *dict.fromkeys(files.values()))
+    found = predicted(trained, recordings, batch_size)
+    tables.write(found.rows, found.recordings, files, of_recordings)
+    written = set(files.values())
+    where = out if written == {out} else f"{tables.folder_of(out)} ({len(written)} files)"
+    print(f"{printable(shown(found.recordings, shutil.get_terminal_size().columns))}\n{where}\n{of_recordings}")
+    return found.rows
 
 
-def hear_recordings(
-    trained: TrainedStage,
-    paths: Sequence[str],
-    network: Callable[[Tensor], Tensor],
-    batch_size: int,
-    hop_s: float | None = None,
-) -> tuple[Recordings, ModelOutputs]:
-    """The values that `network`, a part of `trained.stage`, gives for windows of recordings, cut as in the training.
+def recordings_at(
+    trained: TrainedStage, paths: Sequence[str], hop_s: float | None = None, find: Find | None = None
+) -> Recordings:
+    """Recordings, cut as in the training, or the units in them that `find` finds, however loud."""
+    cutting = trained.cutting | ({} if hop_s is None else {"hop_s": hop_s})
+    if find is not None:
+        cutting["min_active_db"] = None
+    return Recordings(paths, find, **cutting)
+
+
+def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int) -> Predicted:
+    """What a classifier says of recordings; memory holds one row of numbers for each window.
 
     Raises:
-        UserError: no recording could be used.
+        UserError: the stage is no classifier, or no recording could be used.
     """
-    recordings = Recordings(paths, **trained.cutting | ({} if hop_s is None else {"hop_s": hop_s}))
-    with TemporaryDirectory() as folder:  # for the levels of windows, which are of no use later
-        clips = recordings.clips(Path(folder))
-    if not clips:
+    classes = trained.classes or []
+    known = reference.beside(trained.path, trained.classes)
+    parts = [window_table(recordings, NOTHING, classes)]
+    bad: dict[str, list[str]] = {}
+    with network_of(trained, known) as network:
+        for outputs in run_through(trained, recordings, network, batch_size):
+            parts.append(window_table(recordings, outputs, classes))
+            for path, reasons in outputs.bad.items():
+                bad.setdefault(path, []).extend(reasons)
+    bad |= {path: [reason] for path, reason in recordings.faults.items()}
+    rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    if bad:
+        report_left_out(bad, nothing_else=rows.empty)
+    elif rows.empty and recordings.find is None:
         raise UserError(f"no recording is anywhere above {recordings.min_active_db} dB, as the model's windows were")
-    outputs = run_model(trained, recordings, clips, network, batch_size)
-    report_left_out(outputs)
-    return recordings, outputs
+    rows = rows if recordings.find is None else unit_table(rows, recordings)
+    means = recording_table(recordings, bad, rows)
+    of_rows, of_means = (known.levels[level] if known else None for level in ("clip", "recording"))
+    rows, means = finished(rows, of_rows, classes), finished(means, of_means, classes)
+    rows.attrs["failed"] = failures(bad)
+    return Predicted(rows, means)
+
+
+def failures(bad: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Recordings that are at fault themselves, not merely silent, of all that were left out; and why."""
+    reasons = {path: [one for one in each if not one.startswith(audio.SILENT)] for path, each in bad.items()}
+    return {path: each[0] for path, each in reasons.items() if each}
 
 
 def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
@@ -83,62 +142,93 @@ def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
     return lambda features: stage.scores(stage(features))
 
 
+@contextmanager
+def network_of(trained: TrainedStage, known: Reference | None) -> Iterator[Callable[[Tensor], Tensor]]:
+    """The network from features to probabilities and novelty (B, K + 1); novelty is 0 where no reference is known."""
+    scores = scores_of(trained)
+    if known is None:
+        yield lambda features: torch.nn.functional.pad(scores(features), (0, 1))
+        return
+    novelty = known.novelty.to(trained.device)
+    with Layers(trained.stage.encoder, novelty.names) as layers:
+        yield lambda features: torch.cat([scores(features), novelty(layers.taken())[:, None]], 1)
+
+
+NOTHING = ModelOutputs([], np.zeros((0, 0), np.float32), {})
+
+
 def window_table(recordings: Recordings, outputs: ModelOutputs, classes: Sequence[str]) -> pd.DataFrame:
-    """One row per window: path, start_s, duration_s, score_<class>..., predicted."""
+    """One row per window: path, start_s, duration_s, score_<class>..., novelty."""
     table = pd.DataFrame(
         {
             "path": [clip.path for clip in outputs.clips],
-            "start_s": [clip.start_s for clip in outputs.clips],
-            "duration_s": [duration_s(recordings, clip) for clip in outputs.clips],
+            "start_s": np.array([clip.start_s for clip in outputs.clips], float),
+            "duration_s": np.array([duration_s(recordings, clip) for clip in outputs.clips], float),
         }
     )
-    scores = outputs.values.astype(float)
+    values = outputs.values.astype(float).reshape(len(table), len(classes) + 1)
+    scores = values[:, :-1]
     table[[SCORE + name for name in classes]] = scores / scores.sum(1, keepdims=True)
-    return with_predicted(table)
+    return table.assign(novelty=values[:, -1])
 
 
-def recording_table(recordings: Recordings, outputs: ModelOutputs, windows: pd.DataFrame) -> pd.DataFrame:
-    """One row per recording: path, number of windows, mean of their scores, predicted, and what is wrong with it."""
-    of_recording = windows.groupby("path")
-    table = with_predicted(of_recording[score_columns(windows)].mean())
-    table.insert(0, "windows", of_recording.size())
+def unit_table(windows: pd.DataFrame, recordings: Recordings) -> pd.DataFrame:
+    """One row per unit, of the means of its windows; units without a window that could be used are left out."""
+    spans = [(path, *span) for path, found in recordings.units.items() for span in found]
+    units = pd.DataFrame(spans, columns=["path", "start_s", "end_s"]).astype({"start_s": float, "end_s": float})
+    counts = [0, *(len(found) for found in recordings.units.values())]
+    first = dict(zip(recordings.units, np.cumsum(counts), strict=False))  # row of each recording's first unit
+    unit = np.zeros(len(windows), int)
+    for path, places in windows.groupby("path").indices.items():
+        starts = [begin - 1e-5 for begin, _ in recordings.units[str(path)]]
+        unit[places] = first[str(path)] + np.searchsorted(starts, windows["start_s"].to_numpy()[places]) - 1
+    means = windows.drop(columns=["path", "start_s", "duration_s"]).groupby(unit).mean()
+    whole = units.loc[means.index].assign(duration_s=units["end_s"] - units["start_s"]).drop(columns="end_s")
+    return whole.join(means).reset_index(drop=True)
+
+
+def recording_table(recordings: Recordings, bad: Mapping[str, Sequence[str]], rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per recording: path, number of windows or units, means of scores and novelty, and what is at fault."""
+    of_recording = rows.groupby("path")
+    counted = "windows" if recordings.find is None else "units"
+    table = of_recording[[*score_columns(rows), "novelty"]].mean()
+    table.insert(0, counted, of_recording.size())
     table = table.reindex(pd.Index(recordings.paths, name="path")).reset_index()
-    table["windows"] = table["windows"].fillna(0).astype(int)
-    too_quiet = f"nowhere above {recordings.min_active_db} dB, as the model's windows were"
-    rows = zip(table["path"], table["windows"], strict=True)
-    table["fault"] = [outputs.bad.get(path, ["" if n_windows else too_quiet])[0] for path, n_windows in rows]
-    return table
+    table[counted] = table[counted].fillna(0).astype(int)
+    missing = f"nowhere above {recordings.min_active_db} dB, as the model's windows were"
+    missing = missing if recordings.find is None else NO_UNIT
+    cells = zip(table["path"], table[counted], strict=True)
+    return table.assign(fault=[bad.get(path, ["" if n else missing])[0] for path, n in cells])
 
 
-def with_predicted(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with a last column, the class of the highest score."""
-    best = table[score_columns(table)].to_numpy().argmax(1)
-    return table.assign(predicted=[classes_of(table)[index] for index in best])
+def finished(table: pd.DataFrame, decisions: Decisions | None, classes: list[str]) -> pd.DataFrame:
+    """The table with the class of the highest score, and what the reference says; blank in rows without scores."""
+    used = table[score_columns(table)].notna().all(axis=1)
+    best = table[score_columns(table)].fillna(0).to_numpy().argmax(1) if len(table) else []
+    named = table.assign(predicted=[classes[index] for index in best])
+    found = add_decisions(named, decisions, classes)
+    for column in ("predicted", "decision", "abstained"):
+        found[column] = found[column].where(used, "")
+    fault = [found.pop("fault")] if "fault" in found else []
+    return pd.concat([found, *fault], axis=1)  # the last column
 
 
 def shown(table: pd.DataFrame, width: int) -> str:
     """The first recordings, a line each: the end of the path, the class and its score, or what is at fault.
 
     Args:
-        table: as from `recording_table`.
+        table: as `Predicted.recordings`.
         width: of the terminal, in characters; a path takes half of it at most, a fault is written whole.
     """
-    room = width // 2
-    rows = [["path", "windows", "predicted", "score", "fault"]]
+    room, counted = width // 2, str(table.columns[1])
+    rows = [["path", counted, "predicted", "score", "decision", "fault"]]
     for _, row in table.head(MAX_SHOWN).iterrows():
         path = row["path"] if len(row["path"]) <= room else f"...{row['path'][3 - room :]}"
-        answer = [row["predicted"], f"{row[score_columns(table)].max():.3f}"] if row["windows"] else ["", ""]
-        rows.append([path, str(row["windows"]), *answer, row["fault"]])
+        answer = [row["predicted"], f"{row[score_columns(table)].max():.3f}"] if row[counted] else ["", ""]
+        decision = row["decision"] or (f"({row['abstained']})" if row["abstained"] else "")
+        rows.append([path, str(row[counted]), *answer, decision, row["fault"]])
+    if not any(row[4] for row in rows[1:]):
+        rows = [[*row[:4], row[5]] for row in rows]
     lines = [line.rstrip() for line in as_text(rows).splitlines()]
     more = [f"... and {len(table) - MAX_SHOWN} more"] if len(table) > MAX_SHOWN else []
     return "\n".join([*lines, *more])
-
-
-def write(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV file; float32 scores survive exactly.
-
-    A path that a spreadsheet would run is written as one below the current folder, which it is.
-    """
-    paths = [text if as_cell(text) == text else f"./{text}" for text in table["path"]]
-    safe = for_spreadsheets(table.assign(path=paths))
-    safe.to_csv(path, index=False, float_format="%.9g", errors="surrogateescape")

@@ -1,6 +1,6 @@
 """A trained stage in the hands of Python: recordings or waveforms in, tables and embeddings out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +14,11 @@ from torch import Tensor
 
 from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError
+from cry_lightning.corpora import Clip
+from cry_lightning.inference.detect import Finder, by_thresholds
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.inference.predict import hear_recordings, scores_of, window_table
-from cry_lightning.inference.windows import ModelOutputs, Recordings
+from cry_lightning.inference.predict import predicted, recordings_at
+from cry_lightning.inference.windows import Find, report_left_out, run_through
 from cry_lightning.trust.names import Trust
 
 BATCH = 64  # clips at once
@@ -44,27 +46,44 @@ class Predictor:
         self.classes = self.trained.classes
         self.scene_embedding_size = self.timestamp_embedding_size = self.trained.stage.num_features
 
-    def __call__(self, sound: Sound, sample_rate: int | None = None) -> pd.DataFrame:
-        """A row for each window: path, start_s, duration_s, score_<class>..., predicted.
+    def __call__(self, sound: Sound, sample_rate: int | None = None, detect: bool | str | Path = False) -> pd.DataFrame:
+        """A row for each window or cry, with the columns of `predict`: path, times, scores, decision and so on.
+
+        Recordings that could not be used are logged, and in `attrs["failed"]`.
 
         Args:
             sound: a recording of any container, a folder, several of them, or a waveform (N,).
             sample_rate: of a waveform, Hz; the model's own where left out.
+            detect: find cries first, by the thresholds of `acquire`, or by the Detector in this checkpoint.
 
         Raises:
             UserError: the stage is no classifier, or nothing could be used.
         """
-        recordings, outputs = self._heard(sound, sample_rate, scores_of(self.trained))
-        table = window_table(recordings, outputs, self.classes or [])
+        find: Find | None = by_thresholds if detect else None
+        if isinstance(detect, str | Path):
+            find = Finder(Path(detect)).spans
+        with _as_paths(sound, sample_rate or self.sample_rate) as paths:
+            table = predicted(self.trained, recordings_at(self.trained, paths, find=find), BATCH).rows
         return table.assign(path="waveform") if isinstance(sound, np.ndarray | Tensor) else table
 
     def embed(self, sound: Sound, sample_rate: int | None = None) -> pd.DataFrame:
         """Embeddings (n, D), a row for each window, by its path and times; arguments as of a call."""
-        _, outputs = self._heard(sound, sample_rate, self.trained.stage.embed)
-        names = [clip.name for clip in outputs.clips]
+        clips: list[Clip] = []
+        values: list[np.ndarray] = []
+        bad: dict[str, list[str]] = {}
+        with _as_paths(sound, sample_rate or self.sample_rate) as paths:
+            for outputs in run_through(
+                self.trained, recordings_at(self.trained, paths), self.trained.stage.embed, BATCH
+            ):
+                clips += outputs.clips
+                values.append(outputs.values)
+                bad |= outputs.bad
+        if bad or not clips:
+            report_left_out(bad, nothing_else=not clips)
+        names = [clip.name for clip in clips]
         if isinstance(sound, np.ndarray | Tensor):
-            names = [f"waveform{name.removeprefix(clip.path)}" for name, clip in zip(names, outputs.clips, strict=True)]
-        return pd.DataFrame(outputs.values, index=pd.Index(names, name="clip"))
+            names = [f"waveform{name.removeprefix(clip.path)}" for name, clip in zip(names, clips, strict=True)]
+        return pd.DataFrame(np.concatenate(values), index=pd.Index(names, name="clip"))
 
     def get_scene_embeddings(self, audio: Any) -> Tensor:
         """Embeddings (n, D) of waveforms (n, N) at the model's rate: the mean over their windows, quiet ones too."""
@@ -104,12 +123,6 @@ class Predictor:
                 fitted = [fit_to_length(one, n_samples, fitting["fit"]) for one in windows[first : first + BATCH]]
                 found.append(self.trained.stage.embed(self.trained.front_end(np.stack(fitted))).float())
         return torch.cat(found)
-
-    def _heard(
-        self, sound: Sound, sample_rate: int | None, network: Callable[[Tensor], Tensor]
-    ) -> tuple[Recordings, ModelOutputs]:
-        with _as_paths(sound, sample_rate or self.sample_rate) as paths:
-            return hear_recordings(self.trained, paths, network, BATCH)
 
 
 @contextmanager

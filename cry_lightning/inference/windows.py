@@ -5,8 +5,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
-from itertools import compress
+from itertools import compress, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import h5py
@@ -17,8 +18,10 @@ from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
 from cry_lightning import audio
+from cry_lightning.annotations.spans import Span
 from cry_lightning.console import UserError, printable, progress_bar
 from cry_lightning.corpora import Clip, Corpus
+from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import MOST_NUMBERS, numbers_of
@@ -33,6 +36,8 @@ log = logging.getLogger(__name__)
 MAX_LISTED = 100  # recordings that could not be used
 MAX_TOLD = 3  # of them, in one line
 EMBEDDINGS = "embeddings"
+CHUNK = 4096  # clips whose results are gathered at once
+Find = Callable[[Path], list[Span]]
 COLUMNS = ("clip", "recording", "subject", "subject_source", "label", "start_s", "duration_s")  # of every corpus
 
 
@@ -41,6 +46,7 @@ class Recordings(Corpus):
 
     Args:
         paths: files of any container, and folders of them.
+        find: finds the units in a recording, begin and end of each in seconds, which are cut in place of the whole.
         **kwargs: see `Corpus`.
 
     Raises:
@@ -49,13 +55,31 @@ class Recordings(Corpus):
 
     collection = "recordings"
 
-    def __init__(self, paths: Sequence[str], **kwargs: Any) -> None:
+    def __init__(self, paths: Sequence[str], find: Find | None = None, **kwargs: Any) -> None:
         super().__init__(".", **kwargs)
+        self.find = find
+        self.units: dict[str, list[Span]] = {}  # of each recording, where they are sought
+        self.faults: dict[str, str] = {}  # recordings in which they could not be sought -> the reason
         self.paths = list(dict.fromkeys(found for path in paths for found in _found(path)))
 
     def recordings(self) -> list[Clip]:
         """One clip per recording, which is its own subject."""
         return [Clip(path, path, subject_source="unknown") for path in self.paths]
+
+    def stream(self) -> Iterator[Clip]:
+        """The clips of one recording after the other, cut as it is reached."""
+        with TemporaryDirectory() as folder, LevelIndex(Path(folder, "levels.json")) as levels:  # of no use later
+            for clip in self.recordings():
+                for part in [clip] if self.find is None else self._units(clip, self.find):
+                    yield from self._cut(part, levels)
+
+    def _units(self, clip: Clip, find: Find) -> list[Clip]:
+        try:
+            found = self.units[clip.path] = find(self.path_of(clip))
+        except (UserError, OSError) as error:
+            self.faults[clip.path] = str(error).removeprefix(f"{self.path_of(clip)}: ")
+            return []
+        return [replace(clip, start_s=round(begin, 6), duration_s=round(end - begin, 6)) for begin, end in found]
 
 
 def _found(path: str) -> Iterator[str]:
@@ -77,6 +101,20 @@ class ModelOutputs:
     landmarks: Sequence[str] = ()  # of each clip, where they were wanted
 
 
+def run_through(
+    trained: TrainedStage, recordings: Recordings, network: Callable[[Tensor], Tensor], batch_size: int
+) -> Iterator[ModelOutputs]:
+    """See `run_model`: the values of some thousand clips after the other, in memory that does not grow with them."""
+    clips, reader = iter(progress_bar(recordings.stream(), trained.path.name, unit="window")), None
+    while chunk := list(islice(clips, CHUNK)):
+        before, reader = reader, ClipBatches(recordings, chunk, **trained.fitting)
+        if before is not None:
+            reader.recording = before.recording  # goes on where it is
+        yield run_model(trained, recordings, chunk, network, batch_size, reader=reader)
+    if reader is not None:
+        reader.close()
+
+
 def run_model(
     trained: TrainedStage,
     corpus: Corpus,
@@ -84,6 +122,7 @@ def run_model(
     network: Callable[[Tensor], Tensor],
     batch_size: int,
     landmarks: bool = False,
+    reader: ClipBatches | None = None,
 ) -> ModelOutputs:
     """The values (B, D) that `network` gives for each batch of clips, in constant memory but for the values.
 
@@ -94,6 +133,7 @@ def run_model(
         network: a part of `trained.stage`, from features to values.
         batch_size: clips at once.
         landmarks: find those of each clip too.
+        reader: of these clips, without landmarks; a new one, and a bar that shows its progress, where left out.
 
     Raises:
         UserError: the network gives NaN or inf.
@@ -102,8 +142,8 @@ def run_model(
     values: list[np.ndarray] = []
     faults: list[str] = []
     sounds: list[str] = []
-    bar = progress_bar(desc=trained.path.name, unit="clip", total=len(clips))
-    dataset = ClipBatches(corpus, list(clips), **trained.fitting, landmarks=landmarks)
+    bar = progress_bar(desc=trained.path.name, unit="clip", total=len(clips), hidden=reader is not None)
+    dataset = reader or ClipBatches(corpus, list(clips), **trained.fitting, landmarks=landmarks)
     with torch.inference_mode(), bar:
         for first in range(0, len(clips), batch_size):
             rows, features, reasons, found = dataset[range(first, min(first + batch_size, len(clips)))]
@@ -128,20 +168,20 @@ def _finite(values: np.ndarray, clips: Sequence[Clip], path: Path) -> np.ndarray
     return values
 
 
-def report_left_out(outputs: ModelOutputs) -> None:
-    """List the recordings that could not be used, or not whole, with the reason.
+def report_left_out(bad: Mapping[str, Sequence[str]], nothing_else: bool) -> None:
+    """List the recordings that could not be used, or not whole, each with the reasons why.
 
     Raises:
         UserError: there was nothing else.
     """
-    at_most = MAX_LISTED if outputs.clips else MAX_TOLD
+    at_most = MAX_TOLD if nothing_else else MAX_LISTED
     faults = [
         f"{printable(path)}: {reasons[0]}" + (f" (and {len(reasons) - 1} more windows)" if len(reasons) > 1 else "")
-        for path, reasons in list(outputs.bad.items())[:at_most]
+        for path, reasons in list(bad.items())[:at_most]
     ]
-    if len(outputs.bad) > at_most:
-        faults.append(f"and {len(outputs.bad) - at_most} more")
-    if not outputs.clips:
+    if len(bad) > at_most:
+        faults.append(f"and {len(bad) - at_most} more")
+    if nothing_else:
         raise UserError(f"no recording could be used: {'; '.join(faults)}")
     if faults:
         log.warning("left out:\n  %s", "\n  ".join(faults))

@@ -1,0 +1,84 @@
+"""How often `predict` calls noise, and cries of subjects that were never trained on, unlike the training.
+
+    python benchmarks/novelty.py RUN/best.ckpt --noise data/noise --cries data/donateacry [--rate 8000]
+
+Noise is brought to the rate at which the cries were recorded: else its bandwidth alone would tell it. The method was
+chosen on every other file of noise, in the order of their names, and on validation cries; the rest is reported.
+"""
+
+import argparse
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import soundfile
+
+import cry_lightning as cry
+from cry_lightning import audio
+from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.intervals import Jackknife
+from cry_lightning.inference.predict import predicted, recordings_at
+
+
+def share(table: pd.DataFrame, weights: np.ndarray, positive: str | None) -> dict[tuple[str, str], np.ndarray]:
+    """Share of the flagged rows under each weighting (R, S) of the subjects."""
+    subject = pd.factorize(table["subject"], sort=True)[0]
+    return {
+        ("flagged", ""): (weights @ np.bincount(subject, table["flagged"]))
+        / (weights @ np.bincount(subject).astype(float))
+    }
+
+
+def report(name: str, table: pd.DataFrame) -> None:
+    jackknife = Jackknife(table.assign(label="all"), measure=share)
+    value, low, high = jackknife.estimate(jackknife.measures["flagged", ""], jackknife.subjects("accuracy"))
+    print(f"{name}: {value:.3f} [{low:.3f}, {high:.3f}] of {len(table)}, {table['subject'].nunique()} subjects")
+
+
+def flagged(model, paths: list[str], subject_of) -> dict[str, pd.DataFrame]:
+    """By level, what is called unlike the training."""
+    found = predicted(model.trained, recordings_at(model.trained, paths), 64)
+    tables = {"windows": found.rows, "recordings": found.recordings[found.recordings["windows"] > 0]}
+    subjects = {path: subject_of(path) for path in paths}
+    return {
+        level: table.assign(flagged=(table["novelty"] > 1).astype(float), subject=table["path"].map(subjects))
+        for level, table in tables.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("ckpt", type=Path)
+    parser.add_argument("--noise", type=Path, required=True)
+    parser.add_argument("--cries", type=Path, required=True)
+    parser.add_argument("--rate", type=int, default=8000)
+    args = parser.parse_args()
+    model = cry.load(args.ckpt)
+    tested = predictions.read(args.ckpt.with_name("predictions.csv"))
+    tested = tested[tested["split"] == "test"].drop_duplicates("recording")
+    subject_of = {str(args.cries / path): one for path, one in zip(tested["recording"], tested["subject"], strict=True)}
+    cries = flagged(model, list(subject_of), subject_of.get)
+    for level, table in cries.items():
+        report(f"cries of test subjects, {level}", table)
+    label_of = {str(args.cries / path): one for path, one in zip(tested["recording"], tested["label"], strict=True)}
+    windows = cries["windows"].assign(label=cries["windows"]["path"].map(label_of))
+    decided = windows[windows["decision"] != ""]
+    right = [
+        (table[column] == table["label"]).mean() for table, column in ((decided, "decision"), (windows, "predicted"))
+    ]
+    print(f"decided: {len(decided) / len(windows):.3f} of windows, {right[0]:.3f} right; of all {right[1]:.3f} right")
+    with TemporaryDirectory() as folder:
+        halves: tuple[list[str], list[str]] = ([], [])
+        for number, path in enumerate(sorted(args.noise.glob("*.flac"))):
+            copy = Path(folder, f"{path.stem}.wav")
+            soundfile.write(copy, audio.load(path, args.rate), args.rate)
+            halves[number % 2].append(str(copy))
+        for name, paths in zip(("chosen on", "held out"), halves, strict=True):
+            source = {path: Path(path).stem.rpartition("-")[0] for path in paths}  # clips of one recording
+            for level, table in flagged(model, paths, source.get).items():
+                report(f"noise, {name}, {level}", table)
+
+
+if __name__ == "__main__":
+    main()

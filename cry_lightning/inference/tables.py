@@ -1,0 +1,132 @@
+"""What `predict` writes: tables as CSV, JSON or Parquet, or the rows of each recording as intervals."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cry_lightning import annotations, audio
+from cry_lightning.annotations.files import ENDING, Interval
+from cry_lightning.arguments import TABLES
+from cry_lightning.console import UserError, as_cell, for_spreadsheets, printable
+from cry_lightning.files import replacing
+
+TIER = "predicted"
+
+
+def check_packages(out: Path) -> None:
+    """Refuse a table that no package here can write, before hours of work for it.
+
+    Raises:
+        UserError: naming the package.
+    """
+    if out.suffix.lower() == ".parquet" and not (find_spec("pyarrow") or find_spec("fastparquet")):
+        raise UserError(f"--out {out}: Parquet needs the package pyarrow; pip install pyarrow, or name a .csv")
+
+
+def files_of(out: Path, recordings: Sequence[str]) -> dict[str, Path]:
+    """The file that each recording's rows go to: one table for all, or intervals, whose readers want a file for each.
+
+    Raises:
+        UserError: two recordings differ in nothing but their endings.
+    """
+    if out.suffix.lower() in TABLES or len(recordings) == 1:
+        return dict.fromkeys(recordings, out)
+    ending = ENDING.search(out.name)
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in recordings])  # noqa: PTH100, PTH120
+    files: dict[str, Path] = {}
+    taken: dict[Path, str] = {}
+    for path in recordings:
+        name = Path(path).absolute().relative_to(common).with_suffix("")
+        file = folder_of(out) / f"{name}{ending[0] if ending else ''}"
+        if other := taken.get(file):
+            raise UserError(f"{path} and {other} would have the same {file}; rename one of them, or take --out *.csv")
+        taken[file], files[path] = path, file
+    return files
+
+
+def folder_of(out: Path) -> Path:
+    """Of the intervals of several recordings."""
+    return out.with_name(ENDING.sub("", out.name))
+
+
+def write(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping[str, Path], of_recordings: Path) -> None:
+    """Write rows and recordings, each file whole or not at all."""
+    first = next(iter(files.values()))
+    with ExitStack() as stack:
+        if first.suffix.lower() in TABLES:  # both tables, or neither
+            write_table(rows, stack.enter_context(replacing(first)), first.suffix.lower())
+        write_table(recordings, stack.enter_context(replacing(of_recordings)), of_recordings.suffix.lower())
+    if first.suffix.lower() not in TABLES:
+        write_intervals(rows, recordings, files)
+
+
+def write_table(table: pd.DataFrame, path: Path, form: str) -> None:
+    """Write a table in the form of this ending; float32 scores survive exactly."""
+    if form == ".json":
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    elif form == ".parquet":
+        table.assign(path=table["path"].map(printable)).to_parquet(path, index=False)
+    else:
+        # A path that a spreadsheet would run is written as one below the current folder, which it is.
+        paths = [text if as_cell(text) == text else f"./{text}" for text in table["path"]]
+        safe = for_spreadsheets(table.assign(path=paths))
+        safe.to_csv(path, index=False, float_format="%.9g", errors="surrogateescape")
+
+
+def write_intervals(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping[str, Path]) -> None:
+    """Write the intervals of each recording that could be read; none in one where nothing was found."""
+    units = recordings.columns[1] == "units"
+    of_path = dict(iter(rows.groupby("path")))
+    for path, fault, n in zip(recordings["path"], recordings["fault"], recordings.iloc[:, 1], strict=True):
+        try:
+            duration_s = audio.info(path).duration_s
+        except audio.AudioError:
+            continue
+        if n or not fault or units:
+            found = list(intervals(of_path.get(path, rows[:0]), joined=not units))
+            last_s = max([round(duration_s, 6), *(one.end_s for one in found)])
+            annotations.write(found, files[path], last_s, TIER)
+
+
+def intervals(rows: pd.DataFrame, joined: bool) -> Iterator[Interval]:
+    """The rows of a recording as intervals that do not overlap, in the order of time.
+
+    Windows that overlap meet in the middle of the overlap.
+
+    Args:
+        rows: as `Predicted.rows`.
+        joined: make one of those that meet and have the same label.
+    """
+    rows = rows.sort_values("start_s")
+    starts = rows["start_s"].to_numpy().copy()
+    ends = starts + rows["duration_s"].to_numpy()
+    for before, after in pairwise(range(len(rows))):
+        if starts[after] < ends[before]:
+            ends[before] = starts[after] = (starts[after] + ends[before]) / 2
+    held: Interval | None = None
+    for start, end, label in zip(np.round(starts, 6), np.round(ends, 6), map(label_of, _records(rows)), strict=True):
+        if held and joined and held.label == label and start - held.end_s < 1e-5:
+            held = Interval(held.start_s, float(end), label)
+            continue
+        if held:
+            yield held
+        held = Interval(float(start), float(end), label)
+    if held:
+        yield held
+
+
+def _records(rows: pd.DataFrame) -> Iterator[Mapping[str, str]]:
+    return iter(rows[["predicted", "decision", "abstained"]].to_dict("records"))  # type: ignore[arg-type]
+
+
+def label_of(row: Mapping[str, str]) -> str:
+    """The decision, or in brackets why there is none; without a reference, the class of the highest score."""
+    return row["decision"] or (f"({row['abstained']})" if row["abstained"] else row["predicted"])

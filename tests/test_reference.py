@@ -1,0 +1,303 @@
+"""What `test` leaves for `predict`: calibration, thresholds and novelty; and what `predict` makes of it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from conftest import RATE, cry
+from scipy.special import expit, logit
+from torch import nn
+
+from cry_lightning import annotations, audio, cli
+from cry_lightning import load as load_predictor
+from cry_lightning.__main__ import DONE_IN_PART, main
+from cry_lightning.__main__ import run as command
+from cry_lightning.annotations import Interval
+from cry_lightning.console import UserError
+from cry_lightning.evaluation.clinical import platt
+from cry_lightning.inference import predict, tables
+from cry_lightning.inference.detect import by_thresholds
+from cry_lightning.lineage import digest
+from cry_lightning.reference import FILE, Decisions, beside
+from cry_lightning.reference.decisions import UNLIKE, UNSURE, add_decisions, limit_of
+from cry_lightning.reference.novelty import Layer, Layers, layers_of
+from cry_lightning.runfolder import RunFolder
+
+NEW = ["calibrated_high", "calibrated_low", "novelty", "decision", "abstained"]
+
+
+@pytest.fixture(scope="session")
+def tested(pretrained_once, tmp_path_factory):
+    """best.ckpt of a pretraining that was tested, with its reference beside it."""
+    runs = tmp_path_factory.mktemp("tested") / "runs"
+    shutil.copytree(pretrained_once, runs)
+    cli.main(["test", "--config", str(runs / "tones/pretrain/config.yaml"), "--runs", str(runs)])
+    return runs / "tones/pretrain/best.ckpt"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """What is left behind would be seen."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.fixture(scope="session")
+def inbox(tones, tmp_path_factory):
+    """Two tones like those of the training, white noise, and a file that is no sound."""
+    folder = tmp_path_factory.mktemp("inbox")
+    for name in ("low_00_0", "high_01_1"):
+        sound, _ = soundfile.read(tones.parent / f"{name}.wav", dtype="float32")
+        soundfile.write(folder / f"{name}.wav", sound, RATE)
+    soundfile.write(folder / "noise.wav", np.random.default_rng(0).standard_normal(2 * RATE) / 20, RATE)
+    (folder / "broken.wav").write_bytes(b"RIFF no sound")
+    return folder
+
+
+def test_limit_keeps_nineteen_of_twenty_subjects_and_each_counts_once():
+    subjects = np.arange(39).astype(str)
+    assert limit_of(np.arange(39.0), subjects) == 37  # the 38th of 39: 38/40 = 0.95
+    assert limit_of(np.arange(19.0), subjects[:19]) == 18
+    assert limit_of(np.arange(18.0), subjects[:18]) == 17 and limit_of(np.arange(40.0), np.repeat(["a", "b"], 20)) == 37
+    many = np.concatenate([np.arange(39.0), np.full(500, 0.5)])
+    assert limit_of(many, np.concatenate([subjects, np.full(500, "0")])) == 37
+
+
+def test_limit_holds_for_new_subjects():
+    """Of 30 validation subjects each, 5 % of new subjects' clips at most are beyond it on average."""
+    rng = np.random.default_rng(0)
+    beyond = []
+    for _ in range(400):
+        effects = rng.normal(0, 1, (31, 1)) + rng.normal(0, 0.5, (31, 6))
+        limit = limit_of(effects[:30].ravel(), np.repeat(np.arange(30), 6))
+        beyond.append((effects[30] > limit).mean())
+    assert 0.015 < np.mean(beyond) < 0.05 + 2 * np.std(beyond) / 20
+
+
+def test_two_classes_are_calibrated_as_the_clinical_report_does_and_decided_by_its_thresholds():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 300)
+    score = expit(3 * rng.normal(truth - 0.5, 1.0))  # far too sure
+    scores = np.stack([1 - score, score], 1)
+    found = Decisions.of(scores, truth, np.ones(300), np.arange(300).astype(str))
+    intercept, slope = platt(score, truth == 1)
+    calibrated = found.calibrated(scores)
+    assert calibrated[:, 1] == pytest.approx(expit(intercept + slope * logit(score)), abs=1e-4)
+    for index in (0, 1):
+        assert (calibrated[truth == index, index] >= found.thresholds[index]).mean() == pytest.approx(0.9, abs=0.01)
+    decided = found.decided(calibrated)
+    above, below = calibrated[:, 1] >= found.thresholds[1], calibrated[:, 0] >= found.thresholds[0]
+    assert set(decided) == {-1, 0, 1} and ((decided == 1) == (above & ~below)).all()
+    assert (decided[decided >= 0] == truth[decided >= 0]).mean() > (calibrated.argmax(1) == truth).mean()
+
+
+def test_three_classes_are_calibrated_by_a_temperature():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 600)
+    logits = rng.normal(0, 1, (600, 3)) + 1.5 * np.eye(3)[truth]
+    scores = np.exp(4 * logits) / np.exp(4 * logits).sum(1, keepdims=True)
+    found = Decisions.of(scores, truth, np.ones(600), np.arange(600).astype(str))
+    calibrated = found.calibrated(scores)
+    assert calibrated.sum(1) == pytest.approx(1) and (calibrated.argmax(1) == scores.argmax(1)).all()
+    sure, right = calibrated.max(1), calibrated.argmax(1) == truth
+    assert abs(sure.mean() - right.mean()) < 0.03 < scores.max(1).mean() - right.mean()
+
+
+def test_decisions_are_withheld_from_what_is_unlike_the_training_and_where_classes_cannot_be_told_apart():
+    decisions = Decisions(1.0, 0.0, (0.4, 0.4), limit=2.0)
+    table = pd.DataFrame({"score_a": [0.9, 0.5, 0.9], "score_b": [0.1, 0.5, 0.1], "novelty": [1.0, 1.0, 3.0]})
+    found = add_decisions(table, decisions, ["a", "b"])
+    assert found["decision"].tolist() == ["a", "", ""] and found["abstained"].tolist() == ["", UNSURE, UNLIKE]
+    assert found["novelty"].tolist() == [0.5, 0.5, 1.5]
+    one_class = Decisions.of(np.full((4, 2), 0.5), np.zeros(4, int), np.ones(4), np.array(list("abcd")))
+    found = add_decisions(table, one_class, ["a", "b"])
+    assert found["calibrated_a"].isna().all() and set(found["decision"]) == {""}
+    assert found["abstained"].tolist() == ["", "", UNLIKE]
+
+
+def test_distance_is_that_of_mahalanobis_where_all_directions_are_kept():
+    torch.manual_seed(0)
+    numbers = torch.randn(400, 5) @ torch.randn(5, 5)
+    layer, others = Layer.of(numbers, numbers), 3 * torch.randn(50, 5)
+    centred = others - numbers.mean(0)
+    inverse = torch.linalg.inv(torch.cov(numbers.T, correction=0))
+    expected = (centred @ inverse * centred).sum(1).sqrt()
+    ratio = layer.distance(others) / expected
+    assert ratio.std() / ratio.mean() < 0.01 and layer.distance(numbers).median() == pytest.approx(1)
+
+
+def test_layers_go_from_the_input_to_the_embedding_and_leave_no_hook():
+    encoder = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    features = torch.randn(6, 1, 8, 20)
+    names = layers_of(encoder, lambda: encoder(features), 6)
+    assert names == ["0", "1"]  # a pooled channel is no map
+    with Layers(encoder, names) as layers:
+        embeddings = encoder(features)
+        taken = layers.taken()
+    assert [tuple(one.shape) for one in taken] == [(6, 16), (6, 8), (6, 8), (6, 4)]
+    assert torch.equal(taken[-1], embeddings)
+    deviations, means = torch.std_mean(encoder[:2](features), (2, 3), correction=0)
+    assert torch.allclose(taken[2], torch.cat([means, deviations], 1), atol=1e-5)
+    assert not any(module._forward_hooks for module in encoder.modules())
+
+
+def test_a_test_writes_the_reference_of_its_checkpoint(tested, tones, caplog):
+    found = beside(tested, ["high", "low"])
+    assert found.checkpoint == digest(tested) and found.n_subjects == 3
+    table = load_predictor(tested)(tones.parent / "high_01_1.wav")
+    assert list(table.columns[-5:]) == NEW and table[NEW[:3]].notna().all(axis=None)
+    assert table["calibrated_high"][0] + table["calibrated_low"][0] == pytest.approx(1)
+    written = pd.read_csv(tested.with_name("predictions.csv"))
+    validation = written[written["split"] == "val"]
+    truth = (validation["label"] == "low").to_numpy()
+    assert found.levels["clip"].intercept == pytest.approx(platt(validation["score_low"], truth)[0], abs=1e-3)
+    assert beside(tested, ["low", "high"]) is None and "of another checkpoint" in caplog.text
+
+
+def test_without_a_reference_its_columns_are_empty_and_the_remark_says_what_writes_it(pretrained, tones, caplog):
+    table = command("predict", [str(tones.parent / "high_01_1.wav"), "--ckpt", str(pretrained), "--out", "out.csv"])
+    assert table[NEW[:3]].isna().all(axis=None) and set(table["decision"]) == set(table["abstained"]) == {""}
+    assert table["score_high"].notna().all() and "`test` of its run writes it" in caplog.text
+    pretrained.with_name(FILE).write_bytes(b"damaged")
+    with pytest.raises(UserError, match=rf"{FILE}: refused, not a reference"):
+        load_predictor(pretrained)(tones.parent / "high_01_1.wav")
+    torch.save({"schema": 1, "classes": []}, pretrained.with_name(FILE))
+    with pytest.raises(UserError, match=rf"{FILE}: damaged \(KeyError: .*run the test of its run again"):
+        load_predictor(pretrained)(tones.parent / "high_01_1.wav")
+
+
+def test_a_reference_of_before_another_fit_is_of_no_use(tested, pretrained, tones, caplog):
+    pretrained.with_name(FILE).write_bytes(tested.with_name(FILE).read_bytes())
+    assert load_predictor(pretrained)(tones.parent / "low_00_0.wav")["novelty"].notna().all()
+    checkpoint = torch.load(pretrained, weights_only=True)
+    torch.save(checkpoint | {"epoch": 17}, pretrained)
+    table = load_predictor(pretrained)(tones.parent / "low_00_0.wav")
+    assert table["novelty"].isna().all() and "of another checkpoint" in caplog.text
+    RunFolder(pretrained.parent).begin("", overwrite=True)
+    assert not pretrained.with_name(FILE).exists()
+
+
+def test_noise_is_called_unlike_tones_and_the_rest_is_written_beside_a_broken_file(tested, inbox, capsys, caplog):
+    arguments = ["predict", str(inbox), "--ckpt", str(tested), "--out", "out.json"]
+    assert main(arguments) == DONE_IN_PART
+    rows, means = (pd.DataFrame(json.loads(Path(name).read_text())) for name in ("out.json", "out_recordings.json"))
+    assert list(means["path"].str.rpartition("/")[2]) == ["broken.wav", "high_01_1.wav", "low_00_0.wav", "noise.wav"]
+    assert means["fault"].astype(bool).tolist() == [True, False, False, False]
+    assert means["windows"].tolist() == [0, 1, 1, 5] and means["abstained"].tolist()[3] == UNLIKE
+    of_noise = rows[rows["path"].str.endswith("noise.wav")]
+    assert (of_noise["novelty"] > 1).all() and set(of_noise["abstained"]) == {UNLIKE}
+    assert rows["novelty"][rows["path"].str.endswith("low_00_0.wav")].max() < of_noise["novelty"].min()
+    assert pd.isna(means["novelty"][0]) and "left out:" in caplog.text
+    assert "(unlike the training)" in capsys.readouterr().out
+    assert main([*arguments[:1], str(inbox / "noise.wav"), *arguments[2:-1], "good.csv"]) == 0
+
+
+@pytest.fixture
+def bouts(tmp_path):
+    """Two cries of half a second, with silence around them."""
+    silence = 0.0005 * np.random.default_rng(1).standard_normal(RATE)
+    bout = np.concatenate([silence, 2 * cry(1, 0.5), silence, 2 * cry(1, 0.5), silence])
+    soundfile.write(tmp_path / "bouts.wav", bout.astype(np.float32), RATE)
+    return tmp_path / "bouts.wav"
+
+
+def test_units_are_found_first_and_are_rows(tested, bouts):
+    found = by_thresholds(bouts)
+    table = command("predict", [str(bouts), "--ckpt", str(tested), "--detect", "--out", "out.TextGrid"])
+    assert len(found) >= 1 and table["start_s"].tolist() == pytest.approx([begin for begin, _ in found])
+    assert table["duration_s"].tolist() == pytest.approx([end - begin for begin, end in found])
+    assert not table.attrs["failed"]
+    intervals = annotations.read("out.TextGrid")
+    assert [one.start_s for one in intervals] == pytest.approx(table["start_s"].tolist(), abs=1e-5)
+    assert pd.read_csv("out_recordings.csv")["units"].tolist() == [len(found)]
+    whole = load_predictor(tested)(bouts, detect=True)
+    pd.testing.assert_frame_equal(whole.drop(columns="path"), table.drop(columns="path"))
+
+
+def test_a_unit_has_the_mean_of_its_windows(tested, monkeypatch, tmp_path):
+    sound = np.concatenate([cry(1, 0.9), cry(2, 0.9)])
+    soundfile.write(tmp_path / "long.wav", sound, RATE, subtype="FLOAT")
+    monkeypatch.setattr(predict, "by_thresholds", lambda path: [(0.1, 1.3), (1.4, 1.6)])
+    windows = load_predictor(tested)(sound[round(0.1 * RATE) : round(1.3 * RATE)])
+    table = command("predict", [str(tmp_path / "long.wav"), "--ckpt", str(tested), "--detect", "--out", "out.csv"])
+    assert len(windows) == 3 and table["start_s"].tolist() == [0.1, 1.4]
+    assert table["score_low"][0] == pytest.approx(windows["score_low"].mean(), abs=1e-5)
+
+
+def test_recordings_without_a_cry_are_no_failure(tested, tmp_path):
+    soundfile.write(tmp_path / "hum.wav", 0.001 * np.random.default_rng(0).standard_normal(2 * RATE), RATE)
+    arguments = ["predict", str(tmp_path / "hum.wav"), "--ckpt", str(tested), "--detect", "--out"]
+    assert main([*arguments, "out.csv"]) == 0 and main([*arguments, "out.TextGrid"]) == 2  # out_recordings.csv is there
+    assert main([*arguments, "other.TextGrid"]) == 0 and annotations.read("other.TextGrid") == []
+    assert pd.read_csv("out_recordings.csv")["fault"].tolist() == [predict.NO_UNIT]
+    assert "novelty" in pd.read_csv("out.csv").columns and pd.read_csv("out.csv").empty
+
+
+def test_each_recording_has_a_file_of_intervals_of_its_own_name(tested, inbox):
+    for form in (".TextGrid", ".txt", ".selections.txt"):
+        assert main(["predict", str(inbox), "--ckpt", str(tested), "--out", f"labels{form[:4]}/all{form}"]) == 3
+        folder = tables.folder_of(Path(f"labels{form[:4]}/all{form}"))
+        assert sorted(path.name for path in folder.iterdir()) == [
+            f"{name}{form}" for name in ("high_01_1", "low_00_0", "noise")
+        ]
+        assert annotations.read(folder / f"noise{form}") == [Interval(0.0, 2.0, f"({UNLIKE})")]
+
+
+def test_windows_that_overlap_meet_in_the_middle_and_equal_neighbours_are_one():
+    rows = pd.DataFrame({"start_s": [0.0, 2.0, 4.0], "duration_s": 3.0, "predicted": ["a", "a", "b"]})
+    rows = rows.assign(decision="", abstained="")
+    assert list(tables.intervals(rows, joined=True)) == [Interval(0.0, 4.5, "a"), Interval(4.5, 7.0, "b")]
+    assert [one.end_s for one in tables.intervals(rows, joined=False)] == [2.5, 4.5, 7.0]
+
+
+def test_forms_that_cannot_be_written_are_refused_before_the_work(tested, inbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "find_spec", lambda name: None)
+    for out, told in [
+        ("out.parquet", r"Parquet needs the package pyarrow; pip install pyarrow, or name a \.csv"),
+        ("out.xls", r"--out out\.xls: name a file that ends in \.csv, \.json, \.parquet, \.TextGrid"),
+    ]:
+        with pytest.raises(UserError, match=told):
+            command("predict", [str(inbox), "--ckpt", str(tested), "--out", out])
+    soundfile.write(tmp_path / "a.wav", cry(1), RATE)
+    soundfile.write(tmp_path / "a.flac", cry(1), RATE)
+    with pytest.raises(UserError, match=r"a\.wav and .*a\.flac would have the same .*a\.txt"):
+        command("predict", [str(tmp_path), "--ckpt", str(tested), "--out", "out.txt"])
+
+
+def test_chunks_of_windows_are_decoded_once(tested, tmp_path, monkeypatch):
+    """A long recording goes on in the next chunk where it is, and nothing changes."""
+    soundfile.write(tmp_path / "long.wav", np.tile(cry(3, 2.0), 4), RATE)
+    model = load_predictor(tested)
+    whole = model(tmp_path / "long.wav")
+    monkeypatch.setattr("cry_lightning.inference.windows.CHUNK", 7)
+    opened = []
+    original = audio.Recording.__init__
+    monkeypatch.setattr(audio.Recording, "__init__", lambda self, path: (opened.append(path), original(self, path))[1])
+    pd.testing.assert_frame_equal(model(tmp_path / "long.wav"), whole, rtol=1e-5)
+    assert len(whole) == 20 and len(opened) == 1
+
+
+@pytest.mark.slow
+def test_memory_is_the_same_for_two_hours_as_for_ten_minutes(tested, tmp_path):
+    """Peak memory of a process of its own: 29 times more sound takes a few MB for its rows, not the 230 MB it holds."""
+    minute = np.random.default_rng(0).integers(-3000, 3000, 60 * RATE, np.int16)
+    peaks = {}
+    for minutes in (10, 120):
+        with soundfile.SoundFile(tmp_path / f"{minutes}.wav", "w", RATE, 1) as file:
+            for _ in range(minutes):
+                file.write(minute)
+        arguments = [str(tmp_path / f"{minutes}.wav"), "--ckpt", str(tested), "--out", str(tmp_path / f"{minutes}.csv")]
+        process = subprocess.Popen([sys.executable, "-m", "cry_lightning", "predict", *arguments])
+        _, status, usage = os.wait4(process.pid, 0)
+        assert status == 0
+        peaks[minutes] = usage.ru_maxrss / 1024
+    assert len(pd.read_csv(tmp_path / "120.csv")) == 18000
+    assert peaks[120] < peaks[10] + 40
