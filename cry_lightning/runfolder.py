@@ -23,6 +23,7 @@ FOR_RESUMING = ("optimizer_states", "lr_schedulers")  # of a checkpoint's keys
 STATE = ("epoch", "global_step", "loops", "callbacks")  # and what else a resumed fit reads
 TESTED = ("predictions.csv", "lineage.json")
 EVALUATED = ("report.md", "report.txt", "metrics.csv", "clinical.csv", "figures", "validation")
+EXPORTED = ("best.onnx", "best.pt2", "best-hub")
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
 BESIDE = ("made_from.json", "unheard_subjects.csv")  # what other commands put there before a fit begins
 
@@ -183,7 +184,7 @@ class RunFolder:
         self._remove(("test",))
 
     def _remove_what_later_commands_made(self) -> None:
-        self._remove((*TESTED, *EVALUATED, "test"))
+        self._remove((*TESTED, *EVALUATED, *EXPORTED, "test"))
 
     def _remove(self, names: tuple[str, ...]) -> None:
         for path in (self.path / name for name in names):

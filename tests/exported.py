@@ -1,4 +1,4 @@
-"""Small checkpoints for the tests of `export`, made without training."""
+"""Small checkpoints for the tests of `export`, without training."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from cry_lightning.trust.names import Trust
 
 FEATURES = "cry_lightning.features"
 ENCODERS = "cry_lightning.encoders"
-OWN = Lineage(True, [StageRecord("made", "made", ["0123456789abcdef/01234567"], [], [])])
+OWN = Lineage(True, [StageRecord("synthetic", "synthetic", ["0123456789abcdef/01234567"], [], [])])
 
 
 def named(class_path: str, **init_args: Any) -> dict[str, Any]:

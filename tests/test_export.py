@@ -276,7 +276,7 @@ def test_what_differs_is_not_written(ckpt, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_mistakes_are_told_in_one_line(ckpt, folder, tmp_path, capsys, monkeypatch):
+def test_mistakes_are_printed_in_one_line(ckpt, folder, tmp_path, capsys, monkeypatch):
     with pytest.raises(UserError, match="--out: names one place"):
         cry.export([ckpt, ckpt], out=tmp_path / "x")
     with pytest.raises(UserError, match="--int8: weights of 8 bits are for --format onnx, not pt2"):
@@ -364,17 +364,17 @@ def test_every_network_and_front_end(name, form, tmp_path, capsys):
     encoder, feature, others = NETWORKS[name]
     ckpt = write_checkpoint(tmp_path / "best.ckpt", encoder, feature, **others)
     (path,) = cry.export(ckpt, format=form)  # compares, and refuses above LIMIT
-    told = capsys.readouterr().out
-    print(told)
-    assert path == tmp_path / f"best.{form}" and ("N = " in told) == (name in FIXED)
-    assert ("probabilities" in told.splitlines()[0]) == (name != "simclr-res8")
+    printed = capsys.readouterr().out
+    print(printed)
+    assert path == tmp_path / f"best.{form}" and ("N = " in printed) == (name in FIXED)
+    assert ("probabilities" in printed.splitlines()[0]) == (name != "simclr-res8")
     if form == "onnx":
         about = metadata(path)
         assert ("classes" in about) == (name != "simclr-res8")
         assert about.get("calibrated") == {"simclr-res8": None, "resnet18-mfcc": "false"}.get(name, "true")
 
 
-class Unheard(torch.nn.Module):
+class InNumPy(torch.nn.Module):
     """What no graph holds: a network in NumPy."""
 
     num_features = 3
@@ -388,12 +388,12 @@ class Unheard(torch.nn.Module):
 def test_what_is_no_graph_is_refused_but_as_a_folder(form, tmp_path):
     ckpt = write_checkpoint(tmp_path / "best.ckpt")
     content = torch.load(ckpt, weights_only=True)
-    content["hyper_parameters"]["encoder"] = {"class_path": "test_export.Unheard"}
+    content["hyper_parameters"]["encoder"] = {"class_path": "test_export.InNumPy"}
     content["state_dict"] = {"head.weight": torch.ones(2, 3), "head.bias": torch.zeros(2)}
     torch.save(content, ckpt)
     if form == "hub":
         assert cry.load(cry.export(ckpt, format=form, trust=["test_export"])[0], trust=["test_export"]).classes
         return
-    with pytest.raises(UserError, match="MFCC and Unheard cannot be traced as a graph"):
+    with pytest.raises(UserError, match="MFCC and InNumPy cannot be traced as a graph"):
         cry.export(ckpt, format=form, trust=["test_export"])
     assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]

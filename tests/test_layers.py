@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "data_argument": {"data", "messages", "trust"},
     "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages"},
     "inference": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages", "tasks", "trust"},
+    "export": {"audio", "evaluation", "inference", "tasks", "trust"},
     "studies": {
         "audio",
         "commands",

@@ -24,7 +24,7 @@ def describe(trained: TrainedStage, model: WaveformModel, licence: str | None) -
     stage, rate = trained.stage, trained.feature.sample_rate
     hop_s = trained.cutting["hop_s"]
     known: dict[str, Any] = {
-        "made_by": f"cry_lightning {cry_lightning.__version__}",
+        "producer": f"cry_lightning {cry_lightning.__version__}",
         "sample_rate": rate,
         "window_samples": model.window,
         "hop_samples": model.window if hop_s is None else round(hop_s * rate),

@@ -36,7 +36,7 @@ model = cry.load("path/to/this/folder")
 
 - Lineage: {lineage} (`lineage.json` has what each stage was trained on, in hashes: evaluation on any of it is refused)
 - Licence of the weights: {stated}
-- Trained by {made_by}; `config.json` has the network, the front end and the hash of each file
+- Trained by {producer}; `config.json` has the network, the front end and the hash of each file
 {decision}"""
 
 
@@ -89,7 +89,7 @@ def card(about: Mapping[str, Any], trained: TrainedStage) -> str:
         call='table = model("recording.wav")  # a row for each window' if classes else 'model.embed("recording.wav")',
         lineage=about["lineage"],
         stated=as_markdown_text(licence),
-        made_by=about["made_by"],
+        producer=about["producer"],
         decision=f"- Chosen on validation windows: `{json.dumps(about['decision'])}`\n"
         if about.get("decision")
         else "",

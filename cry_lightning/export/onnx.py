@@ -33,7 +33,7 @@ def write(model: WaveformModel, about: Mapping[str, Any], path: Path) -> Run:
     size = sum(tensor.nbytes for tensor in model.stage.state_dict().values())
     if size > LARGEST:
         raise UserError(f"{size / 2**30:.1f} GB of weights are more than one ONNX file holds; take --format pt2")
-    made = torch.onnx.export(
+    program = torch.onnx.export(
         traced(model),
         dynamo=True,
         opset_version=OPSET,
@@ -41,8 +41,8 @@ def write(model: WaveformModel, about: Mapping[str, Any], path: Path) -> Run:
         output_names=model.outputs,
         verbose=False,
     )
-    assert made is not None
-    proto = made.model_proto
+    assert program is not None
+    proto = program.model_proto
     for node in proto.graph.node:
         if _is_of_front_end(node):
             node.name = PREFIX + node.name
