@@ -1,8 +1,11 @@
 """From waveforms to probabilities and embeddings: a trained stage and its front end as one module, traced."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config
 
 from cry_lightning.console import UserError, one_line
 from cry_lightning.export.spectra import Products
@@ -79,13 +82,26 @@ def traced(model: WaveformModel) -> ExportedProgram:
         UserError: it does what no graph can hold.
     """
     noise = LOUDNESS * torch.randn(2, model.window, generator=torch.Generator().manual_seed(0))
-    shapes = {0: Dim("batch", min=1)} | ({1: Dim("samples", min=model.window)} if model.takes_any_length else {})
+    lengths = {1: Dim("samples", min=model.window)} if model.takes_any_length else {}
     with torch.no_grad(), Products():
         model(noise)
         try:
-            return torch.export.export(model, (noise,), dynamic_shapes=(shapes,), strict=False)
+            return _exported(model, noise, {0: Dim("batch"), **lengths})
         except Exception as error:  # of any of torch's parts
             parts = f"{type(model.feature).__name__} and {type(model.stage.encoder).__name__}"
             raise UserError(
                 f"{parts} cannot be traced as a graph ({one_line(str(error))}); take --format hub"
             ) from error
+
+
+def _exported(model: WaveformModel, example: Tensor, shapes: dict[int, Any]) -> ExportedProgram:
+    """A graph without conditions on its shapes.
+
+    By torch's first way, a network that pools a window to one value is traced as if every length gave one; by its
+    second, a batch of one is an exception to products with some matrices.
+    """
+    try:
+        return torch.export.export(model, (example,), dynamic_shapes=(shapes,))
+    except RuntimeError:  # it would have conditions
+        with _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+            return torch.export.export(model, (example,), dynamic_shapes=(shapes,))
