@@ -22,6 +22,7 @@ COMMANDS = (
         "evaluate_events",
         "predict",
         "embed",
+        "export",
         "cross_validate",
         "tune",
         "robustness",

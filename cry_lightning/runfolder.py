@@ -24,6 +24,7 @@ STATE = ("epoch", "global_step", "loops", "callbacks")  # and what else a resume
 TESTED = ("predictions.csv", "lineage.json")
 REFERENCE = "reference.pt"  # from `test` too, for `predict`
 EVALUATED = ("report.md", "report.txt", "metrics.csv", "clinical.csv", "figures", "validation")
+EXPORTED = ("best.onnx", "best.pt2", "best-hub")
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
 BESIDE = ("made_from.json", "unheard_subjects.csv")  # what other commands put there before a fit begins
 
@@ -184,7 +185,7 @@ class RunFolder:
         self._remove(("test",))
 
     def _remove_what_later_commands_made(self) -> None:
-        self._remove((*TESTED, *EVALUATED, REFERENCE, "test"))
+        self._remove((*TESTED, *EVALUATED, REFERENCE, *EXPORTED, "test"))
 
     def _remove(self, names: tuple[str, ...]) -> None:
         for path in (self.path / name for name in names):

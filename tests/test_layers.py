@@ -44,6 +44,7 @@ MAY_IMPORT = {
         "tasks",
         "trust",
     },
+    "export": {"audio", "evaluation", "inference", "tasks", "trust"},
     "studies": {
         "audio",
         "commands",

@@ -1,6 +1,7 @@
 """Commands that train a stage or apply a trained one, as functions."""
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -29,6 +30,15 @@ NETWORKS: Mapping[str, tuple[str, ...]] = {  # publisher -> the networks that it
     "vggish": ("vggish",),
     "efficientat": ("efficientat",),
 }
+
+
+Format = Literal["onnx", "pt2", "hub"]
+
+
+ENDINGS: Mapping[str, str] = {"onnx": ".onnx", "pt2": ".pt2", "hub": "-hub"}
+
+
+FOR_ONNX = ("onnx", "onnxruntime", "onnxscript")
 
 
 OVERRIDDEN = ("--data.corpus", "--data.cache_dir")  # by `embed`
@@ -214,6 +224,59 @@ def load(path: str | Path, device: str = "cpu", trust: Sequence[str] = ()) -> "P
     from cry_lightning.inference.predictor import Predictor
 
     return Predictor(path, device, trust)
+
+
+@command
+def export(
+    ckpts: Annotated[Sequence[Path], Taken("CKPT", instead="name a run's best.ckpt", what="checkpoint")],
+    *,
+    format: Format = "onnx",
+    out: Annotated[Path | None, Taken("OUT")] = None,
+    int8: bool = False,
+    check: Annotated[Sequence[str], Taken("RECORDING", instead="give recordings")] = (),
+    licence: Annotated[str | None, Taken("TEXT")] = None,
+    trust: Trusted = (),
+) -> list[Path]:
+    """A trained stage for other programs: waveforms in, probabilities and embeddings out.
+
+    The front end and everything else that predict does to a window is part of the graph. Each model is compared with
+    PyTorch on synthetic sounds, and not written where it differs; its size and speed are printed. onnx needs the
+    packages onnx, onnxruntime and onnxscript; hub is a folder for Hugging Face, which predict and cry.load take.
+
+    Args:
+        ckpts: of a stage: RUN/best.ckpt.
+        format: of the file or, for hub, the folder.
+        out: where to write it; default: beside the checkpoint, as best.onnx, best.pt2 or best-hub.
+        int8: weights of 8 bits in the ONNX file; what that changes is printed.
+        check: recordings to compare on, too.
+        licence: of the weights, such as cc-by-4.0, for those who get them.
+        trust: let the files name classes of this package, too (may be repeated).
+
+    Returns: what was written.
+
+    Raises:
+        UserError: an argument or a checkpoint is at fault, or its model cannot be exported.
+
+    Example: python -m cry_lightning export runs/synthetic-cries/finetune/best.ckpt
+    """
+    from cry_lightning.arguments import refuse_existing
+
+    if out is not None and len(ckpts) > 1:
+        raise UserError(
+            "--out: names one place, but there are several checkpoints; leave it out, or export them singly"
+        )
+    if int8 and format != "onnx":
+        raise UserError(f"--int8: weights of 8 bits are for --format onnx, not {format}")
+    if format == "onnx":
+        missing = [name for name in FOR_ONNX if find_spec(name) is None]
+        if missing:
+            raise UserError(f"--format onnx: {', '.join(missing)} not installed; pip install {' '.join(FOR_ONNX)}")
+    outs = [out] if out else [ckpt.with_name(f"{ckpt.stem}{ENDINGS[format]}") for ckpt in ckpts]
+    refuse_existing(*outs)
+    from cry_lightning.export.command import run
+
+    run(ckpts, outs, format, trust, int8, licence, check)
+    return outs
 
 
 @command

@@ -3,7 +3,7 @@
 What is chosen, is chosen on the validation rows of the same fold; what is reported, is of the test rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -87,27 +87,35 @@ def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
 
 def _decided(tested: pd.DataFrame, validation: pd.DataFrame, positive: str) -> tuple[pd.DataFrame, dict[str, float]]:
     """Tested cases with what the validation cases of their fold decide on them, and what these chose."""
-    truth, score = (validation["label"] == positive).to_numpy(), _clipped(validation[SCORE + positive])
-    intercept, slope = platt(score, truth)
-
-    def calibrated(scores: np.ndarray) -> np.ndarray:
-        return _clipped(expit(intercept + slope * logit(scores)))
-
-    of_validation = calibrated(score)
-    thresholds = {
-        "sensitivity": threshold_at(of_validation[truth], TARGET),
-        "specificity": np.nextafter(-threshold_at(-of_validation[~truth], TARGET), 1),
-    }
+    settings = chosen_on(validation, positive)
+    of_validation = recalibrated(validation[SCORE + positive], settings)
     confidences = np.sort(_confidence(of_validation))[::-1]
     cutoffs = [confidences[max(0, round(coverage * len(confidences)) - 1)] for coverage in COVERAGES[1:]]
     scores = _clipped(tested[SCORE + positive])
-    of_tested = calibrated(scores)
+    of_tested = recalibrated(scores, settings)
     decided = tested[["repeat", "unit", "subject", "label"]].assign(score=scores, calibrated=of_tested)
-    for name, threshold in thresholds.items():
-        decided[f"above_{name}"] = of_tested >= threshold
+    for name in POINTS:
+        decided[f"above_{name}"] = of_tested >= settings[f"threshold_{name}"]
     # How many of the cut-offs a case passes: 0 is answered at full coverage alone.
     decided["confident"] = (_confidence(of_tested)[:, None] >= np.array(cutoffs)).sum(axis=1)
-    return decided, {"intercept": intercept, "slope": slope} | {f"threshold_{k}": v for k, v in thresholds.items()}
+    return decided, settings
+
+
+def chosen_on(validation: pd.DataFrame, positive: str) -> dict[str, float]:
+    """What validation cases choose: a recalibration (intercept, slope), and two thresholds on what comes of it."""
+    truth, score = (validation["label"] == positive).to_numpy(), validation[SCORE + positive]
+    intercept, slope = platt(_clipped(score), truth)
+    settings = {"intercept": intercept, "slope": slope}
+    scores = recalibrated(score, settings)
+    return settings | {
+        "threshold_sensitivity": threshold_at(scores[truth], TARGET),
+        "threshold_specificity": float(np.nextafter(-threshold_at(-scores[~truth], TARGET), 1)),
+    }
+
+
+def recalibrated(scores: pd.Series | np.ndarray, settings: Mapping[str, float]) -> np.ndarray:
+    """Probabilities (n,) of scores, by an intercept and a slope on the scale of logits."""
+    return _clipped(expit(settings["intercept"] + settings["slope"] * logit(_clipped(scores))))
 
 
 def threshold_at(scores: np.ndarray, share: float) -> float:

@@ -20,7 +20,7 @@ from cry_lightning.data.datamodule import CryDataModule, check_front_end, check_
 from cry_lightning.features import Feature
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.making import checkpoint_error, made, maker_of
-from cry_lightning.tasks.weights import read_checkpoint
+from cry_lightning.tasks.weights import read_checkpoint, size_of
 from cry_lightning.trust.configs import check_plain
 from cry_lightning.trust.names import Trust
 
@@ -43,7 +43,7 @@ def refuse_larger(path: Path, n_tensors: int, make: Callable[[], Stage], feature
     """
     with (
         torch.device("meta"),
-        _counted(path.stat().st_size + BESIDE_WEIGHTS, 1_000 + 10 * n_tensors),
+        _counted(size_of(path) + BESIDE_WEIGHTS, 1_000 + 10 * n_tensors),
         torch.inference_mode(),
     ):
         stage = make().eval().to("meta")
@@ -111,7 +111,7 @@ class TrainedStage:
     """A network with all that it needs to process a recording as `test` does.
 
     Args:
-        path: checkpoint of a stage.
+        path: checkpoint of a stage, or the folder that one was exported to.
         device: "cpu", "cuda", or "auto" for a GPU where there is one.
         trust: whose classes it may name.
 

@@ -46,7 +46,7 @@ class ProbeHead(nn.Module):
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """Logits (B, K); a batch of one has no spread of its own, and is standardised by that of the others."""
-        if len(embeddings) == 1:
+        if self.training and len(embeddings) == 1:
             return self.linear(batch_norm(embeddings, self.norm.running_mean, self.norm.running_var))
         return self.linear(self.norm(embeddings))
 

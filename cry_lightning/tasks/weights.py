@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from cry_lightning.console import UserError
+from cry_lightning.tasks import hub
 
 PREFIX = "encoder."
 log = logging.getLogger(__name__)
@@ -55,11 +56,13 @@ def _refuse_compressed(path: Path) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint as tensors, strings, numbers and lists only.
+    """Read a checkpoint, or the folder that one was exported to, as tensors, strings, numbers and lists only.
 
     Raises:
         UserError: where the file is missing, damaged, or would run code on loading.
     """
+    if (Path(path) / hub.CONFIG).is_file():
+        return hub.read(Path(path))
     checkpoint = load_data(path, "checkpoint", "fit the stage that makes it first")
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path}: not a checkpoint of a stage (it has no state_dict)")
@@ -67,16 +70,23 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def sha256(path: str | Path) -> str:
-    """Of a file's content.
+    """Of a file's content; of an exported folder, that of the file in it which has the hashes of the others.
 
     Raises:
         UserError: it cannot be read.
     """
+    config = Path(path) / hub.CONFIG
     try:
-        with Path(path).open("rb") as file:
+        with (config if config.is_file() else Path(path)).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); fit the stage that makes it first") from error
+
+
+def size_of(path: Path) -> int:
+    """Bytes of the file that has the numbers of a checkpoint."""
+    tensors = path / hub.TENSORS
+    return (tensors if tensors.is_file() else path).stat().st_size
 
 
 def load_encoder(encoder: nn.Module, path: str | Path) -> dict[str, Any]:

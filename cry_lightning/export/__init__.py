@@ -1,0 +1,1 @@
+"""Trained stages for other programs: from waveforms to probabilities and embeddings, the front end included."""

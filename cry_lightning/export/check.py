@@ -1,0 +1,132 @@
+"""What an exported model is worth: its difference from PyTorch on sounds, and how long it takes."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cry_lightning import audio
+from cry_lightning.audio import fit_to_length
+from cry_lightning.console import UserError
+from cry_lightning.export.graph import EMBEDDING, PROBABILITIES, WaveformModel
+from cry_lightning.inference.model import TrainedStage
+from cry_lightning.inference.predict import scores_of
+
+Outputs = dict[str, np.ndarray]  # by what they are called: (B, K) and (B, D)
+Run = Callable[[np.ndarray], Outputs]  # of waveforms (B, N)
+
+LIMIT = 1e-4  # of probabilities, and of embeddings as a share of the largest number in them, where that is above 1
+LENGTHS = (1.37, 2.0)  # windows, where a network takes any length
+PITCH_HZ, HARMONICS = 430.0, 6
+MOST_RECORDED = 64  # windows of recordings
+RUNS, WARM_UP = 50, 5  # of the latency
+LONGEST_S = 10.0  # of its measurement
+
+
+def sounds(sample_rate: int, n_samples: int) -> np.ndarray:
+    """Synthetic waveforms (4, N), the same at every call: a cry, loud and quiet noise, and noise that ends in silence.
+
+    All are rounded to 16 bits: what lies below no recording has.
+    """
+    rng = np.random.default_rng(0)
+    seconds = np.arange(n_samples) / sample_rate
+    phase = 2 * np.pi * np.cumsum(PITCH_HZ * (1 + 0.1 * np.sin(2 * np.pi * 1.3 * seconds))) / sample_rate
+    cry = sum(np.sin(k * phase) / k for k in range(1, HARMONICS + 1)) * (np.sin(2 * np.pi * 1.1 * seconds) > -0.5)
+    noise = rng.standard_normal((3, n_samples))
+    noise[2, n_samples // 2 :] = 0
+    waveforms = np.concatenate([0.15 * cry[None] + 0.002 * noise[:1], [[0.2], [0.002], [0.1]] * noise])
+    return (np.round(waveforms.clip(-1, 1) * 32767) / 32768).astype(np.float32)
+
+
+def windows_of(recordings: Sequence[str], sample_rate: int, n_samples: int) -> np.ndarray:
+    """The first windows (n, N) of recordings, shared out among them.
+
+    Raises:
+        AudioError: one cannot be decoded.
+    """
+    found = [np.zeros((0, n_samples), np.float32)]
+    for path in map(Path, recordings):
+        waveform = audio.load(path, sample_rate)
+        starts = range(0, max(waveform.size - n_samples, 0) + 1, n_samples)[: -(-MOST_RECORDED // len(recordings))]
+        pieces = [fit_to_length(waveform[start : start + n_samples], n_samples, "pad") for start in starts]
+        found.append(np.stack(pieces))
+    return np.concatenate(found)
+
+
+class Reference:
+    """What PyTorch computes: of windows as `predict` does, of longer waveforms by the same modules.
+
+    Args:
+        trained: the stage.
+        model: the same as a module.
+    """
+
+    def __init__(self, trained: TrainedStage, model: WaveformModel) -> None:
+        self.trained, self.model = trained, model
+        self.n_samples = round(trained.fitting["clip_s"] * trained.feature.sample_rate)
+        self.scores = scores_of(trained) if model.classes else None
+
+    def __call__(self, waveforms: np.ndarray) -> Outputs:
+        """The outputs of waveforms (B, N)."""
+        with torch.inference_mode():
+            if waveforms.shape[1] != self.model.window:
+                return as_outputs(self.model, self.model(torch.from_numpy(waveforms)))
+            fitted = [fit_to_length(one, self.n_samples, self.trained.fitting["fit"]) for one in waveforms]
+            features = self.trained.front_end(np.stack(fitted))
+            found = {EMBEDDING: self.trained.stage.embed(features).float().numpy()}
+            return found | ({PROBABILITIES: self.scores(features).numpy()} if self.scores else {})
+
+
+def as_outputs(model: WaveformModel, tensors: Sequence[torch.Tensor]) -> Outputs:
+    """The outputs of a graph by their names."""
+    return {name: tensor.numpy() for name, tensor in zip(model.outputs, tensors, strict=True)}
+
+
+def batches(model: WaveformModel, recorded: np.ndarray) -> Iterator[np.ndarray]:
+    """What the two are compared on: windows together, one alone and, where the network takes them, longer waveforms."""
+    rate = model.feature.sample_rate
+    windows = np.concatenate([sounds(rate, model.window), recorded])
+    yield windows
+    yield windows[:1]
+    if model.takes_any_length:
+        yield from (sounds(rate, round(share * model.window)) for share in LENGTHS)
+
+
+def differences(reference: Run, found: Run, inputs: Sequence[np.ndarray]) -> dict[str, float]:
+    """The largest difference of each output; that of embeddings as a share of their largest number, if above 1."""
+    largest: dict[str, float] = {}
+    for waveforms in inputs:
+        ours, theirs = reference(waveforms), found(waveforms)
+        for name, values in ours.items():
+            scale = max(1.0, float(np.abs(values).max())) if name == EMBEDDING else 1.0
+            difference = float(np.abs(theirs[name] - values).max()) / scale
+            largest[name] = max(largest.get(name, 0.0), difference if np.isfinite(difference) else np.inf)
+    return largest
+
+
+def refuse_different(found: dict[str, float], path: Path) -> None:
+    """Refuse an export that computes something else.
+
+    Raises:
+        UserError: naming the output.
+    """
+    for name, difference in found.items():
+        if difference > LIMIT:
+            raise UserError(
+                f"{path}: not written, its {name} is off by {difference:.2g}, and more than {LIMIT:g}: a part of this"
+                " model cannot be exported as a graph; take --format hub"
+            )
+
+
+def latency_ms(run: Run, waveform: np.ndarray) -> float:
+    """The median time in ms that one waveform (1, N) takes; one thread is the caller's care."""
+    for _ in range(WARM_UP):
+        run(waveform)
+    times: list[float] = []
+    while len(times) < RUNS and sum(times) < LONGEST_S:
+        start = time.perf_counter()
+        run(waveform)
+        times.append(time.perf_counter() - start)
+    return 1000 * float(np.median(times))

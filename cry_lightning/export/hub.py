@@ -1,0 +1,96 @@
+"""A trained stage as a folder for the Hugging Face hub: what it needs to predict, and a model card."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cry_lightning.console import as_markdown_text
+from cry_lightning.export.check import Reference, Run
+from cry_lightning.export.graph import WaveformModel
+from cry_lightning.inference.model import CUTTING, Data, TrainedStage
+from cry_lightning.tasks import hub
+from cry_lightning.tasks.making import UNTRAINED
+from cry_lightning.tasks.weights import read_checkpoint
+from cry_lightning.trust.names import WEIGHTS_OF_TIMM
+
+CARD = "README.md"
+OF_TRAINING = UNTRAINED | {"weights": None}
+PAGE = """---
+license: {licence}
+library_name: cry_lightning
+pipeline_tag: {task}
+tags: [audio, infant-cry]
+---
+
+# {name}
+
+{what}. It takes sound at {sample_rate} Hz in windows of {window_s:g} s. It is a research tool, not a medical device.
+
+```python
+import cry_lightning as cry
+
+model = cry.load("path/to/this/folder")
+{call}
+```
+
+- Lineage: {lineage} (`lineage.json` has what each stage was trained on, in hashes: evaluation on any of it is refused)
+- Licence of the weights: {stated}
+- Trained by {producer}; `config.json` has the network, the front end and the hash of each file
+{decision}"""
+
+
+def write(trained: TrainedStage, about: Mapping[str, Any], folder: Path) -> Run:
+    """Fill a folder that is there, and empty; returns what runs the model in it."""
+    hub.write(folder, public(read_checkpoint(trained.path)), about)
+    (folder / CARD).write_text(card(about, trained), encoding="utf-8")
+    again = TrainedStage(folder, trust=trained.trust)
+    return Reference(again, WaveformModel(again))
+
+
+def public(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What predicting needs of a checkpoint: no optimiser, and no name of a file or folder of this machine."""
+    own, data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
+    corpus = data["corpus"].get("init_args", {})
+    kept = {
+        name: checkpoint[name] for name in ("classes", "front_end", "CryDataModule", "lineage") if name in checkpoint
+    }
+    return kept | {
+        "state_dict": checkpoint["state_dict"],
+        "hyper_parameters": _without_files({name: OF_TRAINING.get(name, value) for name, value in own.items()}),
+        "datamodule_hyper_parameters": {
+            **{name: data[name] for name in Data.__annotations__},
+            "corpus": {"init_args": {name: corpus.get(name) for name in CUTTING}},
+        },
+    }
+
+
+def _without_files(value: Any) -> Any:
+    """The same table; its networks look for weights nowhere, as `trust` has it."""
+    if isinstance(value, list | tuple):
+        return [_without_files(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: WEIGHTS_OF_TIMM.get(name, _without_files(one)) for name, one in value.items()}
+
+
+def card(about: Mapping[str, Any], trained: TrainedStage) -> str:
+    """The model card."""
+    classes, encoder = about.get("classes"), type(trained.stage.encoder).__name__
+    named = " and ".join(as_markdown_text(name) for name in classes or ())
+    licence = about["licence"]
+    return PAGE.format(
+        licence=json.dumps(licence.lower()) if licence != "not stated" else "unknown",
+        task="audio-classification" if classes else "feature-extraction",
+        name=f"{encoder} that distinguishes {named}" if classes else f"{encoder}, an encoder of sound",
+        what=f"A classifier of {named}" if classes else "An encoder without classes, for embeddings",
+        sample_rate=about["sample_rate"],
+        window_s=about["window_samples"] / about["sample_rate"],
+        call='table = model("recording.wav")  # a row for each window' if classes else 'model.embed("recording.wav")',
+        lineage=about["lineage"],
+        stated=as_markdown_text(licence),
+        producer=about["producer"],
+        decision=f"- Chosen on validation windows: `{json.dumps(about['decision'])}`\n"
+        if about.get("decision")
+        else "",
+    )

@@ -1,0 +1,399 @@
+"""`export`: what other programs get of a trained stage gives what PyTorch gives, front end included."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import REPO
+from exported import ENCODERS, FEATURES, named, write_checkpoint
+
+import cry_lightning as cry
+from cry_lightning.__main__ import main
+from cry_lightning.console import UserError
+from cry_lightning.export import hub as hub_folder
+from cry_lightning.export import onnx as onnx_file
+from cry_lightning.export.check import LIMIT, Reference, differences, sounds
+from cry_lightning.export.graph import WaveformModel
+from cry_lightning.export.spectra import Products
+from cry_lightning.features import MFCC as Mfcc
+from cry_lightning.features import EfficientATLogMel, Fbank, LogMel, VGGishLogMel, Waveform
+from cry_lightning.features.spectrogram import Spectrogram
+from cry_lightning.tasks import Detector, hub
+from cry_lightning.tasks.weights import load_encoder, sha256
+
+SHIFTED = {"shift_s": 0.05, "cache_dtype": "float16"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "n_fft"), [(240, None), (241, None), (400, 512), (512, 400), (2, None), (1, None)])
+def test_products_are_the_transform(n, n_fft, dtype):
+    frames = torch.randn(3, 5, n, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    expected = torch.fft.rfft(frames, n_fft)
+    with Products() as products:
+        found = torch.fft.rfft(frames, n_fft)
+        assert torch.equal(torch.fft.rfft(frames, n=n_fft, dim=1, norm="ortho"), found) is False  # left to torch
+    assert len(products.bases) == 1 and found.dtype == expected.dtype
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-14
+    assert (found - expected).abs().max() < tolerance * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"hop_length": 64, "pad_mode": "constant", "window": torch.ones(256)},
+        {"hop_length": 50, "win_length": 200, "window": torch.hann_window(200)},
+        {"center": False, "window": torch.hamming_window(256)},
+    ],
+    ids=["constant", "window", "uncentred"],
+)
+def test_products_are_the_framed_transform(arguments):
+    waveform = torch.randn(2, 3000, generator=torch.Generator().manual_seed(0))
+    expected = torch.stft(waveform, 256, return_complex=True, onesided=True, normalized=False, **arguments)
+    with Products() as products:
+        found = torch.stft(waveform, 256, return_complex=True, onesided=True, normalized=False, **arguments)
+    assert len(products.bases) == 1 and found.shape == expected.shape
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        Mfcc(),
+        LogMel(),
+        Fbank(),
+        VGGishLogMel(),
+        VGGishLogMel(0.97, True),
+        EfficientATLogMel(),
+        Spectrogram(),
+        Waveform(),
+    ],
+    ids=lambda feature: type(feature).__name__,
+)
+def test_every_front_end_is_the_same_by_products(feature):
+    waveforms = torch.from_numpy(sounds(feature.sample_rate, feature.sample_rate))
+    expected = feature(waveforms)
+    with Products() as products:
+        found = feature(waveforms)
+    assert products.bases or isinstance(feature, Waveform)
+    assert (found - expected).abs().max() <= LIMIT * expected.abs().max()
+
+
+@pytest.fixture(scope="module")
+def ckpt(tmp_path_factory) -> Path:
+    """Of a classifier with margins for shifts, a rounded cache and normalisation."""
+    folder = tmp_path_factory.mktemp("exported")
+    return write_checkpoint(folder / "best.ckpt", data=SHIFTED, normalize=named("cry_lightning.tasks.MeanSubtraction"))
+
+
+@pytest.fixture(scope="module")
+def exported(ckpt) -> Path:
+    """Its ONNX file."""
+    (path,) = cry.export(ckpt, licence="cc-by-4.0")
+    return path
+
+
+@pytest.fixture
+def model(ckpt):
+    return cry.load(ckpt)
+
+
+def test_the_file_gives_what_predict_gives(exported, model, tmp_path):
+    run = onnx_file.runner(exported)
+    waveforms = sounds(8000, 4000)
+    found = run(waveforms)
+    for waveform, probabilities, embedding in zip(waveforms, found["probabilities"], found["embedding"], strict=True):
+        expected = model(waveform).filter(like="score_").to_numpy()[0]
+        assert np.abs(probabilities - expected).max() < LIMIT
+        assert np.abs(embedding - model.embed(waveform).to_numpy()[0]).max() < LIMIT * max(1, np.abs(embedding).max())
+        assert np.abs(run(waveform[None])["probabilities"][0] - probabilities).max() < 1e-6  # alone
+    assert np.ptp(found["probabilities"][:, 0]) > 1e-3
+
+
+def test_the_file_takes_longer_waveforms(exported, model):
+    module = WaveformModel(model.trained)
+    run = onnx_file.runner(exported)
+    for n_samples in (4001, 7321, 16000):
+        found, expected = run(sounds(8000, n_samples)), module(torch.from_numpy(sounds(8000, n_samples)))
+        assert np.abs(found["probabilities"] - expected[0].detach().numpy()).max() < LIMIT
+
+
+def metadata(path: Path) -> dict:
+    import onnx
+
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+def test_the_file_tells_what_it_is_and_nothing_of_this_machine(exported, ckpt):
+    about = metadata(exported)
+    assert json.loads(about["classes"]) == ["calm", "cry"] and about["licence"] == "cc-by-4.0"
+    assert (about["sample_rate"], about["window_samples"]) == ("8000", "4000")
+    assert about["length"] == "window_samples or more" and about["checkpoint_sha256"] == sha256(ckpt)
+    assert about["lineage"] == "NOT TESTED" and len(about["lineage_sha256"]) == 64 and "decision" not in about
+    content = exported.read_bytes()
+    assert b"secret" not in content and str(REPO).encode() not in content and b"site-packages" not in content
+
+
+def test_eight_bits_are_smaller_and_leave_the_front_end(exported, tmp_path):
+    import onnx
+
+    path = tmp_path / "int8.onnx"
+    shutil.copy(exported, path)
+    before, sound = onnx_file.runner(exported), sounds(8000, 4000)
+    difference = differences(before, onnx_file.reduce_to_int8(path), [sound])
+    assert 0 < difference["probabilities"] < 0.1
+    nodes = onnx.load(path).graph.node
+    front_end = [node for node in nodes if node.name.startswith(onnx_file.PREFIX)]
+    assert {node.op_type for node in front_end} >= {"MatMul"} and not any("Integer" in n.op_type for n in front_end)
+    assert any(node.op_type == "ConvInteger" for node in nodes)
+
+
+WITHOUT = """
+import sys
+
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "cry_lightning", "onnx", "scipy", "pandas"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Refused())
+"""
+
+
+def test_the_example_of_the_manual_needs_neither_torch_nor_this_package(exported, model, tmp_path):
+    page = (REPO / "docs/export.md").read_text()
+    example = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "onnxruntime" in block)
+    sound = sounds(8000, 10_000)[0]
+    soundfile.write(tmp_path / "cry.wav", sound, 8000, subtype="FLOAT")
+    shutil.copy(exported, tmp_path / "best.onnx")
+    (tmp_path / "example.py").write_text(WITHOUT + example)
+    done = subprocess.run([sys.executable, "-I", "example.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    numbers = np.array(re.findall(r"\d\.\d+", done.stdout), float)
+    expected = model(sound).filter(like="score_").to_numpy()
+    assert len(expected) == 2 and np.abs(numbers.reshape(expected.shape) - expected).max() < 1e-3
+
+
+@pytest.fixture(scope="module")
+def folder(ckpt, tmp_path_factory) -> Path:
+    """As a folder for the hub."""
+    (path,) = cry.export(ckpt, format="hub", out=tmp_path_factory.mktemp("hub") / "model")
+    return path
+
+
+def test_a_folder_is_loaded_as_the_same_model(folder, model, tmp_path):
+    again, sound = cry.load(folder), sounds(8000, 9000)[0]
+    assert again.classes == model.classes and again.trained.lineage == model.trained.lineage
+    assert np.array_equal(again(sound).filter(like="score_"), model(sound).filter(like="score_"))
+    assert np.array_equal(again.embed(sound), model.embed(sound))
+    soundfile.write(tmp_path / "cry.wav", sound, 8000, subtype="FLOAT")
+    table = cry.predict(tmp_path / "cry.wav", ckpt=folder, out=tmp_path / "out.csv")
+    assert np.abs(table.filter(like="score_").to_numpy() - again(sound).filter(like="score_").to_numpy()).max() < 1e-6
+    load_encoder(again.trained.stage.encoder, folder)  # and as the weights of another stage
+
+
+def test_a_folder_has_a_card_and_nothing_of_this_machine(folder):
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", hub.CONFIG, hub.LINEAGE, hub.TENSORS]
+    card, config = (folder / "README.md").read_text(), json.loads((folder / hub.CONFIG).read_text())
+    assert "license: unknown" in card and "calm and cry" in card and "NOT TESTED" in card
+    assert config["classes"] == ["calm", "cry"] and config["sample_rate"] == 8000
+    assert not any("secret" in path.read_text(errors="ignore") for path in folder.iterdir())
+    assert not list(folder.parent.glob("*.part"))
+
+
+def rewritten(change):
+    def damage(folder: Path) -> None:
+        config = json.loads((folder / hub.CONFIG).read_text())
+        change(config)
+        (folder / hub.CONFIG).write_text(json.dumps(config))
+
+    return damage
+
+
+def other_tensors(folder: Path) -> None:
+    """Whole safetensors, with their hash, of a network that is not the config's."""
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(folder / hub.TENSORS)
+    save_file({name: tensor for name, tensor in state.items() if "norms" not in name}, folder / hub.TENSORS)
+    rewritten(lambda c: c["files"].update({hub.TENSORS: sha256(folder / hub.TENSORS)}))(folder)
+
+
+def no_tensors(folder: Path) -> None:
+    (folder / hub.TENSORS).write_bytes(b"\xff" * 100)
+    rewritten(lambda c: c["files"].update({hub.TENSORS: sha256(folder / hub.TENSORS)}))(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda folder: (folder / hub.TENSORS).unlink(), "no model in it, it has no model.safetensors"),
+        (lambda folder: (folder / hub.TENSORS).write_bytes(b""), "model.safetensors: damaged, or of another model"),
+        (lambda folder: (folder / hub.LINEAGE).write_text("{}"), "lineage.json: damaged, or of another model"),
+        (lambda folder: (folder / hub.CONFIG).write_text("{"), "config.json: cannot be read as JSON"),
+        (lambda folder: (folder / hub.CONFIG).unlink(), "a folder; name the checkpoint in it"),
+        (rewritten(lambda c: c.pop("checkpoint")), "has no tables named checkpoint and files"),
+        (rewritten(lambda c: c.update(schema=2)), "schema is 2, where this version reads 1"),
+        (rewritten(lambda c: c["checkpoint"].pop("hyper_parameters")), "not a checkpoint of a stage"),
+        (rewritten(lambda c: c["checkpoint"].update(classes="ab")), "expected a list of different names"),
+        (
+            rewritten(lambda c: c["checkpoint"]["hyper_parameters"].update(encoder=named("os.system", command="x"))),
+            "os.system is not imported unless you trust who wrote it",
+        ),
+        (
+            rewritten(lambda c: c["checkpoint"]["hyper_parameters"]["encoder"]["init_args"].update(n_maps=100_000)),
+            "a network of more numbers than the checkpoint has bytes",
+        ),
+        (no_tensors, "no safetensors"),
+        (other_tensors, "cannot be made into a network .*norms"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_folder_that_was_damaged_is_refused_in_one_line(folder, tmp_path, damage, reason):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    damage(copy)
+    with pytest.raises(UserError, match=reason) as refused:
+        cry.load(copy)
+    assert "\n" not in str(refused.value) and str(copy) in str(refused.value)
+
+
+def test_what_differs_is_not_written(ckpt, tmp_path, monkeypatch):
+    def off(trained, about, folder):
+        (folder / "config.json").write_text("{}")
+        reference = Reference(trained, WaveformModel(trained))
+        return lambda waveforms: {name: values + 2e-4 for name, values in reference(waveforms).items()}
+
+    monkeypatch.setattr(hub_folder, "write", off)
+    with pytest.raises(UserError, match=r"model: not written, its (embedding|probabilities) is off by 0.0002"):
+        cry.export(ckpt, format="hub", out=tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_mistakes_are_printed_in_one_line(ckpt, folder, tmp_path, capsys, monkeypatch):
+    with pytest.raises(UserError, match="--out: names one place"):
+        cry.export([ckpt, ckpt], out=tmp_path / "x")
+    with pytest.raises(UserError, match="--int8: weights of 8 bits are for --format onnx, not pt2"):
+        cry.export(ckpt, format="pt2", int8=True)
+    with pytest.raises(UserError, match="model exists already"):
+        cry.export(ckpt, format="hub", out=folder)
+    with pytest.raises(UserError, match=r"nowhere\.ckpt: no such checkpoint"):
+        cry.export("nowhere.ckpt")
+    monkeypatch.setattr("cry_lightning.api.models.FOR_ONNX", ("onnx", "not_there"))
+    assert main(["export", str(ckpt), "--out", str(tmp_path / "x.onnx")]) == 2
+    assert "--format onnx: not_there not installed; pip install onnx not_there" in capsys.readouterr().err
+
+
+def test_a_detector_is_refused(model):
+    model.trained.stage = Detector.__new__(Detector)
+    with pytest.raises(UserError, match=r"best\.ckpt: a Detector is not exported"):
+        WaveformModel(model.trained)
+
+
+NETWORKS = {  # encoder, feature, and what else of the stage: each network behind its own front end, and others
+    "res8-mfcc": (named(f"{ENCODERS}.Res8"), named(f"{FEATURES}.MFCC"), {"data": {"clip_s": 1.0}}),
+    "cnn6-logmel-relative": (
+        named(f"{ENCODERS}.CNN6", n_mels=40, width=8),
+        named(f"{FEATURES}.LogMel"),
+        {"normalize": named("cry_lightning.tasks.RelativeLevel"), "data": {"shift_s": 0.1, "fit": "repeat"}},
+    ),
+    "cnn14-fbank-mean": (
+        named(f"{ENCODERS}.CNN14", n_mels=80),
+        named(f"{FEATURES}.Fbank"),
+        {"normalize": named("cry_lightning.tasks.MeanSubtraction")},
+    ),
+    "vggish": (named(f"{ENCODERS}.VGGish"), named(f"{FEATURES}.VGGishLogMel"), {"data": {"clip_s": 0.975}}),
+    "statistics-vggish-z": (
+        named(f"{ENCODERS}.Statistics", n_bands=64),
+        named(f"{FEATURES}.VGGishLogMel", pre_emphasis=0.97, z_score=True),
+        {"data": {"shift_s": 0.1, "fit": "crop"}},
+    ),
+    "efficientat-probe": (
+        named(f"{ENCODERS}.EfficientAT", width_mult=0.4),
+        named(f"{FEATURES}.EfficientATLogMel"),
+        {"head": {"class_path": "cry_lightning.tasks.heads.ProbeHead"}, "data": {"clip_s": 1.0}},
+    ),
+    "resnet50-picture": (
+        named(f"{ENCODERS}.timm_network.TimmNetwork", model_name="resnet50"),
+        named(f"{FEATURES}.spectrogram.Spectrogram"),
+        {"normalize": named("cry_lightning.tasks.picture.ColourMap"), "data": {"clip_s": 1.0}},
+    ),
+    "resnet18-mfcc": (
+        {"class_path": "timm.create_model", "init_args": {"model_name": "resnet18", "num_classes": 0, "in_chans": 1}},
+        named(f"{FEATURES}.MFCC"),
+        {"loss": named("torch.nn.MultiMarginLoss")},
+    ),
+    "small-cnn-waveform": (
+        named(f"{ENCODERS}.CNN6", n_mels=40, width=4),
+        named(f"{FEATURES}.Waveform"),
+        {"front_end": named(f"{FEATURES}.LogMel"), "data": {"shift_s": 0.1, "cache_dtype": "float16"}},
+    ),
+    "svm-flatten": (
+        named(f"{ENCODERS}.Flatten", num_features=40 * 51),
+        named(f"{FEATURES}.MFCC"),
+        {"task": "SVM", "classes": ("a", "b", "c"), "fill": lambda stage: fill_svm(stage)},
+    ),
+    "simclr-res8": (
+        named(f"{ENCODERS}.Res8", n_maps=5),
+        named(f"{FEATURES}.MFCC"),
+        {"task": "SimCLR", "classes": None},
+    ),
+}
+FIXED = {"vggish", "svm-flatten"}  # networks of one length
+
+
+def fill_svm(stage) -> None:
+    """Machines of 20 support vectors."""
+    rng = np.random.default_rng(0)
+    d, m, s = stage.num_features, 3, 20
+    sizes = {"vectors": (s, d), "dual": (m, s), "intercept": (m,), "slope": (m,), "offset": (m,)}
+    numbers = {name: rng.standard_normal(size) for name, size in sizes.items()}
+    stage.head.take({"mean": np.zeros(d), "scale": np.ones(d), "gamma": 1 / d, "calibrated": 1.0, **numbers})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_and_front_end(name, form, tmp_path, capsys):
+    encoder, feature, others = NETWORKS[name]
+    ckpt = write_checkpoint(tmp_path / "best.ckpt", encoder, feature, **others)
+    (path,) = cry.export(ckpt, format=form)  # compares, and refuses above LIMIT
+    printed = capsys.readouterr().out
+    print(printed)
+    assert path == tmp_path / f"best.{form}" and ("N = " in printed) == (name in FIXED)
+    assert ("probabilities" in printed.splitlines()[0]) == (name != "simclr-res8")
+    if form == "onnx":
+        about = metadata(path)
+        assert ("classes" in about) == (name != "simclr-res8")
+        assert about.get("calibrated") == {"simclr-res8": None, "resnet18-mfcc": "false"}.get(name, "true")
+
+
+class InNumPy(torch.nn.Module):
+    """What no graph holds: a network in NumPy."""
+
+    num_features = 3
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.stack([np.resize(one.numpy(), 3) for one in features]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "pt2", "hub"])
+def test_what_is_no_graph_is_refused_but_as_a_folder(form, tmp_path):
+    ckpt = write_checkpoint(tmp_path / "best.ckpt")
+    content = torch.load(ckpt, weights_only=True)
+    content["hyper_parameters"]["encoder"] = {"class_path": "test_export.InNumPy"}
+    content["state_dict"] = {"head.weight": torch.ones(2, 3), "head.bias": torch.zeros(2)}
+    torch.save(content, ckpt)
+    if form == "hub":
+        assert cry.load(cry.export(ckpt, format=form, trust=["test_export"])[0], trust=["test_export"]).classes
+        return
+    with pytest.raises(UserError, match="MFCC and InNumPy cannot be traced as a graph"):
+        cry.export(ckpt, format=form, trust=["test_export"])
+    assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
