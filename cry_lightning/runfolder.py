@@ -22,7 +22,10 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 FOR_RESUMING = ("optimizer_states", "lr_schedulers")  # of a checkpoint's keys
 STATE = ("epoch", "global_step", "loops", "callbacks")  # and what else a resumed fit reads
 TESTED = ("predictions.csv", "lineage.json")
-EVALUATED = ("report.md", "report.txt", "metrics.csv", "clinical.csv", "figures", "validation")
+EVALUATED = (
+    *("report.html", "report.md", "report.txt", "card.md", "checklist.md"),
+    *("metrics.csv", "clinical.csv", "figures", "validation"),
+)
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
 BESIDE = ("made_from.json", "unheard_subjects.csv")  # what other commands put there before a fit begins
 
