@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import yaml
 from conftest import bind, write_run
 from matplotlib.image import imread
 
@@ -236,3 +237,55 @@ def test_features_and_sound_are_found_by_content(tmp_path, changed) -> None:
     assert kind == "data:audio/mpeg;base64" and rate == sounds.LISTEN_HZ and 0.2 < np.abs(heard).mean() < 0.4
     (tmp_path / "a.wav").unlink()
     assert sounds.playable(found) == {}
+
+
+@pytest.mark.parametrize(("name", "n_items", "n_rows"), [("tripod-ai", 27, 52), ("stard-ai", 40, 48)])
+def test_checklist_has_every_item(no_figures, tmp_path, name, n_items, n_rows) -> None:
+    run = run_of(tmp_path / "run")
+    main([str(run), "--checklist", name])
+    text, page = (run / "checklist.md").read_text(), (run / "report.html").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if re.match(r"\| \d", line)]
+    numbers = [row[0].removeprefix("| ") for row in rows]
+    assert len(numbers) == n_rows and len({re.match(r"\d+", number)[0] for number in numbers}) == n_items
+    assert all(row[2] or row[3].rstrip(" |") for row in rows)  # each is answered, or left to the authors
+    assert re.findall(r"<dt>(\d+[a-g]?)</dt>", page) == numbers
+    answered = {number: row[2] for number, row in zip(numbers, rows, strict=True)}
+    performance, accuracy = ("23a", "12c") if name == "tripod-ai" else ("31", "15b")
+    uar = pd.read_csv(run / "metrics.csv").query("level == 'clip' and metric == 'uar' and predictor == 'model'")
+    assert f"UAR {uar['value'].iloc[0]:.3f} [" in answered[performance]
+    assert "CNN" not in answered[accuracy]  # there is no config.yaml to tell
+    assert answered["38" if name == "stard-ai" else "18a"] == ""  # who paid is not in any file
+    main([str(run)])
+    assert not (run / "checklist.md").exists()
+    with pytest.raises(UserError, match="--checklist: is for one run"):
+        main([str(run), str(run_of(tmp_path / "second")), "--checklist", name])
+
+
+def test_card_has_every_field(made, no_figures, tmp_path) -> None:
+    card = (made.run / "card.md").read_text()
+    assert re.findall(r"^## (.*)$", card, re.MULTILINE) == [
+        *("Intended use", "Model", "Data and subjects", "Protocol", "Results", "Subgroups", "Calibration", "Limits"),
+        "How to cite",
+    ]
+    assert "not a medical device" in card and card.splitlines()[2].startswith("**CLEAN**")
+    summary = next(line for line in card.splitlines() if " clip | 42/42/14 |" in line)
+    assert summary in (made.run / "report.md").read_text()
+    assert "| site | &lt;b&gt;north&lt;/b&gt; |" in card and SCRIPT not in card
+    run = run_of(tmp_path / "run")
+    main([str(run), "--split", "val"])
+    assert not list(run.rglob("card.md"))  # what chose the checkpoint is no test
+
+
+def test_settings_are_those_of_the_config(no_figures, tmp_path) -> None:
+    run = run_of(tmp_path / "run")
+    encoder = {"class_path": "cry_lightning.encoders.Res8", "init_args": {"n_maps": 4, "other": None}}
+    config = {"seed_everything": 7, "model": {"init_args": {"encoder": encoder, "weights": "runs/a b/best.ckpt"}}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    main([str(run)])
+    page = Reader((run / "report.html").read_text()).text
+    assert "network Res8(n_maps=4)" in page and "seed 7" in page
+    assert "fit --config 'runs/a b/config.yaml'" in page and f"test --config {run / 'config.yaml'}" in page
+    assert "Res8(n_maps=4)" in (run / "card.md").read_text()
+    (run / "config.yaml").write_text("a: [")
+    main([str(run)])  # a damaged one is no reason not to report
+    assert "Res8" not in (run / "report.html").read_text()

@@ -41,12 +41,13 @@ def evaluate(
     by: Annotated[Path | None, Taken("TABLE")] = None,
     style: Literal["screen", "paper"] = "screen",
     with_audio: bool = False,
+    checklist: Literal["tripod-ai", "stard-ai"] | None = None,
 ) -> "pd.DataFrame":
     """Metrics with intervals over subjects, figures and a report.
 
-    Predictions are scored at clip, recording and subject level; writes report.html, report.md, metrics.csv and
-    figures/. Of several runs tested on the same clips, each is also compared with the first: paired differences, also
-    in differences.csv.
+    Predictions are scored at clip, recording and subject level; writes report.html, report.md, metrics.csv, card.md
+    (of one tested run) and figures/. Of several runs tested on the same clips, each is also compared with the first:
+    paired differences, also in differences.csv.
 
     Args:
         runs: run folder that `test` has filled, or a predictions.csv.
@@ -63,6 +64,8 @@ def evaluate(
             columns, such as sex or site.
         style: of the figures in figures/; paper: one column wide, text of 8 pt.
         with_audio: embed the clips of the most confident mistakes in report.html, where their recordings are found.
+        checklist: reporting guideline whose items are filled in as far as the run tells, in checklist.md and
+            report.html; of one run.
 
     Returns: what metrics.csv holds.
 
@@ -80,7 +83,7 @@ def evaluate(
     from cry_lightning.report.command import run
     from cry_lightning.report.words import Asked
 
-    asked = Asked(style, with_audio, command=line)
+    asked = Asked(style, with_audio, checklist or "", line)
     return run(runs, pool, out, allow_leaky, split, positive, clinical, prevalences, by, asked)
 
 

@@ -10,7 +10,9 @@ from cry_lightning.console import for_spreadsheets
 from cry_lightning.evaluation.compare import COLUMNS, Pair
 from cry_lightning.evaluation.run import Run
 from cry_lightning.files import replacing
-from cry_lightning.report import markdown
+from cry_lightning.report import card, checklist, markdown
+from cry_lightning.report.checklist import fill
+from cry_lightning.report.facts import Facts
 from cry_lightning.report.words import Asked, Extras
 
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
@@ -43,10 +45,16 @@ def write_report(
         run.name: pictures.draw(run, extras[run.name], out, f"{number}-" if len(runs) > 1 else "", asked.style)
         for number, run in enumerate(runs, 1)
     }
+    only = Facts(runs[0], extras[runs[0].name]) if len(runs) == 1 else None
+    filled = fill(asked.checklist, only) if only and asked.checklist else None
     texts = {
         "report.md": markdown.page(runs, compared, extras, drawn),
-        "report.html": page.page(runs, compared, extras, drawn, asked),
+        "report.html": page.page(runs, compared, extras, drawn, asked, filled),
     }
+    if only and (only.run.table["split"] == "test").all():
+        texts["card.md"] = card.page(only)
+    if only and filled:
+        texts["checklist.md"] = checklist.page(filled, only.run.title)
     tables = {"metrics.csv": metrics_of(runs)}
     if compared:
         tables["differences.csv"] = pd.concat([pair.differences for pair in compared])[COLUMNS]

@@ -11,6 +11,7 @@ from cry_lightning.evaluation.compare import Pair, Rows
 from cry_lightning.evaluation.defaults import POSITIVE
 from cry_lightning.evaluation.run import Run
 from cry_lightning.report import mistakes, words
+from cry_lightning.report.checklist import Checklist
 from cry_lightning.report.mistakes import Mistakes
 from cry_lightning.report.pictures import Picture
 from cry_lightning.report.provenance import Provenance, evaluation_command, versions
@@ -68,6 +69,7 @@ def page(
     extras: Mapping[str, Extras],
     pictures: Mapping[str, Sequence[Picture]],
     asked: Asked,
+    checklist: Checklist | None = None,
 ) -> str:
     """The report as one HTML page.
 
@@ -77,6 +79,7 @@ def page(
         extras: of each run, by its name.
         pictures: of each run, by its name.
         asked: what a reader wants besides.
+        checklist: of the run, filled in.
     """
     each = min(mistakes.MOST, max(1, MOST_MISTAKES // len(runs)))
     sections = [
@@ -101,11 +104,12 @@ def page(
         command=asked.command or evaluation_command(runs),
         versions=versions(),
         several=len(runs) > 1,
-        contents=_contents(sections),
+        contents=_contents(sections, checklist is not None),
+        checklist=checklist,
     )
 
 
-def _contents(sections: Sequence[Section]) -> list[tuple[str, str]]:
+def _contents(sections: Sequence[Section], with_checklist: bool) -> list[tuple[str, str]]:
     """Titles of the parts, and where they are."""
     if len(sections) > 1:
         runs = [(section.run.title, f"run{number}") for number, section in enumerate(sections, 1)]
@@ -114,6 +118,7 @@ def _contents(sections: Sequence[Section]) -> list[tuple[str, str]]:
     parts = {"Verdict": "verdict", "What was run": "made", "Results": "results"}
     parts |= {"Calibration": "clinical"} if extras.readout else {}
     parts |= {"Errors": "errors"} | ({"Subgroups": "subgroups"} if extras.subgroups else {})
+    parts |= {"Checklist": "checklist"} if with_checklist else {}
     return list((parts | {"Reading": "reading", "Reproduce": "reproduce"}).items())
 
 
