@@ -26,6 +26,10 @@ from cry_lightning.evaluation import figures, predictions
 from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.lineage import digest, sound_fingerprint
 from cry_lightning.report import mistakes, sounds
+from cry_lightning.report import page as html_page
+from cry_lightning.report.mistakes import Mistake, Mistakes
+from cry_lightning.report.pictures import Picture
+from cry_lightning.report.words import Asked, Extras
 
 main = partial(command, "evaluate")
 SCRIPT, AMPERSAND = "<script>alert(1)</script>", 'a&b "$x$"'  # names of classes
@@ -204,6 +208,20 @@ def test_several_runs_on_one_page(no_figures, tmp_path) -> None:
     assert page.index('class="verdict clean"') < page.index("<h2>All runs")
 
 
+def test_what_makes_a_page_too_large_is_left_out(made, monkeypatch) -> None:
+    run = evaluate_run(read_run(str(made.run), "test"), "test", None)
+    found = Mistakes(1, 42, [Mistake("c", "s", SCRIPT, AMPERSAND, 0.9, 0.1, "data:image/png;,P", "data:audio/mpeg;,S")])
+    monkeypatch.setattr(mistakes, "find", lambda *args: found)
+    svg = "<svg>" + 2000 * " " + "</svg>"
+    drawn = {run.name: [Picture("confusion", "figures/confusion.png", svg)]}
+    arguments = [run], [], {run.name: Extras()}, drawn, Asked()
+    whole = html_page.page(*arguments)
+    for part, without in (("data:audio", 20), ("data:image", 90), ("<svg", 300)):
+        assert part in whole
+        monkeypatch.setattr(html_page, "MOST_BYTES", len(whole) - without)
+        assert part not in html_page.page(*arguments)
+
+
 def test_of_one_class_there_is_a_page_too(no_figures, tmp_path) -> None:
     run = run_of(tmp_path / "run")
     table = predictions.read(run / "predictions.csv")
@@ -286,6 +304,10 @@ def test_settings_are_those_of_the_config(no_figures, tmp_path) -> None:
     assert "network Res8(n_maps=4)" in page and "seed 7" in page
     assert "fit --config 'runs/a b/config.yaml'" in page and f"test --config {run / 'config.yaml'}" in page
     assert "Res8(n_maps=4)" in (run / "card.md").read_text()
+    again = [f"{chr(n + 1)}: &{chr(n + 1)} [{', '.join(9 * ['*' + chr(n)])}]" for n in range(ord("a"), ord("i"))]
+    (run / "config.yaml").write_text("\n".join(["a: &a [x, x, x]", *again, "data: {split: *i}"]))
+    main([str(run)])
+    assert "division [[[[[...," in Reader((run / "report.html").read_text()).text
     (run / "config.yaml").write_text("a: [")
     main([str(run)])  # a damaged one is no reason not to report
     assert "Res8" not in (run / "report.html").read_text()

@@ -19,7 +19,7 @@ CLINICAL_MEASURES = (
     " Calibration (Brier score, slope, in the large, expected calibration error), net benefit, and accuracy at several"
     " shares of cases answered."
 )
-LEFT_OUT = "Clips that could not be decoded were left out when the feature cache was built; `prepare` lists them."
+LEFT_OUT = "Clips that could not be decoded were left out when the feature cache was built; prepare lists them."
 NOT_BALANCED = "Classes were neither drawn equally often nor weighted in the loss."
 MOST_CLASSES = 12  # whose counts are told
 
@@ -41,8 +41,10 @@ class Facts:
         return str(getattr(self, name))
 
     def _settings(self, *names: str) -> str:
+        """Some settings as one sentence; empty where none is known."""
         told = self.made.settings
-        return "; ".join(f"{name}: {told[name]}" for name in names if name in told)
+        text = "; ".join(f"{name}: {told[name]}" for name in names if name in told)
+        return f"{text[0].upper()}{text[1:]}." if text else ""
 
     @property
     def data(self) -> str:
@@ -83,7 +85,7 @@ class Facts:
     @property
     def partition(self) -> str:
         """How the data were divided."""
-        return f"{self._settings('division') or 'No config.yaml tells how'}. {words.lineage(self.run)}"
+        return f"{self._settings('division') or 'No config.yaml tells how.'} {words.lineage(self.run)}"
 
     @property
     def model(self) -> str:
@@ -113,7 +115,7 @@ class Facts:
         """Slope and level of the probabilities."""
         if self.extras.readout is None:
             loss = "Scores rank, but are not calibrated probabilities. " * self.run.leakage.uncalibrated
-            return f"{loss}Calibration was not examined (`evaluate --clinical` does, for two classes)."
+            return f"{loss}Calibration was not examined (evaluate --clinical does, for two classes)."
         rows = clinical_rows(self.extras.readout)[1:]
         shown = ("Brier score", "calibration slope", "calibration in the large")
         return "; ".join(f"{name}, {at}: {value}" for name, at, value in rows if name in shown) + "."
@@ -174,7 +176,7 @@ class Facts:
         if not self.made.checkpoint:
             return ""
         found = f"The checkpoint (SHA-256 {self.made.checkpoint}) holds network and front end"
-        return f"{found}; `cry_lightning.load` and `predict` apply it."
+        return f"{found}; cry_lightning.load and predict apply it."
 
     @property
     def performance(self) -> str:

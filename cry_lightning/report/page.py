@@ -17,8 +17,8 @@ from cry_lightning.report.pictures import Picture
 from cry_lightning.report.provenance import Provenance, evaluation_command, versions
 from cry_lightning.report.words import Asked, Extras
 
-MOST_FIGURES_BYTES = 1_000_000  # of all runs together, so that the page stays small enough to be sent
-MOST_MISTAKES = 60  # likewise
+MOST_BYTES = 3_000_000  # of a page that can be sent
+MOST_MISTAKES = 30  # of all runs together
 
 
 @dataclass(frozen=True)
@@ -86,27 +86,35 @@ def page(
         Section(run, extras[run.name], pictures[run.name], mistakes.find(run, each, asked.with_audio), Provenance(run))
         for run in runs
     ]
+    paired = [pair for pair in compared if not pair.unlike]
     summary = compare.summary(runs)
-    n_bytes = sum(len(picture.svg) for section in sections for picture in section.pictures)
-    return _template().render(
-        title=runs[0].title if len(runs) == 1 else f"{len(runs)} runs",
-        sections=sections,
-        summary=summary
-        if len(runs) > 1
-        else [row[1:-1] for row in summary],  # of one run, its name and stamp are above
-        baselines=[f"always {units.majority_class}" for run in runs for units in run.levels],
-        differences=compare.rows([pair for pair in compared if not pair.unlike]) if _paired(compared) else None,
-        unpaired=words.UNPAIRED if any(pair.unlike for pair in compared) else "",
-        reading=compare.READING,
-        comparisons=[compare.verdict(pair) for pair in compared],
-        method=words.method(runs),
-        figures_fit=n_bytes <= MOST_FIGURES_BYTES,
-        command=asked.command or evaluation_command(runs),
-        versions=versions(),
-        several=len(runs) > 1,
-        contents=_contents(sections, checklist is not None),
-        checklist=checklist,
-    )
+    shown = {
+        "title": runs[0].title if len(runs) == 1 else f"{len(runs)} runs",
+        "several": len(runs) > 1,
+        "contents": _contents(sections, checklist is not None),
+        "sections": sections,
+        # Of one run, its name and its stamp stand above.
+        "summary": summary if len(runs) > 1 else [row[1:-1] for row in summary],
+        "baselines": [f"always {units.majority_class}" for run in runs for units in run.levels],
+        "differences": compare.rows(paired) if paired else None,
+        "unpaired": words.UNPAIRED if len(paired) < len(compared) else "",
+        "reading": compare.READING,
+        "comparisons": [compare.verdict(pair) for pair in compared],
+        "checklist": checklist,
+        "method": words.method(runs),
+        "command": asked.command or evaluation_command(runs),
+        "versions": versions(),
+    }
+    for with_sound, with_pictures, with_figures in (
+        (True,) * 3,
+        (False, True, True),
+        (False, False, True),
+        (False,) * 3,
+    ):
+        text = _template().render(shown, with_sound=with_sound, with_pictures=with_pictures, with_figures=with_figures)
+        if len(text) < MOST_BYTES:
+            break
+    return text
 
 
 def _contents(sections: Sequence[Section], with_checklist: bool) -> list[tuple[str, str]]:
@@ -120,10 +128,6 @@ def _contents(sections: Sequence[Section], with_checklist: bool) -> list[tuple[s
     parts |= {"Errors": "errors"} | ({"Subgroups": "subgroups"} if extras.subgroups else {})
     parts |= {"Checklist": "checklist"} if with_checklist else {}
     return list((parts | {"Reading": "reading", "Reproduce": "reproduce"}).items())
-
-
-def _paired(compared: Sequence[Pair]) -> bool:
-    return any(not pair.unlike for pair in compared)
 
 
 @cache

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -39,7 +40,7 @@ SETTINGS = {
     "checkpoint chosen by": "checkpoint.monitor",
     "seed": "seed_everything",
 }
-LONGEST = 300  # characters of a setting
+LONGEST, MOST, DEEPEST = 300, 20, 4  # characters of a setting, parts of it that are told, and levels of them
 
 
 @dataclass(frozen=True)
@@ -172,19 +173,21 @@ def _at(config: Any, dotted: str) -> Any:
     return config
 
 
-def _in_words(value: Any) -> str:
-    """A setting: a class as Name(argument=value, ...), without arguments that are not set."""
+def _in_words(value: Any, depth: int = 0) -> str:
+    """A setting: a class as Name(argument=value, ...), without arguments that are not set, and not for ever."""
     if value is None or value is False:
         return ""
+    if depth > DEEPEST:  # a config may come from anybody, and refer to a part of it again and again
+        return "..."
     if isinstance(value, dict) and "class_path" in value:
-        arguments = value.get("init_args") or {}
-        arguments = {**arguments, **(value.get("dict_kwargs") or {})} if isinstance(arguments, dict) else {}
-        text = f"{str(value['class_path']).rpartition('.')[2]}({_in_words(arguments)})"
+        arguments = [given for key in ("init_args", "dict_kwargs") if isinstance(given := value.get(key), dict)]
+        given = {name: one for some in arguments for name, one in some.items()}
+        text = f"{str(value['class_path']).rpartition('.')[2]}({_in_words(given, depth + 1)})"
     elif isinstance(value, dict):
-        told = {key: _in_words(one) for key, one in value.items()}
-        text = ", ".join(f"{key}={one}" for key, one in told.items() if one)
+        told = ((key, _in_words(one, depth + 1)) for key, one in islice(value.items(), MOST))
+        text = ", ".join(f"{key}={one}" for key, one in told if one)
     elif isinstance(value, list):
-        text = f"[{', '.join(_in_words(one) or str(one) for one in value)}]"
+        text = f"[{', '.join(_in_words(one, depth + 1) or str(one) for one in value[:MOST])}]"
     else:
         text = "yes" if value is True else str(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

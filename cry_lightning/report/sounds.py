@@ -17,10 +17,10 @@ from cry_lightning.data.cachefile import UNREADABLE, CacheFile
 from cry_lightning.data.inventory import recordings_of
 from cry_lightning.lineage import sound_fingerprint
 
-LARGEST = (96, 200)  # rows and columns of a picture, in pixels
+LARGEST = (80, 160)  # rows and columns of a picture, in pixels
 COLOUR_RANGE = (5, 99.5)  # percentiles of all features shown, as in `describe`
 LISTEN_HZ, LISTEN_S = 16_000, 10.0
-MOST_BYTES = 1_000_000  # of sound in all, so that the page stays small enough to be sent
+MOST_BYTES = 700_000  # of sound in all, so that the page stays small enough to be sent
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _shrunk(feature: np.ndarray) -> np.ndarray:
 
 
 def playable(found: Cached) -> dict[str, str]:
-    """The first ten seconds of each clip as MP3, up to a megabyte in all, of those whose recording is found."""
+    """The first ten seconds of each clip as MP3, up to 0.7 megabytes in all, of those whose recording is found."""
     files = recordings_of({text.partition("#")[0] for text in found.content.values()}, found.folder)
     sounds: dict[str, str] = {}
     n_bytes = 0
