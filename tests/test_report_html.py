@@ -182,7 +182,7 @@ def test_other_stamps_and_no_mistakes(no_figures, tmp_path) -> None:
     table = predictions.read(run / "predictions.csv")
     right = (table["label"] == "ill").astype(float)
     predictions.write(table.assign(score_ill=right, score_well=1 - right), run / "predictions.csv")
-    main([str(run)])  # the table is not that of its lineage
+    main([str(run), "--with-audio"])  # the table is not that of its lineage
     page = (run / "report.html").read_text()
     assert 'class="verdict unknown-lineage"' in page and "It cannot be determined" in page
     assert "None: every one of 42 tested rows has the class of its label." in page
@@ -212,14 +212,15 @@ def test_what_makes_a_page_too_large_is_left_out(made, monkeypatch) -> None:
     run = evaluate_run(read_run(str(made.run), "test"), "test", None)
     found = Mistakes(1, 42, [Mistake("c", "s", SCRIPT, AMPERSAND, 0.9, 0.1, "data:image/png;,P", "data:audio/mpeg;,S")])
     monkeypatch.setattr(mistakes, "find", lambda *args: found)
-    svg = "<svg>" + 2000 * " " + "</svg>"
+    svg = "<svg>" + 4000 * " " + "</svg>"
     drawn = {run.name: [Picture("confusion", "figures/confusion.png", svg)]}
-    arguments = [run], [], {run.name: Extras()}, drawn, Asked()
+    arguments = [run], [], {run.name: Extras()}, drawn, Asked(with_audio=True)
     whole = html_page.page(*arguments)
-    for part, without in (("data:audio", 20), ("data:image", 90), ("<svg", 300)):
+    assert "Their sound" not in whole
+    for part, without in (("data:audio", 20), ("data:image", 90), ("<svg", 500)):
         assert part in whole
         monkeypatch.setattr(html_page, "MOST_BYTES", len(whole) - without)
-        assert part not in html_page.page(*arguments)
+        assert part not in (smaller := html_page.page(*arguments)) and "Their sound is left out" in smaller
 
 
 def test_of_one_class_there_is_a_page_too(no_figures, tmp_path) -> None:
@@ -257,6 +258,7 @@ def test_features_and_sound_are_found_by_content(tmp_path, changed) -> None:
     assert sounds.playable(found) == {}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("name", "n_items", "n_rows"), [("tripod-ai", 27, 52), ("stard-ai", 40, 48)])
 def test_checklist_has_every_item(no_figures, tmp_path, name, n_items, n_rows) -> None:
     run = run_of(tmp_path / "run")

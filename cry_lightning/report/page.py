@@ -93,6 +93,7 @@ def page(
         "several": len(runs) > 1,
         "contents": _contents(sections, checklist is not None),
         "sections": sections,
+        "audio_asked": asked.with_audio,
         # Of one run, its name and its stamp stand above.
         "summary": summary if len(runs) > 1 else [row[1:-1] for row in summary],
         "baselines": [f"always {units.majority_class}" for run in runs for units in run.levels],

@@ -1,7 +1,7 @@
 """What was run: stages and data as lineage.json has them, settings as config.yaml has them, how to run it again."""
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -148,22 +148,22 @@ def versions() -> dict[str, str]:
 
 def _of_stage(stages: Sequence[StageRecord]) -> tuple[str, list[str]]:
     """Title and lines of a stage, of each model once."""
-    first = stages[0]
-    trained = f"trained on {_range(len(one.clips) for one in stages)} clips of"
-    chosen = f"checkpoint chosen on {_range(len(one.validation_clips) for one in stages)} clips of"
-    lines = [
-        f"{trained} {_range(len(one.subjects) for one in stages)} subjects",
-        f"{chosen} {_range(len(one.validation_subjects) for one in stages)} subjects",
-    ]
+    first, lines = stages[0], []
+    for used, clips, subjects in (
+        ("trained on", "clips", "subjects"),
+        ("checkpoint chosen on", "validation_clips", "validation_subjects"),
+    ):
+        if any(getattr(stage, clips) for stage in stages):
+            lines.append(f"{used} {_count(stages, clips)} clips of {_count(stages, subjects)} subjects")
     if any(stage.noise for stage in stages):
-        lines.append(f"noise of {_range(len(one.noise) for one in stages)} recordings added")
+        lines.append(f"noise of {_count(stages, 'noise')} recordings added")
     return f"{first.stage}, {first.corpus}", lines
 
 
-def _range(counts: Iterator[int] | Any) -> str:
-    """One number, or the lowest and the highest of several."""
-    lowest, highest = min(counts := list(counts)), max(counts)
-    return f"{lowest:,}" if lowest == highest else f"{lowest:,} to {highest:,}"
+def _count(stages: Sequence[StageRecord], what: str) -> str:
+    """How many of these a stage has; of several models, the lowest and the highest number."""
+    counts = [len(getattr(stage, what)) for stage in stages]
+    return f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
 
 
 def _at(config: Any, dotted: str) -> Any:
