@@ -5,6 +5,7 @@ import inspect
 import json
 import math
 import re
+import shlex
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -312,6 +313,20 @@ def as_arguments(overrides: Overrides) -> list[str]:
         for key, value in overrides.items()
     }
     return find_shipped([f"--{key}={value}" for key, value in texts.items()])
+
+
+def command_line(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
+    """The command that calls a function with these arguments; what has its default is left out."""
+    words = ["python", "-m", "cry_lightning", name_of(function)]
+    for argument in arguments_of(function):
+        value = given[argument.name]
+        if (tuple(value) if isinstance(value, list) else value) == argument.default:
+            continue
+        times = value if argument.depth > 1 else [value if argument.depth else [value]]
+        for values in times:
+            words += [] if argument.positional else [argument.shown]
+            words += [] if argument.kind is bool else [str(one) for one in values]
+    return shlex.join(words)
 
 
 def find_shipped(argv: Sequence[str]) -> list[str]:

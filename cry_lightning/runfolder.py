@@ -23,7 +23,10 @@ FOR_RESUMING = ("optimizer_states", "lr_schedulers")  # of a checkpoint's keys
 STATE = ("epoch", "global_step", "loops", "callbacks")  # and what else a resumed fit reads
 TESTED = ("predictions.csv", "lineage.json")
 REFERENCE = "reference.pt"  # from `test` too, for `predict`
-EVALUATED = ("report.md", "report.txt", "metrics.csv", "clinical.csv", "figures", "validation")
+EVALUATED = (
+    *("report.html", "report.md", "report.txt", "card.md", "checklist.md"),
+    *("metrics.csv", "clinical.csv", "figures", "validation"),
+)
 EXPORTED = ("best.onnx", "best.pt2", "best-hub")
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
 BESIDE = ("made_from.json", "unheard_subjects.csv")  # what other commands put there before a fit begins

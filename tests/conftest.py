@@ -15,8 +15,9 @@ import soundfile
 import yaml
 
 from cry_lightning import cli, lineage
-from cry_lightning.evaluation import figures, predictions
+from cry_lightning.evaluation import predictions
 from cry_lightning.lineage import Lineage, StageRecord, sound_fingerprint, subject_fingerprint
+from cry_lightning.report import pictures
 
 REPO = Path(__file__).parents[1]
 DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", REPO / "data"))  # real recordings, none in git
@@ -105,8 +106,11 @@ def cry(seed: int, seconds: float = 3.0) -> np.ndarray:
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """Reports without their figures, which are most of the time that they take."""
-    for draw in ("draw_confusion", "draw_curves"):
-        monkeypatch.setattr(figures, draw, lambda run, path: None)
+
+    def named(name: str, drawing: object, out: Path, prefix: str, style: object) -> pictures.Picture:
+        return pictures.Picture(name, f"figures/{prefix}{name}.png", svg="")
+
+    monkeypatch.setattr(pictures, "_drawn", named)
 
 
 def write_run(folder: Path, table: pd.DataFrame, trained_on: str) -> Path:

@@ -12,7 +12,8 @@ from sklearn.metrics import brier_score_loss
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
-from cry_lightning.evaluation import clinical, predictions
+from cry_lightning.drawing import SCREEN
+from cry_lightning.evaluation import clinical, figures, predictions
 from cry_lightning.evaluation.run import evaluate_run, read_run
 
 evaluate = partial(command, "evaluate")
@@ -124,6 +125,14 @@ def test_scores_that_are_all_equal_are_no_error(written) -> None:
     assert figure(found, "sensitivity", "sensitivity 0.9 on validation")["value"] == 1
 
 
+def test_figures_are_drawn_one_below_the_other(written) -> None:
+    run = evaluate_run(read_run(str(written(a_table())), "test"), "test", "sick")
+    with SCREEN.applied():
+        drawn = figures.clinical(run, clinical.read_out(run, [0.1]), SCREEN)
+    assert [axes.get_title() for axes in drawn.axes] == ["reliability", "net benefit", "abstention"]
+    assert drawn.get_figwidth() == 4.5 and not drawn.get_suptitle().startswith("/")
+
+
 def test_report_has_the_figures_and_the_subgroups(written, no_figures, capsys) -> None:
     table = a_table()
     folder = written(table)
@@ -137,7 +146,8 @@ def test_report_has_the_figures_and_the_subgroups(written, no_figures, capsys) -
     assert of_women[2:4] == [str(len(tested)), str(tested["subject"].nunique())]
     for text in ("| sex | f |", "calibration slope", "figures/clinical.png"):
         assert text in report
-    assert (folder / "figures/clinical.png").exists()
+    page = (folder / "report.html").read_text()
+    assert "Calibration and thresholds" in page and "Subgroups" in page
     assert {"run", "quantity", "at", "value", "low", "high"} <= set(pd.read_csv(folder / "clinical.csv").columns)
     evaluate([str(folder)])
     assert not (folder / "clinical.csv").exists() and "calibration slope" not in (folder / "report.md").read_text()

@@ -8,13 +8,18 @@ import pytest
 import cry_lightning
 
 PACKAGE = Path(cry_lightning.__file__).parent
-FREE = {"acoustic_fingerprint", "annotations", "arguments", "console", "files", "lineage", "spelling"}  # for every room
+FREE = {  # for every room
+    *("acoustic_fingerprint", "annotations", "arguments", "console"),
+    *("drawing", "files", "lineage", "spelling"),
+}
 MAY_IMPORT = {
     "annotations": set(),
     "audio": set(),
     "features": {"from_torchaudio"},
     "encoders": set(),
     "evaluation": set(),
+    "drawing": set(),
+    "report": {"audio", "data", "evaluation"},
     "corpora": {"archives", "audio", "from_torchaudio"},
     "data": {"audio", "corpora", "features"},
     "stage_data": {"corpora", "features"},
@@ -55,6 +60,7 @@ MAY_IMPORT = {
         "evaluation",
         "inference",
         "messages",
+        "report",
         "runfolder",
         "tasks",
         "trust",
@@ -86,6 +92,7 @@ NO_TORCH = {
     "inputs",
     "chain",
     "pipeline",
+    "report",
     "trust",
     *FREE,
 }

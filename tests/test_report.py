@@ -13,8 +13,10 @@ from matplotlib.image import imread
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
+from cry_lightning.drawing import SCREEN
 from cry_lightning.evaluation import figures, predictions
-from cry_lightning.evaluation.report import CSV_COLUMNS
+from cry_lightning.evaluation.run import evaluate_run, read_run
+from cry_lightning.report.files import CSV_COLUMNS
 
 main = partial(command, "evaluate")
 
@@ -48,7 +50,7 @@ def test_one_run_reports_into_its_own_folder(tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run")
     main([str(run)])
     printed = capsys.readouterr().out
-    assert printed.rstrip().endswith(f"Report: {run / 'report.md'}")
+    assert printed.rstrip().endswith(f"Report: {run / 'report.html'}")
     table = [line.split() for line in printed.splitlines()]
     assert [row[1] for row in table if row[:1] == [str(run)]] == ["clip", "recording", "subject"]
     assert [row[2] for row in table if row[:1] == [str(run)]] == ["48/24/12"] * 3
@@ -56,7 +58,7 @@ def test_one_run_reports_into_its_own_folder(tmp_path, capsys) -> None:
     assert "sensitivity (b)" in printed  # the rarer class
 
     written = (run / "report.md").read_text()
-    for words in ("CLEAN", "Positive class: **b**", "95 % intervals over *subjects*", "majority baseline", "subjects"):
+    for words in ("CLEAN", "Positive class: **b**", "95 % intervals over subjects", "majority baseline", "subjects"):
         assert words in written
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", written)
     assert len(pictures) == 2
@@ -64,16 +66,13 @@ def test_one_run_reports_into_its_own_folder(tmp_path, capsys) -> None:
     assert not list(run.rglob("*.part"))
 
 
-def test_confusion_matrix_in_percent_of_each_true_class(tmp_path, monkeypatch) -> None:
+def test_confusion_matrix_in_percent_of_each_true_class(tmp_path) -> None:
     """Recordings, whose scores are the mean of their clips'; class c is never said nor true."""
     run = make_run(tmp_path / "run", "abc", n_subjects=8)
     table = predictions.read(run / "predictions.csv")
     b = np.where(table["recording"].isin(["1-0.wav", "2-0.wav", "0-0.wav"]), 0.7, 0.2)
     rewrite(run, label=table["label"].replace("c", "b"), score_a=1 - b, score_b=b, score_c=0.0)
-    drawn = []
-    monkeypatch.setattr(figures, "_save", lambda figure, run, path: drawn.append(figure))
-    main([str(run)])
-    axes = drawn[0].axes[0]
+    axes = figures.confusion(evaluate_run(read_run(str(run), "test"), "test", None), SCREEN).axes[0]
     cells = np.array([text.get_text() for text in axes.texts]).reshape(3, 3)
     assert cells.tolist()[:2] == [
         ["83.3 %\n(10)", "16.7 %\n(2)", "0.0 %\n(0)"],
@@ -202,15 +201,15 @@ def test_uncalibrated_scores_are_named(no_figures, tmp_path, capsys) -> None:
     assert "not calibrated probabilities" in (run / "report.md").read_text()
 
 
-@pytest.mark.slow
-def test_several_runs_in_one_table(tmp_path, monkeypatch, capsys) -> None:
+def test_several_runs_in_one_table(no_figures, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     names = [str(make_run(Path(f"runs/made/{name}"), seed=seed)) for seed, name in enumerate(("tuned", "scratch"))]
     main([*names])
     printed, folder = capsys.readouterr().out, Path("runs/comparison")
     assert [line.split()[0] for line in printed.splitlines() if " recording  48/" in line and "CLEAN" in line] == names
-    assert printed.rstrip().endswith("Report: runs/comparison/report.md")
-    assert len(list((folder / "figures").glob("*.png"))) == 4
+    assert printed.rstrip().endswith("Report: runs/comparison/report.html")
+    pictures = re.findall(r"\((figures/.*?)\)", (folder / "report.md").read_text())
+    assert pictures == [f"figures/{run}-{name}.png" for run in (1, 2) for name in ("confusion", "curves")]
     assert set(pd.read_csv(folder / "metrics.csv")["run"]) == set(names)
     assert "not tested on the same clips" not in (folder / "report.md").read_text()
 
@@ -275,7 +274,7 @@ def test_subjects_of_several_labels_are_left_out_and_counted(no_figures, tmp_pat
     assert "44/22/11" in printed
 
 
-def test_absent_and_rare_classes_are_named(tmp_path, capsys) -> None:
+def test_absent_and_rare_classes_are_named(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run", "abcd", n_subjects=10)
     main([str(run)])
     printed = capsys.readouterr().out

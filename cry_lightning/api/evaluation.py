@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from cry_lightning.arguments import Checkpoint, Device, Folder, Taken, Trusted, command
+from cry_lightning.arguments import Checkpoint, Device, Folder, Taken, Trusted, command, command_line
 from cry_lightning.console import UserError
 
 if TYPE_CHECKING:
@@ -39,11 +39,15 @@ def evaluate(
     clinical: bool = False,
     prevalences: Annotated[Numbers, Taken("SHARE")] = (0.01, 0.05, 0.2),
     by: Annotated[Path | None, Taken("TABLE")] = None,
+    style: Literal["screen", "paper"] = "screen",
+    with_audio: bool = False,
+    checklist: Literal["tripod-ai", "stard-ai"] | None = None,
 ) -> "pd.DataFrame":
     """Metrics with intervals over subjects, figures and a report.
 
-    Predictions are scored at clip, recording and subject level; writes report.md, metrics.csv and figures/. Of several
-    runs tested on the same clips, each is also compared with the first: paired differences, also in differences.csv.
+    Predictions are scored at clip, recording and subject level; writes report.html, report.md, metrics.csv, card.md
+    (of one tested run) and figures/. Of several runs tested on the same clips, each is also compared with the first:
+    paired differences, also in differences.csv.
 
     Args:
         runs: run folder that `test` has filled, or a predictions.csv.
@@ -58,6 +62,10 @@ def evaluate(
         prevalences: of the positive class, for the predictive values of --clinical.
         by: CSV with a column recording, path or subject, such as a manifest: metrics for each value of its other
             columns, such as sex or site.
+        style: of the figures in figures/; paper: one column wide, text of 8 pt.
+        with_audio: embed the clips of the most confident mistakes in report.html, where their recordings are found.
+        checklist: reporting guideline whose items are filled in as far as the run tells, in checklist.md and
+            report.html; of one run.
 
     Returns: what metrics.csv holds.
 
@@ -66,14 +74,17 @@ def evaluate(
 
     Example: python -m cry_lightning evaluate runs/donateacry/finetune runs/donateacry/scratch
     """
+    line = command_line(evaluate, locals())
     named = [*runs, *chain(*pool)]
     if not named:
         raise UserError("the following arguments are required: RUN; see python -m cry_lightning evaluate --help")
     if len({Path(run).resolve() for run in named}) < len(named):
         raise UserError(f"a run is named twice among {', '.join(named)}; name each once")
-    from cry_lightning.evaluation.report import run
+    from cry_lightning.report.command import run
+    from cry_lightning.report.words import Asked
 
-    return run(runs, pool, out, allow_leaky, split, positive, clinical, prevalences, by)
+    asked = Asked(style, with_audio, checklist or "", line)
+    return run(runs, pool, out, allow_leaky, split, positive, clinical, prevalences, by, asked)
 
 
 @command

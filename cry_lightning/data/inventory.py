@@ -91,6 +91,13 @@ def content_hashes(paths: Iterable[Path], folder: Path, reread: bool = False) ->
     return hashes
 
 
+def recordings_of(hashes: Iterable[str], folder: Path) -> dict[str, Path]:
+    """The files that have these hashes, as the index in a folder knows them, if they have not changed since."""
+    wanted = set(hashes)
+    known = ((Path(name), stamp, content) for name, (stamp, content) in _read(folder / INDEX_NAME).items())
+    return {content: path for path, stamp, content in known if content in wanted and stamp == _stamp(path)}
+
+
 def _stamp(path: Path) -> Stamp | None:
     try:
         status = path.stat()

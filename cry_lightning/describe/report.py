@@ -12,13 +12,13 @@ from cry_lightning.corpora.base import named_subjects
 from cry_lightning.describe import summary, support
 from cry_lightning.describe.figures import LONGEST_S, Example, choose, draw, example
 from cry_lightning.describe.summary import FORM, FRAME_S, FULL_SCALE_DB, QUIET_DB, SEED, UNLABELLED, CorpusSummary
+from cry_lightning.drawing import SCREEN, save
 from cry_lightning.evaluation.compare import Rows, as_markdown, as_text
 from cry_lightning.files import replacing
 from cry_lightning.spelling import doubts
 
 WIDTH = 110
 FIRST = 10  # files that the report names; the CSV names all
-DPI = 120
 CLIPPED_BADLY = 0.001
 MEASURED = (
     "Measured on the mean of the channels, at each recording's own rate. Level: a sine at full scale has -3 dBFS."
@@ -196,10 +196,8 @@ def picture(census: CorpusSummary, out: Path) -> Section:
             remarks.append(f"No picture of {clip['class']}: {error}")
     if not examples:
         return Section("One clip of each class", [], remarks)
-    with replacing(out / "clips.png") as part:
-        draw(examples, feature, f"{census.data.corpus.name}, a clip of median level").savefig(
-            part, format="png", dpi=DPI, bbox_inches="tight"
-        )
+    with SCREEN.applied():
+        save(draw(examples, feature, f"{census.data.corpus.name}, a clip of median level"), out / "clips.png")
     return Section("One clip of each class", [], remarks, "clips.png")
 
 

@@ -23,6 +23,7 @@ COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)  # shares of the validation cases that are
 N_BINS = 10  # of equally many cases, for the reliability curve and ECE
 ODDS = np.linspace(0.02, 0.98, 49)  # threshold probabilities of the decision curve
 SMALLEST = 1e-6  # probability, where a logit is taken
+MOST_FOLDS = 12  # in a table of what they chose
 STEPS, CLOSE = 50, 1e-9  # of Newton's method
 POINTS = {name: f"{name} {TARGET:g} on validation" for name in ("sensitivity", "specificity")}
 SCORES = {"as predicted": "score", "recalibrated": "calibrated"}  # by what it is called: the column of `Readout.cases`
@@ -287,6 +288,13 @@ def clinical_rows(found: Readout) -> list[list[str]]:
     cells = (cell(figure) for _, figure in found.figures.iterrows())
     rows = zip(found.figures["quantity"], found.figures["at"], cells, strict=True)
     return [["figure", "", "value"], *map(list, rows)]
+
+
+def chosen_rows(found: Readout) -> list[list[str]]:
+    """What was chosen on the validation rows of each repeat and fold, as rows of text; of many folds, the first."""
+    shown = found.chosen.iloc[:MOST_FOLDS]
+    rows = [[*map(str, row[:2]), *(f"{value:.3f}" for value in row[2:])] for row in shown.itertuples(index=False)]
+    return [[str(name).replace("_", " of ") for name in found.chosen], *rows]
 
 
 def _coverage(share: float) -> str:

@@ -1,25 +1,28 @@
-"""Confusion matrix, ROC and precision-recall curves of one run, as PNG files."""
+"""Confusion matrix, ROC and precision-recall curves, and clinical figures of one run."""
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cry_lightning.drawing import COLOURS, Style, entitle, line
 from cry_lightning.evaluation.clinical import SCORES, Readout, reliability
+from cry_lightning.evaluation.compare import cell
 from cry_lightning.evaluation.predictions import SCORE
-from cry_lightning.evaluation.run import MAX_SHOWN, Run
-from cry_lightning.files import replacing
+from cry_lightning.evaluation.run import Run
 
-DPI = 150
 MAX_NAMES = 50  # of classes along an axis
+MARGIN_IN = 1.2  # beside a confusion matrix, for names
+DARK = 55  # percent, from which a cell is so dark that its text is white
+NEARLY_BLACK = "#111111"  # on a cell that is always light, unlike the page
 
 
-def draw_confusion(run: Run, path: Path) -> None:
-    """Percent of each true class (its colour; rows sum to 100), at the run's main level; and counts, up to 20 classes.
+def confusion(run: Run, style: Style) -> Figure:
+    """Percent of each true class (its colour; rows sum to 100), at the run's main level; and counts, where they fit.
 
-    With more, the picture grows no larger.
+    With more classes, the picture grows no larger.
     """
     table = run.main_level.table
     true, predicted = (
@@ -29,83 +32,116 @@ def draw_confusion(run: Run, path: Path) -> None:
     counts = np.bincount(true * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
-    size = 0.8 * n_classes if n_classes <= MAX_SHOWN else 12.0
-    figure = Figure(figsize=(size + 2.6, size + 1.8), layout="compressed")
+    readable_in = 0.06 * style.font_pt  # of a cell with text
+    width = min(max(style.width_in, readable_in * n_classes + MARGIN_IN), style.widest_in)
+    cell_in = (width - MARGIN_IN) / n_classes
+    figure = Figure(figsize=(width, width), layout="compressed")
     axes = figure.subplots()
     image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    if n_classes <= MAX_SHOWN:
-        _annotate(axes, counts, percent)
+    if cell_in >= 0.95 * readable_in:
+        _annotate(axes, counts, percent, style.font_pt - 1)
     else:
         figure.colorbar(image, label="% of the true class")
     ticks = range(0, n_classes, -(-n_classes // MAX_NAMES))  # names where there is room, every so many
     named = [run.classes[tick] for tick in ticks]
-    fontsize = 10 if n_classes <= MAX_SHOWN else 7
-    axes.set_xticks(ticks, named, rotation=40, ha="right", rotation_mode="anchor", fontsize=fontsize)
-    axes.set_yticks(ticks, [f"{run.classes[tick]} (n={counts[tick].sum()})" for tick in ticks], fontsize=fontsize)
-    axes.set(xlabel="predicted", ylabel="true")
-    _save(figure, run, path)
+    size = min(style.font_pt, 60 * cell_in * ticks.step)  # points
+    axes.set_xticks(ticks, named, rotation=40, ha="right", rotation_mode="anchor", fontsize=size)
+    axes.set_yticks(ticks, [f"{run.classes[tick]} (n={counts[tick].sum()})" for tick in ticks], fontsize=size)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    return _titled(figure, run)
 
 
-def _annotate(axes: Axes, counts: np.ndarray, percent: np.ndarray) -> None:
+def _annotate(axes: Axes, counts: np.ndarray, percent: np.ndarray, size: float) -> None:
     for (row, column), count in np.ndenumerate(counts):
         shade = percent[row, column]
         text = f"{shade:.1f} %\n({count})" if counts[row].any() else "-"
-        axes.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if shade > 55 else "black")
+        color = "white" if shade > DARK else NEARLY_BLACK
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
 
 
-def draw_curves(run: Run, path: Path) -> None:
+def curves(run: Run, style: Style) -> Figure:
     """ROC and precision-recall curves at the run's main level: the positive class, or each class against the rest.
 
-    Of more than 20 classes, the commonest 20.
+    Of more than 20 classes, the commonest 20. Of two classes, what the model answers (the higher score) is a point
+    with the 95 % intervals of its sensitivity, specificity and precision.
     """
-    table = run.main_level.table
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    roc, recall_axes = figure.subplots(1, 2)
+    table, level = run.main_level.table, run.main_level.level
+    names = [run.positive] if run.positive else run.shown_classes
+    figure, (roc, recall_axes) = style.panels(2, legend_rows=len(names) + 2)
     roc.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
-    for name in [run.positive] if run.positive else run.shown_classes:
+    for number, name in enumerate(names):
         truth = table["label"] == name
         if truth.nunique() < 2:
             continue
         score = table[SCORE + name]
-        area = run.result(run.main_level.level, "roc_auc", name)["value"]
         hits, alarms = hits_and_alarms(truth.to_numpy(), score.to_numpy())
-        label = f"{name} (n={truth.sum()}, AUC {area:.2f})"
-        line = roc.plot(*roc_corners(hits, alarms), label=label)[0]
+        label = f"{name} (n={truth.sum()}), AUC {cell(run.result(level, 'roc_auc', name))}"
+        look = line(number)
+        roc.plot(*roc_corners(hits, alarms), label=label, **look)
         recall, precision = precision_recall_steps(hits, alarms)
-        recall_axes.plot(recall, precision, color=line.get_color(), drawstyle="steps-pre")
-        recall_axes.axhline(truth.mean(), color=line.get_color(), linestyle=":", linewidth=1)
+        recall_axes.plot(recall, precision, drawstyle="steps-pre", **look)
+        recall_axes.axhline(truth.mean(), color=look["color"], linestyle=":", linewidth=1)
+    if run.positive:
+        _mark_answers(run, run.positive, roc, recall_axes)
     limits = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01)}
     roc.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity", **limits)
     recall_axes.set(title="precision-recall (dotted: chance)", xlabel="recall", ylabel="precision", **limits)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    _save(figure, run, path)
+    figure.legend(loc="outside lower center")
+    return _titled(figure, run)
 
 
-def draw_clinical(run: Run, found: Readout, path: Path) -> None:
+def _mark_answers(run: Run, positive: str, roc: Axes, recall_axes: Axes) -> None:
+    """The model's answers as a point on each curve, with the intervals of the report where it has them."""
+    level, negative = run.main_level.level, next(name for name in run.classes if name != positive)
+    sensitivity, specificity = run.result(level, "sensitivity", positive), run.result(level, "specificity", negative)
+    precision = run.result(level, "precision", positive)
+    look: dict[str, Any] = {"fmt": "o", "color": "black", "capsize": 3, "elinewidth": 1, "zorder": 3}
+    roc.errorbar(
+        1 - specificity["value"],
+        sensitivity["value"],
+        xerr=_bars(specificity)[::-1],
+        yerr=_bars(sensitivity),
+        label="answers, 95 % intervals",
+        **look,
+    )
+    recall_axes.errorbar(
+        sensitivity["value"], precision["value"], xerr=_bars(sensitivity), yerr=_bars(precision), **look
+    )
+
+
+def _bars(result: pd.Series) -> np.ndarray:
+    """How far the interval reaches below and above (2, 1); nothing where there is none."""
+    return np.nan_to_num([[result["value"] - result["low"]], [result["high"] - result["value"]]])
+
+
+def clinical(run: Run, found: Readout, style: Style) -> Figure:
     """Reliability curve, decision curve, and error against coverage, at the run's main level."""
-    figure = Figure(figsize=(13, 4.4), layout="constrained")
-    reliable, decision, abstaining = figure.subplots(1, 3)
+    figure, (reliable, decision, abstaining) = style.panels(3)
     truth = (found.cases["label"] == found.positive).to_numpy()
     reliable.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
-    for (name, column), style in zip(SCORES.items(), ("o--", "s-"), strict=True):
+    for (name, column), marker in zip(SCORES.items(), "os", strict=True):
         bins = reliability(truth, found.cases[column].to_numpy())
-        reliable.plot(bins["predicted"], bins["observed"], style, markersize=4, label=name)
+        reliable.plot(bins["predicted"], bins["observed"], marker=marker, label=name)
     reliable.set(title="reliability", xlabel=f"predicted probability of {found.positive}", ylabel="observed share")
     curves = found.curves
-    decision.fill_between(curves["threshold"], curves["low"], curves["high"], alpha=0.2, linewidth=0)
-    decision.plot(curves["threshold"], curves["model"], label="model")
+    decision.fill_between(
+        curves["threshold"], curves["low"], curves["high"], alpha=0.2, linewidth=0, label="95 % interval"
+    )
+    decision.plot(curves["threshold"], curves["model"], color=COLOURS[0], label="model")
     decision.plot(curves["threshold"], curves["all"], color="grey", linestyle="--", label=f"all {found.positive}")
     decision.axhline(0, color="grey", linestyle=":", label="none")
     highest = max(0.05, 1.1 * truth.mean())
     decision.set(title="net benefit", xlabel="threshold probability", ylim=(-0.3 * highest, highest))
+    decision.set(ylabel="net benefit (true positives per case)")
     figures = found.figures.set_index("quantity")
     answered, accuracy = figures.loc["answered", "value"], figures.loc["accuracy of answers"]
-    bars = [accuracy["value"] - accuracy["low"], accuracy["high"] - accuracy["value"]]
-    abstaining.errorbar(answered, accuracy["value"], yerr=bars, marker="o", capsize=3)
+    shown = accuracy["value"].to_numpy(float)
+    bars = np.nan_to_num([shown - accuracy["low"], accuracy["high"] - shown])
+    abstaining.errorbar(np.asarray(answered, float), shown, yerr=bars, marker="o", capsize=3)
     abstaining.set(title="abstention", xlabel="share of cases answered", ylabel="accuracy of the answers")
     for axes in (reliable, decision):
-        axes.legend(frameon=False, fontsize=9)
-    _save(figure, run, path)
+        axes.legend()
+    return _titled(figure, run)
 
 
 def hits_and_alarms(truth: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,9 +169,7 @@ def precision_recall_steps(hits: np.ndarray, alarms: np.ndarray) -> tuple[np.nda
     return np.append(0, recall), np.append(precision[0], precision)
 
 
-def _save(figure: Figure, run: Run, path: Path) -> None:
-    stamp = f"{run.leakage.status}: " if run.leakage.status != "CLEAN" else ""
-    title = f"{stamp}{run.name}, {run.main_level.level} level"
-    figure.suptitle(title, color="darkred" if stamp else "black", fontsize=11)
-    with replacing(path) as part:
-        figure.savefig(part, format="png", dpi=DPI)  # the layout has left room for all
+def _titled(figure: Figure, run: Run) -> Figure:
+    stamp = run.leakage.status if run.leakage.status != "CLEAN" else ""
+    entitle(figure, f"{run.title}, {run.main_level.level} level", stamp)
+    return figure

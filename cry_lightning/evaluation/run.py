@@ -38,6 +38,12 @@ class Run:
     notes: list[str]  # what the reader must know to trust or doubt the numbers
 
     @property
+    def title(self) -> str:
+        """What it is called in figures: the stage and its corpus, as its folder is named, and no path."""
+        place = self.folder.resolve()
+        return ", ".join(filter(None, [place.name, place.parent.name]))
+
+    @property
     def n_unknown(self) -> int:
         """Tested clips whose subject is not known: their recording stands for it."""
         return int((self.table[predictions.SOURCE] == "unknown").sum())

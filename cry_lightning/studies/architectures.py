@@ -12,9 +12,9 @@ import torch
 from cry_lightning.console import ConfigError, UserError
 from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.evaluation.compare import Rows, as_text, cell, pairs
-from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.messages import instantiation_error
+from cry_lightning.report.files import write_report
 from cry_lightning.studies.cross_validation import planned
 from cry_lightning.studies.division import Division
 from cry_lightning.studies.engine import StageConfig

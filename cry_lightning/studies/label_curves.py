@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from cry_lightning.console import for_spreadsheets
+from cry_lightning.drawing import SCREEN, entitle, line, marker, save
 from cry_lightning.evaluation.compare import Rows, as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Estimate
 from cry_lightning.evaluation.run import Run, Tested, evaluate_run, pool
@@ -152,12 +153,11 @@ def number(mean: float) -> str:
 
 
 def write(curves: pd.DataFrame, out: Path, n_classes: int) -> None:
-    """Write label_efficiency.csv and label_efficiency.png into a folder."""
+    """Write label_efficiency.csv, and label_efficiency.png and .svg, into a folder."""
     with replacing(out / "label_efficiency.csv") as part:
         for_spreadsheets(curves).to_csv(part, index=False)
-    figure = draw(curves, n_classes)
-    with replacing(out / "label_efficiency.png") as part:
-        figure.savefig(part, format="png", dpi=150, bbox_inches="tight")
+    with SCREEN.applied():
+        save(draw(curves, n_classes), out / "label_efficiency.png", ".svg")
 
 
 def draw(curves: pd.DataFrame, n_classes: int) -> Figure:
@@ -174,14 +174,15 @@ def draw(curves: pd.DataFrame, n_classes: int) -> Figure:
             aside = 1.02 ** (index - (len(encoders) - 1) / 2)  # so that the whiskers do not cover each other
             doubt = own["lineage"][own["lineage"] != "CLEAN"].unique()
             label = f"{encoder} ({', '.join(doubt)})" if len(doubt) else encoder
-            axes.errorbar(own["labels"] * aside, score, whiskers, fmt="o-", elinewidth=1, capsize=3, label=label)
+            look = {"marker": marker(index), "elinewidth": 1, "capsize": 3, "label": label, **line(index)}
+            axes.errorbar(own["labels"] * aside, score, whiskers, **look)
         axes.set(xscale="log", xlabel="labelled clips trained on", ylabel=name)
         ticks = sorted(curves["labels"].unique())
         axes.set_xticks(ticks, [number(tick) for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.3)
-    figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     doubtful = sorted(set(curves["lineage"]) - {"CLEAN"})
     title = f"Label efficiency, {curves['level'].iloc[0]} level, 95 % intervals over subjects"
-    figure.suptitle(": ".join([*doubtful, title]), color="darkred" if doubtful else "black", fontsize=11)
+    entitle(figure, title, ": ".join(doubtful))
     return figure

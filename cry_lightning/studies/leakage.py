@@ -17,6 +17,7 @@ from cry_lightning.audio.recording import opened
 from cry_lightning.console import UserError, for_spreadsheets, progress_bar
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.drawing import SCREEN, save
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import Rows, as_markdown, as_text, cell
 from cry_lightning.evaluation.intervals import Estimate, Jackknife
@@ -254,8 +255,8 @@ def as_rows(found: pd.DataFrame) -> Rows:
     return rows
 
 
-def draw(found: pd.DataFrame, chance: float, path: Path) -> None:
-    """UAR of each division and predictor with its interval, as PNG."""
+def draw(found: pd.DataFrame, chance: float) -> Figure:
+    """UAR of each division and predictor with its interval."""
     own = found[found["metric"] == "uar"].reset_index(drop=True)
     figure = Figure(figsize=(7, 0.45 * len(own) + 1.2), layout="constrained")
     axes = figure.subplots()
@@ -264,17 +265,18 @@ def draw(found: pd.DataFrame, chance: float, path: Path) -> None:
         rows = np.flatnonzero(own["predictor"] == predictor)
         some = own.iloc[rows]
         bars = np.nan_to_num([some["value"] - some["low"], some["high"] - some["value"]])
-        axes.errorbar(some["value"], places[rows], xerr=bars, fmt=marker, capsize=3, label=predictor)
+        axes.errorbar(
+            some["value"], places[rows], xerr=bars, marker=marker, linestyle="none", capsize=3, label=predictor
+        )
     axes.axvline(chance, color="grey", linestyle=":", label="chance")
     axes.set_yticks(places, [f"{row.division}, {row.predictor}" for row in own.itertuples()])
     axes.set(xlabel="UAR", xlim=(0, 1.02))
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
-    with replacing(path) as part:
-        figure.savefig(part, format="png", dpi=150)
+    axes.legend(loc="lower left")
+    return figure
 
 
 def run(stage: StageConfig, division: Division, copies: int, jobs: int, out: Path | None) -> pd.DataFrame:
-    """Run the command: leakage.csv, leakage.md and leakage.png in `out`; returns what the CSV holds.
+    """Run the command: leakage.csv, leakage.md, leakage.png and leakage.svg in `out`; returns what the CSV holds.
 
     Raises:
         UserError: each subject has one clip, or the recipe cannot be cross-validated so.
@@ -297,7 +299,8 @@ def run(stage: StageConfig, division: Division, copies: int, jobs: int, out: Pat
     text = verdict(rungs, found)
     with replacing(out / "leakage.csv") as part:
         for_spreadsheets(found).to_csv(part, index=False)
-    draw(found, 1 / len(data.classes), out / "leakage.png")
+    with SCREEN.applied():
+        save(draw(found, 1 / len(data.classes)), out / "leakage.png", ".svg")
     page = [f"# Leakage ladder of {study.corpus}", text, as_markdown(as_rows(found)), HEAD, "![UAR](leakage.png)"]
     with replacing(out / "leakage.md") as part:
         part.write_text("\n\n".join(page) + "\n", encoding="utf-8")

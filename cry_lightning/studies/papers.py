@@ -14,9 +14,9 @@ from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError, as_markdown_text, for_spreadsheets
 from cry_lightning.evaluation.compare import as_markdown, as_text, pairs
 from cry_lightning.evaluation.fuse import fuse
-from cry_lightning.evaluation.report import write_report
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.files import replacing
+from cry_lightning.report.files import write_report
 from cry_lightning.studies import label_recipe
 from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, quiet, side_by_side

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cry_lightning.console import for_spreadsheets
+from cry_lightning.drawing import SCREEN, entitle, line, marker, save
 from cry_lightning.evaluation.compare import SUMMARY, Rows, as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife
 from cry_lightning.evaluation.metrics import Units, units_at
@@ -93,31 +94,31 @@ def draw(curves: pd.DataFrame, n_classes: int) -> Figure:
     step = ASIDE * ticks["place"].diff().min()
     for number, model in enumerate(models):
         own = uar[uar["model"] == model].sort_values("place")
-        _draw_model(axes, own, step * (number - (len(models) - 1) / 2), f"C{number}", kind.is_scale)
+        _draw_model(axes, own, step * (number - (len(models) - 1) / 2), number, kind.is_scale)
     if not kind.is_scale:
         axes.plot([], [], color="grey", linestyle="--", linewidth=1, label="undisturbed")
     axes.set_xticks(ticks["place"], [_tick(severity, kind.is_scale) for severity in ticks["severity"]])
     axes.set(xlabel=kind.axis, ylabel="UAR")
     axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     doubtful = sorted(set(uar["lineage"]) - {"CLEAN"})
     n_subjects = uar["n_subjects"].iloc[0]
     intervals = f"95 % intervals over {n_subjects} subjects" if uar["low"].notna().any() else "too few for intervals"
     title = f"{uar['level'].iloc[0]} level, {intervals}"
-    figure.suptitle(": ".join([*doubtful, title]), color="darkred" if doubtful else "black", fontsize=11)
+    entitle(figure, title, ": ".join(doubtful))
     return figure
 
 
-def _draw_model(axes: Axes, own: pd.DataFrame, aside: float, color: str, connected: bool) -> None:
+def _draw_model(axes: Axes, own: pd.DataFrame, aside: float, number: int, connected: bool) -> None:
     """Points with whiskers, joined where they are on one scale, else beside a line for the undisturbed score."""
     score, place = own["value"].to_numpy(), own["place"].to_numpy() + aside
     whiskers = np.stack([score - own["low"], own["high"] - score])
     doubt = own["lineage"].iloc[0]
     label = own["model"].iloc[0] + (f" ({doubt})" if doubt != "CLEAN" else "")
-    style = "o-" if connected else "o"
-    axes.errorbar(place, score, whiskers, fmt=style, color=color, elinewidth=1, capsize=3, label=label)
+    look = line(number) if connected else {"color": line(number)["color"], "linestyle": "none"}
+    axes.errorbar(place, score, whiskers, marker=marker(number), elinewidth=1, capsize=3, label=label, **look)
     if not connected:
-        axes.axhline(score[own["severity"] == UNDISTURBED][0], color=color, linestyle="--", linewidth=1)
+        axes.axhline(score[own["severity"] == UNDISTURBED][0], color=look["color"], linestyle="--", linewidth=1)
 
 
 def _tick(severity: str, is_scale: bool) -> str:
@@ -151,14 +152,13 @@ def table(curves: pd.DataFrame) -> Rows:
 
 
 def write(curves: pd.DataFrame, out: Path, n_classes: int) -> list[Path]:
-    """Write KIND.csv and KIND.png of every kind into a folder; returns the paths."""
+    """Write KIND.csv, KIND.png and KIND.svg of every kind into a folder; returns the paths of the first two."""
     paths = []
     for kind, own in curves.groupby("kind", sort=False):
-        csv, png = out / f"{kind}.csv", out / f"{kind}.png"
+        csv, png = out / f"{kind}.csv", out / f"{kind}.png"  # and .svg
         with replacing(csv) as part:
             for_spreadsheets(own.drop(columns="place")).to_csv(part, index=False)
-        figure = draw(own, n_classes)
-        with replacing(png) as part:
-            figure.savefig(part, format="png", dpi=150, bbox_inches="tight")
+        with SCREEN.applied():
+            save(draw(own, n_classes), png, ".svg")
         paths += [csv, png]
     return paths

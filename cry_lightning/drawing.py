@@ -1,0 +1,113 @@
+"""How figures look: their sizes, colours that colour-blind readers tell apart, and the files that they become."""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
+
+from cry_lightning.files import replacing
+
+# Source: Okabe and Ito 2008, "Color Universal Design", without their yellow, which is faint on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)))  # not ":", which marks chance
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+ALARMING = "darkred"  # of a title that is stamped
+DPI = 300
+FONTS = re.compile(r"font-family: 'DejaVu Sans'[^;\"]*")
+ALIKE = "font-family: 'DejaVu Sans', Verdana, sans-serif"  # of about the same width
+NAMES = re.compile(r'<g id="[^"]*">')  # of groups, the same in every figure of a page; nothing refers to them
+
+
+def line(number: int) -> dict[str, Any]:
+    """Colour and pattern of the line of this number; 28 differ, in both from the next."""
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
+
+
+def marker(number: int) -> str:
+    """The mark of the points of the line of this number."""
+    return MARKERS[number % len(MARKERS)]
+
+
+@dataclass(frozen=True)
+class Style:
+    """Sizes of a figure.
+
+    Args:
+        font_pt: of all text.
+        width_in: of a figure, whose panels stand one below the other.
+        widest_in: of one that needs more room.
+    """
+
+    font_pt: float
+    width_in: float
+    widest_in: float
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Draw and save with this style; each further line has another colour and another pattern."""
+        looks = list(map(line, range(len(COLOURS) * len(LINES))))
+        lines = cycler(color=[look["color"] for look in looks], linestyle=[look["linestyle"] for look in looks])
+        texts = ("font", "axes.title", "axes.label", "figure.title", "legend.font", "xtick.label", "ytick.label")
+        sizes = {f"{text}.size" if text == "font" else f"{text}size": self.font_pt for text in texts}
+        settings: dict[Any, Any] = {
+            "axes.prop_cycle": lines,
+            "lines.linewidth": self.font_pt / 6,
+            "lines.markersize": self.font_pt / 2,
+            "legend.frameon": False,
+            "text.parse_math": False,  # a class may be called what it likes, dollars included
+            "svg.fonttype": "none",  # text stays text
+            "svg.hashsalt": "cry_lightning",  # its names are not drawn at random
+            "pdf.fonttype": 42,
+        }
+        with rc_context(settings | sizes), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # a name in letters that the font lacks
+            yield
+
+    def panels(self, n: int, legend_rows: int = 0) -> tuple[Figure, list[Axes]]:
+        """A figure of n panels, a little less high than wide, with room below them for some rows of a legend."""
+        height = 0.95 * self.width_in * n + 1.5 * (legend_rows + 1) * self.font_pt / 72
+        figure = Figure(figsize=(self.width_in, height), layout="constrained")
+        return figure, list(figure.subplots(n, squeeze=False)[:, 0])
+
+
+SCREEN = Style(font_pt=10, width_in=4.5, widest_in=9.0)
+PAPER = Style(font_pt=8, width_in=3.5, widest_in=3.5)  # one column of most journals
+STYLES = {"screen": SCREEN, "paper": PAPER}
+
+
+def save(figure: Figure, path: Path, *endings: str) -> None:
+    """Write a figure as PNG of 300 dpi, and beside it with other endings, ".svg" or ".pdf".
+
+    Raises:
+        UserError: one cannot be written.
+    """
+    for ending in (".png", *endings):
+        with replacing(path.with_suffix(ending)) as part:
+            if ending == ".svg":
+                part.write_text(as_svg(figure), encoding="utf-8")
+            else:
+                dateless = {"CreationDate": None} if ending == ".pdf" else None  # the same figure is the same file
+                figure.savefig(part, format=ending[1:], dpi=DPI, metadata=dateless)
+                figure.set_layout_engine("none")  # once is enough
+
+
+def as_svg(figure: Figure) -> str:
+    """A figure as an SVG element, whose background is clear and whose text is text."""
+    written, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(written, format="svg", transparent=True, metadata=nothing)
+    drawing = written.getvalue()[written.getvalue().index("<svg") :]
+    return FONTS.sub(ALIKE, NAMES.sub("<g>", drawing))
+
+
+def entitle(figure: Figure, title: str, stamps: str = "") -> None:
+    """Write a title above the figure, in an alarming colour where it is stamped."""
+    figure.suptitle(": ".join(filter(None, [stamps, title])), color=ALARMING if stamps else "black")

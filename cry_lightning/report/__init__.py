@@ -1,0 +1,1 @@
+"""What a person reads of an evaluation: the table in the terminal, report.md, report.html, checklists, model cards."""

@@ -1,0 +1,72 @@
+"""`python -m cry_lightning evaluate`: runs in, one table, figures and reports out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cry_lightning.console import UserError, on_one_line
+from cry_lightning.evaluation.clinical import read_out
+from cry_lightning.evaluation.compare import as_text, pairs, section, summary, two_class
+from cry_lightning.evaluation.defaults import COMPARISON
+from cry_lightning.evaluation.run import Run, evaluate_run, pool, read_run
+from cry_lightning.evaluation.subgroups import subgroups
+from cry_lightning.lineage import refuse_leaky
+from cry_lightning.report import words
+from cry_lightning.report.files import metrics_of, write_report
+from cry_lightning.report.words import Asked, Extras
+
+LEGEND = """\
+[low, high]: 95 % interval over {drawn}. UAR: balanced accuracy. AUC: mean over classes.
+always X: the majority baseline, which says the class commonest among the tested cases."""
+
+
+def run(
+    named: Sequence[str],
+    pooled: Sequence[Sequence[str]],
+    out: Path | None,
+    allow_leaky: bool,
+    split: str,
+    positive: str | None,
+    clinical: bool,
+    prevalences: Sequence[float],
+    by: Path | None,
+    asked: Asked,
+) -> pd.DataFrame:
+    """Evaluate runs; returns what metrics.csv holds."""
+    if asked.checklist and len(named) + len(pooled) > 1:
+        raise UserError("--checklist: is for one run; evaluate it alone")
+    tested = [read_run(run, split) for run in named]
+    tested += [pool([read_run(run, split) for run in folds]) for folds in pooled]
+    runs = [evaluate_run(run, split, positive) for run in tested]
+    if not allow_leaky:
+        way_out = "Train without them, or let --allow-leaky stamp the report LEAKY"
+        refuse_leaky([(run.name, run.leakage) for run in runs], way_out)
+
+    compared = pairs(runs)
+    extras = {run.name: _extras(run, clinical, prevalences, by) for run in runs}
+    report = write_report(runs, compared, out or _default_folder(runs, split), extras, asked)
+    print(as_text(summary(runs)), end="\n\n")
+    print(LEGEND.format(drawn=words.drawn(runs)))
+    if compared:
+        print("\n" + "\n".join(section(compared, as_text, on_one_line)))
+    for run in runs:
+        print(f"\n{run.name}: {words.verdict(run)}")
+        print("\n".join(f"- {on_one_line(remark)}" for remark in [words.lineage(run), *run.notes]))
+        if run.positive:
+            print(as_text(two_class(run, run.positive)))
+        for title, rows in extras[run.name].tables:
+            print(f"\n{title}\n{as_text(rows)}")
+    print(f"\nReport: {report}")
+    return metrics_of(runs)
+
+
+def _extras(run: Run, clinical: bool, prevalences: Sequence[float], by: Path | None) -> Extras:
+    title = f"Subgroups by {by}, at {run.main_level.level} level:"
+    readout = read_out(run, prevalences) if clinical else None
+    return Extras(readout, (title, subgroups(run, by)) if by is not None else None)
+
+
+def _default_folder(runs: Sequence[Run], split: str) -> Path:
+    folder = runs[0].folder if len(runs) == 1 else COMPARISON
+    return folder / "validation" if split == "val" else folder

@@ -1,0 +1,67 @@
+"""report.md."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from cry_lightning.console import as_markdown_list, as_markdown_text
+from cry_lightning.evaluation.compare import Pair, as_markdown, per_class, section, summary, two_class
+from cry_lightning.evaluation.defaults import POSITIVE
+from cry_lightning.evaluation.run import Run
+from cry_lightning.report import words
+from cry_lightning.report.words import Extras
+
+if TYPE_CHECKING:  # it takes a while to import
+    from cry_lightning.report.pictures import Picture
+
+
+def page(
+    runs: Sequence[Run],
+    compared: Sequence[Pair],
+    extras: Mapping[str, Extras],
+    pictures: Mapping[str, Sequence["Picture"]],
+) -> str:
+    """The report as Markdown.
+
+    Args:
+        runs: that it is of.
+        compared: their differences.
+        extras: of each run, by its name.
+        pictures: of each run, by its name.
+    """
+    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
+    sections = ["\n\n".join(_section(run, extras[run.name], pictures[run.name])) for run in runs]
+    method = "\n".join(f"- **{term}** {text}" for term, text in words.method(runs).items())
+    head = [f"# Evaluation of {as_markdown_text(title)}", *_head(runs), *_differences(compared)]
+    return "\n\n".join([*head, "## How to read the numbers", method, *sections]) + "\n"
+
+
+def _head(runs: Sequence[Run]) -> Iterator[str]:
+    for run in runs:
+        if run.leakage.status != "CLEAN":
+            yield f"> **{run.leakage.status}** " + as_markdown_text(f"{run.name}: {run.leakage.reason}.")
+    yield as_markdown(summary(runs))
+    yield "\n".join(f"- **{as_markdown_text(run.name)}**: {words.verdict(run)}" for run in runs)
+
+
+def _differences(compared: Sequence[Pair]) -> Iterator[str]:
+    if not compared:
+        return
+    yield "## Differences, run by run"
+    if any(pair.unlike for pair in compared):
+        yield f"**{words.UNPAIRED}**"
+    yield from section(compared, as_markdown, as_markdown_text)
+
+
+def _section(run: Run, extras: Extras, pictures: Sequence["Picture"]) -> Iterator[str]:
+    yield f"## {as_markdown_text(run.name)}"
+    yield as_markdown_list([words.lineage(run), *run.notes])
+    if run.positive:
+        yield f"Positive class: **{as_markdown_text(run.positive)}** ({POSITIVE})."
+        yield as_markdown(two_class(run, run.positive))
+    yield words.classes_shown(run)
+    yield as_markdown(per_class(run))
+    for title, rows in extras.tables:
+        yield as_markdown_text(title)
+        yield as_markdown(rows)
+    for picture in pictures:
+        yield f"![{picture.caption}]({picture.path})"

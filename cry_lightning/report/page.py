@@ -1,0 +1,138 @@
+"""report.html: one file that holds all it shows, and fetches nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from cry_lightning.evaluation import compare
+from cry_lightning.evaluation.compare import Pair, Rows
+from cry_lightning.evaluation.defaults import POSITIVE
+from cry_lightning.evaluation.run import Run
+from cry_lightning.report import mistakes, words
+from cry_lightning.report.checklist import Checklist
+from cry_lightning.report.mistakes import Mistakes
+from cry_lightning.report.pictures import Picture
+from cry_lightning.report.provenance import Provenance, evaluation_command, versions
+from cry_lightning.report.words import Asked, Extras
+
+MOST_BYTES = 3_000_000  # of a page that can be sent
+MOST_MISTAKES = 30  # of all runs together
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says of one run."""
+
+    run: Run
+    extras: Extras
+    pictures: Sequence[Picture]
+    mistakes: Mistakes
+    provenance: Provenance
+
+    @property
+    def stamp(self) -> str:
+        """The stamp of the lineage in words."""
+        return words.STAMPS[self.run.leakage.status]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the model does better than the majority baseline."""
+        return words.verdict(self.run)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know to trust or doubt the numbers."""
+        clean = self.run.leakage.status == "CLEAN" and not self.run.leakage.uncalibrated
+        return [*([] if clean else [words.lineage(self.run)]), *self.run.notes]
+
+    @property
+    def tables(self) -> list[tuple[str, Rows]]:
+        """The results of each class, with the titles of the tables."""
+        found = [(words.classes_shown(self.run), compare.per_class(self.run))]
+        if self.run.positive is None:
+            return found
+        title = f"Positive class: {self.run.positive} ({POSITIVE})."
+        return [(title, compare.two_class(self.run, self.run.positive)), *found]
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of what the report rests on."""
+        found = {"predictions.csv": self.provenance.table, "checkpoint": self.provenance.checkpoint}
+        return {name: value for name, value in found.items() if value}
+
+
+def page(
+    runs: Sequence[Run],
+    compared: Sequence[Pair],
+    extras: Mapping[str, Extras],
+    pictures: Mapping[str, Sequence[Picture]],
+    asked: Asked,
+    checklist: Checklist | None = None,
+) -> str:
+    """The report as one HTML page.
+
+    Args:
+        runs: that it is of.
+        compared: their differences.
+        extras: of each run, by its name.
+        pictures: of each run, by its name.
+        asked: what a reader wants besides.
+        checklist: of the run, filled in.
+    """
+    each = min(mistakes.MOST, max(1, MOST_MISTAKES // len(runs)))
+    sections = [
+        Section(run, extras[run.name], pictures[run.name], mistakes.find(run, each, asked.with_audio), Provenance(run))
+        for run in runs
+    ]
+    paired = [pair for pair in compared if not pair.unlike]
+    summary = compare.summary(runs)
+    shown = {
+        "title": runs[0].title if len(runs) == 1 else f"{len(runs)} runs",
+        "several": len(runs) > 1,
+        "contents": _contents(sections, checklist is not None),
+        "sections": sections,
+        "audio_asked": asked.with_audio,
+        # Of one run, its name and its stamp stand above.
+        "summary": summary if len(runs) > 1 else [row[1:-1] for row in summary],
+        "baselines": [f"always {units.majority_class}" for run in runs for units in run.levels],
+        "differences": compare.rows(paired) if paired else None,
+        "unpaired": words.UNPAIRED if len(paired) < len(compared) else "",
+        "reading": compare.READING,
+        "comparisons": [compare.verdict(pair) for pair in compared],
+        "checklist": checklist,
+        "method": words.method(runs),
+        "command": asked.command or evaluation_command(runs),
+        "versions": versions(),
+    }
+    for with_sound, with_pictures, with_figures in (
+        (True,) * 3,
+        (False, True, True),
+        (False, False, True),
+        (False,) * 3,
+    ):
+        text = _template().render(shown, with_sound=with_sound, with_pictures=with_pictures, with_figures=with_figures)
+        if len(text) < MOST_BYTES:
+            break
+    return text
+
+
+def _contents(sections: Sequence[Section], with_checklist: bool) -> list[tuple[str, str]]:
+    """Titles of the parts, and where they are."""
+    if len(sections) > 1:
+        runs = [(section.run.title, f"run{number}") for number, section in enumerate(sections, 1)]
+        return [("Verdicts", "verdict"), ("All runs", "all"), *runs, ("Reading", "reading"), ("Reproduce", "reproduce")]
+    extras = sections[0].extras
+    parts = {"Verdict": "verdict", "What was run": "made", "Results": "results"}
+    parts |= {"Calibration": "clinical"} if extras.readout else {}
+    parts |= {"Errors": "errors"} | ({"Subgroups": "subgroups"} if extras.subgroups else {})
+    parts |= {"Checklist": "checklist"} if with_checklist else {}
+    return list((parts | {"Reading": "reading", "Reproduce": "reproduce"}).items())
+
+
+@cache
+def _template() -> Template:
+    loader = PackageLoader("cry_lightning.report", "templates")
+    settings = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return settings.get_template("report.html")

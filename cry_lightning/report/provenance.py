@@ -1,0 +1,193 @@
+"""What was run: stages and data as lineage.json has them, settings as config.yaml has them, how to run it again."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import yaml
+
+from cry_lightning.evaluation.run import Run
+from cry_lightning.lineage import FoldedLineage, Lineage, StageRecord, digest
+
+CONFIG = "config.yaml"
+PACKAGES = ("cry_lightning", "torch", "torchaudio", "lightning", "numpy", "scipy", "pandas", "matplotlib")
+# What a reader asks of a run -> where its config has it.
+SETTINGS = {
+    "corpus": "data.corpus",
+    "front end": "data.feature",
+    "clip length (s)": "data.clip_s",
+    "division": "data.split",
+    "classes drawn equally often": "data.balanced",
+    "weights of classes in the loss": "data.class_weights",
+    "share of the labels used": "data.label_fraction",
+    "task": "model.class_path",
+    "network": "model.init_args.encoder",
+    "starts from": "model.init_args.weights",
+    "network frozen": "model.init_args.frozen",
+    "loss": "model.init_args.loss",
+    "optimizer": "model.init_args.optimizer",
+    "schedule": "model.init_args.scheduler",
+    "augmentation of waveforms": "model.init_args.augment_waveform",
+    "augmentation of features": "model.init_args.augment",
+    "normalisation": "model.init_args.normalize",
+    "epochs at most": "trainer.max_epochs",
+    "checkpoint chosen by": "checkpoint.monitor",
+    "seed": "seed_everything",
+}
+LONGEST, MOST, DEEPEST = 300, 20, 4  # characters of a setting, parts of it that are told, and levels of them
+
+
+@dataclass(frozen=True)
+class Box:
+    """One box of the diagram: a stage, or the test."""
+
+    kind: str  # stage, unknown or test
+    title: str
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is known of how a run came about; nothing is taken on trust but for being shown."""
+
+    run: Run
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The run's config.yaml; empty where it has none that can be read."""
+        try:
+            found = yaml.safe_load((self.run.folder / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def setting(self, name: str) -> str:
+        """One of `SETTINGS` in words; empty where it is not known, or nothing."""
+        return _in_words(_at(self.config, SETTINGS[name]))
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """All that are known."""
+        return {name: text for name in SETTINGS if (text := self.setting(name))}
+
+    @cached_property
+    def models(self) -> Sequence[Lineage]:
+        """The lineage of each model that was tested; none where nothing is known."""
+        known = self.run.lineage
+        if isinstance(known, FoldedLineage):
+            return list(known.folds.values())
+        return [known] if known is not None and known.stages else []
+
+    @property
+    def checkpoint(self) -> str:
+        """SHA-256 of the checkpoint that was tested; empty where there are several, or it is not known."""
+        return self.models[0].checkpoint if len(self.models) == 1 else ""
+
+    @property
+    def table(self) -> str:
+        """SHA-256 of the predictions; empty where they are several tables."""
+        path = self.run.folder / "predictions.csv"
+        return digest(path) if path.is_file() else ""
+
+    @property
+    def boxes(self) -> list[Box]:
+        """The stages that the tested model rests on, oldest first, and the test."""
+        known = bool(self.models) and all(model.complete for model in self.models)
+        start = [] if known else [Box("unknown", "not known", ["training data that no lineage lists"])]
+        return [*start, *(Box("stage", *_of_stage(stages)) for stages in self.stages), self._test()]
+
+    @property
+    def stages(self) -> list[Sequence[StageRecord]]:
+        """Each stage, once for each model that was tested."""
+        longest = max((len(model.stages) for model in self.models), default=0)
+        return [[model.stages[n] for model in self.models if n < len(model.stages)] for n in range(longest)]
+
+    def _test(self) -> Box:
+        table = self.run.table
+        subjects = "subjects not known" if self.run.n_unknown else f"{table['subject'].nunique():,} subjects"
+        split = "validation rows" if table["split"].iloc[0] == "val" else "test rows"
+        counts = f"{table['clip'].nunique():,} clips of {table['recording'].nunique():,} recordings, {subjects}"
+        models = f"{len(self.models):,} models, one for each fold" if len(self.models) > 1 else ""
+        checkpoint = f"checkpoint {self.checkpoint[:12]}" if self.checkpoint else models or "checkpoint not known"
+        return Box("test", "test", [f"{split}: {counts}", checkpoint, self.run.leakage.status])
+
+    @property
+    def commands(self) -> list[str]:
+        """What trains and tests the run, as far as its config.yaml tells."""
+        if not self.config:
+            return []
+        path, found = self.run.folder / CONFIG, []
+        weights = _at(self.config, SETTINGS["starts from"])
+        if isinstance(weights, str) and weights:
+            found.append(f"python -m cry_lightning fit --config {quote(str(Path(weights).with_name(CONFIG)))}")
+        found.append(f"python -m cry_lightning fit --config {quote(str(path))}")
+        return [*found, f"python -m cry_lightning test --config {quote(str(path))}"]
+
+
+def evaluation_command(runs: Sequence[Run]) -> str:
+    """The command that reports on these runs, each a run of its own."""
+    return f"python -m cry_lightning evaluate {' '.join(quote(run.name) for run in runs)}"
+
+
+def versions() -> dict[str, str]:
+    """Of this package, of Python and of the libraries that numbers depend on, where they are installed."""
+    found = {"Python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _of_stage(stages: Sequence[StageRecord]) -> tuple[str, list[str]]:
+    """Title and lines of a stage, of each model once."""
+    first, lines = stages[0], []
+    for used, clips, subjects in (
+        ("trained on", "clips", "subjects"),
+        ("checkpoint chosen on", "validation_clips", "validation_subjects"),
+    ):
+        if any(getattr(stage, clips) for stage in stages):
+            lines.append(f"{used} {_count(stages, clips)} clips of {_count(stages, subjects)} subjects")
+    if any(stage.noise for stage in stages):
+        lines.append(f"noise of {_count(stages, 'noise')} recordings added")
+    return f"{first.stage}, {first.corpus}", lines
+
+
+def _count(stages: Sequence[StageRecord], what: str) -> str:
+    """How many of these a stage has; of several models, the lowest and the highest number."""
+    counts = [len(getattr(stage, what)) for stage in stages]
+    return f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+
+
+def _at(config: Any, dotted: str) -> Any:
+    """What stands at a key of nested tables; nothing where there is no such key."""
+    for key in dotted.split("."):
+        config = config.get(key) if isinstance(config, dict) else None
+    return config
+
+
+def _in_words(value: Any, depth: int = 0) -> str:
+    """A setting: a class as Name(argument=value, ...), without arguments that are not set, and not for ever."""
+    if value is None or value is False:
+        return ""
+    if depth > DEEPEST:  # a config may come from anybody, and refer to a part of it again and again
+        return "..."
+    if isinstance(value, dict) and "class_path" in value:
+        arguments = [given for key in ("init_args", "dict_kwargs") if isinstance(given := value.get(key), dict)]
+        given = {name: one for some in arguments for name, one in some.items()}
+        text = f"{str(value['class_path']).rpartition('.')[2]}({_in_words(given, depth + 1)})"
+    elif isinstance(value, dict):
+        told = ((key, _in_words(one, depth + 1)) for key, one in islice(value.items(), MOST))
+        text = ", ".join(f"{key}={one}" for key, one in told if one)
+    elif isinstance(value, list):
+        text = f"[{', '.join(_in_words(one, depth + 1) or str(one) for one in value[:MOST])}]"
+    else:
+        text = "yes" if value is True else str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
