@@ -175,6 +175,8 @@ def test_calibration_and_figures_for_print_are_on_request(tmp_path) -> None:
     assert {path.suffix for path in (run / "figures").glob("clinical.*")} == {".png", ".svg", ".pdf"}
     main([str(run)])
     assert "Calibration and thresholds" not in (run / "report.html").read_text()
+    names = {path.name for path in (run / "figures").iterdir()}  # what the other call drew is gone
+    assert names == {"confusion.png", "confusion.svg", "curves.png", "curves.svg"}
 
 
 def test_other_stamps_and_no_mistakes(no_figures, tmp_path) -> None:
@@ -196,6 +198,15 @@ def test_other_stamps_and_no_mistakes(no_figures, tmp_path) -> None:
     assert not (leaky / "report.html").exists()
     main([str(leaky), "--allow-leaky"])
     assert 'class="verdict leaky"' in (leaky / "report.html").read_text()
+
+
+def test_hash_is_that_of_the_table_that_was_given(no_figures, tmp_path) -> None:
+    run = run_of(tmp_path / "run")
+    other = run / "other.csv"
+    other.write_text((run / "predictions.csv").read_text().replace("made:test0", "made:test99"))
+    main([str(other), "--out", str(tmp_path / "out"), "--checklist", "stard-ai"])
+    written = (tmp_path / "out/report.html").read_text() + (tmp_path / "out/checklist.md").read_text()
+    assert digest(other)[:12] in written and digest(run / "predictions.csv")[:12] not in written
 
 
 def test_several_runs_on_one_page(no_figures, tmp_path) -> None:

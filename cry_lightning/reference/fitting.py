@@ -77,6 +77,7 @@ def _table(data: CryDataModule, rows: Tensor, scores: np.ndarray, novelty: np.nd
             "subject": [clip.subject for clip in clips],
             "label": [clip.label for clip in clips],
             "repeat": 0,
+            "fold": 0,
             "novelty": novelty,
         }
     )

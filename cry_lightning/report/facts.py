@@ -124,7 +124,7 @@ class Facts:
     def calculation(self) -> str:
         """Of which files the predictions are."""
         checkpoint = self.made.checkpoint[:12] or "not known, or several"
-        return f"By the model, to predictions.csv (SHA-256 {self.made.table[:12]}...); checkpoint: {checkpoint}."
+        return f"By the model, to {self._table}; checkpoint: {checkpoint}."
 
     @property
     def imbalance(self) -> str:
@@ -234,4 +234,9 @@ class Facts:
     @property
     def stored(self) -> str:
         """Where the outputs are."""
-        return f"Every output is in predictions.csv (SHA-256 {self.made.table[:12]}...), bound to lineage.json."
+        return f"Every output is in {self._table}, to which lineage.json is bound by its hash."
+
+    @property
+    def _table(self) -> str:
+        found = self.made.table
+        return f"predictions.csv (SHA-256 {found[:12]}...)" if found else "the predictions.csv of each fold"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -47,7 +48,11 @@ def draw(run: Run, extras: Extras, out: Path, prefix: str, style: str) -> list[P
     }
     if (readout := extras.readout) is not None:
         drawings["clinical"] = lambda style: figures.clinical(run, readout, style)
-    return [_drawn(name, drawing, out, prefix, STYLES[style]) for name, drawing in drawings.items()]
+    drawn = [_drawn(name, drawing, out, prefix, STYLES[style]) for name, drawing in drawings.items()]
+    for name, ending in product(CAPTIONS, (".png", ".svg", ".pdf")):
+        if name not in drawings or (ending == ".pdf" and STYLES[style] is not PAPER):
+            (out / f"figures/{prefix}{name}{ending}").unlink(missing_ok=True)  # of another call
+    return drawn
 
 
 def _drawn(name: str, drawing: Callable[[Style], Figure], out: Path, prefix: str, style: Style) -> Picture:

@@ -92,7 +92,8 @@ class Provenance:
     @property
     def table(self) -> str:
         """SHA-256 of the predictions; empty where they are several tables."""
-        path = self.run.folder / "predictions.csv"
+        given = Path(self.run.name)
+        path = given if given.is_file() else self.run.folder / "predictions.csv"
         return digest(path) if path.is_file() else ""
 
     @property

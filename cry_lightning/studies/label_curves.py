@@ -23,13 +23,13 @@ Bound = Literal["at most", "about", "more than"]
 METRIC_NAMES = {"uar": "UAR", "macro_auc": "AUC"}
 BOUND_SIGNS = {"at most": "<= ", "about": "", "more than": "> "}
 LEGEND = """\
-Tested on {test_subjects} subjects, at {level} level.
+Tested on {test_subjects} {drawn}, at {level} level.
 labels: clips with a label that the training used, subjects: whose they are; means over seeds and folds. No other label
 of this corpus was used: nothing is validated, every training has the length that the config fixes, and its last
 weights are tested. Labels that a checkpoint was pretrained with are not counted.
-[low, high]: 95 % interval over test subjects, seeds averaged and folds pooled; none where a class
-has fewer than {min_subjects} subjects. UAR: balanced accuracy. AUC: mean over classes.
-gain: minus scratch, on the same labels and over the same subjects.
+[low, high]: 95 % interval over test {drawn}, seeds averaged and folds pooled; none where a class
+has fewer than {min_subjects} of them. UAR: balanced accuracy. AUC: mean over classes.
+gain: minus scratch, on the same labels and over the same {drawn}.
 scratch needs: labels at which the curve of scratch first reaches this UAR, interpolated over the logarithm of the
 labels; ratio: that over labels. Both are readings of the curves, without an interval of their own."""
 
@@ -50,7 +50,7 @@ def curves(tested: Mapping[Trial, Tested], subsets: Mapping[tuple[float, int, in
         row = {"encoder": encoder, members[0].counted_by: amount}
         row |= counts([subsets[point.subset] for point in members])
         row |= {"seeds": len({point.seed for point in members}), "folds": len({point.fold for point in members})}
-        row |= {"level": run.main_level.level, "test_subjects": run.main_level.n_subjects}
+        row |= {"level": run.main_level.level, "test_subjects": run.main_level.n_subjects, "drawn": run.drawn}
         row |= {"lineage": run.leakage.status}
         own, scratch = values[encoder, amount], values.get((SCRATCH, amount))
         for metric in METRICS:
@@ -116,7 +116,7 @@ def labels_needed(labels: np.ndarray, scores: np.ndarray, score: float) -> tuple
 def text(curves: pd.DataFrame) -> str:
     """The table and how to read it."""
     first = curves.iloc[0]
-    legend = LEGEND.format(test_subjects=first["test_subjects"], level=first["level"], min_subjects=MIN_SUBJECTS)
+    legend = LEGEND.format(**first[["test_subjects", "drawn", "level"]], min_subjects=MIN_SUBJECTS)
     return f"{as_text(table(curves))}\n\n{legend}"
 
 
@@ -183,6 +183,6 @@ def draw(curves: pd.DataFrame, n_classes: int) -> Figure:
         axes.grid(alpha=0.3)
     figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     doubtful = sorted(set(curves["lineage"]) - {"CLEAN"})
-    title = f"Label efficiency, {curves['level'].iloc[0]} level, 95 % intervals over subjects"
+    title = f"Label efficiency, {curves['level'].iloc[0]} level, 95 % intervals over {curves['drawn'].iloc[0]}"
     entitle(figure, title, ": ".join(doubtful))
     return figure

@@ -19,13 +19,13 @@ from cry_lightning.studies.disturbances import KINDS, UNDISTURBED, Condition
 from cry_lightning.studies.robustness import ModelUnderTest
 
 COLUMNS = ["model", "kind", "severity", "unit", "place", "minus", "metric", "value", "low", "high"]
-COUNTS = ["level", "n_clips", "n_subjects", "lineage"]
+COUNTS = ["level", "n_clips", "n_subjects", "drawn", "lineage"]
 ASIDE = 0.1  # of the distance between two points: what one model stands beside the next, so that both are seen
 LEGEND = """\
-Tested on {n_clips} clips of {n_subjects} subjects, at {level} level. UAR: balanced accuracy; accuracy, macro-F1 and AUC
+Tested on {n_clips} clips of {n_subjects} {drawn}, at {level} level. UAR: balanced accuracy; accuracy, macro-F1 and AUC
 are in the CSV files.
-[low, high]: 95 % interval over test subjects, none where a class has fewer than {min_subjects}; of differences: paired,
-over the same subjects."""
+[low, high]: 95 % interval over test {drawn}, none where a class has fewer than {min_subjects}; of differences: paired,
+over the same {drawn}."""
 KIND_LEGENDS = {
     ("noise", "white"): "noise, white: both levels are those of the frames of 20 ms within 40 dB of the loudest one.",
     ("bands",): "bands: removed from the spectrum of the waveform, before the front end.",
@@ -66,7 +66,10 @@ def curves(
             others[models[0].name] = scores[models[0], point]
         for minus, other in others.items():
             what = (model.name, point.kind, point.severity, KINDS[point.kind].unit, point.place, minus)
-            rows += [(*what, *row, model.run.leakage.status) for row in _rows(own, other, units[model, point])]
+            rows += [
+                (*what, *row, model.run.drawn, model.run.leakage.status)
+                for row in _rows(own, other, units[model, point])
+            ]
     return pd.DataFrame(rows, columns=[*COLUMNS, *COUNTS])
 
 
@@ -103,7 +106,11 @@ def draw(curves: pd.DataFrame, n_classes: int) -> Figure:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     doubtful = sorted(set(uar["lineage"]) - {"CLEAN"})
     n_subjects = uar["n_subjects"].iloc[0]
-    intervals = f"95 % intervals over {n_subjects} subjects" if uar["low"].notna().any() else "too few for intervals"
+    intervals = (
+        f"95 % intervals over {n_subjects} {uar['drawn'].iloc[0]}"
+        if uar["low"].notna().any()
+        else "too few for intervals"
+    )
     title = f"{uar['level'].iloc[0]} level, {intervals}"
     entitle(figure, title, ": ".join(doubtful))
     return figure
