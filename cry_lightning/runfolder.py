@@ -28,6 +28,7 @@ EVALUATED = (
     *("metrics.csv", "clinical.csv", "figures", "validation"),
 )
 EXPORTED = ("best.onnx", "best.pt2", "best-hub")
+ADDED = {"trainings": 1, "val_in_train": False}  # keys that older runs lack, and the value that means what was before
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
 BESIDE = ("made_from.json", "unheard_subjects.csv")  # what other commands put there before a fit begins
 
@@ -298,8 +299,9 @@ def check_whole(path: str) -> None:
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """Dotted keys whose values differ between two nested dicts."""
+    """Dotted keys whose values differ between two nested dicts; see `ADDED`."""
     if isinstance(old, dict) and isinstance(new, dict):
+        old = {**{k: ADDED[k] for k in new if k in ADDED and k not in old}, **old}
         keys = [k for k in (*old, *(k for k in new if k not in old))]
         return [d for k in keys for d in differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)]
     return [] if old == new else [key]

@@ -458,3 +458,11 @@ def test_full_disk_in_test_is_one_line(pretrained):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert re.search(f"{re.escape(str(run))}.*: (nothing more can|cannot) be written", done.stderr.splitlines()[-1])
     assert not (run / "predictions.csv").exists() and not (run / "lineage.json").exists()
+
+
+def test_a_run_of_before_a_key_existed_is_the_same_run_while_the_key_has_its_old_meaning():
+    before = {"data": {"split": {"val": 0.2}}}
+    now = {"data": {"split": {"val": 0.2, "trainings": 1, "val_in_train": False}}}
+    assert runfolder.differences(before, now) == []
+    now["data"]["split"]["trainings"] = 3
+    assert runfolder.differences(before, now) == ["data.split.trainings"]

@@ -17,7 +17,7 @@ from cry_lightning.inference.predict import scores_of
 Outputs = dict[str, np.ndarray]  # by what they are called: (B, K) and (B, D)
 Run = Callable[[np.ndarray], Outputs]  # of waveforms (B, N)
 
-LIMIT = 1e-4  # of probabilities, and of embeddings as a share of the largest number in them, where that is above 1
+LIMIT = 1e-4  # of probabilities, and of embeddings as a share of the largest number in them
 LENGTHS = (1.37, 2.0)  # windows, where a network takes any length
 PITCH_HZ, HARMONICS = 430.0, 6
 MOST_RECORDED = 64  # windows of recordings
@@ -95,12 +95,12 @@ def batches(model: WaveformModel, recorded: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def differences(reference: Run, found: Run, inputs: Sequence[np.ndarray]) -> dict[str, float]:
-    """The largest difference of each output; that of embeddings as a share of their largest number, if above 1."""
+    """The largest difference of each output; that of embeddings as a share of their largest number."""
     largest: dict[str, float] = {}
     for waveforms in inputs:
         ours, theirs = reference(waveforms), found(waveforms)
         for name, values in ours.items():
-            scale = max(1.0, float(np.abs(values).max())) if name == EMBEDDING else 1.0
+            scale = (float(np.abs(values).max()) or 1.0) if name == EMBEDDING else 1.0
             difference = float(np.abs(theirs[name] - values).max()) / scale
             largest[name] = max(largest.get(name, 0.0), difference if np.isfinite(difference) else np.inf)
     return largest
