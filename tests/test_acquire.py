@@ -462,6 +462,7 @@ def test_donate_a_cry_names_are_read(tmp_path):
     assert {clip.subject for clip in clips} == {f"donateacry:{install}"}
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_once_and_again_when_units_change(tmp_path):
     path = wav(tmp_path / "$_{婴}.wav", scene()[: 3 * RATE])
     acquire(path, tmp_path / "out")

@@ -139,6 +139,7 @@ def test_fit_test_and_evaluate(stage, capsys):
     assert "Report:" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_evaluate_returns_what_metrics_csv_holds(tmp_path):
     table = by_hand()
     run = write_run(tmp_path / "run", table, trained_on="nobody")
@@ -244,6 +245,7 @@ def test_a_checkpoint_that_names_other_code_is_not_loaded(pretrained, tmp_path):
             Classifier.load_from_checkpoint(tmp_path / "hostile.ckpt")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("how", ["trace", "export"])
 def test_a_loaded_classifier_is_traced_and_exported(model, pretrained, how):
     stage = Classifier.load_from_checkpoint(pretrained)

@@ -106,6 +106,7 @@ def test_a_segment_equals_the_slice_of_the_whole(tmp_path, name, codec, containe
         assert np.abs(segment - whole[first : first + rate]).max() <= tolerance
 
 
+@pytest.mark.slow
 def test_segments_of_variable_bit_rate_mp3_are_clean(tmp_path):
     rng = np.random.default_rng(0)
     noisy = chirp(30.0, 44100) + 0.1 * rng.standard_normal(30 * 44100) * (np.arange(30 * 44100) % 88200 > 44100)

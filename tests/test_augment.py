@@ -198,6 +198,7 @@ def test_spec_augment_takes_features_narrower_than_its_masks_and_warp(n_frames: 
     assert augmented.isfinite().all()
 
 
+@pytest.mark.slow
 def test_time_warp_moves_one_frame_and_stretches_either_side() -> None:
     warp = SpecAugment(time_warp=8, **NO_MASKS)
     batch = features(400, 2)

@@ -11,7 +11,7 @@ from cry_lightning.console import as_cell, as_markdown_text, for_spreadsheets, f
 from cry_lightning.describe.report import Section, as_page
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import as_markdown, as_text
-from cry_lightning.inference import predict
+from cry_lightning.inference.tables import write_table
 
 RUN = ["=1+1", "+cmd|'/c calc'!A0", "-dash/a.wav", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-x", "\uff1d1"]
 NAMES = ["high|low", "<script>alert(1)</script>", "a\nb", "`x", "[click](http://evil)", "*b*", "\x1b[2J"]
@@ -55,7 +55,7 @@ def test_predictions_come_back_exactly_and_no_cell_is_run(tmp_path):
 
 def test_tables_of_predict_name_the_files_that_are_there(tmp_path):
     table = pd.DataFrame({"path": ["-dash/a.wav", "=b.wav", "/c.wav"], "predicted": ["=1", "b", "-1"]})
-    predict.write(table, tmp_path / "p.csv")
+    write_table(table, tmp_path / "p.csv", "csv")
     written = pd.read_csv(tmp_path / "p.csv", dtype=str)
     assert written["path"].tolist() == ["./-dash/a.wav", "./=b.wav", "/c.wav"]
     assert written["predicted"].tolist() == ["'=1", "b", "-1"]

@@ -37,6 +37,7 @@ def test_weights_start_the_next_stage_from_the_upstream_encoder(stage, pretraine
     assert not torch.equal(own["head.weight"], upstream["head.weight"])
 
 
+@pytest.mark.slow
 def test_testing_never_needs_the_upstream_file(stage, pretrained, tmp_path):
     config = stage("finetune", weights=str(pretrained))
     fit(config)
@@ -178,6 +179,7 @@ def test_another_test_removes_the_report_of_the_one_before(pretrained):
     assert not any((folder / name).exists() for name in ("report.md", "metrics.csv", "figures"))
 
 
+@pytest.mark.slow
 def test_lineage_lists_every_stage(stage, pretrained, tmp_path):
     config = stage("finetune", weights=str(pretrained))
     run = fit(config)
@@ -192,6 +194,7 @@ def test_lineage_lists_every_stage(stage, pretrained, tmp_path):
     assert set(lineage["test_clips"]) == set(table["clip"])
 
 
+@pytest.mark.slow
 def test_weights_without_lineage_make_it_incomplete(stage, pretrained, tmp_path):
     """As those of other programs, which tell no front end to compare with, either."""
     checkpoint = torch.load(pretrained, weights_only=True)
@@ -241,6 +244,7 @@ def test_trained_model_is_tested_on_another_corpus(stage, pretrained, tones, tmp
     assert {"score_high", "score_low"} < set(table.columns)
 
 
+@pytest.mark.slow
 def test_corpus_with_classes_that_the_model_does_not_know_is_refused(stage, pretrained, tones):
     other = tones.parent / "more.csv"
     other.write_text(tones.read_text().replace("low,baby00", "middle,baby00"))

@@ -375,6 +375,7 @@ def test_debug_shows_the_traceback():
         command_line.main(["fit", "--config", "nowhere.yaml", "--debug"])
 
 
+@pytest.mark.slow
 def test_sub_configs_resolve_from_the_file_that_names_them_two_levels_deep(stage, tmp_path, monkeypatch):
     config = yaml.safe_load(stage().read_text())
     for folder in ("configs/data", "configs/feature", "elsewhere"):

@@ -146,6 +146,7 @@ def test_seeds_train_one_division_again(tones, write, tmp_path, capsys):
     assert [config["seed_everything"] for config in configs] == [3, 4] == [c["data"]["seed"] for c in configs]
 
 
+@pytest.mark.slow
 def test_adaptation_is_told_of_every_subject_of_a_tested_group(tones, write, tmp_path):
     lines = tones.read_text().splitlines()
     manifest = shutil.copytree(tones.parent, tmp_path / "wards") / "manifest.csv"

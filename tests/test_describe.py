@@ -466,6 +466,7 @@ def test_unlabelled_recordings_can_be_described(tmp_path, capsys):
     assert "No clip has a label" in told and "Each recording has a subject of its own" in told
 
 
+@pytest.mark.slow
 def test_a_split_that_cannot_be_made_is_told_with_its_reason(manifest, capsys, tmp_path):
     path = manifest([(tone(pitch=300 + n), "ab"[n > 5], f"s{n // 2}") for n in range(8)])
     main(["--data", str(path), "--out", str(tmp_path / "out")])

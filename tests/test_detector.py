@@ -181,6 +181,7 @@ def test_a_trained_detector_finds_synthetic_cries(marked, trained, tmp_path):
     np.testing.assert_allclose(found, spans, atol=0.06)
 
 
+@pytest.mark.slow
 def test_the_test_part_is_scored_as_that_of_any_stage(trained):
     table = pd.read_csv(trained.with_name("predictions.csv"))
     assert {"score_cry", "score_other"} <= set(table.columns)
@@ -207,6 +208,7 @@ def test_acquire_cuts_where_the_detector_finds_cries(marked, trained, tmp_path):
         command("acquire", [str(given), str(out)])
 
 
+@pytest.mark.slow
 def test_other_checkpoints_are_no_detectors(pretrained, tmp_path):
     with pytest.raises(UserError, match=r"best\.ckpt: a Classifier finds no events; train a Detector"):
         command("acquire", [str(tmp_path), str(tmp_path / "out"), "--detector", str(pretrained)])

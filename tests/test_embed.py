@@ -67,6 +67,7 @@ def test_embeddings_are_those_of_the_stage_on_its_own_data(stage, tones, tmp_pat
     assert (tmp_path / "e.png").exists()
 
 
+@pytest.mark.slow
 def test_columns_and_origin_of_every_clip(pretrained, strangers, tmp_path):
     file = embedded(pretrained, strangers, out=tmp_path / "e.h5")
     assert file["clip"].tolist() == [f"{take}.wav#0.000-0.400" for take in range(4)]
@@ -81,6 +82,7 @@ def test_columns_and_origin_of_every_clip(pretrained, strangers, tmp_path):
     assert (file["lineage"], file["lineage_reason"]) == ("CLEAN", "")
 
 
+@pytest.mark.slow
 def test_data_that_the_encoder_has_heard_is_stamped(pretrained, strangers, tones, tmp_path):
     file = embedded(
         pretrained, tones, strangers, out=tmp_path / "both.h5", args=("--data.corpus.init_args.window_s=0.5",)
@@ -94,6 +96,7 @@ def test_data_that_the_encoder_has_heard_is_stamped(pretrained, strangers, tones
     assert "tested clips trained on (found by content)" in whole["lineage_reason"]
 
 
+@pytest.mark.slow
 def test_front_end_is_the_checkpoints_whatever_the_data_say(pretrained, strangers, tmp_path):
     data = tmp_path / "data.yaml"
     corpus = {"class_path": "cry_lightning.corpora.Manifest", "init_args": {"root": "nowhere.csv"}}

@@ -104,6 +104,7 @@ def model(ckpt):
     return cry.load(ckpt)
 
 
+@pytest.mark.slow
 def test_the_file_gives_what_predict_gives(exported, model, tmp_path):
     run = onnx_file.runner(exported)
     waveforms = sounds(8000, 4000)
@@ -116,6 +117,7 @@ def test_the_file_gives_what_predict_gives(exported, model, tmp_path):
     assert np.ptp(found["probabilities"][:, 0]) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_file_takes_longer_waveforms(exported, model):
     module = WaveformModel(model.trained)
     run = onnx_file.runner(exported)
@@ -130,6 +132,7 @@ def metadata(path: Path) -> dict:
     return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
 
 
+@pytest.mark.slow
 def test_the_file_tells_what_it_is_and_nothing_of_this_machine(exported, ckpt):
     about = metadata(exported)
     assert json.loads(about["classes"]) == ["calm", "cry"] and about["licence"] == "cc-by-4.0"
@@ -140,6 +143,7 @@ def test_the_file_tells_what_it_is_and_nothing_of_this_machine(exported, ckpt):
     assert b"secret" not in content and str(REPO).encode() not in content and b"site-packages" not in content
 
 
+@pytest.mark.slow
 def test_eight_bits_are_smaller_and_leave_the_front_end(exported, tmp_path):
     import onnx
 
@@ -166,6 +170,7 @@ sys.meta_path.insert(0, Refused())
 """
 
 
+@pytest.mark.slow
 def test_the_example_of_the_manual_needs_neither_torch_nor_this_package(exported, model, tmp_path):
     page = (REPO / "docs/export.md").read_text()
     example = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "onnxruntime" in block)

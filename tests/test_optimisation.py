@@ -50,6 +50,7 @@ def test_the_encoder_learns_at_a_share_of_the_heads_rate(stage):
     assert (encoder["lr"], head["lr"]) == pytest.approx((0.005, 0.05))
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_leaves_the_head_alone_to_train(stage):
     path = stage("probe", encoder_lr_scale=0.1, frozen=True, exclude_from_decay=True)
     run = cli.main(["fit", "--config", str(path), "--trainer.max_steps=1"])

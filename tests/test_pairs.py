@@ -62,6 +62,7 @@ def by_scikit_learn(table: pd.DataFrame) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_differences_are_those_of_whole_subjects_left_out_of_both_at_once(tmp_path):
     """Against the literal way: score both runs without the clips of one subject, subtract."""
     tuned, scratch = make_run(tmp_path / "tuned", skill=2.0), make_run(tmp_path / "scratch", seed=1)

@@ -57,6 +57,7 @@ def test_verify_of_a_broken_file(config, tmp_path, capsys):
     command("prepare", [*config, "--verify"])
 
 
+@pytest.mark.slow
 def test_fit_computes_damaged_rows_again(config, tmp_path, caplog):
     command("prepare", list(config))
     path = cache_in(tmp_path)

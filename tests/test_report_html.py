@@ -154,6 +154,7 @@ def test_page_tells_how_to_run_it_again(made) -> None:
     assert re.search(r"torch \d+\.\d+", made.reader.text) and "finetune, made" in made.reader.text
 
 
+@pytest.mark.slow
 def test_figures_for_print(made, tmp_path) -> None:
     run = evaluate_run(read_run(str(made.run), "test"), "test", None)
     with PAPER.applied():
@@ -307,6 +308,7 @@ def test_card_has_every_field(made, no_figures, tmp_path) -> None:
     assert not list(run.rglob("card.md"))  # what chose the checkpoint is no test
 
 
+@pytest.mark.slow
 def test_settings_are_those_of_the_config(no_figures, tmp_path) -> None:
     run = run_of(tmp_path / "run")
     encoder = {"class_path": "cry_lightning.encoders.Res8", "init_args": {"n_maps": 4, "other": None}}

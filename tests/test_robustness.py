@@ -243,6 +243,7 @@ def test_finished_points_are_not_run_again(runs, noise, tmp_path, monkeypatch):
     assert len(heard) == 6 and damaged.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_predictions_of_another_checkpoint_are_told(runs, tmp_path, caplog):
     other = tmp_path / "runs/plain"
     shutil.copytree(runs / "plain", other)

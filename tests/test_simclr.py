@@ -74,6 +74,7 @@ def test_probe_may_choose_the_checkpoint(simclr):
     )
 
 
+@pytest.mark.slow
 def test_probe_subjects_stand_in_the_lineage_as_choosers(simclr):
     run = fit(simclr(), "--trainer.max_epochs=1")
     stage = torch.load(run.run_folder.best, weights_only=True)["lineage"]["stages"][-1]
@@ -103,6 +104,7 @@ def test_waveform_mode_computes_the_feature_behind_the_views(simclr):
     assert views.shape == (6, 1, 40, 31)
 
 
+@pytest.mark.slow
 def test_a_classifier_is_not_given_clips_without_labels(simclr, stage):
     config = yaml.safe_load(stage("finetune").read_text())
     config["data"] = yaml.safe_load(simclr().read_text())["data"]
@@ -171,6 +173,7 @@ def test_mistakes_are_one_line(simclr, model, data, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_encoder_of_another_shape_is_refused(simclr, pretrained):
     path = simclr("adapt", weights=str(pretrained))
     with pytest.raises(UserError, match="does not fit this encoder"):
@@ -190,6 +193,7 @@ def test_weights_that_are_no_numbers_after_the_last_step_name_the_clips(simclr):
         fit(path)
 
 
+@pytest.mark.slow
 def test_a_probe_of_one_class_is_refused_before_it_learns(simclr):
     path = simclr()
     config = yaml.safe_load(path.read_text())
@@ -205,11 +209,13 @@ def test_the_probe_is_fitted_where_validations_are_rare(simclr):
     assert curves(run)["val/probe_uar"].notna().any()
 
 
+@pytest.mark.slow
 def test_accumulation_is_said_to_add_no_negatives(simclr, caplog):
     fit(simclr(probe=False), "--trainer.accumulate_grad_batches=2", "--trainer.max_epochs=1")
     assert "adds no negatives: each loss still compares the 32 views" in caplog.text
 
 
+@pytest.mark.slow
 def test_fewer_clips_than_a_batch_are_told(simclr, caplog):
     fit(simclr(data={"batch_size": 64}, probe=False), "--trainer.max_epochs=1")
     assert "training clips for batches of 64" in caplog.text

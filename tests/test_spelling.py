@@ -69,6 +69,7 @@ def two_spellings(tmp_path, monkeypatch):
     return tmp_path / "manifest.csv"
 
 
+@pytest.mark.slow
 def test_describe_tells_it(two_spellings, capsys):
     describe(["--data", str(two_spellings)])
     assert "PROBABLY ONE INFANT under several names (4 such): 'manifest:0' and" in capsys.readouterr().out

@@ -158,6 +158,7 @@ def run(*args, command="fit") -> int:
     return main([command, *map(str, args)])
 
 
+@pytest.mark.slow
 def test_fit_test_evaluate_predict(svm, tones, tmp_path, capsys):
     assert svm(C=[0.1, 1.0], gamma=["scale", 0.1])("--data.balanced=true") == 0
     folder = tmp_path / "runs/tones/svm"
