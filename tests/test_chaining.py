@@ -52,6 +52,7 @@ def test_weights_of_another_shape_are_refused_with_both_shapes(stage, pretrained
         fit(stage("finetune", weights=str(pretrained), encoder=wide))
 
 
+@pytest.mark.slow
 def test_the_same_front_end_behind_cached_waveforms_is_no_other(stage, pretrained, caplog):
     config = stage("finetune", weights=str(pretrained), front_end={"class_path": "cry_lightning.features.MFCC"})
     fit(config, "--data.feature=cry_lightning.features.Waveform", "--trainer.max_epochs=0")
@@ -78,6 +79,7 @@ def test_missing_weights_are_named(stage):
         fit(stage("finetune", weights="nowhere.ckpt"))
 
 
+@pytest.mark.slow
 def test_fit_that_failed_before_training_is_no_run(stage, pretrained, tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.ckpt"):
         fit(stage("finetune", weights="nowhere.ckpt"))
@@ -136,6 +138,7 @@ def test_test_under_another_config_is_refused(stage, pretrained):
         cli.main(["test", "--config", str(stage("pretrain")), "--data.clip_s=0.3"])
 
 
+@pytest.mark.slow
 def test_test_leaves_the_fit_config_and_metrics_alone(stage, pretrained, tmp_path):
     run = pretrained.parent
     config, metrics = (run / "config.yaml").read_bytes(), (run / "fit/metrics.csv").read_bytes()
@@ -231,6 +234,7 @@ def test_half_a_checkpoint_is_refused(stage, pretrained, tmp_path):
         fit(stage("finetune", weights=str(tmp_path / "half.ckpt")))
 
 
+@pytest.mark.slow
 def test_trained_model_is_tested_on_another_corpus(stage, pretrained, tones, tmp_path):
     """All of it, with the model's classes, though this corpus has one of them only."""
     lines = tones.read_text().splitlines()

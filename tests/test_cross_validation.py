@@ -259,6 +259,7 @@ def test_few_groups_are_warned_of(tones, write, monkeypatch, caplog):
     assert "few subjects for 7 folds: high (12 subjects, 48 clips)" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_fold_without_a_class_to_learn_from_is_refused(tones, write, tmp_path):
     lines = tones.read_text().splitlines()
     rows = [line for line in lines[1:] if ",low," in line or "site0" in line]

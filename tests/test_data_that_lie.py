@@ -78,6 +78,7 @@ def test_the_same_holds_of_pooled_folds(tmp_path) -> None:
     assert at_chance >= 93
 
 
+@pytest.mark.slow
 def test_a_label_that_is_in_the_sound_is_found(tmp_path) -> None:
     _, low, _ = auc(cries(tmp_path, 0, label_strength=1.0), "subject", 0)
     assert low > 0.6

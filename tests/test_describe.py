@@ -427,6 +427,7 @@ def test_what_the_corpus_leaves_out_is_counted_with_its_reason(manifest, tmp_pat
     assert "Nothing: every clip" not in told
 
 
+@pytest.mark.slow
 def test_a_data_yaml_gives_front_end_and_split(tones, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yaml = tmp_path / "data.yaml"
@@ -458,6 +459,7 @@ def test_a_sample_that_draws_no_sound_is_no_accident(tmp_path, capsys):
     assert not (tmp_path / "out/clips.png").exists()
 
 
+@pytest.mark.slow
 def test_unlabelled_recordings_can_be_described(tmp_path, capsys):
     for number in range(3):
         write(tmp_path / f"noise/{number}.wav", tone(pitch=300 + number))

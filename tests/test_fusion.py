@@ -216,6 +216,7 @@ def test_stacking_without_validation_learns_from_other_folds_and_tells(tmp_path)
             )
 
 
+@pytest.mark.slow
 def test_why_stacking_across_folds_is_stamped_leaky(tmp_path) -> None:
     """Members that know only how frequent the classes are in training: what is learned from other folds is the test.
 
@@ -250,6 +251,7 @@ def test_class_that_stacking_has_not_met_gets_nothing(tmp_path) -> None:
     assert (scores[:, 2] == 0).all() and (scores[:, :2] > 0).all()
 
 
+@pytest.mark.slow
 def test_calibration_scales_each_member_on_its_validation_rows(tmp_path) -> None:
     """Scores that are drawn from, then made three times too steep: the temperature of 3 is found again."""
     rng = np.random.default_rng(0)

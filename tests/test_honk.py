@@ -110,6 +110,7 @@ def test_table_tells_where_the_scales_go_and_that_the_head_is_left_out(tmp_path:
     assert last.endswith("Res8 with n_maps 19")
 
 
+@pytest.mark.slow
 def test_a_stage_at_another_sample_rate_is_told_so(stage, tmp_path: Path, caplog) -> None:
     torch.save(honk_weights(19), tmp_path / "res8.pt")
     main(["honk", str(tmp_path / "res8.pt"), "--to", str(tmp_path / "honk.ckpt")])

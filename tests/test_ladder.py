@@ -68,6 +68,7 @@ def test_the_recorder_is_found_where_labels_go_with_it() -> None:
     assert value(alike, BY_SUBJECT, RECORDER)["value"] < 0.6
 
 
+@pytest.mark.slow
 def test_verdict_names_what_holds() -> None:
     rungs, found = ladder(3.0, 0.0)
     text = leakage.verdict(rungs, found)
@@ -83,6 +84,7 @@ def test_verdict_names_what_holds() -> None:
     assert "labels and recorders go together" in text
 
 
+@pytest.mark.slow
 def test_copies_are_of_their_clip_and_none_equals_it(stage, tmp_path) -> None:
     from cry_lightning.studies.engine import StageConfig, open_study
 

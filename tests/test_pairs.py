@@ -106,6 +106,7 @@ def test_a_small_difference_that_every_subject_shows_is_found(tmp_path):
     assert 0 < found["low"] < found["value"] < found["high"] < 0.25
 
 
+@pytest.mark.slow
 def test_terminal_report_and_csv_tell_the_same(tmp_path, capsys):
     tuned, scratch, same = (
         str(make_run(tmp_path / name, seed=seed)) for name, seed in (("tuned", 0), ("scratch", 1), ("same", 0))

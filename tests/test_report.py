@@ -327,6 +327,7 @@ def test_runs_that_cannot_be_evaluated(tmp_path) -> None:
         main([str(tmp_path / "corpus/tuned"), "--out", str(tmp_path / "config.yaml/report")])
 
 
+@pytest.mark.slow
 def test_verdict_tells_signal_from_none(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run", n_subjects=40)
     main([str(run)])
