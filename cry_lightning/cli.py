@@ -61,6 +61,7 @@ COUNTS_OR_SHARES = (
     "trainer.overfit_batches",
     "trainer.val_check_interval",
 )
+log = logging.getLogger(__name__)
 TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # what a disk says that takes no more
 
@@ -275,7 +276,16 @@ class StageCLI(LightningCLI):
 
     def write_reference(self, checkpoint: Path) -> None:
         """Write, beside the run's own checkpoint, what its training and validation clips say of others."""
-        if checkpoint.parent != self.run_folder.path or not isinstance(self.model, Classifier):
+        if checkpoint.resolve() != self.run_folder.best.resolve() or not isinstance(self.model, Classifier):
+            return
+        (recorder,) = (one for one in self.trainer.callbacks if isinstance(one, LineageRecorder))  # type: ignore[attr-defined]
+        if not recorder.divided_as_trained(self.datamodule):
+            log.warning(
+                "%s: the corpus has changed since the fit, so that what was trained on and what was not is no longer"
+                " known here; no %s is written",
+                self.run_folder.path,
+                reference.FILE,
+            )
             return
         stage = self.model.to(self.trainer.strategy.root_device)
         if found := reference.fitted(stage, self.datamodule, checkpoint):
@@ -303,6 +313,8 @@ class StageCLI(LightningCLI):
 
     def load_checkpoint(self, path: str) -> None:
         """Resume or test a checkpoint of this very stage, with its classes."""
+        if Path(path).is_dir():
+            raise UserError(f"--ckpt_path {path}: a folder; name a run's best.ckpt or last.ckpt")
         check_whole(path)
         checkpoint, config = read_checkpoint(path), self.config[self.subcommand]
         check_task(path, checkpoint, config.model.class_path)

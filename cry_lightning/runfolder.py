@@ -27,7 +27,7 @@ EVALUATED = (
     *("report.html", "report.md", "report.txt", "card.md", "checklist.md"),
     *("metrics.csv", "clinical.csv", "figures", "validation"),
 )
-EXPORTED = ("best.onnx", "best.pt2", "best-hub")
+EXPORTED = tuple(f"{name}{ending}" for name in ("best", "last") for ending in (".onnx", ".pt2", "-hub"))
 ADDED = {"trainings": 1, "val_in_train": False}  # keys that older runs lack, and the value that means what was before
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
 BESIDE = ("made_from.json", "unheard_subjects.csv")  # what other commands put there before a fit begins
@@ -74,6 +74,8 @@ class RunFolder:
             return file.read(len(HEADER)) == HEADER.encode()
 
     def _has_lineage(self) -> bool:
+        if (self.path / "model.safetensors").exists():  # an exported folder
+            return False
         try:
             lineage = json.loads((self.path / "lineage.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -158,12 +160,13 @@ class RunFolder:
         Raises:
             UserError: either is so.
         """
-        if checkpoint == self.best and not self.finished.exists():
+        checkpoint, folder = checkpoint.resolve(), self.path.resolve()
+        if checkpoint == self.best.resolve() and not self.finished.exists():
             raise UserError(
                 f"{self.path}: its fit was interrupted; go on with `fit --config {self.config} --ckpt_path"
                 f" {self.last}`, or test what there is by naming the checkpoint: --ckpt_path {self.last}"
             )
-        if checkpoint.parent == self.path and (changed := self.changed_keys(config, ("model", "data"))):
+        if checkpoint.parent == folder and (changed := self.changed_keys(config, ("model", "data"))):
             raise UserError(
                 f"{self.path} was trained with another config ({', '.join(changed[:5])}):"
                 f" fit it again, or test it as it is with --config {self.config}"

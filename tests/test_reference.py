@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import RATE, cry
+import yaml
+from conftest import RATE, cry, stage_config
 from scipy.special import expit, logit
 from torch import nn
 
@@ -26,7 +27,7 @@ from cry_lightning.evaluation.clinical import platt
 from cry_lightning.inference import predict, tables
 from cry_lightning.inference.detect import by_thresholds
 from cry_lightning.lineage import digest
-from cry_lightning.reference import FILE, Decisions, beside
+from cry_lightning.reference import FILE, Decisions, beside, fitting
 from cry_lightning.reference.decisions import UNLIKE, UNSURE, add_decisions, limit_of
 from cry_lightning.reference.novelty import Layer, Layers, layers_of
 from cry_lightning.runfolder import RunFolder
@@ -237,7 +238,7 @@ def test_recordings_without_a_cry_are_no_failure(tested, tmp_path):
     arguments = ["predict", str(tmp_path / "hum.wav"), "--ckpt", str(tested), "--detect", "--out"]
     assert main([*arguments, "out.csv"]) == 0 and main([*arguments, "out.TextGrid"]) == 2  # out_recordings.csv is there
     assert main([*arguments, "other.TextGrid"]) == 0 and annotations.read("other.TextGrid") == []
-    assert pd.read_csv("out_recordings.csv")["fault"].tolist() == [predict.NO_UNIT]
+    assert pd.read_csv("out_recordings.csv")["fault"].tolist() == [tables.NO_UNIT]
     assert "novelty" in pd.read_csv("out.csv").columns and pd.read_csv("out.csv").empty
 
 
@@ -301,3 +302,48 @@ def test_memory_is_the_same_for_two_hours_as_for_ten_minutes(tested, tmp_path):
         peaks[minutes] = usage.ru_maxrss / 1024
     assert len(pd.read_csv(tmp_path / "120.csv")) == 18000
     assert peaks[120] < peaks[10] + 40
+
+
+def test_recordings_of_several_labels_each_decide_nothing():
+    table = pd.DataFrame({"recording": ["a", "a"], "subject": "s", "label": ["x", "y"], "repeat": 0, "fold": 0})
+    table = table.assign(clip=["a#0", "a#1"], novelty=1.0, score_x=[0.9, 0.2], score_y=[0.1, 0.8])
+    assert fitting._decisions(table, "recording", ["x", "y"]) is None
+    assert fitting._decisions(table, "clip", ["x", "y"]) is not None
+
+
+def test_a_broken_file_beside_recordings_without_a_cry_is_one_failure_and_has_no_intervals(tested, inbox):
+    silence = Path("silence.wav")
+    soundfile.write(silence, np.random.default_rng(0).standard_normal(2 * RATE) / 3000, RATE)
+    arguments = [str(inbox / "broken.wav"), str(silence), "--ckpt", str(tested), "--detect"]
+    found = command("predict", [*arguments, "--out", "found.TextGrid"])
+    assert list(found.attrs["failed"]) == [str(inbox / "broken.wav")]
+    assert [path.name for path in Path("found").rglob("*.TextGrid")] == ["silence.TextGrid"]
+
+
+def test_paths_through_a_parent_folder_have_intervals_of_their_names(tested, inbox):
+    os.chdir(inbox.parent)
+    paths = [f"{inbox.name}/../{inbox.name}/{name}.wav" for name in ("low_00_0", "high_01_1")]
+    out = Path.cwd() / "named"
+    command("predict", [*paths, "--ckpt", str(tested), "--out", f"{out}/all.TextGrid"])
+    assert sorted(path.name for path in out.rglob("*.TextGrid")) == ["high_01_1.TextGrid", "low_00_0.TextGrid"]
+
+
+@pytest.mark.slow
+def test_a_corpus_that_has_grown_leaves_the_reference_of_the_fit(tones, tmp_path, caplog):
+    corpus = Path(shutil.copytree(tones.parent, tmp_path / "grown"))
+    path = tmp_path / "stage.yaml"
+    path.write_text(yaml.safe_dump(stage_config(corpus / "manifest.csv", tmp_path, "stage")))
+    cli.main(["fit", "--config", str(path)])
+    run = next((tmp_path / "runs").rglob("best.ckpt")).parent
+    cli.main(["test", "--config", str(run / "config.yaml")])
+    before = (run / FILE).read_bytes()
+    lines = [line for line in (corpus / "manifest.csv").read_text().splitlines() if "baby0" in line]
+    for number, line in enumerate(lines):
+        name, rest = line.split(",", 1)
+        sound, _ = soundfile.read(corpus / name)
+        soundfile.write(corpus / f"new{number}.wav", sound[::-1] / 2, RATE)
+        with (corpus / "manifest.csv").open("a") as manifest:
+            manifest.write(f"new{number}.wav,{rest.replace('baby0', 'baby9')}\n")
+    cli.main(["test", "--config", str(run / "config.yaml")])
+    assert (run / FILE).read_bytes() == before
+    assert "the corpus has changed since the fit" in caplog.text

@@ -267,11 +267,14 @@ def export(
         )
     if int8 and format != "onnx":
         raise UserError(f"--int8: weights of 8 bits are for --format onnx, not {format}")
+    if out is not None and format != "hub" and out.suffix != ENDINGS[format]:
+        raise UserError(f"--out {out}: --format {format} is written as {ENDINGS[format]}; name such a file")
     if format == "onnx":
         missing = [name for name in FOR_ONNX if find_spec(name) is None]
         if missing:
             raise UserError(f"--format onnx: {', '.join(missing)} not installed; pip install {' '.join(FOR_ONNX)}")
-    outs = [out] if out else [ckpt.with_name(f"{ckpt.stem}{ENDINGS[format]}") for ckpt in ckpts]
+    places = [ckpt if ckpt.name else ckpt.absolute() for ckpt in ckpts]  # "." has no name
+    outs = [out] if out else [place.with_name(f"{place.stem}{ENDINGS[format]}") for place in places]
     refuse_existing(*outs)
     from cry_lightning.export.command import run
 

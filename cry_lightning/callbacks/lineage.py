@@ -64,6 +64,13 @@ class LineageRecorder(Callback):
             subject_sources=sources_of([*trained, *chose]),
         )
 
+    def divided_as_trained(self, data: StageData) -> bool:
+        """Whether training and validation clips are those of the last stage of the checkpoint that was loaded."""
+        if self.loaded is None or not self.loaded.stages:
+            return False
+        now, then = self.own_stage(data), self.loaded.stages[-1]
+        return (now.clips, now.validation_clips) == (then.clips, then.validation_clips)
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write lineage.json beside the predictions, which must lie there."""
         if not trainer.is_global_zero:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cry_lightning.console import UserError
 from cry_lightning.export import hub, pt2
 from cry_lightning.export.about import describe
 from cry_lightning.export.check import (
@@ -39,7 +40,23 @@ def run(
     with one_thread():
         for ckpt, out in zip(ckpts, outs, strict=True):
             trained = TrainedStage(ckpt, trust=Trust(tuple(trust)))
+            if form != "hub":
+                refuse_other_windows(trained)
             Export(trained, licence, recordings).write(form, int8, out)
+
+
+def refuse_other_windows(trained: TrainedStage) -> None:
+    """Refuse a model of the middle of longer windows, which would be cut otherwise than `predict` does.
+
+    Raises:
+        UserError: naming both lengths.
+    """
+    window_s = trained.cutting["window_s"]
+    if window_s and abs(window_s - trained.clip_s) > 1e-6:
+        raise UserError(
+            f"{trained.path}: takes {trained.clip_s:g} s of windows of {window_s:g} s, so that a graph would not answer"
+            f" as predict does; use --format hub, or fine-tune with data.clip_s={window_s:g}"
+        )
 
 
 @contextmanager

@@ -36,7 +36,6 @@ from cry_lightning.trust.names import Trust
 
 log = logging.getLogger(__name__)
 MAX_SHOWN = 20  # recordings in the terminal; the file has them all
-NO_UNIT = "no cry was found"
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int) ->
     bad |= {path: [reason] for path, reason in recordings.faults.items()}
     rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     if bad:
-        report_left_out(bad, nothing_else=rows.empty)
+        report_left_out(bad, nothing_else=rows.empty and len(bad) == len(recordings.paths))
     elif rows.empty and recordings.find is None:
         raise UserError(f"no recording is anywhere above {recordings.min_active_db} dB, as the model's windows were")
     rows = rows if recordings.find is None else unit_table(rows, recordings)
@@ -196,7 +195,7 @@ def recording_table(recordings: Recordings, bad: Mapping[str, Sequence[str]], ro
     table = table.reindex(pd.Index(recordings.paths, name="path")).reset_index()
     table[counted] = table[counted].fillna(0).astype(int)
     missing = f"nowhere above {recordings.min_active_db} dB, as the model's windows were"
-    missing = missing if recordings.find is None else NO_UNIT
+    missing = missing if recordings.find is None else tables.NO_UNIT
     cells = zip(table["path"], table[counted], strict=True)
     return table.assign(fault=[bad.get(path, ["" if n else missing])[0] for path, n in cells])
 

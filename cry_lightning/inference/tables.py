@@ -18,6 +18,7 @@ from cry_lightning.console import UserError, as_cell, for_spreadsheets, printabl
 from cry_lightning.files import replacing
 
 TIER = "predicted"
+NO_UNIT = "no cry was found"  # in a recording that could be read
 
 
 def check_packages(out: Path) -> None:
@@ -43,7 +44,7 @@ def files_of(out: Path, recordings: Sequence[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     taken: dict[Path, str] = {}
     for path in recordings:
-        name = Path(path).absolute().relative_to(common).with_suffix("")
+        name = Path(os.path.relpath(path, common)).with_suffix("")
         file = folder_of(out) / f"{name}{ending[0] if ending else ''}"
         if other := taken.get(file):
             raise UserError(f"{path} and {other} would have the same {file}; rename one of them, or take --out *.csv")
@@ -90,7 +91,7 @@ def write_intervals(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping
             duration_s = audio.info(path).duration_s
         except audio.AudioError:
             continue
-        if n or not fault or units:
+        if n or not fault or fault == NO_UNIT:
             found = list(intervals(of_path.get(path, rows[:0]), joined=not units))
             last_s = max([round(duration_s, 6), *(one.end_s for one in found)])
             annotations.write(found, files[path], last_s, TIER)

@@ -85,8 +85,10 @@ def _table(data: CryDataModule, rows: Tensor, scores: np.ndarray, novelty: np.nd
     return table
 
 
-def _decisions(table: pd.DataFrame, level: str, classes: list[str]) -> Decisions:
+def _decisions(table: pd.DataFrame, level: str, classes: list[str]) -> Decisions | None:
     cases = units_at(level, table).table
+    if cases.empty:  # every recording has clips of several labels
+        return None
     scores = cases[[f"score_{name}" for name in classes]].to_numpy()
     truth = cases["label"].map(classes.index).to_numpy()
     novelty = table.groupby(level)["novelty"].mean().loc[cases["unit"]].to_numpy()

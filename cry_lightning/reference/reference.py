@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 FILE = "reference.pt"  # as `runfolder` has it
 SCHEMA = 1
 LEVELS = ("clip", "recording")
+NONE_THERE = "so that there are no calibrated probabilities, decisions and novelty; "
+NONE_THERE = "so that there are no calibrated probabilities, decisions and novelty; "
 WAY_OUT = "run the test of its run again, which writes it"
 
 
@@ -29,14 +31,14 @@ class Reference:
         checkpoint: SHA-256 of the file that holds the classifier.
         classes: in the order of its logits.
         n_subjects: of the validation.
-        levels: what is decided on clips, and on recordings: the means of their clips.
+        levels: what is decided on clips, and on recordings (the means of their clips); None where none has one label.
         novelty: of clips.
     """
 
     checkpoint: str
     classes: list[str]
     n_subjects: int
-    levels: dict[str, Decisions]
+    levels: dict[str, Decisions | None]
     novelty: Novelty
 
     def save(self, path: Path) -> None:
@@ -46,7 +48,9 @@ class Reference:
             "checkpoint": self.checkpoint,
             "classes": self.classes,
             "n_subjects": self.n_subjects,
-            "levels": {name: {**asdict(one), "thresholds": list(one.thresholds)} for name, one in self.levels.items()},
+            "levels": {
+                name: {**asdict(one), "thresholds": list(one.thresholds)} for name, one in self.levels.items() if one
+            },
             "layers": {name: dict(vars(layer)) for name, layer in self.novelty.layers.items()},
         }
         with replacing(path) as part:
@@ -59,8 +63,11 @@ def beside(checkpoint: Path, classes: list[str] | None) -> Reference | None:
     Raises:
         UserError: the file is damaged.
     """
+    if checkpoint.is_dir():
+        log.warning("%s: an exported folder, %s", checkpoint, NONE_THERE + "use best.ckpt of its run for them")
+        return None
     path = checkpoint.with_name(FILE)
-    missing = "so that there are no calibrated probabilities, decisions and novelty; `test` of its run writes it"
+    missing = NONE_THERE + "`test` of its run writes it"
     if not path.exists():
         log.warning("%s: not there, %s", path, missing)
         return None
@@ -79,9 +86,8 @@ def _parsed(content: dict[str, Any]) -> Reference:
     if content["schema"] != SCHEMA:
         raise ValueError(f"schema {content['schema']}, where this release reads {SCHEMA}")
     classes = [str(name) for name in content["classes"]]
-    levels = {}
-    for name in LEVELS:
-        given = content["levels"][name]
+    levels: dict[str, Decisions | None] = dict.fromkeys(LEVELS)
+    for name, given in content["levels"].items():
         thresholds = tuple(float(one) for one in given["thresholds"])
         if len(thresholds) != len(classes):
             raise ValueError(f"{len(thresholds)} thresholds of {len(classes)} classes")
