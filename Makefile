@@ -60,7 +60,7 @@ onu2019 zhao2020 le2020: .venv/installed  ## a published system whole, its table
 gorin2023: .venv/installed  ## the grid of Gorin et al. 2023: SOUNDS= and CRIES= yours, else a rehearsal on synthetic sound
 	$(CRY) paper configs/papers/$@ --corpus $(or $(ON),$(if $(SOUNDS)$(CRIES),cries,synthetic)) $(ROOTS) $(ARGS)
 
-test: .venv/installed  ## lint, types and the default tests (3 to 4 minutes on two cores, no network, no GPU)
+test: .venv/installed  ## lint, types and the default tests (some 3 minutes on two cores, no network, no GPU)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy

@@ -48,7 +48,7 @@ def get(name: str, file: Path | None, to: Path | None, sha256: str | None, accep
         raise UserError(f"{to} exists already; remove it, or name another with --to")
     if file is not None:
         check_there(file, OWN_COPY, "file of weights")
-    elif expected is None and not accept_unverified:
+    if expected is None and not accept_unverified:
         raise UserError(
             f"{name}: sha256 not known: its publisher gives none; give --sha256 HASH or --accept-unverified"
         )

@@ -22,7 +22,7 @@ from cry_lightning.evaluation.run import read_run
 from cry_lightning.lineage import read, subject_fingerprint
 from cry_lightning.runfolder import TESTED
 from cry_lightning.studies import engine
-from cry_lightning.studies.cross_validation import exclude_test_subjects, open_chain, train_fold
+from cry_lightning.studies.cross_validation import exclude_test_subjects, open_chain, planned, train_fold
 from cry_lightning.studies.division import Division
 from cry_lightning.studies.engine import StageConfig
 from cry_lightning.studies.rounds import Fold, divided, plan
@@ -221,6 +221,8 @@ def test_seeds_and_divisions_are_crossed(tones, write):
     ]
     parts = [divided(data, this.split).parts.tolist() for this in rounds if this.split.fold == 0]
     assert parts[0] == parts[1] != parts[2] == parts[3]
+    scheme = planned([StageConfig(write(tones, "finetune"))], Division(folds=3, seeds=[7, 9])).scheme
+    assert scheme == json.loads(json.dumps(scheme))  # as it is read again, so that the study goes on
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.compare import pairs, permutation_p, uar_by_subject
+from cry_lightning.evaluation.compare import p_text, pairs, permutation_p, uar_by_subject
 from cry_lightning.evaluation.intervals import difference_interval
 from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
@@ -266,6 +266,10 @@ def test_p_is_corrected_for_the_number_of_comparisons(tmp_path):
 def test_equal_comparisons_cost_nothing():
     gains = np.random.default_rng(0).normal(0.3, 1, (12, 1))
     assert permutation_p(np.repeat(gains, 5, axis=1)) == pytest.approx(np.repeat(permutation_p(gains), 5))
+
+
+def test_a_small_p_is_not_printed_as_none():
+    assert [p_text(p) for p in (0.0001, 0.0123, float("nan"))] == ["< 0.001", "0.012", ""]
 
 
 def test_pooled_folds_need_a_larger_difference():

@@ -1,6 +1,7 @@
 """What a classifier does to its network: freezing, precision, losses, augmentation, any encoder."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -162,11 +163,17 @@ def test_compiled_encoder_gives_the_same_weights_file(stage, tmp_path):
 def test_two_processes_share_a_fit_and_write_one_table(stage, tmp_path):
     """With 2 gloo processes: same rows in predictions.csv, same scores as one process testing the same checkpoint."""
     config, table = stage("shared"), tmp_path / "runs/tones/shared/predictions.csv"
+    content = yaml.safe_load(config.read_text())
+    content["trainer"]["logger"] = {"class_path": "lightning.pytorch.loggers.WandbLogger"}
+    config.write_text(yaml.safe_dump(content))
+    offline = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")} | {"HOME": str(tmp_path)}
     two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
     for command, args in (("fit", two), ("test", two)):
         call = [sys.executable, "-m", "cry_lightning", command, "--config", str(config), *args]
-        done = subprocess.run(call, capture_output=True, text=True)
+        done = subprocess.run(call, capture_output=True, text=True, env=offline, stdin=subprocess.DEVNULL)
         assert done.returncode == 0, done.stderr
+    clips = {path.parent.name: json.loads(path.read_text())["data"] for path in tmp_path.rglob("clips_*.table.json")}
+    assert len(clips["test"]) == (pd.read_csv(table)["split"] == "test").sum()  # of both processes, by one
     shared = pd.read_csv(table)
     cli.main(["test", "--config", str(config)])
     alone = pd.read_csv(table)

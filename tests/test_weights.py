@@ -80,6 +80,7 @@ def test_without_a_known_hash_it_must_be_accepted_and_is_recorded(digests, capsy
 
 def test_a_local_file_instead(digests, site, capsys):
     own = site[0] / "embedding model.ckpt"
+    assert "none: sha256 not known" in refused(capsys, "get", "none", "--file", str(own))
     assert cry.weights("get", "sha", file=own, to="own/sha.ckpt") == {"sha": Path("own/sha.ckpt")}
     assert cry.weights("get", ["plain"], file=own)["plain"].read_bytes() == own.read_bytes()
     Path("own/sha.ckpt").unlink()

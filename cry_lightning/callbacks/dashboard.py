@@ -1,6 +1,7 @@
 """Weights & Biases: whether a run goes online, what it sends, and when it begins to."""
 
 import json
+import logging
 import netrc
 import os
 import re
@@ -16,10 +17,12 @@ from lightning.pytorch.loggers import WandbLogger
 
 from cry_lightning.callbacks.lineage import LineageRecorder
 from cry_lightning.callbacks.pictures import confusion_figure, feature_figure, reliability_figure, roc_figure
-from cry_lightning.callbacks.table import Outputs, data_of, predictions_table
+from cry_lightning.callbacks.table import Outputs, data_of, gathered, predictions_table
+from cry_lightning.console import one_line
 from cry_lightning.evaluation import predictions
 from cry_lightning.lineage import digest, fingerprint
 
+log = logging.getLogger(__name__)
 PARTS = ("train", "val", "test")
 MOST_ROWS = 1000  # of the table of clips
 WANDB = "lightning.pytorch.loggers.WandbLogger"
@@ -60,7 +63,7 @@ class Dashboard(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Begin the runs after the first batch: data, weights and shapes have been accepted."""
-        for logger in self.loggers:
+        for logger in self.loggers if trainer.is_global_zero else ():
             logger.log_hyperparams({"stage": self.config})
             run = logger.experiment
             run.name = f"{self.run_folder.parent.name}/{self.run_folder.name}"
@@ -84,13 +87,16 @@ class Dashboard(Callback):
         inputs: list[tuple[str, str, dict[str, Any]]] = [
             (f"{data.corpus.name}-{type(data.feature).__name__}", "cache", counts)
         ]
-        weights = trainer.ckpt_path if trainer.testing else self.config["model"]["init_args"].get("weights")
+        arguments = self.config["model"].get("init_args") or {}  # of a class without arguments there are none
+        weights = trainer.ckpt_path if trainer.testing else arguments.get("weights")
         if weights and Path(weights).is_file():
             inputs.append((artifact_name(Path(weights).parent), "checkpoint", {"sha256": digest(Path(weights))}))
         run.config.update({"inputs": {name: {"type": kind} | contents for name, kind, contents in inputs}})
-        if not run.offline:  # there, W&B knows of no artifact that a run uses
-            for each in inputs:
+        for each in () if run.offline else inputs:  # offline, W&B knows of no artifact that a run uses
+            try:
                 run.use_artifact(artifact(*each))
+            except Exception as error:  # a picture of the chain is worth no training
+                log.warning("W&B does not take %s as an input: %s", each[0], one_line(str(error)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """State the checkpoint that was chosen."""
@@ -103,7 +109,7 @@ class Dashboard(Callback):
 
     def _made(self, trainer: Trainer, kind: str, path: Path) -> None:
         name = artifact_name(self.run_folder) + ("" if kind == "checkpoint" else f"-{kind}")
-        for logger in wandb_loggers(trainer):
+        for logger in wandb_loggers(trainer) if trainer.is_global_zero else ():
             if path.is_file():
                 logger.experiment.log_artifact(artifact(name, kind, {"sha256": digest(path)}))
 
@@ -188,7 +194,7 @@ class Figures(Callback):
             return
         _, epoch, outputs, metrics = self.chosen
         self.send(trainer, pl_module, "val", outputs)
-        for logger in loggers:
+        for logger in loggers if trainer.is_global_zero else ():
             logger.experiment.summary.update(metrics | {"chosen/epoch": epoch})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -196,8 +202,10 @@ class Figures(Callback):
         self.send(trainer, pl_module, "test", self.outputs)
 
     def send(self, trainer: Trainer, pl_module: LightningModule, part: str, outputs: list[Outputs]) -> None:
-        """Log the pictures and the table of what was collected."""
-        if not outputs:
+        """Log the pictures and the table of what all processes have collected."""
+        if trainer.world_size > 1:
+            outputs = gathered(outputs, trainer.world_size)
+        if not outputs or not trainer.is_global_zero:
             return
         data = data_of(trainer)
         table = predictions_table(data, outputs)

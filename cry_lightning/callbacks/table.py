@@ -36,11 +36,16 @@ class PredictionsWriter(Callback):
         """Gather the rows of every process and write the table."""
         outputs = self.outputs
         if trainer.world_size > 1:
-            gathered: list[list[Outputs]] = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(gathered, outputs)
-            outputs = [output for rank in gathered for output in rank]
+            outputs = gathered(outputs, trainer.world_size)
         if trainer.is_global_zero:
             predictions.write(predictions_table(data_of(trainer), outputs), self.run_folder / "predictions.csv")
+
+
+def gathered(outputs: list[Outputs], n_processes: int) -> list[Outputs]:
+    """The outputs of all processes, in each of them."""
+    of_ranks: list[list[Outputs]] = [[] for _ in range(n_processes)]
+    torch.distributed.all_gather_object(of_ranks, outputs)
+    return [output for rank in of_ranks for output in rank]
 
 
 def predictions_table(data: StageData, outputs: list[Outputs]) -> pd.DataFrame:

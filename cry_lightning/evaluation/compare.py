@@ -232,9 +232,16 @@ def rows(paired: Sequence[Pair]) -> Rows:
         for level, of_level in pair.differences.groupby("level", sort=False):
             figures = [cell(row) for _, row in of_level.iterrows()]
             subjects, lineage = of_level[["n_subjects", "lineage"]].iloc[0]
-            p = "".join(f"{value:.3f}" for value in of_level["p"].dropna())
+            p = "".join(map(p_text, of_level["p"].dropna()))
             table.append([pair.run.name, str(level), str(subjects), *figures, p, lineage])
     return table
+
+
+def p_text(p: float) -> str:
+    """A p-value as in a table; nothing where there is none."""
+    if np.isnan(p):
+        return ""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def verdict(pair: Pair) -> str:
@@ -243,7 +250,7 @@ def verdict(pair: Pair) -> str:
         return f"{pair.run.name}: not paired with {pair.first.name}: {pair.unlike}."
     level = pair.run.main_level.level
     found = pair.differences.query("level == @level and metric == 'uar'").iloc[0]
-    p = f"p = {found['p']:.3f}" if found["p"] >= 0.001 else "p < 0.001"
+    p = f"p {p_text(found['p'])}" if found["p"] < 0.001 else f"p = {p_text(found['p'])}"
     leaky = [run.name for run in (pair.run, pair.first) if run.leakage.status == "LEAKY"]
     if leaky:
         weight = f"{' and '.join(leaky)} LEAKY, so this says nothing about other subjects"

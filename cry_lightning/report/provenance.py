@@ -126,8 +126,12 @@ class Provenance:
         path, found = self.run.folder / CONFIG, []
         weights = _at(self.config, SETTINGS["starts from"])
         if isinstance(weights, str) and weights:
-            found.append(f"python -m cry_lightning fit --config {quote(str(Path(weights).with_name(CONFIG)))}")
-        found.append(f"python -m cry_lightning fit --config {quote(str(path))}")
+            upstream = Path(weights).with_name(CONFIG)
+            if upstream.is_file():
+                found.append(f"python -m cry_lightning fit --config {quote(str(upstream))} --overwrite=true")
+            else:
+                found.append(f"# weights that come from elsewhere: {quote(weights)}")
+        found.append(f"python -m cry_lightning fit --config {quote(str(path))} --overwrite=true")
         return [*found, f"python -m cry_lightning test --config {quote(str(path))}"]
 
 

@@ -340,7 +340,8 @@ def planned(
             division.seeds
         )
         rounds = of_groups.rounds(data.split.val, data.split.seed, int(chain.last.config["seed_everything"]))
-        scheme = {key: value for key, value in vars(of_groups).items() if key != "seeds" or value}
+        scheme = vars(of_groups) | {"seeds": list(of_groups.seeds)}
+        scheme = {key: value for key, value in scheme.items() if key != "seeds" or value}
     for this in rounds:
         divided(data, this.split)
     name = f"{chain.last.config['name']}-{kind}"  # each kind of cross-validation has a folder of its own

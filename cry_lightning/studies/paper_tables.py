@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from cry_lightning.evaluation.compare import PER_CLASS, Pair, Rows, cell, corrected, pair
+from cry_lightning.evaluation.compare import PER_CLASS, Pair, Rows, cell, corrected, p_text, pair
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.run import Run
@@ -286,7 +286,7 @@ def told(made: Pair) -> list[str]:
         return ["not tested on the same clips", "", ""]
     rows = made.differences
     found = rows[(rows["level"] == made.run.main_level.level) & (rows["metric"] == "uar")].iloc[0]
-    return [cell(found), f"{found['p']:.3f}", found["lineage"]]
+    return [cell(found), p_text(found["p"]), found["lineage"]]
 
 
 def long_form(recipe: Recipe, runs: Runs) -> pd.DataFrame:
