@@ -67,9 +67,9 @@ test: .venv/installed  ## lint, types and the default tests (some 3 minutes on t
 	$(PY) -m pytest --numprocesses 2 --dist worksteal
 
 # What computes the figures, without a training: for every commit.
-FAST = layers spelling cells listing annotations audio splits cache datamodule features losses heads encoders probe diagnostics \
-	events evaluation clinical leakage acoustic_fingerprint
-test-fast: .venv/installed  ## the tests that train nothing, under 40 seconds
+FAST = layers spelling cells listing annotations splits datamodule features losses heads encoders probe diagnostics \
+	events evaluation leakage
+test-fast: .venv/installed  ## the tests that train nothing, in some 40 seconds
 	$(PY) -m pytest --numprocesses 2 --dist worksteal $(FAST:%=tests/test_%.py)
 
 test-all: .venv/installed  ## every test, the long ones too, and which lines of the package none of them runs
