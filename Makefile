@@ -69,7 +69,7 @@ test: .venv/installed  ## lint, types and the default tests (some 3 minutes on t
 # What computes the figures, without a training: for every commit.
 FAST = layers spelling cells listing annotations splits datamodule features losses heads encoders probe diagnostics \
 	events evaluation leakage
-test-fast: .venv/installed  ## the tests that train nothing, in some 40 seconds
+test-fast: .venv/installed  ## the tests that train nothing, under a minute
 	$(PY) -m pytest --numprocesses 2 --dist worksteal $(FAST:%=tests/test_%.py)
 
 test-all: .venv/installed  ## every test, the long ones too, and which lines of the package none of them runs
