@@ -102,6 +102,8 @@ def test_copies_are_of_their_clip_and_none_equals_it(stage, tmp_path) -> None:
     before = manifest.stat().st_mtime_ns
     leakage.write_copies(data, 2, tmp_path / "copies")
     assert manifest.stat().st_mtime_ns == before
+    fewer = pd.read_csv(leakage.write_copies(data, 1, tmp_path / "copies"))  # another study, not the old copies
+    assert len(fewer) == 2 * len(data.clips)
 
 
 def test_features_of_the_recorder_are_numbers(stage) -> None:

@@ -24,6 +24,7 @@ from cry_lightning.evaluation.intervals import Estimate, Jackknife
 from cry_lightning.evaluation.metrics import majority, units_at
 from cry_lightning.evaluation.predictions import classes_of, score_columns
 from cry_lightning.files import replacing
+from cry_lightning.studies import engine
 from cry_lightning.studies.cross_validation import planned
 from cry_lightning.studies.division import Division
 from cry_lightning.studies.engine import StageConfig, open_study, quiet
@@ -90,7 +91,9 @@ def _tested(folder: Path) -> pd.DataFrame:
 def write_copies(data: CryDataModule, copies: int, folder: Path) -> Path:
     """Write each labelled clip and some copies of it as WAV files; returns their manifest."""
     manifest = folder / "manifest.csv"
-    if manifest.exists():
+    settings = {"copies": copies, "clip_s": data.clip_s, "gain_db": GAIN_DB, "noise_db": NOISE_DB}
+    provenance = {"stages": {}, "settings": settings, "data": engine.digest(data)}
+    if engine.is_finished(folder, provenance, (manifest.name,)):
         return manifest
     folder.mkdir(parents=True, exist_ok=True)
     rng, rows = np.random.default_rng(SEED), []
@@ -101,8 +104,9 @@ def write_copies(data: CryDataModule, copies: int, folder: Path) -> Path:
             path = f"{row:06d}-{copy}.wav"
             soundfile.write(folder / path, sound, data.feature.sample_rate, subtype="FLOAT")
             rows.append({"path": path, "label": clip.label, "subject": clip.subject})
-    with replacing(manifest) as part:  # written last: a folder without it is begun anew
+    with replacing(manifest) as part:
         for_spreadsheets(pd.DataFrame(rows)).to_csv(part, index=False)
+    engine.mark(folder / engine.MARK, provenance)  # written last: a folder without it, or of other clips, is begun anew
     return manifest
 
 
