@@ -38,11 +38,11 @@ def write_checkpoint(
     clip = {"clip_s": 0.5, "shift_s": 0.0, "fit": "pad", "cache_dtype": "float32"} | (data or {})
     checkpoint: dict[str, Any] = {
         "hyper_parameters": {"_class_path": f"cry_lightning.tasks.{task}", "encoder": encoder, **model},
-        "datamodule_hyper_parameters": {"feature": feature, "corpus": named("x", root="/home/me/secret"), **clip},
+        "datamodule_hyper_parameters": {"feature": feature, "corpus": named("x", root="elsewhere/secret"), **clip},
         "lineage": OWN.as_dict(),
     }
     if task != "SVM":
-        checkpoint["hyper_parameters"] |= {"optimizer": named("torch.optim.SGD", lr=0.1), "weights": "/home/me/secret"}
+        checkpoint["hyper_parameters"] |= {"optimizer": named("torch.optim.SGD", lr=0.1), "weights": "elsewhere/secret"}
     if classes is not None:
         checkpoint["classes"] = list(classes)
     stage = maker_of(checkpoint, Trust())()

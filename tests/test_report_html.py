@@ -29,7 +29,7 @@ from cry_lightning.report import mistakes, sounds
 from cry_lightning.report import page as html_page
 from cry_lightning.report.mistakes import Mistake, Mistakes
 from cry_lightning.report.pictures import Picture
-from cry_lightning.report.words import Asked, Extras
+from cry_lightning.report.words import Asked, Contents, Extras
 
 main = partial(command, "evaluate")
 SCRIPT, AMPERSAND = "<script>alert(1)</script>", 'a&b "$x$"'  # names of classes
@@ -220,13 +220,28 @@ def test_several_runs_on_one_page(no_figures, tmp_path) -> None:
     assert page.index('class="verdict clean"') < page.index("<h2>All runs")
 
 
+def test_pooled_runs_show_the_stages_of_each(no_figures, tmp_path) -> None:
+    folds = []
+    for fold in range(2):
+        run = run_of(tmp_path / f"fold{fold}")
+        table = predictions.read(run / "predictions.csv")
+        own = table["subject"].str[-1].astype(int) % 2 == fold
+        predictions.write(table[own].assign(fold=fold), run / "predictions.csv")
+        bind(run)
+        folds.append(str(run))
+    main(["--pool", *folds, "--out", str(tmp_path / "pooled")])
+    page = (tmp_path / "pooled/report.html").read_text()
+    assert "2 models, one for each fold" in page and "trained on" in page
+    assert "training data that no lineage lists" not in page and "checkpoint not known" not in page
+
+
 def test_what_makes_a_page_too_large_is_left_out(made, monkeypatch) -> None:
     run = evaluate_run(read_run(str(made.run), "test"), "test", None)
     found = Mistakes(1, 42, [Mistake("c", "s", SCRIPT, AMPERSAND, 0.9, 0.1, "data:image/png;,P", "data:audio/mpeg;,S")])
     monkeypatch.setattr(mistakes, "find", lambda *args: found)
     svg = "<svg>" + 4000 * " " + "</svg>"
     drawn = {run.name: [Picture("confusion", "figures/confusion.png", svg)]}
-    arguments = [run], [], {run.name: Extras()}, drawn, Asked(with_audio=True)
+    arguments = Contents([run], [], {run.name: Extras()}, drawn), Asked(with_audio=True)
     whole = html_page.page(*arguments)
     assert "Their sound" not in whole
     for part, without in (("data:audio", 20), ("data:image", 90), ("<svg", 500)):

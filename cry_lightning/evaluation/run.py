@@ -1,7 +1,7 @@
 """One run's predictions, scored at every level that exists."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate
 from cry_lightning.evaluation.metrics import Units, measure, units_at
 from cry_lightning.evaluation.repeats import division_of
 from cry_lightning.evaluation.repeats import in_words as repeats_in_words
-from cry_lightning.lineage import AnyLineage, Leakage
+from cry_lightning.lineage import AnyLineage, FoldedLineage, Leakage, Lineage
 from cry_lightning.spelling import doubts
 
 MAX_SHOWN = 20  # classes
@@ -134,8 +134,12 @@ def pool(runs: list[Tested]) -> Tested:
     table = pd.concat([run.table for run in runs], ignore_index=True)
     validation = pd.concat([run.validation for run in runs], ignore_index=True)
     labels = pd.concat([run.labels for run in runs], ignore_index=True)
-    tested_on = {clip: sound for run in runs if run.lineage for clip, sound in run.lineage.test_clips.items()}
-    known = replace(lineage.UNKNOWN, test_clips=tested_on)  # each fold is judged by its own
+    models: dict[tuple[str, str], Lineage] = {}
+    for number, run in enumerate(runs):  # which may all be fold 0 of repeat 0
+        own = run.lineage or lineage.UNKNOWN
+        each = own.folds if isinstance(own, FoldedLineage) else {("0", "0"): own}
+        models |= {(f"{number}: {repeat}", fold): one for (repeat, fold), one in each.items()}
+    known = FoldedLineage(models)
     verdict = lineage.worst([run.leakage for run in runs])
     told = list(dict.fromkeys(doubt for run in runs for doubt in run.doubts))
     return Tested(name, first.folder.parent / "pooled", table, validation, labels, verdict, known, told)

@@ -202,8 +202,9 @@ class Facts:
 
     @property
     def code(self) -> str:
-        """The program."""
-        return f"cry_lightning {versions().get('cry_lightning', '')} (Apache-2.0); commands are in the report."
+        """The program, and where its commands are, if they are known."""
+        commands = "; commands are in the report" if self.made.commands else ""
+        return f"cry_lightning {versions().get('cry_lightning', '')} (Apache-2.0){commands}."
 
     @property
     def blinding(self) -> str:

@@ -13,7 +13,7 @@ from cry_lightning.files import replacing
 from cry_lightning.report import card, checklist, markdown
 from cry_lightning.report.checklist import fill
 from cry_lightning.report.facts import Facts
-from cry_lightning.report.words import Asked, Extras
+from cry_lightning.report.words import Asked, Contents, Extras
 
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
 OPTIONAL = ("differences.csv", "clinical.csv", "card.md", "checklist.md")
@@ -47,10 +47,8 @@ def write_report(
     }
     only = Facts(runs[0], extras[runs[0].name]) if len(runs) == 1 else None
     filled = fill(asked.checklist, only) if only and asked.checklist else None
-    texts = {
-        "report.md": markdown.page(runs, compared, extras, drawn),
-        "report.html": page.page(runs, compared, extras, drawn, asked, filled),
-    }
+    report = Contents(runs, compared, extras, drawn)
+    texts = {"report.md": markdown.page(report), "report.html": page.page(report, asked, filled)}
     if only and (only.run.table["split"] == "test").all():
         texts["card.md"] = card.page(only)
     if only and filled:

@@ -1,13 +1,13 @@
 """report.html: one file that holds all it shows, and fetches nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from cry_lightning.evaluation import compare
-from cry_lightning.evaluation.compare import Pair, Rows
+from cry_lightning.evaluation.compare import Rows
 from cry_lightning.evaluation.defaults import POSITIVE
 from cry_lightning.evaluation.run import Run
 from cry_lightning.report import mistakes, words
@@ -15,7 +15,7 @@ from cry_lightning.report.checklist import Checklist
 from cry_lightning.report.mistakes import Mistakes
 from cry_lightning.report.pictures import Picture
 from cry_lightning.report.provenance import Provenance, evaluation_command, versions
-from cry_lightning.report.words import Asked, Extras
+from cry_lightning.report.words import Asked, Contents, Extras
 
 MOST_BYTES = 3_000_000  # of a page that can be sent
 MOST_MISTAKES = 30  # of all runs together
@@ -63,27 +63,24 @@ class Section:
         return {name: value for name, value in found.items() if value}
 
 
-def page(
-    runs: Sequence[Run],
-    compared: Sequence[Pair],
-    extras: Mapping[str, Extras],
-    pictures: Mapping[str, Sequence[Picture]],
-    asked: Asked,
-    checklist: Checklist | None = None,
-) -> str:
+def page(report: Contents, asked: Asked, checklist: Checklist | None = None) -> str:
     """The report as one HTML page.
 
     Args:
-        runs: that it is of.
-        compared: their differences.
-        extras: of each run, by its name.
-        pictures: of each run, by its name.
+        report: what it is of.
         asked: what a reader wants besides.
         checklist: of the run, filled in.
     """
+    runs, compared = report.runs, report.compared
     each = min(mistakes.MOST, max(1, MOST_MISTAKES // len(runs)))
     sections = [
-        Section(run, extras[run.name], pictures[run.name], mistakes.find(run, each, asked.with_audio), Provenance(run))
+        Section(
+            run,
+            report.extras[run.name],
+            report.pictures[run.name],
+            mistakes.find(run, each, asked.with_audio),
+            Provenance(run),
+        )
         for run in runs
     ]
     paired = [pair for pair in compared if not pair.unlike]

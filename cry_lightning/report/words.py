@@ -1,14 +1,17 @@
 """What is said of runs in every form of the report, and what a reader asked for besides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cry_lightning.evaluation.clinical import Readout, chosen_rows, clinical_rows
-from cry_lightning.evaluation.compare import Rows, cell
+from cry_lightning.evaluation.compare import Pair, Rows, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import LEVELS
 from cry_lightning.evaluation.run import Run
+
+if TYPE_CHECKING:  # it takes a while to import
+    from cry_lightning.report.pictures import Picture
 
 KIND = {"subjects": "infant", "recordings": "recording"}  # of what the intervals are over
 ALL_CLASSES = "The {} commonest of {} classes (metrics.csv has all)"
@@ -74,6 +77,23 @@ class Asked:
     with_audio: bool = False
     checklist: str = ""
     command: str = ""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a report is of.
+
+    Args:
+        runs: one or several.
+        compared: their differences.
+        extras: of each run, by its name.
+        pictures: of each run, by its name.
+    """
+
+    runs: Sequence[Run]
+    compared: Sequence[Pair]
+    extras: Mapping[str, Extras]
+    pictures: Mapping[str, Sequence["Picture"]]
 
 
 def verdict(run: Run) -> str:
