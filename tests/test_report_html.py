@@ -231,7 +231,7 @@ def test_pooled_runs_show_the_stages_of_each(no_figures, tmp_path) -> None:
         folds.append(str(run))
     main(["--pool", *folds, "--out", str(tmp_path / "pooled")])
     page = (tmp_path / "pooled/report.html").read_text()
-    assert "2 models, one for each fold" in page and "trained on" in page
+    assert "2 models, one for each fold" in page and "finetune, made" in page
     assert "training data that no lineage lists" not in page and "checkpoint not known" not in page
 
 
