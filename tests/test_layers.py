@@ -49,7 +49,7 @@ MAY_IMPORT = {
         "tasks",
         "trust",
     },
-    "export": {"audio", "evaluation", "inference", "tasks", "trust"},
+    "export": {"audio", "evaluation", "inference", "reference", "tasks", "trust"},
     "studies": {
         "audio",
         "commands",

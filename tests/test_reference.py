@@ -14,7 +14,7 @@ import soundfile
 import torch
 import yaml
 from conftest import RATE, cry, stage_config
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 from torch import nn
 
 from cry_lightning import annotations, audio, cli
@@ -24,8 +24,10 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.annotations import Interval
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.clinical import platt
+from cry_lightning.export.about import decision_of
 from cry_lightning.inference import predict, tables
 from cry_lightning.inference.detect import by_thresholds
+from cry_lightning.inference.model import TrainedStage
 from cry_lightning.lineage import digest
 from cry_lightning.reference import FILE, Decisions, beside, fitting
 from cry_lightning.reference.decisions import UNLIKE, UNSURE, add_decisions, limit_of
@@ -302,6 +304,15 @@ def test_memory_is_the_same_for_two_hours_as_for_ten_minutes(tested, tmp_path):
         peaks[minutes] = usage.ru_maxrss / 1024
     assert len(pd.read_csv(tmp_path / "120.csv")) == 18000
     assert peaks[120] < peaks[10] + 40
+
+
+def test_an_export_states_what_predict_decides_by(tested, inbox):
+    stated = decision_of(TrainedStage(tested))
+    rows = command("predict", [str(inbox / "low_00_0.wav"), "--ckpt", str(tested), "--out", "one.csv"])
+    assert list(stated["thresholds"]) == ["high", "low"] and stated["subjects"] == 3
+    scores = rows[["score_high", "score_low"]].to_numpy(float)
+    calibrated = softmax(stated["slope"] * np.log(scores) + [0, stated["intercept"]], axis=1)
+    assert calibrated == pytest.approx(rows[["calibrated_high", "calibrated_low"]].to_numpy(), abs=1e-6)
 
 
 def test_recordings_of_several_labels_each_decide_nothing():

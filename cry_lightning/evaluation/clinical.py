@@ -88,12 +88,12 @@ def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
 
 def _decided(tested: pd.DataFrame, validation: pd.DataFrame, positive: str) -> tuple[pd.DataFrame, dict[str, float]]:
     """Tested cases with what the validation cases of their fold decide on them, and what these chose."""
-    settings = chosen_on(validation, positive)
-    of_validation = recalibrated(validation[SCORE + positive], settings)
+    settings = _chosen_on(validation, positive)
+    of_validation = _recalibrated(validation[SCORE + positive], settings)
     confidences = np.sort(_confidence(of_validation))[::-1]
     cutoffs = [confidences[max(0, round(coverage * len(confidences)) - 1)] for coverage in COVERAGES[1:]]
     scores = _clipped(tested[SCORE + positive])
-    of_tested = recalibrated(scores, settings)
+    of_tested = _recalibrated(scores, settings)
     decided = tested[["repeat", "unit", "subject", "label"]].assign(score=scores, calibrated=of_tested)
     for name in POINTS:
         decided[f"above_{name}"] = of_tested >= settings[f"threshold_{name}"]
@@ -102,19 +102,19 @@ def _decided(tested: pd.DataFrame, validation: pd.DataFrame, positive: str) -> t
     return decided, settings
 
 
-def chosen_on(validation: pd.DataFrame, positive: str) -> dict[str, float]:
+def _chosen_on(validation: pd.DataFrame, positive: str) -> dict[str, float]:
     """What validation cases choose: a recalibration (intercept, slope), and two thresholds on what comes of it."""
     truth, score = (validation["label"] == positive).to_numpy(), validation[SCORE + positive]
     intercept, slope = platt(_clipped(score), truth)
     settings = {"intercept": intercept, "slope": slope}
-    scores = recalibrated(score, settings)
+    scores = _recalibrated(score, settings)
     return settings | {
         "threshold_sensitivity": threshold_at(scores[truth], TARGET),
         "threshold_specificity": float(np.nextafter(-threshold_at(-scores[~truth], TARGET), 1)),
     }
 
 
-def recalibrated(scores: pd.Series | np.ndarray, settings: Mapping[str, float]) -> np.ndarray:
+def _recalibrated(scores: pd.Series | np.ndarray, settings: Mapping[str, float]) -> np.ndarray:
     """Probabilities (n,) of scores, by an intercept and a slope on the scale of logits."""
     return _clipped(expit(settings["intercept"] + settings["slope"] * logit(_clipped(scores))))
 
