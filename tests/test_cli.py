@@ -481,7 +481,7 @@ def test_wandb_offline_run_has_group_job_type_and_never_asks(stage, tmp_path):
     (log,) = offline.glob("*.wandb")
     assert all(word in log.read_bytes() for word in (b"cries", b"babies", b"pretrain"))  # project, group, job type
     pictures = {path.name.partition("_")[0] for path in offline.rglob("val/*.png")}
-    assert pictures == {"confusion", "roc", "reliability", "examples"}
+    assert pictures == {"confusion", "curves", "reliability", "examples"}
     found = wandb_records(log)
     run = [record.run for record in found if record.WhichOneof("record_type") == "run"][-1]
     assert run.display_name == "tones/pretrain" and run.run_group == "babies"

@@ -15,11 +15,12 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
+from cry_lightning.callbacks import pictures
 from cry_lightning.callbacks.lineage import LineageRecorder
-from cry_lightning.callbacks.pictures import confusion_figure, feature_figure, reliability_figure, roc_figure
 from cry_lightning.callbacks.table import Outputs, data_of, gathered, predictions_table
 from cry_lightning.console import one_line
 from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.run import Tested, evaluate_run
 from cry_lightning.lineage import digest, fingerprint
 
 log = logging.getLogger(__name__)
@@ -213,18 +214,19 @@ class Figures(Callback):
         examples = rows[: self.n_examples]
         content = {data.clips[row].name: fingerprint(data.features.content[row]) for row in rows.tolist()}
         captions = [f"{content[data.clips[row].name]}: {data.clips[row].label}" for row in examples.tolist()]
-        status = self.recorder.status(trainer, pl_module, part, table)
+        verdict = self.recorder.verdict(trainer, pl_module, part, table)
+        tested = Tested(part, self.recorder.run_folder, table, table.iloc[:0], table["label"], verdict, None)
+        drawn = pictures.of_run(evaluate_run(tested, part, None))
         shown = table.drop_duplicates("clip").head(MOST_ROWS)
         shown = shown.assign(clip=shown["clip"].map(content))[["clip", "label", *predictions.score_columns(table)]]
         for logger in wandb_loggers(trainer):
-            logger.experiment.summary[f"{part}/lineage"] = status
-            logger.experiment.tags = (*(logger.experiment.tags or ()), status)
-            logger.log_image(f"{part}/confusion", [confusion_figure(table, status)])
-            logger.log_image(f"{part}/roc", [roc_figure(table, status)])
-            logger.log_image(f"{part}/reliability", [reliability_figure(table, status)])
+            logger.experiment.summary[f"{part}/lineage"] = verdict.status
+            logger.experiment.tags = (*(logger.experiment.tags or ()), verdict.status)
+            for name, figure in drawn.items():
+                logger.log_image(f"{part}/{name}", [figure])
             logger.log_table(f"{part}/clips", dataframe=shown)
-            pictures = [feature_figure(feature[0]) for feature in data.features.gather(examples)]
-            logger.log_image(f"{part}/examples", pictures, caption=captions)
+            examined = [pictures.feature_figure(feature[0]) for feature in data.features.gather(examples)]
+            logger.log_image(f"{part}/examples", examined, caption=captions)
 
 
 def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:

@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from cry_lightning import lineage
 from cry_lightning.callbacks.table import data_of
-from cry_lightning.lineage import UNKNOWN, Lineage, StageRecord, Status, subject_fingerprint
+from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, StageRecord, subject_fingerprint
 from cry_lightning.stage_data import StageData
 
 
@@ -83,12 +83,12 @@ class LineageRecorder(Callback):
         """The lineage of the checkpoint that was loaded, tested on these parts."""
         return replace(self.loaded or UNKNOWN, test_clips=sounds_of(data_of(trainer), *parts))
 
-    def status(self, trainer: Trainer, pl_module: LightningModule, part: str, table: pd.DataFrame) -> Status:
-        """The stamp of predictions on one part: on `val`, of the model that is trained, else of the one loaded."""
+    def verdict(self, trainer: Trainer, pl_module: LightningModule, part: str, table: pd.DataFrame) -> Leakage:
+        """What is known against predictions on a part: on `val`, of the model that is trained, else of that loaded."""
         known = self.of_test(trainer, part)
         if part == "val":
             known = replace(self.lineage(trainer, pl_module), test_clips=known.test_clips)
-        return lineage.check(table, known).status
+        return lineage.check(table, known)
 
 
 def subjects_of(parts: list[tuple[StageData, str]]) -> list[str]:

@@ -1,72 +1,43 @@
-"""Pictures of a predictions table and of features, for a dashboard."""
+"""Pictures for a dashboard: those of `evaluate`, how far probabilities can be believed, and features."""
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import ConfusionMatrixDisplay, roc_curve
 
-from cry_lightning.evaluation import predictions
-from cry_lightning.lineage import Status
+from cry_lightning.drawing import SCREEN, entitle
+from cry_lightning.evaluation import figures, predictions
+from cry_lightning.evaluation.run import Run
 
-MOST_CURVES = 10  # classes whose curves can be told apart
 BINS = 10  # of the reliability curve
-LINES = ("-", "--", "-.", ":")
 
 
-def confusion_figure(table: pd.DataFrame, status: Status) -> Figure:
-    """Counts of true against predicted classes of a predictions table, stamped unless it is clean."""
-    classes = predictions.classes_of(table)
-    guesses = table[predictions.score_columns(table)].to_numpy().argmax(1)
-    figure = Figure(layout="constrained")
-    predicted = [classes[guess] for guess in guesses]
-    ConfusionMatrixDisplay.from_predictions(
-        table["label"], predicted, labels=classes, ax=figure.subplots(), xticks_rotation=40, colorbar=False
-    )
-    return stamped(figure, status)
+def of_run(run: Run) -> dict[str, Figure]:
+    """The confusion matrix, the curves and the reliability of a run that was scored, by their names."""
+    with SCREEN.applied():
+        return {
+            "confusion": figures.confusion(run, SCREEN),
+            "curves": figures.curves(run, SCREEN),
+            "reliability": reliability_figure(run.table, run.leakage.status),
+        }
 
 
-def roc_figure(table: pd.DataFrame, status: Status) -> Figure:
-    """The ROC curve of each class against the rest; of two classes, of the second."""
-    classes = predictions.classes_of(table)
-    shown = classes[1:] if len(classes) == 2 else classes[:MOST_CURVES]
-    figure = Figure(layout="constrained")
-    axes = figure.subplots()
-    for number, name in enumerate(shown):
-        truth = table["label"] == name
-        if 0 < truth.sum() < len(truth):
-            alarms, hits, _ = roc_curve(truth, table[predictions.SCORE + name])
-            axes.plot(alarms, hits, LINES[number % len(LINES)], label=name)
-    axes.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
-    axes.set(xlabel="false alarms (share of the others)", ylabel="sensitivity")
-    axes.legend(loc="lower right")
-    return stamped(figure, status)
-
-
-def reliability_figure(table: pd.DataFrame, status: Status) -> Figure:
-    """How often the answer is right, by the probability that it was given."""
+def reliability_figure(table: pd.DataFrame, status: str) -> Figure:
+    """How often the answer of any class is right, by the probability that it was given; stamped unless CLEAN."""
     scores = table[predictions.score_columns(table)].to_numpy()
     right = np.array(predictions.classes_of(table))[scores.argmax(1)] == table["label"].to_numpy()
     shares, confidences = calibration_curve(right, scores.max(1).clip(0, 1), n_bins=BINS, strategy="quantile")
-    figure = Figure(layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
-    axes.plot(confidences, shares, "o-")
+    figure, (axes,) = SCREEN.panels(1)
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
+    axes.plot(confidences, shares, marker="o")
     axes.set(xlabel="probability of the answer", ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1))
-    return stamped(figure, status)
-
-
-def feature_figure(*features: torch.Tensor) -> Figure:
-    """Pictures of features (F, T) side by side, low frequencies below."""
-    figure = Figure(figsize=(4 * len(features), 2), layout="constrained")
-    for axes, feature in zip(np.ravel(figure.subplots(1, len(features))), features, strict=True):
-        axes.imshow(feature.numpy(), origin="lower", aspect="auto")
+    entitle(figure, "reliability", "" if status == "CLEAN" else status)
     return figure
 
 
-def stamped(figure: Figure, status: Status) -> Figure:
-    """The figure, with the stamp of its lineage above it unless that is clean."""
-    if status != "CLEAN":
-        figure.suptitle(status, color="darkred")
+def feature_figure(feature: torch.Tensor) -> Figure:
+    """A picture of one feature (F, T), low frequencies below."""
+    figure = Figure(figsize=(4, 2), layout="constrained")
+    figure.subplots().imshow(feature.numpy(), origin="lower", aspect="auto")
     return figure
