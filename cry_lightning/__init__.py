@@ -20,6 +20,7 @@ COMMANDS = (
         "test",
         "evaluate",
         "evaluate_events",
+        "verify",
         "predict",
         "embed",
         "export",

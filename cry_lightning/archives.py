@@ -32,6 +32,13 @@ SOURCES = {
         "as agreed with INAOE, Mexico",
         on_request="the folders 1s_asphyxia, 1s_deaf, 1s_hunger, 1s_normal and 1s_pain",
     ),
+    "cryceleb": Source(
+        "https://huggingface.co/datasets/Ubenwa/CryCeleb2023",
+        None,
+        ".",
+        "CC BY-NC-ND 4.0",
+        on_request="the folder audio and metadata.csv",
+    ),
     "donateacry": Source(
         "https://github.com/gveres/donateacry-corpus/archive/refs/heads/master.zip",
         None,

@@ -125,6 +125,36 @@ def evaluate_events(
 
 
 @command
+def verify(
+    embeddings: Sequence[Annotated[Path, Taken("EMBEDDINGS", instead="give files that `embed` wrote")]],
+    *,
+    session: Annotated[str, Taken("COLUMN")] = "recording",
+    out: Annotated[Path | None, Taken("CSV")] = None,
+) -> "pd.DataFrame":
+    """How much of who cries embeddings hold: equal error rates over pairs of recordings.
+
+    Clips are averaged by subject and session; the cosine of two sessions is to tell whether they are of one subject.
+    What an encoder knows of its subjects is also what a division by clip would reward.
+
+    Args:
+        embeddings: files that `embed` wrote, a row of the table each.
+        session: column whose values are compared with one another, never with themselves, such as recording, or period
+            of CryCeleb (at birth, at discharge).
+        out: write the table there, too.
+
+    Returns: a row for each file and metric.
+
+    Raises:
+        UserError: a file is at fault, or no subject has two sessions.
+
+    Example: python -m cry_lightning verify embeddings.h5
+    """
+    from cry_lightning.verification import run
+
+    return run(embeddings, session, out)
+
+
+@command
 def fuse(
     runs: Sequence[Run],
     *,

@@ -8,7 +8,7 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora import cries, words
 from cry_lightning.corpora.base import Clip, Corpus, Union, safe_name
 from cry_lightning.corpora.clip_lists import AudioSet, VGGSound
-from cry_lightning.corpora.cries import BabyChillanto, DonateACry
+from cry_lightning.corpora.cries import BabyChillanto, CryCeleb, DonateACry
 from cry_lightning.corpora.intervals import Intervals
 from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.corpora.manifest import Manifest
@@ -23,6 +23,7 @@ __all__ = [
     "ClassFolders",
     "Clip",
     "Corpus",
+    "CryCeleb",
     "DonateACry",
     "Intervals",
     "Keywords",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 TAKEN_BY: dict[str, tuple[type[Corpus], ...]] = {
-    "target": (DonateACry,),
+    "target": (DonateACry, CryCeleb),
     "subject_pattern": (ClassFolders, UnlabelledTree),
     "collection": (ClassFolders, UnlabelledTree, Manifest),
 }
@@ -46,7 +47,7 @@ TAKEN_BY: dict[str, tuple[type[Corpus], ...]] = {
 def corpus_at(
     path: str | Path,
     name: str | None = None,
-    target: Literal["reason", "age", "sex"] | None = None,
+    target: Literal["reason", "age", "sex", "period"] | None = None,
     subject_pattern: str | None = None,
     collection: str | None = None,
     classes: dict[str, list[str]] | None = None,
@@ -56,13 +57,13 @@ def corpus_at(
 ) -> Corpus:
     """The corpus that lies at a path, its form guessed.
 
-    A CSV file is a Manifest, as is a folder with a manifest.csv in it. Another folder is a DonateACry or an FSDD if
-    most names parse as such, ClassFolders if all its recordings lie in folders, and else an UnlabelledTree.
+    A CSV file is a Manifest, as is a folder with a manifest.csv in it. Another folder is a DonateACry, an FSDD or a
+    CryCeleb if most names parse as such, ClassFolders if all its recordings lie in folders, and else an UnlabelledTree.
 
     Args:
         path: a CSV file or a folder.
         name: names the run folder and the cache; by default what the path ends in, of a manifest.csv its folder.
-        target: the label, in Donate-a-Cry only: reason (default), age or sex.
+        target: the label, of Donate-a-Cry reason (default), age or sex, of CryCeleb period.
         subject_pattern: regular expression whose group, `(...)` or `(?P<subject>...)`, finds the subject in a
             recording's relative path, in ClassFolders and UnlabelledTree only.
         collection: the id space of the subjects, in ClassFolders, UnlabelledTree and Manifest only; corpora that call
@@ -96,9 +97,14 @@ def _form(path: Path) -> type[Corpus]:
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; give a folder of recordings or a manifest, a .csv file")
     recordings = find_recordings(path)
-    names: dict[type[Corpus], re.Pattern[str]] = {DonateACry: cries.DONATEACRY_NAME, FSDD: words.NAME}
+    names: dict[type[Corpus], re.Pattern[str]] = {
+        DonateACry: cries.DONATEACRY_NAME,
+        FSDD: words.NAME,
+        CryCeleb: cries.CRYCELEB_PATH,
+    }
     for form, pattern in names.items():
-        if sum(bool(pattern.match(Path(recording).name)) for recording in recordings) > len(recordings) / 2:
+        texts = recordings if form is CryCeleb else [Path(recording).name for recording in recordings]
+        if sum(bool(pattern.match(text)) for text in texts) > len(recordings) / 2:
             return form
     folders = {recording.rpartition("/")[0].partition("/")[0] for recording in recordings}
     return UnlabelledTree if "" in folders else ClassFolders

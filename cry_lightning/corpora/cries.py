@@ -1,9 +1,11 @@
-"""Corpora of infant cries: Baby Chillanto and Donate-a-Cry."""
+"""Corpora of infant cries: Baby Chillanto, Donate-a-Cry and CryCeleb."""
 
+import csv
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError
 from cry_lightning.corpora.base import Clip
 from cry_lightning.corpora.trees import Tree
@@ -44,6 +46,10 @@ DONATEACRY_NAME = re.compile(
     rf"(?P<sex>{'|'.join(SEXES)})-(?P<age>{'|'.join(AGES)})-(?P<reason>{'|'.join(REASONS)})\.",
     re.IGNORECASE,
 )
+CRYCELEB_PATH = re.compile(
+    r"(?:.*/)?audio/(?P<split>[^/]+)/(?P<speaker>[^/]+)/(?P<period>[BD])/(?P=speaker)_(?P=period)_(?P<number>\d+)\.\w+"
+)
+PERIODS = {"B": "birth", "D": "discharge"}
 
 
 class BabyChillanto(Tree):
@@ -130,3 +136,65 @@ class DonateACry(Tree):
         subject = f"{self.collection}:{code['install'].lower()}"
         label = columns[self.target] or None
         return Clip(path, subject, label=label, columns=columns, subject_source="stand-in")
+
+
+class CryCeleb(Tree):
+    """Cry sounds at `audio/SPLIT/SPEAKER/PERIOD/SPEAKER_PERIOD_NUMBER.wav`, with a metadata.csv; subjects are infants.
+
+    Columns: period (birth or discharge from hospital), split (the corpus's own, which keeps infants apart), number (of
+    the cry sound within its recording), recording_code (infant and period: one recording, cut at its cry sounds).
+
+    Args:
+        root: the folder that holds `audio` and metadata.csv.
+        target: "period" as the label; none by default: who cries is a subject, no class.
+
+    Source: Budaghyan et al. 2023, "CryCeleb: a speaker verification dataset based on infant cry sounds",
+    arXiv:2305.00969.
+    """
+
+    collection = "cryceleb"
+
+    def __init__(self, root: str | Path, target: Literal["period"] | None = None, **kwargs: Any) -> None:
+        super().__init__(root, **kwargs)
+        self.target = target
+
+    def recordings(self) -> list[Clip]:
+        """One clip per cry sound, in the order of their paths.
+
+        Raises:
+            UserError: metadata.csv is not there, or no such table.
+        """
+        clips = super().recordings()
+        there = {clip.path for clip in clips}
+        if missing := sorted(self._listed() - there):
+            warn_once(
+                f"{self.root}: metadata.csv lists {len(missing)} cry sounds that are not there, first {missing[0]}; the"
+                " corpus is not whole"
+            )
+        return clips
+
+    def clip_at(self, path: str) -> Clip | None:
+        """The cry sound at a path."""
+        if not (code := CRYCELEB_PATH.fullmatch(path)):
+            return None
+        period = PERIODS[code["period"]]
+        columns = {
+            "period": period,
+            "split": code["split"],
+            "number": str(int(code["number"])),
+            "recording_code": f"{code['speaker']}_{code['period']}",
+        }
+        label = period if self.target else None
+        return Clip(path, f"{self.collection}:{code['speaker']}", label=label, columns=columns)
+
+    def _listed(self) -> set[str]:
+        table = self.root / "metadata.csv"
+        try:
+            with table.open(encoding="utf-8-sig", newline="") as lines:
+                return {row["file_path"] for row in csv.DictReader(lines)}
+        except OSError as error:
+            raise UserError(
+                f"{table}: cannot be read ({error.strerror}); root is the folder that holds audio and metadata.csv"
+            ) from error
+        except (KeyError, UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{table}: is no table with a column file_path, as CryCeleb's is") from error
