@@ -23,6 +23,7 @@ COMMANDS = (
         "predict",
         "embed",
         "export",
+        "serve",
         "cross_validate",
         "tune",
         "robustness",

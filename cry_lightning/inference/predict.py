@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cry_lightning import audio, reference
+from cry_lightning import audio
 from cry_lightning.arguments import by_recording, refuse_existing
 from cry_lightning.console import UserError, printable
 from cry_lightning.evaluation.compare import as_text
@@ -89,18 +89,18 @@ def recordings_at(
     return Recordings(paths, find, **cutting)
 
 
-def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int) -> Predicted:
+def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int, show_progress: bool = True) -> Predicted:
     """What a classifier says of recordings; memory holds one row of numbers for each window.
 
     Raises:
         UserError: the stage is no classifier, or no recording could be used.
     """
     classes = trained.classes or []
-    known = reference.beside(trained.path, trained.classes)
+    known = trained.reference
     parts = [window_table(recordings, NOTHING, classes)]
     bad: dict[str, list[str]] = {}
     with network_of(trained, known) as network:
-        for outputs in run_through(trained, recordings, network, batch_size):
+        for outputs in run_through(trained, recordings, network, batch_size, show_progress):
             parts.append(window_table(recordings, outputs, classes))
             for path, reasons in outputs.bad.items():
                 bad.setdefault(path, []).extend(reasons)
