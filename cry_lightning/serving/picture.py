@@ -15,7 +15,8 @@ from cry_lightning.annotations.spans import Span
 from cry_lightning.features import LogMel
 from cry_lightning.features.logmel import decibels
 
-LEFT, RIGHT, WAVE, GAP, MAP, BELOW = 46, 8, 64, 8, 160, 36  # px, of what lies beside and below each other
+LEFT, RIGHT = 46, 8  # px, of the margins
+HEAD, WAVE, GAP, MAP, BELOW = 16, 56, 8, 160, 36  # px, from top to bottom
 WIDTHS = (280, 1200)  # px
 FRAME_S, HOP_S, N_MELS = 0.032, 0.01, 64
 RANGE_DB = 70.0  # below the loudest
@@ -23,6 +24,7 @@ OVERLAY = (230, 120, 0)  # orange, which on grey nobody takes for another colour
 STRONGEST = 0.995  # quantile that is drawn as strongest
 SMOOTHED = 5  # bands and frames
 STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
+CLOSEST = 55  # px, of the numbers below
 MARKED_HZ = (250, 500, 1000, 2000, 4000, 8000)
 
 
@@ -32,8 +34,12 @@ class Picture:
 
     width: int
     height: int
+    left: int  # edges of the spectrogram
+    inner: int  # its width
+    top: int
+    bottom: int
     wave: str  # path of SVG
-    spectrogram: str  # data URI of a PNG
+    level: str  # data URI of a PNG
     saliency: str  # the same, or empty
     units: list[tuple[int, float, float]]  # number, left edge and width
     times: list[tuple[float, str]]
@@ -47,17 +53,26 @@ def picture(waveform: np.ndarray, rate: int, depends: np.ndarray | None, spans: 
     level, saliency = maps(waveform, depends, rate, inner)
     grey = 255 * (1 - ((level - level.max()) / RANGE_DB + 1).clip(0, 1))
     overlay = "" if saliency is None else _png(_tinted(saliency))
-    step_s = next((step for step in STEPS_S if duration_s / step * 55 <= inner), STEPS_S[-1])
-    scale = inner / max(duration_s, 1e-9)
-    times = [(LEFT + second * scale, f"{second:g}") for second in np.arange(0, duration_s + 1e-9, step_s).round(3)]
-    edges = [(LEFT + begin * scale, min(end, duration_s) * scale - begin * scale) for begin, end in spans]
-    units = [(number, left, wide) for number, (left, wide) in enumerate(edges, 1) if left < width - RIGHT]
-    top = WAVE + GAP
-    marked = [
-        (top + MAP * (1 - _mel(hz) / _mel(rate / 2)), f"{hz / 1000:g}") for hz in MARKED_HZ if hz < 0.9 * rate / 2
-    ]
+    scale, top = inner / max(duration_s, 1e-9), HEAD + WAVE + GAP
+    step_s = next((step for step in STEPS_S if step * scale >= CLOSEST), STEPS_S[-1])
+    times = [(round(LEFT + time * scale, 1), f"{time:g}") for time in np.arange(0, duration_s + 1e-9, step_s).round(1)]
+    shown = [(max(begin, 0), min(end, duration_s)) for begin, end in spans if begin < duration_s]
+    edges = [(round(LEFT + begin * scale, 1), round((end - begin) * scale, 1)) for begin, end in shown]
+    highest = rate / 2
+    marked = [(round(top + MAP * (1 - _mel(hz) / _mel(highest)), 1), hz) for hz in MARKED_HZ if hz < 0.9 * highest]
     return Picture(
-        width, top + MAP + BELOW, _path(waveform, inner), _png(grey.astype(np.uint8)), overlay, units, times, marked
+        width=width,
+        height=top + MAP + BELOW,
+        left=LEFT,
+        inner=inner,
+        top=top,
+        bottom=top + MAP,
+        wave=_path(waveform, inner),
+        level=_png(grey.astype(np.uint8)),
+        saliency=overlay,
+        units=[(number, *edge) for number, edge in enumerate(edges, 1)],
+        times=times,
+        frequencies=[(y, f"{hz / 1000:g}") for y, hz in marked],
     )
 
 
@@ -109,11 +124,11 @@ def _png(pixels: np.ndarray) -> str:
 def _path(waveform: np.ndarray, n_columns: int) -> str:
     """Of the least and the greatest sample in each column, as high as the loudest allows."""
     parts = np.array_split(waveform, min(n_columns, max(waveform.size, 1)))
-    loudest, middle = max(float(np.abs(waveform).max(initial=0)), 1e-9), WAVE / 2
+    loudest, middle, most = max(float(np.abs(waveform).max(initial=0)), 1e-9), HEAD + WAVE / 2, WAVE / 2 - 1
     heights = [(part.min(initial=0) / loudest, part.max(initial=0) / loudest) for part in parts]
     step = n_columns / len(parts)
     return "".join(
-        f"M{LEFT + (place + 0.5) * step:.1f} {middle - high * (middle - 1):.1f}V{middle - low * (middle - 1) + 0.5:.1f}"
+        f"M{LEFT + (place + 0.5) * step:.1f} {middle - high * most:.1f}V{middle - low * most + 0.5:.1f}"
         for place, (low, high) in enumerate(heights)
     )
 

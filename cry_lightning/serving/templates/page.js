@@ -13,7 +13,7 @@ function complain(name, reason) {
   const text = document.createElement("span");
   text.lang = "en"; // the server's messages are
   text.textContent = reason;
-  line.append(`${words.failed}: ${name}: `, text);
+  line.append(`${words.failed}: ${reason.startsWith(name) ? "" : `${name}: `}`, text);
   at("errors").append(line);
 }
 
@@ -81,7 +81,6 @@ function addToHistory(answer) {
   button.addEventListener("click", () => { show(answer); at("result").focus(); });
   row.insertCell().append(button);
   at("history").hidden = at("download").disabled = at("clear").disabled = false;
-  at("history").hidden = false;
 }
 
 at("files").addEventListener("change", (event) => {
