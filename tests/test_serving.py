@@ -2,16 +2,24 @@
 
 import io
 import json
+import os
 import re
+import signal
+import socket
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import RATE, cry
+from conftest import RATE, REPO, cry
 from fastapi.testclient import TestClient
 
 from cry_lightning.__main__ import run as command
@@ -26,6 +34,9 @@ from cry_lightning.serving.saliency import saliency
 from cry_lightning.serving.service import LONGEST_NAME, SHOWN_S, Service, shown_name
 from cry_lightning.serving.words import WORDS
 
+spec = spec_from_file_location("benchmark_of_serve", REPO / "benchmarks/serve.py")
+benchmark = module_from_spec(spec)
+spec.loader.exec_module(benchmark)
 LIMITS = Limits(max_mb=1, queue=2, per_minute=1000)
 
 
@@ -282,3 +293,81 @@ def test_mistakes_on_the_command_line(tested, monkeypatch):
         serve(["--ckpt", str(tested)])
     assert is_loopback("127.0.0.1") and is_loopback("localhost") and not is_loopback("0.0.0.0")
     assert SHOWN_S == 60
+
+
+@pytest.fixture(scope="module")
+def running(tested, tmp_path_factory):
+    """The address of a server in a process of its own, that process, and the folder for its files."""
+    folder = tmp_path_factory.mktemp("tmp")
+    with benchmark.serving(tested, folder, "--max-mb=5", "--queue=8", "--per-minute=100000") as (address, process):
+        yield address, process, folder
+
+
+def connected(address: str) -> socket.socket:
+    parts = urlsplit(address)
+    return socket.create_connection((parts.hostname, parts.port), timeout=60)
+
+
+def post(length: int | None) -> bytes:
+    """The head of a POST."""
+    size = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
+    kind = f"content-type: multipart/form-data; boundary={benchmark.BOUNDARY}"
+    return f"POST /api/predict HTTP/1.1\r\nhost: localhost\r\n{kind}\r\n{size}\r\n\r\n".encode()
+
+
+@pytest.mark.slow
+def test_fifty_at_once_are_all_answered(running):
+    address, _, folder = running
+    with ThreadPoolExecutor(50) as clients:
+        statuses = Counter(status for _, status, _ in clients.map(partial(benchmark.ask, address), range(1, 51)))
+    assert set(statuses) <= {200, 422, 503} and statuses[200] >= 8, statuses
+    assert not files(folder)
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [10**9, None], ids=["declared", "chunked"])
+def test_a_gigabyte_is_refused_and_never_held(running, length):
+    """Who goes on sending gets the answer all the same: what comes is thrown away."""
+    address, process, folder = running
+    head = benchmark.form(b"").partition(b"\r\n--")[0]
+    piece = bytes(10**6) if length else b"f4240\r\n" + bytes(10**6) + b"\r\n"
+    memory = [benchmark.memory_mb(process)]
+    with connected(address) as client:
+        client.sendall(post(length) + (head if length else b"%x\r\n%s\r\n" % (len(head), head)))
+        for number in range(1000):
+            client.sendall(piece)
+            if number % 50 == 0:
+                memory.append(benchmark.memory_mb(process))
+                assert not files(folder)
+        answer = client.recv(2000)
+    assert b" 413 " in answer and b"more than 5 MB" in answer
+    assert max(memory) < memory[0] + 30, memory
+    assert benchmark.ask(address, 1)[1] == 200 and not files(folder)
+
+
+@pytest.mark.slow
+def test_broken_connections_leave_nothing(running):
+    address, _, folder = running
+    body = benchmark.form(benchmark.sound(1))
+    for sent_bytes in (0, 100, len(body) - 10, len(body)) * 5:  # the last go away while it is computed
+        with connected(address) as client:
+            client.sendall(post(len(body)) + body[:sent_bytes])
+    assert benchmark.ask(address, 1)[1] == 200  # not one of them takes a place
+    assert not files(folder)
+
+
+@pytest.mark.slow
+def test_sigterm_leaves_nothing(tested, tmp_path):
+    with benchmark.serving(tested, tmp_path) as (address, process):
+        benchmark.ask(address, 1)
+        assert len(list(tmp_path.glob("cry-lightning-*"))) == 1
+        os.kill(process, signal.SIGTERM)
+        for _ in range(100):
+            if not list(tmp_path.glob("cry-lightning-*")):
+                break
+            time.sleep(0.1)
+    assert not files(tmp_path) and not list(tmp_path.glob("cry-lightning-*"))

@@ -89,8 +89,14 @@ def recordings_at(
     return Recordings(paths, find, **cutting)
 
 
-def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int, show_progress: bool = True) -> Predicted:
+def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int, quiet: bool = False) -> Predicted:
     """What a classifier says of recordings; memory holds one row of numbers for each window.
+
+    Args:
+        trained: the classifier.
+        recordings: how they are cut.
+        batch_size: clips at once.
+        quiet: show no progress, and log nothing that the result has.
 
     Raises:
         UserError: the stage is no classifier, or no recording could be used.
@@ -100,15 +106,16 @@ def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int, sh
     parts = [window_table(recordings, NOTHING, classes)]
     bad: dict[str, list[str]] = {}
     with network_of(trained, known) as network:
-        for outputs in run_through(trained, recordings, network, batch_size, show_progress):
+        for outputs in run_through(trained, recordings, network, batch_size, quiet):
             parts.append(window_table(recordings, outputs, classes))
             for path, reasons in outputs.bad.items():
                 bad.setdefault(path, []).extend(reasons)
     bad |= {path: [reason] for path, reason in recordings.faults.items()}
     rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    if bad:
-        report_left_out(bad, nothing_else=rows.empty and len(bad) == len(recordings.paths))
-    elif rows.empty and recordings.find is None:
+    nothing_else = rows.empty and len(bad) == len(recordings.paths)
+    if bad and (nothing_else or not quiet):
+        report_left_out(bad, nothing_else)
+    if not bad and rows.empty and recordings.find is None:
         raise UserError(f"no recording is anywhere above {recordings.min_active_db} dB, as the model's windows were")
     rows = rows if recordings.find is None else unit_table(rows, recordings)
     means = recording_table(recordings, bad, rows)

@@ -106,10 +106,10 @@ def run_through(
     recordings: Recordings,
     network: Callable[[Tensor], Tensor],
     batch_size: int,
-    show_progress: bool = True,
+    quiet: bool = False,
 ) -> Iterator[ModelOutputs]:
     """See `run_model`: the values of some thousand clips after the other, in memory that does not grow with them."""
-    bar = progress_bar(recordings.stream(), trained.path.name, unit="window", hidden=not show_progress)
+    bar = progress_bar(recordings.stream(), trained.path.name, unit="window", hidden=quiet)
     clips, reader = iter(bar), None
     while chunk := list(islice(clips, CHUNK)):
         before, reader = reader, ClipBatches(recordings, chunk, **trained.fitting)

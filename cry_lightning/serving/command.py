@@ -35,8 +35,7 @@ def run(
     hosts: Sequence[str],
 ) -> None:
     """Serve a checkpoint until it is stopped."""
-    # What is left out of a recording is part of its answer; a log would fill with it.
-    logging.getLogger("cry_lightning.inference.windows").setLevel(logging.ERROR)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is wrong with a form is answered
     with _stopped_tidily(), TemporaryDirectory(prefix="cry-lightning-") as folder, _bound(host, port) as listening:
         service = Service(ckpt, device, trust, detector, max_seconds, Path(folder))
         app = app_of(service, limits, [*LOOPBACK, *hosts], language)

@@ -160,7 +160,7 @@ class Service:
         """What `predict` finds, and whether it did so by cries."""
         for find in {None: (self.find, None), True: (self.find,), False: (None,)}[detect]:
             recordings = recordings_at(self.trained, [str(path)], find=find)
-            found = predicted(self.trained, recordings, BATCH, show_progress=False)
+            found = predicted(self.trained, recordings, BATCH, quiet=True)
             if len(found.rows):
                 break
         return found, find is not None
