@@ -135,7 +135,7 @@ def main() -> None:
         statuses = Counter(status for is_malformed, status, _ in answers if is_malformed is kind)
         print(f"{name}: " + ", ".join(f"{n} x {status}" for status, n in sorted(statuses.items())))
     took = np.sort([seconds for _, _, seconds in answers])
-    print(f"lost: {sum(status == 0 for _, status, _ in answers)} of {len(answers)}; files left: {len(left)} {left}")
+    print(f"lost: {sum(status == 0 for _, status, _ in answers)} of {len(answers)}; files left: {len(left)}")
     print(f"memory: {before:,.0f} MB after {len(first)} requests, {after:,.0f} MB after {len(answers)}")
     rate = (options.requests - len(first)) / passed
     print(f"{rate:.1f} requests a second; p50 {np.quantile(took, 0.5):.2f} s, p95 {np.quantile(took, 0.95):.2f} s")
