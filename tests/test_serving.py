@@ -126,11 +126,18 @@ def test_the_page_shows_an_answer(server, service, cries):
     assert 'role="img"' in html and 'viewBox="0 0 390 ' in html and html.count("data:image/png") == 2
     assert "Kalibrierte Wahrscheinlichkeit" in html and "Schreie: " in html and 'class="unit"' in html
     assert html.count('class="unit"') == len(answer["rows"])
-    decided = answer["decision"] or "keine Entscheidung"
-    assert f"<strong>{decided}</strong>" in html
+    decided = answer["said"].partition(" (")[0]
+    assert decided in ("high", "low", "keine Entscheidung") and f"<strong>{decided}</strong>" in html
     unlike = sent(server, _wav(np.random.default_rng(0).normal(0, 0.2, 2 * RATE)), to="page/result").json()
-    assert unlike["abstained"] == "unlike the training" and WORDS["en"]["unlike"] in unlike["html"]
+    assert unlike["said"] == "no decision (unlike the training)" and WORDS["en"]["unlike"] in unlike["html"]
     assert "Windows" in unlike["html"]  # noise holds no cries
+
+
+def test_a_model_without_reference_shows_scores_that_are_no_probabilities(server, service, cries, monkeypatch):
+    monkeypatch.setitem(vars(service.trained), "reference", None)
+    answer = sent(server, cries.read_bytes(), to="page/result").json()
+    assert answer["said"] == "no decision" and WORDS["en"]["no_reference"] in answer["html"]
+    assert ">Score<" in answer["html"] and "Calibrated" not in answer["html"]
 
 
 def _wav(waveform: np.ndarray) -> bytes:

@@ -1,6 +1,6 @@
 """The server: a page for people, and REST for programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 import cry_lightning
 from cry_lightning.console import UserError, one_line
 from cry_lightning.inference.tables import as_csv, as_records
-from cry_lightning.reference.decisions import UNLIKE
+from cry_lightning.reference.decisions import UNLIKE, UNSURE
 from cry_lightning.serving.guard import Guard, Limits
 from cry_lightning.serving.picture import picture
 from cry_lightning.serving.service import SHOWN_S, USE, Answer, Service, shown_name
@@ -139,8 +139,8 @@ def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language
         name = shown_name(file.filename)
         answer = service.answer(file.file, name, None if detect else False, picture=True)
         html = environment.get_template("result.html").render(_shown(answer, name, service, language, width))
-        summary = {key: answer.recording[key] for key in ("predicted", "decision", "abstained")}
-        return {"name": name, "html": html, "rows": as_records(answer.rows), **summary}
+        said = _said(answer.recording, WORDS[language])
+        return {"name": name, "said": said, "html": html, "rows": as_records(answer.rows)}
 
 
 def _shown(answer: Answer, name: str, service: Service, language: Language, width: int) -> dict[str, Any]:
@@ -160,11 +160,18 @@ def _shown(answer: Answer, name: str, service: Service, language: Language, widt
         "known": known,
         "chances": chances,
         "column": column,
+        "said": _said,
         "unlike": recording["abstained"] == UNLIKE,
         "picture": drawn,
         "seconds": round(waveform.size / service.rate, 1),
         "cut": waveform.size >= (SHOWN_S - 1) * service.rate,
     }
+
+
+def _said(row: Mapping[str, Any], words: Mapping[str, Any]) -> str:
+    """The decision of a row, or that there is none, and why."""
+    reason = {UNLIKE: "short_unlike", UNSURE: "short_unsure"}.get(row["abstained"])
+    return row["decision"] or (f"{words['none']} ({words[reason]})" if reason else words["none"])
 
 
 async def _unusable(request: Request, error: Exception) -> JSONResponse:

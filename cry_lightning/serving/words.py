@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 EN = {
     "language": "English",
+    "languages": "Language",
     "title": "Infant cries",
     "skip": "Go to the result",
     "use": "This is a research tool, not a medical device. It does not diagnose; nobody may be treated, or left"
@@ -80,6 +81,7 @@ EN = {
 
 DE = {
     "language": "Deutsch",
+    "languages": "Sprache",
     "title": "Säuglingsschreie",
     "skip": "Zum Ergebnis",
     "use": "Dies ist ein Forschungswerkzeug, kein Medizinprodukt. Es stellt keine Diagnose; niemand darf nach dem, was"

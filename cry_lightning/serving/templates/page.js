@@ -73,7 +73,7 @@ function addToHistory(answer) {
   name.scope = "row";
   name.textContent = answer.name;
   row.append(name);
-  row.insertCell().textContent = answer.decision || words.none;
+  row.insertCell().textContent = answer.said;
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = words.show;
