@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import anyio
@@ -20,7 +21,9 @@ import pytest
 import soundfile
 import torch
 from conftest import RATE, REPO, cry
+from exported import write_checkpoint
 from fastapi.testclient import TestClient
+from test_export import NETWORKS
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.api import models
@@ -378,3 +381,17 @@ def test_sigterm_leaves_nothing(tested, tmp_path):
                 break
             time.sleep(0.1)
     assert not files(tmp_path) and not list(tmp_path.glob("cry-lightning-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"simclr-res8", "statistics-vggish-z"}))
+def test_saliency_goes_through_every_front_end_that_has_a_gradient(name, tmp_path):
+    encoder, feature, others = NETWORKS[name]
+    ckpt = write_checkpoint(tmp_path / "best.ckpt", encoder, feature, **others)
+    with TemporaryDirectory() as folder:
+        service = Service(ckpt, "cpu", (), None, 20.0, Path(folder))
+        answer = service.answer(io.BytesIO(_wav(cry(1))), "a.wav", False, picture=True)
+    if name == "resnet50-picture":  # colours are looked up in a table
+        assert answer.depends is None
+    else:
+        assert answer.depends is not None and np.isfinite(answer.depends).all() and answer.depends.any()

@@ -29,7 +29,7 @@ def saliency(trained: TrainedStage, waveform: np.ndarray, spans: Sequence[Span],
         spans: begin and end of its windows or cries in it, s; what lies behind its end is passed over.
         index: of the class.
 
-    Returns: None where the front end has no gradient, or no span lies in the waveform.
+    Returns: None where there is no gradient, as in pictures by a table of colours, or no span lies in the waveform.
     """
     rate, fitting, stage = trained.feature.sample_rate, trained.fitting, trained.stage
     assert isinstance(stage, Classifier)
@@ -49,12 +49,11 @@ def saliency(trained: TrainedStage, waveform: np.ndarray, spans: Sequence[Span],
     gradient = np.zeros(waveform.size + 1, np.float32)
     for some in np.array_split(places, -(-len(places) // WINDOWS_AT_ONCE)):
         clips = samples[some].requires_grad_()
-        features = trained.feature(clips)
-        if not features.requires_grad:
-            return None
-        logits = stage(trained.seen(features)).float()
+        logits = stage(trained.seen(trained.feature(clips))).float()
         others = torch.cat([logits[:, :index], logits[:, index + 1 :]], 1)
         odds = logits[:, index] - others.logsumexp(1) if others.shape[1] else logits[:, index]
-        (of_clips,) = torch.autograd.grad(odds.sum(), clips)
+        (of_clips,) = torch.autograd.grad(odds.sum(), clips, allow_unused=True) if odds.requires_grad else (None,)
+        if of_clips is None:
+            return None
         np.add.at(gradient, some, of_clips.numpy())
     return gradient[1:]

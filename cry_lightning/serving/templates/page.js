@@ -8,10 +8,10 @@ const RETRIES = 60;
 
 function say(text) { at("status").textContent = text; }
 
-function complain(name, reason) {
+function complain(name, reason, language = words.language) {
   const line = document.createElement("li");
   const text = document.createElement("span");
-  text.lang = "en"; // the server's messages are
+  text.lang = language;
   text.textContent = reason;
   line.append(`${words.failed}: ${reason.startsWith(name) ? "" : `${name}: `}`, text);
   at("errors").append(line);
@@ -40,7 +40,7 @@ async function judge(file, name) {
   } catch {
     return complain(name, words.unreachable);
   }
-  if (!response.ok) return complain(name, answer.detail);
+  if (!response.ok) return complain(name, answer.detail, "en"); // as all messages of the server
   answer.url = URL.createObjectURL(file);
   history.push(answer);
   addToHistory(answer);
@@ -107,7 +107,7 @@ at("download").addEventListener("click", async () => {
   const headers = { "content-type": "application/json" };
   try {
     const response = await fetch("api/csv", { method: "POST", headers, body: JSON.stringify(rows) });
-    if (!response.ok) return complain("CSV", (await response.json()).detail);
+    if (!response.ok) return complain("CSV", (await response.json()).detail, "en");
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await response.blob());
     link.download = "cries.csv";
