@@ -1,6 +1,5 @@
 """Multi-stage training for infant-cry analysis: pretrain, fine-tune and evaluate, honest about subjects."""
 
-import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -12,8 +11,6 @@ if TYPE_CHECKING:
     from cry_lightning.api.models import *  # noqa: F403
     from cry_lightning.api.studies import *  # noqa: F403
 
-# onnxruntime, which Lightning's metrics import where it is installed, would call its publisher's servers.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __version__ = "0.1.0"
 COMMANDS = (
     *(

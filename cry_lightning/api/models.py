@@ -16,7 +16,7 @@ from cry_lightning.arguments import (
     check_there,
     command,
 )
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, refuse_telemetry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -334,6 +334,7 @@ def serve(
             raise UserError(f"{name} {value:g}: must be above 0")
     if host not in ("localhost", "127.0.0.1") and not allow_host:
         raise UserError(f"--host {host}: name this machine as others call it, too, by --allow-host NAME")
+    refuse_telemetry()
     from cry_lightning.serving.command import run
     from cry_lightning.serving.guard import Limits
 
