@@ -1,6 +1,5 @@
 """`python -m cry_lightning predict`: what a trained classifier says of recordings, by window or by unit."""
 
-import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +33,6 @@ from cry_lightning.reference.novelty import Layers
 from cry_lightning.tasks import Classifier
 from cry_lightning.trust.names import Trust
 
-log = logging.getLogger(__name__)
 MAX_SHOWN = 20  # recordings in the terminal; the file has them all
 
 
@@ -144,7 +142,7 @@ def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
             f" fit --config configs/finetune.yaml --model.init_args.weights={trained.path}"
         )
     if not stage.calibrated:
-        log.warning("%s: its loss is no likelihood, so the scores rank but are no probabilities", trained.path)
+        audio.warn_once(f"{trained.path}: its loss is no likelihood, so the scores rank but are no probabilities")
     return lambda features: stage.scores(stage(features))
 
 
