@@ -24,6 +24,7 @@ COMMANDS = (
         "predict",
         "embed",
         "export",
+        "serve",
         "cross_validate",
         "tune",
         "robustness",

@@ -7,7 +7,7 @@ from typing import Any
 
 import cry_lightning
 from cry_lightning.arguments import find_shipped, first_sentence, parse
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, refuse_telemetry
 
 DONE_IN_PART = 3  # exit code: some recordings could not be used, and are listed; the result of the others is written
 COMMANDS = {name.rstrip("_").replace("_", "-"): name for name in cry_lightning.COMMANDS}
@@ -24,6 +24,7 @@ def main(args: list[str] | None = None) -> int:
     if args[0] == "--version":
         print(f"cry_lightning {cry_lightning.__version__}")
         return 0
+    refuse_telemetry()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("cry_lightning").setLevel(logging.INFO)
     try:

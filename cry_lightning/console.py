@@ -1,6 +1,7 @@
 """What a person reads: errors in one line, progress bars, shortened lists, cells that are safe in tables."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,11 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with 2.
     """
+
+
+def refuse_telemetry() -> None:
+    """Keep onnxruntime, which Lightning's metrics import if they can, from calling its publisher's servers."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def progress_bar(*args: Any, hidden: bool = False, **kwargs: Any) -> "tqdm[Any]":

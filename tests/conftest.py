@@ -152,6 +152,15 @@ def pretrained_once(tones, tmp_path_factory) -> Path:
     return folder / "runs"
 
 
+@pytest.fixture(scope="session")
+def tested(pretrained_once, tmp_path_factory):
+    """best.ckpt of a pretraining that was tested, with its reference beside it."""
+    runs = tmp_path_factory.mktemp("tested") / "runs"
+    shutil.copytree(pretrained_once, runs)
+    cli.main(["test", "--config", str(runs / "tones/pretrain/config.yaml"), "--runs", str(runs)])
+    return runs / "tones/pretrain/best.ckpt"
+
+
 @pytest.fixture
 def pretrained(pretrained_once, tmp_path) -> Path:
     """best.ckpt of a pretraining in this test's own run folders."""

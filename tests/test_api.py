@@ -74,7 +74,7 @@ def test_importing_the_package_takes_no_library_that_takes_seconds():
 def at_import(node: ast.AST) -> Iterator[ast.AST]:
     """What runs when a module is imported."""
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.FunctionDef | ast.Lambda):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield child
             yield from at_import(child)
 

@@ -20,6 +20,7 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip, Intervals, UnlabelledTree
 from cry_lightning.encoders import EfficientAT, Res8
 from cry_lightning.inference.detect import Finder
+from cry_lightning.serving.service import Service
 from cry_lightning.tasks import Detector
 
 MN04 = DATA / ".." / "weights" / "efficientat" / "mn04_as_mAP_432.pt"
@@ -106,6 +107,11 @@ def test_predict_takes_the_units_that_a_detector_finds(trained, marked, pretrain
     assert table["start_s"].tolist() == pytest.approx([begin for begin, _ in found], abs=1e-5) and found
     by_python = load_predictor(pretrained)(recording, detect=trained)
     pd.testing.assert_frame_equal(by_python, table)
+    service = Service(pretrained, "cpu", (), trained, 60.0, tmp_path)
+    with recording.open("rb") as sound:
+        answer = service.answer(sound, str(recording), detect=None)
+    assert answer.of_cries
+    pd.testing.assert_frame_equal(answer.rows, table)
     with pytest.raises(UserError, match="finds no events; train a Detector"):
         load_predictor(pretrained)(recording, detect=pretrained)
 

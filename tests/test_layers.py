@@ -50,6 +50,7 @@ MAY_IMPORT = {
         "trust",
     },
     "export": {"audio", "evaluation", "inference", "reference", "tasks", "trust"},
+    "serving": {"audio", "export", "features", "inference", "reference", "tasks"},
     "studies": {
         "audio",
         "commands",

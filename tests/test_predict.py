@@ -261,6 +261,8 @@ def test_checkpoint_that_is_no_classifier_is_refused_by_name(pretrained, stage, 
         torch.save(contents[what], ckpt)
     with pytest.raises(UserError, match=rf"{what}\.ckpt: .*{told}"):
         predicted(ckpt, tones.parent, out=Path("out.csv"))
+    with pytest.raises(UserError, match=rf"{what}\.ckpt: .*{told}"):
+        command("serve", ["--ckpt", str(ckpt), "--port=0"])
     assert not Path("out.csv").exists() and not (tmp_path / "was_run").exists()
 
 

@@ -37,15 +37,6 @@ from cry_lightning.runfolder import RunFolder
 NEW = ["calibrated_high", "calibrated_low", "novelty", "decision", "abstained"]
 
 
-@pytest.fixture(scope="session")
-def tested(pretrained_once, tmp_path_factory):
-    """best.ckpt of a pretraining that was tested, with its reference beside it."""
-    runs = tmp_path_factory.mktemp("tested") / "runs"
-    shutil.copytree(pretrained_once, runs)
-    cli.main(["test", "--config", str(runs / "tones/pretrain/config.yaml"), "--runs", str(runs)])
-    return runs / "tones/pretrain/best.ckpt"
-
-
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     """What is left behind would be seen."""

@@ -16,7 +16,7 @@ from cry_lightning.arguments import (
     check_there,
     command,
 )
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, refuse_telemetry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +39,9 @@ ENDINGS: Mapping[str, str] = {"onnx": ".onnx", "pt2": ".pt2", "hub": "-hub"}
 
 
 FOR_ONNX = ("onnx", "onnxruntime", "onnxscript")
+
+
+FOR_SERVING = ("fastapi", "uvicorn", "python_multipart")
 
 
 OVERRIDDEN = ("--data.corpus", "--data.cache_dir")  # by `embed`
@@ -280,6 +283,62 @@ def export(
 
     run(ckpts, outs, format, trust, int8, licence, check)
     return outs
+
+
+@command
+def serve(
+    ckpt: Checkpoint,
+    *,
+    host: Annotated[str, Taken("ADDRESS")] = "127.0.0.1",
+    port: int = 7860,
+    allow_host: Annotated[Sequence[str], Taken("NAME", repeated=True)] = (),
+    language: Literal["en", "de"] = "en",
+    detector: Annotated[Path | None, Taken("CKPT", instead="name a run's best.ckpt", what="checkpoint")] = None,
+    max_mb: Annotated[float, Taken("MB")] = 50.0,
+    max_seconds: Annotated[float, Taken("S")] = 600.0,
+    queue: Annotated[int, Taken("N", counted="requests")] = 16,
+    per_minute: Annotated[int, Taken("N", counted="requests")] = 600,
+    trust: Trusted = (),
+    device: Device = "auto",
+) -> None:
+    """A trained classifier as a local page and a REST service.
+
+    The page takes recordings that are chosen, dropped or made there, and shows waveform, spectrogram, cries, calibrated
+    probabilities and the decision, or why there is none. Programs send a file to /api/predict, and get the rows that
+    `predict` writes; /openapi.json describes it. Nothing is fetched from the network, sent there or kept. Only this
+    machine reaches the server, unless --host names another address. It needs the packages of the extra `serve`.
+
+    Args:
+        ckpt: of a stage: RUN/best.ckpt.
+        host: the address to listen at; 0.0.0.0 for every one of this machine.
+        port: there; 0 for any that is free.
+        allow_host: a name by which others call this machine (may be repeated); requests under other names are refused.
+        language: of the page, which has links to the others.
+        detector: find cries by this trained Detector, instead of by the thresholds of `acquire`.
+        max_mb: of one file.
+        max_seconds: of one recording.
+        queue: requests at once; more are refused.
+        per_minute: requests of one client; more are refused.
+        trust: let the files name classes of this package, too (may be repeated).
+        device: where to compute.
+
+    Raises:
+        UserError: an argument or the checkpoint is at fault, or the address is in use.
+
+    Example: python -m cry_lightning serve --ckpt runs/synthetic-cries/finetune/best.ckpt
+    """
+    if missing := [name for name in FOR_SERVING if find_spec(name) is None]:
+        raise UserError(f"serve: {', '.join(missing)} not installed; pip install 'cry-lightning[serve]'")
+    for name, value in (("--max-mb", max_mb), ("--max-seconds", max_seconds)):
+        if value <= 0:
+            raise UserError(f"{name} {value:g}: must be above 0")
+    if host not in ("localhost", "127.0.0.1") and not allow_host:
+        raise UserError(f"--host {host}: name this machine as others call it, too, by --allow-host NAME")
+    refuse_telemetry()
+    from cry_lightning.serving.command import run
+    from cry_lightning.serving.guard import Limits
+
+    run(ckpt, host, port, trust, device, detector, max_seconds, Limits(max_mb, queue, per_minute), language, allow_host)
 
 
 @command

@@ -11,7 +11,6 @@ from cry_lightning.evaluation.run import read_run
 from cry_lightning.export.graph import WaveformModel
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.lineage import FILE, FoldedLineage, read
-from cry_lightning.reference import beside
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.weights import identity_of, sha256
 
@@ -55,7 +54,7 @@ def status_of(trained: TrainedStage) -> str:
 
 def decision_of(trained: TrainedStage) -> dict[str, Any] | None:
     """What `predict` calibrates and decides windows by; None of a stage that has not been tested."""
-    known = beside(trained.path, trained.classes)
+    known = trained.reference
     windows = known.levels["clip"] if known else None
     if known is None or windows is None or not np.isfinite(windows.slope):
         return None

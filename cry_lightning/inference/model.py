@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cry_lightning import lineage
+from cry_lightning import lineage, reference
 from cry_lightning.audio import Fit
 from cry_lightning.console import UserError
 from cry_lightning.corpora.base import check_cutting
 from cry_lightning.data.datamodule import CryDataModule, check_front_end, check_lengths
 from cry_lightning.features import Feature
+from cry_lightning.reference import Reference
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.making import checkpoint_error, made, maker_of
 from cry_lightning.tasks.weights import read_checkpoint, size_of
@@ -160,11 +162,16 @@ class TrainedStage:
             refuse_larger(self.path, len(state), make, self.feature(silence))
         return made(make, state)
 
-    def seen(self, features: np.ndarray) -> torch.Tensor:
+    @cached_property
+    def reference(self) -> Reference | None:
+        """What lies beside the checkpoint, read once."""
+        return reference.beside(self.path, self.classes)
+
+    def seen(self, features: np.ndarray | Tensor) -> Tensor:
         """What the network sees of features (B, C, F, T) of fitted clips: all but their margins, on its device."""
         n_frames = self.feature.n_frames(self.clip_s)
         first = (features.shape[-1] - n_frames) // 2
-        return torch.from_numpy(features[..., first : first + n_frames]).float().to(self.device)
+        return torch.as_tensor(features[..., first : first + n_frames]).float().to(self.device)
 
     def front_end(self, waveforms: np.ndarray) -> torch.Tensor:
         """The same of fitted waveforms (B, N)."""

@@ -1,6 +1,5 @@
 """`python -m cry_lightning predict`: what a trained classifier says of recordings, by window or by unit."""
 
-import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cry_lightning import audio, reference
+from cry_lightning import audio
 from cry_lightning.arguments import by_recording, refuse_existing
 from cry_lightning.console import UserError, printable
 from cry_lightning.evaluation.compare import as_text
@@ -34,7 +33,6 @@ from cry_lightning.reference.novelty import Layers
 from cry_lightning.tasks import Classifier
 from cry_lightning.trust.names import Trust
 
-log = logging.getLogger(__name__)
 MAX_SHOWN = 20  # recordings in the terminal; the file has them all
 
 
@@ -89,26 +87,33 @@ def recordings_at(
     return Recordings(paths, find, **cutting)
 
 
-def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int) -> Predicted:
+def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int, quiet: bool = False) -> Predicted:
     """What a classifier says of recordings; memory holds one row of numbers for each window.
+
+    Args:
+        trained: the classifier.
+        recordings: how they are cut.
+        batch_size: clips at once.
+        quiet: show no progress, and log nothing that the result has.
 
     Raises:
         UserError: the stage is no classifier, or no recording could be used.
     """
     classes = trained.classes or []
-    known = reference.beside(trained.path, trained.classes)
+    known = trained.reference
     parts = [window_table(recordings, NOTHING, classes)]
     bad: dict[str, list[str]] = {}
     with network_of(trained, known) as network:
-        for outputs in run_through(trained, recordings, network, batch_size):
+        for outputs in run_through(trained, recordings, network, batch_size, quiet):
             parts.append(window_table(recordings, outputs, classes))
             for path, reasons in outputs.bad.items():
                 bad.setdefault(path, []).extend(reasons)
     bad |= {path: [reason] for path, reason in recordings.faults.items()}
     rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    if bad:
-        report_left_out(bad, nothing_else=rows.empty and len(bad) == len(recordings.paths))
-    elif rows.empty and recordings.find is None:
+    nothing_else = rows.empty and len(bad) == len(recordings.paths)
+    if bad and (nothing_else or not quiet):
+        report_left_out(bad, nothing_else)
+    if not bad and rows.empty and recordings.find is None:
         raise UserError(f"no recording is anywhere above {recordings.min_active_db} dB, as the model's windows were")
     rows = rows if recordings.find is None else unit_table(rows, recordings)
     means = recording_table(recordings, bad, rows)
@@ -137,7 +142,7 @@ def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
             f" fit --config configs/finetune.yaml --model.init_args.weights={trained.path}"
         )
     if not stage.calibrated:
-        log.warning("%s: its loss is no likelihood, so the scores rank but are no probabilities", trained.path)
+        audio.warn_once(f"{trained.path}: its loss is no likelihood, so the scores rank but are no probabilities")
     return lambda features: stage.scores(stage(features))
 
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -71,15 +72,23 @@ def write(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping[str, Path
 def write_table(table: pd.DataFrame, path: Path, form: str) -> None:
     """Write a table in the form of this ending; float32 scores survive exactly."""
     if form == ".json":
-        rows = table.astype(object).where(table.notna(), None).to_dict("records")
-        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        path.write_text(json.dumps(as_records(table), indent=1), encoding="utf-8")
     elif form == ".parquet":
         table.assign(path=table["path"].map(printable)).to_parquet(path, index=False)
     else:
-        # A path that a spreadsheet would run is written as one below the current folder, which it is.
-        paths = [text if as_cell(text) == text else f"./{text}" for text in table["path"]]
-        safe = for_spreadsheets(table.assign(path=paths))
-        safe.to_csv(path, index=False, float_format="%.9g", errors="surrogateescape")
+        path.write_text(as_csv(table), encoding="utf-8", errors="surrogateescape")
+
+
+def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row each, blank numbers as None, which JSON has."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")  # type: ignore[return-value]
+
+
+def as_csv(table: pd.DataFrame) -> str:
+    """The text of a CSV file, in which no spreadsheet finds anything to run."""
+    # A path that a spreadsheet would run is written as one below the current folder, which it is.
+    paths = [text if as_cell(text) == text else f"./{text}" for text in table["path"]]
+    return for_spreadsheets(table.assign(path=paths)).to_csv(index=False, float_format="%.9g")
 
 
 def write_intervals(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping[str, Path]) -> None:

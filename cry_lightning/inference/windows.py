@@ -102,10 +102,15 @@ class ModelOutputs:
 
 
 def run_through(
-    trained: TrainedStage, recordings: Recordings, network: Callable[[Tensor], Tensor], batch_size: int
+    trained: TrainedStage,
+    recordings: Recordings,
+    network: Callable[[Tensor], Tensor],
+    batch_size: int,
+    quiet: bool = False,
 ) -> Iterator[ModelOutputs]:
     """See `run_model`: the values of some thousand clips after the other, in memory that does not grow with them."""
-    clips, reader = iter(progress_bar(recordings.stream(), trained.path.name, unit="window")), None
+    bar = progress_bar(recordings.stream(), trained.path.name, unit="window", hidden=quiet)
+    clips, reader = iter(bar), None
     while chunk := list(islice(clips, CHUNK)):
         before, reader = reader, ClipBatches(recordings, chunk, **trained.fitting)
         if before is not None:

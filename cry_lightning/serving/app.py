@@ -1,0 +1,194 @@
+"""The server: a page for people, and REST for programs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from fastapi import FastAPI, File, HTTPException, Query, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+
+import cry_lightning
+from cry_lightning.console import UserError, one_line
+from cry_lightning.inference.tables import as_csv, as_records
+from cry_lightning.reference.decisions import UNLIKE, UNSURE
+from cry_lightning.serving.guard import Guard, Limits
+from cry_lightning.serving.picture import picture
+from cry_lightning.serving.service import SHOWN_S, USE, Answer, Service, shown_name
+from cry_lightning.serving.words import WORDS
+
+TEMPLATES = Path(__file__).parent / "templates"
+ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
+Language = Literal["en", "de"]
+Sound = Annotated[UploadFile, File(description="a recording of any container")]
+Row = dict[str, str | int | float | None]
+
+
+class Prediction(BaseModel):
+    """What is said of one recording; the columns are those of `predict`."""
+
+    rows: list[Row]
+    recording: Row
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    detail: str
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    403: {"model": Problem, "description": "a web page of another address"},
+    408: {"model": Problem, "description": "the request did not come in whole"},
+    413: {"model": Problem, "description": "too large"},
+    422: {"model": Problem, "description": "no sound that can be used, or too long"},
+    429: {"model": Problem, "description": "too many requests a minute; Retry-After says when"},
+    503: {"model": Problem, "description": "too many requests at once; Retry-After says when"},
+}
+
+
+def app_of(service: Service, limits: Limits, hosts: Sequence[str], language: Language) -> FastAPI:
+    """The server's application.
+
+    Args:
+        service: what answers.
+        limits: of requests.
+        hosts: names by which the server may be called; under any other, a page elsewhere could reach it.
+        language: of the page, where its address names none.
+    """
+    app = FastAPI(
+        title="cry_lightning",
+        summary=f"A trained classifier of infant cries: {USE}.",
+        version=cry_lightning.__version__,
+        docs_url=None,  # these pages fetch their scripts from elsewhere
+        redoc_url=None,
+    )
+    app.add_middleware(Guard, limits=limits)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    app.add_exception_handler(UserError, _unusable)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(AnyHTTPException, _refused)
+    app.add_exception_handler(Exception, _failed)
+    _add_rest(app, service, limits)
+    _add_page(app, service, limits, language)
+    return app
+
+
+def _add_rest(app: FastAPI, service: Service, limits: Limits) -> None:
+    about = service.about() | {"max_mb": limits.max_mb, "max_seconds": service.max_seconds}
+
+    @app.post("/api/predict", responses=REFUSALS)
+    def predict(file: Sound, detect: bool = False) -> Prediction:
+        """What the model says of a recording, by window or, with detect, by cry."""
+        answer = service.answer(file.file, shown_name(file.filename), detect)
+        return Prediction(rows=as_records(answer.rows), recording=answer.recording)
+
+    @app.get("/api/health")
+    async def health() -> dict[str, str]:
+        """Whether the server is there."""
+        return {"status": "ok"}
+
+    @app.get("/api/model")
+    async def model() -> dict[str, Any]:
+        """Classes, windows, thresholds, and what the test of the model is worth."""
+        return about
+
+    @app.post("/api/csv", responses=REFUSALS, response_class=Response)
+    def csv(rows: list[Row]) -> Response:
+        """Rows, of several recordings too, as the table that predict writes."""
+        if not all(isinstance(row.get("path"), str) for row in rows):
+            raise HTTPException(422, "each row needs a path")
+        table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["path"])
+        headers = {"content-disposition": 'attachment; filename="cries.csv"'}
+        return Response(as_csv(table), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language) -> None:
+    environment = Environment(
+        loader=PackageLoader("cry_lightning.serving"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    about = service.about()
+
+    @app.get("/", include_in_schema=False)
+    def page(language: Language = language) -> HTMLResponse:
+        html = environment.get_template("page.html").render(
+            language=language,
+            words=WORDS[language],
+            languages=WORDS,
+            about=about,
+            limits=limits,
+            max_seconds=service.max_seconds,
+        )
+        return HTMLResponse(html)
+
+    @app.get("/assets/{name}", include_in_schema=False)
+    def asset(name: str) -> FileResponse:
+        if name not in ASSETS:
+            raise HTTPException(404, "no such file")
+        return FileResponse(TEMPLATES / name, media_type=ASSETS[name])
+
+    @app.post("/page/result", include_in_schema=False)
+    def result(
+        file: Sound, detect: bool = True, language: Language = language, width: Annotated[int, Query(ge=0)] = 700
+    ) -> dict[str, Any]:
+        name = shown_name(file.filename)
+        answer = service.answer(file.file, name, None if detect else False, picture=True)
+        html = environment.get_template("result.html").render(_shown(answer, name, service, language, width))
+        said = _said(answer.recording, WORDS[language])
+        return {"name": name, "said": said, "html": html, "rows": as_records(answer.rows)}
+
+
+def _shown(answer: Answer, name: str, service: Service, language: Language, width: int) -> dict[str, Any]:
+    """What the template of a result needs."""
+    recording, waveform = answer.recording, answer.waveform
+    classes = service.trained.classes or []
+    known = recording["novelty"] is not None
+    column = "calibrated_" if known and recording[f"calibrated_{classes[0]}"] is not None else "score_"
+    chances = [(each, recording[column + each]) for each in classes if recording[column + each] is not None]
+    drawn = picture(waveform, service.rate, answer.depends, answer.spans, width) if waveform.size else None
+    return {
+        "name": name,
+        "words": WORDS[language],
+        "recording": recording,
+        "rows": as_records(answer.rows),
+        "of_cries": answer.of_cries,
+        "known": known,
+        "chances": chances,
+        "column": column,
+        "said": _said,
+        "unlike": recording["abstained"] == UNLIKE,
+        "picture": drawn,
+        "seconds": round(waveform.size / service.rate, 1),
+        "cut": waveform.size >= (SHOWN_S - 1) * service.rate,
+    }
+
+
+def _said(row: Mapping[str, Any], words: Mapping[str, Any]) -> str:
+    """The decision of a row, or that there is none, and why."""
+    reason = {UNLIKE: "short_unlike", UNSURE: "short_unsure"}.get(row["abstained"])
+    return row["decision"] or (f"{words['none']} ({words[reason]})" if reason else words["none"])
+
+
+async def _unusable(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": one_line(str(error))}, 422)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return JSONResponse({"detail": one_line(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")}, 422)
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AnyHTTPException)
+    return JSONResponse({"detail": one_line(str(error.detail))}, error.status_code, error.headers)
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    """An error of the program, of which the server's log has the traceback."""
+    return JSONResponse({"detail": "an error of the program; the log of the server has it"}, 500)

@@ -1,0 +1,91 @@
+"""`python -m cry_lightning serve`: starts the server, and leaves nothing behind."""
+
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+
+import uvicorn
+
+from cry_lightning.console import UserError
+from cry_lightning.serving.app import Language, app_of
+from cry_lightning.serving.guard import Limits
+from cry_lightning.serving.service import Service
+
+LOOPBACK = ("127.0.0.1", "localhost")
+MOST_CONNECTIONS = 1000
+
+
+def run(
+    ckpt: Path,
+    host: str,
+    port: int,
+    trust: Sequence[str],
+    device: str,
+    detector: Path | None,
+    max_seconds: float,
+    limits: Limits,
+    language: Language,
+    hosts: Sequence[str],
+) -> None:
+    """Serve a checkpoint until it is stopped."""
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is wrong with a form is answered
+    with _stopped_tidily(), TemporaryDirectory(prefix="cry-lightning-") as folder, _bound(host, port) as listening:
+        service = Service(ckpt, device, trust, detector, max_seconds, Path(folder))
+        app = app_of(service, limits, [*LOOPBACK, *hosts], language)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            limit_concurrency=MOST_CONNECTIONS,
+        )
+        name = "127.0.0.1" if is_loopback(host) else hosts[0]
+        address = f"http://{name}:{listening.getsockname()[1]}/"
+        print(f"{ckpt}: {address} for people, {address}openapi.json for programs; Ctrl+C stops it", flush=True)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches an address."""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket at an address, before the model is loaded for it."""
+    try:
+        listening = socket.create_server((host, port), backlog=256)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--host {host} --port {port}: {reason}; name another port, or 0 for any") from error
+    with listening:
+        yield listening
+
+
+@contextmanager
+def _stopped_tidily() -> Iterator[None]:
+    """Let SIGTERM end the process as Ctrl+C does, with its folder removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,172 @@
+"""A trained classifier that answers for one sound at a time, and keeps none."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shutil import copyfileobj
+from threading import Lock
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+
+import cry_lightning
+from cry_lightning import audio
+from cry_lightning.annotations.spans import Span
+from cry_lightning.console import UserError, on_one_line, printable
+from cry_lightning.export.about import decision_of, status_of
+from cry_lightning.inference.detect import Finder, by_thresholds
+from cry_lightning.inference.predict import Predicted, predicted, recordings_at, scores_of
+from cry_lightning.inference.predictor import BATCH, Predictor
+from cry_lightning.inference.tables import as_records
+from cry_lightning.serving.saliency import saliency
+from cry_lightning.tasks.weights import sha256
+
+SHOWN_S = 60.0  # of a recording, in its picture
+BLOCK_S = 1.0  # decoded at once
+LONGEST_NAME = 100  # characters of the name of a file
+USE = "a research tool, not a medical device"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of one recording.
+
+    Args:
+        rows: as `predict` writes them, by window or by cry.
+        recording: the same of the whole.
+        of_cries: whether cries were found, and each row is one.
+        waveform: its first minute (N,), at the model's rate.
+        depends: how the class of the highest score does on each sample (N,); None where that is not known.
+    """
+
+    rows: pd.DataFrame
+    recording: dict[str, Any]
+    of_cries: bool
+    waveform: np.ndarray
+    depends: np.ndarray | None = None
+
+    @property
+    def spans(self) -> list[Span]:
+        """Begin and end of each row, s."""
+        starts, lengths = self.rows["start_s"], self.rows["duration_s"]
+        return list(zip(starts, starts + lengths, strict=True))
+
+
+class Service:
+    """A trained classifier that answers for one sound at a time.
+
+    Args:
+        ckpt: its checkpoint.
+        device: see `Predictor`.
+        trust: see `Predictor`.
+        detector: checkpoint of a Detector that finds cries; without one, the thresholds of `acquire` find them.
+        max_seconds: the longest recording.
+        folder: for the one that is processed, which is removed in every case.
+
+    Raises:
+        UserError: as `predict`.
+    """
+
+    def __init__(
+        self, ckpt: Path, device: str, trust: Sequence[str], detector: Path | None, max_seconds: float, folder: Path
+    ) -> None:
+        self.predictor = Predictor(ckpt, device, trust)
+        self.trained = self.predictor.trained
+        scores_of(self.trained)
+        self.find = Finder(detector).spans if detector else by_thresholds
+        self.max_seconds = max_seconds
+        self.place = folder / "sound"  # of every recording: no name from outside becomes a path
+        self._one = Lock()  # for the place, and for the network, whose layers novelty looks into
+
+    @property
+    def rate(self) -> int:
+        """Of the waveforms of answers, Hz."""
+        return self.predictor.sample_rate
+
+    def about(self) -> dict[str, Any]:
+        """What a user must know of the model."""
+        decision = decision_of(self.trained) or {}
+        cutting = self.trained.cutting
+        return {
+            "producer": f"cry_lightning {cry_lightning.__version__}",
+            "use": USE,
+            "classes": self.trained.classes,
+            "sample_rate": self.rate,
+            "window_s": cutting["window_s"],
+            "hop_s": cutting["hop_s"] or cutting["window_s"],
+            "lineage": status_of(self.trained),
+            "thresholds": decision.get("thresholds"),
+            "validation_subjects": decision.get("subjects"),
+            "checkpoint_sha256": sha256(self.trained.path),
+        }
+
+    def answer(self, sound: BinaryIO, name: str, detect: bool | None, picture: bool = False) -> Answer:
+        """What the classifier says of a recording.
+
+        Args:
+            sound: the bytes of a file of any container.
+            name: how messages and rows call it.
+            detect: find cries first; None: and take windows where there are none.
+            picture: find out, too, what the answer depends on.
+
+        Raises:
+            UserError: it cannot be used, or is too long.
+        """
+        with self._received(sound, name) as path:
+            waveform = self._decoded(path)
+            found, of_cries = self._predicted(path, detect)
+            answer = Answer(
+                found.rows.assign(path=name), as_records(found.recordings.assign(path=name))[0], of_cries, waveform
+            )
+            best = answer.recording["predicted"]
+            if not picture or not best:
+                return answer
+            index = (self.trained.classes or []).index(best)
+            return replace(answer, depends=saliency(self.trained, waveform, answer.spans, index))
+
+    @contextmanager
+    def _received(self, sound: BinaryIO, name: str) -> Iterator[Path]:
+        """Where the bytes lie for a while; what is raised there gets the name of the recording."""
+        with self._one:
+            try:
+                with self.place.open("wb") as file:
+                    copyfileobj(sound, file)
+                yield self.place
+            except UserError as error:
+                reason = str(error).removeprefix("no recording could be used: ")
+                raise UserError(on_one_line(printable(reason.replace(str(self.place), name)))) from error
+            finally:
+                self.place.unlink(missing_ok=True)
+
+    def _decoded(self, path: Path) -> np.ndarray:
+        """The waveform of the first minute (N,), or of what can be read of it.
+
+        Raises:
+            UserError: the recording is too long, which a header need not tell.
+        """
+        pieces, n_samples = [np.zeros(0, np.float32)], 0
+        with suppress(audio.AudioError):  # `predict` says what is at fault
+            for block in audio.blocks(path, self.rate, BLOCK_S):
+                n_samples += block.size
+                if n_samples > self.max_seconds * self.rate:
+                    raise UserError(f"{path}: longer than {self.max_seconds:g} s; cut it, or raise --max-seconds")
+                if n_samples <= SHOWN_S * self.rate:
+                    pieces.append(block)
+        return np.concatenate(pieces)
+
+    def _predicted(self, path: Path, detect: bool | None) -> tuple[Predicted, bool]:
+        """What `predict` finds, and whether it did so by cries."""
+        for find in {None: (self.find, None), True: (self.find,), False: (None,)}[detect]:
+            recordings = recordings_at(self.trained, [str(path)], find=find)
+            found = predicted(self.trained, recordings, BATCH, quiet=True)
+            if len(found.rows):
+                break
+        return found, find is not None
+
+
+def shown_name(name: str | None) -> str:
+    """How the file that a browser names is called: without folders, on one line, and not for ever."""
+    last = (name or "").replace("\\", "/").rpartition("/")[2]
+    return on_one_line(printable(last)).strip()[-LONGEST_NAME:] or "sound"

@@ -1,0 +1,397 @@
+"""`serve`: the answers of `predict` to a browser and to programs, whatever is sent."""
+
+import io
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
+
+import anyio
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import RATE, REPO, cry
+from exported import write_checkpoint
+from fastapi.testclient import TestClient
+from test_export import NETWORKS
+
+from cry_lightning.__main__ import run as command
+from cry_lightning.api import models
+from cry_lightning.audio import fit_to_length
+from cry_lightning.console import UserError
+from cry_lightning.serving.app import app_of
+from cry_lightning.serving.command import is_loopback
+from cry_lightning.serving.guard import Guard, Limits
+from cry_lightning.serving.picture import maps, picture
+from cry_lightning.serving.saliency import saliency
+from cry_lightning.serving.service import LONGEST_NAME, SHOWN_S, Service, shown_name
+from cry_lightning.serving.words import WORDS
+
+spec = spec_from_file_location("benchmark_of_serve", REPO / "benchmarks/serve.py")
+benchmark = module_from_spec(spec)
+spec.loader.exec_module(benchmark)
+LIMITS = Limits(max_mb=1, queue=2, per_minute=1000)
+
+
+@pytest.fixture(scope="module")
+def service(tested, tmp_path_factory):
+    return Service(tested, "cpu", (), None, 20.0, tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="module")
+def server(service):
+    with TestClient(app_of(service, LIMITS, ["testserver"], "en"), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def cries(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("cries") / "cries.wav"
+    soundfile.write(path, cry(1), RATE)
+    return path
+
+
+def sent(server, content: bytes, name: str = "a.wav", to: str = "api/predict", **query):
+    return server.post(f"/{to}", files={"file": (name, content)}, params=query)
+
+
+@pytest.mark.parametrize("detect", [False, True])
+def test_rows_are_those_that_predict_writes(server, service, cries, tmp_path, detect):
+    out = tmp_path / "out.json"
+    ckpt = str(service.trained.path)
+    command("predict", [str(cries), "--ckpt", ckpt, "--out", str(out), *(["--detect"] if detect else [])])
+    answer = sent(server, cries.read_bytes(), "cries.wav", detect=detect)
+    written, of_recordings = json.loads(out.read_text()), json.loads((tmp_path / "out_recordings.json").read_text())
+    assert len(written) > 1 and answer.status_code == 200
+    for got, expected in [(answer.json()["rows"], written), ([answer.json()["recording"]], of_recordings)]:
+        assert [row | {"path": "x"} for row in got] == [row | {"path": "x"} for row in expected]
+        assert {row["path"] for row in got} == {"cries.wav"}
+    table = server.post("/api/csv", json=[*answer.json()["rows"], {"path": "=1+1"}]).text.splitlines()
+    assert table[0] == ",".join(written[0]) and table[-1].startswith("./=1+1,") and len(table) == len(written) + 2
+
+
+def test_sounds_that_cannot_be_used_are_one_line_and_leave_no_file(server, service, cries):
+    wav = cries.read_bytes()
+    silence, long = service.place.with_name("silence.flac"), service.place.with_name("long.flac")
+    soundfile.write(silence, np.zeros(RATE), RATE)
+    soundfile.write(long, np.zeros(21 * RATE), RATE)
+    contents = {"long.flac": long.read_bytes(), "silence.flac": silence.read_bytes(), "empty": b"", "text": b"no " * 99}
+    silence.unlink(), long.unlink()
+    told = [
+        ("long.flac", r"long\.flac: longer than 20 s; cut it, or raise --max-seconds"),
+        ("silence.flac", r"silence\.flac: silent, every sample at 0 s is zero"),
+        ("empty", "empty: the file is empty"),
+        ("text", "text: cannot be decoded as sound"),
+    ]
+    for name, reason in told:
+        for to in ("api/predict", "page/result"):
+            answer = sent(server, contents[name], f"../../{name}", to, detect=False)
+            assert answer.status_code == 422 and list(answer.json()) == ["detail"], (name, answer.text)
+            assert re.match(reason, answer.json()["detail"]) and "\n" not in answer.json()["detail"]
+    answer = server.post("/api/predict", json={"file": "/etc/passwd"})
+    assert (answer.status_code, answer.json()["detail"]) == (422, "body.file: Field required")
+    assert server.post("/api/csv", json=[{"a": 1}]).json() == {"detail": "each row needs a path"}
+    assert sent(server, wav).status_code == 200
+    assert not list(service.place.parent.iterdir())
+
+
+def test_an_error_of_the_program_shows_no_traceback(server, service, cries, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(service, "_decoded", fail)
+    answer = sent(server, cries.read_bytes())
+    assert (answer.status_code, list(answer.json())) == (500, ["detail"]) and "secret" not in answer.text
+    assert not service.place.exists()
+
+
+def test_names_of_uploads_are_shown_and_never_followed():
+    assert shown_name("../../etc/passwd") == "passwd" and shown_name("C:\\sounds\\a.wav") == "a.wav"
+    assert shown_name(None) == shown_name("") == shown_name("/") == "sound"
+    assert shown_name("a\nb\x1b[2J.wav") == "a b [2J.wav" and len(shown_name("x" * 999)) == LONGEST_NAME
+    assert shown_name("a\udc80.wav") == "a\\udc80.wav"
+
+
+def test_the_page_shows_an_answer(server, service, cries):
+    answer = sent(server, cries.read_bytes(), "<b>.wav", "page/result", language="de", width=390).json()
+    html = answer["html"]
+    assert "&lt;b&gt;.wav" in html and "<b>.wav" not in html
+    assert 'role="img"' in html and 'viewBox="0 0 390 ' in html and html.count("data:image/png") == 2
+    assert "Kalibrierte Wahrscheinlichkeit" in html and "Schreie: " in html and 'class="unit"' in html
+    assert html.count('class="unit"') == len(answer["rows"])
+    decided = answer["said"].partition(" (")[0]
+    assert decided in ("high", "low", "keine Entscheidung") and f"<strong>{decided}</strong>" in html
+    unlike = sent(server, _wav(np.random.default_rng(0).normal(0, 0.2, 2 * RATE)), to="page/result").json()
+    assert unlike["said"] == "no decision (unlike the training)" and WORDS["en"]["unlike"] in unlike["html"]
+    assert "Windows" in unlike["html"]  # noise holds no cries
+
+
+def test_a_model_without_reference_shows_scores_that_are_no_probabilities(server, service, cries, monkeypatch):
+    monkeypatch.setitem(vars(service.trained), "reference", None)
+    answer = sent(server, cries.read_bytes(), to="page/result").json()
+    assert answer["said"] == "no decision" and WORDS["en"]["no_reference"] in answer["html"]
+    assert ">Score<" in answer["html"] and "Calibrated" not in answer["html"]
+
+
+def _wav(waveform: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, waveform, RATE, format="WAV")
+    return file.getvalue()
+
+
+def test_the_page_is_whole_in_each_language_and_fetches_nothing(server, service):
+    for language, words in WORDS.items():
+        page = server.get("/", params={"language": language})
+        assert f'<html lang="{language}">' in page.text and str(words["use"]) in page.text.replace("&#39;", "'")
+        for field in re.findall(r'<input id="(\w+)"', page.text):
+            assert f'for="{field}"' in page.text or re.search(rf'<label><input id="{field}"', page.text), field
+        texts = page.text + server.get("/assets/page.css").text + server.get("/assets/page.js").text
+        assert not re.findall(r"https?://|//\w+\.\w+/", texts) and "built-in" not in texts
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert server.get("/assets/result.html").status_code == server.get("/docs").status_code == 404
+    assert server.get("/", params={"language": "xx"}).status_code == 422
+
+
+def test_both_languages_have_the_same_words():
+    (_, one), (_, other) = WORDS.items()
+    assert list(one) == list(other)
+    for key in one:
+        assert type(one[key]) is type(other[key]) and len(one[key]) > 0, key
+        fields = [sorted(re.findall(r"{\w+}", str(words[key]))) for words in (one, other)]
+        assert fields[0] == fields[1], key
+    assert len(one["can"]) == len(other["can"])
+
+
+def test_programs_find_what_they_need(server, service):
+    assert server.get("/api/health").json() == {"status": "ok"}
+    about = server.get("/api/model").json()
+    assert about["classes"] == ["high", "low"] and about["max_mb"] == 1 and set(about["thresholds"]) == {"high", "low"}
+    paths = server.get("/openapi.json").json()["paths"]
+    assert set(paths) == {"/api/predict", "/api/health", "/api/model", "/api/csv"}
+    assert {"200", "403", "413", "422", "429", "503"} <= set(paths["/api/predict"]["post"]["responses"])
+
+
+def test_pages_of_elsewhere_cannot_use_it(server, cries):
+    wav = cries.read_bytes()
+    assert server.get("/api/model", headers={"host": "evil.example"}).status_code == 400
+    for origin, status in [("http://evil.example", 403), ("null", 403), ("http://testserver", 200)]:
+        answer = server.post("/api/predict", files={"file": ("a.wav", wav)}, headers={"origin": origin})
+        assert answer.status_code == status, answer.text
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_too_much_is_refused_before_it_is_read(server):
+    answer = sent(server, bytes(1_200_000))
+    assert (answer.status_code, answer.json()) == (413, {"detail": "more than 1 MB; cut it, or raise --max-mb"})
+
+
+def ask(limits: Limits, length: int | None = None, pieces=(b"",), guard: Guard | None = None, slow=None):
+    """Status of a POST in such pieces through a guard, whether each piece was read, and how many were."""
+
+    async def app(scope, receive, send):
+        more = True
+        while more:
+            more = (await receive()).get("more_body", False)
+        if slow:
+            await slow()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    taken, status = [], []
+
+    async def receive():
+        taken.append(1)
+        return {"type": "http.request", "body": pieces[len(taken) - 1], "more_body": len(taken) < len(pieces)}
+
+    async def send(message):
+        status.append(message.get("status"))
+
+    headers = [] if length is None else [(b"content-length", str(length).encode())]
+    scope = {"type": "http", "method": "POST", "headers": headers, "client": ("127.0.0.1", 1)}
+    return (guard or Guard(app, limits))(scope, receive, send), status, taken
+
+
+def test_the_guard_reads_no_more_than_it_may():
+    answer, status, taken = ask(LIMITS, length=2_000_000, pieces=[b"x"] * 9)
+    anyio.run(lambda: answer)
+    assert status[0] == 413 and not taken
+    endless, status, taken = ask(LIMITS, pieces=[bytes(400_000)] * 9)  # names no length
+    with pytest.raises(Exception, match="more than 1 MB"):
+        anyio.run(lambda: endless)
+    assert len(taken) == 3
+
+
+def test_the_guard_counts_requests():
+    class Slow:
+        async def __call__(self, scope, receive, send):
+            await receive()
+            await self.gate.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    async def run():
+        slow = Slow()
+        slow.gate = anyio.Event()
+        guard = Guard(slow, Limits(1, 2, 4))
+        asked = [ask(guard.limits, guard=guard) for _ in range(5)]
+        async with anyio.create_task_group() as tasks:
+            for answer, _, _ in asked:
+                tasks.start_soon(lambda coroutine: coroutine, answer)
+                await anyio.sleep(0.01)
+            slow.gate.set()
+        return [status[0] for _, status, _ in asked]
+
+    assert anyio.run(run) == [200, 200, 503, 503, 429]
+
+
+def test_saliency_is_the_slope_of_the_log_odds(service):
+    trained, fit = service.trained, service.trained.fitting["fit"]
+    waveform = cry(3)[:RATE].astype(np.float32)
+    gradient = saliency(trained, waveform, [(0.0, 1.0), (5.0, 6.0)], 1)
+    window = round(trained.fitting["clip_s"] * RATE)
+    step = 1e-4 * np.random.default_rng(0).standard_normal(waveform.size)
+
+    def odds(sound: np.ndarray) -> float:
+        pieces = [fit_to_length(sound[first : first + 3200], window, fit) for first in (0, 3200)]  # of 0.4 s
+        with torch.inference_mode():
+            logits = trained.stage(trained.front_end(np.stack(pieces).astype(np.float32)))
+        return float((logits[:, 1] - logits[:, 0]).sum())
+
+    assert gradient.shape == waveform.shape and np.abs(gradient).max() > 0
+    assert (odds(waveform + step) - odds(waveform - step)) / 2 == pytest.approx(float(gradient @ step), rel=0.05)
+
+
+def test_pictures_fit_their_page():
+    sound = 0.1 * np.sin(2 * np.pi * 1000 * np.arange(2 * RATE) / RATE).astype(np.float32)
+    depends = np.zeros_like(sound)
+    depends[RATE:] = sound[RATE:]
+    level, shares = maps(sound, depends, RATE, 400)
+    assert level.shape == shares.shape == (64, 400)
+    band = np.unravel_index(level.argmax(), level.shape)[0]
+    assert shares[:, :190].max() < 0.1 < shares[band, 250:].min()
+    drawn = picture(sound, RATE, None, [(0.5, 1.5), (1.9, 9.0), (70.0, 71.0)], 5000)
+    assert drawn.width == 1200 and drawn.saliency == "" and len(drawn.units) == 2
+    assert all(drawn.left <= x and x + wide <= drawn.left + drawn.inner + 0.2 for _, x, wide in drawn.units)
+    assert [text for _, text in drawn.frequencies] == ["0.25", "0.5", "1", "2"]
+    picture(np.zeros(3, np.float32), RATE, None, [], 100)
+
+
+def test_mistakes_on_the_command_line(tested, monkeypatch):
+    serve = partial(command, "serve")
+    for args, told in [
+        (["--host=0.0.0.0"], "--host 0.0.0.0: name this machine as others call it, too, by --allow-host NAME"),
+        (["--max-mb=0"], "--max-mb 0: must be above 0"),
+        (["--queue=0"], "1 or more requests are needed"),
+        (["--port=99999"], "--port 99999: .*name another port"),
+        (["--language=fr"], "--language: invalid choice: 'fr'"),
+        (["--detector", str(tested)], "a Classifier finds no events"),
+    ]:
+        with pytest.raises(UserError, match=told):
+            serve(["--ckpt", str(tested), *args])
+    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"fastapi, .* not installed; pip install 'cry-lightning\[serve\]'"):
+        serve(["--ckpt", str(tested)])
+    assert is_loopback("127.0.0.1") and is_loopback("localhost") and not is_loopback("0.0.0.0")
+    assert SHOWN_S == 60
+
+
+@pytest.fixture(scope="module")
+def running(tested, tmp_path_factory):
+    """The address of a server in a process of its own, that process, and the folder for its files."""
+    folder = tmp_path_factory.mktemp("tmp")
+    with benchmark.serving(tested, folder, "--max-mb=5", "--queue=8", "--per-minute=100000") as (address, process):
+        yield address, process, folder
+
+
+def connected(address: str) -> socket.socket:
+    parts = urlsplit(address)
+    return socket.create_connection((parts.hostname, parts.port), timeout=60)
+
+
+def post(length: int | None) -> bytes:
+    """The head of a POST."""
+    size = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
+    kind = f"content-type: multipart/form-data; boundary={benchmark.BOUNDARY}"
+    return f"POST /api/predict HTTP/1.1\r\nhost: localhost\r\n{kind}\r\n{size}\r\n\r\n".encode()
+
+
+@pytest.mark.slow
+def test_fifty_at_once_are_all_answered(running):
+    address, _, folder = running
+    with ThreadPoolExecutor(50) as clients:
+        statuses = Counter(status for _, status, _ in clients.map(partial(benchmark.ask, address), range(1, 51)))
+    assert set(statuses) <= {200, 422, 503} and statuses[200] >= 8, statuses
+    assert not files(folder)
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [10**9, None], ids=["declared", "chunked"])
+def test_a_gigabyte_is_refused_and_never_held(running, length):
+    """Who goes on sending gets the answer all the same: what comes is thrown away."""
+    address, process, folder = running
+    head = benchmark.form(b"").partition(b"\r\n--")[0]
+    piece = bytes(10**6) if length else b"f4240\r\n" + bytes(10**6) + b"\r\n"
+    memory = [benchmark.memory_mb(process)]
+    with connected(address) as client:
+        client.sendall(post(length) + (head if length else b"%x\r\n%s\r\n" % (len(head), head)))
+        for number in range(1000):
+            client.sendall(piece)
+            if number % 50 == 0:
+                memory.append(benchmark.memory_mb(process))
+                assert not files(folder)
+        answer = client.recv(2000)
+    assert b" 413 " in answer and b"more than 5 MB" in answer
+    assert max(memory) < memory[0] + 30, memory
+    assert benchmark.ask(address, 1)[1] == 200 and not files(folder)
+
+
+@pytest.mark.slow
+def test_broken_connections_leave_nothing(running):
+    address, _, folder = running
+    body = benchmark.form(benchmark.sound(1))
+    for sent_bytes in (0, 100, len(body) - 10, len(body)) * 5:  # the last go away while it is computed
+        with connected(address) as client:
+            client.sendall(post(len(body)) + body[:sent_bytes])
+    assert benchmark.ask(address, 1)[1] == 200  # not one of them takes a place
+    assert not files(folder)
+
+
+@pytest.mark.slow
+def test_sigterm_leaves_nothing(tested, tmp_path):
+    with benchmark.serving(tested, tmp_path) as (address, process):
+        benchmark.ask(address, 1)
+        assert len(list(tmp_path.glob("cry-lightning-*"))) == 1
+        os.kill(process, signal.SIGTERM)
+        for _ in range(100):
+            if not list(tmp_path.glob("cry-lightning-*")):
+                break
+            time.sleep(0.1)
+    assert not files(tmp_path) and not list(tmp_path.glob("cry-lightning-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"simclr-res8", "statistics-vggish-z"}))
+def test_saliency_goes_through_every_front_end_that_has_a_gradient(name, tmp_path):
+    encoder, feature, others = NETWORKS[name]
+    ckpt = write_checkpoint(tmp_path / "best.ckpt", encoder, feature, **others)
+    with TemporaryDirectory() as folder:
+        service = Service(ckpt, "cpu", (), None, 20.0, Path(folder))
+        answer = service.answer(io.BytesIO(_wav(cry(1))), "a.wav", False, picture=True)
+    if name == "resnet50-picture":  # colours are looked up in a table
+        assert answer.depends is None
+    else:
+        assert answer.depends is not None and np.isfinite(answer.depends).all() and answer.depends.any()
