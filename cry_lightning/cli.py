@@ -87,7 +87,7 @@ class StageCLI(LightningCLI):
 
     Args:
         args: of the command.
-        own: the config is of a run that this very process has made.
+        own: the config is of a run that this very process has made, one of a study's many; its reference.pt is not.
     """
 
     nothing_left = False  # of a resumed fit
@@ -95,6 +95,7 @@ class StageCLI(LightningCLI):
     until_the_end: ExitStack  # of the command: the lock on its run folder
 
     def __init__(self, args: list[str], own: bool = False) -> None:
+        self.own = own
         self.trust, args = taken_out(args)
         self.given = args[:1]
         with hushed(), resolving(self.trust, [] if own else args) as self.of_run:
@@ -271,7 +272,8 @@ class StageCLI(LightningCLI):
             return
         self.run_folder.forget_evaluation()
         folder = self.run_folder.path
-        self.write_reference(Path(self.config_init.test.ckpt_path))
+        if not self.own:
+            self.write_reference(Path(self.config_init.test.ckpt_path))
         print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {folder}")
 
     def write_reference(self, checkpoint: Path) -> None:

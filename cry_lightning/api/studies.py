@@ -59,7 +59,7 @@ def cross_validate(
         seeds: train each division from each of these seeds, so that both are told apart in the report; without folds,
             repeats or group, the division is the YAML's own.
         jobs: folds at a time.
-        keep: keep each fold's checkpoints.
+        keep: keep each fold's checkpoints; `test` one of them for the decisions of `predict`.
         positive: as of evaluate.
         out: the run folder of the pooled tests; default: RUNS/CORPUS/STAGE-FOLDSxREPEATS-GROUP.
         upstream: where the stages on other corpora lie, to be shared by several cross-validations (default:
@@ -311,7 +311,7 @@ def architectures(
         loso: leave one group out at a time.
         seeds: train on the YAML's own division from each of these.
         jobs: folds at a time.
-        keep: keep each fold's checkpoints.
+        keep: keep each fold's checkpoints; `test` one of them for the decisions of `predict`.
         out: a folder for each cross-validation and the report.
         overrides: of the YAML.
 
