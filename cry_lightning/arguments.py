@@ -323,10 +323,10 @@ def command_line(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
         if (tuple(value) if isinstance(value, list) else value) == argument.default:
             continue
         times = value if argument.depth > 1 else [value if argument.depth else [value]]
-        for values in times:
+        for values in [[one] for one in value] if argument.taken.repeated else times:
             words += [] if argument.positional else [argument.shown]
             words += [] if argument.kind is bool else [str(one) for one in values]
-    return shlex.join(words)
+    return shlex.join([*words, *as_arguments(given.get("overrides", ()))])
 
 
 def find_shipped(argv: Sequence[str]) -> list[str]:

@@ -267,6 +267,7 @@ def test_a_killed_study_goes_on_and_every_encoder_sees_the_same_labels(
     table = pd.read_csv(out / "label_efficiency.csv")
     assert table["labels"].tolist() == [4, 4, 8, 8] and set(table["lineage"]) == {"CLEAN"}
     assert (out / "label_efficiency.png").read_bytes().startswith(b"\x89PNG")
+    assert "python -m cry_lightning label-efficiency" in (out / "report.html").read_text()
 
     calls.clear()
     main(args)

@@ -126,6 +126,8 @@ def test_the_whole_ladder(stage, tmp_path, capsys) -> None:
     assert (found.loc[found["division"] == "augmented, then by clip", "clips"] == 2 * 96).all()
     assert (tmp_path / "ladder/leakage.png").exists() and "By clip, UAR is" in printed
     assert "| by subject | model |" in (tmp_path / "ladder/leakage.md").read_text()
+    page = (tmp_path / "ladder/report.html").read_text()
+    assert "<svg" in page and "By clip, UAR is" in page and "python -m cry_lightning leakage --config" in page
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "ladder").rglob("predictions.csv")}
     main(args)
     folds = [path for path in written if "fold" in str(path)]

@@ -106,7 +106,12 @@ def test_the_table_holds_what_the_runs_say_and_nothing_is_run_twice(paper, tmp_p
         "by subject: both minus fast Res8",
         "Res8: as published minus",
     ):
-        assert text in printed and text in (out / "table.md").read_text()
+        assert all(
+            text in where for where in (printed, (out / "table.md").read_text(), (out / "report.html").read_text())
+        )
+    page = (out / "report.html").read_text()
+    links = re.findall('href="([^"]+)"', page)
+    assert links and all((out / link).exists() for link in links) and "python -m cry_lightning paper" in page
     assert np.isnan(table.loc["by subject", "Res8", "uar"]["published"])
     assert table.loc["by subject", "Res8", "uar"]["later"] == 0.911
     config = json.loads((out / "by-subject/res8/cross_validation.json").read_text())["stages"]["0"]

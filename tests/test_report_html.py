@@ -29,6 +29,7 @@ from cry_lightning.report import mistakes, sounds
 from cry_lightning.report import page as html_page
 from cry_lightning.report.mistakes import Mistake, Mistakes
 from cry_lightning.report.pictures import Picture
+from cry_lightning.report.study import StudyPage, write_page
 from cry_lightning.report.words import Asked, Contents, Extras
 
 main = partial(command, "evaluate")
@@ -341,3 +342,17 @@ def test_settings_are_those_of_the_config(no_figures, tmp_path) -> None:
     (run / "config.yaml").write_text("a: [")
     main([str(run)])  # a damaged one is no reason not to report
     assert "Res8" not in (run / "report.html").read_text()
+
+
+def test_a_study_has_such_a_page_too(tmp_path) -> None:
+    tables = [[["system", "UAR"], [SCRIPT, "0.5 [0.4, 0.6]"]]]
+    reports = [(AMPERSAND, Path("by subject/report.html"))]
+    study = StudyPage(
+        SCRIPT, f"run {AMPERSAND}", tables, verdict=SCRIPT, figures=[("curve", "<svg></svg>")], reports=reports
+    )
+    assert write_page(study, tmp_path) == tmp_path / "report.html"
+    text = (tmp_path / "report.html").read_text()
+    reader = Reader(text)
+    assert "script" not in reader.tags and "svg" in reader.tags and reader.urls == ["by%20subject/report.html"]
+    assert html.unescape(text).count(SCRIPT) == 4  # title, heading, verdict, cell
+    assert "default-src 'none'" in text and html.escape(f"run {AMPERSAND}", quote=False).split("&")[0] in text

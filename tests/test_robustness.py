@@ -181,6 +181,7 @@ def test_models_side_by_side(runs, noise, tmp_path, capsys, caplog):
             assert scores.loc[scores["model"] == name, "severity"].tolist() == severities
         assert set(table["lineage"]) == {"CLEAN"} and set(table["n_clips"]) == {40} and set(table["n_subjects"]) == {5}
         assert (scores["low"] <= scores["value"]).all() and (scores["value"] <= scores["high"]).all()
+        assert f"{kind}: UAR by severity" in (tmp_path / "report.html").read_text()
         with Image.open(tmp_path / f"{kind}.png") as figure:
             assert figure.width > 800
     white = pd.read_csv(tmp_path / "white.csv", keep_default_na=False).query("metric == 'macro_auc'")

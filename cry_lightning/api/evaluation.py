@@ -232,9 +232,10 @@ def robustness(
 
     Example: python -m cry_lightning robustness --ckpt runs/synthetic-cries/finetune/best.ckpt --out runs/robustness
     """
+    line = command_line(robustness, locals())
     asked: Sequence[str] = kinds or [kind for kind in KINDS if kind != "noise" or noise]
     from cry_lightning.studies.disturbances import Severities
     from cry_lightning.studies.robustness import run
 
     severities = Severities(asked, noise, snr_db, bands_hz, blank, gain_db, low_pass_hz, seed)
-    return run(ckpt, out, trust, severities, device, allow_leaky)
+    return run(ckpt, out, trust, severities, device, allow_leaky, line)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cry_lightning.api.evaluation import evaluate
-from cry_lightning.arguments import Folder, Overrides, Stage, Taken, command
+from cry_lightning.arguments import Folder, Overrides, Stage, Taken, command, command_line
 from cry_lightning.console import UserError
 
 if TYPE_CHECKING:
@@ -103,9 +103,9 @@ def leakage(
     """How much of a score is knowledge of who cries, and how much of the recorder.
 
     The stage is cross-validated by subject, by recording, by clip, and by clip with augmented copies on both sides;
-    beside it what the labels of the same subject, and what the recorder alone, would reach. Writes leakage.md,
-    leakage.csv and leakage.png. Further arguments override the YAML as in fit. Folds that are finished are not run
-    again.
+    beside it what the labels of the same subject, and what the recorder alone, would reach. Writes report.html,
+    leakage.md, leakage.csv and leakage.png. Further arguments override the YAML as in fit. Folds that are finished are
+    not run again.
 
     Args:
         config: the stage.
@@ -123,6 +123,7 @@ def leakage(
 
     Example: python -m cry_lightning leakage --config configs/few_labels.yaml --data configs/data/donateacry.yaml
     """
+    line = command_line(leakage, locals())
     if copies < 0:
         raise UserError(f"--copies {copies}: there cannot be less than none; 0 leaves out the augmented division")
     from cry_lightning.commands.stage import check_overrides
@@ -130,10 +131,10 @@ def leakage(
 
     division, given = Division(folds, repeats), list(overrides)
     check_overrides(config, given)
-    from cry_lightning.studies import leakage
     from cry_lightning.studies.engine import StageConfig
+    from cry_lightning.studies.leakage import run
 
-    return leakage.run(StageConfig(config).changed(given), division, copies, jobs, out)
+    return run(StageConfig(config).changed(given), division, copies, jobs, out, line)
 
 
 @command
@@ -179,6 +180,7 @@ def label_efficiency(
 
     Example: python -m cry_lightning label-efficiency --config configs/finetune.yaml --per-class 2 5 10
     """
+    line = command_line(label_efficiency, locals())
     if fractions and per_class:
         raise UserError("argument --per-class: not allowed with argument --fractions")
     if not (amounts := per_class or fractions):
@@ -194,7 +196,7 @@ def label_efficiency(
     planned = points(
         encoders, "per_class" if per_class else "label_fraction", amounts, seeds, folds or [None], arguments
     )
-    return run(StageConfig(config).changed(given), planned, out, allow_leaky, jobs)
+    return run(StageConfig(config).changed(given), planned, out, allow_leaky, jobs, line)
 
 
 @command
@@ -243,7 +245,7 @@ def tune(
 
 @command
 def paper(
-    paper: Annotated[Path, Taken(instead="give a folder of configs/papers, or its paper.yaml")],
+    recipe: Annotated[Path, Taken(instead="give a folder of configs/papers, or its paper.yaml")],
     *,
     corpus: Annotated[str | None, Taken("NAME")] = None,
     seeds: Annotated[Sequence[int] | None, Taken("SEED")] = None,
@@ -260,7 +262,7 @@ def paper(
     goes on with the same command.
 
     Args:
-        paper: a folder of configs/papers, or its paper.yaml; or a recipe such as configs/studies/age.yaml.
+        recipe: a folder of configs/papers, or its paper.yaml; or a recipe such as configs/studies/age.yaml.
         corpus: what to run on (default: the publication's own).
         seeds: where one division is trained from several seeds: these, in place of the paper.yaml's.
         jobs: folds at a time, of whichever systems.
@@ -274,9 +276,10 @@ def paper(
 
     Example: python -m cry_lightning paper configs/papers/le2020
     """
+    line = command_line(paper, locals())
     from cry_lightning.studies.papers import run
 
-    return run(paper, corpus, list(overrides), seeds, jobs, out)
+    return run(recipe, corpus, list(overrides), seeds, jobs, out, line)
 
 
 @command

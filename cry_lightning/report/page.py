@@ -109,7 +109,9 @@ def page(report: Contents, asked: Asked, checklist: Checklist | None = None) -> 
         (False, False, True),
         (False,) * 3,
     ):
-        text = _template().render(shown, with_sound=with_sound, with_pictures=with_pictures, with_figures=with_figures)
+        text = template("report.html").render(
+            shown, with_sound=with_sound, with_pictures=with_pictures, with_figures=with_figures
+        )
         if len(text) < MOST_BYTES:
             break
     return text
@@ -129,7 +131,8 @@ def _contents(sections: Sequence[Section], with_checklist: bool) -> list[tuple[s
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """One of the templates of this room, into which all text goes escaped."""
     loader = PackageLoader("cry_lightning.report", "templates")
     settings = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return settings.get_template("report.html")
+    return settings.get_template(name)

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from cry_lightning.console import for_spreadsheets
-from cry_lightning.drawing import SCREEN, entitle, line, marker, save
+from cry_lightning.drawing import SCREEN, as_svg, entitle, line, marker, save
 from cry_lightning.evaluation.compare import Rows, as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Estimate
 from cry_lightning.evaluation.run import Run, Tested, evaluate_run, pool
 from cry_lightning.files import replacing
+from cry_lightning.report.study import StudyPage, write_page
 from cry_lightning.studies.label_efficiency import SCRATCH, Subset, Trial
 
 METRICS = ("uar", "macro_auc")
@@ -115,9 +116,12 @@ def labels_needed(labels: np.ndarray, scores: np.ndarray, score: float) -> tuple
 
 def text(curves: pd.DataFrame) -> str:
     """The table and how to read it."""
-    first = curves.iloc[0]
-    legend = LEGEND.format(**first[["test_subjects", "drawn", "level"]], min_subjects=MIN_SUBJECTS)
-    return f"{as_text(table(curves))}\n\n{legend}"
+    return f"{as_text(table(curves))}\n\n{legend(curves)}"
+
+
+def legend(curves: pd.DataFrame) -> str:
+    """How to read the table."""
+    return LEGEND.format(**curves.iloc[0][["test_subjects", "drawn", "level"]], min_subjects=MIN_SUBJECTS)
 
 
 def table(curves: pd.DataFrame) -> Rows:
@@ -152,12 +156,14 @@ def number(mean: float) -> str:
     return f"{mean:.1f}".removesuffix(".0")
 
 
-def write(curves: pd.DataFrame, out: Path, n_classes: int) -> None:
-    """Write label_efficiency.csv, and label_efficiency.png and .svg, into a folder."""
+def write(curves: pd.DataFrame, out: Path, n_classes: int, title: str, command: str) -> None:
+    """Write label_efficiency.csv, .png and .svg, and report.html under a title, into a folder."""
     with replacing(out / "label_efficiency.csv") as part:
         for_spreadsheets(curves).to_csv(part, index=False)
     with SCREEN.applied():
-        save(draw(curves, n_classes), out / "label_efficiency.png", ".svg")
+        save(figure := draw(curves, n_classes), out / "label_efficiency.png", ".svg")
+        figures = [("UAR and AUC by number of labels", as_svg(figure))]
+    write_page(StudyPage(title, command, [table(curves)], figures=figures, reading=[legend(curves)]), out)
 
 
 def draw(curves: pd.DataFrame, n_classes: int) -> Figure:

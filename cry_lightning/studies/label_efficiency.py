@@ -211,21 +211,24 @@ def train(study: Study, point: Trial, wanted: dict[str, Any], runs: Path) -> Non
     (folder / LAST).unlink()  # hundreds of a large encoder would fill a disk; config.yaml makes it again
 
 
-def run(stage: StageConfig, planned: list[Trial], out: Path | None, allow_leaky: bool, jobs: int = 1) -> pd.DataFrame:
+def run(
+    stage: StageConfig, planned: list[Trial], out: Path | None, allow_leaky: bool, jobs: int, command: str
+) -> pd.DataFrame:
     """Run the command on a stage; returns what label_efficiency.csv holds."""
     study = open_study(stage)
     subsets = {point.subset: subset(study, point) for point in {point.subset: point for point in planned}.values()}
     out = out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
-    return report(study, run_points(study, planned, subsets, out / "points", allow_leaky, jobs), subsets, out)
+    return report(study, run_points(study, planned, subsets, out / "points", allow_leaky, jobs), subsets, out, command)
 
 
-def report(study: Study, tested: dict[Trial, Tested], subsets: Subsets, out: Path) -> pd.DataFrame:
+def report(study: Study, tested: dict[Trial, Tested], subsets: Subsets, out: Path, command: str) -> pd.DataFrame:
     """Write and print the curves; returns what label_efficiency.csv holds."""
     from cry_lightning.studies import label_curves  # which needs what is above
 
     result = label_curves.curves(tested, subsets)
-    label_curves.write(result, out, len(study.data.classes))
-    print(f"\n{label_curves.text(result)}\n\n{out / 'label_efficiency.csv'}\n{out / 'label_efficiency.png'}")
+    label_curves.write(result, out, len(study.data.classes), f"Label efficiency on {study.corpus}", command)
+    written = "\n".join(str(out / name) for name in ("label_efficiency.csv", "label_efficiency.png", "report.html"))
+    print(f"\n{label_curves.text(result)}\n\n{written}")
     return result
 
 

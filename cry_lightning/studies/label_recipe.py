@@ -51,14 +51,14 @@ class LabelStudy:
     out: Path
     upstream: Path  # where the stages on other corpora lie
 
-    def run(self, jobs: int) -> pd.DataFrame:
+    def run(self, jobs: int, command: str) -> pd.DataFrame:
         """Train what is not finished, and report; returns what label_efficiency.csv holds."""
         once = {name: train_once(chain, self.upstream) for name, chain in self.chains.items()}
         folds = dict.fromkeys(trial.fold for trial in self.trials)
         weights = {(name, fold): self._adapted(name, fold, once[name]) for name, fold in product(once, folds)}
         trials = [replace(trial, weights=weights.get((trial.encoder, trial.fold))) for trial in self.trials]
         tested = run_points(self.study, trials, self.subsets, self.out / "points", False, jobs)
-        return report(self.study, tested, self.subsets, self.out)
+        return report(self.study, tested, self.subsets, self.out, command)
 
     def _adapted(self, name: str, fold: int | None, weights: str | None) -> str | None:
         """The checkpoint of an encoder whose stages on the tested corpus have not been trained on a fold's test."""

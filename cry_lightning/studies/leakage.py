@@ -17,13 +17,14 @@ from cry_lightning.audio.recording import opened
 from cry_lightning.console import UserError, for_spreadsheets, progress_bar
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.drawing import SCREEN, save
+from cry_lightning.drawing import SCREEN, as_svg, save
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import Rows, as_markdown, as_text, cell
 from cry_lightning.evaluation.intervals import Estimate, Jackknife
 from cry_lightning.evaluation.metrics import majority, units_at
 from cry_lightning.evaluation.predictions import classes_of, score_columns
 from cry_lightning.files import replacing
+from cry_lightning.report.study import StudyPage, write_page
 from cry_lightning.studies import engine
 from cry_lightning.studies.cross_validation import planned
 from cry_lightning.studies.division import Division
@@ -279,8 +280,10 @@ def draw(found: pd.DataFrame, chance: float) -> Figure:
     return figure
 
 
-def run(stage: StageConfig, division: Division, copies: int, jobs: int, out: Path | None) -> pd.DataFrame:
-    """Run the command: leakage.csv, leakage.md, leakage.png and leakage.svg in `out`; returns what the CSV holds.
+def run(stage: StageConfig, division: Division, copies: int, jobs: int, out: Path | None, command: str) -> pd.DataFrame:
+    """Run the command; returns what leakage.csv holds.
+
+    Beside it are leakage.md, leakage.png, leakage.svg and report.html, all in `out`.
 
     Raises:
         UserError: each subject has one clip, or the recipe cannot be cross-validated so.
@@ -304,9 +307,14 @@ def run(stage: StageConfig, division: Division, copies: int, jobs: int, out: Pat
     with replacing(out / "leakage.csv") as part:
         for_spreadsheets(found).to_csv(part, index=False)
     with SCREEN.applied():
-        save(draw(found, 1 / len(data.classes)), out / "leakage.png", ".svg")
-    page = [f"# Leakage ladder of {study.corpus}", text, as_markdown(as_rows(found)), HEAD, "![UAR](leakage.png)"]
+        save(figure := draw(found, 1 / len(data.classes)), out / "leakage.png", ".svg")
+        caption = "UAR by division, of the model and of what knows less, with 95 % intervals"
+        figures = [(caption, as_svg(figure))]
+    title = f"Leakage ladder of {study.corpus}"
+    page = StudyPage(title, command, [as_rows(found)], verdict=text, figures=figures, reading=[HEAD])
+    html = write_page(page, out)
+    lines = [f"# {title}", text, as_markdown(as_rows(found)), HEAD, "![UAR](leakage.png)"]
     with replacing(out / "leakage.md") as part:
-        part.write_text("\n\n".join(page) + "\n", encoding="utf-8")
-    print(f"{as_text(as_rows(found))}\n\n{HEAD}\n\n{text}\n\n{out / 'leakage.md'}")
+        part.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{as_text(as_rows(found))}\n\n{HEAD}\n\n{text}\n\n{out / 'leakage.md'}\n{html}")
     return found

@@ -17,6 +17,7 @@ from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.files import replacing
 from cry_lightning.report.files import write_report
+from cry_lightning.report.study import StudyPage, write_page
 from cry_lightning.studies import label_recipe
 from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, quiet, side_by_side
@@ -291,6 +292,7 @@ def run(
     seeds: Sequence[int] | None,
     jobs: int,
     out: Path | None,
+    command: str,
 ) -> pd.DataFrame:
     """Run the command; returns what table.csv holds, or else the first label_efficiency.csv."""
     path = given / "paper.yaml" if given.is_dir() else given
@@ -306,12 +308,12 @@ def run(
     head = f"{recipe.title}, on {name}. {setting.note}".strip()
     if not plans:
         print(f"\n{head}")
-    tables = [tabled(recipe, order, plans, head, out, jobs)] if plans else []
-    tables += [study.run(jobs) for study in label_studies]
+    tables = [tabled(recipe, order, plans, head, out, jobs, command)] if plans else []
+    tables += [study.run(jobs, command) for study in label_studies]
     return tables[0]
 
 
-def tabled(recipe: Recipe, order: Order, plans: Plans, head: str, out: Path, jobs: int) -> pd.DataFrame:
+def tabled(recipe: Recipe, order: Order, plans: Plans, head: str, out: Path, jobs: int, command: str) -> pd.DataFrame:
     """Run all systems that can be, under all protocols, and print and write the tables; returns what table.csv holds.
 
     Args:
@@ -321,6 +323,7 @@ def tabled(recipe: Recipe, order: Order, plans: Plans, head: str, out: Path, job
         head: title and note.
         out: where the tables are written.
         jobs: folds at a time.
+        command: that asked for it.
     """
     from cry_lightning.studies import paper_tables  # which needs what is above
 
@@ -331,13 +334,16 @@ def tabled(recipe: Recipe, order: Order, plans: Plans, head: str, out: Path, job
     tables += [*paper_tables.differences(recipe, runs), *paper_tables.of_works(recipe)]
     if tested := test_upstream(recipe, plans):
         tables.insert(0, paper_tables.of_upstream(recipe, tested))
-    text = "\n\n".join([head, *map(as_text, tables), paper_tables.reading(recipe, runs)])
+    reading = paper_tables.reading(recipe, runs)
+    text = "\n\n".join([head, *map(as_text, tables), reading])
     figures = paper_tables.long_form(recipe, runs)
-    page = "\n\n".join([f"# {as_markdown_text(head)}", *map(as_markdown, tables), paper_tables.reading(recipe, runs)])
-    write(figures, page, out)
-    print(f"\n{text}\n\n{out / 'table.md'}\n{out / 'table.csv'}")
-    for protocol in sorted({run.folder.parent for of_protocol in runs.values() for run in of_protocol.values()}):
-        print(protocol / "report.md")
+    write(figures, "\n\n".join([f"# {as_markdown_text(head)}", *map(as_markdown, tables), reading]), out)
+    protocols = sorted({run.folder.parent for of_protocol in runs.values() for run in of_protocol.values()})
+    reports = [(folder.name, folder.relative_to(out) / "report.html") for folder in protocols]
+    html = write_page(StudyPage(head, command, tables, reading=reading.split("\n"), reports=reports), out)
+    print(f"\n{text}\n\n{out / 'table.md'}\n{out / 'table.csv'}\n{html}")
+    for folder in protocols:
+        print(folder / "report.html")
     return figures
 
 

@@ -209,6 +209,7 @@ def run(
     severities: disturbances.Severities,
     device: str,
     allow_leaky: bool,
+    command: str,
 ) -> pd.DataFrame:
     """Run the command; points that are finished are not run again. Returns the curves."""
     from cry_lightning.studies import robustness_report  # which needs what is above
@@ -225,7 +226,8 @@ def run(
     for model, tables in zip(models, predicted, strict=True):
         warn_if_different(model, tables[undisturbed])
     result = robustness_report.curves(models, planned, predicted)
-    written = robustness_report.write(result, out, models[0].table["label"].nunique())
+    notes = [f"{model.name}: {note}" for model in models for note in (_lineage(model), *model.run.notes)]
+    written = robustness_report.write(result, out, models[0].table["label"].nunique(), notes, command)
     print(f"\n{robustness_report.text(result)}")
     for model in models:
         print("\n".join([f"\n{model.name}: {_lineage(model)}", *(f"- {note}" for note in model.run.notes)]))

@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cry_lightning.console import for_spreadsheets
-from cry_lightning.drawing import SCREEN, entitle, line, marker, save
+from cry_lightning.drawing import SCREEN, as_svg, entitle, line, marker, save
 from cry_lightning.evaluation.compare import SUMMARY, Rows, as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife
 from cry_lightning.evaluation.metrics import Units, units_at
 from cry_lightning.files import replacing
+from cry_lightning.report.study import StudyPage, write_page
 from cry_lightning.studies.disturbances import KINDS, UNDISTURBED, Condition
 from cry_lightning.studies.robustness import ModelUnderTest
 
@@ -137,9 +138,14 @@ def _tick(severity: str, is_scale: bool) -> str:
 
 def text(curves: pd.DataFrame) -> str:
     """The table and how to read it."""
-    legend = LEGEND.format(min_subjects=MIN_SUBJECTS, **curves.iloc[0])
+    return "\n".join([as_text(table(curves)), "", *legends(curves)])
+
+
+def legends(curves: pd.DataFrame) -> list[str]:
+    """How to read the table, and what its kinds are."""
     kinds = set(curves["kind"])
-    return "\n".join([as_text(table(curves)), "", legend, *(t for of, t in KIND_LEGENDS.items() if kinds & set(of))])
+    of_kinds = [legend for those, legend in KIND_LEGENDS.items() if kinds & set(those)]
+    return [LEGEND.format(min_subjects=MIN_SUBJECTS, **curves.iloc[0]), *of_kinds]
 
 
 def table(curves: pd.DataFrame) -> Rows:
@@ -158,14 +164,18 @@ def table(curves: pd.DataFrame) -> Rows:
     return rows
 
 
-def write(curves: pd.DataFrame, out: Path, n_classes: int) -> list[Path]:
-    """Write KIND.csv, KIND.png and KIND.svg of every kind into a folder; returns the paths of the first two."""
-    paths = []
+def write(curves: pd.DataFrame, out: Path, n_classes: int, warnings: Sequence[str], command: str) -> list[Path]:
+    """Write KIND.csv, KIND.png and KIND.svg of every kind, and report.html, into a folder; returns what to look at."""
+    paths, figures = [], []
     for kind, own in curves.groupby("kind", sort=False):
         csv, png = out / f"{kind}.csv", out / f"{kind}.png"  # and .svg
         with replacing(csv) as part:
             for_spreadsheets(own.drop(columns="place")).to_csv(part, index=False)
         with SCREEN.applied():
-            save(draw(own, n_classes), png, ".svg")
+            save(figure := draw(own, n_classes), png, ".svg")
+            figures.append((f"{kind}: UAR by severity, with 95 % intervals", as_svg(figure)))
         paths += [csv, png]
-    return paths
+    page = StudyPage(
+        "Robustness", command, [table(curves)], warnings=warnings, figures=figures, reading=legends(curves)
+    )
+    return [*paths, write_page(page, out)]
