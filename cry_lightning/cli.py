@@ -25,11 +25,13 @@ from cry_lightning.callbacks import (
     Figures,
     LastCheckpoint,
     LineageRecorder,
+    Maps,
+    Optimisation,
     PredictionsWriter,
-    finish_wandb,
     set_up_wandb,
 )
 from cry_lightning.console import UserError, one_line
+from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.messages import OneLineParser, WholeSection, instantiation_error
 from cry_lightning.runfolder import (
@@ -134,6 +136,9 @@ class StageCLI(LightningCLI):
         parser.add_argument(
             "--save_every_n_steps", type=int | None, default=None, help="Write last.ckpt mid-epoch too."
         )
+        parser.add_argument(
+            "--map_every_n_epochs", type=int, default=5, help="Send W&B a map of embeddings so often; 0 for never."
+        )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {"checkpoint.monitor": "val/uar", "checkpoint.mode": "max", "checkpoint.enable_version_counter": False}
@@ -193,9 +198,11 @@ class StageCLI(LightningCLI):
         best.dirpath, best.filename = str(folder.path), "best"
         recorder = LineageRecorder(config.name, folder.path)
         callbacks = [
+            Optimisation(),
             PredictionsWriter(folder.path),
             recorder,  # after the table, whose hash it writes
             Dashboard(wandb_loggers, yaml.safe_load(self.body), folder.path),  # after what it states to be there
+            Maps(config.map_every_n_epochs),
         ]
         given.trainer.callbacks = [*(given.trainer.callbacks or []), *callbacks]
         own_bar = any(isinstance(one, ProgressBar) for one in given.trainer.callbacks)

@@ -42,12 +42,13 @@ def evaluate(
     style: Literal["screen", "paper"] = "screen",
     with_audio: bool = False,
     checklist: Literal["tripod-ai", "stard-ai"] | None = None,
+    send_report: bool = False,
 ) -> "pd.DataFrame":
     """Metrics with intervals over subjects, figures and a report.
 
     Predictions are scored at clip, recording and subject level; writes report.html, report.md, metrics.csv, card.md
     (of one tested run) and figures/. Of several runs tested on the same clips, each is also compared with the first:
-    paired differences, also in differences.csv.
+    paired differences, also in differences.csv. Where a test was logged to W&B, its metrics are added there.
 
     Args:
         runs: run folder that `test` has filled, or a predictions.csv.
@@ -66,6 +67,7 @@ def evaluate(
         with_audio: embed the clips of the most confident mistakes in report.html, where their recordings are found.
         checklist: reporting guideline whose items are filled in as far as the run tells, in checklist.md and
             report.html; of one run.
+        send_report: add report.html to the runs of W&B, too; it names recordings, and holds the sound of --with-audio.
 
     Returns: what metrics.csv holds.
 
@@ -83,7 +85,7 @@ def evaluate(
     from cry_lightning.report.command import run
     from cry_lightning.report.words import Asked
 
-    asked = Asked(style, with_audio, checklist or "", line)
+    asked = Asked(style, with_audio, checklist or "", line, send_report)
     return run(runs, pool, out, allow_leaky, split, positive, clinical, prevalences, by, asked)
 
 
