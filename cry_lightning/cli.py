@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from cry_lightning import reference
 from cry_lightning.arguments import check_folder, check_name
 from cry_lightning.callbacks import (
+    Bar,
     Dashboard,
     EpochLines,
     Figures,
@@ -207,7 +208,9 @@ class StageCLI(LightningCLI):
         given.trainer.callbacks = [*(given.trainer.callbacks or []), *callbacks]
         own_bar = any(isinstance(one, ProgressBar) for one in given.trainer.callbacks)
         if given.trainer.enable_progress_bar is None and not own_bar:
-            given.trainer.enable_progress_bar = sys.stdout.isatty()  # else Lightning's would fill a log file
+            given.trainer.enable_progress_bar = sys.stdout.isatty()  # it would fill a log file
+        if given.trainer.enable_progress_bar and not own_bar:
+            given.trainer.callbacks.append(Bar())
         if given.trainer.enable_model_summary is None:
             given.trainer.enable_model_summary = False  # `EpochLines` has it in a line
         plugins = given.trainer.plugins

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -17,8 +18,12 @@ import yaml
 from conftest import stage_config
 from wandb.proto import wandb_internal_pb2
 
+import cry_lightning
+from cry_lightning.api.evaluation import KINDS as DISTURBANCES
+from cry_lightning.dashboard import views
 from cry_lightning.dashboard.results import metrics
 from cry_lightning.dashboard.runs import RunOfWandb, find
+from cry_lightning.dashboard.sections import SECTIONS
 from cry_lightning.lineage import digest
 
 PRIVATE = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
@@ -96,6 +101,7 @@ def in_one_process(folder: Path, *commands: list[str]) -> None:
     env = PRIVATE | {"HOME": str(folder)}
     done = subprocess.run(given, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, timeout=500)
     assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr.lower(), done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +121,10 @@ def chain(tones, tmp_path_factory) -> Path:
         "init_args": {key: value for key, value in simclr["data"].items() if key != "probe"},
     }
     finetune = stage_config(tones, folder, "finetune", weights=str(folder / "runs/tones/simclr/best.ckpt"))
-    for config in (simclr, finetune):
-        config["trainer"]["logger"] = [WANDB]
+    others = {f"{name}Logger": {"save_dir": str(folder / name)} for name in ("TensorBoard", "CSV")}
+    beside = [{"class_path": f"lightning.pytorch.loggers.{one}", "init_args": given} for one, given in others.items()]
+    for config, loggers in ((simclr, [WANDB]), (finetune, [WANDB, *beside])):
+        config["trainer"]["logger"] = loggers
         (folder / f"{config['name']}.yaml").write_text(yaml.safe_dump(config))
     run = folder / "runs/tones/finetune"
     in_one_process(
@@ -125,7 +133,7 @@ def chain(tones, tmp_path_factory) -> Path:
         ["fit", "--config", str(folder / "finetune.yaml"), "--pipeline=babies"],
         ["test", "--config", str(run / "config.yaml")],
         ["evaluate", str(run), "--send-report"],
-        ["robustness", "--ckpt", str(run / "best.ckpt"), "--out", str(folder / "robust"), "--kinds", "gain"],
+        ["robustness", "--ckpt", str(run / "best.ckpt"), "--out", str(folder / "robust"), "--noise", str(tones.parent)],
     )
     return folder
 
@@ -191,7 +199,16 @@ def test_evaluate_adds_its_intervals_and_report_to_the_run_that_was_tested(chain
     (report,) = evaluated.artifacts
     assert report.type == "report" and digest(chain / "runs/tones/finetune/report.html") in report.metadata
     assert evaluated.files == ["report.html"]
-    assert [step["robustness/gain/place"] for step in robust.steps] == [-30, -20, -10, 0, 10, 20]
+    gains = [step["robustness/gain/place"] for step in robust.steps if "robustness/gain/uar" in step]
+    assert gains == [-30, -20, -10, 0, 10, 20]
+
+
+@pytest.mark.slow
+def test_other_loggers_get_the_same_curves(chain):
+    own, beside = chain / "runs/tones/finetune/fit", next(chain.glob("CSV/*/version_0/metrics.csv"))
+    assert pd.read_csv(beside).equals(pd.read_csv(own / "metrics.csv"))
+    fit, test = (b"".join(path.read_bytes() for path in chain.glob(f"TensorBoard/*/version_{n}/*")) for n in (0, 1))
+    assert all(key in fit for key in (b"train/lr", b"train/grad_norm", b"val/uar")) and b"test/uar" in test
 
 
 @pytest.mark.slow
@@ -214,11 +231,11 @@ def test_a_run_is_found_by_its_mark_and_a_study_by_those_of_its_folds(tmp_path):
     assert find(tmp_path) is None
     for fold in (0, 1):
         RunOfWandb(f"id{fold}", "cries", group="cv").write(tmp_path / f"cv/folds/tones/fold{fold}/test")
-    own, runs = find(tmp_path / "cv/folds/tones/fold1")
-    assert own.id == "id1" and runs == tmp_path / "cv/folds"
-    study, runs = find(tmp_path / "cv")
+    own, where = find(tmp_path / "cv/folds/tones/fold1")
+    assert own.id == "id1" and where == tmp_path / "cv/folds"
+    study, where = find(tmp_path / "cv")
     assert (study.name, study.project, study.group, study.job_type) == ("tones/cv", "cries", "cv", "study")
-    assert runs == tmp_path / "cv/folds" and find(tmp_path / "cv") == (study, runs)  # the same the next time
+    assert where == tmp_path / "cv" and find(tmp_path / "cv") == (study, where)  # the same the next time
     (tmp_path / "cv/wandb.json").write_text("[]")
     assert find(tmp_path / "cv")[0].id not in ("id0", "id1", study.id)  # a damaged mark begins another
 
@@ -226,3 +243,82 @@ def test_a_run_is_found_by_its_mark_and_a_study_by_those_of_its_folds(tmp_path):
 def test_learning_rate_and_gradient_norm_are_logged(pretrained):
     curves = pd.read_csv(pretrained.with_name("fit") / "metrics.csv").dropna(subset=["train/loss"])
     assert np.allclose(curves["train/lr"], 0.05) and (curves["train/grad_norm"] > 0).all()
+
+
+@pytest.fixture(scope="module")
+def studies(tones, tmp_path_factory) -> list[Logged]:
+    """What studies of few steps have logged: a cross-validation, a leakage ladder and a label curve."""
+    folder = tmp_path_factory.mktemp("studies")
+    config = stage_config(tones, folder, "short")
+    config["trainer"] |= {"logger": [WANDB], "max_epochs": 1, "limit_train_batches": 2}
+    path = folder / "short.yaml"
+    path.write_text(yaml.safe_dump(config))
+    few, labels = folder / "few.yaml", str(folder / "labels")
+    few.write_text(yaml.safe_dump(config | {"trainer": config["trainer"] | {"max_epochs": -1, "max_steps": 2}}))
+    in_one_process(
+        folder,
+        ["cross-validate", "--config", str(path), "--folds", "2", "--out", str(folder / "cv")],
+        ["leakage", "--config", str(path), "--folds", "2", "--copies", "0", "--out", str(folder / "ladder")],
+        [
+            "label-efficiency",
+            "--config",
+            str(few),
+            *["--encoders", "scratch", "--per-class", "2", "4", "--seeds", "0", "--out"],
+            labels,
+        ],
+    )
+    places = ("cv", "cv/folds", "ladder", "ladder/*/folds", "labels")
+    return [one for place in places for runs in folder.glob(place) for one in logged(runs)]
+
+
+@pytest.mark.slow
+def test_a_study_has_a_run_of_its_own_in_the_group_of_its_folds(studies):
+    own = {each.run.display_name: each for each in studies if each.run.job_type == "study"}
+    assert set(own) == {"tones/cv", "tones/ladder", "tones/labels"}
+    pooled = own["tones/cv"]
+    assert {each.run.job_type for each in studies if each.run.run_group == pooled.run.run_group} >= {"test", "study"}
+    assert (
+        pooled.summary["test/clip/uar_low"] <= pooled.summary["test/clip/uar"] <= pooled.summary["test/clip/uar_high"]
+    )
+    assert [step["label_efficiency/labels"] for step in own["tones/labels"].steps] == [4, 8]
+    assert "leakage/by_clip/model/uar" in own["tones/ladder"].summary
+
+
+@pytest.mark.slow
+def test_every_key_of_the_dashboard_is_one_that_a_run_logs(written, studies):
+    """Those of validated clips, of tests, and of what was added to them; media lie under their key."""
+    keys = {re.sub(r"/(_type|count)$", "", key) for each in [*written, *studies] for key in each.keys}
+    panels = [panel for section in SECTIONS for panel in section.panels]
+    assert len(panels) > 25
+    for panel in panels:
+        for key in panel.keys:
+            assert any(re.fullmatch(key, known) for known in keys) if panel.pattern else key in keys, key
+        assert panel.kind != "lines" or panel.x in keys, panel.x
+    assert {f"robustness/{kind}/uar" for kind in DISTURBANCES} <= keys
+
+
+def test_without_a_key_the_dashboard_is_written_down(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.chdir(tmp_path)
+    assert cry_lightning.dashboard(project="cries") == ["dashboard.json"]
+    printed = capsys.readouterr().out
+    assert "WANDB_API_KEY" in printed and "python -m cry_lightning dashboard --project cries" in printed
+    found = json.loads(Path("dashboard.json").read_text())
+    sections = found["workspace"]["spec"]["section"]["panelBankConfig"]["sections"]
+    assert [each["name"] for each in sections] == [section.title for section in SECTIONS]
+    for own, sent in zip(SECTIONS, sections, strict=True):
+        shown = json.dumps(sent)
+        assert len(sent["panels"]) == len(own.panels)
+        assert all(json.dumps(key)[1:-1] in shown for panel in own.panels for key in panel.keys)
+    assert all(section.about in json.dumps(found["report"], ensure_ascii=False) for section in SECTIONS)
+
+
+def test_a_dashboard_that_cannot_be_sent_is_written_down(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setattr(views, "send", lambda entity, project: 1 / 0)
+    monkeypatch.chdir(tmp_path)
+    assert cry_lightning.dashboard(project="cries", entity="ward") == ["dashboard.json"]
+    assert "W&B does not take the dashboard: division by zero" in caplog.text

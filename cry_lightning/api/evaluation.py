@@ -1,6 +1,7 @@
 """Commands that score trained models, as functions."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -240,3 +241,35 @@ def robustness(
 
     severities = Severities(asked, noise, snr_db, bands_hz, blank, gain_db, low_pass_hz, seed)
     return run(ckpt, out, trust, severities, device, allow_leaky)
+
+
+@command
+def dashboard(
+    *,
+    project: str = "cry_lightning",
+    entity: str | None = None,
+    out: Annotated[Path | None, Taken("JSON")] = None,
+) -> list[str]:
+    """A workspace and a report in W&B, of what runs and studies log there.
+
+    Sections: pipeline, pretraining health, fine-tuning, folds, label efficiency, leakage, robustness, data. Without a
+    key for W&B, or where it cannot be reached, or with --out, they are written down as JSON, as W&B's server takes
+    them. Needs the package wandb-workspaces.
+
+    Args:
+        project: that the runs are in, as in their YAML.
+        entity: your user or team in W&B; default: as W&B knows you.
+        out: write them down there, and send nothing; without a key: dashboard.json.
+
+    Returns: their addresses, or the file.
+
+    Raises:
+        UserError: wandb-workspaces is not installed.
+
+    Example: python -m cry_lightning dashboard --out dashboard.json
+    """
+    if find_spec("wandb_workspaces") is None:
+        raise UserError("wandb-workspaces is not installed; pip install wandb-workspaces")
+    from cry_lightning.dashboard.command import run
+
+    return run(project, entity, out)

@@ -5,10 +5,11 @@ from cry_lightning.callbacks.last import LastCheckpoint
 from cry_lightning.callbacks.lineage import LineageRecorder
 from cry_lightning.callbacks.maps import Maps
 from cry_lightning.callbacks.optimisation import Optimisation
-from cry_lightning.callbacks.progress import EpochLines
+from cry_lightning.callbacks.progress import Bar, EpochLines
 from cry_lightning.callbacks.table import PredictionsWriter
 
 __all__ = [
+    "Bar",
     "Dashboard",
     "EpochLines",
     "Figures",

@@ -45,6 +45,7 @@ class Dashboard(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Begin the runs after the first batch: data, weights and shapes have been accepted."""
         for logger in self.loggers if trainer.is_global_zero else ():
+            logger._wandb_init.pop("anonymous", None)  # which wandb no longer has, and warns of
             logger.log_hyperparams({"stage": self.config})
             run = logger.experiment
             run.name = f"{self.run_folder.parent.name}/{self.run_folder.name}"
@@ -64,9 +65,10 @@ class Dashboard(Callback):
         return [type(part).__name__ for part in parts if part is not None]
 
     def _use(self, run: Any, trainer: Trainer) -> None:
-        """State the cache, and the checkpoint that a fit starts from or a test tests."""
+        """State the cache, and the checkpoint that a fit starts from or a test tests; and how much data there is."""
         data = data_of(trainer)
         counts = {part: {"clips": len(data.clips_of(part)), "subjects": len(data.subjects(part))} for part in PARTS}
+        run.summary.update({f"data/{part}/{unit}": n for part, each in counts.items() for unit, n in each.items()})
         inputs: list[tuple[str, str, dict[str, Any]]] = [
             (f"{data.corpus.name}-{type(data.feature).__name__}", "cache", counts)
         ]

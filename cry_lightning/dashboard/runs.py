@@ -15,6 +15,7 @@ from cry_lightning.console import UserError
 from cry_lightning.files import read_object, replacing
 
 MARK = "wandb.json"  # in RUN/test, and in the folder of a study
+HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # the latter by default since wandb 0.31
 OF_STUDIES = ("folds/*/*", "*/folds/*/*", "points/*/*")  # where those of cross-validations and label curves lie
 # What W&B would gather by itself of the machine, its user, the command line, the packages, the code and its git
 # repository stays here, unless the user has set the variable. docs/stages.md lists what is left.
@@ -35,9 +36,9 @@ UNSENT = {
 
 def has_key() -> bool:
     """Whether a key for W&B is found; never asks."""
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "")).hostname
     try:
-        found = netrc.netrc().authenticators(host) is not None
+        found = any(netrc.netrc().authenticators(each) for each in ([host] if host else HOSTS))
     except (OSError, netrc.NetrcParseError):
         found = False
     return found or bool(os.environ.get("WANDB_API_KEY"))
@@ -131,21 +132,32 @@ def read(path: Path) -> RunOfWandb | None:
 
 
 def find(folder: Path) -> tuple[RunOfWandb, Path] | None:
-    """The run of W&B that a folder's run was tested in, or that is its study's, and the folder of runs.
+    """The run of W&B that a folder's run was tested in, or that is its study's, and the folder that wandb/ is in.
 
     A study gets a run of its own the first time, in the project and the group of those that it trained.
     """
     folder = folder.resolve()
     if found := read(folder / "test" / MARK):
         return found, folder.parent.parent
-    trained = [(read(path), path) for where in OF_STUDIES for path in sorted(folder.glob(f"{where}/test/{MARK}"))]
-    first, path = next(((one, path) for one, path in trained if one), (None, folder))
-    if first is None:
-        return None
-    runs = path.parents[3]
-    if known := read(folder / MARK):
-        return known, runs
-    name = f"{path.parents[2].name}/{folder.name}"
-    study = RunOfWandb(secrets.token_hex(4), first.project, first.entity, name, first.group or folder.name, "study")
+    if found := read(folder / MARK):
+        return found, folder
+    for path in (path for where in OF_STUDIES for path in sorted(folder.glob(f"{where}/test/{MARK}"))):
+        if trained := read(path):
+            return _study(folder, path.parents[2].name, trained.project, trained.entity, trained.group), folder
+    return None
+
+
+def begin_study(folder: Path, corpus: str, loggers: Any) -> None:
+    """Give a study whose trainings log nothing a run of W&B, if its stage's config has W&B among its loggers."""
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
+        is_wandb = isinstance(logger, dict) and str(logger.get("class_path", "")).endswith("WandbLogger")
+        if is_wandb and not is_disabled() and read(folder / MARK) is None:
+            given = logger.get("init_args") or {}
+            _study(folder, corpus, given.get("project") or "lightning_logs", given.get("entity") or "")
+
+
+def _study(folder: Path, corpus: str, project: str, entity: str, group: str = "") -> RunOfWandb:
+    name = f"{corpus}/{folder.name}"
+    study = RunOfWandb(secrets.token_hex(4), project, entity, name, group or folder.name, "study")
     study.write(folder)
-    return study, runs
+    return study

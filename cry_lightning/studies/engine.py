@@ -61,6 +61,7 @@ class Study:
     config: dict[str, Any]  # the whole of it, resolved
     data: CryDataModule
     has_test: bool = True  # pretrainings have none
+    loggers: Any = None  # of the stage, where those who train it leave them out
 
     @property
     def corpus(self) -> str:
