@@ -13,6 +13,7 @@ from typing import get_args
 import pytest
 import yaml
 from conftest import REPO
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 from cry_lightning import __main__ as command_line
 from cry_lightning import __version__, cli
@@ -396,7 +397,15 @@ def test_bars_are_for_terminals(stage, monkeypatch, capsys, terminal):
         assert (read.trainer.progress_bar_callback is not None) == (terminal if given is None else given)
         assert yaml.safe_load(read.dump())["trainer"]["enable_progress_bar"] is given  # and not as it turned out
     own = ["--trainer.enable_progress_bar=null", "--trainer.callbacks+=TQDMProgressBar"]
-    assert ReadCLI(["fit", "--config", str(stage()), *own]).trainer.progress_bar_callback is not None
+    assert type(ReadCLI(["fit", "--config", str(stage()), *own]).trainer.progress_bar_callback) is TQDMProgressBar
+
+
+@pytest.mark.slow
+def test_the_bar_shows_epoch_loss_and_the_metric_that_chooses(stage, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "140")
+    cli.main(["fit", "--config", str(stage()), "--trainer.enable_progress_bar=true"])
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch 2/2")]
+    assert re.search(r"train/loss: [\d.]+ val/uar: [\d.]+ best: [\d.]+ *$", shown[-1]) and "v_num" not in shown[-1]
 
 
 def test_prepare_builds_lists_and_removes(stage, tmp_path, capsys):
