@@ -25,6 +25,7 @@ from cry_lightning.dashboard.results import metrics
 from cry_lightning.dashboard.runs import RunOfWandb, find
 from cry_lightning.dashboard.sections import SECTIONS
 from cry_lightning.lineage import digest
+from cry_lightning.studies.engine import consequential
 
 PRIVATE = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
 WANDB = {"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": {"project": "cries"}}
@@ -322,3 +323,8 @@ def test_a_dashboard_that_cannot_be_sent_is_written_down(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     assert cry_lightning.dashboard(project="cries", entity="ward") == ["dashboard.json"]
     assert "W&B does not take the dashboard: division by zero" in caplog.text
+
+
+def test_a_study_that_was_begun_without_maps_goes_on():
+    before, now = ({"stages": {"0": {"model": "x", **more}}} for more in ({}, {"map_every_n_epochs": 5}))
+    assert consequential(before, now) == []
