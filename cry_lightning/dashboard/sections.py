@@ -112,8 +112,8 @@ SECTIONS = (
         "Label efficiency",
         "Scores against the number of labelled clips, a line for each encoder, from label-efficiency.",
         (
-            Panel("UAR", ("label_efficiency/.*/uar",), x="label_efficiency/labels", pattern=True, log_x=True),
-            Panel("AUC", ("label_efficiency/.*/macro_auc",), x="label_efficiency/labels", pattern=True, log_x=True),
+            Panel("UAR", ("^label_efficiency/.*/uar$",), x="label_efficiency/labels", pattern=True, log_x=True),
+            Panel("AUC", ("^label_efficiency/.*/macro_auc$",), x="label_efficiency/labels", pattern=True, log_x=True),
         ),
     ),
     Section(
