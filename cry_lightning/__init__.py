@@ -25,6 +25,7 @@ COMMANDS = (
         "embed",
         "export",
         "serve",
+        "dashboard",
         "cross_validate",
         "tune",
         "robustness",

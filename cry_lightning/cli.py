@@ -20,16 +20,19 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from cry_lightning import reference
 from cry_lightning.arguments import check_folder, check_name
 from cry_lightning.callbacks import (
+    Bar,
     Dashboard,
     EpochLines,
     Figures,
     LastCheckpoint,
     LineageRecorder,
+    Maps,
+    Optimisation,
     PredictionsWriter,
-    finish_wandb,
     set_up_wandb,
 )
 from cry_lightning.console import UserError, one_line
+from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.messages import OneLineParser, WholeSection, instantiation_error
 from cry_lightning.runfolder import (
@@ -134,6 +137,9 @@ class StageCLI(LightningCLI):
         parser.add_argument(
             "--save_every_n_steps", type=int | None, default=None, help="Write last.ckpt mid-epoch too."
         )
+        parser.add_argument(
+            "--map_every_n_epochs", type=int, default=5, help="Send W&B a map of embeddings so often; 0 for never."
+        )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {"checkpoint.monitor": "val/uar", "checkpoint.mode": "max", "checkpoint.enable_version_counter": False}
@@ -193,14 +199,18 @@ class StageCLI(LightningCLI):
         best.dirpath, best.filename = str(folder.path), "best"
         recorder = LineageRecorder(config.name, folder.path)
         callbacks = [
+            Optimisation(),
             PredictionsWriter(folder.path),
             recorder,  # after the table, whose hash it writes
             Dashboard(wandb_loggers, yaml.safe_load(self.body), folder.path),  # after what it states to be there
+            Maps(config.map_every_n_epochs),
         ]
         given.trainer.callbacks = [*(given.trainer.callbacks or []), *callbacks]
         own_bar = any(isinstance(one, ProgressBar) for one in given.trainer.callbacks)
         if given.trainer.enable_progress_bar is None and not own_bar:
-            given.trainer.enable_progress_bar = sys.stdout.isatty()  # else Lightning's would fill a log file
+            given.trainer.enable_progress_bar = sys.stdout.isatty()  # it would fill a log file
+        if given.trainer.enable_progress_bar and not own_bar:
+            given.trainer.callbacks.append(Bar())
         if given.trainer.enable_model_summary is None:
             given.trainer.enable_model_summary = False  # `EpochLines` has it in a line
         plugins = given.trainer.plugins

@@ -103,6 +103,17 @@ def cry(seed: int, seconds: float = 3.0) -> np.ndarray:
     return (0.1 * voiced + 0.001 * rng.standard_normal(len(n))).astype(np.float32)
 
 
+def ward(folder: Path, n_infants: int = 8) -> Path:
+    """Recordings of 1.5 s in a folder for each class, named by infant and take, as in docs/new_corpus.md."""
+    for number, label in enumerate(("pain", "hunger")):
+        (folder / label).mkdir(parents=True)
+        for infant in range(n_infants):
+            for take in (1, 2):
+                sound = cry(100 * infant + 10 * take + number, 1.5)
+                soundfile.write(folder / label / f"baby{infant:02}_{take}.wav", sound, RATE)
+    return folder
+
+
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """Reports without their figures, which are most of the time that they take."""

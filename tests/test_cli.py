@@ -1,10 +1,7 @@
 """The command line: its table, its help, and one line for every mistake."""
 
 import json
-import os
 import re
-import socket
-import struct
 import subprocess
 import sys
 from functools import reduce
@@ -13,23 +10,21 @@ from operator import getitem
 from pathlib import Path
 from typing import get_args
 
-import pandas as pd
 import pytest
 import yaml
 from conftest import REPO
-from wandb.proto import wandb_internal_pb2
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 from cry_lightning import __main__ as command_line
 from cry_lightning import __version__, cli
 from cry_lightning.api.evaluation import KINDS
 from cry_lightning.api.models import NETWORKS
 from cry_lightning.arguments import arguments_of, find_shipped
-from cry_lightning.callbacks import wandb_is_online
 from cry_lightning.commands.signatures import ROOMS
 from cry_lightning.console import UserError, one_line, progress_bar
+from cry_lightning.dashboard.runs import is_online
 from cry_lightning.encoders.importers import PUBLISHERS
 from cry_lightning.inference import embed
-from cry_lightning.lineage import digest
 from cry_lightning.studies import disturbances
 from cry_lightning.studies.engine import ReadCLI
 
@@ -402,7 +397,15 @@ def test_bars_are_for_terminals(stage, monkeypatch, capsys, terminal):
         assert (read.trainer.progress_bar_callback is not None) == (terminal if given is None else given)
         assert yaml.safe_load(read.dump())["trainer"]["enable_progress_bar"] is given  # and not as it turned out
     own = ["--trainer.enable_progress_bar=null", "--trainer.callbacks+=TQDMProgressBar"]
-    assert ReadCLI(["fit", "--config", str(stage()), *own]).trainer.progress_bar_callback is not None
+    assert type(ReadCLI(["fit", "--config", str(stage()), *own]).trainer.progress_bar_callback) is TQDMProgressBar
+
+
+@pytest.mark.slow
+def test_the_bar_shows_epoch_loss_and_the_metric_that_chooses(stage, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "140")
+    cli.main(["fit", "--config", str(stage()), "--trainer.enable_progress_bar=true"])
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch 2/2")]
+    assert re.search(r"train/loss: [\d.]+ val/uar: [\d.]+ best: [\d.]+ *$", shown[-1]) and "v_num" not in shown[-1]
 
 
 def test_prepare_builds_lists_and_removes(stage, tmp_path, capsys):
@@ -427,24 +430,7 @@ def test_wandb_goes_online_only_with_a_key_and_leave(monkeypatch, tmp_path, key,
     monkeypatch.setenv("HOME", str(tmp_path))  # no netrc there
     monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.delenv("WANDB_MODE") if mode is None else monkeypatch.setenv("WANDB_MODE", mode)
-    assert wandb_is_online() is online
-
-
-def wandb_records(path: Path) -> list[wandb_internal_pb2.Record]:
-    """What an offline run of W&B has written: a log of LevelDB's form, after a header of seven bytes."""
-    data, place, whole, found = path.read_bytes(), 7, b"", []
-    while place + 7 <= len(data):
-        left = 32768 - place % 32768
-        if left < 7:
-            place += left
-            continue
-        size, kind = struct.unpack("<4xHB", data[place : place + 7])
-        whole += data[place + 7 : place + 7 + size]
-        place += 7 + size
-        if kind in (1, 4):  # whole, or its last part
-            found.append(wandb_internal_pb2.Record.FromString(whole))
-            whole = b""
-    return found
+    assert is_online() is online
 
 
 def test_a_whole_number_of_batches_is_so_many_and_a_fraction_a_share(stage):
@@ -464,49 +450,6 @@ def test_a_log_has_one_line_for_each_epoch(stage, caplog):
         r"epoch 2/2  [\d.]+ s  train/loss [\d.]+  val/loss [\d.]+  val/uar [\d.]+ \(best [\d.]+\)", lines[1]
     )
     assert any(re.fullmatch(r"Res8: [\d,]+ parameters, [\d,]+ of them trained", r.message) for r in caplog.records)
-
-
-@pytest.mark.slow
-def test_wandb_offline_run_has_group_job_type_and_never_asks(stage, tmp_path):
-    config = changed(
-        stage(),
-        lambda c: c["trainer"].update(
-            logger=[{"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": {"project": "cries"}}]
-        ),
-    )
-    env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")} | {"HOME": str(tmp_path)}
-    done = shell("fit", "--config", str(config), "--pipeline=babies", env=env, stdin=subprocess.DEVNULL, timeout=120)
-    assert done.returncode == 0, done.stderr
-    (offline,) = (tmp_path / "runs/wandb").glob("offline-run-*")
-    (log,) = offline.glob("*.wandb")
-    assert all(word in log.read_bytes() for word in (b"cries", b"babies", b"pretrain"))  # project, group, job type
-    pictures = {path.name.partition("_")[0] for path in offline.rglob("val/*.png")}
-    assert pictures == {"confusion", "curves", "reliability", "examples"}
-    found = wandb_records(log)
-    run = [record.run for record in found if record.WhichOneof("record_type") == "run"][-1]
-    assert run.display_name == "tones/pretrain" and run.run_group == "babies"
-    assert list(run.tags) == ["Classifier", "Res8", "MFCC", "CLEAN"]
-    made = [record.artifact for record in found if record.WhichOneof("record_type") == "artifact"]
-    (checkpoint,) = (each for each in made if each.type == "checkpoint")
-    assert checkpoint.name == "tones-pretrain"
-    assert digest(tmp_path / "runs/tones/pretrain/best.ckpt") in checkpoint.metadata
-    summary: dict[str, str] = {}
-    for record in found:
-        summary |= {update.key or "/".join(update.nested_key): update.value_json for update in record.summary.update}
-    curves = pd.read_csv(tmp_path / "runs/tones/pretrain/fit/metrics.csv").dropna(subset=["val/uar"])
-    chosen = curves.loc[curves["val/uar"].idxmax()]
-    assert int(summary["chosen/epoch"]) == chosen["epoch"]
-    assert float(summary["val/auc"]) == pytest.approx(chosen["val/auc"])
-    (table,) = offline.rglob("clips_*.table.json")
-    rows = json.loads(table.read_text())
-    assert sorted(rows["columns"]) == ["clip", "label", "score_high", "score_low"]
-    assert not any(".wav" in str(row) for row in rows["data"])
-    assert b"val/lineage" in log.read_bytes() and b"CLEAN" in log.read_bytes()
-    run = tmp_path / "runs/tones/pretrain"
-    assert (run / "best.ckpt").exists() and (run / "fit/metrics.csv").exists()
-    sent = b"".join(path.read_bytes() for path in [log, *offline.joinpath("files").rglob("*")] if path.is_file())
-    for word in (socket.gethostname() + "\n", sys.executable, "git@", "--pipeline", "jsonargparse==", "CPython"):
-        assert word.encode() not in sent, word
 
 
 REFUSED = {

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from conftest import RATE, REPO
+from conftest import RATE, REPO, ward
 
 from cry_lightning.__main__ import COMMANDS as COMMAND_TABLE
 from cry_lightning.__main__ import main
@@ -111,9 +111,11 @@ def test_commands_and_files_in_the_text_exist():
 
 @pytest.mark.slow
 def test_every_command_runs_in_order(house):
+    ward(house / "ward")
     for command in CRY:
         args = shlex.split(command.replace("--folds 3", "--folds 2").replace("--seeds 0 1", "--seeds 0"))[3:]
         args = [arg.replace("path/to/recordings", str(synthetic_donateacry(house / "recordings"))) for arg in args]
+        args = [arg.replace("path/to/ward", str(house / "ward")) for arg in args]
         args = [arg.replace("path/to/videos", str(house / "cache/synthetic")) for arg in args]
         if args[0] == "download":  # what it would fetch lies here
             synthetic_donateacry(house / "fetched/donateacry_corpus_cleaned_and_updated_data")

@@ -1,6 +1,7 @@
 """Commands that score trained models, as functions."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -42,12 +43,13 @@ def evaluate(
     style: Literal["screen", "paper"] = "screen",
     with_audio: bool = False,
     checklist: Literal["tripod-ai", "stard-ai"] | None = None,
+    send_report: bool = False,
 ) -> "pd.DataFrame":
     """Metrics with intervals over subjects, figures and a report.
 
     Predictions are scored at clip, recording and subject level; writes report.html, report.md, metrics.csv, card.md
     (of one tested run) and figures/. Of several runs tested on the same clips, each is also compared with the first:
-    paired differences, also in differences.csv.
+    paired differences, also in differences.csv. Where a test was logged to W&B, its metrics are added there.
 
     Args:
         runs: run folder that `test` has filled, or a predictions.csv.
@@ -66,6 +68,7 @@ def evaluate(
         with_audio: embed the clips of the most confident mistakes in report.html, where their recordings are found.
         checklist: reporting guideline whose items are filled in as far as the run tells, in checklist.md and
             report.html; of one run.
+        send_report: add report.html to the runs of W&B, too; it names recordings, and holds the sound of --with-audio.
 
     Returns: what metrics.csv holds.
 
@@ -83,7 +86,7 @@ def evaluate(
     from cry_lightning.report.command import run
     from cry_lightning.report.words import Asked
 
-    asked = Asked(style, with_audio, checklist or "", line)
+    asked = Asked(style, with_audio, checklist or "", line, send_report)
     return run(runs, pool, out, allow_leaky, split, positive, clinical, prevalences, by, asked)
 
 
@@ -239,3 +242,35 @@ def robustness(
 
     severities = Severities(asked, noise, snr_db, bands_hz, blank, gain_db, low_pass_hz, seed)
     return run(ckpt, out, trust, severities, device, allow_leaky, line)
+
+
+@command
+def dashboard(
+    *,
+    project: str = "cry_lightning",
+    entity: str | None = None,
+    out: Annotated[Path | None, Taken("JSON")] = None,
+) -> list[str]:
+    """A workspace and a report in W&B, of what runs and studies log there.
+
+    Sections: pipeline, pretraining health, fine-tuning, folds, label efficiency, leakage, robustness, data. Without a
+    key for W&B, or where it cannot be reached, or with --out, they are written down as JSON, as W&B's server takes
+    them. Needs the package wandb-workspaces.
+
+    Args:
+        project: that the runs are in, as in their YAML.
+        entity: your user or team in W&B; default: as W&B knows you.
+        out: write them down there, and send nothing; without a key: dashboard.json.
+
+    Returns: their addresses, or the file.
+
+    Raises:
+        UserError: wandb-workspaces is not installed.
+
+    Example: python -m cry_lightning dashboard --out dashboard.json
+    """
+    if find_spec("wandb_workspaces") is None:
+        raise UserError("wandb-workspaces is not installed; pip install wandb-workspaces")
+    from cry_lightning.dashboard.command import run
+
+    return run(project, entity, out)

@@ -1,14 +1,8 @@
 """Weights & Biases: whether a run goes online, what it sends, and when it begins to."""
 
-import json
 import logging
-import netrc
-import os
-import re
-import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -19,6 +13,7 @@ from cry_lightning.callbacks import pictures
 from cry_lightning.callbacks.lineage import LineageRecorder
 from cry_lightning.callbacks.table import Outputs, data_of, gathered, predictions_table
 from cry_lightning.console import one_line
+from cry_lightning.dashboard.runs import artifact, artifact_name, is_disabled, is_online, keep_private, remember
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.run import Tested, evaluate_run
 from cry_lightning.lineage import digest, fingerprint
@@ -27,21 +22,6 @@ log = logging.getLogger(__name__)
 PARTS = ("train", "val", "test")
 MOST_ROWS = 1000  # of the table of clips
 WANDB = "lightning.pytorch.loggers.WandbLogger"
-# What W&B would gather by itself of the machine, its user, the command line, the packages, the code and its git
-# repository stays here, unless the user has set the variable. docs/stages.md lists what is left.
-UNSENT = {
-    "WANDB_CONSOLE": "off",  # an error may name a file
-    "WANDB_DISABLE_CODE": "true",
-    "WANDB_DISABLE_GIT": "true",
-    "WANDB_DISABLE_JOB_CREATION": "true",
-    "WANDB_SAVE_CODE": "false",
-    "WANDB_X_DISABLE_MACHINE_INFO": "true",
-    "WANDB_X_DISABLE_META": "true",
-    "WANDB_X_DISABLE_STATS": "true",
-    "WANDB_X_SAVE_REQUIREMENTS": "false",
-    "WANDB_HOST": "-",
-    "WANDB_PROGRAM": "-",
-}
 
 
 class Dashboard(Callback):
@@ -65,9 +45,12 @@ class Dashboard(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Begin the runs after the first batch: data, weights and shapes have been accepted."""
         for logger in self.loggers if trainer.is_global_zero else ():
+            logger._wandb_init.pop("anonymous", None)  # which wandb no longer has, and warns of
             logger.log_hyperparams({"stage": self.config})
             run = logger.experiment
             run.name = f"{self.run_folder.parent.name}/{self.run_folder.name}"
+            if trainer.testing:
+                remember(run, self.run_folder / "test")
             run.tags = (*(run.tags or ()), *self.tags(trainer, pl_module))
             self._use(run, trainer)
         if self.loggers:
@@ -82,9 +65,10 @@ class Dashboard(Callback):
         return [type(part).__name__ for part in parts if part is not None]
 
     def _use(self, run: Any, trainer: Trainer) -> None:
-        """State the cache, and the checkpoint that a fit starts from or a test tests."""
+        """State the cache, and the checkpoint that a fit starts from or a test tests; and how much data there is."""
         data = data_of(trainer)
         counts = {part: {"clips": len(data.clips_of(part)), "subjects": len(data.subjects(part))} for part in PARTS}
+        run.summary.update({f"data/{part}/{unit}": n for part, each in counts.items() for unit, n in each.items()})
         inputs: list[tuple[str, str, dict[str, Any]]] = [
             (f"{data.corpus.name}-{type(data.feature).__name__}", "cache", counts)
         ]
@@ -109,25 +93,10 @@ class Dashboard(Callback):
         self._made(trainer, "predictions", self.run_folder / "predictions.csv")
 
     def _made(self, trainer: Trainer, kind: str, path: Path) -> None:
-        name = artifact_name(self.run_folder) + ("" if kind == "checkpoint" else f"-{kind}")
+        name = artifact_name(self.run_folder, kind)
         for logger in wandb_loggers(trainer) if trainer.is_global_zero else ():
             if path.is_file():
                 logger.experiment.log_artifact(artifact(name, kind, {"sha256": digest(path)}))
-
-
-def artifact_name(run_folder: Path) -> str:
-    """What the checkpoint of a run is called, of the characters that W&B takes."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{run_folder.parent.name}-{run_folder.name}")
-
-
-def artifact(name: str, kind: str, contents: dict[str, Any]) -> Any:
-    """An artifact of W&B that states what there is, and holds no more than that."""
-    import wandb
-
-    made = wandb.Artifact(name, type=kind, metadata=contents)
-    with made.new_file("contents.json") as file:
-        json.dump(contents, file, sort_keys=True, indent=1)
-    return made
 
 
 class Figures(Callback):
@@ -195,8 +164,9 @@ class Figures(Callback):
             return
         _, epoch, outputs, metrics = self.chosen
         self.send(trainer, pl_module, "val", outputs)
+        validated = {name: value for name, value in metrics.items() if not name.startswith("train/")}  # of before
         for logger in loggers if trainer.is_global_zero else ():
-            logger.experiment.summary.update(metrics | {"chosen/epoch": epoch})
+            logger.experiment.summary.update(validated | {"chosen/epoch": epoch})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the test."""
@@ -234,23 +204,6 @@ def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
-def wandb_is_online() -> bool:
-    """Whether W&B may go online: a key is found and WANDB_MODE does not forbid it. Never asks."""
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        found = netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        found = False
-    return os.environ.get("WANDB_MODE", "online") == "online" and (found or bool(os.environ.get("WANDB_API_KEY")))
-
-
-def finish_wandb() -> None:
-    """End this process's W&B run, if any: the next fit here, such as another fold, has one of its own."""
-    wandb = sys.modules.get("wandb")  # it takes long to import, and most runs do without
-    if wandb is not None and wandb.run is not None:
-        wandb.finish()
-
-
 def set_up_wandb(config: Any, job_type: str) -> None:
     """Complete the W&B loggers of a stage's config: online, offline, or left out where W&B is disabled.
 
@@ -258,17 +211,14 @@ def set_up_wandb(config: Any, job_type: str) -> None:
         config: the stage's config, whose `trainer.logger` is changed in place.
         job_type: what W&B shows the run as.
     """
-    for variable, value in UNSENT.items():
-        os.environ.setdefault(variable, value)
-    if not wandb_is_online():
-        os.environ.setdefault("WANDB_SILENT", "true")
+    keep_private()
     loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
     own = [logger for logger in loggers if getattr(logger, "class_path", None) == WANDB]
     for logger in own:
-        logger.init_args.offline = not wandb_is_online()
+        logger.init_args.offline = not is_online()
         logger.init_args.save_dir = config.runs
         logger.init_args.name = config.name
         logger.init_args.group = config.pipeline
         logger.init_args.job_type = job_type
-    if own and os.environ.get("WANDB_MODE") == "disabled":
+    if own and is_disabled():
         config.trainer.logger = [logger for logger in loggers if logger not in own] or None

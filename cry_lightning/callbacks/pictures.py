@@ -6,11 +6,12 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
 
-from cry_lightning.drawing import SCREEN, entitle
+from cry_lightning.drawing import SCREEN, entitle, line, marker
 from cry_lightning.evaluation import figures, predictions
 from cry_lightning.evaluation.run import Run
 
 BINS = 10  # of the reliability curve
+MOST_LABELS = 12  # of a map
 
 
 def of_run(run: Run) -> dict[str, Figure]:
@@ -40,4 +41,31 @@ def feature_figure(feature: torch.Tensor) -> Figure:
     """A picture of one feature (F, T), low frequencies below."""
     figure = Figure(figsize=(4, 2), layout="constrained")
     figure.subplots().imshow(feature.numpy(), origin="lower", aspect="auto")
+    return figure
+
+
+def views_figure(first: torch.Tensor, second: torch.Tensor) -> Figure:
+    """Two views (F, T) of one clip, one above the other."""
+    figure = Figure(figsize=(4, 4), layout="constrained")
+    for axes, view in zip(figure.subplots(2), (first, second), strict=True):
+        axes.imshow(view.numpy(), origin="lower", aspect="auto")
+    return figure
+
+
+def map_figure(embeddings: torch.Tensor, labels: list[str]) -> Figure:
+    """Embeddings (n, D) along the two directions in which they differ most, a colour and a mark for each label."""
+    centred = embeddings - embeddings.mean(dim=0)
+    _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
+    points, shares = (centred @ directions[:2].T).numpy(), spread.square() / spread.square().sum()
+    names = pd.Series(labels)
+    with SCREEN.applied():
+        figure, (axes,) = SCREEN.panels(1, legend_rows=1)
+        for number, (name, count) in enumerate(names.value_counts().head(MOST_LABELS).items()):
+            own = points[(names == name).to_numpy()]
+            look = {"marker": marker(number), "color": line(number)["color"], "label": f"{name} ({count})"}
+            axes.scatter(own[:, 0], own[:, 1], s=12, alpha=0.7, **look)
+        axes.set(
+            **{f"{axis}label": f"direction {n + 1} ({shares[n]:.0%} of the variance)" for n, axis in enumerate("xy")}
+        )
+        figure.legend(loc="outside lower center", ncols=3)
     return figure

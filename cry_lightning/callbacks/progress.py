@@ -1,13 +1,33 @@
-"""What a fit says of itself while it runs, where no progress bar is drawn: one line per epoch."""
+"""What a fit says of itself while it runs: a bar in a terminal, elsewhere one line per epoch."""
 
 import logging
 import time
+from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 
 log = logging.getLogger(__name__)
 SHOWN = ("train/loss", "val/loss")  # beside the metric that chooses the checkpoint
+
+
+class Bar(RichProgressBar):
+    """One bar for the whole stage: the epoch, the loss, and the metric that chooses the checkpoint."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What stands beside the bar; no number of the logger's."""
+        shown = super().get_metrics(trainer, pl_module)
+        shown.pop("v_num", None)
+        best: ModelCheckpoint | None = trainer.checkpoint_callback  # type: ignore[assignment]
+        if best is not None and trainer.state.fn == "fit" and best.monitor in trainer.callback_metrics:
+            shown[best.monitor] = float(trainer.callback_metrics[best.monitor])
+            shown |= {} if best.best_model_score is None else {"best": float(best.best_model_score)}
+        return shown
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """The epoch, counted from 1 as in a log."""
+        last = f"/{self.trainer.max_epochs}" if self.trainer.max_epochs not in (None, -1) else ""
+        return f"epoch {current_epoch + 1}{last}".ljust(len(self.validation_description))
 
 
 class EpochLines(Callback):

@@ -30,11 +30,14 @@ READING = (
 
 def cell(result: pd.Series) -> str:
     """`value [low, high]`, without the interval where there is none."""
-    if np.isnan(result["value"]):
-        return "n/a"
-    if np.isnan(result["low"]):
-        return f"{result['value']:.3f}"
+    if np.isnan(result["value"]) or np.isnan(result["low"]):
+        return number(result["value"])
     return f"{result['value']:.3f} [{result['low']:.3f}, {result['high']:.3f}]"
+
+
+def number(value: float) -> str:
+    """A value, or that there is none."""
+    return "n/a" if np.isnan(value) else f"{value:.3f}"
 
 
 def summary(runs: Sequence[Run]) -> Rows:
@@ -45,7 +48,7 @@ def summary(runs: Sequence[Run]) -> Rows:
             counts = f"{units.n_clips}/{units.n_recordings}/{'?' if run.n_unknown else units.n_subjects}"
             figures = [cell(run.result(units.level, metric)) for metric in SUMMARY]
             rows.append([run.name, units.level, counts, *figures, run.leakage.status])
-            baseline = [f"{run.result(units.level, metric, predictor='majority')['value']:.3f}" for metric in SUMMARY]
+            baseline = [number(run.result(units.level, metric, predictor="majority")["value"]) for metric in SUMMARY]
             rows.append(["", f"always {units.majority_class}", "", *baseline, ""])
     return rows
 

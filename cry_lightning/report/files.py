@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from cry_lightning.console import for_spreadsheets
+from cry_lightning.dashboard.results import send_report
 from cry_lightning.evaluation.compare import COLUMNS, Pair
 from cry_lightning.evaluation.run import Run
 from cry_lightning.files import replacing
@@ -34,7 +35,8 @@ def write_report(
 ) -> Path:
     """Write report.html, report.md, metrics.csv and figures/, and what else there is; returns the path of the page.
 
-    Of several runs, differences.csv is added; of one that was tested, card.md, and what was asked for.
+    Of several runs, differences.csv is added; of one that was tested, card.md, and what was asked for. The metrics are
+    added to the dashboard's runs, too, where the tests were shown there.
     """
     # These take seconds to import; no mistake should be reported that late.
     from cry_lightning.report import page, pictures
@@ -65,4 +67,5 @@ def write_report(
             files.enter_context(replacing(out / name)).write_bytes(text.encode(errors="backslashreplace"))
     for name in set(OPTIONAL) - set(tables) - set(texts):
         (out / name).unlink(missing_ok=True)  # of other runs, or of another call
+    send_report(runs, out / "report.html", asked.send_report)
     return out / "report.html"

@@ -71,12 +71,14 @@ class Asked:
         with_audio: embed the clips of the worst mistakes.
         checklist: whose items are filled in; empty for none.
         command: that writes this report again.
+        send_report: send report.html to the dashboard, where the runs are shown there.
     """
 
     style: Literal["screen", "paper"] = "screen"
     with_audio: bool = False
     checklist: str = ""
     command: str = ""
+    send_report: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from cry_lightning.runfolder import BEST, HARMLESS, TESTED, differences
 from cry_lightning.tasks.weights import sha256
 
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
-OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger")
+OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger", "map_every_n_epochs")
 WITHOUT_BARS = {"trainer.enable_progress_bar": False, "trainer.enable_model_summary": False}
 T = TypeVar("T")
 R = TypeVar("R")
@@ -61,6 +61,7 @@ class Study:
     config: dict[str, Any]  # the whole of it, resolved
     data: CryDataModule
     has_test: bool = True  # pretrainings have none
+    loggers: Any = None  # of the stage, where those who train it leave them out
 
     @property
     def corpus(self) -> str:

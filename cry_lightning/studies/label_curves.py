@@ -1,6 +1,6 @@
 """Scores against number of labels: curves with intervals over subjects, table and figure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from cry_lightning.console import for_spreadsheets
+from cry_lightning.dashboard.results import send_curves
 from cry_lightning.drawing import SCREEN, as_svg, entitle, line, marker, save
 from cry_lightning.evaluation.compare import Rows, as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Estimate
@@ -156,8 +157,21 @@ def number(mean: float) -> str:
     return f"{mean:.1f}".removesuffix(".0")
 
 
+def shown(curves: pd.DataFrame) -> Iterator[dict[str, float]]:
+    """The points for the dashboard, as label_efficiency/ENCODER/METRIC, its bounds, and label_efficiency/labels."""
+    for _, row in curves.iterrows():
+        scores = {
+            f"label_efficiency/{row['encoder']}/{name}": float(row[name])
+            for metric in METRICS
+            for name in columns(metric, (0.0, 0.0, 0.0))
+            if pd.notna(row[name])
+        }
+        yield {"label_efficiency/labels": float(row["labels"])} | scores
+
+
 def write(curves: pd.DataFrame, out: Path, n_classes: int, title: str, command: str) -> None:
-    """Write label_efficiency.csv, .png and .svg, and report.html under a title, into a folder."""
+    """Write label_efficiency.csv, .png and .svg, and report.html under a title; add to the dashboard."""
+    send_curves(out, shown(curves))
     with replacing(out / "label_efficiency.csv") as part:
         for_spreadsheets(curves).to_csv(part, index=False)
     with SCREEN.applied():

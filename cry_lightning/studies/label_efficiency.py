@@ -13,7 +13,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from cry_lightning.arguments import as_arguments
+from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError
+from cry_lightning.dashboard.runs import begin_study
 from cry_lightning.evaluation.run import Tested, read_run
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.runfolder import LAST
@@ -167,7 +169,8 @@ def open_study(stage: StageConfig) -> Study:
     Raises:
         UserError: the stage has no test.
     """
-    study = engine.open_study(stage.changed(COMMON))
+    loggers = check_overrides(stage.path, stage.changes).get("trainer", {}).get("logger")
+    study = replace(engine.open_study(stage.changed(COMMON)), loggers=loggers)
     if not study.has_test:
         raise UserError("--config: this stage is a pretraining, which no labels enter: give one that is fine-tuned")
     steps, epochs = study.config["trainer"]["max_steps"], study.config["trainer"]["max_epochs"]
@@ -226,6 +229,7 @@ def report(study: Study, tested: dict[Trial, Tested], subsets: Subsets, out: Pat
     from cry_lightning.studies import label_curves  # which needs what is above
 
     result = label_curves.curves(tested, subsets)
+    begin_study(out, study.corpus, study.loggers)
     label_curves.write(result, out, len(study.data.classes), f"Label efficiency on {study.corpus}", command)
     written = "\n".join(str(out / name) for name in ("label_efficiency.csv", "label_efficiency.png", "report.html"))
     print(f"\n{label_curves.text(result)}\n\n{written}")

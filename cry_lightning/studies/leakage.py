@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from cry_lightning.arguments import check_folder
 from cry_lightning.audio.recording import opened
 from cry_lightning.console import UserError, for_spreadsheets, progress_bar
+from cry_lightning.dashboard.results import send_curves, with_interval
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.drawing import SCREEN, as_svg, save
@@ -260,6 +262,15 @@ def as_rows(found: pd.DataFrame) -> Rows:
     return rows
 
 
+def shown(found: pd.DataFrame) -> dict[str, float]:
+    """The same for the dashboard, as leakage/DIVISION/PREDICTOR/METRIC and their bounds."""
+    values: dict[str, float] = {}
+    for _, row in found.iterrows():
+        names = (re.sub(r"[ ,]+", "_", row[column]) for column in ("division", "predictor", "metric"))
+        values |= with_interval("/".join(["leakage", *names]), row)
+    return values
+
+
 def draw(found: pd.DataFrame, chance: float) -> Figure:
     """UAR of each division and predictor with its interval."""
     own = found[found["metric"] == "uar"].reset_index(drop=True)
@@ -306,6 +317,7 @@ def run(stage: StageConfig, division: Division, copies: int, jobs: int, out: Pat
     text = verdict(rungs, found)
     with replacing(out / "leakage.csv") as part:
         for_spreadsheets(found).to_csv(part, index=False)
+    send_curves(out, summary=shown(found))
     with SCREEN.applied():
         save(figure := draw(found, 1 / len(data.classes)), out / "leakage.png", ".svg")
         caption = "UAR by division, of the model and of what knows less, with 95 % intervals"

@@ -16,6 +16,7 @@ from cry_lightning.console import UserError, one_line, progress_bar
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.corpora.base import safe_name
 from cry_lightning.corpora.synthetic import SyntheticCorpus
+from cry_lightning.dashboard.results import send_curves
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import unlikeness
@@ -230,6 +231,7 @@ def run(
     written = robustness_report.write(result, out, models[0].table["label"].nunique(), notes, command)
     print(f"\n{robustness_report.text(result)}")
     for model in models:
+        send_curves(model.run.folder, robustness_report.shown(result, model.name))
         print("\n".join([f"\n{model.name}: {_lineage(model)}", *(f"- {note}" for note in model.run.notes)]))
     print("\n".join(["", *map(str, written)]))
     return result

@@ -1,6 +1,6 @@
 """Scores over severity: curves with intervals over subjects, tables and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cry_lightning.console import for_spreadsheets
+from cry_lightning.dashboard.results import with_interval
 from cry_lightning.drawing import SCREEN, as_svg, entitle, line, marker, save
 from cry_lightning.evaluation.compare import SUMMARY, Rows, as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife
@@ -162,6 +163,16 @@ def table(curves: pd.DataFrame) -> Rows:
             scores = [cells.get(other, "") for other in ["", *against]]
             rows.append([kind, severity_text, str(model), *scores, own["lineage"].iloc[0]])
     return rows
+
+
+def shown(curves: pd.DataFrame, model: str) -> Iterator[dict[str, float | str]]:
+    """The points of a model for the dashboard, as robustness/KIND/uar, its bounds, severity, and place on the axis."""
+    own = curves[(curves["model"] == model) & (curves["minus"] == "") & (curves["metric"] == "uar")]
+    for _, row in own.iterrows():
+        key = f"robustness/{row['kind']}"
+        yield {f"{key}/place": row["place"], f"{key}/severity": row["severity"]} | dict(
+            with_interval(f"{key}/uar", row)
+        )
 
 
 def write(curves: pd.DataFrame, out: Path, n_classes: int, warnings: Sequence[str], command: str) -> list[Path]:

@@ -240,7 +240,7 @@ class SVM(Classifier):
         validation = self.embedded("val", show_bar) if self.choose == "validation" else None
         fitted, chosen = fit(self.embedded("train", show_bar), validation, len(self.data.classes), recipe, show_bar)
         self.head.take(fitted)
-        self.log_dict({f"svm/{name}": value for name, value in chosen.items()})
+        self.log_dict({f"train/{name}": value for name, value in chosen.items()})
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Nothing: the machines are fitted by now."""

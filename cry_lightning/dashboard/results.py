@@ -1,0 +1,86 @@
+"""What `evaluate` and the studies add to the runs of W&B that they rest on."""
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cry_lightning.console import one_line
+from cry_lightning.dashboard import runs
+from cry_lightning.evaluation.run import Run
+from cry_lightning.lineage import digest
+
+log = logging.getLogger(__name__)
+Values = Mapping[str, float | str]
+
+
+def send_report(evaluated: Sequence[Run], report: Path, whole: bool) -> None:
+    """Add the metrics of runs, with their intervals, to the runs of W&B in which they were tested, if any.
+
+    The report itself names recordings: without being asked, no more than its hash is sent.
+
+    Args:
+        evaluated: what was scored.
+        report: report.html of them.
+        whole: send the report, too.
+    """
+    for one in evaluated:
+        with _resumed(one.folder) as run:
+            if run is None:
+                continue
+            (split,) = one.table["split"].unique()
+            run.summary.update({f"{split}/{key}": value for key, value in metrics(one.results)})
+            run.summary[f"{split}/lineage"] = one.leakage.status
+            contents = {"sha256": digest(report)}
+            run.log_artifact(runs.artifact(runs.artifact_name(one.folder, "report"), "report", contents))
+            if whole:
+                run.save(str(report.resolve()), base_path=str(report.resolve().parent), policy="now")
+
+
+def metrics(results: pd.DataFrame) -> Iterable[tuple[str, float]]:
+    """The model's metrics as LEVEL/METRIC or LEVEL/METRIC/CLASS, with _low and _high where there are intervals."""
+    for _, row in results[results["predictor"] == "model"].iterrows():
+        key = "/".join(filter(None, [row["level"], row["metric"], row["class"]]))
+        yield from with_interval(key, row)
+
+
+def with_interval(key: str, row: pd.Series) -> Iterable[tuple[str, float]]:
+    """The value of a row, and its bounds where it has some."""
+    found = {key: row["value"], f"{key}_low": row["low"], f"{key}_high": row["high"]}
+    yield from ((name, float(value)) for name, value in found.items() if math.isfinite(value))
+
+
+def send_curves(folder: Path, curves: Iterable[Values] = (), summary: Values | None = None) -> None:
+    """Add what a study has found to its run of W&B, if what it trained or tested has logged there.
+
+    Args:
+        folder: of the study, or of the run that it examined.
+        curves: points, each of which is logged as a step.
+        summary: what holds of the whole study.
+    """
+    with _resumed(folder) as run:
+        for point in curves if run is not None else ():
+            run.log(dict(point))
+        if run is not None and summary:
+            run.summary.update(dict(summary))
+
+
+@contextmanager
+def _resumed(folder: Path) -> Iterator[Any]:
+    """The run of W&B of a folder while something is added to it, or None; what W&B refuses is a warning."""
+    found = None if runs.is_disabled() else runs.find(folder)
+    if found is None:
+        yield None
+        return
+    try:
+        run = found[0].resumed(found[1])
+        try:
+            yield run
+        finally:
+            run.finish()
+    except Exception as error:  # a report is worth no failure of the dashboard
+        log.warning("%s: its figures were not sent to W&B (%s)", folder, one_line(str(error)))

@@ -1,0 +1,163 @@
+"""W&B's runs: whether they go online, what they never send, and how a later command finds them again."""
+
+import json
+import netrc
+import os
+import re
+import secrets
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from cry_lightning.console import UserError
+from cry_lightning.files import read_object, replacing
+
+MARK = "wandb.json"  # in RUN/test, and in the folder of a study
+HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # the latter by default since wandb 0.31
+OF_STUDIES = ("folds/*/*", "*/folds/*/*", "points/*/*")  # where those of cross-validations and label curves lie
+# What W&B would gather by itself of the machine, its user, the command line, the packages, the code and its git
+# repository stays here, unless the user has set the variable. docs/stages.md lists what is left.
+UNSENT = {
+    "WANDB_CONSOLE": "off",  # an error may name a file
+    "WANDB_DISABLE_CODE": "true",
+    "WANDB_DISABLE_GIT": "true",
+    "WANDB_DISABLE_JOB_CREATION": "true",
+    "WANDB_SAVE_CODE": "false",
+    "WANDB_X_DISABLE_MACHINE_INFO": "true",
+    "WANDB_X_DISABLE_META": "true",
+    "WANDB_X_DISABLE_STATS": "true",
+    "WANDB_X_SAVE_REQUIREMENTS": "false",
+    "WANDB_HOST": "-",
+    "WANDB_PROGRAM": "-",
+}
+
+
+def has_key() -> bool:
+    """Whether a key for W&B is found; never asks."""
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "")).hostname
+    try:
+        found = any(netrc.netrc().authenticators(each) for each in ([host] if host else HOSTS))
+    except (OSError, netrc.NetrcParseError):
+        found = False
+    return found or bool(os.environ.get("WANDB_API_KEY"))
+
+
+def is_online() -> bool:
+    """Whether W&B may go online: a key is found and WANDB_MODE does not forbid it. Never asks."""
+    return os.environ.get("WANDB_MODE", "online") == "online" and has_key()
+
+
+def is_disabled() -> bool:
+    """Whether W&B is turned off."""
+    return os.environ.get("WANDB_MODE") == "disabled"
+
+
+def keep_private() -> None:
+    """Have W&B leave out what it would gather by itself, and say nothing where it writes to the disk alone."""
+    for variable, value in UNSENT.items():
+        os.environ.setdefault(variable, value)
+    if not is_online():
+        os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def finish_wandb() -> None:
+    """End this process's W&B run, if any: the next fit here, such as another fold, has one of its own."""
+    wandb = sys.modules.get("wandb")  # it takes long to import, and most runs do without
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
+
+
+def artifact_name(run_folder: Path, kind: str = "checkpoint") -> str:
+    """What the checkpoint, or another artifact, of a run is called, of the characters that W&B takes."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{run_folder.parent.name}-{run_folder.name}")
+    return name if kind == "checkpoint" else f"{name}-{kind}"
+
+
+def artifact(name: str, kind: str, contents: dict[str, Any]) -> Any:
+    """An artifact of W&B that states what there is, and holds no more than that."""
+    import wandb
+
+    made = wandb.Artifact(name, type=kind, metadata=contents)
+    with made.new_file("contents.json") as file:
+        json.dump(contents, file, sort_keys=True, indent=1)
+    return made
+
+
+@dataclass(frozen=True)
+class RunOfWandb:
+    """What a later command needs to add to a run of W&B."""
+
+    id: str
+    project: str
+    entity: str = ""
+    name: str = ""
+    group: str = ""
+    job_type: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Keep it in a folder."""
+        with replacing(folder / MARK) as part:
+            part.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+    def resumed(self, runs: Path) -> Any:
+        """The run of W&B again; offline it is written to a folder of its own with the same id, in `runs`/wandb.
+
+        `wandb sync` puts the folders of one id together, in their order.
+        """
+        keep_private()
+        import wandb
+
+        given: dict[str, Any] = {key: value for key, value in asdict(self).items() if value}
+        given |= {"mode": "online" if is_online() else "offline", "settings": wandb.Settings(init_timeout=30)}
+        return wandb.init(**given, dir=str(runs), resume="allow", reinit="finish_previous")
+
+
+def remember(run: Any, folder: Path) -> None:
+    """Note in a folder which run of W&B its numbers went to."""
+    RunOfWandb(run.id, run.project, run.entity or "", run.name, run.group or "", run.job_type or "").write(folder)
+
+
+def read(path: Path) -> RunOfWandb | None:
+    """The run that a mark names; none where it is damaged."""
+    try:
+        found = read_object(path, "")
+    except UserError:
+        return None
+    known = {field.name for field in fields(RunOfWandb)}
+    if not found.keys() <= known or not all(isinstance(value, str) for value in found.values()):
+        return None
+    return RunOfWandb(**found) if {"id", "project"} <= found.keys() else None
+
+
+def find(folder: Path) -> tuple[RunOfWandb, Path] | None:
+    """The run of W&B that a folder's run was tested in, or that is its study's, and the folder that wandb/ is in.
+
+    A study gets a run of its own the first time, in the project and the group of those that it trained.
+    """
+    folder = folder.resolve()
+    if found := read(folder / "test" / MARK):
+        return found, folder.parent.parent
+    if found := read(folder / MARK):
+        return found, folder
+    for path in (path for where in OF_STUDIES for path in sorted(folder.glob(f"{where}/test/{MARK}"))):
+        if trained := read(path):
+            return _study(folder, path.parents[2].name, trained.project, trained.entity, trained.group), folder
+    return None
+
+
+def begin_study(folder: Path, corpus: str, loggers: Any) -> None:
+    """Give a study whose trainings log nothing a run of W&B, if its stage's config has W&B among its loggers."""
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
+        is_wandb = isinstance(logger, dict) and str(logger.get("class_path", "")).endswith("WandbLogger")
+        if is_wandb and not is_disabled() and read(folder / MARK) is None:
+            given = logger.get("init_args") or {}
+            _study(folder, corpus, given.get("project") or "lightning_logs", given.get("entity") or "")
+
+
+def _study(folder: Path, corpus: str, project: str, entity: str, group: str = "") -> RunOfWandb:
+    name = f"{corpus}/{folder.name}"
+    study = RunOfWandb(secrets.token_hex(4), project, entity, name, group or folder.name, "study")
+    study.write(folder)
+    return study

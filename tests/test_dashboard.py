@@ -1,0 +1,330 @@
+"""What goes to Weights & Biases: offline runs read back, and the views made of their keys."""
+
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import stage_config
+from wandb.proto import wandb_internal_pb2
+
+import cry_lightning
+from cry_lightning.api.evaluation import KINDS as DISTURBANCES
+from cry_lightning.dashboard import views
+from cry_lightning.dashboard.results import metrics
+from cry_lightning.dashboard.runs import RunOfWandb, find
+from cry_lightning.dashboard.sections import SECTIONS
+from cry_lightning.lineage import digest
+from cry_lightning.studies.engine import consequential
+
+PRIVATE = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+WANDB = {"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": {"project": "cries"}}
+
+
+@dataclass
+class Logged:
+    """What one offline run of W&B has written."""
+
+    log: Path
+    run: Any = None
+    summary: dict[str, Any] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    artifacts: list[Any] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for record in records(self.log):
+            match record.WhichOneof("record_type"):
+                case "run":
+                    self.run = record.run
+                case "summary":
+                    self.summary |= {name_of(item): json.loads(item.value_json) for item in record.summary.update}
+                case "history":
+                    self.steps.append({name_of(item): json.loads(item.value_json) for item in record.history.item})
+                case "artifact":
+                    self.artifacts.append(record.artifact)
+                case "files":
+                    self.files += [each.path for each in record.files.files]
+
+    @property
+    def keys(self) -> set[str]:
+        """Of all that it logged."""
+        return set(self.summary).union(*self.steps)
+
+    @property
+    def pictures(self) -> set[str]:
+        """Names of its pictures, as val/embeddings."""
+        media = self.log.parent / "files/media/images"
+        return {str(path.relative_to(media)).partition("_")[0] for path in media.rglob("*.png")}
+
+
+def name_of(item: Any) -> str:
+    return item.key or "/".join(item.nested_key)
+
+
+def records(path: Path) -> list[wandb_internal_pb2.Record]:
+    """The records of a log of W&B, which has LevelDB's form after a header of seven bytes."""
+    data, place, whole, found = path.read_bytes(), 7, b"", []
+    while place + 7 <= len(data):
+        left = 32768 - place % 32768
+        if left < 7:
+            place += left
+            continue
+        size, kind = struct.unpack("<4xHB", data[place : place + 7])
+        whole += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # whole, or its last part
+            found.append(wandb_internal_pb2.Record.FromString(whole))
+            whole = b""
+    return found
+
+
+def logged(runs: Path) -> list[Logged]:
+    """What lies in a folder of runs, in the order in which it was written."""
+    return [Logged(log) for log in sorted(runs.glob("wandb/offline-run-*/*.wandb"))]
+
+
+def in_one_process(folder: Path, *commands: list[str]) -> None:
+    """Run commands one after the other, as somebody without any key for W&B."""
+    script = "import json, sys\nfrom cry_lightning.__main__ import main\n"
+    script += "assert not any(main(args) for args in json.loads(sys.argv[1]))"
+    given = [sys.executable, "-c", script, json.dumps(commands)]
+    env = PRIVATE | {"HOME": str(folder)}
+    done = subprocess.run(given, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr.lower(), done.stderr
+
+
+@pytest.fixture(scope="module")
+def chain(tones, tmp_path_factory) -> Path:
+    """A folder in which SimCLR was trained, then a classifier from it, tested, evaluated and put under noise."""
+    folder = tmp_path_factory.mktemp("dashboard")
+    simclr = stage_config(tones, folder, "simclr")
+    arguments = simclr["model"]["init_args"]
+    simclr["model"] = {
+        "class_path": "cry_lightning.tasks.SimCLR",
+        "init_args": arguments
+        | {"augment": [{"class_path": "cry_lightning.tasks.augment.RandomCrop", "init_args": {"length": 30}}]},
+    }
+    simclr["checkpoint"] = {"monitor": "val/loss", "mode": "min"}
+    simclr["data"]["probe"] = {
+        "class_path": "cry_lightning.data.datamodule.CryDataModule",
+        "init_args": {key: value for key, value in simclr["data"].items() if key != "probe"},
+    }
+    finetune = stage_config(tones, folder, "finetune", weights=str(folder / "runs/tones/simclr/best.ckpt"))
+    others = {f"{name}Logger": {"save_dir": str(folder / name)} for name in ("TensorBoard", "CSV")}
+    beside = [{"class_path": f"lightning.pytorch.loggers.{one}", "init_args": given} for one, given in others.items()]
+    for config, loggers in ((simclr, [WANDB]), (finetune, [WANDB, *beside])):
+        config["trainer"]["logger"] = loggers
+        (folder / f"{config['name']}.yaml").write_text(yaml.safe_dump(config))
+    run = folder / "runs/tones/finetune"
+    in_one_process(
+        folder,
+        ["fit", "--config", str(folder / "simclr.yaml"), "--pipeline=babies"],
+        ["fit", "--config", str(folder / "finetune.yaml"), "--pipeline=babies"],
+        ["test", "--config", str(run / "config.yaml")],
+        ["evaluate", str(run), "--send-report"],
+        ["robustness", "--ckpt", str(run / "best.ckpt"), "--out", str(folder / "robust"), "--noise", str(tones.parent)],
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(chain) -> list[Logged]:
+    """What the chain has logged: both fits, the test, and what was added to the test."""
+    return logged(chain / "runs")
+
+
+@pytest.mark.slow
+def test_a_chain_is_one_group_of_runs_named_by_corpus_and_stage(written):
+    runs = [each.run for each in written]
+    assert [run.display_name for run in runs] == ["tones/simclr", *4 * ["tones/finetune"]]
+    assert [run.job_type for run in runs] == ["simclr", "finetune", *3 * ["test"]]
+    assert {run.run_group for run in runs} == {"babies"} and {run.project for run in runs} == {"cries"}
+    assert list(runs[2].tags) == ["Classifier", "Res8", "MFCC", "CLEAN"]
+
+
+@pytest.mark.slow
+def test_the_summary_is_of_the_chosen_checkpoint(chain, written):
+    summary = written[1].summary
+    curves = pd.read_csv(chain / "runs/tones/finetune/fit/metrics.csv")
+    validated = curves.dropna(subset=["val/uar"])
+    chosen = validated.loc[validated["val/uar"].idxmax()]
+    assert summary["chosen/epoch"] == chosen["epoch"]
+    assert summary["val/auc"] == pytest.approx(chosen["val/auc"])
+    (checkpoint,) = (each for each in written[1].artifacts if each.type == "checkpoint")
+    assert checkpoint.name == "tones-finetune"
+    assert digest(chain / "runs/tones/finetune/best.ckpt") in checkpoint.metadata
+
+
+@pytest.mark.slow
+def test_pictures_and_tables_name_no_recording(chain, written):
+    of_model = {"confusion", "curves", "reliability", "examples"}
+    assert written[0].pictures == {"val/embeddings", "val/views"}
+    assert written[1].pictures == {f"val/{name}" for name in of_model | {"embeddings"}}
+    assert written[2].pictures == {f"test/{name}" for name in of_model}
+    (table,) = written[2].log.parent.rglob("clips_*.table.json")
+    assert sorted(json.loads(table.read_text())["columns"]) == ["clip", "label", "score_high", "score_low"]
+    files = [path for each in written for path in each.log.parent.rglob("*") if path.name != "report.html"]
+    sent = b"".join(path.read_bytes() for path in files if path.is_file() and "logs" not in path.parts)
+    for word in (
+        socket.gethostname() + "\n",
+        sys.executable,
+        "git@",
+        "--pipeline",
+        "jsonargparse==",
+        "CPython",
+        ".wav",
+    ):
+        assert word.encode() not in sent, word
+
+
+@pytest.mark.slow
+def test_evaluate_adds_its_intervals_and_report_to_the_run_that_was_tested(chain, written):
+    tested, evaluated, robust = written[2:]
+    assert tested.run.run_id == evaluated.run.run_id == robust.run.run_id
+    table = pd.read_csv(chain / "runs/tones/finetune/metrics.csv")
+    own = table[(table["predictor"] == "model") & (table["metric"] == "uar")].iloc[0]
+    assert evaluated.summary[f"test/{own['level']}/uar"] == pytest.approx(own["value"])
+    assert evaluated.summary["test/lineage"] == "CLEAN"
+    (report,) = evaluated.artifacts
+    assert report.type == "report" and digest(chain / "runs/tones/finetune/report.html") in report.metadata
+    assert evaluated.files == ["report.html"]
+    gains = [step["robustness/gain/place"] for step in robust.steps if "robustness/gain/uar" in step]
+    assert gains == [-30, -20, -10, 0, 10, 20]
+
+
+@pytest.mark.slow
+def test_other_loggers_get_the_same_curves(chain):
+    own, beside = chain / "runs/tones/finetune/fit", next(chain.glob("CSV/*/version_0/metrics.csv"))
+    assert pd.read_csv(beside).equals(pd.read_csv(own / "metrics.csv"))
+    fit, test = (b"".join(path.read_bytes() for path in chain.glob(f"TensorBoard/*/version_{n}/*")) for n in (0, 1))
+    assert all(key in fit for key in (b"train/lr", b"train/grad_norm", b"val/uar")) and b"test/uar" in test
+
+
+@pytest.mark.slow
+def test_a_second_evaluation_sends_no_report_without_being_asked(chain, written):
+    in_one_process(chain, ["evaluate", str(chain / "runs/tones/finetune")])
+    again = logged(chain / "runs")[-1]
+    assert again.run.run_id == written[2].run.run_id and again.files == []
+    assert again.summary["test/clip/uar"] == written[3].summary["test/clip/uar"]
+
+
+def test_bounds_are_sent_where_there_are_intervals():
+    rows = [("clip", "uar", "", "model", 0.8, 0.7, 0.9), ("clip", "recall", "cry", "model", 0.5, *2 * [float("nan")])]
+    rows.append(("clip", "uar", "", "majority", 0.5, 0.5, 0.5))
+    columns = ["level", "metric", "class", "predictor", "value", "low", "high"]
+    found = dict(metrics(pd.DataFrame(rows, columns=columns)))
+    assert found == {"clip/uar": 0.8, "clip/uar_low": 0.7, "clip/uar_high": 0.9, "clip/recall/cry": 0.5}
+
+
+def test_a_run_is_found_by_its_mark_and_a_study_by_those_of_its_folds(tmp_path):
+    assert find(tmp_path) is None
+    for fold in (0, 1):
+        RunOfWandb(f"id{fold}", "cries", group="cv").write(tmp_path / f"cv/folds/tones/fold{fold}/test")
+    own, where = find(tmp_path / "cv/folds/tones/fold1")
+    assert own.id == "id1" and where == tmp_path / "cv/folds"
+    study, where = find(tmp_path / "cv")
+    assert (study.name, study.project, study.group, study.job_type) == ("tones/cv", "cries", "cv", "study")
+    assert where == tmp_path / "cv" and find(tmp_path / "cv") == (study, where)  # the same the next time
+    (tmp_path / "cv/wandb.json").write_text("[]")
+    assert find(tmp_path / "cv")[0].id not in ("id0", "id1", study.id)  # a damaged mark begins another
+
+
+def test_learning_rate_and_gradient_norm_are_logged(pretrained):
+    curves = pd.read_csv(pretrained.with_name("fit") / "metrics.csv").dropna(subset=["train/loss"])
+    assert np.allclose(curves["train/lr"], 0.05) and (curves["train/grad_norm"] > 0).all()
+
+
+@pytest.fixture(scope="module")
+def studies(tones, tmp_path_factory) -> list[Logged]:
+    """What studies of few steps have logged: a cross-validation, a leakage ladder and a label curve."""
+    folder = tmp_path_factory.mktemp("studies")
+    config = stage_config(tones, folder, "short")
+    config["trainer"] |= {"logger": [WANDB], "max_epochs": 1, "limit_train_batches": 2}
+    path = folder / "short.yaml"
+    path.write_text(yaml.safe_dump(config))
+    few, labels = folder / "few.yaml", str(folder / "labels")
+    few.write_text(yaml.safe_dump(config | {"trainer": config["trainer"] | {"max_epochs": -1, "max_steps": 2}}))
+    in_one_process(
+        folder,
+        ["cross-validate", "--config", str(path), "--folds", "2", "--out", str(folder / "cv")],
+        ["leakage", "--config", str(path), "--folds", "2", "--copies", "0", "--out", str(folder / "ladder")],
+        [
+            "label-efficiency",
+            "--config",
+            str(few),
+            *["--encoders", "scratch", "--per-class", "2", "4", "--seeds", "0", "--out"],
+            labels,
+        ],
+    )
+    places = ("cv", "cv/folds", "ladder", "ladder/*/folds", "labels")
+    return [one for place in places for runs in folder.glob(place) for one in logged(runs)]
+
+
+@pytest.mark.slow
+def test_a_study_has_a_run_of_its_own_in_the_group_of_its_folds(studies):
+    own = {each.run.display_name: each for each in studies if each.run.job_type == "study"}
+    assert set(own) == {"tones/cv", "tones/ladder", "tones/labels"}
+    pooled = own["tones/cv"]
+    assert {each.run.job_type for each in studies if each.run.run_group == pooled.run.run_group} >= {"test", "study"}
+    assert (
+        pooled.summary["test/clip/uar_low"] <= pooled.summary["test/clip/uar"] <= pooled.summary["test/clip/uar_high"]
+    )
+    assert [step["label_efficiency/labels"] for step in own["tones/labels"].steps] == [4, 8]
+    assert "leakage/by_clip/model/uar" in own["tones/ladder"].summary
+
+
+@pytest.mark.slow
+def test_every_key_of_the_dashboard_is_one_that_a_run_logs(written, studies):
+    """Those of validated clips, of tests, and of what was added to them; media lie under their key."""
+    keys = {re.sub(r"/(_type|count)$", "", key) for each in [*written, *studies] for key in each.keys}
+    panels = [panel for section in SECTIONS for panel in section.panels]
+    assert len(panels) > 25
+    for panel in panels:
+        for key in panel.keys:
+            assert any(re.fullmatch(key, known) for known in keys) if panel.pattern else key in keys, key
+        assert panel.kind != "lines" or panel.x in keys, panel.x
+    assert {f"robustness/{kind}/uar" for kind in DISTURBANCES} <= keys
+
+
+def test_without_a_key_the_dashboard_is_written_down(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.chdir(tmp_path)
+    assert cry_lightning.dashboard(project="cries") == ["dashboard.json"]
+    printed = capsys.readouterr().out
+    assert "WANDB_API_KEY" in printed and "python -m cry_lightning dashboard --project cries" in printed
+    found = json.loads(Path("dashboard.json").read_text())
+    sections = found["workspace"]["spec"]["section"]["panelBankConfig"]["sections"]
+    assert [each["name"] for each in sections] == [section.title for section in SECTIONS]
+    for own, sent in zip(SECTIONS, sections, strict=True):
+        shown = json.dumps(sent)
+        assert len(sent["panels"]) == len(own.panels)
+        assert all(json.dumps(key)[1:-1] in shown for panel in own.panels for key in panel.keys)
+    assert all(section.about in json.dumps(found["report"], ensure_ascii=False) for section in SECTIONS)
+
+
+def test_a_dashboard_that_cannot_be_sent_is_written_down(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setattr(views, "send", lambda entity, project: 1 / 0)
+    monkeypatch.chdir(tmp_path)
+    assert cry_lightning.dashboard(project="cries", entity="ward") == ["dashboard.json"]
+    assert "W&B does not take the dashboard: division by zero" in caplog.text
+
+
+def test_a_study_that_was_begun_without_maps_goes_on():
+    before, now = ({"stages": {"0": {"model": "x", **more}}} for more in ({}, {"map_every_n_epochs": 5}))
+    assert consequential(before, now) == []
