@@ -67,7 +67,8 @@ def read_sessions(path: Path, session: str) -> Sessions:
     means = unit.groupby([table["subject"][known], table[session][known]]).mean()
     if len(means) > MOST_SESSIONS:
         raise UserError(
-            f"{path}: {len(means)} sessions make too many pairs, at most {MOST_SESSIONS}: embed fewer subjects"
+            f"{path}: {len(means)} sessions make too many pairs, at most {MOST_SESSIONS}: embed fewer subjects, or take"
+            " a --session that joins what belongs together, such as recording_code of CryCeleb"
         )
     subjects, sessions = (means.index.get_level_values(level).to_numpy(str) for level in (0, 1))
     return Sessions(means.to_numpy(), subjects, sessions)
@@ -81,16 +82,33 @@ def read_embeddings(path: Path, columns: Sequence[str]) -> tuple[pd.DataFrame, n
     """
     try:
         with h5py.File(path) as file:
-            if EMBEDDINGS not in file or "lineage" not in file.attrs:
-                raise UserError(f"{path}: is no file of `python -m cry_lightning embed`, which makes one")
-            known = [name for name in file if name != EMBEDDINGS]
-            if missing := [name for name in columns if name not in known]:
-                raise UserError(f"{path}: has no column {', '.join(missing)}; there are {', '.join(known)}")
-            if (status := file.attrs["lineage"]) != "CLEAN":
-                log.warning("%s: %s, %s", path, status, file.attrs["lineage_reason"] or "as `embed` reported")
-            texts = {name: file[name].asstr()[:] for name in columns if h5py.check_string_dtype(file[name].dtype)}
-            if numbers := [name for name in columns if name not in texts]:
-                raise UserError(f"{path}: {', '.join(numbers)} is a time, and names no session")
-            return pd.DataFrame(texts), file[EMBEDDINGS][:].astype(np.float64)
-    except (OSError, KeyError, ValueError) as error:
+            return _columns(file, path, columns), _numbers(file, path)
+    except UserError:
+        raise
+    except (OSError, KeyError, ValueError, MemoryError) as error:
         raise UserError(f"{path}: cannot be read as HDF5 ({error})") from error
+
+
+def _columns(file: h5py.File, path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    if not isinstance(file.get(EMBEDDINGS), h5py.Dataset) or "lineage" not in file.attrs:
+        raise UserError(f"{path}: is no file of `python -m cry_lightning embed`, which makes one")
+    known = [name for name in file if name != EMBEDDINGS]
+    if missing := [name for name in columns if name not in known]:
+        raise UserError(f"{path}: has no column {', '.join(missing)}; there are {', '.join(known)}")
+    if numbers := [name for name in columns if not h5py.check_string_dtype(file[name].dtype)]:
+        raise UserError(f"{path}: {', '.join(numbers)} is a time, and names no session")
+    if odd := [name for name in columns if file[name].shape != file[EMBEDDINGS].shape[:1]]:
+        raise UserError(f"{path}: {', '.join(odd)} and {EMBEDDINGS} have different numbers of rows; embed them again")
+    if (status := file.attrs["lineage"]) != "CLEAN":
+        log.warning("%s: %s, %s", path, status, file.attrs["lineage_reason"] or "as `embed` reported")
+    return pd.DataFrame({name: file[name].asstr()[:] for name in columns})
+
+
+def _numbers(file: h5py.File, path: Path) -> np.ndarray:
+    found = file[EMBEDDINGS]
+    if found.ndim != 2 or not all(found.shape):
+        raise UserError(f"{path}: {EMBEDDINGS} have shape {found.shape}, not (clips, numbers); embed them again")
+    embeddings = found[:].astype(np.float64)
+    if wrong := int((~np.isfinite(embeddings).all(axis=1)).sum()):
+        raise UserError(f"{path}: {wrong} of {len(embeddings)} embeddings contain NaN or inf; embed them again")
+    return embeddings

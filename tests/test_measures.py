@@ -69,6 +69,10 @@ def test_each_row_depends_on_itself_alone():
     assert torch.equal(feature(batch), alone) and feature.n_frames(1.0) == 1
 
 
+def test_nothing_is_learned_through_it():
+    assert not AcousticMeasures()(torch.from_numpy(voice(300.0)).float()[None].requires_grad_()).requires_grad
+
+
 @pytest.mark.parametrize(
     "options", [{"f0_min": 0.0}, {"f0_max": 100.0}, {"f0_max": 5000.0}, {"formant_max": 9000.0}, {"sample_rate": 0}]
 )

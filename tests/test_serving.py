@@ -33,6 +33,7 @@ from cry_lightning.serving.app import app_of
 from cry_lightning.serving.command import is_loopback
 from cry_lightning.serving.guard import Guard, Limits
 from cry_lightning.serving.picture import maps, picture
+from cry_lightning.serving.rows import MOST_BYTES
 from cry_lightning.serving.saliency import saliency
 from cry_lightning.serving.service import LONGEST_NAME, SHOWN_S, Service, shown_name
 from cry_lightning.serving.words import WORDS
@@ -76,7 +77,9 @@ def test_rows_are_those_that_predict_writes(server, service, cries, tmp_path, de
     for got, expected in [(answer.json()["rows"], written), ([answer.json()["recording"]], of_recordings)]:
         assert [row | {"path": "x"} for row in got] == [row | {"path": "x"} for row in expected]
         assert {row["path"] for row in got} == {"cries.wav"}
-    table = server.post("/api/csv", json=[*answer.json()["rows"], {"path": "=1+1"}]).text.splitlines()
+    table = server.post(
+        "/api/csv", json=[*answer.json()["rows"], dict.fromkeys(written[0]) | {"path": "=1+1"}]
+    ).text.splitlines()
     assert table[0] == ",".join(written[0]) and table[-1].startswith("./=1+1,") and len(table) == len(written) + 2
 
 
@@ -100,9 +103,36 @@ def test_sounds_that_cannot_be_used_are_one_line_and_leave_no_file(server, servi
             assert re.match(reason, answer.json()["detail"]) and "\n" not in answer.json()["detail"]
     answer = server.post("/api/predict", json={"file": "/etc/passwd"})
     assert (answer.status_code, answer.json()["detail"]) == (422, "body.file: Field required")
-    assert server.post("/api/csv", json=[{"a": 1}]).json() == {"detail": "each row needs a path"}
     assert sent(server, wav).status_code == 200
     assert not list(service.place.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"[", "no JSON"),
+        (b"[" * 99_999, "no JSON"),
+        (b'{"path": "a"}', "no list of rows"),
+        (b"[" + b"0," * 99_999 + b"0]", "row 1 has no path"),
+        (b'[{"a": 1}]', "row 1 has no path"),
+        (
+            json.dumps([{"path": "a", f"k{n}": 1} for n in range(9999)]).encode(),
+            "row 2 has other columns than the first",
+        ),
+        (b'[{"path": "a", "x": []}]', "row 1: x is no text and no number"),
+    ],
+)
+def test_rows_that_make_no_table_are_refused_at_the_first(server, content, reason):
+    answer = server.post("/api/csv", content=content)
+    assert answer.status_code == 422 and answer.json()["detail"].startswith(reason)
+
+
+def test_rows_are_limited_and_odd_texts_written(server, service):
+    assert server.post("/api/csv", content=b"[]").text.strip() == "path"
+    assert server.post("/api/csv", content=b'[{"path": "\\ud800"}]').status_code == 200
+    large = TestClient(app_of(service, Limits(50, 2, 1000), ["testserver"], "en"))
+    answer = large.post("/api/csv", content=b" " * (MOST_BYTES + 1))
+    assert answer.status_code == 413 and "rows of more than 5 MB" in answer.json()["detail"]
 
 
 def test_an_error_of_the_program_shows_no_traceback(server, service, cries, monkeypatch):
@@ -120,6 +150,15 @@ def test_names_of_uploads_are_shown_and_never_followed():
     assert shown_name(None) == shown_name("") == shown_name("/") == "sound"
     assert shown_name("a\nb\x1b[2J.wav") == "a b [2J.wav" and len(shown_name("x" * 999)) == LONGEST_NAME
     assert shown_name("a\udc80.wav") == "a\\udc80.wav"
+
+
+def test_a_damaged_file_is_as_long_as_its_header_has_it(server):
+    whole = io.BytesIO()
+    soundfile.write(whole, np.random.default_rng(0).uniform(-0.1, 0.1, 2 * RATE), RATE, format="FLAC")
+    forged = bytearray(whole.getvalue()[: len(whole.getvalue()) // 2])
+    forged[21] |= 0x0F  # the highest bits of the number of samples: days of sound
+    answer = sent(server, bytes(forged), "forged.flac")
+    assert (answer.status_code, answer.json()["detail"][:31]) == (422, "forged.flac: longer than 20 s; ")
 
 
 def test_the_page_shows_an_answer(server, service, cries):
@@ -183,8 +222,12 @@ def test_programs_find_what_they_need(server, service):
 
 def test_pages_of_elsewhere_cannot_use_it(server, cries):
     wav = cries.read_bytes()
-    assert server.get("/api/model", headers={"host": "evil.example"}).status_code == 400
-    for origin, status in [("http://evil.example", 403), ("null", 403), ("http://testserver", 200)]:
+    for host in ("evil.example", "evil.example:80", "", "[::", "testserver.evil.example"):
+        for request in (partial(server.get, "/api/model"), partial(server.post, "/api/csv", content=b"[]")):
+            answer = request(headers={"host": host})
+            assert answer.status_code == 400 and "this server is not called" in answer.json()["detail"]
+    assert server.get("/api/model", headers={"host": "TESTSERVER:7860"}).status_code == 200
+    for origin, status in [("http://evil.example", 403), ("null", 403), ("http://[", 403), ("http://testserver", 200)]:
         answer = server.post("/api/predict", files={"file": ("a.wav", wav)}, headers={"origin": origin})
         assert answer.status_code == status, answer.text
         assert "access-control-allow-origin" not in answer.headers
@@ -216,9 +259,10 @@ def ask(limits: Limits, length: int | None = None, pieces=(b"",), guard: Guard |
     async def send(message):
         status.append(message.get("status"))
 
-    headers = [] if length is None else [(b"content-length", str(length).encode())]
+    headers = [(b"host", b"testserver")]
+    headers += [] if length is None else [(b"content-length", str(length).encode())]
     scope = {"type": "http", "method": "POST", "headers": headers, "client": ("127.0.0.1", 1)}
-    return (guard or Guard(app, limits))(scope, receive, send), status, taken
+    return (guard or Guard(app, limits, ["testserver"]))(scope, receive, send), status, taken
 
 
 def test_the_guard_reads_no_more_than_it_may():
@@ -242,7 +286,7 @@ def test_the_guard_counts_requests():
     async def run():
         slow = Slow()
         slow.gate = anyio.Event()
-        guard = Guard(slow, Limits(1, 2, 4))
+        guard = Guard(slow, Limits(1, 2, 4), ["testserver"])
         asked = [ask(guard.limits, guard=guard) for _ in range(5)]
         async with anyio.create_task_group() as tasks:
             for answer, _, _ in asked:
@@ -290,9 +334,11 @@ def test_mistakes_on_the_command_line(tested, monkeypatch):
     serve = partial(command, "serve")
     for args, told in [
         (["--host=0.0.0.0"], "--host 0.0.0.0: name this machine as others call it, too, by --allow-host NAME"),
+        (["--host=0.0.0.0", "--allow-host=*"], r"--allow-host \*: give an IPv4 address or a name, without port"),
+        (["--host=::1"], "--host or --allow-host ::1: give an IPv4 address"),
         (["--max-mb=0"], "--max-mb 0: must be above 0"),
         (["--queue=0"], "1 or more requests are needed"),
-        (["--port=99999"], "--port 99999: .*name another port"),
+        (["--port=99999"], "--port 99999: .*name another address or port"),
         (["--language=fr"], "--language: invalid choice: 'fr'"),
         (["--detector", str(tested)], "a Classifier finds no events"),
     ]:

@@ -25,8 +25,10 @@ def sessions(n_subjects: int, strength: float, seed: int = 0, n_sessions: int = 
     )
 
 
-def in_order(scores: np.ndarray, same: np.ndarray) -> np.ndarray:
-    return same[np.argsort(scores, kind="stable")]
+def rates(scores: np.ndarray, same: np.ndarray) -> tuple[float, float]:
+    """Those of pairs in any order, each counted once."""
+    order = np.argsort(scores, kind="stable")
+    return error_rates(scores[order], same[order], np.ones(len(same)))
 
 
 def write(path: Path, embeddings: np.ndarray, **columns) -> Path:
@@ -52,12 +54,38 @@ def written(tmp_path) -> Path:
 @pytest.mark.parametrize("strength", [0.0, 0.7, 1.5])
 def test_rates_are_those_of_a_search_over_all_thresholds(strength):
     scores, same, _, _ = pairs(sessions(30, strength))
-    rate, area = error_rates(in_order(scores, same), np.ones(len(scores)))
+    rate, area = rates(scores, same)
     missed = np.array([(scores[same] <= at).mean() for at in np.sort(scores)])
     accepted = np.array([(scores[~same] > at).mean() for at in np.sort(scores)])
     best = np.abs(missed - accepted).argmin()
     assert rate == pytest.approx((missed[best] + accepted[best]) / 2, abs=1 / same.sum())
     assert area == pytest.approx(roc_auc_score(same, scores), abs=1e-9)
+
+
+def test_pairs_of_one_score_are_accepted_together():
+    rng = np.random.default_rng(0)
+    same, scores = rng.random(2000) < 0.3, rng.integers(0, 3, 2000).astype(float)
+    assert rates(scores, same)[1] == pytest.approx(roc_auc_score(same, scores), abs=1e-9)
+    assert rates(np.zeros(2000), same) == pytest.approx((0.5, 0.5))
+
+
+@pytest.mark.parametrize("alike", [0.0, 3.0])
+def test_embeddings_that_are_all_alike_are_at_chance(alike):
+    found = sessions(20, 1.0)
+    table = verify(found._replace(embeddings=np.full((40, 16), alike) + 1e-9 * found.embeddings * alike))
+    assert table["value"].tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_who_has_many_sessions_does_not_draw_the_centre_to_itself():
+    def of(many: int, seed: int) -> Sessions:
+        rng = np.random.default_rng(seed)
+        subject = np.repeat(np.arange(20), [many, *[2] * 19])
+        embeddings = 0.7 * rng.standard_normal((20, 16))[subject] + rng.standard_normal((len(subject), 16))
+        names = np.array([f"r{i}" for i in range(len(subject))])
+        return Sessions(embeddings, np.array([f"s{each:02}" for each in subject]), names)
+
+    few, many = (np.mean([rates(*pairs(of(n, seed))[:2])[1] for seed in range(40)]) for n in (2, 30))
+    assert many == pytest.approx(few, abs=0.04)  # 0.14 less, were it drawn
 
 
 def test_what_all_sessions_share_does_not_matter():
@@ -87,7 +115,7 @@ def test_four_subjects_have_no_interval():
 @pytest.mark.parametrize(("n_subjects", "strength"), [(10, 0.7), (20, 0.0), (40, 0.7), (40, 0.0)])
 def test_intervals_hold_the_truth(n_subjects, strength):
     scores, same, _, _ = pairs(sessions(1500, strength, seed=1))
-    truth = error_rates(in_order(scores, same), np.ones(len(scores)))
+    truth = rates(scores, same)
     found = [verify(sessions(n_subjects, strength, seed)) for seed in range(2, 102)]
     held = [(table["low"] <= truth) & (truth <= table["high"]) for table in found]
     assert np.mean(held, axis=0).min() >= 0.9  # of 0.95, less what 100 tests may miss by chance
@@ -134,7 +162,26 @@ def test_files_of_another_kind_are_refused_by_name(written, change, message):
     change(written)
     with pytest.raises(UserError, match=message) as error:
         command("verify", [str(written)])
-    assert str(written) in str(error.value) and "\n" not in str(error.value)
+    assert str(error.value).count(str(written)) >= 1 and str(error.value).startswith(str(written))
+    assert "\n" not in str(error.value) and ("cannot be read" in message) == ("cannot be read" in str(error.value))
+
+
+def test_embeddings_that_are_no_numbers_are_refused(written, tmp_path):
+    with h5py.File(written, "a") as file:
+        file["embeddings"][3] = np.nan
+    with pytest.raises(UserError, match=r"e\.h5: 1 of 48 embeddings contain NaN or inf"):
+        command("verify", [str(written)])
+    columns = {"subject": ["a"] * 3, "subject_source": ["rule"] * 3, "recording": ["r"] * 3}
+    for embeddings, message in ((np.ones(3), r"shape \(3,\)"), (np.ones((2, 4)), "different numbers of rows")):
+        with pytest.raises(UserError, match=message):
+            command("verify", [str(write(tmp_path / "odd.h5", embeddings, **columns))])
+
+
+def test_what_is_there_is_not_replaced(written):
+    before = written.read_bytes()
+    with pytest.raises(UserError, match="exists already"):
+        command("verify", [str(written), "--out", str(written)])
+    assert written.read_bytes() == before
 
 
 def test_sessions_that_cannot_be_compared_are_refused(written):

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from cry_lightning.arguments import Checkpoint, Device, Folder, Taken, Trusted, command, command_line
+from cry_lightning.arguments import Checkpoint, Device, Folder, Taken, Trusted, command, command_line, refuse_existing
 from cry_lightning.console import UserError
 
 if TYPE_CHECKING:
@@ -122,6 +122,8 @@ def evaluate_events(
 
     Example: python -m cry_lightning evaluate-events segments cries/annotations
     """
+    if out is not None:
+        refuse_existing(out)
     from cry_lightning.events import run
 
     return run(reference, predicted, label, tier, subjects, out)
@@ -137,7 +139,9 @@ def verify(
     """How much of who cries embeddings hold: equal error rates over pairs of recordings.
 
     Clips are averaged by subject and session; the cosine of two sessions is to tell whether they are of one subject.
-    What an encoder knows of its subjects is also what a division by clip would reward.
+    What an encoder knows of its subjects is also what a division by clip would reward. Sessions are recordings, by
+    their files; where a file is a part of a recording, name the column that joins them, or room and microphone count as
+    the infant: recording_code of CryCeleb and Baby Chillanto.
 
     Args:
         embeddings: files that `embed` wrote, a row of the table each.
@@ -152,6 +156,8 @@ def verify(
 
     Example: python -m cry_lightning verify embeddings.h5
     """
+    if out is not None:
+        refuse_existing(out)
     from cry_lightning.verification import run
 
     return run(embeddings, session, out)

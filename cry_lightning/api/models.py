@@ -1,5 +1,6 @@
 """Commands that train a stage or apply a trained one, as functions."""
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,9 @@ NETWORKS: Mapping[str, tuple[str, ...]] = {  # publisher -> the networks that it
     "vggish": ("vggish",),
     "efficientat": ("efficientat",),
 }
+
+
+HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
 Format = Literal["onnx", "pt2", "hub"]
@@ -332,6 +336,8 @@ def serve(
     for name, value in (("--max-mb", max_mb), ("--max-seconds", max_seconds)):
         if value <= 0:
             raise UserError(f"{name} {value:g}: must be above 0")
+    if odd := [name for name in (host, *allow_host) if not HOST.fullmatch(name)]:
+        raise UserError(f"--host or --allow-host {odd[0]}: give an IPv4 address or a name, without port, path or *")
     if host not in ("localhost", "127.0.0.1") and not allow_host:
         raise UserError(f"--host {host}: name this machine as others call it, too, by --allow-host NAME")
     refuse_telemetry()

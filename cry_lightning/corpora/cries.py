@@ -191,7 +191,7 @@ class CryCeleb(Tree):
         table = self.root / "metadata.csv"
         try:
             with table.open(encoding="utf-8-sig", newline="") as lines:
-                return {row["file_path"] for row in csv.DictReader(lines)}
+                return {str(row["file_path"] or "") for row in csv.DictReader(lines)} - {""}
         except OSError as error:
             raise UserError(
                 f"{table}: cannot be read ({error.strerror}); root is the folder that holds audio and metadata.csv"

@@ -10,6 +10,7 @@ from cry_lightning.console import UserError
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, rate_interval
 
 DRAWS = 400  # of the subjects
+ROUNDING, DECIMALS = 1e-6, 9  # embeddings are float32
 METRICS = {"eer": "equal error rate", "auc": "AUC"}
 COUNTS = ("n_same", "n_different", "n_subjects")  # pairs of one subject, pairs of two, subjects with pairs of their own
 
@@ -25,29 +26,35 @@ class Sessions(NamedTuple):
 def pairs(sessions: Sessions) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Every pair of different sessions: its score (P,), whether it is of one subject (P,), and the subjects of both.
 
-    The score is the cosine of the two embeddings, less the mean over all sessions: what all of them share says nothing.
+    The score is the cosine of the two embeddings, less the mean of the subjects' means: what all share says nothing,
+    and who has many sessions does not draw that mean to itself. Scores that differ by rounding alone are made equal.
     """
     codes = pd.factorize(sessions.subjects, sort=True)[0]
     names = pd.factorize(sessions.sessions, sort=True)[0]
-    centred = sessions.embeddings - sessions.embeddings.mean(axis=0)
-    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), np.finfo(float).tiny)
+    centre = pd.DataFrame(sessions.embeddings).groupby(codes).mean().mean().to_numpy()
+    centred = sessions.embeddings - centre
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    nothing_left = lengths <= ROUNDING * max(np.linalg.norm(centre), np.finfo(float).tiny)
+    centred = np.where(nothing_left, 0, centred / np.maximum(lengths, np.finfo(float).tiny))
     one, other = np.triu_indices(len(codes), 1)
     different = names[one] != names[other]
     one, other = one[different], other[different]
-    scores = (centred @ centred.T)[one, other]
+    scores = (centred @ centred.T)[one, other].round(DECIMALS)
     return scores, codes[one] == codes[other], codes[one], codes[other]
 
 
-def error_rates(same: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+def error_rates(scores: np.ndarray, same: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     """Equal error rate and AUC of pairs (P,) in the order of their scores, lowest first; NaN without pairs of a kind.
 
-    The equal error rate is where the curve of false against missed acceptances, linear between pairs, has both alike.
+    The equal error rate is where the curve of false against missed acceptances has both alike. It is linear between
+    scores: pairs of one score are accepted together.
     """
     missed = np.cumsum(weights * same)
     rejected = np.cumsum(weights * ~same)
     if not (missed[-1] and rejected[-1]):
         return np.nan, np.nan
-    missed, rejected = (np.append(0, counts / counts[-1]) for counts in (missed, rejected))
+    last_of_score = np.append(scores[1:] > scores[:-1], True)
+    missed, rejected = (np.append(0, counts[last_of_score] / counts[-1]) for counts in (missed, rejected))
     equal = np.interp(0, missed + rejected - 1, missed)  # false acceptances are 1 - rejected
     return float(equal), float(np.trapezoid(rejected, missed))
 
@@ -71,9 +78,9 @@ def verify(sessions: Sessions) -> pd.DataFrame:
     if same.all():
         raise UserError("there is one subject alone, and nobody to tell it from")
     order = np.argsort(scores, kind="stable")
-    same, one, other = same[order], one[order], other[order]
-    values = error_rates(same, np.ones(len(same)))
-    variances = np.nanvar([error_rates(same, weights) for weights in drawn(same, one, other)], axis=0)
+    scores, same, one, other = scores[order], same[order], one[order], other[order]
+    values = error_rates(scores, same, np.ones(len(same)))
+    variances = np.nanvar([error_rates(scores, same, weights) for weights in drawn(same, one, other)], axis=0)
     n_sessions = np.bincount(pd.factorize(sessions.subjects)[0])
     paired = n_sessions[n_sessions > 1]
     n_subjects = len(np.unique(one[same]))

@@ -76,14 +76,14 @@ class AcousticMeasures(Feature):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Measures (B, 1, 20, 1) of waveforms (B, N)."""
-        rows = [self.measures(row) for row in waveform.double().cpu().numpy()]
+        rows = [self.measures(row) for row in waveform.detach().double().cpu().numpy()]
         return torch.from_numpy(np.array(rows, np.float32)).to(waveform.device)[:, None, :, None]
 
     def measures(self, samples: np.ndarray) -> list[float]:
-        """The numbers of `MEASURES` of samples (N,); all 0 of silence, or of less than three periods of f0_min."""
+        """The numbers of `MEASURES` of samples (N,); all 0 of silence, or of too little sound to measure."""
         from parselmouth import Sound
 
-        if len(samples) < 3 * self.sample_rate / self.f0_min or not samples.any():
+        if len(samples) < max(3 * self.sample_rate / self.f0_min, self.hop_length) or not samples.any():
             return [0.0] * len(MEASURES)
         sound = Sound(samples, self.sample_rate)
         found = [*self._pitch_and_voice(sound), *self._formants(sound)]

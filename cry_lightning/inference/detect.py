@@ -1,6 +1,6 @@
 """Events in recordings of any length, by a trained `Detector`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from cry_lightning.console import UserError
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.tasks import Detector
 from cry_lightning.tasks.weights import sha256
+from cry_lightning.trust.names import Trust
 
 CONTEXT_S = 1.0  # before and after the frames of a window that count
 
@@ -34,14 +35,16 @@ class Finder:
 
     Args:
         path: checkpoint of a `Detector`.
+        trust: as of `Predictor`.
 
     Raises:
         UserError: it is another task's, or as of `TrainedStage`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, trust: Sequence[str] = ()) -> None:
         self.path = path
-        self.trained = TrainedStage(path)
+        self.trust = tuple(trust)
+        self.trained = TrainedStage(path, trust=Trust(self.trust))
         if not isinstance(self.trained.stage, Detector):
             raise UserError(
                 f"{path}: a {type(self.trained.stage).__name__} finds no events; train a Detector by fit --config"
@@ -54,8 +57,8 @@ class Finder:
         self.window = round(self.trained.clip_s * self.sample_rate) // self.hop  # in frames, as is the context
         self.context = min(round(CONTEXT_S * self.sample_rate / self.hop), self.window // 4)
 
-    def __reduce__(self) -> tuple[type["Finder"], tuple[Path]]:
-        return type(self), (self.path,)
+    def __reduce__(self) -> tuple[type["Finder"], tuple[Path, tuple[str, ...]]]:
+        return type(self), (self.path, self.trust)
 
     def __call__(self, recording: Path) -> tuple[list[Span], float]:
         """The events in a recording, and its length, in seconds.

@@ -65,7 +65,7 @@ def run(
     tables.check_packages(out)
     trained = TrainedStage(ckpt, device, Trust(tuple(trust)))
     scores_of(trained)
-    find = Finder(detector).spans if detector else by_thresholds if detect else None
+    find = Finder(detector, trust).spans if detector else by_thresholds if detect else None
     recordings = recordings_at(trained, paths, hop_s, find)
     of_recordings, files = by_recording(out), tables.files_of(out, recordings.paths)
     refuse_existing(of_recordings, *dict.fromkeys(files.values()))

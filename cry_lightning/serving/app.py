@@ -4,26 +4,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pandas as pd
 from fastapi import FastAPI, File, HTTPException, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as AnyHTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 import cry_lightning
-from cry_lightning.console import UserError, one_line
+from cry_lightning.console import UserError, on_one_line, printable
 from cry_lightning.inference.tables import as_csv, as_records
 from cry_lightning.reference.decisions import UNLIKE, UNSURE
 from cry_lightning.serving.guard import Guard, Limits
 from cry_lightning.serving.picture import picture
-from cry_lightning.serving.service import SHOWN_S, USE, Answer, Service, shown_name
+from cry_lightning.serving.rows import MOST_BYTES, table_of
+from cry_lightning.serving.service import USE, Answer, Service, shown_name
 from cry_lightning.serving.words import WORDS
 
 TEMPLATES = Path(__file__).parent / "templates"
 ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
+LONGEST = 300  # characters of a reason
 Language = Literal["en", "de"]
 Sound = Annotated[UploadFile, File(description="a recording of any container")]
 Row = dict[str, str | int | float | None]
@@ -68,8 +69,7 @@ def app_of(service: Service, limits: Limits, hosts: Sequence[str], language: Lan
         docs_url=None,  # these pages fetch their scripts from elsewhere
         redoc_url=None,
     )
-    app.add_middleware(Guard, limits=limits)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    app.add_middleware(Guard, limits=limits, hosts=hosts)
     app.add_exception_handler(UserError, _unusable)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(AnyHTTPException, _refused)
@@ -98,14 +98,20 @@ def _add_rest(app: FastAPI, service: Service, limits: Limits) -> None:
         """Classes, windows, thresholds, and what the test of the model is worth."""
         return about
 
-    @app.post("/api/csv", responses=REFUSALS, response_class=Response)
-    def csv(rows: list[Row]) -> Response:
-        """Rows, of several recordings too, as the table that predict writes."""
-        if not all(isinstance(row.get("path"), str) for row in rows):
-            raise HTTPException(422, "each row needs a path")
-        table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["path"])
+    rows = {"type": "array", "items": {"type": "object"}}
+    body = {"requestBody": {"required": True, "content": {"application/json": {"schema": rows}}}}
+
+    @app.post("/api/csv", responses=REFUSALS, response_class=Response, openapi_extra=body)
+    async def csv(request: Request) -> Response:
+        """Rows, of several recordings too, as the table that predict writes; all have the same columns."""
+        content = bytearray()
+        async for piece in request.stream():
+            content += piece
+            if len(content) > MOST_BYTES:
+                raise HTTPException(413, f"rows of more than {MOST_BYTES / 1e6:g} MB; send fewer at once")
+        text = await run_in_threadpool(lambda: as_csv(table_of(bytes(content))))
         headers = {"content-disposition": 'attachment; filename="cries.csv"'}
-        return Response(as_csv(table), media_type="text/csv; charset=utf-8", headers=headers)
+        return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language) -> None:
@@ -115,7 +121,7 @@ def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language
     about = service.about()
 
     @app.get("/", include_in_schema=False)
-    def page(language: Language = language) -> HTMLResponse:
+    async def page(language: Language = language) -> HTMLResponse:
         html = environment.get_template("page.html").render(
             language=language,
             words=WORDS[language],
@@ -127,7 +133,7 @@ def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language
         return HTMLResponse(html)
 
     @app.get("/assets/{name}", include_in_schema=False)
-    def asset(name: str) -> FileResponse:
+    async def asset(name: str) -> FileResponse:
         if name not in ASSETS:
             raise HTTPException(404, "no such file")
         return FileResponse(TEMPLATES / name, media_type=ASSETS[name])
@@ -164,7 +170,7 @@ def _shown(answer: Answer, name: str, service: Service, language: Language, widt
         "unlike": recording["abstained"] == UNLIKE,
         "picture": drawn,
         "seconds": round(waveform.size / service.rate, 1),
-        "cut": waveform.size >= (SHOWN_S - 1) * service.rate,
+        "cut": answer.cut,
     }
 
 
@@ -175,18 +181,22 @@ def _said(row: Mapping[str, Any], words: Mapping[str, Any]) -> str:
 
 
 async def _unusable(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": one_line(str(error))}, 422)
+    return _problem(str(error), 422)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return JSONResponse({"detail": one_line(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")}, 422)
+    return _problem(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 422)
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AnyHTTPException)
-    return JSONResponse({"detail": one_line(str(error.detail))}, error.status_code, error.headers)
+    return _problem(str(error.detail), error.status_code, error.headers)
+
+
+def _problem(reason: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": on_one_line(printable(reason))[:LONGEST]}, status, headers)
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:

@@ -20,6 +20,7 @@ from cry_lightning.serving.service import Service
 
 LOOPBACK = ("127.0.0.1", "localhost")
 MOST_CONNECTIONS = 1000
+GRACE_S = 5  # for requests that are under way when the server is stopped
 
 
 def run(
@@ -38,7 +39,8 @@ def run(
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is wrong with a form is answered
     with _stopped_tidily(), TemporaryDirectory(prefix="cry-lightning-") as folder, _bound(host, port) as listening:
         service = Service(ckpt, device, trust, detector, max_seconds, Path(folder))
-        app = app_of(service, limits, [*LOOPBACK, *hosts], language)
+        named = [*LOOPBACK, *([host] if is_loopback(host) else []), *hosts]
+        app = app_of(service, limits, named, language)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -47,8 +49,10 @@ def run(
             lifespan="off",
             ws="none",
             limit_concurrency=MOST_CONNECTIONS,
+            proxy_headers=False,  # a client could write who it is
+            timeout_graceful_shutdown=GRACE_S,
         )
-        name = "127.0.0.1" if is_loopback(host) else hosts[0]
+        name = host if is_loopback(host) else hosts[0]
         address = f"http://{name}:{listening.getsockname()[1]}/"
         print(f"{ckpt}: {address} for people, {address}openapi.json for programs; Ctrl+C stops it", flush=True)
         with suppress(KeyboardInterrupt):
@@ -69,7 +73,9 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         listening = socket.create_server((host, port), backlog=256)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--host {host} --port {port}: {reason}; name another port, or 0 for any") from error
+        raise UserError(
+            f"--host {host} --port {port}: {reason}; name another address or port, or port 0 for any"
+        ) from error
     with listening:
         yield listening
 

@@ -2,6 +2,8 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -50,11 +52,13 @@ class Guard:
     Args:
         app: the application.
         limits: of requests that send something.
+        hosts: names by which the server may be called; under any other, a page elsewhere could reach it.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, hosts: Sequence[str]) -> None:
         self.app = app
         self.limits = limits
+        self.hosts = {host.lower() for host in hosts}
         self.waiting = 0
         self._minute, self._seen = 0, Counter[str]()
 
@@ -66,7 +70,15 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        if scope["type"] != "http" or scope["method"] in READING:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send_safely)
+            return
+        host = Headers(scope=scope).get("host", "")
+        if _host_of(f"//{host}") not in self.hosts:
+            reason = f"this server is not called {host[:100]!r}; start it with --allow-host, if it is"
+            await JSONResponse({"detail": reason}, 400)(scope, receive, send_safely)
+            return
+        if scope["method"] in READING:
             await self.app(scope, receive, send_safely)
             return
         headers, incoming = Headers(scope=scope), _Incoming(receive, self.limits)
@@ -86,7 +98,7 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str, dict[str, str]] | None:
         """Status, reason and further headers; None: it may come in."""
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
             return 403, f"a page of {origin[:100]} may not use this server", {}
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.limits.max_bytes:
@@ -104,6 +116,13 @@ class Guard:
             reason = f"{self.waiting} requests are waiting already; send it again, or raise --queue"
             return 503, reason, {"retry-after": "1"}
         return None
+
+
+def _host_of(address: str) -> str | None:
+    """The name of a host in an address, in lower case and without its port; None where it is none."""
+    with suppress(ValueError):
+        return urlsplit(address).hostname
+    return None
 
 
 def too_large(limits: Limits) -> str:

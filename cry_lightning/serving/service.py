@@ -38,6 +38,7 @@ class Answer:
         recording: the same of the whole.
         of_cries: whether cries were found, and each row is one.
         waveform: its first minute (N,), at the model's rate.
+        cut: whether the recording goes on after that minute.
         depends: how the class of the highest score does on each sample (N,); None where that is not known.
     """
 
@@ -45,6 +46,7 @@ class Answer:
     recording: dict[str, Any]
     of_cries: bool
     waveform: np.ndarray
+    cut: bool
     depends: np.ndarray | None = None
 
     @property
@@ -75,7 +77,7 @@ class Service:
         self.predictor = Predictor(ckpt, device, trust)
         self.trained = self.predictor.trained
         scores_of(self.trained)
-        self.find = Finder(detector).spans if detector else by_thresholds
+        self.find = Finder(detector, trust).spans if detector else by_thresholds
         self.max_seconds = max_seconds
         self.place = folder / "sound"  # of every recording: no name from outside becomes a path
         self._one = Lock()  # for the place, and for the network, whose layers novelty looks into
@@ -115,11 +117,10 @@ class Service:
             UserError: it cannot be used, or is too long.
         """
         with self._received(sound, name) as path:
-            waveform = self._decoded(path)
+            waveform, cut = self._decoded(path)
             found, of_cries = self._predicted(path, detect)
-            answer = Answer(
-                found.rows.assign(path=name), as_records(found.recordings.assign(path=name))[0], of_cries, waveform
-            )
+            recording = as_records(found.recordings.assign(path=name))[0]
+            answer = Answer(found.rows.assign(path=name), recording, of_cries, waveform, cut)
             best = answer.recording["predicted"]
             if not picture or not best:
                 return answer
@@ -140,21 +141,29 @@ class Service:
             finally:
                 self.place.unlink(missing_ok=True)
 
-    def _decoded(self, path: Path) -> np.ndarray:
-        """The waveform of the first minute (N,), or of what can be read of it.
+    def _decoded(self, path: Path) -> tuple[np.ndarray, bool]:
+        """The waveform of the first minute (N,), or of what can be read of it, and whether there is more.
 
         Raises:
-            UserError: the recording is too long, which a header need not tell.
+            UserError: the recording is too long, in fact, which a header need not tell, or by its header where it is
+                damaged, since its windows would follow that.
         """
         pieces, n_samples = [np.zeros(0, np.float32)], 0
-        with suppress(audio.AudioError):  # `predict` says what is at fault
+        try:
             for block in audio.blocks(path, self.rate, BLOCK_S):
                 n_samples += block.size
-                if n_samples > self.max_seconds * self.rate:
-                    raise UserError(f"{path}: longer than {self.max_seconds:g} s; cut it, or raise --max-seconds")
+                self._check_length(path, n_samples / self.rate)
                 if n_samples <= SHOWN_S * self.rate:
                     pieces.append(block)
-        return np.concatenate(pieces)
+        except audio.AudioError:  # `predict` says what is at fault
+            with suppress(audio.AudioError):
+                self._check_length(path, audio.info(path).duration_s)
+        waveform = np.concatenate(pieces)
+        return waveform, n_samples > waveform.size
+
+    def _check_length(self, path: Path, seconds: float) -> None:
+        if seconds > self.max_seconds:
+            raise UserError(f"{path}: longer than {self.max_seconds:g} s; cut it, or raise --max-seconds")
 
     def _predicted(self, path: Path, detect: bool | None) -> tuple[Predicted, bool]:
         """What `predict` finds, and whether it did so by cries."""
