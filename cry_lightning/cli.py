@@ -24,6 +24,7 @@ from cry_lightning.callbacks import (
     Dashboard,
     EpochLines,
     Figures,
+    Interruption,
     LastCheckpoint,
     LineageRecorder,
     Maps,
@@ -31,8 +32,8 @@ from cry_lightning.callbacks import (
     PredictionsWriter,
     set_up_wandb,
 )
-from cry_lightning.console import UserError, one_line
 from cry_lightning.dashboard.runs import finish_wandb
+from cry_lightning.console import Interrupted, UserError, one_line
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.messages import OneLineParser, WholeSection, instantiation_error
 from cry_lightning.runfolder import (
@@ -101,6 +102,7 @@ class StageCLI(LightningCLI):
         self.own = own
         self.trust, args = taken_out(args)
         self.given = args[:1]
+        self.interruption = Interruption()
         with hushed(), resolving(self.trust, [] if own else args) as self.of_run:
             super().__init__(
                 Stage,
@@ -222,14 +224,15 @@ class StageCLI(LightningCLI):
         # After the one for best.ckpt, whose state they hold.
         trainer.callbacks.append(Figures(recorder, trainer.checkpoint_callback))  # type: ignore[attr-defined,arg-type]
         trainer.callbacks.append(EpochLines(trainer.checkpoint_callback, not bar))  # type: ignore[attr-defined,arg-type]
-        trainer.callbacks.append(LastCheckpoint(folder.last, config.save_every_n_steps))  # type: ignore[attr-defined]
+        last = LastCheckpoint(folder.last, config.save_every_n_steps, self.interruption)
+        trainer.callbacks.append(last)  # type: ignore[attr-defined]
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Override Lightning's: close what is opened for the command, and report a full disk in one line."""
         folder = self.run_folder
         try:
-            with ExitStack() as self.until_the_end:
+            with self.interruption.noted(), ExitStack() as self.until_the_end:
                 super()._run_subcommand(subcommand)
         except OSError as error:
             if error.errno not in FULL:
@@ -245,6 +248,9 @@ class StageCLI(LightningCLI):
         self.model.check_inputs()
         if config.trainer.sync_batchnorm and self.trainer.strategy.root_device.type == "cpu":
             raise UserError("trainer.sync_batchnorm: torch has it for GPUs alone; leave it out on CPU")
+        if not config.ckpt_path and not config.overwrite and self.run_folder.is_interrupted(self.dump()):
+            config.ckpt_path = self.config_init.fit.ckpt_path = str(self.run_folder.last)
+            log.info("%s: goes on from its last.ckpt; --overwrite=true would begin anew", self.run_folder.path)
         if config.ckpt_path:
             self.load_checkpoint(config.ckpt_path)
             self.nothing_left = self.run_folder.is_done(self.dump(), Path(config.ckpt_path))
@@ -259,8 +265,14 @@ class StageCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, unless the run that is resumed has reached its end."""
-        if not self.nothing_left:
+        if self.nothing_left:
+            return
+        try:
             self.trainer.fit(**kwargs)
+        except Interrupted:
+            if self.trainer.is_global_zero:
+                self.run_folder.interrupt()
+            raise
 
     def after_fit(self) -> None:
         """Say where the stage's checkpoint is, and by what it was chosen."""

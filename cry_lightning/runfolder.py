@@ -46,6 +46,7 @@ class RunFolder:
         self.best = path / BEST
         self.last = path / LAST
         self.finished = path / "fit" / "finished"  # a mark that the fit reached its end
+        self.interrupted = path / "fit" / "interrupted"  # a mark that a scheduler's signal ended it, at last.ckpt
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -130,6 +131,17 @@ class RunFolder:
         """Mark that the fit has reached its end: best.ckpt is there from the first epoch on."""
         self.finished.parent.mkdir(parents=True, exist_ok=True)
         self.finished.touch()
+        self.interrupted.unlink(missing_ok=True)  # only now: processes that train together read it one after another
+
+    def interrupt(self) -> None:
+        """Mark that the same command is to go on from last.ckpt, where there is one."""
+        if self.last.exists():
+            self.interrupted.parent.mkdir(parents=True, exist_ok=True)
+            self.interrupted.touch()
+
+    def is_interrupted(self, config: str) -> bool:
+        """Whether a fit of this very config was ended by a signal, and is to go on."""
+        return self.interrupted.exists() and self.last.exists() and not self.changed_keys(config)
 
     def is_done(self, config: str, checkpoint: Path) -> bool:
         """Whether a fit of this very config, resumed from this checkpoint of the run, has nothing left to do."""
