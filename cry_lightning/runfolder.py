@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from cry_lightning.console import UserError
 from cry_lightning.files import LOCK, locked, replacing
 from cry_lightning.lineage import of_checkpoint
+from cry_lightning.precision import canonical
 
 IDENTITY = ("name", "model", "data", "seed_everything", "trainer.precision")  # what makes two fits the same stage
 LENGTH = ("checkpoint", "trainer.max_epochs", "trainer.max_steps")  # and the same run of it
@@ -109,6 +110,12 @@ class RunFolder:
                 " replace the run with --overwrite=true"
             )
         return read
+
+    def precision(self) -> str | None:
+        """In which the run that is here was trained; None where there is none."""
+        if not ((self.best.exists() or self.last.exists()) and self.config.exists()):
+            return None
+        return str(canonical((self._read_config().get("trainer") or {}).get("precision")))
 
     def begin(self, config: str, overwrite: bool) -> None:
         """Open the folder for a new fit: nothing of an older one may pass for this one's.
@@ -319,4 +326,6 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
         old = {**{k: ADDED[k] for k in new if k in ADDED and k not in old}, **old}
         keys = [k for k in (*old, *(k for k in new if k not in old))]
         return [d for k in keys for d in differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)]
+    if key.endswith("trainer.precision"):
+        old, new = canonical(old), canonical(new)
     return [] if old == new else [key]
