@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread for everyone: librosa uses one
 
@@ -23,6 +24,7 @@ import torch
 from common import librosa_mfcc, machine, seconds
 
 from cry_lightning import audio
+from cry_lightning.audio import recording
 from cry_lightning.corpora import FSDD, UnlabelledTree
 from cry_lightning.corpora.base import Corpus
 from cry_lightning.data import cachefile
@@ -31,6 +33,7 @@ from cry_lightning.data.cache import FeatureCache
 from cry_lightning.features import MFCC
 
 CLIP_S = 1.0
+RATE = MFCC().sample_rate
 BUILD_BATCH = 64
 READ_BATCH = 256
 
@@ -59,6 +62,32 @@ def build_speed(corpus: Corpus, folder: Path, repeats: int) -> CachedFeatures:
             times.setdefault(name, []).append(seconds(function))
     report(f"build, {len(paths)} clips of {CLIP_S:g} s", "clips", len(paths), times)
     return cache.open()
+
+
+def decode_speed(corpus: Corpus, repeats: int) -> None:
+    """Prints clips per second of decoding WAVs with soundfile alone, by libsndfile here, and as plain WAVs."""
+    paths = [corpus.path_of(clip) for clip in corpus.clips()]
+
+    def load() -> list[np.ndarray]:
+        return [audio.load(path, RATE) for path in paths]
+
+    def by_libsndfile() -> list[np.ndarray]:
+        with mock.patch.object(recording, "plain_wav", lambda file: None):
+            return load()
+
+    for ours, reference in zip(load(), by_libsndfile(), strict=True):
+        np.testing.assert_array_equal(ours, reference)
+    ways: dict[str, Callable[[], object]] = {
+        "soundfile.read, nothing checked": lambda: [soundfile.read(path, dtype="float32") for path in paths],
+        "libsndfile, checked": by_libsndfile,
+        "plain read, checked": load,
+        "reading the bytes": lambda: [path.read_bytes() for path in paths],
+    }
+    times: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for name in random.sample(list(ways), len(ways)):
+            times.setdefault(name, []).append(seconds(ways[name]))
+    report(f"decode, {len(paths)} WAVs", "clips", len(paths), {name: times[name] for name in ways})
 
 
 def read_speed(features: CachedFeatures, repeats: int) -> None:
@@ -125,6 +154,7 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         corpus = FSDD(arguments.data) if arguments.data else made_noise(folder / "noise", arguments.clips)
+        decode_speed(corpus, arguments.repeats)
         features = build_speed(corpus, folder, arguments.repeats)
         read_speed(features, arguments.repeats)
         read_speed(made_rows(folder / "rows.h5", arguments.rows), arguments.repeats)
