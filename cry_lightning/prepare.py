@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from cry_lightning.cli import StageCLI
 from cry_lightning.console import UserError, printable
 from cry_lightning.data.inventory import list_caches, remove_caches
 
@@ -40,6 +39,7 @@ def describe(cache: Any) -> dict[str, Any]:
 
 def build(args: list[str], verify: bool, share: tuple[int, int] = (1, 1)) -> None:
     """Build the cache of one stage, given as `fit` takes it, or one of several shares of it."""
+    from cry_lightning.cli import StageCLI  # which imports Lightning; a list of caches needs none
 
     class PrepareCLI(StageCLI):
         """Parses as `fit` does, then prepares the data and stops."""
