@@ -33,11 +33,11 @@ from cry_lightning.callbacks import (
     PredictionsWriter,
     set_up_wandb,
 )
-from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.console import Interrupted, UserError, one_line
+from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.messages import OneLineParser, WholeSection, instantiation_error
-from cry_lightning.precision import AUTO, FULL, automatic
+from cry_lightning.precision import AUTO, automatic, of_test
 from cry_lightning.runfolder import (
     RunFolder,
     WholeCheckpointIO,
@@ -236,24 +236,17 @@ class StageCLI(LightningCLI):
         return trainer
 
     def settle_precision(self) -> Any:
-        """The precision that is stated, or that of the run that is gone on with, or else what suits the hardware.
-
-        A test computes in full precision, as `predict`, `embed` and an exported model do, unless its command line says
-        otherwise.
-        """
+        """The precision that is stated, or that of the run that is gone on with, or else what suits the hardware."""
         trainer = self.config[self.subcommand].trainer
         stated = trainer.precision or AUTO
         if self.subcommand == "test":
-            mixed = stated == AUTO or (str(stated).endswith("mixed") and not self.states_precision)
-            return FULL if mixed else stated
+            return of_test(stated, self.states_precision)
         if stated != AUTO:
             return stated
-        if not self.config.fit.overwrite and (begun := self.run_folder.precision()):
-            precision, why = begun, "as the run began"
-        elif self.model.automatic_optimization:
-            precision, why = automatic(trainer.accelerator)
-        else:
-            precision, why = FULL, f"{type(self.model).__name__} computes in no other"
+        precision = None if self.config.fit.overwrite else self.run_folder.precision()
+        why = "as the run began"
+        if precision is None:
+            precision, why = automatic(trainer.accelerator, self.model.automatic_optimization)
         self.about_precision = f"precision: {precision}, {why}; --trainer.precision sets another"
         self.body = re.sub(r"(?m)^(  precision:) (auto|null)$", rf"\1 {precision}", self.body, count=1)
         return precision

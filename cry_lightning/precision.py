@@ -9,8 +9,10 @@ FULL, MIXED = "32-true", "bf16-mixed"
 CPU_HAS = ("amx_bf16", "avx512_bf16")  # instructions, of which one is enough
 
 
-def automatic(accelerator: Any) -> tuple[str, str]:
-    """The precision for an accelerator as the Trainer takes it, and why."""
+def automatic(accelerator: Any, by_gradients: bool = True) -> tuple[str, str]:
+    """The precision of a training on an accelerator as the Trainer takes it, and why."""
+    if not by_gradients:
+        return FULL, "as nothing is trained by gradients"
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         has = torch.cuda.is_bf16_supported(including_emulation=False)
         return (MIXED, "the GPU has bfloat16") if has else (FULL, "the GPU has no bfloat16")
@@ -24,3 +26,8 @@ def automatic(accelerator: Any) -> tuple[str, str]:
 def canonical(precision: Any) -> Any:
     """One name for full precision; runs from before there was `auto` state none."""
     return FULL if precision is None or str(precision) == "32" else precision
+
+
+def of_test(stated: Any, by_command: bool) -> Any:
+    """Full for mixed, as `predict`, `embed` and an exported model compute, unless the command itself states it."""
+    return FULL if stated == AUTO or (str(stated).endswith("mixed") and not by_command) else stated
