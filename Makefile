@@ -30,7 +30,7 @@ ROOTS = $(if $(SOUNDS),$(foreach stage,supervised simclr,$(call ROOT,$(stage),SO
 	$(if $(CRIES),$(foreach stage,adapt probe finetune,$(call ROOT,$(stage),CRIES)))
 
 .NOTPARALLEL:
-.PHONY: help install pretrain simclr adapt finetune evaluate onu2019 zhao2020 le2020 gorin2023 test test-fast test-all test-newest test-oldest lint docs clean clean-runs FORCE
+.PHONY: help install pretrain simclr adapt finetune evaluate onu2019 zhao2020 le2020 gorin2023 benchmark test test-fast test-all test-newest test-oldest lint docs clean clean-runs FORCE
 
 help:  ## list the targets and variables
 	@awk -F ':.*## *' '/^[a-z0-9 -]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ test-newest test-oldest:  ## the default tests with the newest, or with the olde
 	"$$python" -m uv pip compile --quiet --resolution lowest-direct --extra dev pyproject.toml -o "$$folder/releases.txt"; fi; \
 	"$$python" $(PIP_INSTALL) --constraint "$$folder/releases.txt"; "$$python" -m pip list; \
 	"$$python" -m pytest --numprocesses 2 --dist worksteal
+
+benchmark: .venv/installed  ## speed beside that of others, as ratios, into benchmarks/table.md (under 15 minutes)
+	$(PY) benchmarks/everything.py
 
 lint: .venv/installed  ## mend style where that can be done by itself
 	$(PY) -m ruff check --fix .

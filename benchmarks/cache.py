@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread for everyone: librosa uses one
 
@@ -20,9 +21,10 @@ import h5py
 import numpy as np
 import soundfile
 import torch
-from common import librosa_mfcc, machine, seconds
+from common import librosa_mfcc, machine, note, seconds
 
 from cry_lightning import audio
+from cry_lightning.audio import recording
 from cry_lightning.corpora import FSDD, UnlabelledTree
 from cry_lightning.corpora.base import Corpus
 from cry_lightning.data import cachefile
@@ -31,6 +33,7 @@ from cry_lightning.data.cache import FeatureCache
 from cry_lightning.features import MFCC
 
 CLIP_S = 1.0
+RATE = MFCC().sample_rate
 BUILD_BATCH = 64
 READ_BATCH = 256
 
@@ -47,6 +50,11 @@ def build_speed(corpus: Corpus, folder: Path, repeats: int) -> CachedFeatures:
     def load(path: Path) -> np.ndarray:
         return audio.load_fitted(path, mfcc.sample_rate, CLIP_S, "pad")
 
+    frames = [batch.unfold(1, mfcc.n_fft, mfcc.hop_length).contiguous() for batch in batches]
+
+    def limit() -> list[torch.Tensor]:
+        return [torch.fft.rfft(some).real @ mfcc.mel for some in frames]
+
     work: dict[str, Callable[[], object]] = {
         "feature only: librosa, clip by clip": lambda: [librosa_mfcc(waveform, mfcc) for waveform in waveforms],
         "feature only: MFCC, batches of 64": lambda: [mfcc(batch) for batch in batches],
@@ -55,10 +63,43 @@ def build_speed(corpus: Corpus, folder: Path, repeats: int) -> CachedFeatures:
     times: dict[str, list[float]] = {}
     for repeat in range(repeats):
         cache = FeatureCache(corpus, mfcc, CLIP_S, folder=folder / str(repeat))
-        for name, function in (work | {"whole build of the cache, hashing too": cache.build}).items():
+        for name, function in (
+            work | {"whole build of the cache, hashing too": cache.build, "rfft and mel alone": limit}
+        ).items():
             times.setdefault(name, []).append(seconds(function))
     report(f"build, {len(paths)} clips of {CLIP_S:g} s", "clips", len(paths), times)
+    librosa, ours, per_clip, build, limit = (float(np.median(taken)) for taken in times.values())
+    note("MFCC", ours, ("librosa, clip by clip", librosa), ("rfft and product with the mel bands", limit))
+    note("building a cache", build, ("decoding and librosa, clip by clip", per_clip))
     return cache.open()
+
+
+def decode_speed(corpus: Corpus, repeats: int) -> None:
+    """Prints clips per second of decoding WAVs with soundfile alone, by libsndfile here, and as plain WAVs."""
+    paths = [corpus.path_of(clip) for clip in corpus.clips()]
+
+    def load() -> list[np.ndarray]:
+        return [audio.load(path, RATE) for path in paths]
+
+    def by_libsndfile() -> list[np.ndarray]:
+        with mock.patch.object(recording, "plain_wav", lambda file: None):
+            return load()
+
+    for ours, reference in zip(load(), by_libsndfile(), strict=True):
+        np.testing.assert_array_equal(ours, reference)
+    ways: dict[str, Callable[[], object]] = {
+        "soundfile.read, nothing checked": lambda: [soundfile.read(path, dtype="float32") for path in paths],
+        "libsndfile, checked": by_libsndfile,
+        "plain read, checked": load,
+        "reading the bytes": lambda: [path.read_bytes() for path in paths],
+    }
+    times: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for name in random.sample(list(ways), len(ways)):
+            times.setdefault(name, []).append(seconds(ways[name]))
+    report(f"decode, {len(paths)} WAVs", "clips", len(paths), {name: times[name] for name in ways})
+    _, slower, ours, limit = (float(np.median(times[name])) for name in ways)
+    note("decoding short WAVs", ours, ("libsndfile with the same checks", slower), ("reading the bytes", limit))
 
 
 def read_speed(features: CachedFeatures, repeats: int) -> None:
@@ -78,6 +119,8 @@ def read_speed(features: CachedFeatures, repeats: int) -> None:
             for name in random.sample(list(ways), len(ways)):  # none is always the one that finds the caches warm
                 times[name].append(seconds(partial(visit, ways[name], batches)))
     report(f"shuffled epoch of {n} rows, batches of {READ_BATCH}", "rows", n, times)
+    in_ram, ours, by_item = (float(np.median(taken)) for taken in times.values())
+    note(f"reading {n} shuffled rows", ours, ("h5py, item by item", by_item), ("a tensor in memory", in_ram))
 
 
 def visit(read: Callable[[torch.Tensor], object], batches: Iterable[torch.Tensor]) -> None:
@@ -125,6 +168,7 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         corpus = FSDD(arguments.data) if arguments.data else made_noise(folder / "noise", arguments.clips)
+        decode_speed(corpus, arguments.repeats)
         features = build_speed(corpus, folder, arguments.repeats)
         read_speed(features, arguments.repeats)
         read_speed(made_rows(folder / "rows.h5", arguments.rows), arguments.repeats)

@@ -1,6 +1,7 @@
 """What the benchmarks share: arguments, a clock, the machine they ran on, and MFCCs computed clip by clip."""
 
 import argparse
+import json
 import logging
 import os
 import platform
@@ -23,6 +24,7 @@ from cry_lightning.data.splits import Split
 from cry_lightning.features import MFCC, Feature
 
 Measure = TypeVar("Measure")
+FILE = "CRY_LIGHTNING_BENCHMARK"  # names the file of `note`
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -75,6 +77,26 @@ def machine() -> str:
     return (
         f"{platform.machine()}, {cores} cores, {threads} threads of torch {torch.__version__}, load average {load:.1f}"
     )
+
+
+def note(name: str, ours: float, peer: tuple[str, float] | None = None, limit: tuple[str, float] | None = None) -> None:
+    """Add a line to the file of `make benchmark`, if it runs: how many times as fast as what, by medians of seconds.
+
+    Args:
+        name: what is done.
+        ours: seconds that it takes here.
+        peer: how others do it, and their seconds.
+        limit: what it cannot be faster than, and the seconds of that.
+    """
+    if FILE not in os.environ:
+        return
+    row: dict[str, Any] = {"name": name}
+    if peer is not None:
+        row |= {"peer": peer[0], "ratio": peer[1] / ours}
+    if limit is not None:
+        row |= {"limit": limit[0], "share": limit[1] / ours}
+    with Path(os.environ[FILE]).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def librosa_mfcc(waveform: np.ndarray, mfcc: MFCC) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from common import data_set_up, librosa_mfcc, machine, measured, options, seconds
+from common import data_set_up, librosa_mfcc, machine, measured, note, options, seconds
 from lightning.pytorch.profilers import SimpleProfiler
 from torch.utils.data import DataLoader, Dataset
 
@@ -25,6 +25,7 @@ from cry_lightning.encoders import Res8
 from cry_lightning.features import MFCC
 from cry_lightning.tasks import Classifier
 
+PEER_AND_LIMIT = ("Trainer, librosa in a Dataset, 0 workers", "no Trainer, batches in RAM")
 Times = tuple[float, float]  # seconds of an epoch, and how many of them were spent waiting for batches
 
 
@@ -95,6 +96,8 @@ def compare(data: CryDataModule, epochs: int) -> None:
         total, waited = np.array(taken).T
         ratio, share = np.median(total / product), np.median(waited / total)
         print(f"  {name:44} {np.median(total):8.3f} s {ratio:8.3f} x   waiting for data {share:6.1%}")
+    per_clip, alone = ((name, float(np.median(np.array(times[name])[:, 0]))) for name in PEER_AND_LIMIT)
+    note("epoch of Res8 by the Trainer", float(np.median(product)), per_clip, alone)
 
 
 def main() -> None:

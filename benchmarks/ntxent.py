@@ -16,7 +16,7 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import machine, seconds
+from common import machine, note, seconds
 from torch import Tensor
 
 from cry_lightning.tasks.losses import nt_xent
@@ -91,6 +91,8 @@ def main() -> None:
     for n in VIEWS:
         times = times_s(ways, n, repeats)
         ours = np.array(times["blocked"])
+        other = "lightly" if "lightly" in times else "plain"
+        note(f"NT-Xent of {n:,} views", float(np.median(ours)), (other, float(np.median(times[other]))))
         for name, taken in times.items():
             ratio, megabytes = np.median(np.array(taken) / ours), memory[name, n] / 2**20
             print(f"  {n:5,} views  {name:8} {1e3 * np.median(taken):8.1f} ms {ratio:6.2f} x {megabytes:8.1f} MB")

@@ -13,7 +13,7 @@ from functools import partial
 import lightning as L
 import numpy as np
 import torch
-from common import data_set_up, machine, measured, options, seconds
+from common import data_set_up, machine, measured, note, options, seconds
 from torch import Tensor
 
 from cry_lightning.data.datamodule import CryDataModule
@@ -80,6 +80,11 @@ def compare(data: CryDataModule, epochs: int) -> None:
     for name, taken in times.items():
         ratio = np.median(np.array(taken) / np.array(times[alone]))
         print(f"  {name:44} {np.median(taken):8.3f} s {ratio:8.3f} x")
+    note(
+        "epoch of SimCLR by the Trainer",
+        float(np.median(times["Trainer: the same stage"])),
+        limit=(alone, float(np.median(times[alone]))),
+    )
 
 
 def main() -> None:

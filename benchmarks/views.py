@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread for everyone, and in
 import numpy as np
 import soundfile
 import torch
-from common import machine, measured, options, seconds, words
+from common import machine, measured, note, options, seconds, words
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -113,6 +113,10 @@ def compare(ways: dict[str, Callable[[], Iterable[Tensor]]], epochs: int) -> Non
     print(f"{machine()}\nmedians of {epochs} epochs")
     for name, taken in times.items():
         print(f"  {name:44} {np.median(taken):8.3f} s   {np.median(slowest / taken):7.1f} x faster")
+    peer = ("waveforms, item by item", float(np.median(slowest)))
+    limit = ("gathering the clips", float(np.median(times["features gathered, no views"])))
+    for name in ("waveforms in batches: crop, noise, gain", "features in batches: crop, SpecAugment"):
+        note(f"SimCLR's views, {name}", float(np.median(times[name])), peer, limit)
 
 
 def main() -> None:

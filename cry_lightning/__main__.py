@@ -7,7 +7,7 @@ from typing import Any
 
 import cry_lightning
 from cry_lightning.arguments import find_shipped, first_sentence, parse
-from cry_lightning.console import UserError, refuse_telemetry
+from cry_lightning.console import Interrupted, UserError, refuse_telemetry
 
 DONE_IN_PART = 3  # exit code: some recordings could not be used, and are listed; the result of the others is written
 COMMANDS = {name.rstrip("_").replace("_", "-"): name for name in cry_lightning.COMMANDS}
@@ -40,6 +40,9 @@ def main(args: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename is not None else ""
         print(f"cry_lightning: error: {where}{error.strerror or error}", file=sys.stderr)
         return 2
+    except Interrupted as stop:
+        print(f"cry_lightning: {stop.message}", file=sys.stderr)
+        return int(stop.code or 0)
     except KeyboardInterrupt:
         print(
             "cry_lightning: stopped; a fit goes on with --ckpt_path RUN/last.ckpt, all else with the same command",

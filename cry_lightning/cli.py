@@ -2,12 +2,13 @@
 
 import errno
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from lightning import Trainer
@@ -24,6 +25,7 @@ from cry_lightning.callbacks import (
     Dashboard,
     EpochLines,
     Figures,
+    Interruption,
     LastCheckpoint,
     LineageRecorder,
     Maps,
@@ -31,10 +33,11 @@ from cry_lightning.callbacks import (
     PredictionsWriter,
     set_up_wandb,
 )
-from cry_lightning.console import UserError, one_line
+from cry_lightning.console import Interrupted, UserError, one_line
 from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.messages import OneLineParser, WholeSection, instantiation_error
+from cry_lightning.precision import AUTO, automatic, of_test
 from cry_lightning.runfolder import (
     RunFolder,
     WholeCheckpointIO,
@@ -66,7 +69,7 @@ COUNTS_OR_SHARES = (
 )
 log = logging.getLogger(__name__)
 TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # what a disk says that takes no more
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # what a disk says that takes no more
 
 
 @contextmanager
@@ -94,6 +97,7 @@ class StageCLI(LightningCLI):
     """
 
     nothing_left = False  # of a resumed fit
+    about_precision = ""  # of a fit, where it is not stated
     body: str  # the whole config, written out once since that takes long
     until_the_end: ExitStack  # of the command: the lock on its run folder
 
@@ -101,6 +105,8 @@ class StageCLI(LightningCLI):
         self.own = own
         self.trust, args = taken_out(args)
         self.given = args[:1]
+        self.states_precision = any(arg.startswith("--trainer.precision") for arg in args)
+        self.interruption = Interruption()
         with hushed(), resolving(self.trust, [] if own else args) as self.of_run:
             super().__init__(
                 Stage,
@@ -110,7 +116,7 @@ class StageCLI(LightningCLI):
                 save_config_callback=None,
                 auto_configure_optimizers=False,
                 parser_class=OneLineParser,
-                trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 50},
+                trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 50, "precision": AUTO},
                 args=args,
             )
 
@@ -127,6 +133,8 @@ class StageCLI(LightningCLI):
                 action.__class__ = WholeSection
             elif action.dest in COUNTS_OR_SHARES:
                 action._typehint = int | float | None  # type: ignore[attr-defined]
+            elif action.dest == "trainer.precision":
+                action._typehint = Literal[AUTO] | action._typehint  # type: ignore[attr-defined]
         parser.epilog = f"--trust PACKAGE: let a run's config.yaml {HELP}."
         parser.add_argument("--name", type=str, required=True, help="Stage name: the run folder is RUNS/CORPUS/NAME.")
         parser.add_argument("--pipeline", type=str, default="main", help="Stages of one chain: the W&B group.")
@@ -188,6 +196,7 @@ class StageCLI(LightningCLI):
         """A Trainer that logs and checkpoints into the run folder."""
         config, given = self.config[self.subcommand], self.config_init[self.subcommand]
         folder = self.run_folder
+        given.trainer.precision = self.settle_precision()
         loggers = given.trainer.logger
         loggers = loggers if isinstance(loggers, list) else [loggers] if loggers not in (None, True, False) else []
         wandb_loggers = [logger for logger in loggers if isinstance(logger, WandbLogger)]
@@ -222,17 +231,34 @@ class StageCLI(LightningCLI):
         # After the one for best.ckpt, whose state they hold.
         trainer.callbacks.append(Figures(recorder, trainer.checkpoint_callback))  # type: ignore[attr-defined,arg-type]
         trainer.callbacks.append(EpochLines(trainer.checkpoint_callback, not bar))  # type: ignore[attr-defined,arg-type]
-        trainer.callbacks.append(LastCheckpoint(folder.last, config.save_every_n_steps))  # type: ignore[attr-defined]
+        last = LastCheckpoint(folder.last, config.save_every_n_steps, self.interruption)
+        trainer.callbacks.append(last)  # type: ignore[attr-defined]
         return trainer
+
+    def settle_precision(self) -> Any:
+        """The precision that is stated, or that of the run that is gone on with, or else what suits the hardware."""
+        trainer = self.config[self.subcommand].trainer
+        stated = trainer.precision or AUTO
+        if self.subcommand == "test":
+            return of_test(stated, self.states_precision)
+        if stated != AUTO:
+            return stated
+        precision = None if self.config.fit.overwrite else self.run_folder.precision()
+        why = "as the run began"
+        if precision is None:
+            precision, why = automatic(trainer.accelerator, self.model.automatic_optimization)
+        self.about_precision = f"precision: {precision}, {why}; --trainer.precision sets another"
+        self.body = re.sub(r"(?m)^(  precision:) (auto|null)$", rf"\1 {precision}", self.body, count=1)
+        return precision
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Override Lightning's: close what is opened for the command, and report a full disk in one line."""
         folder = self.run_folder
         try:
-            with ExitStack() as self.until_the_end:
+            with self.interruption.noted(), ExitStack() as self.until_the_end:
                 super()._run_subcommand(subcommand)
         except OSError as error:
-            if error.errno not in FULL:
+            if error.errno not in DISK_IS_FULL:
                 raise
             raise UserError(
                 f"{folder.path}: nothing more can be written ({error.strerror}); make room, then go on with"
@@ -245,6 +271,9 @@ class StageCLI(LightningCLI):
         self.model.check_inputs()
         if config.trainer.sync_batchnorm and self.trainer.strategy.root_device.type == "cpu":
             raise UserError("trainer.sync_batchnorm: torch has it for GPUs alone; leave it out on CPU")
+        if not config.ckpt_path and not config.overwrite and self.run_folder.is_interrupted(self.dump()):
+            config.ckpt_path = self.config_init.fit.ckpt_path = str(self.run_folder.last)
+            log.info("%s: goes on from its last.ckpt; --overwrite=true would begin anew", self.run_folder.path)
         if config.ckpt_path:
             self.load_checkpoint(config.ckpt_path)
             self.nothing_left = self.run_folder.is_done(self.dump(), Path(config.ckpt_path))
@@ -254,13 +283,21 @@ class StageCLI(LightningCLI):
         self.until_the_end.enter_context(folder.held())
         open_folder = folder.resume if config.ckpt_path else folder.begin
         open_folder(self.dump(), config.overwrite)
+        if self.about_precision:
+            log.info(self.about_precision)
         for logger in self.trainer.loggers:
             logger.log_hyperparams({"stage": yaml.safe_load(self.body)})
 
     def fit(self, **kwargs: Any) -> None:
         """Train, unless the run that is resumed has reached its end."""
-        if not self.nothing_left:
+        if self.nothing_left:
+            return
+        try:
             self.trainer.fit(**kwargs)
+        except Interrupted:
+            if self.trainer.is_global_zero:
+                self.run_folder.interrupt()
+            raise
 
     def after_fit(self) -> None:
         """Say where the stage's checkpoint is, and by what it was chosen."""

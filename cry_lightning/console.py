@@ -29,6 +29,19 @@ def refuse_telemetry() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
+class Interrupted(SystemExit):
+    """A scheduler's signal ended a command, which says so in one line; the exit code is 128 and the signal's number.
+
+    Args:
+        number: of the signal.
+        message: how to go on.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(128 + number)
+        self.message = message
+
+
 def progress_bar(*args: Any, hidden: bool = False, **kwargs: Any) -> "tqdm[Any]":
     """A bar of tqdm's that a terminal shows, so that no log file fills with it; a hidden one is shown nowhere."""
     from tqdm import tqdm

@@ -6,10 +6,13 @@ has changed since, the old run is kept and the new one is numbered. `made_from.j
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cry_lightning.arguments import ArgumentParser
@@ -210,16 +213,33 @@ def run(*command: str, capture: bool = False) -> str:
     _say(shlex.join(["python", "-m", "cry_lightning", *command]))
     whole = [sys.executable, "-m", "cry_lightning", *command]
     process = subprocess.Popen(whole, stdout=subprocess.PIPE if capture else None, encoding="utf-8")
-    while True:
-        try:
-            printed, _ = process.communicate()
-            break
-        except KeyboardInterrupt:  # the command has had it too, and tells how it goes on
-            continue
+    with passed_on(process):
+        while True:
+            try:
+                printed, _ = process.communicate()
+                break
+            except KeyboardInterrupt:  # the command has had it too, and tells how it goes on
+                continue
     if process.returncode:
         sys.stdout.write(printed or "")
         raise Stopped(process.returncode if process.returncode > 0 else 128 - process.returncode)
     return printed or ""
+
+
+@contextmanager
+def passed_on(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Give a scheduler's signals to a command while the block runs, which then ends where it can go on."""
+
+    def give(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), give) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

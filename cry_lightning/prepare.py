@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from cry_lightning.cli import StageCLI
 from cry_lightning.console import UserError, printable
 from cry_lightning.data.inventory import list_caches, remove_caches
 
@@ -38,8 +37,9 @@ def describe(cache: Any) -> dict[str, Any]:
     }
 
 
-def build(args: list[str], verify: bool) -> None:
-    """Build the cache of one stage, given as `fit` takes it."""
+def build(args: list[str], verify: bool, share: tuple[int, int] = (1, 1)) -> None:
+    """Build the cache of one stage, given as `fit` takes it, or one of several shares of it."""
+    from cry_lightning.cli import StageCLI  # which imports Lightning; a list of caches needs none
 
     class PrepareCLI(StageCLI):
         """Parses as `fit` does, then prepares the data and stops."""
@@ -55,12 +55,22 @@ def build(args: list[str], verify: bool) -> None:
             data = [one for one in (datamodule, datamodule.probe) if one is not None]
             for one in data:
                 one.corpus.prepare()
+            if share[1] > 1 and not all([built_in_full(one.cache(), share, one.workers) for one in data]):
+                return
             if not (verify and all(os.path.lexists(one.cache().path) for one in data)):
                 datamodule.prepare_data()
             for one in data:
                 tell(one.cache(), verify)
 
     PrepareCLI(["fit", *args])
+
+
+def built_in_full(cache: Any, share: tuple[int, int], workers: int) -> bool:
+    """Build one share of a cache; says what others still have to do, if anything."""
+    if missing := cache.build_shard(*share, workers):
+        built = f"{cache.path}: shard {share[0]}/{share[1]} is built"
+        print(f"{built}; {missing:,} of {len(cache.clips):,} rows, of other shards, are missing")
+    return not missing
 
 
 def tell(cache: Any, verify: bool) -> None:

@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from cry_lightning.console import UserError
 from cry_lightning.files import LOCK, locked, replacing
 from cry_lightning.lineage import of_checkpoint
+from cry_lightning.precision import canonical
 
 IDENTITY = ("name", "model", "data", "seed_everything", "trainer.precision")  # what makes two fits the same stage
 LENGTH = ("checkpoint", "trainer.max_epochs", "trainer.max_steps")  # and the same run of it
@@ -46,6 +47,7 @@ class RunFolder:
         self.best = path / BEST
         self.last = path / LAST
         self.finished = path / "fit" / "finished"  # a mark that the fit reached its end
+        self.interrupted = path / "fit" / "interrupted"  # a mark that a scheduler's signal ended it, at last.ckpt
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -109,6 +111,12 @@ class RunFolder:
             )
         return read
 
+    def precision(self) -> str | None:
+        """In which the run that is here was trained; None where there is none."""
+        if not ((self.best.exists() or self.last.exists()) and self.config.exists()):
+            return None
+        return str(canonical((self._read_config().get("trainer") or {}).get("precision")))
+
     def begin(self, config: str, overwrite: bool) -> None:
         """Open the folder for a new fit: nothing of an older one may pass for this one's.
 
@@ -130,6 +138,17 @@ class RunFolder:
         """Mark that the fit has reached its end: best.ckpt is there from the first epoch on."""
         self.finished.parent.mkdir(parents=True, exist_ok=True)
         self.finished.touch()
+        self.interrupted.unlink(missing_ok=True)  # only now: processes that train together read it one after another
+
+    def interrupt(self) -> None:
+        """Mark that the same command is to go on from last.ckpt, where there is one."""
+        if self.last.exists():
+            self.interrupted.parent.mkdir(parents=True, exist_ok=True)
+            self.interrupted.touch()
+
+    def is_interrupted(self, config: str) -> bool:
+        """Whether a fit of this very config was ended by a signal, and is to go on."""
+        return self.interrupted.exists() and self.last.exists() and not self.changed_keys(config)
 
     def is_done(self, config: str, checkpoint: Path) -> bool:
         """Whether a fit of this very config, resumed from this checkpoint of the run, has nothing left to do."""
@@ -307,4 +326,6 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
         old = {**{k: ADDED[k] for k in new if k in ADDED and k not in old}, **old}
         keys = [k for k in (*old, *(k for k in new if k not in old))]
         return [d for k in keys for d in differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)]
+    if key.endswith("trainer.precision"):
+        old, new = canonical(old), canonical(new)
     return [] if old == new else [key]

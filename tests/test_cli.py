@@ -54,6 +54,10 @@ def imported_by(commands: list[list[str]]) -> set[str]:
     return HEAVY & set(done.stdout.splitlines()[-1].split())
 
 
+def test_listing_caches_imports_no_torch(tmp_path):
+    assert imported_by([["prepare", "--list", "--folder", str(tmp_path)]]) <= {"pandas", "av"}
+
+
 def test_the_command_table_and_every_help_import_nothing_that_takes_seconds():
     assert not imported_by([[], ["--version"], *([command, "--help"] for command in command_line.COMMANDS)])
 

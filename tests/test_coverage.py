@@ -1,4 +1,4 @@
-"""Intervals contain the truth as often as they say: a small part of `benchmarks/coverage.py`."""
+"""Intervals contain the truth as often as they say: a small part of `benchmarks/interval_coverage.py`."""
 
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks/coverage.py"
+SCRIPT = Path(__file__).parents[1] / "benchmarks/interval_coverage.py"
 spec = spec_from_file_location("simulated_coverage", SCRIPT)  # not by its name, which that of a package is, too
 coverage = module_from_spec(spec)
 sys.modules[spec.name] = coverage

@@ -10,7 +10,8 @@ from conftest import DATA, REPO
 
 from cry_lightning import features
 from cry_lightning.console import UserError
-from cry_lightning.features import MFCC, Fbank, Feature, LogMel, VGGishLogMel
+from cry_lightning.features import MFCC, EfficientATLogMel, Fbank, Feature, LogMel, VGGishLogMel
+from cry_lightning.features.spectrogram import Spectrogram
 from cry_lightning.tasks.base import MeanSubtraction
 
 # Float32 against float64: on coefficients of up to 150, and in dB on bands as far as 90 dB below the loudest. VGGish's
@@ -166,6 +167,23 @@ def test_rows_are_independent(feature: Feature) -> None:
     batch = made_batch(feature).repeat(22, 1)[:64]
     alone = torch.cat([feature(row[None]) for row in batch])
     torch.testing.assert_close(feature(batch), alone, rtol=1e-6, atol=1e-6 * alone.abs().max().item())
+
+
+ALL = [*FRONT_ENDS.values(), EfficientATLogMel(), Spectrogram()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX2", reason="other products of matrices; not tried")
+@pytest.mark.parametrize("feature", ALL, ids=lambda one: f"{type(one).__name__}-{one.sample_rate}")
+def test_rows_are_the_same_bits_in_batches_of_any_size_by_any_number_of_threads(feature: Feature) -> None:
+    batch = made_batch(feature).repeat(6, 1) * torch.linspace(0.1, 1, 18)[:, None]
+    expected, threads = feature(batch), torch.get_num_threads()
+    try:
+        for torch_threads, size in ((1, 1), (1, 7), (2, 1), (2, 7), (2, 18)):
+            torch.set_num_threads(torch_threads)
+            assert torch.equal(torch.cat([feature(some) for some in batch.split(size)]), expected)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @every_front_end

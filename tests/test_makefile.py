@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -352,6 +353,18 @@ def test_an_interrupted_fit_goes_on(make, house, stand_in):
     assert make(*CHAIN)[:2] == ["fit simclr", "fit finetune"]
     assert "--ckpt_path=runs/synthetic-words/simclr/last.ckpt" in stand_in.commands[0]
     assert make(*CHAIN) == []
+
+
+def test_signals_of_a_scheduler_reach_the_command_that_runs():
+    waiting = "import signal; signal.signal(signal.SIGUSR1, lambda *_: exit(7)); print(flush=True); signal.pause()"
+    before = signal.getsignal(signal.SIGUSR1)
+    process = subprocess.Popen([sys.executable, "-c", waiting], stdout=subprocess.PIPE, text=True)
+    with pipeline.passed_on(process):
+        process.stdout.readline()
+        signal.raise_signal(signal.SIGUSR1)
+        process.communicate(timeout=10)
+    assert process.returncode == 7
+    assert signal.getsignal(signal.SIGUSR1) is before
 
 
 def test_a_fit_that_failed_in_its_set_up_is_no_run(make, house, stand_in):

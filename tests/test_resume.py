@@ -16,6 +16,9 @@ from conftest import stage_config
 
 from cry_lightning import cli
 from cry_lightning.callbacks import Figures
+from cry_lightning.callbacks.interruption import SIGNALS
+from cry_lightning.console import Interrupted
+from cry_lightning.runfolder import RunFolder
 
 KILLER = """
 import os, signal, sys
@@ -188,6 +191,106 @@ def test_a_run_ended_anywhere_resumes_to_the_same(config, tmp_path, interrupted,
         resume = ["--ckpt_path", str(last)] if last.exists() else []
         interrupted(None, [*args, "--runs", str(runs), *resume])
         assert_same(tmp_path / "whole/tones/pretrain", last.parent)
+
+
+@pytest.fixture
+def signalled(monkeypatch):
+    """Sends this process a scheduler's signal at the first such hook from a step on."""
+
+    def at(step: int, hook: str, name: str) -> None:
+        left = [name]
+
+        def send(self, trainer, *args):
+            if trainer.global_step >= step and left:
+                signal.raise_signal(getattr(signal, left.pop()))
+
+        monkeypatch.setattr(Figures, hook, send, raising=False)
+
+    return at
+
+
+@pytest.mark.parametrize(
+    ("step", "hook", "name", "written"),
+    [
+        (7, "on_train_batch_end", "SIGUSR1", 7),
+        pytest.param(5, "on_validation_start", "SIGTERM", 5, marks=pytest.mark.slow),  # after the validation
+        pytest.param(9, "on_train_batch_start", "SIGTERM", 10, marks=pytest.mark.slow),  # an epoch's last step
+        pytest.param(12, "on_train_batch_start", "SIGUSR1", 13, marks=pytest.mark.slow),
+    ],
+)
+def test_the_same_command_goes_on_after_a_signal(whole, config, tmp_path, signalled, caplog, step, hook, name, written):
+    args = ["fit", "--config", str(config), "--runs", str(tmp_path)]
+    signalled(step, hook, name)
+    folder, handlers = tmp_path / "tones/pretrain", [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(Interrupted, match=str(128 + getattr(signal, name))) as stop:
+        cli.main(args)
+    assert stop.value.message == (
+        f"stopped by {name} after step {written}, with {folder}/last.ckpt written; the same command goes on from there"
+    )
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == written
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
+    with caplog.at_level("INFO"):
+        cli.main(args)
+    assert f"{folder}: goes on from its last.ckpt; --overwrite=true would begin anew" in caplog.messages
+    assert_same(whole / "tones/pretrain", folder)
+    assert (folder / "fit/finished").exists() and not (folder / "fit/interrupted").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_signal_anywhere_leaves_what_resumes_to_the_same(config, tmp_path, signalled, scheme):
+    args = ["fit", "--config", str(config), *SCHEMES[scheme]]
+    cli.main([*args, "--runs", str(tmp_path / "whole")])
+    for step, hook in [(3, "on_train_batch_end"), (5, "on_validation_start"), (6, "on_train_batch_start")]:
+        signalled(step, hook, "SIGTERM")
+        runs = ["--runs", str(tmp_path / f"{step}-{hook}")]
+        with pytest.raises(Interrupted):
+            cli.main([*args, *runs])
+        cli.main([*args, *runs])
+        assert_same(tmp_path / "whole/tones/pretrain", tmp_path / f"{step}-{hook}/tones/pretrain")
+
+
+@pytest.mark.slow
+def test_a_signal_at_the_last_step_lets_the_fit_finish(whole, config, tmp_path, signalled):
+    signalled(15, "on_validation_start", "SIGTERM")
+    cli.main(["fit", "--config", str(config), "--runs", str(tmp_path)])
+    expected, found = weights(whole, "best.ckpt"), weights(tmp_path, "best.ckpt")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert (tmp_path / "tones/pretrain/fit/finished").exists()
+
+
+def test_with_another_config_a_signalled_run_does_not_go_on(tmp_path):
+    folder = RunFolder(tmp_path / "tones/pretrain")
+    folder.interrupt()  # before there was any checkpoint
+    assert not folder.interrupted.exists()
+    folder.path.mkdir(parents=True)
+    folder.config.write_text("trainer: {max_epochs: 3}")
+    folder.last.touch()
+    folder.interrupt()
+    assert folder.is_interrupted("trainer: {max_epochs: 3}")
+    assert not folder.is_interrupted("trainer: {max_epochs: 4}")
+
+
+@pytest.mark.slow
+def test_a_scheduler_ends_a_process_and_starts_it_again(whole, config, tmp_path):
+    """As under `sbatch --signal=USR1@120 --requeue`: the same command each time, until it is done."""
+    command = [sys.executable, "-m", "cry_lightning", "fit", "--config", str(config), "--runs", str(tmp_path)]
+    folder = tmp_path / "tones/pretrain"
+    for _ in range(2):
+        before = stamp(folder / "last.ckpt")
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and stamp(folder / "last.ckpt") == before:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGUSR1)
+        said = process.communicate()[1]
+        assert process.returncode == 128 + signal.SIGUSR1, said
+        assert said.endswith("/last.ckpt written; the same command goes on from there\n") and "Traceback" not in said
+    subprocess.run(command, check=True, capture_output=True)
+    assert_same(whole / "tones/pretrain", folder)
+
+
+def stamp(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def test_resuming_with_nothing_left_leaves_the_run_as_it_is(whole, config, capsys):

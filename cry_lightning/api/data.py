@@ -152,11 +152,13 @@ def prepare(
     list_: bool = False,
     remove: Annotated[Sequence[str], Taken("NAME")] = (),
     folder: str = "cache",
+    shard: Annotated[str | None, Taken("I/N")] = None,
     overrides: Overrides = (),
 ) -> None:
     """Build, list, verify or remove feature caches.
 
-    Further arguments override the YAML as in fit, e.g. --data.workers=4.
+    Further arguments override the YAML as in fit, e.g. --data.workers=4. With --shard 1/4, 2/4 ... four machines that
+    share the folder of caches build one at the same time.
 
     Args:
         config: build the cache of this stage.
@@ -164,6 +166,7 @@ def prepare(
         list_: what is cached, for which corpus and feature.
         remove: remove caches by the name that --list shows.
         folder: folder of the caches, for --list and --remove.
+        shard: with --config: build this one of N shares of the rows.
         overrides: of the YAML.
 
     Raises:
@@ -176,6 +179,9 @@ def prepare(
         raise UserError(f"unrecognized arguments: {' '.join(given)}; {help_}")
     if not (config or list_ or remove):
         raise UserError(f"give --config STAGE.yaml, --list or --remove NAME; {help_}")
+    share = _share(shard)
+    if shard and (verify or not config):
+        raise UserError(f"--shard: builds a share of a cache, with --config and without --verify; {help_}")
     if config:
         from cry_lightning.commands.stage import check_overrides
 
@@ -183,8 +189,18 @@ def prepare(
     from cry_lightning.prepare import build, look_after
 
     if config:
-        build([f"--config={config}", *given], verify)
+        build([f"--config={config}", *given], verify, share)
     look_after(folder, list_, remove)
+
+
+def _share(text: str | None) -> tuple[int, int]:
+    """Number and count of the shares in "1/4"; one share where there is no text."""
+    if text is None:
+        return 1, 1
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UserError(f"--shard {text}: give its number and how many there are, from 1/4 to 4/4 for four")
+    return int(number), int(count)
 
 
 @command

@@ -37,6 +37,7 @@ def cross_validate(
     loso: bool = False,
     seeds: Annotated[Sequence[int] | None, Taken("SEED")] = None,
     jobs: Folds = 1,
+    launcher: Annotated[str | None, Taken("submitit")] = None,
     keep: bool = False,
     positive: Annotated[str | None, Taken("CLASS")] = None,
     out: Folder | None = None,
@@ -59,6 +60,8 @@ def cross_validate(
         seeds: train each division from each of these seeds, so that both are told apart in the report; without folds,
             repeats or group, the division is the YAML's own.
         jobs: folds at a time.
+        launcher: submitit trains each fold in a SLURM job of its own, with submitit's parameters behind a colon:
+            submitit:timeout_min=240,slurm_partition=gpu,gpus_per_node=1.
         keep: keep each fold's checkpoints; `test` one of them for the decisions of `predict`.
         positive: as of evaluate.
         out: the run folder of the pooled tests; default: RUNS/CORPUS/STAGE-FOLDSxREPEATS-GROUP.
@@ -76,14 +79,20 @@ def cross_validate(
     from cry_lightning.commands.stage import check_overrides
     from cry_lightning.studies.division import Division
 
+    if launcher and jobs != 1:
+        raise UserError("--launcher: submits all folds, so it does not go with --jobs")
     division, given = Division(folds, repeats, group, loso, seeds), list(overrides)
     for number, one in enumerate(config, 1):
         check_overrides(one, given if number == len(config) else [])
     from cry_lightning.studies.cross_validation import folds_as_text, planned
     from cry_lightning.studies.engine import StageConfig
+    from cry_lightning.studies.launcher import executor_of
 
     *before, last = map(StageConfig, config)
-    where = planned([*before, last.changed(given)], division, out, upstream).run(jobs, keep)
+    plan = planned([*before, last.changed(given)], division, out, upstream)
+    if launcher:
+        executor_of(launcher, plan.out / "jobs")  # before anything is trained
+    where = plan.run(jobs, keep, launcher)
     print(folds_as_text(where), end="\n\n")
     evaluate([str(where)], allow_leaky=True, positive=positive)
     return where

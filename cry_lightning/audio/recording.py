@@ -27,6 +27,7 @@ from cry_lightning.audio.containers import (
     warn_once,
 )
 from cry_lightning.audio.decoders import UNKNOWN_LENGTH, FFmpegReader, SoundFileReader
+from cry_lightning.audio.wav import plain_wav
 from cry_lightning.console import UserError
 
 Fit = Literal["pad", "repeat", "crop"]
@@ -97,6 +98,9 @@ def open_reader(path: Path) -> Reader:
     check_file(path)
     with path.open("rb", buffering=0) as file:
         head = file.read(4)
+        file.seek(0)
+        if head == b"RIFF" and (plain := plain_wav(file)) is not None:
+            return plain
     if head == b"OggS":
         return _ogg_reader(path)
     # MPEG audio: soundfile seeks after every read, and libsndfile's seek in MP3 of variable bit rate spoils the next

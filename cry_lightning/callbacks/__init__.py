@@ -1,6 +1,7 @@
 """What a run leaves behind: last.ckpt, its lineage, its predictions, and curves and pictures in W&B."""
 
 from cry_lightning.callbacks.dashboard import Dashboard, Figures, set_up_wandb
+from cry_lightning.callbacks.interruption import Interruption
 from cry_lightning.callbacks.last import LastCheckpoint
 from cry_lightning.callbacks.lineage import LineageRecorder
 from cry_lightning.callbacks.maps import Maps
@@ -13,6 +14,7 @@ __all__ = [
     "Dashboard",
     "EpochLines",
     "Figures",
+    "Interruption",
     "LastCheckpoint",
     "LineageRecorder",
     "Maps",

@@ -7,9 +7,11 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torchmetrics import Metric
 
+from cry_lightning.callbacks.interruption import Interruption
+
 
 class LastCheckpoint(Checkpoint):
-    """Writes last.ckpt at the end of each epoch, or every so many steps.
+    """Writes last.ckpt at the end of each epoch, or every so many steps, and where a scheduler's signal ends a fit.
 
     Never between a step and a validation that follows it: resumed from there, Lightning takes that validation for done,
     and another best.ckpt would win. What falls there is written after the step that follows, or at the epoch's end.
@@ -17,11 +19,14 @@ class LastCheckpoint(Checkpoint):
     Args:
         path: of the checkpoint.
         every_n_steps: optimizer steps from one to the next; None writes one after each epoch.
+        interruption: asked after each step.
     """
 
-    def __init__(self, path: Path, every_n_steps: int | None = None) -> None:
+    def __init__(self, path: Path, every_n_steps: int | None = None, interruption: Interruption | None = None) -> None:
         self.path = path
         self.every_n_steps = every_n_steps
+        self.interruption = interruption or Interruption()
+        self.ends = False  # before the next step
         self.step = 0  # the last that was seen
         self.due = False
         self.within_epoch: dict[str, Any] = {}  # what the metrics of a running epoch have gathered
@@ -29,9 +34,13 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from where the fit begins or goes on."""
         self.step = trainer.global_step
+        self.interruption.waits = True
+        self.interruption.take()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Go on with the metrics of an epoch that was left half done."""
+        """Go on with the metrics of an epoch that was left half done, unless a signal ends the fit here."""
+        if self.ends and not self.due:  # there is no such next step where the fit is over
+            self.interruption.end(f"step {trainer.global_step}, with {self.path} written")
         for name, metric in metrics_of(pl_module):
             if name in self.within_epoch:
                 count, states = self.within_epoch.pop(name)
@@ -49,7 +58,8 @@ class LastCheckpoint(Checkpoint):
         if trainer.global_step == self.step:  # gradients are gathered; half a step cannot be resumed
             return
         self.step = trainer.global_step
-        self.due |= self.every_n_steps is not None and self.step % self.every_n_steps == 0
+        self.ends |= self.interruption.came(trainer)
+        self.due |= self.ends or (self.every_n_steps is not None and self.step % self.every_n_steps == 0)
         validates = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]  # it is there
         if self.due and not (validates or trainer.is_last_batch or trainer.should_stop):
             self.within_epoch = gathered(trainer, pl_module)
@@ -58,7 +68,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after the epoch and its validation, or after the next step where the fit's length is given in steps."""
-        self.due |= self.every_n_steps is None
+        self.ends |= self.interruption.came(trainer)
+        self.due |= self.ends or self.every_n_steps is None
         # Resumed from an epoch's end, Lightning counts that epoch again where there are max_steps.
         if self.due and trainer.max_steps == -1:
             self.save(trainer)

@@ -44,7 +44,8 @@ class EpochLines(Callback):
         self.began = 0.0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log how large the network is."""
+        """Log how large the network is, and start the clock: an epoch may be gone on with."""
+        self.began = time.perf_counter()
         sizes = [(each.numel(), each.requires_grad) for each in pl_module.parameters()]
         trained = sum(n for n, is_trained in sizes if is_trained)
         name = type(getattr(pl_module, "encoder", pl_module)).__name__

@@ -204,17 +204,24 @@ def as_worker_errors(workers: int) -> Iterator[None]:
         ) from error
 
 
-def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int) -> None:
-    """Compute every row that is not done, and list the bad ones at the end.
+def batches_of(n: int, shard: int = 1, shards: int = 1) -> list[range]:
+    """The rows of each batch, or of each in one of several shards, numbered from 1.
+
+    They always begin at the same rows, so that a build that was stopped, or shared, gives the same bits as any other.
+    """
+    batches = [range(first, min(first + BATCH_SIZE, n)) for first in range(0, n, BATCH_SIZE)]
+    return batches[len(batches) * (shard - 1) // shards : len(batches) * shard // shards]
+
+
+def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int, batches: list[range]) -> None:
+    """Compute every row of these batches that is not done, and list the bad ones at the end.
 
     Raises:
         UserError: more than 5 % of the clips are bad (the file is deleted then), or a worker died.
     """
     done = file.column("done") != PENDING
     done[file.damaged_rows()] = False
-    n = len(dataset)
-    # Batches always begin at the same rows, so that a build that was stopped gives the same bits as one that was not.
-    batches = [range(first, min(first + BATCH_SIZE, n)) for first in range(0, n, BATCH_SIZE)]
+    n = sum(map(len, batches))
     batches = [rows for rows in batches if not done[rows.start : rows.stop].all()]
     bar = progress_bar(desc=corpus_name, unit="clip", total=n, initial=n - sum(map(len, batches)))
     with bar, as_worker_errors(workers):
@@ -225,7 +232,7 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int) 
                 _refuse_too_many(file, corpus_name)
     if bad := file.reasons():
         listed = "\n  ".join(_listed(file, bad, at_most=100))
-        log.warning("%s: %d of %d clips are left out:\n  %s", corpus_name, len(bad), n, listed)
+        log.warning("%s: %d of %d clips are left out:\n  %s", corpus_name, len(bad), len(dataset), listed)
 
 
 def _refuse_too_many(file: CacheFile, corpus_name: str) -> None:

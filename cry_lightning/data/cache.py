@@ -1,5 +1,6 @@
 """The feature cache: one HDF5 file per corpus, front end and clip length, built once and then only read."""
 
+import glob
 import hashlib
 import json
 import logging
@@ -7,20 +8,22 @@ import math
 import os
 import shutil
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from cry_lightning import audio
 from cry_lightning.acoustic_fingerprint import LANDMARKS_VERSION, most_letters
 from cry_lightning.console import UserError
 from cry_lightning.corpora.base import Clip, Corpus
 from cry_lightning.data import cachefile
-from cry_lightning.data.building import CachedFeatures, ClipBatches, fill
+from cry_lightning.data.building import CachedFeatures, ClipBatches, batches_of, fill
 from cry_lightning.data.cachefile import CacheFile
 from cry_lightning.data.inventory import content_hashes
 from cry_lightning.features.base import Feature
@@ -163,21 +166,64 @@ class FeatureCache:
         """
         if self.fault() is None:  # asked before any lock, so that a read-only folder serves
             return self.path
+        with self._writing(), self._no_shards(), self._locked():
+            if self.fault():
+                self._fill(self._begun(), workers, batches_of(len(self.clips)))
+                self._finish()
+        return self.path
+
+    def build_shard(self, shard: int, shards: int, workers: int = 0) -> int:
+        """Build one of several shares of the rows, which other processes and machines may build at the same time.
+
+        All write into one file, each its own rows; whoever is the last one finishes it. A share that was stopped is
+        gone on with, and `build` does what is missing.
+
+        Args:
+            shard: its number, from 1.
+            shards: how many there are.
+            workers: as of `build`.
+
+        Returns: how many rows of other shares are still missing.
+
+        Raises:
+            UserError: as `build`; or another process builds this very share.
+        """
+        if self.fault() is None:
+            return 0
+        with self._writing(), self._alone(shard, shards):
+            with self._locked():
+                if self.fault() is None:
+                    return 0
+                file = self._begun()
+            self._fill(file, workers, batches_of(len(self.clips), shard, shards))
+            with self._locked():
+                return self._finish() if self.fault() else 0
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._locked():
-                if self.fault():
-                    self._set_aside()
-                    file = self._partial() or self._new()
-                    dataset = ClipBatches(
-                        self.corpus, self.clips, self.feature, self.clip_s, self.fit, self.dtype, True
-                    )
-                    fill(file, dataset, self.corpus.name, workers)
-                    file.seal()
-                    self.part.replace(self.path)
+            yield
         except OSError as error:
             raise self._cannot_write(error) from error
-        return self.path
+
+    def _begun(self) -> CacheFile:
+        """The file to be filled, with what there is of it."""
+        self._set_aside()
+        return self._partial() or self._new()
+
+    def _fill(self, file: CacheFile, workers: int, batches: list[range]) -> None:
+        dataset = ClipBatches(self.corpus, self.clips, self.feature, self.clip_s, self.fit, self.dtype, True)
+        fill(file, dataset, self.corpus.name, workers, batches)
+
+    def _finish(self) -> int:
+        """Give a file its name in which no row is missing; how many are."""
+        file = CacheFile(self.part)  # opened anew, since other machines may have written to it
+        missing = int((file.column("done") == cachefile.PENDING).sum())
+        if not missing:
+            file.seal()
+            self.part.replace(self.path)
+        return missing
 
     def verify(self) -> list[str]:
         """What is wrong with the cache, found by reading all audio and the whole cache again; nothing, if it is sound.
@@ -207,6 +253,28 @@ class FeatureCache:
 
     def _locked(self) -> AbstractContextManager[None]:
         return waited_for(self.path.with_suffix(".lock"), f"{self.path} is being built by another process: waiting")
+
+    @contextmanager
+    def _alone(self, shard: int, shards: int) -> Iterator[None]:
+        lock = FileLock(self.path.with_suffix(f".shard-{shard}-of-{shards}.lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"--shard {shard}/{shards}: another process builds this very shard of {self.path}; give each its own"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _no_shards(self) -> Iterator[None]:
+        """Wait for whoever builds a share of the rows."""
+        with ExitStack() as stack:
+            for lock in sorted(self.folder.glob(f"{glob.escape(self.path.stem)}.shard-*.lock")):
+                stack.enter_context(waited_for(lock, f"{self.path} is being built in shards: waiting"))
+            yield
 
     def _partial(self) -> CacheFile | None:
         """What an earlier build left behind, if it can be gone on with."""

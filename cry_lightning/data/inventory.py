@@ -7,7 +7,9 @@ import os
 import re
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Literal
 
@@ -183,7 +185,9 @@ def remove_caches(folder: str | Path, names: list[str]) -> list[Path]:
     removed: list[Path] = []
     for name in names:
         try:
-            with FileLock(Path(folder) / f"{name}.lock", timeout=0):
+            with ExitStack() as locks:
+                for lock in (Path(folder) / f"{name}.lock", *Path(folder).glob(f"{escape(name)}.shard-*.lock")):
+                    locks.enter_context(FileLock(lock, timeout=0))
                 files = [path for path in _files(folder, name) if os.path.lexists(path)]
                 for path in files:
                     clear(path)

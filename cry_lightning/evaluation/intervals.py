@@ -1,6 +1,6 @@
 """95 % intervals over subjects, by leaving subjects out in turn, since the clips of one infant are not independent.
 
-`docs/evaluation.md` has how often they contain the truth (`benchmarks/coverage.py`), which chose this method.
+`docs/evaluation.md` has how often they contain the truth (`benchmarks/interval_coverage.py`), which chose this method.
 """
 
 from collections.abc import Callable
@@ -118,7 +118,7 @@ def widened(n_folds: int) -> float:
     1 / K, of which nothing shows in the differences between tested subjects. Then the variance of the mean of K figures
     is 1 + (K - 1) / K of that of independent ones. It is 1 where nothing is pooled.
     Source: Nadeau and Bengio 2003, "Inference for the generalization error", Machine Learning 52(3), whose correlation
-    is n_test / (n_test + n_train); `benchmarks/coverage.py --pooled`.
+    is n_test / (n_test + n_train); `benchmarks/interval_coverage.py --pooled`.
     """
     return 1 + (n_folds - 1) / n_folds
 

@@ -34,6 +34,7 @@ from cry_lightning.studies.engine import (
     mark,
     run_stage,
 )
+from cry_lightning.studies.launcher import submitted
 from cry_lightning.studies.rounds import Fold, divided, plan, trained_again
 
 log = logging.getLogger(__name__)
@@ -298,10 +299,13 @@ class CrossValidation:
         """Train and test one round, unless that is done; returns its run folder."""
         return train_fold(self.chain, this, weights, self.out, keep, self.adapted)
 
-    def run(self, jobs: int, keep: bool) -> Path:
+    def run(self, jobs: int, keep: bool, launcher: str | None = None) -> Path:
         """Train and test all rounds that are not finished, and pool the tests in a run folder, which is returned."""
         train = partial(self.train_round, weights=self.train_once(), keep=keep)
-        folders = engine.side_by_side(train, self.rounds, jobs, desc="cross-validate", unit="fold")
+        if launcher:
+            folders = submitted(train, self.rounds, launcher, self.out / "jobs", "cross-validate", "fold")
+        else:
+            folders = engine.side_by_side(train, self.rounds, jobs, desc="cross-validate", unit="fold")
         write_pooled(list(folders), self.out)
         return self.out
 

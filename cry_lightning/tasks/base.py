@@ -289,8 +289,9 @@ class Stage(L.LightningModule):
             self.to(memory_format=torch.channels_last)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the identity of the encoder's front end, for the stages that start from it."""
+        """Keep the identity of the encoder's front end, for the stages that start from it, and the precision."""
         checkpoint["front_end"] = self.input_front_end
+        checkpoint["precision"] = str(self.trainer.precision)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Make augmentation and dropout a function of (seed, step, rank), so that a resumed run repeats them."""

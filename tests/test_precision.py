@@ -1,0 +1,104 @@
+"""The precision of a training: by the hardware, kept for as long as a run goes on, and full in tests."""
+
+import copy
+
+import pytest
+import torch
+import yaml
+from conftest import stage_config
+
+from cry_lightning import cli
+from cry_lightning.console import UserError
+from cry_lightning.precision import FULL, MIXED, automatic
+from cry_lightning.runfolder import differences
+
+
+@pytest.fixture
+def processor(monkeypatch):
+    """Lets torch find these instructions in the processor, and no GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+    def has(*instructions: str) -> None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+
+    return has
+
+
+@pytest.mark.parametrize(
+    ("instructions", "expected"),
+    [((), FULL), (("avx2", "avx512_f"), FULL), (("amx_bf16",), MIXED), (("avx512_bf16",), MIXED)],
+)
+def test_processor_chooses(processor, instructions, expected):
+    processor(*instructions)
+    assert automatic("auto")[0] == automatic("cpu")[0] == expected
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_gpu_chooses(processor, monkeypatch, has):
+    processor(*(() if has else ("amx_bf16",)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has and not including_emulation)
+    assert automatic("auto")[0] == automatic("gpu")[0] == (MIXED if has else FULL)
+    assert automatic("cpu")[0] == (FULL if has else MIXED)  # whatever GPU there is
+    assert automatic("tpu")[0] == FULL
+
+
+def test_apple_gpu_is_left_in_full_precision(processor, monkeypatch):
+    processor("amx_bf16")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert automatic("auto")[0] == FULL
+
+
+def test_runs_from_before_there_was_auto_are_the_same_runs():
+    def of(precision):
+        return {"trainer": {"precision": precision}}
+
+    assert not differences(of(None), of(FULL)) and not differences(of(32), of("32"))
+    assert not differences({"stages": {"0": of(None)}}, {"stages": {"0": of(FULL)}})
+    assert differences(of(None), of(MIXED)) == ["trainer.precision"]
+
+
+@pytest.mark.slow
+def test_a_run_keeps_the_precision_that_it_began_in(tones, tmp_path, processor, caplog):
+    """Begun on a processor with bfloat16, gone on with and tested on one without."""
+    config = stage_config(tones, tmp_path)
+    path, folder = tmp_path / "pretrain.yaml", tmp_path / "runs/tones/pretrain"
+    config["trainer"]["max_epochs"] = 1
+    path.write_text(yaml.safe_dump(config))
+    processor("amx_bf16")
+    caplog.set_level("INFO")
+    begun = cli.main(["fit", "--config", str(path)])
+    assert "precision: bf16-mixed, the processor has bfloat16; --trainer.precision sets another" in caplog.messages
+    assert begun.trainer.precision == stated(folder) == MIXED
+    assert torch.load(folder / "last.ckpt", weights_only=True)["precision"] == MIXED
+    assert begun.model.encoder(torch.zeros(1, 1, 40, 41)).dtype == torch.float32  # weights are
+
+    processor()
+    longer = ["--trainer.max_epochs=2", "--ckpt_path", str(folder / "last.ckpt")]
+    assert cli.main(["fit", "--config", str(path), *longer]).trainer.precision == stated(folder) == MIXED
+    assert "precision: bf16-mixed, as the run began; --trainer.precision sets another" in caplog.messages
+    with pytest.raises(UserError, match=r"holds a run with another config \(trainer.precision\)"):
+        cli.main(["fit", "--config", str(path), *longer, "--trainer.precision=32"])
+    run = ["test", "--config", str(folder / "config.yaml")]
+    assert cli.main(run).trainer.precision == FULL
+    assert cli.main([*run, "--trainer.precision=bf16-mixed"]).trainer.precision == MIXED
+
+
+def test_a_finished_run_from_before_is_the_same_run(pretrained, tmp_path, processor):
+    config = pretrained.with_name("config.yaml")
+    before = yaml.safe_load(config.read_text())
+    assert before["trainer"]["precision"] == FULL  # on this processor, or stated so by the test
+    before["trainer"]["precision"] = None
+    config.write_text("# python -m cry_lightning fit\n" + yaml.safe_dump(before))
+    given = tmp_path / "given.yaml"
+    given.write_text(yaml.safe_dump(copy.deepcopy(before)))
+    processor("amx_bf16")
+    with pytest.raises(UserError, match="holds a finished run of this very config"):
+        cli.main(["fit", "--config", str(given)])
+    with pytest.raises(UserError, match=r"another config \(trainer.precision\)"):
+        cli.main(["fit", "--config", str(given), "--trainer.precision=bf16-mixed"])
+
+
+def stated(folder) -> str:
+    return yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["precision"]
