@@ -1,5 +1,6 @@
 # The main job, as somebody without rights, on synthetic sound or on recordings of yours:
 #   docker build --tag cry_lightning .
+#   mkdir -p -m 777 runs
 #   docker run --rm --volume "$PWD/runs:/home/cry/runs" cry_lightning
 #   docker run --rm --volume "$PWD/runs:/home/cry/runs" --volume /path/to/recordings:/data:ro cry_lightning DATA=/data
 FROM python:3.11-slim

@@ -1,6 +1,7 @@
 """The public archives that `download` fetches, and the published weights that `weights` does."""
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 MOST_FILES, MOST_BYTES = 500_000, 100 * 10**9  # of an archive, unpacked; the largest here has 106,000 and 4 GB
 
@@ -101,7 +102,7 @@ class Weights:
     @property
     def suffix(self) -> str:
         """Of the file that encoders read."""
-        return ".ckpt" if self.publisher else ".pth"
+        return ".ckpt" if self.publisher else PurePosixPath(self.url).suffix
 
 
 PANNS = "https://zenodo.org/records/3987831/files/{}.pth?download=1"
@@ -192,6 +193,14 @@ WEIGHTS = {
         103,
         "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
         "BSD 3-Clause",
+        None,
+    ),
+    "tf_efficientnet_lite0": Weights(
+        "https://huggingface.co/timm/tf_efficientnet_lite0.in1k/resolve/main/model.safetensors",
+        "EfficientNet-Lite0, ImageNet (timm's tf_efficientnet_lite0.in1k)",
+        19,
+        None,
+        "Apache 2.0",
         None,
     ),
 }

@@ -37,7 +37,7 @@ from cry_lightning.console import Interrupted, UserError, one_line
 from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.messages import OneLineParser, WholeSection, instantiation_error
-from cry_lightning.precision import AUTO, automatic, of_test
+from cry_lightning.precision import AUTO, automatic, canonical, of_test
 from cry_lightning.runfolder import (
     RunFolder,
     WholeCheckpointIO,
@@ -97,6 +97,7 @@ class StageCLI(LightningCLI):
     """
 
     nothing_left = False  # of a resumed fit
+    goes_on = True  # with the run in its folder, if there is one
     about_precision = ""  # of a fit, where it is not stated
     body: str  # the whole config, written out once since that takes long
     until_the_end: ExitStack  # of the command: the lock on its run folder
@@ -243,8 +244,10 @@ class StageCLI(LightningCLI):
             return of_test(stated, self.states_precision)
         if stated != AUTO:
             return stated
-        precision = None if self.config.fit.overwrite else self.run_folder.precision()
-        why = "as the run began"
+        begun, ckpt = self.goes_on and not self.config.fit.overwrite, self.config.fit.ckpt_path
+        precision, why = self.run_folder.precision() if begun else None, "as the run began"
+        if precision is None and ckpt and Path(ckpt).is_file():
+            precision = canonical(read_checkpoint(ckpt).get("precision"))
         if precision is None:
             precision, why = automatic(trainer.accelerator, self.model.automatic_optimization)
         self.about_precision = f"precision: {precision}, {why}; --trainer.precision sets another"

@@ -39,7 +39,11 @@ class Interrupted(SystemExit):
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(128 + number)
+        self.number = number
         self.message = message
+
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[int, str]]:
+        return type(self), (self.number, self.message)
 
 
 def progress_bar(*args: Any, hidden: bool = False, **kwargs: Any) -> "tqdm[Any]":

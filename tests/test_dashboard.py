@@ -20,8 +20,8 @@ from wandb.proto import wandb_internal_pb2
 
 import cry_lightning
 from cry_lightning.api.evaluation import KINDS as DISTURBANCES
-from cry_lightning.dashboard import views
-from cry_lightning.dashboard.results import metrics
+from cry_lightning.dashboard import runs, views
+from cry_lightning.dashboard.results import metrics, send_curves
 from cry_lightning.dashboard.runs import RunOfWandb, find
 from cry_lightning.dashboard.sections import SECTIONS
 from cry_lightning.lineage import digest
@@ -239,6 +239,27 @@ def test_a_run_is_found_by_its_mark_and_a_study_by_those_of_its_folds(tmp_path):
     assert where == tmp_path / "cv" and find(tmp_path / "cv") == (study, where)  # the same the next time
     (tmp_path / "cv/wandb.json").write_text("[]")
     assert find(tmp_path / "cv")[0].id not in ("id0", "id1", study.id)  # a damaged mark begins another
+
+
+@pytest.mark.parametrize("broken", ["resumed", "find"])
+def test_what_w_and_b_refuses_is_a_warning(tmp_path, monkeypatch, caplog, broken):
+    def refuse(*_):
+        raise OSError("no server")
+
+    RunOfWandb("id", "cries").write(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(*{"resumed": (RunOfWandb, "resumed"), "find": (runs, "find")}[broken], refuse)
+    send_curves(tmp_path, [{"a": 1.0}], {"b": 2.0})
+    assert "its figures were not sent to W&B (no server)" in caplog.text
+
+
+def test_only_what_was_tested_online_is_sent_there(monkeypatch):
+    given = []
+    monkeypatch.setattr("wandb.init", lambda **options: given.append(options["mode"]))
+    monkeypatch.setattr(runs, "is_online", lambda: True)
+    for mode in ("online", "offline", ""):
+        RunOfWandb("id", "cries", mode=mode).resumed(Path())
+    assert given == ["online", "offline", "offline"]
 
 
 def test_learning_rate_and_gradient_norm_are_logged(pretrained):

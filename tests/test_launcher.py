@@ -29,6 +29,8 @@ def config(tones, tmp_path):
     [
         ("ray", "--launcher ray: it is submitit, or submitit:NAME=VALUE,NAME=VALUE"),
         ("submitit", "there is no SLURM here .no sbatch.; --jobs N trains some folds at a time"),
+        ("submitit:foo", "--launcher submitit:foo: foo has no value"),
+        ("submitit:a={b", "--launcher submitit:a={b: a value is not YAML"),
         ("submitit:cluster=moon", "--launcher submitit:cluster=moon: "),
         ("submitit:cluster=local,minutes=3", "--launcher submitit:cluster=local,minutes=3: .*minutes"),
     ],

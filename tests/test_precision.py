@@ -11,6 +11,7 @@ from cry_lightning import cli
 from cry_lightning.console import UserError
 from cry_lightning.precision import FULL, MIXED, automatic
 from cry_lightning.runfolder import differences
+from cry_lightning.studies import engine
 
 
 @pytest.fixture
@@ -98,6 +99,31 @@ def test_a_finished_run_from_before_is_the_same_run(pretrained, tmp_path, proces
         cli.main(["fit", "--config", str(given)])
     with pytest.raises(UserError, match=r"another config \(trainer.precision\)"):
         cli.main(["fit", "--config", str(given), "--trainer.precision=bf16-mixed"])
+
+
+def test_a_checkpoint_is_gone_on_with_in_its_own_precision(pretrained, tmp_path, processor):
+    processor("amx_bf16")
+    given = yaml.safe_load(pretrained.with_name("config.yaml").read_text())
+    given["trainer"] |= {"precision": "auto", "max_epochs": given["trainer"]["max_epochs"] + 1}
+    path = tmp_path / "given.yaml"
+    path.write_text(yaml.safe_dump(given | {"runs": str(tmp_path / "elsewhere"), "data": given["data"]}))
+    ckpt = ["--ckpt_path", str(pretrained.with_name("last.ckpt"))]
+    assert cli.main(["fit", "--config", str(path), *ckpt]).trainer.precision == FULL
+
+
+def test_a_study_trains_in_the_precision_that_it_records(pretrained, tmp_path, processor, monkeypatch):
+    given = yaml.safe_load(pretrained.with_name("config.yaml").read_text())
+    given["trainer"]["precision"] = "auto"
+    path = tmp_path / "given.yaml"
+    path.write_text(yaml.safe_dump(given))
+    processor("amx_bf16")  # the finished run in the folder of this name is of 32 bits
+    study = engine.read_study(engine.StageConfig(str(path)))
+    assert study.config["trainer"]["precision"] == MIXED
+    processor()  # a fold is trained on another machine
+    asked = []
+    monkeypatch.setattr(engine.cli, "main", lambda arguments, **_: asked.append(arguments))
+    engine.train(study, {}, tmp_path / "runs/tones/fold", {})
+    assert f"--trainer.precision={MIXED}" in asked[0]
 
 
 def stated(folder) -> str:

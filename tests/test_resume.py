@@ -1,6 +1,7 @@
 """A killed run, resumed, ends with the weights of the run that was not killed: bit for bit."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -344,3 +345,8 @@ def test_another_seed_is_another_run(whole, config, tmp_path, seed):
     cli.main(["fit", "--config", str(config), "--runs", str(tmp_path / "other"), seed])
     first, other = weights(whole), weights(tmp_path / "other")
     assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_an_interruption_goes_from_one_process_to_another():
+    sent = pickle.loads(pickle.dumps(Interrupted(10, "stopped")))
+    assert (sent.code, sent.number, sent.message) == (138, 10, "stopped")

@@ -134,3 +134,19 @@ def test_the_command_builds_shares(stage, tmp_path, capsys):
     assert main(["prepare", *config, "--shard", "1/2"]) == 0
     assert "96 clips, 0 left out" in capsys.readouterr().out
     assert main(["prepare", *config, "--shard", "1/2", "--verify"]) == 2
+
+
+def test_damaged_rows_of_another_share_are_not_taken_for_finished(whole, tmp_path):
+    cache = cache_of(whole.corpus.root, tmp_path)
+    cache.build()
+    file = CacheFile(cache.path)
+    place, shape, dtype = file.layout["features"]
+    row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+    with cache.path.open("r+b") as raw:
+        for row in (0, N_CLIPS - 1):  # one of each share
+            raw.seek(place + row * row_bytes)
+            raw.write(b"\xff" * 8)
+    again = cache_of(whole.corpus.root, tmp_path)
+    missing = [again.build_shard(shard, 2) for shard in (1, 2)]
+    assert missing[0] > 0 and missing[1] == 0
+    assert_same(cache_of(whole.corpus.root, tmp_path), whole)

@@ -97,9 +97,12 @@ PLAIN = {
     "as it should be": riff(DATA),
     "a list before the data": riff(DATA, before=chunk(b"LIST", b"INFOISFT\x05\0\0\0test\0\0")),
     "a list behind it": riff(DATA, after=chunk(b"LIST", b"INFOISFT\x04\0\0\0test")),
-    "an odd list": riff(DATA, before=chunk(b"LIST", b"INFO123")),
 }
 ODD = {
+    "an odd list": riff(DATA, before=chunk(b"LIST", b"INFO123")),
+    "an odd list behind it": riff(DATA, after=chunk(b"LIST", b"INFOISFT\xff\0\0\0test")),
+    "an odd fact": riff(DATA, before=chunk(b"fact", b"12")),
+    "an odd peak": riff(DATA, before=chunk(b"PEAK", b"12")),
     "half of it": riff(DATA)[:900],
     "a byte less": riff(DATA)[:-1],
     "a header alone": riff(DATA)[:44],

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 import threading
 from functools import partial
 from http.server import ThreadingHTTPServer
@@ -28,6 +29,7 @@ def site(tmp_path_factory):
     """A folder of published files, and the URL at which this machine serves it."""
     folder = tmp_path_factory.mktemp("site")
     torch.save(published_weights("norm", "cnn6"), folder / "embedding model.ckpt")
+    shutil.copy(folder / "embedding model.ckpt", folder / "plain.pth")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield folder, f"http://127.0.0.1:{server.server_port}"
@@ -45,7 +47,7 @@ def digests(site, tmp_path, monkeypatch):
     for name, digest in known.items():
         weights = Weights(f"{url}/embedding%20model.ckpt?download=1", name, 1, digest, "CC0", "speechbrain", "cnn6")
         monkeypatch.setitem(archives.WEIGHTS, name, weights)
-    monkeypatch.setitem(archives.WEIGHTS, "plain", Weights(f"{url}/embedding%20model.ckpt", "", None, sha, "CC0", None))
+    monkeypatch.setitem(archives.WEIGHTS, "plain", Weights(f"{url}/plain.pth", "", None, sha, "CC0", None))
     monkeypatch.chdir(tmp_path)
     return sha, md5
 
@@ -130,7 +132,7 @@ def test_what_recipes_need_of_them_is_where_the_command_puts_it():
     for path in REPO.glob("configs/papers/*/*.yaml"):
         for system in yaml.safe_load(path.read_text()).get("systems", {}).values():
             remedies |= system.get("needs", {})
-    assert len(remedies) == 4
+    assert len(remedies) == 5
     for path, remedy in remedies.items():
         name, *flags = remedy.removeprefix("python -m cry_lightning weights get ").split()
         assert places()[name] == Path(path)

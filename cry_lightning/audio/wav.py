@@ -11,7 +11,6 @@ from cry_lightning.audio.containers import MOST_CHANNELS, RIFF_HEADER, SAMPLE_RA
 
 LARGEST = 1 << 20  # bytes
 MOST_NUMBERS = 1 << 18  # of all channels; more are better read in pieces
-HARMLESS = (b"LIST", b"fact", b"PEAK")  # chunks that change no sample
 PCM, FLOAT = 1, 3
 CODECS = {(PCM, 16): "pcm_16", (PCM, 24): "pcm_24", (PCM, 32): "pcm_32", (FLOAT, 32): "float"}
 
@@ -85,9 +84,24 @@ def _form_and_data(content: bytes) -> tuple[bytes, memoryview] | None:
             form = content[first : first + size]
         elif name == b"data" and form is not None and data is None:
             data = memoryview(content)[first : first + size]
-        elif name not in HARMLESS:
+        elif not _changes_nothing(name, content[first : first + size], form):
             return None
     return None if form is None or data is None else (form, data)
+
+
+def _changes_nothing(name: bytes, body: bytes, form: bytes | None) -> bool:
+    """Whether a chunk is one that changes no sample, and as writers make it."""
+    if name == b"fact":
+        return len(body) == 4
+    if name == b"PEAK":
+        return form is not None and len(body) == 8 + 8 * int.from_bytes(form[2:4], "little")
+    if name != b"LIST" or body[:4] != b"INFO":
+        return False
+    position = 4
+    while position < len(body):
+        size = int.from_bytes(body[position + 4 : position + 8], "little")
+        position += 8 + size + size % 2
+    return position == len(body)
 
 
 def _as_float(data: memoryview, tag: int, bits: int) -> np.ndarray:

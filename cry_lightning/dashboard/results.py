@@ -28,10 +28,12 @@ def send_report(evaluated: Sequence[Run], report: Path, whole: bool) -> None:
         report: report.html of them.
         whole: send the report, too.
     """
+    n_sent = 0
     for one in evaluated:
         with _resumed(one.folder) as run:
             if run is None:
                 continue
+            n_sent += 1
             (split,) = one.table["split"].unique()
             run.summary.update({f"{split}/{key}": value for key, value in metrics(one.results)})
             run.summary[f"{split}/lineage"] = one.leakage.status
@@ -39,6 +41,8 @@ def send_report(evaluated: Sequence[Run], report: Path, whole: bool) -> None:
             run.log_artifact(runs.artifact(runs.artifact_name(one.folder, "report"), "report", contents))
             if whole:
                 run.save(str(report.resolve()), base_path=str(report.resolve().parent), policy="now")
+    if whole and not n_sent:
+        log.warning("--send-report: nothing was sent, as no test of these runs has logged to W&B")
 
 
 def metrics(results: pd.DataFrame) -> Iterable[tuple[str, float]]:
@@ -72,15 +76,25 @@ def send_curves(folder: Path, curves: Iterable[Values] = (), summary: Values | N
 @contextmanager
 def _resumed(folder: Path) -> Iterator[Any]:
     """The run of W&B of a folder while something is added to it, or None; what W&B refuses is a warning."""
-    found = None if runs.is_disabled() else runs.find(folder)
-    if found is None:
-        yield None
-        return
-    try:
-        run = found[0].resumed(found[1])
-        try:
-            yield run
-        finally:
+    run = None
+    with _harmless(folder):
+        run = _opened(folder)
+    with _harmless(folder):
+        yield run
+    if run is not None:
+        with _harmless(folder):
             run.finish()
-    except Exception as error:  # a report is worth no failure of the dashboard
+
+
+def _opened(folder: Path) -> Any:
+    found = None if runs.is_disabled() else runs.find(folder)
+    return None if found is None else found[0].resumed(found[1])
+
+
+@contextmanager
+def _harmless(folder: Path) -> Iterator[None]:
+    """Make a warning of whatever W&B raises: no failure of the dashboard is worth a report."""
+    try:
+        yield
+    except Exception as error:
         log.warning("%s: its figures were not sent to W&B (%s)", folder, one_line(str(error)))

@@ -95,6 +95,7 @@ class RunOfWandb:
     name: str = ""
     group: str = ""
     job_type: str = ""
+    mode: str = ""  # "online" where the test was: only then is more sent there
 
     def write(self, folder: Path) -> None:
         """Keep it in a folder."""
@@ -110,13 +111,16 @@ class RunOfWandb:
         import wandb
 
         given: dict[str, Any] = {key: value for key, value in asdict(self).items() if value}
-        given |= {"mode": "online" if is_online() else "offline", "settings": wandb.Settings(init_timeout=30)}
+        mode = "online" if self.mode == "online" and is_online() else "offline"
+        given |= {"mode": mode, "settings": wandb.Settings(init_timeout=30)}
         return wandb.init(**given, dir=str(runs), resume="allow", reinit="finish_previous")
 
 
 def remember(run: Any, folder: Path) -> None:
     """Note in a folder which run of W&B its numbers went to."""
-    RunOfWandb(run.id, run.project, run.entity or "", run.name, run.group or "", run.job_type or "").write(folder)
+    mode = "offline" if run.offline else "online"
+    found = RunOfWandb(run.id, run.project, run.entity or "", run.name, run.group or "", run.job_type or "", mode)
+    found.write(folder)
 
 
 def read(path: Path) -> RunOfWandb | None:
@@ -143,7 +147,7 @@ def find(folder: Path) -> tuple[RunOfWandb, Path] | None:
         return found, folder
     for path in (path for where in OF_STUDIES for path in sorted(folder.glob(f"{where}/test/{MARK}"))):
         if trained := read(path):
-            return _study(folder, path.parents[2].name, trained.project, trained.entity, trained.group), folder
+            return _study(folder, path.parents[2].name, trained), folder
     return None
 
 
@@ -153,11 +157,13 @@ def begin_study(folder: Path, corpus: str, loggers: Any) -> None:
         is_wandb = isinstance(logger, dict) and str(logger.get("class_path", "")).endswith("WandbLogger")
         if is_wandb and not is_disabled() and read(folder / MARK) is None:
             given = logger.get("init_args") or {}
-            _study(folder, corpus, given.get("project") or "lightning_logs", given.get("entity") or "")
+            project, entity = given.get("project") or "lightning_logs", given.get("entity") or ""
+            mode = "offline" if given.get("offline") or not is_online() else "online"
+            _study(folder, corpus, RunOfWandb("", project, entity, mode=mode))
 
 
-def _study(folder: Path, corpus: str, project: str, entity: str, group: str = "") -> RunOfWandb:
-    name = f"{corpus}/{folder.name}"
-    study = RunOfWandb(secrets.token_hex(4), project, entity, name, group or folder.name, "study")
+def _study(folder: Path, corpus: str, trained: RunOfWandb) -> RunOfWandb:
+    name, group = f"{corpus}/{folder.name}", trained.group or folder.name
+    study = RunOfWandb(secrets.token_hex(4), trained.project, trained.entity, name, group, "study", trained.mode)
     study.write(folder)
     return study

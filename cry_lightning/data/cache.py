@@ -249,6 +249,8 @@ class FeatureCache:
         else:
             log.warning("%s %s: computing these again", self.path, self._fault_of_rows())
             cachefile.clear(self.part)
+            damaged = CacheFile(self.path)
+            damaged.forget(damaged.damaged_rows())  # or a process with other rows would take it for finished
             self.path.replace(self.part)
 
     def _locked(self) -> AbstractContextManager[None]:
@@ -291,6 +293,11 @@ class FeatureCache:
         return cachefile.create(self.part, self.shape, self.dtype, self.names, self.content, attributes, room)
 
     def _cannot_write(self, error: OSError) -> UserError:
+        if isinstance(error, FileNotFoundError) and self.folder.is_dir():
+            return UserError(
+                f"{self.part.name} is gone: another process that builds this cache has ended it; see what that one"
+                " reports, and give the command again"
+            )
         n_bytes = math.prod(self.shape) * np.dtype(self.dtype).itemsize
         free = shutil.disk_usage(self.folder).free if self.folder.is_dir() else 0
         return UserError(

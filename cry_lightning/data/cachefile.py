@@ -118,6 +118,13 @@ class CacheFile:
             _to_disk(file)
             self._put(file, "done", rows.start, done)
 
+    def forget(self, rows: np.ndarray) -> None:
+        """Mark rows as not done."""
+        done = self.column("done").copy()
+        done[rows] = PENDING
+        with self.path.open("r+b") as file:
+            self._put(file, "done", 0, done)
+
     def seal(self) -> None:
         """Store the checksum, once every row is done, and tell of the bad rows in the file's attributes."""
         if bad := self.reasons():

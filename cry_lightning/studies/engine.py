@@ -21,7 +21,7 @@ import yaml
 
 from cry_lightning import cli
 from cry_lightning.arguments import Overrides, as_arguments
-from cry_lightning.console import ConfigError, UserError, progress_bar
+from cry_lightning.console import ConfigError, Interrupted, UserError, progress_bar
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
@@ -29,6 +29,7 @@ from cry_lightning.files import read_object, replacing
 from cry_lightning.runfolder import BEST, HARMLESS, TESTED, differences
 from cry_lightning.tasks.weights import sha256
 
+ANEW = "stopped by a signal; the same command goes on with the study, and begins this training anew"
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
 OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger", "map_every_n_epochs")
 WITHOUT_BARS = {"trainer.enable_progress_bar": False, "trainer.enable_model_summary": False}
@@ -71,6 +72,8 @@ class Study:
 
 class ReadCLI(cli.StageCLI):
     """Parses as `fit` does, and stops."""
+
+    goes_on = False  # a run by this name is another's, not the study's
 
     def before_fit(self) -> None:
         """No run folder is opened."""
@@ -233,9 +236,13 @@ def run_stage(
 def train(study: Study, changes: Overrides, folder: Path, wanted: dict[str, Any], tested: str | None = None) -> None:
     """Do that, whatever a killed run has left in the folder."""
     (folder / MARK).unlink(missing_ok=True)
+    settled = {"trainer.precision": study.config["trainer"]["precision"]}  # as it is recorded, on whatever machine
     place = {"runs": folder.parent.parent, "name": folder.name, "overwrite": True}
     with quiet():
-        cli.main(["fit", *study.stage.changed(changes, place).arguments])
+        try:
+            cli.main(["fit", *study.stage.changed(settled, changes, place).arguments])
+        except Interrupted as stop:
+            raise Interrupted(stop.number, f"{folder}: {ANEW}") from stop
         if tested:
             cli.main(["test", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / tested)], own=True)
     mark(folder / MARK, wanted)

@@ -171,13 +171,13 @@ def shown(curves: pd.DataFrame) -> Iterator[dict[str, float]]:
 
 def write(curves: pd.DataFrame, out: Path, n_classes: int, title: str, command: str) -> None:
     """Write label_efficiency.csv, .png and .svg, and report.html under a title; add to the dashboard."""
-    send_curves(out, shown(curves))
     with replacing(out / "label_efficiency.csv") as part:
         for_spreadsheets(curves).to_csv(part, index=False)
     with SCREEN.applied():
         save(figure := draw(curves, n_classes), out / "label_efficiency.png", ".svg")
         figures = [("UAR and AUC by number of labels", as_svg(figure))]
     write_page(StudyPage(title, command, [table(curves)], figures=figures, reading=[legend(curves)]), out)
+    send_curves(out, shown(curves))
 
 
 def draw(curves: pd.DataFrame, n_classes: int) -> Figure:

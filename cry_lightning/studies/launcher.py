@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from cry_lightning.console import UserError, progress_bar
+from cry_lightning.console import UserError, one_line, progress_bar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,7 +31,10 @@ def submitted(
         UserError: a job failed, or cannot be submitted.
     """
     executor = executor_of(launcher, folder)
-    jobs = executor.map_array(function, list(items))
+    try:
+        jobs = executor.map_array(function, list(items))
+    except Exception as refusal:  # of submitit, or of the scheduler that it calls
+        raise UserError(f"--launcher {launcher}: cannot be submitted ({one_line(reason(refusal))})") from refusal
     for job in progress_bar(jobs, total=len(jobs), desc=desc, unit=unit):
         if (error := job.exception()) is not None:
             raise UserError(
@@ -60,10 +63,15 @@ def executor_of(launcher: str, folder: Path) -> Any:
         import submitit
     except ImportError as error:
         raise UserError("--launcher submitit: is not installed; pip install 'cry_lightning[cluster]'") from error
-    given = dict(pair.partition("=")[::2] for pair in text.split(",") if pair)
-    parameters = {key: yaml.safe_load(value) for key, value in given.items()}
-    cluster = parameters.pop("cluster", None)
-    if cluster is None and not which("sbatch"):
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    if odd := [key for key, equals, _ in pairs if not equals]:
+        raise UserError(f"--launcher {launcher}: {odd[0]} has no value; give NAME=VALUE,NAME=VALUE")
+    try:
+        parameters = {key: yaml.safe_load(value) for key, _, value in pairs}
+    except yaml.YAMLError as error:
+        raise UserError(f"--launcher {launcher}: a value is not YAML ({one_line(str(error))})") from error
+    cluster = parameters.pop("cluster", "slurm")
+    if cluster == "slurm" and not which("sbatch"):
         raise UserError(
             "--launcher submitit: there is no SLURM here (no sbatch); --jobs N trains some folds at a time,"
             " submitit:cluster=local all at once"

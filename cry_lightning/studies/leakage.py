@@ -317,7 +317,6 @@ def run(stage: StageConfig, division: Division, copies: int, jobs: int, out: Pat
     text = verdict(rungs, found)
     with replacing(out / "leakage.csv") as part:
         for_spreadsheets(found).to_csv(part, index=False)
-    send_curves(out, summary=shown(found))
     with SCREEN.applied():
         save(figure := draw(found, 1 / len(data.classes)), out / "leakage.png", ".svg")
         caption = "UAR by division, of the model and of what knows less, with 95 % intervals"
@@ -328,5 +327,6 @@ def run(stage: StageConfig, division: Division, copies: int, jobs: int, out: Pat
     lines = [f"# {title}", text, as_markdown(as_rows(found)), HEAD, "![UAR](leakage.png)"]
     with replacing(out / "leakage.md") as part:
         part.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    send_curves(out, summary=shown(found))
     print(f"{as_text(as_rows(found))}\n\n{HEAD}\n\n{text}\n\n{out / 'leakage.md'}\n{html}")
     return found
