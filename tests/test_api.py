@@ -130,6 +130,7 @@ def test_mistakes_are_the_same_as_those_of_the_commands(tmp_path):
         cry.fuse(["a", "b"], out="c", wieghts=1)
 
 
+@pytest.mark.slow
 def test_fit_test_and_evaluate(stage, capsys):
     run = cry.fit(stage("own"), {"trainer.max_epochs": 1, "data.split": {"val": 0.25, "test": 0.25}})
     assert run.parts[-2:] == ("tones", "own") and cry.test(run / "config.yaml") == run

@@ -101,6 +101,7 @@ def test_a_finished_run_from_before_is_the_same_run(pretrained, tmp_path, proces
         cli.main(["fit", "--config", str(given), "--trainer.precision=bf16-mixed"])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_gone_on_with_in_its_own_precision(pretrained, tmp_path, processor):
     processor("amx_bf16")
     given = yaml.safe_load(pretrained.with_name("config.yaml").read_text())

@@ -51,6 +51,7 @@ def curves(run) -> pd.DataFrame:
     return pd.read_csv(run.run_folder.path / "fit/metrics.csv").groupby("epoch").first()
 
 
+@pytest.mark.slow
 def test_logs_whether_it_learns_and_hands_its_encoder_on(simclr, stage):
     run = fit(simclr(probe_every_n_epochs=2), "--trainer.max_epochs=4")
     logged = curves(run)

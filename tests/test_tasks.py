@@ -105,6 +105,7 @@ def test_encoder_without_num_features_is_refused(stage):
         fit(stage("pretrain", encoder={"class_path": "torch.nn.Identity"}))
 
 
+@pytest.mark.slow
 def test_noise_is_mixed_into_waveforms_before_the_front_end(stage, tones, tmp_path):
     """The waveform path gives the same scores as cached features; noise changes training alone."""
     config = yaml.safe_load(
