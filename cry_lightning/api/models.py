@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cry_lightning.arguments import (
+    TABLES,
     Checkpoint,
     Device,
     Overrides,
@@ -14,8 +15,10 @@ from cry_lightning.arguments import (
     Taken,
     Trusted,
     as_arguments,
+    by_recording,
     check_there,
     command,
+    refuse_existing,
 )
 from cry_lightning.console import UserError, refuse_telemetry
 
@@ -156,7 +159,6 @@ def predict(
     Example: python -m cry_lightning predict phone/ --ckpt runs/synthetic-cries/finetune/best.ckpt
     """
     from cry_lightning.annotations.files import ENDING, FORMS
-    from cry_lightning.arguments import TABLES, by_recording, refuse_existing
 
     if out.suffix.lower() not in TABLES and not ENDING.search(out.name):
         raise UserError(f"--out {out}: name a file that ends in {', '.join((*TABLES, *FORMS.values()))}")
@@ -208,8 +210,6 @@ def embed(
         raise UserError(f"{reason}; see python -m cry_lightning embed --help")
     if out.suffix not in (".h5", ".hdf5"):
         raise UserError(f"--out {out}: embeddings are written as HDF5; name a file that ends in .h5")
-    from cry_lightning.arguments import refuse_existing
-
     refuse_existing(out, out.with_suffix(".png"))
     from cry_lightning.inference.embed import run
 
@@ -266,8 +266,6 @@ def export(
 
     Example: python -m cry_lightning export runs/synthetic-cries/finetune/best.ckpt
     """
-    from cry_lightning.arguments import refuse_existing
-
     if out is not None and len(ckpts) > 1:
         raise UserError(
             "--out: names one place, but there are several checkpoints; leave it out, or export them singly"
