@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from cry_lightning import cli
-from cry_lightning.tasks.base import parameter_groups, scale_learning_rate, warmup_cosine
+from cry_lightning.console import UserError
+from cry_lightning.encoders import CNN6
+from cry_lightning.tasks import Classifier
+from cry_lightning.tasks.optimisation import layers, parameter_groups, scale_learning_rate, warmup_cosine
 
 
 def sgd(lr: float = 1.0) -> torch.optim.Optimizer:
@@ -34,11 +37,11 @@ def test_learning_rate_scales_with_the_clips_of_a_step():
 
 def test_biases_and_normalisation_are_spared_decay():
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    decayed, spared = parameter_groups(module, exclude_from_decay=True)
+    decayed, spared = parameter_groups([*module.parameters()], exclude_from_decay=True)
     assert [tuple(p.shape) for p in decayed["params"]] == [(4, 3)]
     assert len(spared["params"]) == 3
     assert spared["weight_decay"] == 0.0
-    (everything,) = parameter_groups(module, exclude_from_decay=False)
+    (everything,) = parameter_groups([*module.parameters()], exclude_from_decay=False)
     assert len(everything["params"]) == 4
 
 
@@ -48,6 +51,56 @@ def test_the_encoder_learns_at_a_share_of_the_heads_rate(stage):
     assert {id(p) for p in encoder["params"]} == {id(p) for p in run.model.encoder.parameters()}
     assert {id(p) for p in head["params"]} == {id(p) for p in run.model.head.parameters()}
     assert (encoder["lr"], head["lr"]) == pytest.approx((0.005, 0.05))
+
+
+def test_the_layers_of_an_encoder_are_in_the_order_of_its_forward_pass():
+    """A part that is a list of parts is several layers; BatchNorm before the blocks is the first."""
+    encoder = CNN6(n_mels=40, width=2)
+    assert [len(layer) for layer in layers(encoder)] == [2, 3, 3, 3, 3]
+    assert layers(encoder)[0][0] is encoder.norm.weight
+    assert sum(map(len, layers(encoder))) == len(list(encoder.parameters()))
+
+
+def test_earlier_layers_learn_more_slowly_and_the_head_learns_first(stage):
+    """Five steps an epoch: of ten, the encoder waits for four, and then has a warm-up and a cosine of its own."""
+    path = stage("gently", layer_decay=0.5, encoder_lr_scale=0.1, head_first=0.4, warmup_epochs=0.4)
+    run = cli.main(["fit", "--config", str(path), "--trainer.max_epochs=2"])
+    *encoder, head = run.trainer.optimizers[0].param_groups
+    n_layers = len(layers(run.model.encoder))
+    assert [group["initial_lr"] for group in encoder] == pytest.approx([0.005 * 0.5**n for n in range(n_layers)])
+    assert head["initial_lr"] == 0.05
+    *of_encoder, of_head = run.trainer.lr_scheduler_configs[0].scheduler.lr_lambdas
+    assert [of_head(step) for step in range(3)] == pytest.approx([0.5, 1, 1])
+    assert all([share(step) for step in range(7)] == pytest.approx([0, 0, 0, 0, 0.5, 1, 1]) for share in of_encoder)
+
+
+def test_while_the_head_learns_alone_nothing_of_the_encoder_moves(stage, monkeypatch):
+    """Of five steps three: neither its weights move, nor what its BatchNorm has counted; after that, both do."""
+    seen = []
+
+    def remember(self, *_):
+        seen.append({name: value.clone() for name, value in self.encoder.state_dict().items()})
+
+    monkeypatch.setattr(Classifier, "on_train_batch_end", remember)
+    path = stage("first", head_first=0.6, warmup_epochs=0.2)
+    cli.main(["fit", "--config", str(path), "--trainer.max_epochs=1", "--trainer.limit_val_batches=0"])
+    first, _, third, fourth, _ = seen
+    assert all(torch.equal(first[name], third[name]) for name in first)
+    assert not any(torch.equal(third[name], fourth[name]) for name in first if "num_batches" not in name)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"layer_decay": 0.0}, "layer_decay"),
+        ({"head_first": 1.0, "warmup_epochs": 0}, "head_first"),
+        ({"head_first": 0.5}, "warmup_epochs"),
+        ({"head_first": 0.5, "warmup_epochs": 0, "frozen": True}, "frozen"),
+    ],
+)
+def test_rates_that_make_no_sense_are_refused(wrong, named):
+    with pytest.raises(UserError, match=named):
+        Classifier(CNN6(n_mels=40, width=2), torch.optim.SGD, **wrong)
 
 
 @pytest.mark.slow

@@ -65,8 +65,10 @@ class LabelStudy:
         chain = self.chains[name]
         split = chain.last.data.split if fold is None else replace(chain.last.data.split, fold=fold)
         tested = divided(chain.last.data, split)
-        for study in chain.adapting:
-            folder = self.out / "adapted" / study.corpus / f"{name}-fold{split.fold}-{study.config['name']}"
+        made = [study.config["name"] for study in chain.once]
+        for study in chain.adapting:  # encoders that share their first stages share these folders
+            made.append(study.config["name"])
+            folder = self.out / "adapted" / study.corpus / f"fold{split.fold}-{'-'.join(made)}"
             weights = str(adapt(study, tested, WITHOUT_LAST | starting_from(weights), folder) / BEST)
         return weights
 

@@ -10,16 +10,13 @@ import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from cry_lightning.console import UserError
 from cry_lightning.stage_data import StageData
 from cry_lightning.tasks.augment.waveform import RecordedNoise
+from cry_lightning.tasks.optimisation import Part, parameter_groups, parts, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder, read_checkpoint
 from cry_lightning.trust.names import Trust
-
-REFERENCE_BATCH = 256  # clips per step for which a scaled learning rate is given
 
 
 def check_front_end(front_end: nn.Module | None, augment_waveform: Iterable[nn.Module], data: StageData) -> None:
@@ -71,61 +68,6 @@ class RelativeLevel(nn.Module):
         return (1 + (features - loudest) / self.range_db).clamp(min=0)
 
 
-def parameter_groups(
-    module: nn.Module, exclude_from_decay: bool, apart: nn.Module | None = None
-) -> list[dict[str, Any]]:
-    """What is left to train, as groups for an optimizer; the parameters of `apart` are in groups of their own.
-
-    With `exclude_from_decay`, biases and the scales of normalisation layers are a group of their own without weight
-    decay (LARS leaves such a group's step unscaled, too).
-    Source: You et al. 2017, "Large batch training of convolutional networks"; Chen et al. 2020, SimCLR, section 2.2.
-    """
-    if apart is not None:
-        own = set(apart.parameters())
-        rest = nn.ParameterList(parameter for parameter in module.parameters() if parameter not in own)
-        return parameter_groups(apart, exclude_from_decay) + parameter_groups(rest, exclude_from_decay)
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if not exclude_from_decay:
-        return [{"params": parameters}] if parameters else []
-    groups: list[dict[str, Any]] = [
-        {"params": [parameter for parameter in parameters if parameter.ndim > 1]},
-        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
-
-
-def scale_learning_rate(optimizer: Optimizer, clips_per_step: int) -> None:
-    """Multiply every learning rate by clips per step / 256.
-
-    Source: Goyal et al. 2017, "Accurate, large minibatch SGD", section 2.1: the linear scaling rule.
-    """
-    for group in optimizer.param_groups:
-        group["lr"] *= clips_per_step / REFERENCE_BATCH
-
-
-def slow_down(optimizer: Optimizer, module: nn.Module, share: float) -> None:
-    """Multiply the learning rates of the groups that hold a module's parameters by `share`."""
-    own = set(module.parameters())
-    for group in optimizer.param_groups:
-        if own.intersection(group["params"]):
-            group["lr"] *= share
-
-
-def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
-    """Learning rate linear from nearly 0 over `warmup_steps`, then a half cosine down to 0 at `total_steps`.
-
-    Source: Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts.
-    """
-
-    def share(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        done = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
-        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-    return LambdaLR(optimizer, share)
-
-
 class Stage(L.LightningModule):
     """An encoder on its way through one stage of training.
 
@@ -139,6 +81,9 @@ class Stage(L.LightningModule):
         scale_lr: the optimizer's learning rate is meant for 256 clips per step (over all processes and accumulated
             batches): scale it to those there are.
         encoder_lr_scale: learning rate of the encoder, as a share of the optimizer's, which the head has.
+        layer_decay: learning rate of each of the encoder's layers, as a share of that of the layer after it.
+        head_first: share of the training in which the head alone learns; the encoder then begins with a warm-up of its
+            own. Needs `warmup_epochs`.
         exclude_from_decay: no weight decay on biases and normalisation layers.
         weights: checkpoint of an earlier stage whose encoder is the starting point of this one.
         frozen: true freezes the encoder whole; a list of its submodules' names freezes those.
@@ -159,6 +104,8 @@ class Stage(L.LightningModule):
         warmup_epochs: float | None = None,
         scale_lr: bool = False,
         encoder_lr_scale: float = 1.0,
+        layer_decay: float = 1.0,
+        head_first: float = 0.0,
         exclude_from_decay: bool = False,
         weights: str | None = None,
         frozen: bool | list[str] = False,
@@ -179,6 +126,12 @@ class Stage(L.LightningModule):
             raise UserError(f"warmup_epochs must be 0 or more, not {warmup_epochs}")
         if not 0 < encoder_lr_scale <= 1:
             raise UserError(f"encoder_lr_scale must be above 0 and at most 1, not {encoder_lr_scale}; or frozen: true")
+        if not 0 < layer_decay <= 1:
+            raise UserError(f"layer_decay must be above 0 and at most 1, not {layer_decay}")
+        if not 0 <= head_first < 1:
+            raise UserError(f"head_first must be at least 0 and below 1, not {head_first}; or frozen: true")
+        if head_first and (warmup_epochs is None or frozen is True):
+            raise UserError("head_first needs an encoder that is not frozen, and warmup_epochs (0 or more)")
         if augment_waveform and front_end is None:
             raise UserError("augment_waveform needs waveforms: set `front_end`, and the data's feature to Waveform")
         self.encoder = encoder
@@ -189,6 +142,9 @@ class Stage(L.LightningModule):
         self.warmup_epochs = warmup_epochs
         self.scale_lr = scale_lr
         self.encoder_lr_scale = encoder_lr_scale
+        self.layer_decay = layer_decay
+        self.head_first = head_first
+        self.head_steps = 0  # in which the head alone learns
         self.exclude_from_decay = exclude_from_decay
         self.weights = weights
         self.front_end = front_end
@@ -257,9 +213,10 @@ class Stage(L.LightningModule):
             module.eval()  # at once: the Trainer keeps the modes that it finds
 
     def train(self, mode: bool = True) -> "Stage":
-        """Frozen modules stay in eval mode: requires_grad alone would let their BatchNorm statistics move."""
+        """What does not learn (yet) stays in eval mode: else its BatchNorm statistics would move."""
         super().train(mode)
-        for module in self.frozen_modules:
+        waiting = [self.encoder] if self.global_step < self.head_steps else []
+        for module in (*self.frozen_modules, *waiting):
             module.eval()
         return self
 
@@ -298,6 +255,8 @@ class Stage(L.LightningModule):
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed(hash((seed, step, self.global_rank)) % 2**63)
+        if self.head_first and self.encoder.training == (self.global_step < self.head_steps):
+            self.train()
 
     def view(self, batch: Tensor, augmented: bool) -> Tensor:
         """What the encoder sees of features (B, C, F, T), or of waveforms where there is a front end."""
@@ -326,23 +285,35 @@ class Stage(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The injected optimizer over what is not frozen, and its schedule."""
-        apart = self.encoder if self.encoder_lr_scale < 1 else None
-        groups = parameter_groups(self, self.exclude_from_decay, apart)
-        if not any(group["params"] for group in groups):
+        grouped = [
+            (group, part)
+            for part in self._parts()
+            for group in parameter_groups(part.parameters, self.exclude_from_decay)
+        ]
+        if not grouped:
             raise UserError("nothing is left to train: every parameter is frozen")
-        optimizer = self.optimizer(groups)
-        if apart is not None:
-            slow_down(optimizer, apart, self.encoder_lr_scale)
+        optimizer = self.optimizer([group for group, _ in grouped])
+        for group, (_, part) in zip(optimizer.param_groups, grouped, strict=True):
+            group["lr"] *= part.rate
         if self.scale_lr:
             batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
             scale_learning_rate(optimizer, self.data.batch_size * batches)
         if self.warmup_epochs is not None:
-            schedule: Any = warmup_cosine(optimizer, *self._warmup_and_total_steps(self.warmup_epochs))
+            warmup, total = self._warmup_and_total_steps(self.warmup_epochs)
+            self.head_steps = round(self.head_first * total)
+            begins = [self.head_steps if part.of_encoder else 0 for _, part in grouped]
+            schedule: Any = warmup_cosine(optimizer, warmup, total, begins)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
         if self.scheduler is None:
             return {"optimizer": optimizer}
         schedule = self.scheduler(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": self.scheduler_interval}}
+
+    def _parts(self) -> list[Part]:
+        """The parameters by their learning rates: the encoder's apart, where they differ from the head's."""
+        if (self.encoder_lr_scale, self.layer_decay, self.head_first) == (1.0, 1.0, 0.0):
+            return [Part([*self.parameters()], 1.0, False)]
+        return parts(self, self.encoder, self.encoder_lr_scale, self.layer_decay)
 
     def _warmup_and_total_steps(self, warmup_epochs: float) -> tuple[int, int]:
         total = self.trainer.estimated_stepping_batches

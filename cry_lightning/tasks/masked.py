@@ -1,0 +1,86 @@
+"""Masked prediction without labels: what is hidden of a spectrogram, told from what is left of it."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from cry_lightning.console import UserError
+from cry_lightning.tasks.base import HeadFactory
+from cry_lightning.tasks.heads import MLPHead
+from cry_lightning.tasks.pretext import Pretext
+
+SILENT = 1e-5  # deviation of a clip's cells below which they are all alike
+
+
+class MaskedPrediction(Pretext):
+    """An encoder that learns to predict the level of masked cells of a spectrogram from the others.
+
+    A view (under `augment_waveform` and `augment`) is divided into cells of equal size; some are replaced by the mean
+    of the view, and predicted from the embedding of the rest. The loss is the mean squared error over masked cells, of
+    levels standardised by each clip's own cells: 1 where the prediction is no better than the clip's mean.
+
+    Args:
+        encoder: see `Stage`.
+        optimizer: see `Stage`.
+        decoder: called with (encoder.num_features, cells); one hidden layer of 512 units where left out.
+        bands: cells in frequency.
+        frames: cells in time.
+        masked: share of the cells that is hidden, above 0 and below 1.
+        **kwargs: see `Pretext`.
+
+    Source: after He et al. 2022, "Masked autoencoders are scalable vision learners", and Niizumi et al. 2022, "Masked
+    spectrogram modeling using masked autoencoders"; here by an encoder of any kind, whose embedding is one vector, so
+    that cells have levels, not textures.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        optimizer: OptimizerCallable,
+        decoder: HeadFactory | None = None,
+        bands: int = 10,
+        frames: int = 10,
+        masked: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(encoder, optimizer, **kwargs)
+        self.save_hyperparameters()
+        if min(bands, frames) < 1 or not 0 < masked < 1 or not 1 <= round(masked * bands * frames) < bands * frames:
+            raise UserError(
+                f"MaskedPrediction: of {bands} x {frames} cells a share of {masked} cannot be hidden; bands and frames"
+                " are at least 1, masked is above 0 and below 1, and one cell at least is hidden and one is not"
+            )
+        self.bands, self.frames = bands, frames
+        self.n_masked = round(masked * bands * frames)
+        cells = bands * frames
+        self.decoder = decoder(self.num_features, cells) if decoder else MLPHead(self.num_features, cells, [512], 0.0)
+
+    def draw(self, view: Tensor) -> Tensor:
+        """Which cells of a view (B, C, F, T) are masked (B, cells): as many in each row, drawn by torch."""
+        cells = self.bands * self.frames
+        hidden = torch.rand(len(view), cells, device=view.device).argsort(1)[:, : self.n_masked]
+        return torch.zeros(len(view), cells, dtype=torch.bool, device=view.device).scatter_(1, hidden, True)
+
+    def levels(self, view: Tensor) -> Tensor:
+        """Mean levels (B, cells) of the cells of a view (B, C, F, T), standardised row by row."""
+        if view.shape[2] < self.bands or view.shape[3] < self.frames:
+            raise UserError(
+                f"MaskedPrediction: a view has {view.shape[2]} bands and {view.shape[3]} frames, too few for"
+                f" {self.bands} x {self.frames} cells; lower model.init_args.bands or frames"
+            )
+        cells = adaptive_avg_pool2d(view.mean(1, keepdim=True), (self.bands, self.frames)).flatten(1)
+        deviation = cells.std(1, keepdim=True, correction=0)
+        return (cells - cells.mean(1, keepdim=True)) / deviation.clamp(min=SILENT)
+
+    def loss_of(self, features: Tensor) -> Tensor:
+        """Mean squared error of the masked cells of a batch."""
+        view = self.view(features, augmented=True)
+        hidden, levels = self.draw(view), self.levels(view)
+        grid = hidden.view(-1, 1, self.bands, self.frames).to(view.dtype)
+        mask = interpolate(grid, size=view.shape[2:], mode="nearest")
+        left = view + mask * (view.mean((1, 2, 3), keepdim=True) - view)
+        predicted = self.decoder(self.encoder(left)).float()
+        return (predicted - levels)[hidden].square().mean()

@@ -1,0 +1,117 @@
+"""Which parameters a stage trains, at which learning rates, and how these change."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+REFERENCE_BATCH = 256  # clips per step for which a scaled learning rate is given
+
+
+class Group(TypedDict, total=False):
+    """Parameters that an optimizer treats alike."""
+
+    params: list[nn.Parameter]
+    weight_decay: float
+
+
+def parameter_groups(parameters: Sequence[nn.Parameter], exclude_from_decay: bool) -> list[Group]:
+    """Those of the parameters that are left to train, as groups for an optimizer; none of them is empty.
+
+    With `exclude_from_decay`, biases and the scales of normalisation layers are a group of their own without weight
+    decay (LARS leaves such a group's step unscaled, too).
+    Source: You et al. 2017, "Large batch training of convolutional networks"; Chen et al. 2020, SimCLR, section 2.2.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if not exclude_from_decay:
+        return [{"params": trained}] if trained else []
+    groups: list[Group] = [
+        {"params": [parameter for parameter in trained if parameter.ndim > 1]},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def layers(encoder: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of an encoder, layer by layer in the order of its forward pass.
+
+    A layer is one of its parts, or one of the parts of a list of parts; what the encoder holds itself is in the first.
+    """
+    found = [[*encoder.parameters(recurse=False)]]
+    for part in encoder.children():
+        several = isinstance(part, (nn.Sequential, nn.ModuleList))
+        found += [[*one.parameters()] for one in (part if several else [part])]
+    return [layer for layer in found if layer]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters that learn at one rate.
+
+    Args:
+        parameters: frozen ones among them.
+        rate: as a share of the optimizer's.
+        of_encoder: whether they may have to wait for the head.
+    """
+
+    parameters: list[nn.Parameter]
+    rate: float
+    of_encoder: bool
+
+
+def parts(stage: nn.Module, encoder: nn.Module, encoder_lr_scale: float, layer_decay: float) -> list[Part]:
+    """All parameters of a stage, the last layers of its encoder first, then its head.
+
+    Args:
+        stage: all that is trained.
+        encoder: within it.
+        encoder_lr_scale: rate of the encoder's last layer.
+        layer_decay: rate of each layer, as a share of that of the layer after it.
+    """
+    of_encoder = layers(encoder) if layer_decay < 1 else [[*encoder.parameters()]]
+    own = set(encoder.parameters())
+    head = [parameter for parameter in stage.parameters() if parameter not in own]
+    slower = enumerate(reversed(of_encoder))
+    return [
+        *(Part(parameters, encoder_lr_scale * layer_decay**depth, True) for depth, parameters in slower),
+        Part(head, 1.0, False),
+    ]
+
+
+def scale_learning_rate(optimizer: Optimizer, clips_per_step: int) -> None:
+    """Multiply every learning rate by clips per step / 256.
+
+    Source: Goyal et al. 2017, "Accurate, large minibatch SGD", section 2.1: the linear scaling rule.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] *= clips_per_step / REFERENCE_BATCH
+
+
+def warmup_cosine(
+    optimizer: Optimizer, warmup_steps: int, total_steps: int, begins: Sequence[int] | None = None
+) -> LambdaLR:
+    """Learning rate linear from nearly 0 over `warmup_steps`, then a half cosine down to 0 at `total_steps`.
+
+    Args:
+        optimizer: whose learning rates are the highest ones.
+        warmup_steps: may be 0.
+        total_steps: at which all rates are 0.
+        begins: the step at which each of its groups begins, with a warm-up of its own; 0 by default.
+
+    Source: Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts.
+    """
+
+    def share(step: int, begin: int) -> float:
+        if step < begin:
+            return 0.0
+        if step < begin + warmup_steps:
+            return (step - begin + 1) / warmup_steps
+        done = (step - begin - warmup_steps) / max(total_steps - begin - warmup_steps, 1)
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    begins = begins or [0] * len(optimizer.param_groups)
+    return LambdaLR(optimizer, [lambda step, begin=begin: share(step, begin) for begin in begins])

@@ -1,0 +1,151 @@
+"""What stages without labels share: a loss on sound alone, the rank of what is learned, and a probe on labelled clips."""
+
+import warnings
+from abc import abstractmethod
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from cry_lightning.console import UserError
+from cry_lightning.stage_data import StageData
+from cry_lightning.tasks.base import Stage
+from cry_lightning.tasks.probe import effective_rank, probe
+
+COLLAPSED_RANK = 2.0  # effective rank below which the embeddings say next to nothing
+MIN_CLIPS = 10  # of fewer the rank is low whatever the encoder does
+VALIDATION_SEED = 0  # what is drawn in validation is the same in every epoch, so that its curves compare
+
+
+class Pretext(Stage):
+    """An encoder that learns without labels, by a task that the sound itself sets.
+
+    Logged in validation: `val/loss`, and what else the task measures; `val/effective_rank` of the embeddings; and
+    `val/probe_uar`, where the data has a `probe`: balanced accuracy of a classifier on the embeddings of the probe's
+    training part, tested on its validation part.
+
+    Args:
+        encoder: see `Stage`.
+        optimizer: see `Stage`.
+        adaptation: this stage goes on from another one, so `weights` must name it.
+        probe: kind of the classifier on the embeddings.
+        probe_every_n_epochs: how often it is fitted, beside the last of max_epochs; in between its last score is logged
+            again.
+        **kwargs: see `Stage`.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        optimizer: OptimizerCallable,
+        adaptation: bool = False,
+        probe: Literal["linear", "knn"] = "linear",
+        probe_every_n_epochs: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(encoder, optimizer, **kwargs)
+        if probe_every_n_epochs < 1:
+            raise UserError(f"probe_every_n_epochs must be at least 1, not {probe_every_n_epochs}")
+        if adaptation and not self.weights:
+            raise UserError("adaptation goes on from another stage: give its checkpoint as model.init_args.weights")
+        self.probe = probe
+        self.probe_every_n_epochs = probe_every_n_epochs
+        self.probe_uar: float | None = None
+        self.probed_in: int | None = None  # epoch
+        self.embeddings: list[list[Tensor]] = []  # of this validation, for each of its loaders
+        self.labels: list[list[Tensor]] = []
+
+    @abstractmethod
+    def loss_of(self, features: Tensor) -> Tensor:
+        """The loss of a batch's features (B, C, F, T) or waveforms; whatever is drawn, is drawn by torch."""
+
+    def measures(self, features: Tensor) -> dict[str, Tensor]:
+        """What validation logs of a batch's features, "val/loss" among it; nothing where the batch is too small."""
+        return {"val/loss": self.loss_of(features)}
+
+    def has_collapsed(self, rank: Tensor) -> bool:
+        """Whether embeddings of this effective rank say next to nothing."""
+        return bool(rank < COLLAPSED_RANK)
+
+    def on_fit_start(self) -> None:
+        """Refuse a probe that compares nothing."""
+        if self.data.probe:
+            self._refuse_a_probe_of_one_class(self.data.probe)
+
+    @staticmethod
+    def _refuse_a_probe_of_one_class(data: StageData) -> None:
+        classes = sorted({str(clip.label) for clip in data.clips_of("train")})
+        if len(classes) < 2:
+            raise UserError(
+                f"data.probe: its training part is all of one class, {' '.join(classes)}; the probe compares classes"
+            )
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        loss, clips = self.loss_of(batch["features"]), len(batch["features"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=clips, sync_dist=True)
+        return self.refuse_nan(loss, batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last validation."""
+        self.embeddings, self.labels = [[], [], []], [[], [], []]
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Loss of a batch of loader 0; embeddings for the probe from its loaders, 1 to fit it and 2 to test it."""
+        features = batch["features"]
+        if dataloader_idx == 0:
+            self.log_measures(batch, batch_idx)
+        elif not self.probing:
+            return
+        self.embeddings[dataloader_idx].append(self.embed(features).float().cpu())
+        self.labels[dataloader_idx].append(batch["label"].cpu())
+
+    def log_measures(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Log what a batch measures, drawn alike in every epoch."""
+        features = batch["features"]
+        with torch.random.fork_rng(devices=[features.device] if features.is_cuda else []):
+            torch.manual_seed(VALIDATION_SEED + batch_idx)
+            values = self.measures(features)
+        if values:
+            self.refuse_nan(values["val/loss"], batch)
+            self.log_dict(values, batch_size=len(features), sync_dist=True, add_dataloader_idx=False)
+
+    @property
+    def probing(self) -> bool:
+        """Whether the probe is fitted in this validation; there may be none in some epochs, several in others."""
+        epoch = self.current_epoch
+        if self.probed_in is None or epoch + 1 == self.trainer.max_epochs:
+            return True
+        return not 0 < epoch - self.probed_in < self.probe_every_n_epochs
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the effective rank and the probe's score; warn where the embeddings have collapsed."""
+        embeddings = torch.cat(self.embeddings[0])
+        rank = effective_rank(embeddings)
+        self.log("val/effective_rank", rank, sync_dist=True)
+        if self.has_collapsed(rank) and len(embeddings) >= MIN_CLIPS:
+            warnings.warn(
+                f"the embeddings have collapsed (effective rank {float(rank):.1f} of {self.num_features}): a lower"
+                " learning rate or weaker augmentation may help",
+                stacklevel=1,
+            )
+        if self.data.probe and self.probing:
+            self.probe_uar = probe(self.probe, *self.gathered(1), *self.gathered(2))
+            self.probed_in = self.current_epoch
+        if self.probe_uar is not None:
+            self.log("val/probe_uar", self.probe_uar, prog_bar=True, sync_dist=True)
+
+    def gathered(self, loader: int) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings (n, D) and labels (n,) of one loader in this validation."""
+        return torch.cat(self.embeddings[loader]).numpy(), torch.cat(self.labels[loader]).numpy()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See `Stage`; also keep the probe's last score, which is logged until the next one."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint |= {"probe_uar": self.probe_uar, "probed_in": self.probed_in}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the probe's last score over."""
+        self.probe_uar, self.probed_in = checkpoint["probe_uar"], checkpoint["probed_in"]
