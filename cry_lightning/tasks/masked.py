@@ -20,7 +20,8 @@ class MaskedPrediction(Pretext):
 
     A view (under `augment_waveform` and `augment`) is divided into cells of equal size; some are replaced by the mean
     of the view, and predicted from the embedding of the rest. The loss is the mean squared error over masked cells, of
-    levels standardised by each clip's own cells: 1 where the prediction is no better than the clip's mean.
+    levels standardised by each clip's own cells: 1 is no better than that clip's mean; the mean spectrum of all sounds
+    is known after some steps already.
 
     Args:
         encoder: see `Stage`.

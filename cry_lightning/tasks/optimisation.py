@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypedDict
 
 from torch import nn
@@ -43,8 +44,8 @@ def layers(encoder: nn.Module) -> list[list[nn.Parameter]]:
     """
     found = [[*encoder.parameters(recurse=False)]]
     for part in encoder.children():
-        several = isinstance(part, (nn.Sequential, nn.ModuleList))
-        found += [[*one.parameters()] for one in (part if several else [part])]
+        several = part if isinstance(part, (nn.Sequential, nn.ModuleList)) else [part]
+        found += [[*one.parameters()] for one in several]
     return [layer for layer in found if layer]
 
 
@@ -105,7 +106,7 @@ def warmup_cosine(
     Source: Loshchilov & Hutter 2017, "SGDR", equation 5, without restarts.
     """
 
-    def share(step: int, begin: int) -> float:
+    def share(begin: int, step: int) -> float:
         if step < begin:
             return 0.0
         if step < begin + warmup_steps:
@@ -114,4 +115,4 @@ def warmup_cosine(
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
     begins = begins or [0] * len(optimizer.param_groups)
-    return LambdaLR(optimizer, [lambda step, begin=begin: share(step, begin) for begin in begins])
+    return LambdaLR(optimizer, [partial(share, begin) for begin in begins])

@@ -1,4 +1,4 @@
-"""What stages without labels share: a loss on sound alone, the rank of what is learned, and a probe on labelled clips."""
+"""What stages without labels share: a loss on sound alone, the rank of what is learned, a probe on labelled clips."""
 
 import warnings
 from abc import abstractmethod
