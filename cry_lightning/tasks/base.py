@@ -157,6 +157,10 @@ class Stage(L.LightningModule):
         if compile:
             self.encoder.compile()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy has, as weight averaging makes one: not what makes optimizers, which cannot be copied."""
+        return {**super().__getstate__(), "optimizer": None, "scheduler": None}
+
     @classmethod
     def load_from_checkpoint(
         cls, checkpoint_path: str | Path, map_location: Any = "cpu", trust: Sequence[str] = (), **_: Any

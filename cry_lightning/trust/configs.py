@@ -19,7 +19,7 @@ DEEPEST = 50
 LARGEST = 2**63 - 1
 OF_RUNS = ("best.ckpt", "last.ckpt", "lineage.json", "predictions.csv", "made_of.json", "made_from.json", "tune.json")
 YAML = (".yaml", ".yml", ".json")
-FACTORIES = ("head", "projector")
+FACTORIES = ("head", "projector", "decoder")
 LIGHTNING = "lightning.pytorch."
 IN_A_TRAINER = (  # what a run's config may name of Lightning, beside the trusted modules
     "callbacks.device_stats_monitor.DeviceStatsMonitor",
@@ -32,6 +32,8 @@ IN_A_TRAINER = (  # what a run's config may name of Lightning, beside the truste
     "callbacks.rich_model_summary.RichModelSummary",
     "callbacks.stochastic_weight_avg.StochasticWeightAveraging",
     "callbacks.timer.Timer",
+    "callbacks.weight_averaging.EMAWeightAveraging",
+    "callbacks.weight_averaging.WeightAveraging",
     "cli.ReduceLROnPlateau",
     "loggers",
 )
