@@ -3,6 +3,7 @@
 Every row is drawn alone, from torch's global generator; a strength of 0 turns an augmentation off.
 """
 
+from cry_lightning.tasks.augment.channel import BandLimit, Clipping, Codec, RoomResponse
 from cry_lightning.tasks.augment.spectrogram import (
     FeatureGain,
     FrequencyResponse,
@@ -13,18 +14,25 @@ from cry_lightning.tasks.augment.spectrogram import (
     SpecAugment,
     TimeRoll,
 )
+from cry_lightning.tasks.augment.stretch import PitchShift, TimeStretch
 from cry_lightning.tasks.augment.waveform import BackgroundNoise, WaveformGain, WaveformNoise
 
 __all__ = [
     "BackgroundNoise",
+    "BandLimit",
+    "Clipping",
+    "Codec",
     "FeatureGain",
     "FrequencyResponse",
     "FrequencyShift",
     "MixupNoise",
+    "PitchShift",
     "RandomCrop",
     "RandomResizedCrop",
+    "RoomResponse",
     "SpecAugment",
     "TimeRoll",
+    "TimeStretch",
     "WaveformGain",
     "WaveformNoise",
 ]
