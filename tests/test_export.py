@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -201,6 +202,19 @@ def test_a_folder_is_loaded_as_the_same_model(folder, model, tmp_path):
     table = cry.predict(tmp_path / "cry.wav", ckpt=folder, out=tmp_path / "out.csv")
     assert np.abs(table.filter(like="score_").to_numpy() - again(sound).filter(like="score_").to_numpy()).max() < 1e-6
     load_encoder(again.trained.stage.encoder, folder)  # and as the weights of another stage
+
+
+def test_the_folder_of_a_tested_run_calibrates_decides_and_flags_as_the_run_does(tested, tmp_path):
+    (folder,) = cry.export(tested, format="hub", out=tmp_path / "model")
+    soundfile.write(tmp_path / "noise.wav", np.random.default_rng(0).normal(0, 0.1, 8000), 8000)
+    soundfile.write(tmp_path / "tone.wav", sounds(8000, 9000)[0], 8000)
+    files = [tmp_path / "noise.wav", tmp_path / "tone.wav"]
+    expected, found = (cry.predict(files, ckpt=one, out=tmp_path / f"{one.stem}.csv") for one in (tested, folder))
+    assert expected["novelty"].notna().all() and expected.filter(like="probability_").notna().all(axis=None)
+    pd.testing.assert_frame_equal(found, expected)
+    (folder / "reference.safetensors").write_bytes((folder / "reference.safetensors").read_bytes()[:-4])
+    with pytest.raises(UserError, match=r"reference.safetensors: missing, damaged, or of another"):
+        cry.predict(files, ckpt=folder, out=tmp_path / "out.csv")
 
 
 def test_a_folder_has_a_card_and_nothing_of_this_machine(folder):

@@ -44,6 +44,8 @@ def write(trained: TrainedStage, about: Mapping[str, Any], folder: Path) -> Run:
     """Fill a folder that is there, and empty; returns what runs the model in it."""
     hub.write(folder, public(read_checkpoint(trained.path)), about)
     (folder / CARD).write_text(card(about, trained), encoding="utf-8")
+    if trained.reference:
+        trained.reference.export(folder)
     again = TrainedStage(folder, trust=trained.trust)
     return Reference(again, WaveformModel(again))
 

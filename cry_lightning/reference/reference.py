@@ -1,15 +1,18 @@
 """The file of a reference, beside the checkpoint that it belongs to."""
 
+import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cry_lightning.console import UserError
-from cry_lightning.files import replacing
+from cry_lightning.console import UserError, one_line
+from cry_lightning.files import read_object, replacing
 from cry_lightning.reference.decisions import Decisions
 from cry_lightning.reference.novelty import Layer, Novelty
 from cry_lightning.tasks.weights import load_data, sha256
@@ -18,8 +21,9 @@ log = logging.getLogger(__name__)
 FILE = "reference.pt"  # as `runfolder` has it
 SCHEMA = 1
 LEVELS = ("clip", "recording")
+IN_FOLDER, TENSORS = "reference.json", "reference.safetensors"  # of an exported folder
 NONE_THERE = "so that there are no calibrated probabilities, decisions and novelty; "
-NONE_THERE = "so that there are no calibrated probabilities, decisions and novelty; "
+MAKES_IT = "`test` of its run writes it"
 WAY_OUT = "run the test of its run again, which writes it"
 
 
@@ -41,9 +45,10 @@ class Reference:
     levels: dict[str, Decisions | None]
     novelty: Novelty
 
-    def save(self, path: Path) -> None:
-        """Write it whole or not at all, as plain data."""
-        content = {
+    @property
+    def plain(self) -> dict[str, Any]:
+        """All but the tensors, as JSON has it."""
+        return {
             "schema": SCHEMA,
             "checkpoint": self.checkpoint,
             "classes": self.classes,
@@ -51,10 +56,21 @@ class Reference:
             "levels": {
                 name: {**asdict(one), "thresholds": list(one.thresholds)} for name, one in self.levels.items() if one
             },
-            "layers": {name: dict(vars(layer)) for name, layer in self.novelty.layers.items()},
         }
+
+    def save(self, path: Path) -> None:
+        """Write it whole or not at all, as plain data."""
+        layers = {name: dict(vars(layer)) for name, layer in self.novelty.layers.items()}
         with replacing(path) as part:
-            torch.save(content, part)
+            torch.save(self.plain | {"layers": layers}, part)
+
+    def export(self, folder: Path) -> None:
+        """Write it into the folder that its checkpoint was exported to, without a pickle."""
+        layers = {name: vars(layer) for name, layer in self.novelty.layers.items()}
+        tensors = {f"{name}.{key}": one.contiguous() for name, layer in layers.items() for key, one in layer.items()}
+        save_file(tensors, folder / TENSORS)
+        own = {"checkpoint": sha256(folder), "tensors": sha256(folder / TENSORS), "layers": list(layers)}
+        (folder / IN_FOLDER).write_text(json.dumps(self.plain | own, indent=1), encoding="utf-8")
 
 
 def beside(checkpoint: Path, classes: list[str] | None) -> Reference | None:
@@ -63,23 +79,42 @@ def beside(checkpoint: Path, classes: list[str] | None) -> Reference | None:
     Raises:
         UserError: the file is damaged.
     """
-    if checkpoint.is_dir():
-        log.warning("%s: an exported folder, %s", checkpoint, NONE_THERE + "use best.ckpt of its run for them")
-        return None
-    path = checkpoint.with_name(FILE)
-    missing = NONE_THERE + "`test` of its run writes it"
+    exported = checkpoint.is_dir()
+    path = checkpoint / IN_FOLDER if exported else checkpoint.with_name(FILE)
+    way_out = "test its run, and export it again" if exported else WAY_OUT
+    missing = NONE_THERE + ("`test` of its run, before it is exported, makes it" if exported else MAKES_IT)
     if not path.exists():
         log.warning("%s: not there, %s", path, missing)
         return None
-    content = load_data(path, "reference", WAY_OUT)
+    content = _of_folder(checkpoint, way_out) if exported else load_data(path, "reference", way_out)
     try:
         found = _parsed(content)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); {WAY_OUT}") from error
+        raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); {way_out}") from error
     if found.checkpoint != sha256(checkpoint) or found.classes != classes:
         log.warning("%s: of another checkpoint, %s", path, missing)
         return None
     return found
+
+
+def _of_folder(folder: Path, way_out: str) -> dict[str, Any]:
+    """What `Reference.export` has written.
+
+    Raises:
+        UserError: a file is missing, damaged, or another's.
+    """
+    content, path = read_object(folder / IN_FOLDER, way_out), folder / TENSORS
+    if not path.is_file() or sha256(path) != content.get("tensors"):
+        raise UserError(f"{path}: missing, damaged, or of another reference: {IN_FOLDER} has another hash; {way_out}")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: no safetensors ({one_line(str(error))}); {way_out}") from error
+    layers: dict[str, dict[str, Tensor]] = {str(name): {} for name in content.get("layers", ())}  # in their order
+    for key, tensor in tensors.items():
+        layer, _, name = key.rpartition(".")
+        layers.setdefault(layer, {})[name] = tensor
+    return content | {"layers": layers}
 
 
 def _parsed(content: dict[str, Any]) -> Reference:
