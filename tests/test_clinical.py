@@ -14,6 +14,7 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.drawing import SCREEN
 from cry_lightning.evaluation import clinical, figures, predictions
+from cry_lightning.evaluation.bands import bands
 from cry_lightning.evaluation.run import evaluate_run, read_run
 
 evaluate = partial(command, "evaluate")
@@ -199,3 +200,35 @@ def test_tables_of_subgroups_that_cannot_be_used(written, tmp_path, rows, messag
     (tmp_path / "by.csv").write_text(rows)
     with pytest.raises(UserError, match=message):
         evaluate([str(written(a_table())), "--by", str(tmp_path / "by.csv")])
+
+
+def test_a_band_at_the_models_own_threshold_is_the_reports_interval(written) -> None:
+    run = evaluate_run(read_run(str(written(a_table())), "test"), "test", "sick")
+    (row,) = bands(run.main_level, "sick", np.array([0.5])).to_dict("records")
+    for name in ("sensitivity", "precision"):
+        expected = run.result(run.main_level.level, name, "sick")
+        assert [row[name], row[f"{name}_low"], row[f"{name}_high"]] == pytest.approx(
+            list(expected[["value", "low", "high"]])
+        )
+    assert 1 - row["alarms"] == pytest.approx(run.result(run.main_level.level, "specificity", "well")["value"])
+
+
+def test_bands_are_around_the_curve_from_one_end_to_the_other_and_drawn(written) -> None:
+    run = evaluate_run(read_run(str(written(a_table())), "test"), "test", "sick")
+    found = bands(run.main_level, "sick")
+    assert found["sensitivity"].is_monotonic_increasing and found["alarms"].is_monotonic_increasing
+    assert (found["sensitivity"].iloc[-1], found["alarms"].iloc[-1]) == (1, 1) and len(found) > 50
+    there = found.dropna()  # the first threshold is one subject's, without whom nothing is called positive
+    assert len(there) > len(found) - 3
+    for name in ("sensitivity", "precision"):
+        assert (there[f"{name}_low"] <= there[name]).all() and (there[name] <= there[f"{name}_high"]).all()
+        assert ((there[f"{name}_high"] - there[f"{name}_low"]) > 0.01).all()
+    drawn = figures.curves(run, SCREEN)
+    assert [len(axes.collections) > 0 for axes in drawn.axes] == [True, True]
+
+
+def test_of_four_subjects_of_a_class_there_is_a_curve_and_no_band(written) -> None:
+    table = a_table(14)
+    run = evaluate_run(read_run(str(written(table[table["split"] == "test"])), "test"), "test", "sick")
+    found = bands(run.main_level, "sick")
+    assert found["sensitivity"].notna().all() and found["sensitivity_low"].isna().all()

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cry_lightning.drawing import COLOURS, Style, entitle, line
+from cry_lightning.evaluation.bands import bands
 from cry_lightning.evaluation.clinical import SCORES, Readout, reliability
 from cry_lightning.evaluation.compare import cell
 from cry_lightning.evaluation.predictions import SCORE
@@ -16,6 +17,7 @@ from cry_lightning.evaluation.run import Run
 MAX_NAMES = 50  # of classes along an axis
 MARGIN_IN = 1.2  # beside a confusion matrix, for names
 DARK = 55  # percent, from which a cell is so dark that its text is white
+BAND = "95 % interval at each threshold"
 NEARLY_BLACK = "#111111"  # on a cell that is always light, unlike the page
 
 
@@ -63,7 +65,8 @@ def curves(run: Run, style: Style) -> Figure:
     """ROC and precision-recall curves at the run's main level: the positive class, or each class against the rest.
 
     Of more than 20 classes, the commonest 20. Of two classes, what the model answers (the higher score) is a point
-    with the 95 % intervals of its sensitivity, specificity and precision.
+    with the 95 % intervals of its sensitivity, specificity and precision, and bands are those of the sensitivity and
+    the precision at every other threshold.
     """
     table, level = run.main_level.table, run.main_level.level
     names = [run.positive] if run.positive else run.shown_classes
@@ -83,6 +86,10 @@ def curves(run: Run, style: Style) -> Figure:
         recall_axes.axhline(truth.mean(), color=look["color"], linestyle=":", linewidth=1)
     if run.positive:
         _mark_answers(run, run.positive, roc, recall_axes)
+        found = bands(run.main_level, run.positive)
+        look = {"color": COLOURS[0], "alpha": 0.15, "linewidth": 0}
+        roc.fill_between(found["alarms"], found["sensitivity_low"], found["sensitivity_high"], label=BAND, **look)
+        recall_axes.fill_between(found["sensitivity"], found["precision_low"], found["precision_high"], **look)
     limits = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01)}
     roc.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity", **limits)
     recall_axes.set(title="precision-recall (dotted: chance)", xlabel="recall", ylabel="precision", **limits)
