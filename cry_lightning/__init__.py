@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cry_lightning.api.data import *  # noqa: F403
@@ -50,7 +50,7 @@ __all__ = [*COMMANDS, "load"]  # noqa: F405
 class _Package(ModuleType):
     """The package, whose functions are imported when they are used; a room may have the name of its function."""
 
-    def __getattribute__(self, name: str) -> Any:
+    def __getattribute__(self, name: str) -> object:
         get = super().__getattribute__
         if name != "__all__" and name in get("__dict__").get("__all__", ()):
             files = ("data", "evaluation", "models", "studies")
@@ -59,7 +59,7 @@ class _Package(ModuleType):
         return get(name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self.__all__})
+        return sorted({*super().__dir__(), *self.__dict__["__all__"]})
 
 
 sys.modules[__name__].__class__ = _Package

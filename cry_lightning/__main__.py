@@ -3,7 +3,6 @@
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import cry_lightning
 from cry_lightning.arguments import find_shipped, first_sentence, parse
@@ -52,7 +51,7 @@ def main(args: list[str] | None = None) -> int:
     return DONE_IN_PART if getattr(result, "attrs", {}).get("failed") else 0
 
 
-def run(command: str, args: list[str]) -> Any:
+def run(command: str, args: list[str]) -> object:
     """Run a command, and return what its function does.
 
     Raises:
@@ -68,9 +67,9 @@ def run(command: str, args: list[str]) -> Any:
     return function(**parse(function, args))
 
 
-def function_of(command: str) -> Callable[..., Any]:
+def function_of(command: str) -> Callable[..., object]:
     """The function of the API."""
-    found: Callable[..., Any] = getattr(cry_lightning, COMMANDS[command])
+    found: Callable[..., object] = getattr(cry_lightning, COMMANDS[command])
     return found
 
 

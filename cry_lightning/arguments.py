@@ -15,6 +15,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from cry_lightning.console import UserError
+from cry_lightning.contents import Json
 
 R = TypeVar("R")
 SECTIONS = re.compile(r"^(Args|Returns|Raises|Example|Source): *", re.MULTILINE)
@@ -72,7 +73,7 @@ def check_there(path: str | Path, instead: str, what: str = "file or folder") ->
 
 
 SHIPPED = Path(__file__).parent / "configs"  # installed with the package
-Overrides = Sequence[str] | Mapping[str, Any]  # of a YAML: arguments of `fit`, or dotted keys and their values
+Overrides = Sequence[str] | Mapping[str, object]  # of a YAML: arguments of `fit`, or dotted keys and their values
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Taken:
     option: bool = False  # the shell gives it by name, where Python may give it by position
     repeated: bool = False  # the shell names it once for each value
     choices: Iterable[str] | None = None  # all there are; of a table, the help tells each
-    read: Callable[[str], Any] | None = None  # makes the value of a text
+    read: Callable[[str], object] | None = None  # makes the value of a text
     counted: str = ""  # what it counts, of which there must be one at least
     instead: str = ""  # what to give where there is nothing at its path,
     what: str = "file or folder"  # and what should be there
@@ -95,10 +96,10 @@ class Argument:
     """One parameter of a function."""
 
     name: str
-    kind: Any  # of one value
+    kind: type  # of one value
     depth: int  # 1: a sequence of them, 2: of sequences
     taken: Taken
-    default: Any
+    default: object
     positional: bool
     about: str
 
@@ -107,7 +108,7 @@ class Argument:
         """How messages and the shell call it."""
         return self.name if self.positional else f"--{self.name.rstrip('_').replace('_', '-')}"
 
-    def add_to(self, parser: Any) -> None:
+    def add_to(self, parser: ArgumentParser | argparse._ArgumentGroup) -> None:
         """Add it to a parser; what is not given is left to the function."""
         taken, required = self.taken, self.default is inspect.Parameter.empty
         how: dict[str, Any] = {"help": self._help(), "default": argparse.SUPPRESS}
@@ -128,11 +129,11 @@ class Argument:
         about = self.about.removesuffix(".").replace("%", "%%")
         if "default" in about or self.default in (inspect.Parameter.empty, None, False, ()):
             return about
-        values = self.default if self.depth else [self.default]
+        values = self.default if self.depth and isinstance(self.default, list | tuple) else [self.default]
         texts = ["x".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in values]
         return f"{about} (default: {' '.join(texts)})".lstrip()
 
-    def take(self, value: Any) -> Any:
+    def take(self, value: Any) -> object:
         """The value given, in its type and checked.
 
         Raises:
@@ -146,7 +147,7 @@ class Argument:
             return [[self._one(one) for one in inner] for inner in values]
         return [self._one(one) for one in values] if self.depth == 1 else [[self._one(one) for one in values]]
 
-    def _one(self, value: Any) -> Any:
+    def _one(self, value: object) -> object:
         taken = self.taken
         if self.kind is bool or not (isinstance(value, str) or self.kind in (str, Path, int, float)):
             return value
@@ -154,21 +155,22 @@ class Argument:
             value = self.read(str(value))
         except (ValueError, argparse.ArgumentTypeError) as error:
             raise UserError(f"{self.shown}: {error}") from error
-        if taken.choices is not None and value not in taken.choices:
+        text = str(value)
+        if taken.choices is not None and text not in taken.choices:
             raise UserError(f"{self.shown}: invalid choice: {value!r} (choose from {', '.join(taken.choices)})")
         if taken.folder:
-            check_folder(taken.metavar or self.name if self.positional else self.shown, value)
+            check_folder(taken.metavar or self.name if self.positional else self.shown, text)
         if taken.instead:
-            check_there(value, taken.instead, taken.what)
+            check_there(text, taken.instead, taken.what)
         return value
 
     @property
-    def read(self) -> Callable[[str], Any]:
+    def read(self) -> Callable[[str], object]:
         """Makes a value of a text; named as argparse tells it."""
         if self.kind not in (int, float):
             return self.taken.read or (lambda text: self.kind(find_shipped([text])[0]))
 
-        def number(text: str) -> Any:
+        def number(text: str) -> float:
             value = self.kind(text)
             if not math.isfinite(value):
                 raise ValueError(f"{text} is not a number")
@@ -190,13 +192,13 @@ def command(function: Callable[..., R]) -> Callable[..., R]:
         bound.apply_defaults()
         given = {name: known[name].take(value) if name in known else value for name, value in bound.arguments.items()}
         if "overrides" in given:
-            given["overrides"] = as_arguments(given["overrides"])
+            given["overrides"] = as_arguments(bound.arguments["overrides"])
         return function(**given)
 
     return called
 
 
-def parse(function: Callable[..., Any], argv: Sequence[str]) -> dict[str, Any]:
+def parse(function: Callable[..., object], argv: Sequence[str]) -> Json:
     """The keyword arguments that a command line gives to a function; what is not known are its `overrides`, if any.
 
     Raises:
@@ -215,7 +217,7 @@ def parse(function: Callable[..., Any], argv: Sequence[str]) -> dict[str, Any]:
     return given
 
 
-def parser_of(function: Callable[..., Any]) -> ArgumentParser:
+def parser_of(function: Callable[..., object]) -> ArgumentParser:
     """The parser of a function: parameters without a default are positional, those by keyword alone are options."""
     head, *_ = SECTIONS.split(inspect.getdoc(function) or "")
     arguments = arguments_of(function)
@@ -238,7 +240,7 @@ def parser_of(function: Callable[..., Any]) -> ArgumentParser:
     return parser
 
 
-def name_of(function: Callable[..., Any]) -> str:
+def name_of(function: Callable[..., object]) -> str:
     """Of its command."""
     return function.__name__.rstrip("_").replace("_", "-")
 
@@ -249,7 +251,7 @@ def first_sentence(docstring: str) -> str:
 
 
 @cache
-def arguments_of(function: Callable[..., Any]) -> list[Argument]:
+def arguments_of(function: Callable[..., object]) -> list[Argument]:
     """The parameters that are arguments; `overrides`, and dataclasses, are none."""
     documented = dict(arguments_section(inspect.getdoc(function) or ""))
     found = []
@@ -261,7 +263,7 @@ def arguments_of(function: Callable[..., Any]) -> list[Argument]:
     return found
 
 
-def _resolved(hint: Any) -> tuple[Any, int, Taken]:
+def _resolved(hint: Any) -> tuple[type, int, Taken]:
     """The type of one value, how deep sequences of it are nested, and how it is taken."""
     depth, taken = 0, Taken()
     while True:
@@ -278,7 +280,7 @@ def _resolved(hint: Any) -> tuple[Any, int, Taken]:
             return hint, depth, taken
 
 
-def section(function: Callable[..., Any], name: str) -> list[str]:
+def section(function: Callable[..., object], name: str) -> list[str]:
     """The text of a section of a docstring, if it has one."""
     _, *parts = SECTIONS.split(inspect.getdoc(function) or "")
     return [" ".join(text.split()) for title, text in zip(parts[::2], parts[1::2], strict=True) if title == name]
@@ -315,7 +317,7 @@ def as_arguments(overrides: Overrides) -> list[str]:
     return find_shipped([f"--{key}={value}" for key, value in texts.items()])
 
 
-def command_line(function: Callable[..., Any], given: Mapping[str, Any]) -> str:
+def command_line(function: Callable[..., object], given: Mapping[str, Any]) -> str:
     """The command that calls a function with these arguments; what has its default is left out."""
     words = ["python", "-m", "cry_lightning", name_of(function)]
     for argument in arguments_of(function):

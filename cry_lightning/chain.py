@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from cry_lightning.commands.configs import ENDINGS
 from cry_lightning.console import UserError
-from cry_lightning.inputs import corpus_of, digest, of_configs, of_file, of_recordings
+from cry_lightning.inputs import Inputs, corpus_of, digest, of_configs, of_file, of_recordings
 
 RUNS = Path("runs")
 CONFIGS = Path("configs")
@@ -34,18 +33,18 @@ class Stage:
     arguments: tuple[str, ...] = ()
     before: "Stage | None" = None
 
-    def inputs(self, weights: Path | None) -> dict[str, Any]:
+    def inputs(self, weights: Path | None) -> Inputs:
         """Digests of all that its checkpoint depends on; `weights` is what it begins with."""
         given = [Path(text) for _, text in pairs(self.arguments) if text and len(text) < 1000 and Path(text).is_file()]
         yamls = [path for path in (self.config, *self.data, *given) if path.suffix.lower() in ENDINGS]
-        before = self.before.inputs(None) if self.before else {"configs": {}}
+        before = self.before.inputs(None) if self.before else None
         return {
-            "configs": {**before.pop("configs"), **of_configs(yamls)},
+            "configs": {**(before["configs"] if before else {}), **of_configs(yamls)},
             "recordings": of_recordings(self.data or [self.config]),
             "weights": of_file(weights) if weights and weights.is_file() else "",
             "arguments": list(self.arguments),
             "files": {str(path): of_file(path) for path in given if path not in yamls},
-            "stage before": before,
+            "stage before": {key: value for key, value in (before or {}).items() if key != "configs"},
         }
 
     def folders(self) -> Iterator[Path]:

@@ -236,7 +236,7 @@ class StageCLI(LightningCLI):
         trainer.callbacks.append(last)  # type: ignore[attr-defined]
         return trainer
 
-    def settle_precision(self) -> Any:
+    def settle_precision(self) -> object:
         """The precision that is stated, or that of the run that is gone on with, or else what suits the hardware."""
         trainer = self.config[self.subcommand].trainer
         stated = trainer.precision or AUTO
@@ -245,6 +245,7 @@ class StageCLI(LightningCLI):
         if stated != AUTO:
             return stated
         begun, ckpt = self.goes_on and not self.config.fit.overwrite, self.config.fit.ckpt_path
+        precision: object
         precision, why = self.run_folder.precision() if begun else None, "as the run began"
         if precision is None and ckpt and Path(ckpt).is_file():
             precision = canonical(read_checkpoint(ckpt).get("precision"))

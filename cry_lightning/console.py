@@ -4,12 +4,13 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:  # either would slow down the start of every command
     import pandas as pd
     from tqdm import tqdm
 
+T = TypeVar("T")
 LONGEST = 250  # characters of a message
 RUN_BY_SPREADSHEETS = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -46,11 +47,22 @@ class Interrupted(SystemExit):
         return type(self), (self.number, self.message)
 
 
-def progress_bar(*args: Any, hidden: bool = False, **kwargs: Any) -> "tqdm[Any]":
+def progress_bar(
+    items: Iterable[T],
+    desc: str | None = None,
+    total: int | None = None,
+    *,
+    unit: str = "it",
+    initial: int = 0,
+    delay: float = 0,
+    leave: bool = True,
+    hidden: bool = False,
+) -> "tqdm[T]":
     """A bar of tqdm's that a terminal shows, so that no log file fills with it; a hidden one is shown nowhere."""
     from tqdm import tqdm
 
-    return tqdm(*args, **kwargs | {"disable": True if hidden else None})
+    disable = True if hidden else None
+    return tqdm(items, desc, total, leave, unit=unit, initial=initial, delay=delay, disable=disable)
 
 
 class ConfigError(UserError):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -27,7 +27,14 @@ ALIKE = "font-family: 'DejaVu Sans', Verdana, sans-serif"  # of about the same w
 NAMES = re.compile(r'<g id="[^"]*">')  # of groups, the same in every figure of a page; nothing refers to them
 
 
-def line(number: int) -> dict[str, Any]:
+class Look(TypedDict):
+    """Of a line, as matplotlib takes it."""
+
+    color: str
+    linestyle: str | tuple[int, tuple[int, ...]]
+
+
+def line(number: int) -> Look:
     """Colour and pattern of the line of this number; 28 differ, in both from the next."""
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
 
@@ -56,19 +63,26 @@ class Style:
         """Draw and save with this style; each further line has another colour and another pattern."""
         looks = list(map(line, range(len(COLOURS) * len(LINES))))
         lines = cycler(color=[look["color"] for look in looks], linestyle=[look["linestyle"] for look in looks])
-        texts = ("font", "axes.title", "axes.label", "figure.title", "legend.font", "xtick.label", "ytick.label")
-        sizes = {f"{text}.size" if text == "font" else f"{text}size": self.font_pt for text in texts}
-        settings: dict[Any, Any] = {
-            "axes.prop_cycle": lines,
-            "lines.linewidth": self.font_pt / 6,
-            "lines.markersize": self.font_pt / 2,
-            "legend.frameon": False,
-            "text.parse_math": False,  # a class may be called what it likes, dollars included
-            "svg.fonttype": "none",  # text stays text
-            "svg.hashsalt": "cry_lightning",  # its names are not drawn at random
-            "pdf.fonttype": 42,
-        }
-        with rc_context(settings | sizes), warnings.catch_warnings():
+        settings = rc_context(
+            {
+                "font.size": self.font_pt,
+                "axes.titlesize": self.font_pt,
+                "axes.labelsize": self.font_pt,
+                "figure.titlesize": self.font_pt,
+                "legend.fontsize": self.font_pt,
+                "xtick.labelsize": self.font_pt,
+                "ytick.labelsize": self.font_pt,
+                "axes.prop_cycle": lines,
+                "lines.linewidth": self.font_pt / 6,
+                "lines.markersize": self.font_pt / 2,
+                "legend.frameon": False,
+                "text.parse_math": False,  # a class may be called what it likes, dollars included
+                "svg.fonttype": "none",  # text stays text
+                "svg.hashsalt": "cry_lightning",  # its names are not drawn at random
+                "pdf.fonttype": 42,
+            }
+        )
+        with settings, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # a name in letters that the font lacks
             yield
 

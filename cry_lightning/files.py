@@ -9,11 +9,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from cry_lightning.console import UserError
+from cry_lightning.contents import Json
 
 log = logging.getLogger(__name__)
 LOCK = ".lock"  # held while a command is at work in a folder, empty afterwards; it stays, as the mark of a run
@@ -53,7 +53,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             raise
 
 
-def read_object(path: Path, way_out: str) -> dict[str, Any]:
+def read_object(path: Path, way_out: str) -> Json:
     """The JSON object in a file.
 
     Args:

@@ -1,12 +1,12 @@
 """What is taken of torchaudio, imported where it is used: it loads with few releases of torch only."""
 
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 from cry_lightning.console import UserError
 
 
-def torchaudio(module: str) -> Any:
+def torchaudio(module: str) -> ModuleType:
     """A module of torchaudio, such as "functional".
 
     Raises:

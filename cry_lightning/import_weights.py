@@ -1,7 +1,8 @@
 """`import-weights`: published weights in a local file -> a checkpoint that `weights:` takes."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ ENCODERS = {network.__name__.lower(): network for publisher in PUBLISHERS.values
 PANNS_STFT = "spectrogram_extractor.stft.conv_real.weight"  # (n_fft // 2 + 1, 1, n_fft)
 PANNS_RATES_HZ = {256: 8000, 512: 16000, 1024: 32000}  # by n_fft
 # PANNs' files hold, beside the weights, arrays of integers in which the training kept its place; NumPy 1 wrote them.
-REBUILD_ARRAY = (np.empty(0).__reduce__()[0], "numpy.core.multiarray._reconstruct")
-INTEGER_ARRAYS: list[Any] = [REBUILD_ARRAY, np.ndarray, np.dtype, np.dtypes.Int64DType]
+Known = Callable[..., object]
+REBUILD_ARRAY = (cast(Known, np.empty(0).__reduce__()[0]), "numpy.core.multiarray._reconstruct")
+INTEGER_ARRAYS: list[Known | tuple[Known, str]] = [REBUILD_ARRAY, np.ndarray, np.dtype, np.dtypes.Int64DType]
 
 
 def run(whose: str, file: Path, to: Path, named: str | None) -> Path:

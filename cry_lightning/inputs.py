@@ -7,16 +7,31 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 from unicodedata import normalize
 
 import yaml
 
 from cry_lightning.commands.configs import ENDINGS, LOADER
 from cry_lightning.console import UserError
+from cry_lightning.contents import Json
 
 NOTE = "recordings"  # in the folder of a corpus's runs: where the recordings lie
 OF_RECORDINGS = ("root", "path", "clip_list", "folder")  # keys of a YAML that name a folder or a table
+
+
+# What a run is made from, as digests; "stage before" has the same of that stage, less its configs.
+Inputs = TypedDict(
+    "Inputs",
+    {
+        "configs": dict[str, str],  # by path
+        "recordings": str,
+        "weights": str,
+        "arguments": list[str],
+        "files": dict[str, str],  # that arguments name
+        "stage before": Json,
+    },
+)
 
 
 def digest(*parts: str) -> str:
@@ -63,9 +78,9 @@ def of_recordings(paths: Sequence[Path]) -> str:
     return digest(*lines) if lines else ""
 
 
-def changed(made_from: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def changed(made_from: Inputs, wanted: Inputs) -> list[str]:
     """Names of the inputs that differ, those of YAMLs by their paths."""
-    found = [key for key in wanted if key != "configs" and made_from.get(key) != wanted[key]]
+    found = [key for key, value in wanted.items() if key != "configs" and made_from.get(key) != value]
     before, now = made_from.get("configs", {}), wanted["configs"]
     return [*(path for path in {**before, **now} if before.get(path) != now.get(path)), *found]
 
@@ -107,9 +122,9 @@ def _is_taken(folder: Path, where: str) -> bool:
     return note.read_text(encoding="utf-8", errors="surrogateescape").partition("\n")[0] != where
 
 
-def _contents(paths: Sequence[Path]) -> dict[Path, Any]:
+def _contents(paths: Sequence[Path]) -> dict[Path, object]:
     """What some YAMLs hold, and those that they name relative to themselves, at any depth."""
-    found: dict[Path, Any] = {}
+    found: dict[Path, object] = {}
     waiting = list(paths)
     while waiting:
         path = waiting.pop(0)
@@ -126,7 +141,7 @@ def _contents(paths: Sequence[Path]) -> dict[Path, Any]:
     return found
 
 
-def _texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def _texts(content: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Every text in nested dicts and lists, with the key that it stands under."""
     if isinstance(content, dict):
         for name, value in content.items():
@@ -138,7 +153,7 @@ def _texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, content
 
 
-def _named(content: Any) -> Iterator[Path]:
+def _named(content: object) -> Iterator[Path]:
     """The recordings that a YAML names; the folder of all, as a placeholder, is none."""
     for key, text in _texts(content):
         path = Path(text).expanduser()

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from jsonargparse._actions import _ActionConfigLoad
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -38,7 +39,7 @@ class OneLineParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
-    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:
         """See argparse; a config that is not even text is a user's mistake as well."""
         try:
             return super().parse_args(*args, **kwargs)
@@ -58,7 +59,7 @@ class WholeSection(_ActionConfigLoad):
     A corpus without `window_s` must not be cut into the windows of the corpus that it takes the place of.
     """
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> object:
         """See argparse.Action."""
         if args:
             parser, config, given = args[:3]

@@ -13,18 +13,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TypedDict
 
 from cry_lightning.arguments import ArgumentParser
 from cry_lightning.chain import METHODS, PUBLISHED, RUNS, Chain, Stage, imported
 from cry_lightning.console import UserError
+from cry_lightning.contents import Json
 from cry_lightning.files import replacing
-from cry_lightning.inputs import changed, of_file
+from cry_lightning.inputs import Inputs, changed, of_file
 
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
 PUBLISHED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
 RECORD = "made_from.json"
 OURS = ("config.yaml", "fit", "test", ".lock", ".DS_Store")  # what a fit that failed in its set-up leaves
+
+
+Fitted = TypedDict("Fitted", {"inputs": Inputs, "best.ckpt": str | None})  # the digest of what came of them, if any
+
+
+class Record(TypedDict, total=False):
+    """What a run folder was made from; what was tested and evaluated there, as digests of its files."""
+
+    fit: Fitted
+    test: dict[str, str]
+    evaluate: Json
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,7 +128,7 @@ def fit(stage: Stage, overwrite: bool = False) -> Path:
     return folder
 
 
-def find(stage: Stage, wanted: dict[str, Any], unknown: Sequence[str] = ()) -> tuple[Path, str]:
+def find(stage: Stage, wanted: Inputs, unknown: Sequence[str] = ()) -> tuple[Path, str]:
     """The folder of a run that was made from just this, or else the first that is free; and how the first one differs.
 
     Args:
@@ -159,7 +171,7 @@ def evaluate(chain: Chain, arguments: tuple[str, ...]) -> None:
         UserError: there is no such run: nothing is fitted here.
     """
     folder = finished_run(chain.finetune)
-    record = read_record(folder) or {}
+    record: Record = read_record(folder) or {}
     best = of_file(folder / "best.ckpt")
     tested = {"best.ckpt": best, "predictions.csv": _of(folder / "predictions.csv")}
     if record.get("test") != tested or not tested["predictions.csv"]:
@@ -167,7 +179,7 @@ def evaluate(chain: Chain, arguments: tuple[str, ...]) -> None:
         tested["predictions.csv"] = _of(folder / "predictions.csv")
         record["test"] = tested
         write_record(folder, record)
-    evaluated = {"arguments": list(arguments), **tested}
+    evaluated: Json = {"arguments": list(arguments), **tested}
     if record.get("evaluate") != evaluated | {"report.md": _of(folder / "report.md")}:
         table = run("evaluate", str(folder), *arguments, capture=True)
         with replacing(folder / "report.txt") as part:
@@ -242,7 +254,7 @@ def passed_on(process: subprocess.Popen[str]) -> Iterator[None]:
             signal.signal(getattr(signal, name), handler)
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_record(folder: Path) -> Record | None:
     """What a run folder's record tells; None where there is none, or it is damaged."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -251,7 +263,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
+def write_record(folder: Path, record: Record) -> None:
     """Say in a run folder what it was made from."""
     with replacing(folder / RECORD) as part:
         part.write_text(json.dumps(record, indent=1), encoding="utf-8")

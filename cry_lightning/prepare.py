@@ -2,12 +2,17 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from cry_lightning.console import UserError, printable
-from cry_lightning.data.inventory import list_caches, remove_caches
+from cry_lightning.contents import Json
+from cry_lightning.data.inventory import CacheInfo, list_caches, remove_caches
+
+if TYPE_CHECKING:  # they import torch, which a list of caches does without
+    from cry_lightning.data.cache import FeatureCache
+    from cry_lightning.data.datamodule import CryDataModule
 
 MAX_TOLD = 100  # faults in the terminal
 
@@ -22,7 +27,7 @@ def look_after(folder: str, listed: bool, remove: Sequence[str]) -> None:
         print(pd.DataFrame(rows).to_string(index=False) if rows else f"no cache in {folder}")
 
 
-def describe(cache: Any) -> dict[str, Any]:
+def describe(cache: CacheInfo) -> Json:
     """One line of the list."""
     return {
         "name": cache.name,
@@ -50,7 +55,7 @@ def build(args: list[str], verify: bool, share: tuple[int, int] = (1, 1)) -> Non
         def after_fit(self) -> None:
             """No fit has reached its end."""
 
-        def fit(self, datamodule: Any, **_: Any) -> None:
+        def fit(self, datamodule: "CryDataModule", **_: object) -> None:
             """Build the caches, or check those that there are."""
             data = [one for one in (datamodule, datamodule.probe) if one is not None]
             for one in data:
@@ -65,7 +70,7 @@ def build(args: list[str], verify: bool, share: tuple[int, int] = (1, 1)) -> Non
     PrepareCLI(["fit", *args])
 
 
-def built_in_full(cache: Any, share: tuple[int, int], workers: int) -> bool:
+def built_in_full(cache: "FeatureCache", share: tuple[int, int], workers: int) -> bool:
     """Build one share of a cache; says what others still have to do, if anything."""
     if missing := cache.build_shard(*share, workers):
         built = f"{cache.path}: shard {share[0]}/{share[1]} is built"
@@ -73,7 +78,7 @@ def built_in_full(cache: Any, share: tuple[int, int], workers: int) -> bool:
     return not missing
 
 
-def tell(cache: Any, verify: bool) -> None:
+def tell(cache: "FeatureCache", verify: bool) -> None:
     """Print what is in a cache, and verify it first if asked to.
 
     Raises:

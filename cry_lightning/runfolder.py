@@ -6,12 +6,12 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from cry_lightning.console import UserError
+from cry_lightning.contents import Checkpoint, Config, Json
 from cry_lightning.files import LOCK, locked, replacing
 from cry_lightning.lineage import of_checkpoint
 from cry_lightning.precision import canonical
@@ -99,7 +99,7 @@ class RunFolder:
             if key.startswith(keys) and key not in HARMLESS
         ]
 
-    def _read_config(self) -> dict[str, Any]:
+    def _read_config(self) -> Config:
         try:
             read = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (yaml.YAMLError, ValueError):
@@ -238,7 +238,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         super().__init__()
         self.folder = folder
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: Json, path: str | Path, storage_options: object = None) -> None:
         """Write a checkpoint whole or not at all."""
         if Path(path).name == BEST:
             # Not by ModelCheckpoint's save_weights_only: that leaves out the lineage too.
@@ -250,9 +250,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
         finally:
             part.unlink(missing_ok=True)
 
-    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Read a checkpoint without running any code that it may hold."""
-        return super().load_checkpoint(path, *args, **(kwargs | {"weights_only": True}))
+    def load_checkpoint(self, path: str | Path, *_: object, **__: object) -> Json:
+        """Read a checkpoint onto the CPU, as Lightning does, but without running any code that it may hold."""
+        return super().load_checkpoint(path, weights_only=True)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint of the run's own folder, and nothing else."""
@@ -261,7 +261,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             super().remove_checkpoint(path)
 
 
-def check_task(path: str, checkpoint: dict[str, Any], task: str) -> None:
+def check_task(path: str, checkpoint: Checkpoint, task: str) -> None:
     """Refuse a checkpoint of another task, given by its class path.
 
     Raises:
@@ -275,7 +275,7 @@ def check_task(path: str, checkpoint: dict[str, Any], task: str) -> None:
         )
 
 
-def check_stage(path: str, checkpoint: dict[str, Any], corpus: str, name: str) -> None:
+def check_stage(path: str, checkpoint: Checkpoint, corpus: str, name: str) -> None:
     """Refuse to resume a checkpoint as any but its own stage: the one of this name on this corpus.
 
     Raises:
@@ -290,7 +290,7 @@ def check_stage(path: str, checkpoint: dict[str, Any], corpus: str, name: str) -
         )
 
 
-def check_resumable(path: str, checkpoint: dict[str, Any]) -> None:
+def check_resumable(path: str, checkpoint: Checkpoint) -> None:
     """Refuse to resume a checkpoint without the state of its optimizer, as best.ckpt is, or without other state.
 
     Raises:
@@ -320,7 +320,7 @@ def check_whole(path: str) -> None:
         raise UserError(f"{path}: damaged ({damaged} has another checksum); fit the stage again")
 
 
-def differences(old: Any, new: Any, key: str = "") -> list[str]:
+def differences(old: object, new: object, key: str = "") -> list[str]:
     """Dotted keys whose values differ between two nested dicts; see `ADDED`."""
     if isinstance(old, dict) and isinstance(new, dict):
         old = {**{k: ADDED[k] for k in new if k in ADDED and k not in old}, **old}

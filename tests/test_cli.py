@@ -394,7 +394,7 @@ def test_sub_configs_resolve_from_the_file_that_names_them_two_levels_deep(stage
 def test_bars_are_for_terminals(stage, monkeypatch, capsys, terminal):
     for stream in (sys.stdout, sys.stderr):
         monkeypatch.setattr(stream, "isatty", lambda: terminal)
-    assert list(progress_bar("ab", "spelling", mininterval=0)) == ["a", "b"]
+    assert list(progress_bar("ab", "spelling")) == ["a", "b"]
     assert ("spelling" in capsys.readouterr().err) == terminal
     for given in (True, False, None):
         read = ReadCLI(["fit", "--config", str(stage()), f"--trainer.enable_progress_bar={json.dumps(given)}"])

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -87,7 +86,7 @@ def check_out(out: Path, given: Path) -> None:
         raise UserError(f"{out}: lies within {given}, where its units would pass for recordings; name another OUT")
 
 
-def begin(out: Path, provenance: Mapping[str, Any], overwrite: bool) -> None:
+def begin(out: Path, provenance: Mapping[str, object], overwrite: bool) -> None:
     """Note in OUT what its units are made of.
 
     Raises:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any, Protocol
+from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 import soundfile
@@ -18,6 +18,7 @@ from cry_lightning import audio
 from cry_lightning.acquire.segmentation import BLOCK_S, Unit, harmonicity, units
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
 from cry_lightning.console import UserError, progress_bar
+from cry_lightning.contents import Json
 from cry_lightning.corpora import ClassFolders, DonateACry
 from cry_lightning.corpora.base import safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.listing import nfc
@@ -129,7 +130,39 @@ def warn_of_unnamed(identities: Identities, sources: Sequence[str], root: Path) 
         warn_of_unknown_subjects(root, "give --name-pattern, e.g. '(?P<subject>baby\\d+)', or --table")
 
 
-Record = dict[str, Any]  # source, version, size, mtime_ns, settings, duration_s, and units: rows of the manifest
+class Measures(TypedDict):
+    """What is measured of a unit."""
+
+    source_start_s: float
+    duration_s: float
+    peak_db: float
+    active_level_db: float
+    clipped_fraction: float
+    harmonicity: float
+
+
+class UnitRow(Measures):
+    """A unit, as a row of the manifest."""
+
+    path: str
+
+
+class MadeOf(TypedDict):
+    """What a source is cut with, and by what one knows that it is as it was."""
+
+    source: str
+    version: int
+    size: int
+    mtime_ns: int
+    settings: Json
+    detector: NotRequired[str]
+
+
+class Record(MadeOf):
+    """A source that was cut."""
+
+    duration_s: float
+    units: list[UnitRow]
 
 
 def folder_name(source: str) -> str:
@@ -151,7 +184,7 @@ def done(root: Path, source: str, out: Path, settings: Settings, finder: Finder 
             return None
         if finder is None and "detector" in record:
             return None
-        numbers = [record["duration_s"], *(unit[name] for unit in record["units"] for name in MEASURED)]
+        numbers = [record["duration_s"], *(unit.get(name) for unit in record["units"] for name in MEASURED)]
         whole = all((out / unit["path"]).is_file() for unit in record["units"])
         return record if whole and all(isinstance(number, int | float) for number in numbers) else None
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):  # damaged: cut again
@@ -170,15 +203,15 @@ def cut(root: Path, source: str, out: Path, settings: Settings, finder: Finder |
     shutil.rmtree(part, ignore_errors=True)  # what a killed run left behind
     try:
         part.mkdir(parents=True)
-        record = _identity(root, source, settings, finder)
+        made_of = _identity(root, source, settings, finder)
         measured = _Measured(root / source)
-        rows = []
+        rows: list[UnitRow] = []
         found = units(measured.blocks(), settings) if finder is None else measured.events(finder, settings)
         for number, unit in enumerate(found, 1):
             name = f"{folder.name}-{number:04}.wav"
             _write(part / name, unit)
-            rows.append({"path": f"{UNITS}/{folder.name}/{name}"} | _measures(unit))
-        record |= {"duration_s": measured.n_samples / SAMPLE_RATE, "units": rows}
+            rows.append({"path": f"{UNITS}/{folder.name}/{name}", **_measures(unit)})
+        record: Record = {**made_of, "duration_s": measured.n_samples / SAMPLE_RATE, "units": rows}
         (part / RECORD).write_text(json.dumps(record, indent=1))
         shutil.rmtree(folder, ignore_errors=True)  # of another state of the source, or other settings
         part.rename(folder)
@@ -217,13 +250,19 @@ class _Measured:
                 yield Unit(begin_s, samples, harmonicity(samples, settings))
 
 
-def _identity(root: Path, source: str, settings: Settings, finder: Finder | None) -> Record:
+def _identity(root: Path, source: str, settings: Settings, finder: Finder | None) -> MadeOf:
     try:
         stat = (root / source).stat()
     except OSError as error:
         raise audio.AudioError(f"{root / source}: cannot be read ({error.strerror})") from error
-    known = {"version": VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "settings": asdict(settings)}
-    return {"source": source} | known | ({} if finder is None else {"detector": finder.digest})
+    known: MadeOf = {
+        "source": source,
+        "version": VERSION,
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "settings": asdict(settings),
+    }
+    return known if finder is None else {**known, "detector": finder.digest}
 
 
 def _write(path: Path, unit: Unit) -> None:
@@ -232,7 +271,7 @@ def _write(path: Path, unit: Unit) -> None:
     path.write_bytes(buffer.getbuffer())
 
 
-def _measures(unit: Unit) -> Record:
+def _measures(unit: Unit) -> Measures:
     """The columns of the manifest that are measured."""
     return {
         "source_start_s": unit.start_s,

@@ -17,6 +17,7 @@ from cry_lightning import annotations, audio
 from cry_lightning.acquire.inputs import Finder, Identities, Identity, Record, cut, done, folder_name, printable
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
 from cry_lightning.console import UserError, progress_bar
+from cry_lightning.contents import Json
 from cry_lightning.files import replacing
 
 MANIFEST, SOURCES = "manifest.csv", "sources.csv"
@@ -42,7 +43,7 @@ def unit_table(records: Sequence[Record], identities: Identities) -> pd.DataFram
         whose = identities.get(source, Identity())
         of_source = {"source": source, "label": whose.label, "subject": whose.subject or source}
         for unit in record["units"]:
-            own = {"path": unit["path"]} | of_source | unit
+            own: Json = {"path": unit["path"], **of_source, **unit}
             rows.append(own | {name: value for name, value in whose.columns.items() if name not in own})
     return pd.DataFrame(rows).fillna("")
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import av
 import numpy as np
@@ -225,7 +225,7 @@ class FFmpegReader:
             if packet.is_corrupt and self.format == "caf":
                 raise AudioError(f"{self.path}: truncated, a packet after {self._at(n_samples)} is not whole")
             try:
-                frames = packet.decode()
+                frames = cast("list[av.AudioFrame]", packet.decode())  # the stream is one of sound
             except av.InvalidDataError as failure:
                 error = error or failure
                 continue
@@ -240,7 +240,7 @@ class FFmpegReader:
         if self.declared is None:
             self._refuse_rest(n_samples, read_until, error)
 
-    def packets(self, *streams: av.AudioStream) -> Iterator[Any]:
+    def packets(self, *streams: av.AudioStream) -> Iterator["av.Packet[av.stream.Stream]"]:
         """What lies in the file, undecoded, of these tracks or of all; to be called once."""
         try:
             yield from self.container_file.demux(*streams)

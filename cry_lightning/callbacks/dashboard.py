@@ -1,10 +1,12 @@
 """Weights & Biases: whether a run goes online, what it sends, and when it begins to."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+from jsonargparse import Namespace
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
@@ -13,10 +15,14 @@ from cry_lightning.callbacks import pictures
 from cry_lightning.callbacks.lineage import LineageRecorder
 from cry_lightning.callbacks.table import Outputs, data_of, gathered, predictions_table
 from cry_lightning.console import one_line
+from cry_lightning.contents import Config
 from cry_lightning.dashboard.runs import artifact, artifact_name, is_disabled, is_online, keep_private, remember
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.run import Tested, evaluate_run
 from cry_lightning.lineage import digest, fingerprint
+
+if TYPE_CHECKING:
+    from wandb import Run
 
 log = logging.getLogger(__name__)
 PARTS = ("train", "val", "test")
@@ -37,12 +43,12 @@ class Dashboard(Callback):
         run_folder: of the stage.
     """
 
-    def __init__(self, loggers: list[WandbLogger], config: dict[str, Any], run_folder: Path) -> None:
+    def __init__(self, loggers: list[WandbLogger], config: Config, run_folder: Path) -> None:
         self.loggers = loggers
         self.config = config
         self.run_folder = run_folder
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         """Begin the runs after the first batch: data, weights and shapes have been accepted."""
         for logger in self.loggers if trainer.is_global_zero else ():
             logger._wandb_init.pop("anonymous", None)  # which wandb no longer has, and warns of
@@ -64,19 +70,19 @@ class Dashboard(Callback):
         parts = [pl_module, getattr(pl_module, "encoder", None), data_of(trainer).feature]
         return [type(part).__name__ for part in parts if part is not None]
 
-    def _use(self, run: Any, trainer: Trainer) -> None:
+    def _use(self, run: "Run", trainer: Trainer) -> None:
         """State the cache, and the checkpoint that a fit starts from or a test tests; and how much data there is."""
         data = data_of(trainer)
         counts = {part: {"clips": len(data.clips_of(part)), "subjects": len(data.subjects(part))} for part in PARTS}
         run.summary.update({f"data/{part}/{unit}": n for part, each in counts.items() for unit, n in each.items()})
-        inputs: list[tuple[str, str, dict[str, Any]]] = [
+        inputs: list[tuple[str, str, Mapping[str, object]]] = [
             (f"{data.corpus.name}-{type(data.feature).__name__}", "cache", counts)
         ]
         arguments = self.config["model"].get("init_args") or {}  # of a class without arguments there are none
         weights = trainer.ckpt_path if trainer.testing else arguments.get("weights")
         if weights and Path(weights).is_file():
             inputs.append((artifact_name(Path(weights).parent), "checkpoint", {"sha256": digest(Path(weights))}))
-        run.config.update({"inputs": {name: {"type": kind} | contents for name, kind, contents in inputs}})
+        run.config.update({"inputs": {name: {"type": kind, **contents} for name, kind, contents in inputs}})
         for each in () if run.offline else inputs:  # offline, W&B knows of no artifact that a run uses
             try:
                 run.use_artifact(artifact(*each))
@@ -132,13 +138,13 @@ class Figures(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
+        outputs: torch.Tensor | Mapping[str, torch.Tensor] | None,
+        batch: object,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Collect the scores of the first loader, where the stage gives scores."""
-        if outputs and dataloader_idx == 0 and wandb_loggers(trainer):
+        if isinstance(outputs, Mapping) and outputs and dataloader_idx == 0 and wandb_loggers(trainer):
             self.outputs.append({key: value.cpu() for key, value in outputs.items()})
 
     on_test_batch_end = on_validation_batch_end
@@ -204,7 +210,7 @@ def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
-def set_up_wandb(config: Any, job_type: str) -> None:
+def set_up_wandb(config: Namespace, job_type: str) -> None:
     """Complete the W&B loggers of a stage's config: online, offline, or left out where W&B is disabled.
 
     Args:

@@ -2,16 +2,17 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from lightning import Trainer
 
 from cry_lightning.console import Interrupted
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows lacks one
+
+Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None  # as `signal.signal` has it
 
 
 class Interruption:
@@ -31,7 +32,7 @@ class Interruption:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def take(self) -> dict[signal.Signals, Any]:
+    def take(self) -> dict[signal.Signals, Handler]:
         """Take these signals, also from Lightning, which would end a validation half done; returns who had them."""
         if threading.current_thread() is not threading.main_thread():
             return {}

@@ -1,13 +1,16 @@
 """last.ckpt, from which a killed fit goes on to the very result of one that was not killed."""
 
 from pathlib import Path
-from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
 from torchmetrics import Metric
 
 from cry_lightning.callbacks.interruption import Interruption
+
+# Of a metric, by its name: how often it was updated, and its states. Of a logged value, by its key: its sums.
+Gathered = dict[str, tuple[int, dict[str, Tensor | list[Tensor]]] | dict[str, Tensor]]
 
 
 class LastCheckpoint(Checkpoint):
@@ -29,7 +32,7 @@ class LastCheckpoint(Checkpoint):
         self.ends = False  # before the next step
         self.step = 0  # the last that was seen
         self.due = False
-        self.within_epoch: dict[str, Any] = {}  # what the metrics of a running epoch have gathered
+        self.within_epoch: Gathered = {}  # what the metrics of a running epoch have gathered
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from where the fit begins or goes on."""
@@ -37,23 +40,25 @@ class LastCheckpoint(Checkpoint):
         self.interruption.waits = True
         self.interruption.take()
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         """Go on with the metrics of an epoch that was left half done, unless a signal ends the fit here."""
         if self.ends and not self.due:  # there is no such next step where the fit is over
             self.interruption.end(f"step {trainer.global_step}, with {self.path} written")
         for name, metric in metrics_of(pl_module):
-            if name in self.within_epoch:
-                count, states = self.within_epoch.pop(name)
-                metric._update_count = count
+            if isinstance(kept := self.within_epoch.pop(name, None), tuple):
+                metric._update_count, states = kept
                 for key, value in states.items():
                     setattr(metric, key, value)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         """Save after a step that is due, unless a validation or the epoch's end is next."""
         loop = trainer.fit_loop.epoch_loop
-        for key in [key for key in self.within_epoch if key in loop._results]:
-            for name, value in self.within_epoch.pop(key).items():
-                here = loop._results[key]
+        for key, sums in [*self.within_epoch.items()]:
+            if key not in loop._results or isinstance(sums, tuple):
+                continue
+            del self.within_epoch[key]
+            here = loop._results[key]
+            for name, value in sums.items():
                 setattr(here, name, getattr(here, name) + value.to(here.device))
         if trainer.global_step == self.step:  # gradients are gathered; half a step cannot be resumed
             return
@@ -85,11 +90,11 @@ class LastCheckpoint(Checkpoint):
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # Trainer sets it
             trainer.save_checkpoint(self.path, weights_only=False)  # with the optimizer, that is
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Gathered]:
         """What the metrics of the running epoch have gathered so far."""
         return {"within_epoch": self.within_epoch}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Gathered]) -> None:
         """Take it up."""
         self.within_epoch = dict(state_dict["within_epoch"])
 
@@ -99,9 +104,9 @@ def metrics_of(module: LightningModule) -> list[tuple[str, Metric]]:
     return [(name, part) for name, part in module.named_modules() if isinstance(part, Metric)]
 
 
-def gathered(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+def gathered(trainer: Trainer, module: LightningModule) -> Gathered:
     """States of the metrics that were updated, and the sums behind values that are logged as an epoch's mean."""
-    states: dict[str, Any] = {}
+    states: Gathered = {}
     for name, metric in metrics_of(module):
         if metric._update_count:
             states[name] = (metric._update_count, {key: getattr(metric, key) for key in metric._defaults})

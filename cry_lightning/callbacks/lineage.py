@@ -3,13 +3,13 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from lightning import Callback, LightningModule, Trainer
 
 from cry_lightning import lineage
 from cry_lightning.callbacks.table import data_of
+from cry_lightning.contents import Checkpoint
 from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, StageRecord, subject_fingerprint
 from cry_lightning.stage_data import StageData
 
@@ -27,19 +27,19 @@ class LineageRecorder(Callback):
         self.run_folder = run_folder
         self.loaded: Lineage | None = None
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Checkpoint) -> None:
         """Keep the lineage of the checkpoint that is resumed or tested."""
         self.loaded = lineage.of_checkpoint(checkpoint) if "lineage" in checkpoint else None
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Checkpoint) -> None:
         """Add the lineage so far."""
         checkpoint["lineage"] = self.lineage(trainer, pl_module).as_dict()
 
-    def lineage(self, trainer: Trainer, pl_module: Any) -> Lineage:
+    def lineage(self, trainer: Trainer, pl_module: LightningModule) -> Lineage:
         """The stages before this one, oldest first, then this one."""
         before = self.loaded
-        if before is None and pl_module.upstream is not None:
-            before = lineage.of_checkpoint(pl_module.upstream)
+        if before is None and (upstream := getattr(pl_module, "upstream", None)) is not None:
+            before = lineage.of_checkpoint(upstream)
         if before is None:
             own_start = not getattr(pl_module.encoder, "weights_from_elsewhere", False)
             before = Lineage(complete=own_start, stages=[])

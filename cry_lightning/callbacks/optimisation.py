@@ -1,9 +1,8 @@
 """How the optimisation goes: learning rate and gradient norm, beside the losses."""
 
-from typing import Any
-
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 from torch.optim import Optimizer
 
 
@@ -20,5 +19,5 @@ class Optimisation(Callback):
             return
         rate = max(float(group["lr"]) for group in optimizer.param_groups)
         norm = torch.nn.utils.get_total_norm(gradients).float()
-        values: dict[str, Any] = {"train/lr": rate, "train/grad_norm": norm}
+        values: dict[str, float | Tensor] = {"train/lr": rate, "train/grad_norm": norm}
         pl_module.log_dict(values, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)

@@ -62,8 +62,8 @@ def map_figure(embeddings: torch.Tensor, labels: list[str]) -> Figure:
         figure, (axes,) = SCREEN.panels(1, legend_rows=1)
         for number, (name, count) in enumerate(names.value_counts().head(MOST_LABELS).items()):
             own = points[(names == name).to_numpy()]
-            look = {"marker": marker(number), "color": line(number)["color"], "label": f"{name} ({count})"}
-            axes.scatter(own[:, 0], own[:, 1], s=12, alpha=0.7, **look)
+            mark, colour = marker(number), line(number)["color"]
+            axes.scatter(own[:, 0], own[:, 1], s=12, alpha=0.7, marker=mark, color=colour, label=f"{name} ({count})")
         axes.set(
             **{f"{axis}label": f"direction {n + 1} ({shares[n]:.0%} of the variance)" for n, axis in enumerate("xy")}
         )

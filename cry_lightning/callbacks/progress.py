@@ -2,19 +2,19 @@
 
 import logging
 import time
-from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 
 log = logging.getLogger(__name__)
+Shown = dict[str, int | str | float | dict[str, float]]
 SHOWN = ("train/loss", "val/loss")  # beside the metric that chooses the checkpoint
 
 
 class Bar(RichProgressBar):
     """One bar for the whole stage: the epoch, the loss, and the metric that chooses the checkpoint."""
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> Shown:
         """What stands beside the bar; no number of the logger's."""
         shown = super().get_metrics(trainer, pl_module)
         shown.pop("v_num", None)

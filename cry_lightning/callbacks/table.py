@@ -1,7 +1,6 @@
 """From the steps' outputs to predictions.csv."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -28,7 +27,7 @@ class PredictionsWriter(Callback):
         """Forget an earlier test."""
         self.outputs = []
 
-    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Outputs, *_: Any) -> None:
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Outputs, *_: object) -> None:
         """Collect the scores of a batch."""
         self.outputs.append({key: value.cpu() for key, value in outputs.items()})
 

@@ -4,13 +4,13 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from cry_lightning.commands import signatures
 from cry_lightning.commands.signatures import Parameter, nearest
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted, one_line
+from cry_lightning.contents import Config
 
 WHOLE_SECTIONS = ("config", "data", "model")  # options in whose place a YAML may stand
 ENDINGS = (".yaml", ".yml")
@@ -33,7 +33,7 @@ def check_there(path: str, key: str) -> None:
         raise UserError(f"--{key}: {path}: no such file; give a YAML such as configs/finetune.yaml")
 
 
-def read_config(path: str, key: str) -> dict[str, Any]:
+def read_config(path: str, key: str) -> Config:
     """What a YAML holds, files that it names by paths relative to itself read in their places.
 
     Raises:
@@ -46,7 +46,7 @@ def read_config(path: str, key: str) -> dict[str, Any]:
     return _read(Path(path), key)
 
 
-def _read(path: Path, key: str) -> dict[str, Any]:
+def _read(path: Path, key: str) -> Config:
     unread = f"{path}: no such file, or not YAML with keys in it"
     if key == "config" and path.exists():
         unread = "no such file, or not YAML with keys in it"
@@ -63,7 +63,7 @@ def _read(path: Path, key: str) -> dict[str, Any]:
         raise UserError(one_line(f"Problems parsing config: {reason}")) from error
     if not isinstance(content, dict):
         raise ConfigError(key, unread)
-    return Reader(key).whole(content, path.parent)
+    return Reader(key).table(content, path.parent)
 
 
 class Reader:
@@ -75,10 +75,10 @@ class Reader:
 
     def __init__(self, key: str) -> None:
         self.key = key
-        self.done: dict[tuple[int, Path], Any] = {}  # a YAML may hold the same table a billion times
-        self.kept: list[Any] = []  # so that no other table gets the number of one that is done
+        self.done: dict[tuple[int, Path], Config] = {}  # a YAML may hold the same table a billion times
+        self.kept: list[object] = []  # so that no other table gets the number of one that is done
 
-    def whole(self, value: Any, folder: Path, depth: int = 0) -> Any:
+    def whole(self, value: object, folder: Path, depth: int = 0) -> object:
         """A value of a YAML in `folder`, with what it names.
 
         Raises:
@@ -87,11 +87,7 @@ class Reader:
         if depth > DEEPEST:
             raise ConfigError(self.key, f"more than {DEEPEST} levels; does a YAML name itself?")
         if isinstance(value, dict):
-            place = id(value), folder
-            if place not in self.done:
-                self.kept.append(value)
-                self.done[place] = {name: self.whole(one, folder, depth + 1) for name, one in value.items()}
-            return self.done[place]
+            return self.table(value, folder, depth)
         if isinstance(value, str) and value.endswith(ENDINGS) and (folder / value).is_file():
             try:
                 content = yaml.load((folder / value).read_text(encoding="utf-8"), LOADER)
@@ -99,6 +95,14 @@ class Reader:
                 return value
             return self.whole(content, (folder / value).parent, depth + 1)
         return value
+
+    def table(self, value: Config, folder: Path, depth: int = 0) -> Config:
+        """The same of a table."""
+        place = id(value), folder
+        if place not in self.done:
+            self.kept.append(value)
+            self.done[place] = {name: self.whole(one, folder, depth + 1) for name, one in value.items()}
+        return self.done[place]
 
 
 def refuse_recordings(key: str, path: str) -> None:
@@ -112,7 +116,7 @@ def refuse_recordings(key: str, path: str) -> None:
         raise ConfigError(key, f"{path} is not a YAML; for recordings that lie there: {own}")
 
 
-def check_class(key: str, value: Any, required: bool = False) -> None:
+def check_class(key: str, value: object, required: bool = False) -> None:
     """Check the arguments of a class that a config names by class_path and init_args."""
     if not isinstance(value, dict) or not isinstance(value.get("class_path"), str):
         return
@@ -139,7 +143,7 @@ def _check_path(key: str, path: str) -> None:
         raise ConfigError(key, f"module {module!r} has no attribute {name!r}{nearest(path)}")
 
 
-def check_keys(key: str, given: Mapping[str, Any], parameters: Mapping[str, Parameter], known: list[str]) -> None:
+def check_keys(key: str, given: Mapping[str, object], parameters: Mapping[str, Parameter], known: list[str]) -> None:
     """Refuse arguments that are none of the parameters (`known` are their names in messages), and wrong values."""
     for name, value in given.items():
         here = dotted(key, str(name))
@@ -160,7 +164,7 @@ def _classes(parameter: Parameter) -> Iterator[signatures.Definition]:
             yield definition
 
 
-def _check_names_class(key: str, value: Any, parameter: Parameter) -> None:
+def _check_names_class(key: str, value: object, parameter: Parameter) -> None:
     """Refuse a text where a class is wanted, if it can be the path of neither a class nor a YAML."""
     names = {node.id for node in ast.walk(parameter.annotation or ast.Constant(None)) if isinstance(node, ast.Name)}
     if not isinstance(value, str) or not names or names & {"str", "Path", "Any"}:
@@ -174,7 +178,7 @@ def _check_names_class(key: str, value: Any, parameter: Parameter) -> None:
     _check_path(key, value)
 
 
-def _check_dataclass(key: str, value: Any, parameter: Parameter) -> None:
+def _check_dataclass(key: str, value: object, parameter: Parameter) -> None:
     """Check the keys of an argument that is a dataclass, such as `data.split`, in whose place a dict stands."""
     if not isinstance(value, dict) or "class_path" in value:
         return
@@ -184,18 +188,21 @@ def _check_dataclass(key: str, value: Any, parameter: Parameter) -> None:
             check_keys(key, value.get("init_args", value), parameters, list(parameters))
 
 
-def check_type(parameter: Parameter, value: Any, key: str) -> None:
+def check_type(parameter: Parameter, value: object, key: str) -> None:
     """Refuse a value that none of the simple types of an annotation fits; other types are not looked at."""
     if value is None or parameter.annotation is None:
         return
     types = list(_types(parameter.annotation, parameter.module))
     if UNDECIDED in types or any(_fits(value, one) for one in types):
         return
-    named = [", ".join(map(repr, one)) if isinstance(one, tuple) else one.__name__ for one in types if one is not None]
-    raise ConfigError(key, f"expected {' or '.join(named)}, not {value}")
+    raise ConfigError(key, f"expected {' or '.join(_named(one) for one in types if one is not None)}, not {value}")
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _named(kind: object) -> str:
+    return ", ".join(map(repr, kind)) if isinstance(kind, tuple) else str(getattr(kind, "__name__", kind))
+
+
+def _fits(value: object, kind: object) -> bool:
     if isinstance(kind, tuple):
         return value in kind
     if kind is None:
@@ -207,7 +214,7 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _types(annotation: ast.expr, module: str) -> Iterator[Any]:
+def _types(annotation: ast.expr, module: str) -> Iterator[object]:
     """int, float, bool, list, dict, None, and the values of literals as a tuple; UNDECIDED for all else."""
     if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
         yield from _types(annotation.left, module)

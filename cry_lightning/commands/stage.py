@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -23,6 +22,7 @@ from cry_lightning.commands.configs import (
     refuse_recordings,
 )
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted
+from cry_lightning.contents import Config
 from cry_lightning.trust.names import taken_out
 
 GROUPS = {
@@ -129,7 +129,7 @@ def arguments(argv: Sequence[str]) -> None:
     check(given)
 
 
-def check_overrides(config: str | Path, overrides: Sequence[str]) -> dict[str, Any]:
+def check_overrides(config: str | Path, overrides: Sequence[str]) -> Config:
     """Check a stage's YAML and the arguments that override it, as of `fit`; returns the config that they make."""
     return check([Argument("--config", "config", str(config)), *_options(taken_out(overrides)[1])])
 
@@ -140,7 +140,7 @@ def check_data(given: str, overrides: Sequence[str]) -> None:
     check_sections(resolved([*named, *_options(taken_out(overrides)[1])]))
 
 
-def check(given: Sequence[Argument]) -> dict[str, Any]:
+def check(given: Sequence[Argument]) -> Config:
     """The config of a stage, without unknown keys and values of wrong types.
 
     Raises:
@@ -156,25 +156,25 @@ def check(given: Sequence[Argument]) -> dict[str, Any]:
     return config
 
 
-def check_sections(config: Mapping[str, Any]) -> None:
+def check_sections(config: Mapping[str, object]) -> None:
     """Refuse unknown keys and values of wrong types in a config's model, data, trainer and checkpoint."""
     check_class("model", config.get("model"), required=True)
     for group, path in GROUPS.items():
         parameters = signatures.parameters(path)
-        if parameters is not None and isinstance(config.get(group), dict):
-            check_keys(group, config[group], parameters, [dotted(group, name) for name in parameters])
+        if parameters is not None and isinstance(given := config.get(group), dict):
+            check_keys(group, given, parameters, [dotted(group, name) for name in parameters])
     data = config.get("data")
     if isinstance(data, dict) and isinstance(data.get("cache_dir"), str):
         check_folder("data.cache_dir", data["cache_dir"])
 
 
-def resolved(given: Sequence[Argument]) -> dict[str, Any]:
+def resolved(given: Sequence[Argument]) -> Config:
     """The config that files and options make together.
 
     Raises:
         ConfigError: a file or an option is at fault.
     """
-    config: dict[str, Any] = {}
+    config: Config = {}
     for one in given:
         if one.key == "config" and one.value is not None:
             check_there(one.value, "config")
@@ -232,7 +232,7 @@ def _near(keys: list[str], known: list[str]) -> str:
     return did_you_mean(keys, known, "--")
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _merged(below: Config, above: Config) -> Config:
     nested = {
         key: _merged(below[key], value)
         for key, value in above.items()
@@ -241,7 +241,7 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return below | above | nested
 
 
-def _set(config: dict[str, Any], path: Sequence[str], value: str, key: str) -> None:
+def _set(config: Config, path: Sequence[str], value: str, key: str) -> None:
     """Put the value of an option into its place; a class that is replaced loses the arguments of the old one."""
     here = config
     for name in path[:-1]:
@@ -264,7 +264,7 @@ def _set(config: dict[str, Any], path: Sequence[str], value: str, key: str) -> N
     here[last] = read_config(value, key) if is_config else _value(value)
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> object:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:

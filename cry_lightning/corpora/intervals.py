@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cry_lightning import annotations, audio
 from cry_lightning.annotations.spans import COLUMN, as_column, marked_in
@@ -45,8 +44,7 @@ class Intervals(Corpus):
         min_active_db: float | None = None,
     ) -> None:
         self.collection = corpus.collection
-        cutting: dict[str, Any] = {"window_s": window_s, "hop_s": hop_s, "min_active_db": min_active_db}
-        super().__init__(corpus.root, name or corpus.name, **cutting)
+        super().__init__(corpus.root, name or corpus.name, window_s=window_s, hop_s=hop_s, min_active_db=min_active_db)
         self.corpus = corpus
         self.annotations = annotations
         self.label = label

@@ -19,6 +19,7 @@ import soundfile
 from scipy.ndimage import gaussian_filter1d
 
 from cry_lightning.console import UserError, progress_bar
+from cry_lightning.contents import Json
 from cry_lightning.corpora.base import Clip
 from cry_lightning.corpora.manifest import Manifest
 from cry_lightning.corpora.synthesis import (
@@ -241,7 +242,7 @@ class SyntheticWords(SyntheticCorpus):
         if n_words > len(WORDS):
             raise UserError(f"synthetic-words: n_words is {n_words}; there are {len(WORDS)} words")
         self.n_speakers, self.words, self.n_takes = n_speakers, WORDS[:n_words], n_takes
-        identity: dict[str, Any] = {"n_speakers": n_speakers, "n_words": n_words, "n_takes": n_takes}
+        identity: Json = {"n_speakers": n_speakers, "n_words": n_words, "n_takes": n_takes}
         identity |= {"duration_s": duration_s, "sample_rate": sample_rate, "seed": seed}
         super().__init__(folder, "synthetic-words", identity, n_speakers * n_words * n_takes, **kwargs)
 
@@ -300,7 +301,7 @@ class SyntheticCries(SyntheticCorpus):
         self.identity_confound = identity_confound
         own = [CRY_STYLES[kind] for kind in self.kinds]
         self.styles = [blend(style, own, label_strength) for style in own]
-        identity: dict[str, Any] = {"n_infants": n_infants, "n_cries": n_cries, "kinds": self.kinds}
+        identity: Json = {"n_infants": n_infants, "n_cries": n_cries, "kinds": self.kinds}
         identity |= {"label_strength": label_strength, "identity_confound": identity_confound}
         identity |= {"duration_s": duration_s, "sample_rate": sample_rate, "seed": seed}
         super().__init__(folder, "synthetic-cries", identity, n_infants * n_cries, **kwargs)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -13,6 +13,9 @@ from cry_lightning.console import one_line
 from cry_lightning.dashboard import runs
 from cry_lightning.evaluation.run import Run
 from cry_lightning.lineage import digest
+
+if TYPE_CHECKING:
+    import wandb
 
 log = logging.getLogger(__name__)
 Values = Mapping[str, float | str]
@@ -67,14 +70,16 @@ def send_curves(folder: Path, curves: Iterable[Values] = (), summary: Values | N
         summary: what holds of the whole study.
     """
     with _resumed(folder) as run:
-        for point in curves if run is not None else ():
+        if run is None:
+            return
+        for point in curves:
             run.log(dict(point))
-        if run is not None and summary:
+        if summary:
             run.summary.update(dict(summary))
 
 
 @contextmanager
-def _resumed(folder: Path) -> Iterator[Any]:
+def _resumed(folder: Path) -> Iterator["wandb.Run | None"]:
     """The run of W&B of a folder while something is added to it, or None; what W&B refuses is a warning."""
     run = None
     with _harmless(folder):
@@ -86,7 +91,7 @@ def _resumed(folder: Path) -> Iterator[Any]:
             run.finish()
 
 
-def _opened(folder: Path) -> Any:
+def _opened(folder: Path) -> "wandb.Run | None":
     found = None if runs.is_disabled() else runs.find(folder)
     return None if found is None else found[0].resumed(found[1])
 

@@ -6,13 +6,17 @@ import os
 import re
 import secrets
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from cry_lightning.console import UserError
 from cry_lightning.files import read_object, replacing
+
+if TYPE_CHECKING:
+    import wandb
 
 MARK = "wandb.json"  # in RUN/test, and in the folder of a study
 HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # the latter by default since wandb 0.31
@@ -75,13 +79,13 @@ def artifact_name(run_folder: Path, kind: str = "checkpoint") -> str:
     return name if kind == "checkpoint" else f"{name}-{kind}"
 
 
-def artifact(name: str, kind: str, contents: dict[str, Any]) -> Any:
+def artifact(name: str, kind: str, contents: Mapping[str, object]) -> "wandb.Artifact":
     """An artifact of W&B that states what there is, and holds no more than that."""
     import wandb
 
-    made = wandb.Artifact(name, type=kind, metadata=contents)
+    made = wandb.Artifact(name, type=kind, metadata=dict(contents))
     with made.new_file("contents.json") as file:
-        json.dump(contents, file, sort_keys=True, indent=1)
+        json.dump(dict(contents), file, sort_keys=True, indent=1)
     return made
 
 
@@ -102,7 +106,7 @@ class RunOfWandb:
         with replacing(folder / MARK) as part:
             part.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
-    def resumed(self, runs: Path) -> Any:
+    def resumed(self, runs: Path) -> "wandb.Run":
         """The run of W&B again; offline it is written to a folder of its own with the same id, in `runs`/wandb.
 
         `wandb sync` puts the folders of one id together, in their order.
@@ -110,16 +114,21 @@ class RunOfWandb:
         keep_private()
         import wandb
 
-        given: dict[str, Any] = {key: value for key, value in asdict(self).items() if value}
-        mode = "online" if self.mode == "online" and is_online() else "offline"
-        given |= {"mode": mode, "settings": wandb.Settings(init_timeout=30)}
-        return wandb.init(**given, dir=str(runs), resume="allow", reinit="finish_previous")
+        given = {key: value for key, value in asdict(self).items() if value and key != "mode"}
+        return wandb.init(
+            **given,
+            mode="online" if self.mode == "online" and is_online() else "offline",
+            settings=wandb.Settings(init_timeout=30),
+            dir=str(runs),
+            resume="allow",
+            reinit="finish_previous",
+        )
 
 
-def remember(run: Any, folder: Path) -> None:
+def remember(run: "wandb.Run", folder: Path) -> None:
     """Note in a folder which run of W&B its numbers went to."""
     mode = "offline" if run.offline else "online"
-    found = RunOfWandb(run.id, run.project, run.entity or "", run.name, run.group or "", run.job_type or "", mode)
+    found = RunOfWandb(run.id, run.project, run.entity or "", run.name or "", run.group or "", run.job_type or "", mode)
     found.write(folder)
 
 
@@ -130,9 +139,10 @@ def read(path: Path) -> RunOfWandb | None:
     except UserError:
         return None
     known = {field.name for field in fields(RunOfWandb)}
-    if not found.keys() <= known or not all(isinstance(value, str) for value in found.values()):
+    texts = {key: value for key, value in found.items() if isinstance(value, str)}
+    if not found.keys() <= known or texts != found:
         return None
-    return RunOfWandb(**found) if {"id", "project"} <= found.keys() else None
+    return RunOfWandb(**texts) if {"id", "project"} <= texts.keys() else None
 
 
 def find(folder: Path) -> tuple[RunOfWandb, Path] | None:
@@ -151,11 +161,12 @@ def find(folder: Path) -> tuple[RunOfWandb, Path] | None:
     return None
 
 
-def begin_study(folder: Path, corpus: str, loggers: Any) -> None:
+def begin_study(folder: Path, corpus: str, loggers: object) -> None:
     """Give a study whose trainings log nothing a run of W&B, if its stage's config has W&B among its loggers."""
     for logger in loggers if isinstance(loggers, list) else [loggers]:
-        is_wandb = isinstance(logger, dict) and str(logger.get("class_path", "")).endswith("WandbLogger")
-        if is_wandb and not is_disabled() and read(folder / MARK) is None:
+        if not isinstance(logger, dict) or not str(logger.get("class_path", "")).endswith("WandbLogger"):
+            continue
+        if not is_disabled() and read(folder / MARK) is None:
             given = logger.get("init_args") or {}
             project, entity = given.get("project") or "lightning_logs", given.get("entity") or ""
             mode = "offline" if given.get("offline") or not is_online() else "online"

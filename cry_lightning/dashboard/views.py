@@ -1,29 +1,45 @@
 """A workspace and a report of W&B, made of the sections."""
 
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol
 
+from cry_lightning.contents import Json
 from cry_lightning.dashboard.sections import SECTIONS, Panel
 
-reports: Any = import_module("wandb_workspaces.reports.v2")  # what it exports, its types do not say
-workspaces: Any = import_module("wandb_workspaces.workspaces")
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+reports: ModuleType = import_module("wandb_workspaces.reports.v2")  # what it exports, its types do not say
+workspaces: ModuleType = import_module("wandb_workspaces.workspaces")
 NAME = "cry_lightning"
 
 
-def drawn(panel: Panel) -> Any:
+class View(Protocol):
+    """A workspace or a report."""
+
+    url: str
+
+    def save(self) -> "View":
+        """Send it to the server, and return what has become of it there."""
+
+    def _to_model(self) -> "BaseModel": ...
+
+
+def drawn(panel: Panel) -> object:
     """A panel as W&B's."""
-    group: dict[str, Any] = {}
+    group: dict[str, str] = {}
     if panel.grouped:
         group = {"groupby": "Group", "groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
     if panel.kind == "pictures":
         return reports.MediaBrowser(title=panel.title, media_keys=list(panel.keys))
     if panel.kind == "bars":
         return reports.BarPlot(title=panel.title, metrics=list(panel.keys), **group)
-    shown: dict[str, Any] = {"metric_regex": panel.keys[0]} if panel.pattern else {"y": list(panel.keys)}
+    shown: Json = {"metric_regex": panel.keys[0]} if panel.pattern else {"y": list(panel.keys)}
     return reports.LinePlot(title=panel.title, x=panel.x, log_x=panel.log_x, **shown, **group)
 
 
-def workspace(entity: str, project: str) -> Any:
+def workspace(entity: str, project: str) -> View:
     """All sections, the first of them open."""
     sections = [
         workspaces.Section(name=each.title, panels=[*map(drawn, each.panels)], is_open=each is SECTIONS[0])
@@ -32,9 +48,9 @@ def workspace(entity: str, project: str) -> Any:
     return workspaces.Workspace(entity=entity, project=project, name=NAME, sections=sections)
 
 
-def report(entity: str, project: str) -> Any:
+def report(entity: str, project: str) -> View:
     """The same as a page with how to read each section."""
-    blocks: list[Any] = [reports.TableOfContents()]
+    blocks: list[object] = [reports.TableOfContents()]
     for each in SECTIONS:
         runs = reports.Runset(name="Runs")  # of the report's own project; to name it, the library asks the server
         grid = reports.PanelGrid(runsets=[runs], panels=[*map(drawn, each.panels)])
@@ -42,7 +58,7 @@ def report(entity: str, project: str) -> Any:
     return reports.Report(entity=entity, project=project, title=f"{NAME}: {project}", blocks=blocks, width="fluid")
 
 
-def specification(entity: str, project: str) -> dict[str, Any]:
+def specification(entity: str, project: str) -> Json:
     """Both as W&B's server takes them."""
     made = {"workspace": workspace(entity, project), "report": report(entity, project)}
     return {name: view._to_model().model_dump(mode="json", by_alias=True) for name, view in made.items()}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from cry_lightning import audio
 from cry_lightning.acoustic_fingerprint import landmarks
 from cry_lightning.console import UserError, progress_bar
+from cry_lightning.contents import Json
 from cry_lightning.corpora.base import Clip, Corpus
 from cry_lightning.data.cachefile import GOOD, PENDING, CacheFile
 from cry_lightning.features.base import Feature
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 # Without it Linux refuses to map caches larger than the memory; Python has a name for it from 3.13 on.
 MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+T = TypeVar("T")
 BATCH_SIZE = 64  # larger batches leave the processor's cache
 MAX_BAD_SHARE = 0.05
 
@@ -42,7 +44,7 @@ class CachedFeatures:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Json:
         return {"path": self.path}
 
     @cached_property
@@ -133,7 +135,7 @@ class ClipBatches(Dataset[Batch]):
         self.landmarks = landmarks
         self.recording: audio.Recording | None = None  # of the last row, still open: many rows may be its windows
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Json:
         return self.__dict__ | {"recording": None}  # a worker opens its own
 
     def __len__(self) -> int:
@@ -186,7 +188,7 @@ def batch_loader(dataset: ClipBatches, batches: list[range], workers: int) -> Da
     )
 
 
-def _as_it_is(batch: Any) -> Any:
+def _as_it_is(batch: T) -> T:
     return batch
 
 
@@ -223,7 +225,7 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int, 
     done[file.damaged_rows()] = False
     n = sum(map(len, batches))
     batches = [rows for rows in batches if not done[rows.start : rows.stop].all()]
-    bar = progress_bar(desc=corpus_name, unit="clip", total=n, initial=n - sum(map(len, batches)))
+    bar = progress_bar(range(n), corpus_name, unit="clip", initial=n - sum(map(len, batches)))
     with bar, as_worker_errors(workers):
         for rows, features, reasons, sounds in batch_loader(dataset, batches, workers):
             file.write_rows(rows, features, reasons, sounds)

@@ -6,14 +6,15 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import h5py
 import numpy as np
 
 from cry_lightning.console import UserError
+from cry_lightning.contents import Json
 
 PENDING, GOOD, BAD = 0, 1, 2  # values of the `done` column
 # Dataset -> kinds of numpy types that it may hold.
@@ -61,7 +62,7 @@ class CacheFile:
             raise OSError("it is no file")
         # Through a file object HDF5 takes no lock, which a listing would then wait for, or a builder.
         with path.open("rb") as raw, h5py.File(raw, "r") as file:
-            self.attributes: dict[str, Any] = dict(file.attrs)
+            self.attributes: Json = dict(file.attrs)
             self.layout = {name: _place(file, name) for name in COLUMNS}
         self.offset, self.shape, self.dtype = self.layout["features"]
         self._check_layout()
@@ -176,7 +177,7 @@ class CacheFile:
             _sound.add(state)
         return damaged
 
-    def fault(self, attributes: dict[str, Any], shape: tuple[int, ...]) -> str | None:
+    def fault(self, attributes: Mapping[str, object], shape: tuple[int, ...]) -> str | None:
         """Why this file is not the one that these stand for; None if it is. Its rows may be unfinished."""
         if any(self.attributes[name] != value for name, value in attributes.items()):
             return "was made of other audio or with other settings"
@@ -198,7 +199,7 @@ def _place(file: h5py.File, name: str) -> tuple[int, tuple[int, ...], np.dtype]:
     return offset, data.shape, data.dtype
 
 
-def damage(path: Path, attributes: dict[str, Any], shape: tuple[int, ...]) -> str | None:
+def damage(path: Path, attributes: Mapping[str, object], shape: tuple[int, ...]) -> str | None:
     """Why a cache file cannot be trusted, from its structure and columns alone; None if it can."""
     try:
         file = CacheFile(path)
@@ -233,7 +234,7 @@ def create(
     dtype: str,
     clips: list[str],
     content: list[str],
-    attributes: dict[str, Any],
+    attributes: Mapping[str, object],
     landmark_bytes: int = 1,
 ) -> CacheFile:
     """Make a cache file with no row done, room for landmarks of that many bytes, and all space on the disk reserved.

@@ -210,7 +210,7 @@ def _describe(path: Path) -> CacheInfo:
         whole = path.suffix == ".h5"
         if whole and damage(path, {}, file.shape):
             raise ValueError("damaged")
-        arguments = json.loads(attributes["feature"])
+        arguments = json.loads(str(attributes["feature"]))
         feature = arguments.pop("class_path").rpartition(".")[2]
         arguments.pop("version")
         return CacheInfo(

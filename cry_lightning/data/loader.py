@@ -1,7 +1,6 @@
 """Batches of cached features, gathered in the main process and exactly resumable."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -149,11 +148,11 @@ class BatchLoader:
             features = crop(features, starts, self.n_frames)
         return {"features": features.contiguous(), "label": self.labels[positions], "index": rows}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, int]:
         """Where the running epoch stands."""
         return {"epoch": self.place[0], "next_batch": self.place[1]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue at the batch after the last one given."""
         self.place = (state["epoch"], state["next_batch"])
 

@@ -2,10 +2,9 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +51,7 @@ def choose(clips: pd.DataFrame, recordings: pd.DataFrame, paths: Mapping[str, Pa
         decoded = decoded[labelled]
     counts = decoded["class"].value_counts().sort_index()  # of equally many clips, the first by name
     common = counts.sort_values(ascending=False, kind="stable").index[:AT_MOST]
-    chosen = []
+    chosen: list[Hashable] = []
     for _, own in decoded[decoded["class"].isin(common)].groupby("class", observed=True):
         recording = median(recordings.loc[own["recording"].unique(), "rms_dbfs"])
         of_one = own[own["recording"] == recording].sort_values(["start_s", "duration_s"])
@@ -60,11 +59,11 @@ def choose(clips: pd.DataFrame, recordings: pd.DataFrame, paths: Mapping[str, Pa
             chosen.append(of_one.index[0])
         else:
             spans = list(zip(of_one["start_s"], of_one["duration_s"], strict=True))
-            chosen.append(median(pd.Series(levels_of(paths[recording], spans), of_one.index)))
+            chosen.append(median(pd.Series(levels_of(paths[str(recording)], spans), of_one.index)))
     return clips.loc[chosen]
 
 
-def median(levels: pd.Series) -> Any:
+def median(levels: pd.Series) -> Hashable:
     """The index of the median level, the lower of two; equal levels in the order of the index."""
     return levels.sort_index().sort_values(kind="stable").index[(len(levels) - 1) // 2]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from cry_lightning.acoustic_fingerprint import alike, landmarks
 from cry_lightning.audio import SLACK_S
 from cry_lightning.audio.recording import opened
 from cry_lightning.console import UserError, progress_bar
+from cry_lightning.contents import Json
 from cry_lightning.corpora import Clip
 from cry_lightning.data.datamodule import CryDataModule
 
@@ -26,7 +27,18 @@ FRAME_S = 0.05
 FRAMES_PER_BLOCK = 200
 QUIET_DB = -50.0  # a frame below this counts as silence
 FULL_SCALE_DB = -0.1  # a sample above this counts as clipped: 8-bit sound ends at -0.07 dB, and codecs overshoot
-FORM = ("container", "codec", "sample_rate_hz", "channels")
+
+
+class Form(TypedDict):
+    """What a recording's header tells."""
+
+    container: str
+    codec: str
+    sample_rate_hz: int
+    channels: int
+
+
+FORM = tuple(Form.__annotations__)
 MEASURES = ("duration_s", "rms_dbfs", "peak_dbfs", "silence_share", "clipped_share")
 LEAK, RELABELLED, COPY = "several subjects", "several classes", "copy"
 SAMPLES, FINGERPRINT = "samples", "acoustic fingerprint"
@@ -75,23 +87,28 @@ def first_alike(landmarks: pd.Series) -> list[str]:
     return first.reindex(landmarks.index).fillna(pd.Series(landmarks.index, landmarks.index)).tolist()
 
 
-def examine(path: Path, decode: bool) -> dict[str, Any]:
+def examine(path: Path, decode: bool) -> Json:
     """What is known of one recording; where it cannot be used, the `fault` says why."""
     try:
         form = form_of(path)
         decoded = measure(path, form["sample_rate_hz"]) if decode else {"duration_s": audio.info(path).duration_s}
     except (UserError, OSError) as error:
         return {"fault": str(error).removeprefix(f"{path}: ")}
-    return form | decoded
+    return {**form, **decoded}
 
 
-def form_of(path: Path) -> dict[str, Any]:
+def form_of(path: Path) -> Form:
     """Container, codec, sample rate and channels, from the header."""
     with opened(path) as reader:
-        return dict(zip(FORM, (reader.container, reader.codec, reader.sample_rate, reader.n_channels), strict=True))
+        return {
+            "container": reader.container,
+            "codec": reader.codec,
+            "sample_rate_hz": reader.sample_rate,
+            "channels": reader.n_channels,
+        }
 
 
-def measure(path: Path, sample_rate: int) -> dict[str, Any]:
+def measure(path: Path, sample_rate: int) -> Json:
     """The measures of one recording, at its own sample rate (Hz), over the mean of its channels.
 
     Raises:

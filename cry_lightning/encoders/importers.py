@@ -1,11 +1,12 @@
 """How published weights name what the encoders here hold: a class per publisher, functions of names and tensors."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from cry_lightning.contents import Json
 from cry_lightning.encoders.efficientat import AudioSetHead, EfficientAT
 from cry_lightning.encoders.panns import CNN6, CNN10, CNN14
 from cry_lightning.encoders.small import N_LAYERS, Res8
@@ -20,12 +21,12 @@ class Publisher(ABC):
     networks: tuple[type[nn.Module], ...]  # the encoders that they fit; the first is the usual one
     left_out: tuple[str, ...] = ()  # what they hold besides the encoder: the beginnings of those names
 
-    def tensors(self, content: dict[str, Any]) -> Any:
+    def tensors(self, content: Json) -> object:
         """The table of tensors in a file's content."""
         return content
 
     @abstractmethod
-    def sizes(self, published: Tensors) -> dict[str, Any]:
+    def sizes(self, published: Tensors) -> Mapping[str, float]:
         """The arguments of the encoder that has these weights; KeyError where its first layers are not there."""
 
     @abstractmethod
@@ -86,7 +87,7 @@ class PANNs(SpeechBrain):
     norm = "bn"
     left_out = ("spectrogram_extractor.", "logmel_extractor.", "fc1.", "fc_audioset.")
 
-    def tensors(self, content: dict[str, Any]) -> Any:
+    def tensors(self, content: Json) -> object:
         """They lie beside the state of the training."""
         return content.get("model")
 
@@ -101,7 +102,7 @@ class Honk(Publisher):
     networks = (Res8,)
     left_out = ("output.",)
 
-    def tensors(self, content: dict[str, Any]) -> Any:
+    def tensors(self, content: Json) -> object:
         """With BatchNorm's counters, which PyTorch before 0.4.1 did not write and which change no number."""
         counters = [f"bn{layer + 1}.num_batches_tracked" for layer in range(N_LAYERS)]
         return content | {name: torch.tensor(0) for name in counters if name not in content}
@@ -158,7 +159,7 @@ class EfficientATRelease(Publisher):
     networks = (EfficientAT,)
     classifier = "classifier."
 
-    def sizes(self, published: Tensors) -> dict[str, Any]:
+    def sizes(self, published: Tensors) -> dict[str, float]:
         """Width."""
         return {"width_mult": len(published["features.16.1.weight"]) / 960}
 
@@ -192,7 +193,7 @@ PUBLISHERS = {
 }
 
 
-def publisher_of(content: dict[str, Any]) -> str | None:
+def publisher_of(content: Json) -> str | None:
     """Whose layout and names a file's content has; None where it is nobody's here."""
     for whose, publisher in PUBLISHERS.items():
         tensors = publisher.tensors(content)

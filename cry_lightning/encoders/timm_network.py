@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 import timm
 import torch
@@ -11,6 +11,13 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
+
+
+class Published(TypedDict, total=False):
+    """What timm tells of a network, as far as it is asked."""
+
+    fixed_input_size: bool
+    classifier: Required[str | tuple[str, ...]]  # names of its last layers
 
 
 class TimmNetwork(nn.Module):
@@ -48,7 +55,7 @@ class TimmNetwork(nn.Module):
         make = partial(timm.create_model, model_name, in_chans=in_chans, num_classes=0, **kwargs)
         with torch.device("meta"):  # shapes without numbers
             sketch = make().eval()
-            published: dict[str, Any] = sketch.pretrained_cfg  # type: ignore[assignment]
+            published: Published = sketch.pretrained_cfg  # type: ignore[assignment]
             fixed = published.get("fixed_input_size", False)
             if fixed and img_size:
                 make = partial(make, img_size=tuple(img_size))

@@ -1,6 +1,6 @@
 """Confusion matrix, ROC and precision-recall curves, and clinical figures of one run."""
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -102,18 +102,16 @@ def _mark_answers(run: Run, positive: str, roc: Axes, recall_axes: Axes) -> None
     level, negative = run.main_level.level, next(name for name in run.classes if name != positive)
     sensitivity, specificity = run.result(level, "sensitivity", positive), run.result(level, "specificity", negative)
     precision = run.result(level, "precision", positive)
-    look: dict[str, Any] = {"fmt": "o", "color": "black", "capsize": 3, "elinewidth": 1, "zorder": 3}
-    roc.errorbar(
+    point = partial(Axes.errorbar, fmt="o", color="black", capsize=3, elinewidth=1, zorder=3)
+    point(
+        roc,
         1 - specificity["value"],
         sensitivity["value"],
         xerr=_bars(specificity)[::-1],
         yerr=_bars(sensitivity),
         label="answers, 95 % intervals",
-        **look,
     )
-    recall_axes.errorbar(
-        sensitivity["value"], precision["value"], xerr=_bars(sensitivity), yerr=_bars(precision), **look
-    )
+    point(recall_axes, sensitivity["value"], precision["value"], xerr=_bars(sensitivity), yerr=_bars(precision))
 
 
 def _bars(result: pd.Series) -> np.ndarray:

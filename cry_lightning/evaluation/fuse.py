@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cry_lightning import lineage
 from cry_lightning.arguments import check_folder
 from cry_lightning.console import UserError
+from cry_lightning.contents import Json
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import as_text
 from cry_lightning.evaluation.fusion import FOLD, Fused, Members, fuse_fold, fused_lineage, read_members
@@ -58,7 +58,7 @@ def fuse(given: Sequence[str], out: Path, method: str = "mean", calibrate: bool 
     return "\n".join([*_in_words(members, method, learned), *_verdicts(members, known, out)])
 
 
-def _refuse_taken(out: Path, recipe: dict[str, Any], members: Members) -> None:
+def _refuse_taken(out: Path, recipe: Json, members: Members) -> None:
     """Only an empty folder, or an older fusion of the same runs in the same way, is written to."""
     if out.resolve() in [folder.resolve() for folder in members.folders]:
         raise UserError(f"--out {out} is the folder of a member; name a new one")
@@ -71,7 +71,7 @@ def _refuse_taken(out: Path, recipe: dict[str, Any], members: Members) -> None:
         )
 
 
-def _is_fusion(path: Path, recipe: dict[str, Any]) -> bool:
+def _is_fusion(path: Path, recipe: Json) -> bool:
     try:
         older = read_object(path, "")
     except UserError:
@@ -79,9 +79,9 @@ def _is_fusion(path: Path, recipe: dict[str, Any]) -> bool:
     return {key: older.get(key) for key in recipe} == recipe
 
 
-def _learned(fused: Fused, here: np.ndarray) -> dict[str, Any]:
+def _learned(fused: Fused, here: np.ndarray) -> Json:
     """What was learned for a fold, whose rows are `here` (N,)."""
-    learned: dict[str, Any] = {}
+    learned: Json = {}
     for key, values in (("weight", fused.weights), ("temperature", fused.temperatures)):
         if values is not None:
             learned[key] = values.tolist()
@@ -90,7 +90,7 @@ def _learned(fused: Fused, here: np.ndarray) -> dict[str, Any]:
     return learned
 
 
-def _in_words(members: Members, method: str, learned: list[dict[str, Any]]) -> Iterator[str]:
+def _in_words(members: Members, method: str, learned: list[Json]) -> Iterator[str]:
     tests = int((~members.on_validation).sum())
     yield f"{method} of {len(members.names)} runs; tested clips: {tests}; folds: {len(learned)}"
     figures = {key: np.array([fold[key] for fold in learned]) for key in ("weight", "temperature") if key in learned[0]}
@@ -122,6 +122,6 @@ def _verdicts(members: Members, known: AnyLineage, out: Path) -> Iterator[str]:
             yield ", ".join(filter(None, [f"{name}: {found.status}", found.reason]))
 
 
-def _write_json(content: dict[str, Any], path: Path) -> None:
+def _write_json(content: Json, path: Path) -> None:
     with replacing(path) as part:
         part.write_text(json.dumps(content), encoding="utf-8")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ CACHED = 100_000  # numbers worked on at a time, so that running sums stay in th
 THREADED = 1_000_000  # numbers in all, with which the start of threads pays
 DENSE = 10  # by so much the product of full matrices is faster than that of sparse ones
 LEVELS = ("clip", "recording", "subject")
+T = TypeVar("T")
 Measures = dict[tuple[str, str], np.ndarray]  # (metric, class or "") -> one value per weighting (R,)
 
 
@@ -84,7 +85,7 @@ def mean_of_defined(values: np.ndarray) -> np.ndarray:
     return ratio(np.nansum(values, axis=0), np.isfinite(values).sum(axis=0))
 
 
-def _in_threads(work: Callable[[int], Any], n: int) -> list[Any]:
+def _in_threads(work: Callable[[int], T], n: int) -> list[T]:
     """What some work gives for each of n classes, in threads; those of matrix products would get in their way."""
     with threadpool_limits(1), ThreadPoolExecutor() as threads:
         return list(threads.map(work, range(n)))

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Required, TypedDict, cast
 
 import numpy as np
 
 import cry_lightning
+from cry_lightning.contents import Json
 from cry_lightning.evaluation.run import read_run
 from cry_lightning.export.graph import WaveformModel
 from cry_lightning.inference.model import TrainedStage
@@ -18,11 +19,41 @@ NOT_TESTED = "NOT TESTED"
 NOT_STATED = "not stated"
 
 
-def describe(trained: TrainedStage, model: WaveformModel, licence: str | None) -> dict[str, Any]:
+class Decision(TypedDict):
+    """What windows are calibrated and decided by."""
+
+    slope: float
+    intercept: float
+    thresholds: dict[str, float]  # of each class
+    subjects: int  # that these were chosen on
+
+
+class About(TypedDict, total=False):
+    """Texts, numbers and tables by their names; `docs/export.md` lists them."""
+
+    producer: Required[str]
+    sample_rate: Required[int]
+    window_samples: Required[int]
+    hop_samples: Required[int]
+    length: Required[str]
+    min_active_db: float
+    outputs: Required[list[str]]
+    embedding_size: Required[int]
+    front_end: str
+    checkpoint_sha256: Required[str]
+    lineage: Required[str]
+    lineage_sha256: Required[str]
+    licence: Required[str]
+    classes: list[str]
+    calibrated: bool
+    decision: Decision
+
+
+def describe(trained: TrainedStage, model: WaveformModel, licence: str | None) -> About:
     """Texts, numbers and tables by their names; `docs/export.md` lists them."""
     stage, rate = trained.stage, trained.feature.sample_rate
     hop_s = trained.cutting["hop_s"]
-    known: dict[str, Any] = {
+    known: Json = {
         "producer": f"cry_lightning {cry_lightning.__version__}",
         "sample_rate": rate,
         "window_samples": model.window,
@@ -40,7 +71,7 @@ def describe(trained: TrainedStage, model: WaveformModel, licence: str | None) -
     if model.classes and isinstance(stage, Classifier):
         known |= {"classes": model.classes, "calibrated": stage.calibrated}
         known |= {"decision": decision_of(trained)}
-    return {name: value for name, value in known.items() if value is not None}
+    return cast(About, {name: value for name, value in known.items() if value is not None})
 
 
 def status_of(trained: TrainedStage) -> str:
@@ -52,12 +83,16 @@ def status_of(trained: TrainedStage) -> str:
     return read_run(str(folder), "test").leakage.status
 
 
-def decision_of(trained: TrainedStage) -> dict[str, Any] | None:
+def decision_of(trained: TrainedStage) -> Decision | None:
     """What `predict` calibrates and decides windows by; None of a stage that has not been tested."""
     known = trained.reference
     windows = known.levels["clip"] if known else None
     if known is None or windows is None or not np.isfinite(windows.slope):
         return None
     thresholds = {name: round(one, 9) for name, one in zip(known.classes, windows.thresholds, strict=True)}
-    chosen = {"slope": round(windows.slope, 9), "intercept": round(windows.intercept, 9)}
-    return chosen | {"thresholds": thresholds, "subjects": known.n_subjects}
+    return {
+        "slope": round(windows.slope, 9),
+        "intercept": round(windows.intercept, 9),
+        "thresholds": thresholds,
+        "subjects": known.n_subjects,
+    }

@@ -1,7 +1,5 @@
 """From waveforms to probabilities and embeddings: a trained stage and its front end as one module, traced."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
@@ -94,7 +92,7 @@ def traced(model: WaveformModel) -> ExportedProgram:
             ) from error
 
 
-def _exported(model: WaveformModel, example: Tensor, shapes: dict[int, Any]) -> ExportedProgram:
+def _exported(model: WaveformModel, example: Tensor, shapes: dict[int, Dim]) -> ExportedProgram:
     """A graph without conditions on its shapes.
 
     By torch's first way, a network that pools a window to one value is traced as if every length gave one; by its

@@ -1,14 +1,15 @@
 """A trained stage as a folder for the Hugging Face hub: what it needs to predict, and a model card."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from cry_lightning.console import as_markdown_text
+from cry_lightning.contents import Checkpoint
+from cry_lightning.export.about import About
 from cry_lightning.export.check import Reference, Run
 from cry_lightning.export.graph import WaveformModel
-from cry_lightning.inference.model import CUTTING, Data, TrainedStage
+from cry_lightning.inference.model import Cutting, Data, TrainedStage
 from cry_lightning.tasks import hub
 from cry_lightning.tasks.making import UNTRAINED
 from cry_lightning.tasks.weights import read_checkpoint
@@ -40,7 +41,7 @@ model = cry.load("path/to/this/folder")
 {decision}"""
 
 
-def write(trained: TrainedStage, about: Mapping[str, Any], folder: Path) -> Run:
+def write(trained: TrainedStage, about: About, folder: Path) -> Run:
     """Fill a folder that is there, and empty; returns what runs the model in it."""
     hub.write(folder, public(read_checkpoint(trained.path)), about)
     (folder / CARD).write_text(card(about, trained), encoding="utf-8")
@@ -50,24 +51,24 @@ def write(trained: TrainedStage, about: Mapping[str, Any], folder: Path) -> Run:
     return Reference(again, WaveformModel(again))
 
 
-def public(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+def public(checkpoint: Checkpoint) -> Checkpoint:
     """What predicting needs of a checkpoint: no optimiser, and no name of a file or folder of this machine."""
     own, data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
     corpus = data["corpus"].get("init_args", {})
-    kept = {
-        name: checkpoint[name] for name in ("classes", "front_end", "CryDataModule", "lineage") if name in checkpoint
-    }
-    return kept | {
+    names = ("classes", "front_end", "CryDataModule", "lineage")
+    kept = {name: checkpoint.get(name) for name in names if name in checkpoint}
+    needed = {
         "state_dict": checkpoint["state_dict"],
         "hyper_parameters": _without_files({name: OF_TRAINING.get(name, value) for name, value in own.items()}),
         "datamodule_hyper_parameters": {
             **{name: data[name] for name in Data.__annotations__},
-            "corpus": {"init_args": {name: corpus.get(name) for name in CUTTING}},
+            "corpus": {"init_args": {name: corpus.get(name) for name in Cutting.__annotations__}},
         },
     }
+    return cast(Checkpoint, kept | needed)
 
 
-def _without_files(value: Any) -> Any:
+def _without_files(value: object) -> object:
     """The same table; its networks look for weights nowhere, as `trust` has it."""
     if isinstance(value, list | tuple):
         return [_without_files(one) for one in value]
@@ -76,7 +77,7 @@ def _without_files(value: Any) -> Any:
     return {name: WEIGHTS_OF_TIMM.get(name, _without_files(one)) for name, one in value.items()}
 
 
-def card(about: Mapping[str, Any], trained: TrainedStage) -> str:
+def card(about: About, trained: TrainedStage) -> str:
     """The model card."""
     classes, encoder = about.get("classes"), type(trained.stage.encoder).__name__
     named = " and ".join(as_markdown_text(name) for name in classes or ())

@@ -3,10 +3,9 @@
 import ast
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +14,7 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from cry_lightning.console import UserError
+from cry_lightning.export.about import About
 from cry_lightning.export.check import Outputs, Run
 from cry_lightning.export.graph import WaveformModel, traced
 
@@ -24,7 +24,7 @@ SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules that it is of
 FRONT_ENDS, PREFIX = ("feature", "stage.front_end"), "front_end/"  # these modules, and how names of their nodes begin
 
 
-def write(model: WaveformModel, about: Mapping[str, Any], path: Path) -> Run:
+def write(model: WaveformModel, about: About, path: Path) -> Run:
     """Write a graph as one file; returns what runs it.
 
     Raises:

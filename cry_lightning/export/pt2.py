@@ -2,21 +2,20 @@
 
 import json
 import warnings
-from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from cry_lightning.export.about import About
 from cry_lightning.export.check import Outputs, Run, as_outputs
 from cry_lightning.export.graph import WaveformModel, traced
 
 METADATA = "cry_lightning.json"  # the name of the file within
 
 
-def write(model: WaveformModel, about: Mapping[str, Any], path: Path) -> Run:
+def write(model: WaveformModel, about: About, path: Path) -> Run:
     """Write a graph; returns what runs the file."""
     file = BytesIO()  # torch wants a path that ends in .pt2
     with warnings.catch_warnings():

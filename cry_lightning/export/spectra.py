@@ -4,16 +4,19 @@ ONNX has operators for them, but onnxruntime's take twenty times as long for fra
 in the MFCCs of a pure tone.
 """
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.overrides import TorchFunctionMode
 
+from cry_lightning.contents import Json
+
+Usual = dict[str, tuple[object, ...] | None]
 # What is replaced, by its arguments: others than these values are left to torch, None where any will do.
-RFFT: dict[str, tuple[Any, ...] | None] = {"input": None, "n": None, "dim": (-1,), "norm": (None, "backward")}
-STFT: dict[str, tuple[Any, ...] | None] = {
+RFFT: Usual = {"input": None, "n": None, "dim": (-1,), "norm": (None, "backward")}
+STFT: Usual = {
     **dict.fromkeys(("input", "n_fft", "hop_length", "win_length", "window", "center", "pad_mode")),
     "normalized": (False,),
     "onesided": (None, True),
@@ -32,8 +35,14 @@ class Products(TorchFunctionMode):
         super().__init__()
         self.bases: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for transform, usual, ours in ((torch.fft.rfft, RFFT, self.rfft), (torch.stft, STFT, self.stft)):
+    def __torch_function__(
+        self, func: Callable[..., object], types: object, args: Sequence[object] = (), kwargs: Json | None = None
+    ) -> object:
+        replaced: list[tuple[object, Usual, Callable[..., Tensor]]] = [
+            (torch.fft.rfft, RFFT, self.rfft),
+            (torch.stft, STFT, self.stft),
+        ]
+        for transform, usual, ours in replaced:
             if func is transform and (given := _usual(usual, args, kwargs or {})):
                 return ours(**given)
         return func(*args, **kwargs or {})
@@ -82,7 +91,7 @@ class Products(TorchFunctionMode):
         return self.bases[key]
 
 
-def _usual(usual: dict[str, tuple[Any, ...] | None], args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _usual(usual: Usual, args: Sequence[object], kwargs: Json) -> Json:
     """The arguments by name, without those that are the default; none where one has another value than usual."""
     given = dict(zip(usual, args, strict=False)) | kwargs
     if len(args) > len(usual) or not given.keys() <= usual.keys():

@@ -2,12 +2,12 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
+from cry_lightning.contents import Json
 
 HIGHEST_RATE_HZ = 768_000
 LARGEST = {"sample_rate": HIGHEST_RATE_HZ, "n_fft": 65_536, "n_mels": 2_048, "size": 4_096}
@@ -24,7 +24,7 @@ class Feature(nn.Module, ABC):
     sample_rate: int  # Hz
     hop_length: int  # samples between frames
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Json:
         """Class path, version and every init argument: equal identities give equal features."""
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
         arguments = {name: getattr(self, name) for name in _arguments(type(self))}

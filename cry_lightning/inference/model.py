@@ -1,11 +1,11 @@
 """A trained stage, rebuilt from its checkpoint alone and within sizes that the checkpoint can account for."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cry_lightning import lineage, reference
 from cry_lightning.audio import Fit
 from cry_lightning.console import UserError
+from cry_lightning.contents import Checkpoint, Json
 from cry_lightning.corpora.base import check_cutting
 from cry_lightning.data.datamodule import CryDataModule, check_front_end, check_lengths
 from cry_lightning.features import Feature
@@ -28,7 +29,6 @@ from cry_lightning.trust.names import Trust
 
 BESIDE_WEIGHTS = 20_000_000  # numbers, 80 MB: filters and windows, which no checkpoint keeps
 MOST_MADE = 2**29  # numbers, 2 GB: the result of one step on one clip
-CUTTING = ("window_s", "hop_s", "min_active_db")
 
 
 def refuse_larger(path: Path, n_tensors: int, make: Callable[[], Stage], features: Tensor) -> None:
@@ -61,7 +61,9 @@ def refuse_larger(path: Path, n_tensors: int, make: Callable[[], Stage], feature
 class _Measured(TorchDispatchMode):
     """Refuses steps of a network that make more numbers than `MOST_MADE`."""
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Callable[..., object], types: object, args: Sequence[object] = (), kwargs: Json | None = None
+    ) -> object:
         made = func(*args, **(kwargs or {}))
         if isinstance(made, Tensor) and made.numel() > MOST_MADE:
             raise UserError(f"its network makes {made.numel():,} numbers of one clip, and more than {MOST_MADE:,}")
@@ -73,7 +75,7 @@ def _counted(most_numbers: int, most_parts: int) -> Iterator[None]:
     """Count the parts of modules, and their numbers, as they are put together."""
     numbers = parts = 0
 
-    def count_part(*_: Any) -> None:
+    def count_part(*_: object) -> None:
         nonlocal parts
         parts += 1
         if parts > most_parts:
@@ -109,6 +111,23 @@ class Data:
     cache_dtype: Literal["float32", "float16"]
 
 
+class Fitting(TypedDict):
+    """How clips are fitted and turned into features; see `ClipBatches`."""
+
+    feature: Feature
+    clip_s: float
+    fit: Fit
+    dtype: Literal["float32", "float16"]
+
+
+class Cutting(TypedDict):
+    """How long recordings are cut; see `Corpus`."""
+
+    window_s: float | None
+    hop_s: float | None
+    min_active_db: float | None
+
+
 class TrainedStage:
     """A network with all that it needs to process a recording as `test` does.
 
@@ -127,9 +146,9 @@ class TrainedStage:
         _refuse_foreign(path, checkpoint, trust)
         self.path = path
         self.trust = trust
-        self.hyper_parameters: dict[str, Any] = checkpoint["hyper_parameters"]
-        self.classes: list[str] | None = checkpoint.get("classes")  # in the order of the logits; None: it tells none
-        data, kept = checkpoint["datamodule_hyper_parameters"], checkpoint.get(CryDataModule.__qualname__)
+        self.hyper_parameters = checkpoint["hyper_parameters"]
+        self.classes = checkpoint.get("classes")  # in the order of the logits; None: it tells none
+        data, kept = checkpoint["datamodule_hyper_parameters"], checkpoint.get("CryDataModule")
         try:
             check_plain(self.hyper_parameters, "hyper_parameters")
             check_plain(data, "data")
@@ -140,7 +159,7 @@ class TrainedStage:
             check_lengths(given.feature, given.clip_s, given.shift_s)
             self.clip_s = given.clip_s
             self.feature = given.feature
-            self.fitting: dict[str, Any] = {  # of a clip and its margins, as the cache has them
+            self.fitting: Fitting = {  # of a clip and its margins, as the cache has them
                 "feature": self.feature,
                 "clip_s": given.clip_s + 2 * given.shift_s,
                 "fit": given.fit,
@@ -155,7 +174,7 @@ class TrainedStage:
         self.device = _device(device)
         self.stage.to(self.device)
 
-    def _stage(self, checkpoint: dict[str, Any]) -> Stage:
+    def _stage(self, checkpoint: Checkpoint) -> Stage:
         make, state = maker_of(checkpoint, self.trust), checkpoint["state_dict"]
         if not self.trust.named:  # such code need not know of torch's device without numbers
             silence = torch.zeros(1, round(self.clip_s * self.feature.sample_rate))
@@ -178,13 +197,13 @@ class TrainedStage:
         return self.seen(self.feature(torch.from_numpy(waveforms)).numpy().astype(self.fitting["dtype"]))
 
 
-def _refuse_foreign(path: Path, checkpoint: dict[str, Any], trust: Trust) -> None:
+def _refuse_foreign(path: Path, checkpoint: Checkpoint, trust: Trust) -> None:
     if "source" in checkpoint:
         raise UserError(
             f"{path}: published weights alone, which do not tell their network; fit a stage with"
             f" model.init_args.weights={path}, and give that stage's best.ckpt"
         )
-    own, data = (checkpoint.get(key) for key in ("hyper_parameters", "datamodule_hyper_parameters"))
+    own, data = checkpoint.get("hyper_parameters"), checkpoint.get("datamodule_hyper_parameters")
     task = str(own.get("_class_path")) if isinstance(own, dict) else "None"
     if not trust.holds(task) or not isinstance(data, dict) or "feature" not in data:
         foreign = task != "None" and not trust.holds(task)
@@ -192,7 +211,7 @@ def _refuse_foreign(path: Path, checkpoint: dict[str, Any], trust: Trust) -> Non
         raise UserError(f"{path}: not a checkpoint of a stage of cry_lightning{made_by}; give a run's best.ckpt")
 
 
-def _check_classes(classes: Any, kept: Any) -> None:
+def _check_classes(classes: object, kept: object) -> None:
     """Refuse what is not of the form that `test` writes."""
     texts = [] if classes is None else classes
     if not (isinstance(texts, list) and all(isinstance(name, str) for name in texts) and len({*texts}) == len(texts)):
@@ -201,13 +220,14 @@ def _check_classes(classes: Any, kept: Any) -> None:
         raise UserError(f"{CryDataModule.__qualname__}: expected a table with the front_end, a text")
 
 
-def _cutting(trust: Trust, corpus: Any, clip_s: float) -> dict[str, float | None]:
+def _cutting(trust: Trust, corpus: object, clip_s: float) -> Cutting:
     """How long recordings are cut: as the training corpus was, or else into clips."""
     given = corpus.get("init_args", {}) if isinstance(corpus, dict) else None
     if not isinstance(given, dict):
         raise UserError("data.corpus: expected class_path and init_args")
     hint = float | None
-    cutting = {name: trust.made(hint, given.get(name), f"data.corpus.{name}") for name in CUTTING}
+    made = {name: trust.made(hint, given.get(name), f"data.corpus.{name}") for name in Cutting.__annotations__}
+    cutting = cast(Cutting, made)
     if cutting["window_s"] is None:
         return {"window_s": clip_s, "hop_s": None, "min_active_db": None}
     check_cutting(cutting["window_s"], cutting["hop_s"])

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import soundfile
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from cry_lightning.audio import fit_to_length
@@ -85,7 +85,7 @@ class Predictor:
             names = [f"waveform{name.removeprefix(clip.path)}" for name, clip in zip(names, clips, strict=True)]
         return pd.DataFrame(np.concatenate(values), index=pd.Index(names, name="clip"))
 
-    def get_scene_embeddings(self, audio: Any) -> Tensor:
+    def get_scene_embeddings(self, audio: ArrayLike | Tensor) -> Tensor:
         """Embeddings (n, D) of waveforms (n, N) at the model's rate: the mean over their windows, quiet ones too."""
         cutting = self.trained.cutting
         window = round((cutting["window_s"] or self.trained.clip_s) * self.sample_rate)
@@ -96,7 +96,7 @@ class Predictor:
             rows.append(self._embedded([waveform[start : start + window] for start in starts]).mean(0))
         return torch.stack(rows)
 
-    def get_timestamp_embeddings(self, audio: Any, hop_ms: float = 50.0) -> tuple[Tensor, Tensor]:
+    def get_timestamp_embeddings(self, audio: ArrayLike | Tensor, hop_ms: float = 50.0) -> tuple[Tensor, Tensor]:
         """Embeddings (n, T, D) of waveforms (n, N) at the model's rate, and the times (n, T) they are of, ms.
 
         Each is of a clip with this time in its middle; zeros stand before the beginning and after the end.
@@ -139,7 +139,7 @@ def _as_paths(sound: Sound, sample_rate: int) -> Iterator[list[str]]:
         yield [str(path)]
 
 
-def _waveforms(audio: Any) -> np.ndarray:
+def _waveforms(audio: ArrayLike | Tensor) -> np.ndarray:
     """Waveforms (n, N) as float32.
 
     Raises:

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from cry_lightning.arguments import TABLES
 from cry_lightning.console import UserError, as_cell, for_spreadsheets, printable
 from cry_lightning.files import replacing
 
+Row = dict[str, str | int | float | None]  # of a table, None where it is blank
 TIER = "predicted"
 NO_UNIT = "no cry was found"  # in a recording that could be read
 
@@ -79,7 +79,7 @@ def write_table(table: pd.DataFrame, path: Path, form: str) -> None:
         path.write_text(as_csv(table), encoding="utf-8", errors="surrogateescape")
 
 
-def as_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def as_records(table: pd.DataFrame) -> list[Row]:
     """A row each, blank numbers as None, which JSON has."""
     return table.astype(object).where(table.notna(), None).to_dict("records")  # type: ignore[return-value]
 

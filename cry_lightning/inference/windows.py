@@ -8,7 +8,7 @@ from io import BytesIO
 from itertools import compress, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Unpack
 
 import h5py
 import numpy as np
@@ -26,7 +26,7 @@ from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import MOST_NUMBERS, numbers_of
 from cry_lightning.files import replacing
-from cry_lightning.inference.model import TrainedStage
+from cry_lightning.inference.model import Cutting, TrainedStage
 from cry_lightning.lineage import Leakage, Lineage, check, sound_fingerprint
 from cry_lightning.tasks.weights import sha256
 
@@ -47,7 +47,7 @@ class Recordings(Corpus):
     Args:
         paths: files of any container, and folders of them.
         find: finds the units in a recording, begin and end of each in seconds, which are cut in place of the whole.
-        **kwargs: see `Corpus`.
+        **cutting: see `Corpus`.
 
     Raises:
         UserError: a path does not exist, or is a folder without recordings.
@@ -55,8 +55,8 @@ class Recordings(Corpus):
 
     collection = "recordings"
 
-    def __init__(self, paths: Sequence[str], find: Find | None = None, **kwargs: Any) -> None:
-        super().__init__(".", **kwargs)
+    def __init__(self, paths: Sequence[str], find: Find | None = None, **cutting: Unpack[Cutting]) -> None:
+        super().__init__(".", **cutting)
         self.find = find
         self.units: dict[str, list[Span]] = {}  # of each recording, where they are sought
         self.faults: dict[str, str] = {}  # recordings in which they could not be sought -> the reason
@@ -147,7 +147,7 @@ def run_model(
     values: list[np.ndarray] = []
     faults: list[str] = []
     sounds: list[str] = []
-    bar = progress_bar(desc=trained.path.name, unit="clip", total=len(clips), hidden=reader is not None)
+    bar = progress_bar(range(len(clips)), trained.path.name, unit="clip", hidden=reader is not None)
     dataset = reader or ClipBatches(corpus, list(clips), **trained.fitting, landmarks=landmarks)
     with torch.inference_mode(), bar:
         for first in range(0, len(clips), batch_size):

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from cry_lightning.console import UserError
+from cry_lightning.contents import Json
 from cry_lightning.files import read_object, replacing
 from cry_lightning.spelling import own_part, plain
 
@@ -56,7 +56,7 @@ class Lineage:
         """What is known of the model of one fold: all, since there is one model."""
         return self
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """Plain data, for JSON and checkpoints."""
         plain_data = {"schema": SCHEMA, **vars(self), "stages": [dict(vars(stage)) for stage in self.stages]}
         del plain_data["doubt"]
@@ -81,7 +81,7 @@ class FoldedLineage:
         known = self.folds.get((str(repeat), str(fold)), replace(UNKNOWN, doubt=f"{FILE} has no such fold"))
         return replace(known, doubt=self.doubt or known.doubt)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """Plain data, for JSON."""
         folds = [{"repeat": repeat, "fold": fold, **one.as_dict()} for (repeat, fold), one in self.folds.items()]
         return {"schema": SCHEMA, "folds": folds, "table": self.table}
@@ -91,7 +91,7 @@ UNKNOWN = Lineage(complete=False, stages=[])
 AnyLineage = Lineage | FoldedLineage
 
 
-def parse(content: Any) -> AnyLineage:
+def parse(content: object) -> AnyLineage:
     """The lineage in plain data, as from `as_dict`.
 
     Raises:
@@ -112,26 +112,26 @@ def parse(content: Any) -> AnyLineage:
     return FoldedLineage(of_folds, _text(content, "table"))
 
 
-def _text(content: dict[str, Any], key: str) -> str:
+def _text(content: Json, key: str) -> str:
     if not isinstance(text := content.get(key, ""), str):
         raise UserError(f"{key!r} is not a text")
     return text
 
 
-def _parse_one(content: dict[str, Any]) -> Lineage:
+def _parse_one(content: Json) -> Lineage:
     stages, clips = content.get("stages"), content.get("test_clips", {})
-    if not isinstance(content.get("complete"), bool):
+    if not isinstance(complete := content.get("complete"), bool):
         raise UserError("'complete' is not true or false")
     if not isinstance(clips, dict) or not _are_texts([*clips.values()], SOUND):
         raise UserError("'test_clips' is not an object of clip names and fingerprints")
-    if not isinstance(stages, list) or (content["complete"] and not stages):
+    if not isinstance(stages, list) or (complete and not stages):
         raise UserError("'stages' is not a list that holds at least the run's own stage")
     parsed = [_parse_stage(stage, f"stages[{number}]") for number, stage in enumerate(stages)]
     hashes = {key: _text(content, key) for key in ("table", "checkpoint")}
-    return Lineage(content["complete"], parsed, clips, bool(content.get("uncalibrated", False)), **hashes)
+    return Lineage(complete, parsed, clips, bool(content.get("uncalibrated", False)), **hashes)
 
 
-def _parse_stage(content: Any, where: str) -> StageRecord:
+def _parse_stage(content: object, where: str) -> StageRecord:
     if not isinstance(content, dict) or not all(isinstance(content.get(key), str) for key in ("stage", "corpus")):
         raise UserError(f"{where} has no stage and corpus")
     sounds_and_subjects = {
@@ -150,7 +150,7 @@ def _parse_stage(content: Any, where: str) -> StageRecord:
     return StageRecord(content["stage"], content["corpus"], **sounds_and_subjects, subject_sources=sources)
 
 
-def _are_texts(texts: Any, form: re.Pattern[str]) -> bool:
+def _are_texts(texts: object, form: re.Pattern[str]) -> bool:
     return isinstance(texts, list) and all(isinstance(text, str) and form.fullmatch(text) for text in texts)
 
 
@@ -197,7 +197,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def of_checkpoint(checkpoint: Mapping[str, Any]) -> Lineage:
+def of_checkpoint(checkpoint: Mapping[str, object]) -> Lineage:
     """The lineage that a stage wrote into its checkpoint; unknown where it wrote none.
 
     Raises:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 MOST_LAYERS = 8  # of an encoder, from its first to its last
 MOST_COMPONENTS = 64  # of a layer
@@ -28,7 +28,7 @@ class Layers:
         self.encoder = encoder
         self.names = [INPUT, *names, EMBEDDING]
         self._found: dict[str, Tensor] = {}
-        self._hooks: list[Any] = []
+        self._hooks: list[RemovableHandle] = []
 
     def __enter__(self) -> "Layers":
         self._compiled, self.encoder._compiled_call_impl = self.encoder._compiled_call_impl, None
@@ -43,8 +43,8 @@ class Layers:
         for hook in self._hooks:
             hook.remove()
 
-    def _taking(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def take(module: nn.Module, given: Any, output: Tensor) -> None:
+    def _taking(self, name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def take(module: nn.Module, given: object, output: Tensor) -> None:
             self._found[name] = summary(output)
 
         return take
@@ -72,12 +72,12 @@ def summary(maps: Tensor) -> Tensor:
     return torch.cat([means, deviations], 1)
 
 
-def layers_of(encoder: nn.Module, run: Callable[[], Any], batch_size: int) -> list[str]:
+def layers_of(encoder: nn.Module, run: Callable[[], object], batch_size: int) -> list[str]:
     """Names of submodules, in even steps from first to last, that make maps or tokens of a batch as `run` passes it."""
     called: dict[str, None] = {}
 
-    def noting(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def note(module: nn.Module, given: Any, output: Any) -> None:
+    def noting(name: str) -> Callable[[nn.Module, object, object], None]:
+        def note(module: nn.Module, given: object, output: object) -> None:
             if isinstance(output, Tensor) and len(output) == batch_size and _is_spread(output):
                 called[name] = None
 

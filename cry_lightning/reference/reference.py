@@ -4,7 +4,6 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cry_lightning.console import UserError, one_line
+from cry_lightning.contents import Json
 from cry_lightning.files import read_object, replacing
 from cry_lightning.reference.decisions import Decisions
 from cry_lightning.reference.novelty import Layer, Novelty
@@ -46,7 +46,7 @@ class Reference:
     novelty: Novelty
 
     @property
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Json:
         """All but the tensors, as JSON has it."""
         return {
             "schema": SCHEMA,
@@ -97,7 +97,7 @@ def beside(checkpoint: Path, classes: list[str] | None) -> Reference | None:
     return found
 
 
-def _of_folder(folder: Path, way_out: str) -> dict[str, Any]:
+def _of_folder(folder: Path, way_out: str) -> Json:
     """What `Reference.export` has written.
 
     Raises:
@@ -117,7 +117,9 @@ def _of_folder(folder: Path, way_out: str) -> dict[str, Any]:
     return content | {"layers": layers}
 
 
-def _parsed(content: dict[str, Any]) -> Reference:
+def _parsed(content: object) -> Reference:
+    if not isinstance(content, dict):
+        raise TypeError(f"a {type(content).__name__}, and no table")
     if content["schema"] != SCHEMA:
         raise ValueError(f"schema {content['schema']}, where this release reads {SCHEMA}")
     classes = [str(name) for name in content["classes"]]

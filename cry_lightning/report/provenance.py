@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 import yaml
 
@@ -59,7 +58,7 @@ class Provenance:
     run: Run
 
     @cached_property
-    def config(self) -> Mapping[str, Any]:
+    def config(self) -> Mapping[str, object]:
         """The run's config.yaml; empty where it has none that can be read."""
         try:
             found = yaml.safe_load((self.run.folder / CONFIG).read_text(encoding="utf-8"))
@@ -171,14 +170,14 @@ def _count(stages: Sequence[StageRecord], what: str) -> str:
     return f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
 
 
-def _at(config: Any, dotted: str) -> Any:
+def _at(config: object, dotted: str) -> object:
     """What stands at a key of nested tables; nothing where there is no such key."""
     for key in dotted.split("."):
         config = config.get(key) if isinstance(config, dict) else None
     return config
 
 
-def _in_words(value: Any, depth: int = 0) -> str:
+def _in_words(value: object, depth: int = 0) -> str:
     """A setting: a class as Name(argument=value, ...), without arguments that are not set, and not for ever."""
     if value is None or value is False:
         return ""

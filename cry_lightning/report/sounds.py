@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -40,7 +39,7 @@ class Cached:
     folder: Path
 
 
-def search(tested: Mapping[str, str], data: Mapping[str, Any]) -> Cached | None:
+def search(tested: Mapping[str, str], data: Mapping[str, object]) -> Cached | None:
     """The cache that holds most of some clips, of the run's own front end if there is one; None if none holds any.
 
     Args:
@@ -67,7 +66,7 @@ def _held(path: Path, tested: Mapping[str, str]) -> Cached | None:
         content = {wanted[names[row]]: contents[row].decode(errors="surrogateescape") for row in rows}
         same = {clip for clip, text in content.items() if _is_same(text, tested[clip])}
         held = {wanted[names[row]]: np.array(features[row, 0], float) for row in rows}
-        feature = str(json.loads(file.attributes["feature"])["class_path"]).rpartition(".")[2]
+        feature = str(json.loads(str(file.attributes["feature"]))["class_path"]).rpartition(".")[2]
     except UNREADABLE:
         return None
     kept = {clip: values for clip, values in held.items() if clip in same and np.isfinite(values).all()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import FastAPI, File, HTTPException, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
@@ -14,7 +14,8 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 
 import cry_lightning
 from cry_lightning.console import UserError, on_one_line, printable
-from cry_lightning.inference.tables import as_csv, as_records
+from cry_lightning.contents import Json
+from cry_lightning.inference.tables import Row, as_csv, as_records
 from cry_lightning.reference.decisions import UNLIKE, UNSURE
 from cry_lightning.serving.guard import Guard, Limits
 from cry_lightning.serving.picture import picture
@@ -27,7 +28,6 @@ ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
 LONGEST = 300  # characters of a reason
 Language = Literal["en", "de"]
 Sound = Annotated[UploadFile, File(description="a recording of any container")]
-Row = dict[str, str | int | float | None]
 
 
 class Prediction(BaseModel):
@@ -43,7 +43,7 @@ class Problem(BaseModel):
     detail: str
 
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
+REFUSALS: dict[int | str, Json] = {
     403: {"model": Problem, "description": "a web page of another address"},
     408: {"model": Problem, "description": "the request did not come in whole"},
     413: {"model": Problem, "description": "too large"},
@@ -94,7 +94,7 @@ def _add_rest(app: FastAPI, service: Service, limits: Limits) -> None:
         return {"status": "ok"}
 
     @app.get("/api/model")
-    async def model() -> dict[str, Any]:
+    async def model() -> Json:
         """Classes, windows, thresholds, and what the test of the model is worth."""
         return about
 
@@ -141,7 +141,7 @@ def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language
     @app.post("/page/result", include_in_schema=False)
     def result(
         file: Sound, detect: bool = True, language: Language = language, width: Annotated[int, Query(ge=0)] = 700
-    ) -> dict[str, Any]:
+    ) -> Json:
         name = shown_name(file.filename)
         answer = service.answer(file.file, name, None if detect else False, picture=True)
         html = environment.get_template("result.html").render(_shown(answer, name, service, language, width))
@@ -149,7 +149,7 @@ def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language
         return {"name": name, "said": said, "html": html, "rows": as_records(answer.rows)}
 
 
-def _shown(answer: Answer, name: str, service: Service, language: Language, width: int) -> dict[str, Any]:
+def _shown(answer: Answer, name: str, service: Service, language: Language, width: int) -> Json:
     """What the template of a result needs."""
     recording, waveform = answer.recording, answer.waveform
     classes = service.trained.classes or []
@@ -174,10 +174,10 @@ def _shown(answer: Answer, name: str, service: Service, language: Language, widt
     }
 
 
-def _said(row: Mapping[str, Any], words: Mapping[str, Any]) -> str:
+def _said(row: Row, words: Mapping[str, str | Sequence[str]]) -> str:
     """The decision of a row, or that there is none, and why."""
-    reason = {UNLIKE: "short_unlike", UNSURE: "short_unsure"}.get(row["abstained"])
-    return row["decision"] or (f"{words['none']} ({words[reason]})" if reason else words["none"])
+    reason = {UNLIKE: "short_unlike", UNSURE: "short_unsure"}.get(str(row["abstained"]))
+    return str(row["decision"] or (f"{words['none']} ({words[reason]})" if reason else words["none"]))
 
 
 async def _unusable(request: Request, error: Exception) -> JSONResponse:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copyfileobj
 from threading import Lock
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -15,11 +15,12 @@ import cry_lightning
 from cry_lightning import audio
 from cry_lightning.annotations.spans import Span
 from cry_lightning.console import UserError, on_one_line, printable
+from cry_lightning.contents import Json
 from cry_lightning.export.about import decision_of, status_of
 from cry_lightning.inference.detect import Finder, by_thresholds
 from cry_lightning.inference.predict import Predicted, predicted, recordings_at, scores_of
 from cry_lightning.inference.predictor import BATCH, Predictor
-from cry_lightning.inference.tables import as_records
+from cry_lightning.inference.tables import Row, as_records
 from cry_lightning.serving.saliency import saliency
 from cry_lightning.tasks.weights import sha256
 
@@ -43,7 +44,7 @@ class Answer:
     """
 
     rows: pd.DataFrame
-    recording: dict[str, Any]
+    recording: Row
     of_cries: bool
     waveform: np.ndarray
     cut: bool
@@ -87,9 +88,9 @@ class Service:
         """Of the waveforms of answers, Hz."""
         return self.predictor.sample_rate
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Json:
         """What a user must know of the model."""
-        decision = decision_of(self.trained) or {}
+        decision = decision_of(self.trained)
         cutting = self.trained.cutting
         return {
             "producer": f"cry_lightning {cry_lightning.__version__}",
@@ -99,8 +100,8 @@ class Service:
             "window_s": cutting["window_s"],
             "hop_s": cutting["hop_s"] or cutting["window_s"],
             "lineage": status_of(self.trained),
-            "thresholds": decision.get("thresholds"),
-            "validation_subjects": decision.get("subjects"),
+            "thresholds": decision["thresholds"] if decision else None,
+            "validation_subjects": decision["subjects"] if decision else None,
             "checkpoint_sha256": sha256(self.trained.path),
         }
 
@@ -124,7 +125,7 @@ class Service:
             best = answer.recording["predicted"]
             if not picture or not best:
                 return answer
-            index = (self.trained.classes or []).index(best)
+            index = (self.trained.classes or []).index(str(best))
             return replace(answer, depends=saliency(self.trained, waveform, answer.spans, index))
 
     @contextmanager

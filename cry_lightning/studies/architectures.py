@@ -4,12 +4,12 @@ import re
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 
 from cry_lightning.console import ConfigError, UserError
+from cry_lightning.contents import Json
 from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.evaluation.compare import Rows, as_text, cell, pairs
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
@@ -84,7 +84,7 @@ def not_on_pictures(config: str, error: ConfigError) -> UserError:
     )
 
 
-def changes(model: str, size: Size) -> dict[str, Any]:
+def changes(model: str, size: Size) -> Json:
     """What sets one cross-validation apart."""
     encoder = "model.init_args.encoder.init_args"
     return {

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cry_lightning import lineage
 from cry_lightning.console import UserError, for_spreadsheets
+from cry_lightning.contents import Json
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column
 from cry_lightning.evaluation import predictions, repeats
@@ -125,7 +125,7 @@ def train_once(chain: Chain, stages: Path) -> str | None:
     return weights
 
 
-def made_by(stages: Sequence[Study], start: str | None, data: str) -> dict[str, Any]:
+def made_by(stages: Sequence[Study], start: str | None, data: str) -> Json:
     """All that what they make depends on: their configs, the weights they start from, and their data, by hashes."""
     return {"stages": {str(place): study.config for place, study in enumerate(stages)}, "weights": start, "data": data}
 
@@ -166,7 +166,7 @@ def train_fold(
     return folder
 
 
-def adapt(study: Study, tested: CryDataModule, changes: dict[str, Any], folder: Path) -> Path:
+def adapt(study: Study, tested: CryDataModule, changes: Json, folder: Path) -> Path:
     """Train a stage on the tested corpus without the test subjects, unless that is done; returns its run folder.
 
     Args:
@@ -177,17 +177,18 @@ def adapt(study: Study, tested: CryDataModule, changes: dict[str, Any], folder: 
     """
     own = exclude_test_subjects(study, tested, folder) | changes
     with waited_for(folder.with_name(f".{folder.name}.lock"), f"{folder}: another process trains it; waiting"):
-        start = engine.start(study, changes.get("model.init_args.weights"))
+        weights = changes.get("model.init_args.weights")
+        start = engine.start(study, None if weights is None else str(weights))
         provenance = made_by([study], start, f"{engine.digest(study.data)} {engine.digest(tested)}")
         return run_stage(study, own, folder, provenance | {"seed": changes.get("seed_everything")})
 
 
-def starting_from(weights: str | None) -> dict[str, Any]:
+def starting_from(weights: str | None) -> Json:
     """The change that hands a stage the encoder of the stage before it; without one, its YAML says."""
     return {"model.init_args.weights": weights} if weights else {}
 
 
-def exclude_test_subjects(study: Study, tested: CryDataModule, folder: Path) -> dict[str, Any]:
+def exclude_test_subjects(study: Study, tested: CryDataModule, folder: Path) -> Json:
     """Changes under which a stage on the tested corpus is trained on no tested group, not even unlabelled.
 
     Args:
@@ -195,7 +196,7 @@ def exclude_test_subjects(study: Study, tested: CryDataModule, folder: Path) -> 
         tested: the data of the round.
         folder: of its run, where the subjects are listed.
     """
-    division = {"data.split.column": None, "data.split.scheme": "holdout", "data.split.test": 0}
+    division: Json = {"data.split.column": None, "data.split.scheme": "holdout", "data.split.test": 0}
     group = tested.split.group
     if group == "clip":  # every subject is on both sides there, and the report is stamped LEAKY
         return division
@@ -272,13 +273,13 @@ class CrossValidation:
 
     chain: Chain
     rounds: list[Fold]
-    scheme: dict[str, Any]  # of the rounds, to tell two of them apart
+    scheme: Json  # of the rounds, to tell two of them apart
     out: Path  # the run folder of the pooled tests
     upstream: Path  # where the stages on other corpora lie
     adapted: Path | None = None  # where those on the tested one lie, where other studies share them
 
     @property
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Json:
         """What is cross-validated."""
         return {"stages": {str(place): study.config for place, study in enumerate(self.chain.stages)}} | {
             "scheme": self.scheme
@@ -333,7 +334,7 @@ def planned(
     """
     chain = open_chain(stages, known)
     data = chain.last.data
-    scheme: dict[str, Any]
+    scheme: Json
     if division.seeds and division.of_yaml:
         kind, rounds = f"{len(division.seeds)}-seeds", trained_again(data.split, division.seeds)
         scheme = {"seeds": list(division.seeds)}

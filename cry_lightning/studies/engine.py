@@ -14,7 +14,7 @@ from functools import cache, partial
 from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import yaml
@@ -22,6 +22,7 @@ import yaml
 from cry_lightning import cli
 from cry_lightning.arguments import Overrides, as_arguments
 from cry_lightning.console import ConfigError, Interrupted, UserError, progress_bar
+from cry_lightning.contents import Config, Json
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
@@ -59,10 +60,10 @@ class Study:
     """The stage that trainings share, but for what sets them apart."""
 
     stage: StageConfig
-    config: dict[str, Any]  # the whole of it, resolved
+    config: Config  # the whole of it, resolved
     data: CryDataModule
     has_test: bool = True  # pretrainings have none
-    loggers: Any = None  # of the stage, where those who train it leave them out
+    loggers: object = None  # of the stage, where those who train it leave them out
 
     @property
     def corpus(self) -> str:
@@ -78,7 +79,7 @@ class ReadCLI(cli.StageCLI):
     def before_fit(self) -> None:
         """No run folder is opened."""
 
-    def fit(self, **_: Any) -> None:
+    def fit(self, **_: object) -> None:
         """Nothing is fitted."""
 
     def after_fit(self) -> None:
@@ -153,7 +154,7 @@ def check_there(corpus: Corpus) -> None:
             )
 
 
-def redivided(data: CryDataModule, **changes: Any) -> CryDataModule:
+def redivided(data: CryDataModule, **changes: object) -> CryDataModule:
     """The same data with some attributes changed, and divided anew.
 
     Raises:
@@ -179,7 +180,7 @@ def start(study: Study, weights: str | None) -> str | None:
     return sha256(weights) if weights else None
 
 
-def is_begun(file: Path, wanted: dict[str, Any]) -> bool:
+def is_begun(file: Path, wanted: Json) -> bool:
     """Whether a study's folder holds this very study, as its file (JSON) tells; `wanted["stages"]` are its configs.
 
     Raises:
@@ -195,19 +196,19 @@ def is_begun(file: Path, wanted: dict[str, Any]) -> bool:
     return True
 
 
-def consequential(provenance: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def consequential(provenance: Json, wanted: Json) -> list[str]:
     """The keys in which they differ, less those that no prediction depends on."""
     keys = differences(provenance, wanted)
     return [key for key in keys if re.sub(r"^stages\.\d+\.", "", key) not in OF_NO_CONSEQUENCE]
 
 
-def mark(file: Path, provenance: dict[str, Any]) -> None:
+def mark(file: Path, provenance: Json) -> None:
     """Say in a folder, as JSON, what its study or its predictions are made of."""
     with replacing(file) as part:
         part.write_text(json.dumps(provenance, indent=1), encoding="utf-8")
 
 
-def is_finished(folder: Path, wanted: dict[str, Any], files: Sequence[str] = TESTED) -> bool:
+def is_finished(folder: Path, wanted: Json, files: Sequence[str] = TESTED) -> bool:
     """Whether a run folder holds these files, made of just this."""
     try:
         provenance = read_object(folder / MARK, "")
@@ -216,9 +217,7 @@ def is_finished(folder: Path, wanted: dict[str, Any], files: Sequence[str] = TES
     return all((folder / name).exists() for name in files) and not consequential(provenance, wanted)
 
 
-def run_stage(
-    study: Study, changes: Overrides, folder: Path, wanted: dict[str, Any], tested: str | None = None
-) -> Path:
+def run_stage(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: str | None = None) -> Path:
     """Fit a stage with some changes, and test it, unless a run that was made of just this is finished in the folder.
 
     Args:
@@ -233,7 +232,7 @@ def run_stage(
     return folder
 
 
-def train(study: Study, changes: Overrides, folder: Path, wanted: dict[str, Any], tested: str | None = None) -> None:
+def train(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: str | None = None) -> None:
     """Do that, whatever a killed run has left in the folder."""
     (folder / MARK).unlink(missing_ok=True)
     settled = {"trainer.precision": study.config["trainer"]["precision"]}  # as it is recorded, on whatever machine

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
 from cry_lightning.arguments import as_arguments
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError
+from cry_lightning.contents import Json
 from cry_lightning.dashboard.runs import begin_study
 from cry_lightning.evaluation.run import Tested, read_run
 from cry_lightning.lineage import refuse_leaky
@@ -26,7 +27,7 @@ from cry_lightning.tasks.weights import sha256
 SCRATCH = "scratch"
 FOLD = "{fold}"  # in a checkpoint's path: an encoder that was not trained on the fold's test subjects
 CountedBy = Literal["label_fraction", "per_class"]
-NO_LIMIT = {"data.label_fraction": 1.0, "data.per_class": None}  # whatever the YAML says, one of them limits the labels
+NO_LIMIT: Json = {"data.label_fraction": 1.0, "data.per_class": None}  # the YAML's; one of them is then set
 OWN = re.compile(r"--(model|trainer)\.[\w.]+=")  # arguments in which encoders may differ
 COMMON = {
     **NO_LIMIT,
@@ -64,7 +65,7 @@ class Trial:
     @property
     def changes(self) -> list[str]:
         """What sets it apart from the other points, as `fit` takes it."""
-        seeds = {"data.seed": self.seed, "seed_everything": self.seed}
+        seeds: Json = {"data.seed": self.seed, "seed_everything": self.seed}
         fold = {} if self.fold is None else {"data.split.fold": self.fold}
         limits = NO_LIMIT | {f"data.{self.counted_by}": self.amount}
         return [*as_arguments(limits | seeds | {"model.init_args.weights": self.weights} | fold), *self.own]
@@ -201,13 +202,13 @@ def subset(study: Study, point: Trial) -> Subset:
     )
 
 
-def made_by(study: Study, point: Trial, subset: Subset) -> dict[str, Any]:
+def made_by(study: Study, point: Trial, subset: Subset) -> Json:
     """All that a point's predictions depend on."""
     weights = sha256(point.weights) if point.weights else None
     return {**study.config, "point": point.changes, "weights_sha256": weights, "data_sha256": subset.digest}
 
 
-def train(study: Study, point: Trial, wanted: dict[str, Any], runs: Path) -> None:
+def train(study: Study, point: Trial, wanted: Json, runs: Path) -> None:
     """Fit a point for its fixed length and test its last weights."""
     folder = runs / study.corpus / point.name
     engine.train(study, point.changes, folder, wanted, tested=LAST)

@@ -4,11 +4,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from shutil import which
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
 from cry_lightning.console import UserError, one_line, progress_bar
+
+if TYPE_CHECKING:
+    from submitit import Executor
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,7 +53,7 @@ def reason(error: Exception) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), type(error).__name__)
 
 
-def executor_of(launcher: str, folder: Path) -> Any:
+def executor_of(launcher: str, folder: Path) -> "Executor":
     """The executor that a text names.
 
     Raises:

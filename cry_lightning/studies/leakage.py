@@ -16,6 +16,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from cry_lightning.arguments import check_folder
 from cry_lightning.audio.recording import opened
 from cry_lightning.console import UserError, for_spreadsheets, progress_bar
+from cry_lightning.contents import Json
 from cry_lightning.dashboard.results import send_curves, with_interval
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import CryDataModule
@@ -95,7 +96,7 @@ def write_copies(data: CryDataModule, copies: int, folder: Path) -> Path:
     """Write each labelled clip and some copies of it as WAV files; returns their manifest."""
     manifest = folder / "manifest.csv"
     settings = {"copies": copies, "clip_s": data.clip_s, "gain_db": GAIN_DB, "noise_db": NOISE_DB}
-    provenance = {"stages": {}, "settings": settings, "data": engine.digest(data)}
+    provenance: Json = {"stages": {}, "settings": settings, "data": engine.digest(data)}
     if engine.is_finished(folder, provenance, (manifest.name,)):
         return manifest
     folder.mkdir(parents=True, exist_ok=True)

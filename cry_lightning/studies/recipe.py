@@ -4,13 +4,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import jsonargparse
 import yaml
 
 from cry_lightning.arguments import check_name
 from cry_lightning.console import UserError, one_line
+from cry_lightning.contents import Json
 from cry_lightning.evaluation.compare import SUMMARY
 from cry_lightning.studies.division import Division
 
@@ -26,9 +27,9 @@ Form = Literal["corpus", "folds", "recall", "classes", "confusion"]
 LAST, EVERY = "last", "every"  # in place of a stage's name: the last stage of each system, and all stages
 Figures = dict[str, str]  # metric -> as published
 if TYPE_CHECKING:
-    Changes = dict[str, Any]  # dotted key of a stage's config -> value
+    Changes = Json  # dotted key of a stage's config -> value
 else:
-    Changes = dict  # of a dict[str, Any], jsonargparse would make objects of the values
+    Changes = dict  # of a dict[str, object], jsonargparse would make objects of the values
 
 
 @dataclass(frozen=True)
@@ -348,7 +349,7 @@ def missing(needs: Mapping[str, str]) -> str:
     return "; ".join(f"{path} is not there: {where}" for path, where in needs.items() if not Path(path).exists())
 
 
-def texts(config: Any) -> Iterator[str]:
+def texts(config: object) -> Iterator[str]:
     """Every text in nested dicts and lists."""
     if isinstance(config, Mapping):
         config = list(config.values())

@@ -182,7 +182,7 @@ def _scores(model: ModelUnderTest, points: Sequence[Condition]) -> np.ndarray:
     scores = np.empty((len(points), n_clips, len(model.run.classes)))
     if not points:
         return scores
-    bar = progress_bar(desc=f"{model.name}, {points[0].kind}", unit="clip", total=n_clips * len(points))
+    bar = progress_bar(range(n_clips * len(points)), f"{model.name}, {points[0].kind}", unit="clip")
     clips = ClipBatches(model.corpus, model.clips, **model.trained.fitting)
     with torch.inference_mode(), bar:
         for first in range(0, n_clips, BATCH_SIZE):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,7 +74,7 @@ def curves(
     return pd.DataFrame(rows, columns=[*COLUMNS, *COUNTS])
 
 
-def _rows(own: Jackknife, other: Jackknife | None, units: Units) -> list[tuple[Any, ...]]:
+def _rows(own: Jackknife, other: Jackknife | None, units: Units) -> list[tuple[object, ...]]:
     """Metric, value, low, high and the counts, of scores or of what they are more than others."""
     counts = units.level, units.n_clips, units.n_subjects
     found = {metric: own.difference(other, metric) if other else own.score(metric) for metric in SUMMARY}

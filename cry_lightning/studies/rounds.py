@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from cry_lightning.console import UserError
+from cry_lightning.contents import Json
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column
 from cry_lightning.data.splits import Split, census, count
@@ -31,7 +31,7 @@ class Fold:
         return f"repeat{self.split.repeat}-fold{self.split.fold}"
 
     @property
-    def seeds(self) -> dict[str, Any]:
+    def seeds(self) -> Json:
         """What a stage's config has for its seed."""
         return {} if self.seed is None else {"seed_everything": self.seed, "data.seed": self.seed}
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -23,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cry_lightning import lineage
 from cry_lightning.console import UserError, did_you_mean, one_line, progress_bar
+from cry_lightning.contents import Config, Json
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.studies import engine
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_begun, mark, open_study
@@ -30,14 +30,14 @@ from cry_lightning.tasks.weights import read_checkpoint
 
 Drawn = CategoricalDistribution | FloatDistribution | IntDistribution
 Space = dict[str, Drawn]  # by the dotted key of the stage
-Values = dict[str, Any]  # of the keys of a space
+Values = Json  # of the keys of a space
 RANGE = ("low", "high", "log", "step")
 PARTS = ("train", "val", "test")
 FIXED = ("name", "runs", "overwrite", "ckpt_path", "checkpoint", "trainer.logger", "trainer.devices")  # for all trials
 SHAPES = "{low, high} with log or step by choice, or {choices}"
 JOURNAL = "journal.log"  # the finished trials, as Optuna keeps them
-COMMON = {"trainer.devices": 1, "trainer.logger": None} | WITHOUT_BARS
-ONE_STEP = {"trainer.max_epochs": 1, "trainer.limit_train_batches": 1}
+COMMON: Json = {"trainer.devices": 1, "trainer.logger": None, **WITHOUT_BARS}
+ONE_STEP: Json = {"trainer.max_epochs": 1, "trainer.limit_train_batches": 1}
 AT_RANDOM = 10  # trials that do not depend on those before
 PROVENANCE = "tune.json"  # what is searched in a folder
 
@@ -65,7 +65,7 @@ def read_space(path: str) -> Space:
     return space
 
 
-def distribution(setting: Any) -> Drawn:
+def distribution(setting: object) -> Drawn:
     """What one key is drawn from; whole numbers at both ends mean whole numbers in between.
 
     Raises:
@@ -85,12 +85,13 @@ def distribution(setting: Any) -> Drawn:
     low, high = number(setting["low"]), number(setting["high"])
     step, log = setting.get("step"), bool(setting.get("log", False))
     step = None if step is None else number(step)
-    if all(isinstance(value, int) for value in (low, high, step or 1)):
-        return IntDistribution(low, high, log, step or 1)
+    steps = step or 1
+    if isinstance(low, int) and isinstance(high, int) and isinstance(steps, int):
+        return IntDistribution(low, high, log, steps)
     return FloatDistribution(low, high, log, step)
 
 
-def number(value: Any) -> Any:
+def number(value: object) -> int | float:
     """An int or a float; YAML takes 1e-3, without a dot, for a text.
 
     Raises:
@@ -105,7 +106,7 @@ def number(value: Any) -> Any:
 
 def corners(space: Space) -> list[Values]:
     """A few settings that have, taken together, both ends of every range and each of all choices."""
-    ends: dict[str, Sequence[Any]] = {
+    ends: dict[str, Sequence[object]] = {
         key: drawn.choices if isinstance(drawn, CategoricalDistribution) else (drawn.low, drawn.high)
         for key, drawn in space.items()
     }
@@ -113,7 +114,7 @@ def corners(space: Space) -> list[Values]:
     return [{key: values[index % len(values)] for key, values in ends.items()} for index in range(most)]
 
 
-def as_json(space: Space) -> dict[str, Any]:
+def as_json(space: Space) -> Json:
     """The space in plain values, to tell two of them apart."""
     return {key: vars(drawn) | {"kind": type(drawn).__name__} for key, drawn in space.items()}
 
@@ -155,7 +156,7 @@ def check_space(study: Study, space: Space, path: str) -> None:
             raise UserError(f"--space {path}: trials must share their validation and test subjects; leave the data be")
 
 
-def dotted_keys(config: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def dotted_keys(config: Config, prefix: str = "") -> Iterator[str]:
     """Every key of a nested config."""
     for key, value in config.items():
         yield prefix + key
@@ -254,7 +255,7 @@ def run_trials(
     """Run trials until there are as many as wanted, those at random some at a time; what was stopped is run again."""
     search = open_search(runs, goal)
     run_one = partial(run_trial, study, goal, space, runs)
-    with progress_bar(total=wanted, initial=len(search.trials), desc="tune", unit="trial") as bar:
+    with progress_bar(range(wanted), "tune", initial=len(search.trials), unit="trial") as bar:
         while (first := len(search.trials)) < wanted:
             several = jobs > 1 and first < AT_RANDOM
             numbers = range(first, min(wanted, AT_RANDOM) if several else first + 1)
@@ -360,7 +361,7 @@ def run(stage: StageConfig, space_path: str, n_trials: int, seed: int, out: Path
     return path
 
 
-def provenance(study: Study, space: Space, seed: int) -> dict[str, Any]:
+def provenance(study: Study, space: Space, seed: int) -> Json:
     """All that the trials depend on, as JSON has it."""
     inputs = {"weights": engine.start(study, None), "data": engine.digest(study.data)}
     return json.loads(json.dumps({"stages": {"0": study.config}, "space": as_json(space), "seed": seed, **inputs}))

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,12 +13,13 @@ from optuna.trial import FrozenTrial
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
 from cry_lightning.console import for_spreadsheets
+from cry_lightning.contents import Config
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.files import replacing
 from cry_lightning.studies.tune import Goal
 
 BEST = 10  # rows of the table
-FIGURES: dict[str, Callable[..., Any]] = {
+FIGURES: dict[str, Callable[..., object]] = {
     "trials": plot_slice,
     "history": plot_optimization_history,
     "importances": plot_param_importances,
@@ -60,7 +60,7 @@ def write(search: Study, goal: Goal, out: Path) -> None:
         with pyplot.rc_context(), warnings.catch_warnings():  # the plots set a style for all that follow
             warnings.simplefilter("ignore")  # too few trials: no matter
             try:
-                drawn = np.ravel(plot(search, target_name=goal.metric))
+                drawn = np.asarray(plot(search, target_name=goal.metric)).ravel()
             except (ValueError, RuntimeError):  # too few trials, or none unlike another
                 continue
             for axes in drawn:
@@ -71,7 +71,7 @@ def write(search: Study, goal: Goal, out: Path) -> None:
             pyplot.close(drawn[0].figure)
 
 
-def write_best(config: dict[str, Any], goal: Goal, best: FrozenTrial, out: Path) -> Path:
+def write_best(config: Config, goal: Goal, best: FrozenTrial, out: Path) -> Path:
     """Write best.yaml, the whole stage config; returns its path."""
     path = out / "best.yaml"
     header = f"# The best of the trials in {out}: {goal.metric} {best.value:.4f} on the validation subjects.\n"

@@ -4,19 +4,23 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerConfig, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
+from cry_lightning.contents import Checkpoint, Json
 from cry_lightning.stage_data import StageData
 from cry_lightning.tasks.augment.waveform import RecordedNoise
 from cry_lightning.tasks.optimisation import Part, parameter_groups, parts, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder, read_checkpoint
 from cry_lightning.trust.names import Trust
+
+Place = str | torch.device | None
 
 
 def check_front_end(front_end: nn.Module | None, augment_waveform: Iterable[nn.Module], data: StageData) -> None:
@@ -152,18 +156,18 @@ class Stage(L.LightningModule):
         self.augment = nn.Sequential(*augment or [])
         self.normalize = normalize
         self.channels_last = channels_last
-        self.upstream: dict[str, Any] | None = None  # the checkpoint `weights` names, less its tensors
+        self.upstream: Json | None = None  # the checkpoint `weights` names, less its tensors
         self._freeze(frozen)
         if compile:
             self.encoder.compile()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Json:
         """What a copy has, as weight averaging makes one: not what makes optimizers, which cannot be copied."""
         return {**super().__getstate__(), "optimizer": None, "scheduler": None}
 
     @classmethod
     def load_from_checkpoint(
-        cls, checkpoint_path: str | Path, map_location: Any = "cpu", trust: Sequence[str] = (), **_: Any
+        cls, checkpoint_path: str | Path, map_location: Place = "cpu", trust: Sequence[str] = (), **_: object
     ) -> "Stage":
         """The stage of a checkpoint, ready to predict; unlike Lightning's own, it makes no class that is not trusted.
 
@@ -187,18 +191,18 @@ class Stage(L.LightningModule):
         return stage.to(map_location or "cpu")
 
     @property
-    def trainer(self) -> Any:
+    def trainer(self) -> L.Trainer:
         """The running Trainer, or None: Lightning raises an error then, which keeps torch from tracing a stage."""
-        return self._trainer if self._fabric is None else super().trainer
+        return self._trainer if self._fabric is None else super().trainer  # type: ignore[return-value]  # None
 
     @trainer.setter
-    def trainer(self, trainer: Any) -> None:
+    def trainer(self, trainer: L.Trainer | None) -> None:
         L.LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
     @property
     def data(self) -> StageData:
         """The datamodule of the running stage."""
-        return self.trainer.datamodule  # Trainer sets it when it runs
+        return self.trainer.datamodule  # type: ignore[attr-defined]  # Trainer sets it when it runs
 
     @property
     def input_front_end(self) -> str | None:
@@ -249,7 +253,7 @@ class Stage(L.LightningModule):
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Keep the identity of the encoder's front end, for the stages that start from it, and the precision."""
         checkpoint["front_end"] = self.input_front_end
         checkpoint["precision"] = str(self.trainer.precision)
@@ -287,7 +291,7 @@ class Stage(L.LightningModule):
             )
         return loss
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerConfig | OptimizerLRSchedulerConfig:
         """The injected optimizer over what is not frozen, and its schedule."""
         grouped = [
             (group, part)
@@ -306,8 +310,8 @@ class Stage(L.LightningModule):
             warmup, total = self._warmup_and_total_steps(self.warmup_epochs)
             self.head_steps = round(self.head_first * total)
             begins = [self.head_steps if part.of_encoder else 0 for _, part in grouped]
-            schedule: Any = warmup_cosine(optimizer, warmup, total, begins)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+            cosine = warmup_cosine(optimizer, warmup, total, begins)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
         if self.scheduler is None:
             return {"optimizer": optimizer}
         schedule = self.scheduler(optimizer)

@@ -9,6 +9,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
 from cry_lightning.console import UserError
+from cry_lightning.contents import Checkpoint
 from cry_lightning.tasks.base import HeadFactory, Stage
 
 
@@ -72,7 +73,7 @@ class Classifier(Stage):
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """See `Stage`; also keep the class names, in the order of the logits."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["classes"] = list(self.data.classes)

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, logsigmoid
 
@@ -80,7 +81,7 @@ class SupportVectors(nn.Module):
         )  # (M,): Platt scaling
         self.calibrated = nn.Buffer(empty(()))  # 0 where slope and offset leave decision values as they are
 
-    def take(self, fitted: Mapping[str, Any]) -> None:
+    def take(self, fitted: Mapping[str, ArrayLike]) -> None:
         """Fill every buffer, by its name."""
         for name, buffer in self.named_buffers():
             setattr(self, name, torch.as_tensor(fitted[name], dtype=torch.float64, device=buffer.device))
@@ -101,12 +102,12 @@ class SupportVectors(nn.Module):
             logits = torch.cat([-logits, logits], dim=1)
         return logsigmoid(logits).log_softmax(1).float()
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *others: object) -> None:
         """Make room first: how many support vectors there are, only the checkpoint knows."""
         for name, buffer in self.named_buffers():
             if (saved := state_dict.get(prefix + name)) is not None:
                 setattr(self, name, buffer.new_empty(saved.shape))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 class Projector(nn.Sequential):

@@ -4,12 +4,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cry_lightning.console import UserError, one_line
+from cry_lightning.contents import Checkpoint
 from cry_lightning.files import read_object
 
 SCHEMA = 1
@@ -17,7 +18,7 @@ CONFIG, TENSORS, LINEAGE = "config.json", "model.safetensors", "lineage.json"
 WAY_OUT = "export the model again, or fetch the whole folder again"
 
 
-def write(folder: Path, checkpoint: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+def write(folder: Path, checkpoint: Checkpoint, about: Mapping[str, object]) -> None:
     """Write a checkpoint into a folder.
 
     Args:
@@ -39,7 +40,7 @@ def write(folder: Path, checkpoint: Mapping[str, Any], about: Mapping[str, Any])
     (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> Checkpoint:
     """The checkpoint in a folder; what its texts name is another's matter, see `trust`.
 
     Raises:
@@ -61,7 +62,8 @@ def read(folder: Path) -> dict[str, Any]:
         state = load_file(folder / TENSORS)
     except (SafetensorError, ValueError, KeyError) as error:
         raise UserError(f"{folder / TENSORS}: no safetensors ({one_line(str(error))}); {WAY_OUT}") from error
-    return checkpoint | {"state_dict": state, "lineage": read_object(folder / LINEAGE, WAY_OUT)}
+    whole = checkpoint | {"state_dict": state, "lineage": read_object(folder / LINEAGE, WAY_OUT)}
+    return cast(Checkpoint, whole)
 
 
 def _digest(path: Path) -> str:

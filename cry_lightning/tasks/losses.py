@@ -1,12 +1,10 @@
 """NT-Xent, the contrastive loss of SimCLR, without ever holding all similarities at once."""
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import Function, once_differentiable
+from torch.autograd.function import BackwardCFunction, Function, FunctionCtx, once_differentiable
 
 from cry_lightning.console import UserError
 
@@ -51,7 +49,7 @@ class _ContrastiveCrossEntropy(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, columns: Tensor, first: int, temperature: float, block: int) -> Tensor:
+    def forward(ctx: FunctionCtx, rows: Tensor, columns: Tensor, first: int, temperature: float, block: int) -> Tensor:
         n = len(rows)
         scaled = columns / temperature
         positive = first + torch.arange(n, device=rows.device).roll(n // 2)
@@ -77,8 +75,9 @@ class _ContrastiveCrossEntropy(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        rows_grad, columns_grad = ctx.saved_tensors
+    def backward(ctx: BackwardCFunction, grad: Tensor) -> tuple[Tensor | None, ...]:
+        saved: tuple[Tensor, ...] = ctx.saved_tensors
+        rows_grad, columns_grad = saved
         return grad * rows_grad, grad * columns_grad, None, None, None
 
 

@@ -2,11 +2,11 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor
 
 from cry_lightning.console import UserError, one_line
+from cry_lightning.contents import Checkpoint
 from cry_lightning.tasks.base import Stage
 from cry_lightning.trust.configs import check_plain
 from cry_lightning.trust.names import Trust
@@ -24,7 +24,7 @@ LEFT_OUT = ("_class_path", "_instantiator")  # of the arguments that Lightning k
 MOST_OF_ANYTHING = 2**24  # largest whole number among the arguments of a network
 
 
-def maker_of(checkpoint: dict[str, Any], trust: Trust) -> Callable[[], Stage]:
+def maker_of(checkpoint: Checkpoint, trust: Trust) -> Callable[[], Stage]:
     """Makes the stage that a checkpoint describes, without its weights.
 
     Raises:

@@ -10,6 +10,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
+from cry_lightning.contents import Checkpoint
 from cry_lightning.stage_data import StageData
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.probe import effective_rank, probe
@@ -141,11 +142,11 @@ class Pretext(Stage):
         """Embeddings (n, D) and labels (n,) of one loader in this validation."""
         return torch.cat(self.embeddings[loader]).numpy(), torch.cat(self.labels[loader]).numpy()
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """See `Stage`; also keep the probe's last score, which is logged until the next one."""
         super().on_save_checkpoint(checkpoint)
         checkpoint |= {"probe_uar": self.probe_uar, "probed_in": self.probed_in}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Take the probe's last score over."""
         self.probe_uar, self.probed_in = checkpoint["probe_uar"], checkpoint["probed_in"]

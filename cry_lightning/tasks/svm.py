@@ -4,10 +4,11 @@ import logging
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerConfig
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.metrics import recall_score
 from sklearn.metrics.pairwise import pairwise_kernels
@@ -26,6 +27,7 @@ from cry_lightning.tasks.heads import SupportVectors
 log = logging.getLogger(__name__)
 Kernel = Literal["rbf", "linear"]
 Gamma = float | Literal["scale"]
+G = TypeVar("G", bound=Gamma)
 Folds = list[tuple[np.ndarray, np.ndarray]]  # rows to fit to, rows held out
 MOST_CLIPS = 10_000  # their kernel takes 0.8 GB, and a search a few times that
 MOST_FOLDS = 5
@@ -53,7 +55,7 @@ class Recipe(NamedTuple):
 
 def fit(
     train: Embedded, validation: Embedded | None, n_classes: int, recipe: Recipe, show_bar: bool = False
-) -> tuple[dict[str, Any], dict[str, float]]:
+) -> tuple[dict[str, np.ndarray | float], dict[str, float]]:
     """What `SupportVectors` takes of K classes, and what was chosen: C, gamma and, where there was a choice, their UAR.
 
     The choice goes by the clips of `judge`, or else by training subjects held out in folds.
@@ -228,7 +230,7 @@ class SVM(Classifier):
         if self.choose == "validation" and not self.trainer.limit_val_batches:
             raise UserError("SVM: there is no validation here to choose by; set model.init_args.choose to groups")
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerConfig:
         """An optimizer of nothing: a fit without steps would leave no checkpoint."""
         return {"optimizer": self.optimizer([nn.Parameter(torch.zeros(0))])}
 
@@ -266,8 +268,8 @@ class SVM(Classifier):
         return Embedded(embeddings.numpy(), labels.numpy(), np.array([clip.subject for clip in clips]))
 
 
-def _positive(name: str, values: Any) -> list[Any]:
-    values = values if isinstance(values, list) else [values]
-    if not values or any(value != "scale" and not value > 0 for value in values):
-        raise UserError(f"SVM: {name} must be above 0, not {', '.join(map(str, values))}")
-    return values
+def _positive(name: str, values: G | list[G]) -> list[G]:
+    listed = values if isinstance(values, list) else [values]
+    if not listed or any(not isinstance(value, str) and not value > 0 for value in listed):
+        raise UserError(f"SVM: {name} must be above 0, not {', '.join(map(str, listed))}")
+    return listed

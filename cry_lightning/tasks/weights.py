@@ -7,19 +7,20 @@ import zipfile
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import cast
 
 import torch
 from torch import nn
 
 from cry_lightning.console import UserError
+from cry_lightning.contents import Checkpoint, Json
 from cry_lightning.tasks import hub
 
 PREFIX = "encoder."
 log = logging.getLogger(__name__)
 
 
-def load_data(path: str | Path, kind: str, if_missing: str) -> Any:
+def load_data(path: str | Path, kind: str, if_missing: str) -> object:
     """What torch.save wrote to a file, without running any code that it may hold.
 
     Args:
@@ -55,7 +56,7 @@ def _refuse_compressed(path: Path) -> None:
                 raise ValueError("it unpacks to more than its own size")
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint, or the folder that one was exported to, as tensors, strings, numbers and lists only.
 
     Raises:
@@ -66,7 +67,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     checkpoint = load_data(path, "checkpoint", "fit the stage that makes it first")
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path}: not a checkpoint of a stage (it has no state_dict)")
-    return checkpoint
+    return cast(Checkpoint, checkpoint)
 
 
 def sha256(path: str | Path) -> str:
@@ -89,7 +90,7 @@ def size_of(path: Path) -> int:
     return (tensors if tensors.is_file() else path).stat().st_size
 
 
-def load_encoder(encoder: nn.Module, path: str | Path) -> dict[str, Any]:
+def load_encoder(encoder: nn.Module, path: str | Path) -> Checkpoint:
     """Initialise an encoder, strictly, from the `encoder.` entries of another stage's checkpoint, which is returned.
 
     Raises:
@@ -135,6 +136,6 @@ def compare_front_ends(path: str, trained_on: str | None, fed: str | None) -> No
     )
 
 
-def _in_words(identity: dict[str, Any], names: list[str]) -> str:
+def _in_words(identity: Json, names: list[str]) -> str:
     given = [f"{name}={identity[name]}" for name in names if name in identity and name != "class_path"]
-    return f"{identity['class_path'].rpartition('.')[2]}({', '.join(given)})"
+    return f"{str(identity['class_path']).rpartition('.')[2]}({', '.join(given)})"

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pydoc import locate
-from typing import Any
 
 from jsonargparse import Namespace, set_parsing_settings
 from jsonargparse._common import parsing_settings  # of which there is no other way to restore what was
@@ -39,7 +38,7 @@ IN_A_TRAINER = (  # what a run's config may name of Lightning, beside the truste
 )
 
 
-def check_plain(value: Any, field: str, largest: int = LARGEST) -> None:
+def check_plain(value: object, field: str, largest: int = LARGEST) -> None:
     """Refuse all but tables, lists, texts and finite numbers, and more of them than a config ever holds.
 
     Args:
@@ -115,7 +114,7 @@ def resolving(trust: Trust, arguments: Sequence[str]) -> Iterator[bool]:
         parsing_settings.update(before)
 
 
-def check_classes(config: Any, of_run: bool, field: str) -> None:
+def check_classes(config: object, of_run: bool, field: str) -> None:
     """Refuse a parsed config that names another callable than a class where one is called: a head or a projector.
 
     Args:
@@ -142,7 +141,7 @@ def check_classes(config: Any, of_run: bool, field: str) -> None:
         raise UserError(f"{field}: {name} is no class; name one whose instances belong there, such as torch.nn.Linear")
 
 
-def without_weights(config: Any) -> Any:
+def without_weights(config: Namespace) -> Namespace:
     """A copy of a parsed config whose networks look for no weights, for a stage that takes a checkpoint's."""
     copy = config.clone()
     for key, value in copy.items():
@@ -154,7 +153,7 @@ def without_weights(config: Any) -> Any:
     return copy
 
 
-def refuse_elsewhere(config: Any) -> None:
+def refuse_elsewhere(config: Namespace) -> None:
     """Refuse a run's config whose networks would be looked for in a file, or on a hub, that it names itself.
 
     Raises:

@@ -12,11 +12,12 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 
 from cry_lightning.arguments import ArgumentParser
 from cry_lightning.console import UserError
+from cry_lightning.contents import Json
 
 PACKAGES = ("cry_lightning", "torch.nn", "torch.optim", "timm")
 FUNCTIONS = ("timm.create_model", "cry_lightning.corpora.corpus_at")  # that count as classes
 TRAINING_ONLY = "cry_lightning.tasks.augment"  # whose noise would be looked for on this machine
-WEIGHTS_OF_TIMM: dict[str, Any] = {"pretrained": False, "checkpoint_path": None, "cache_dir": None}  # where to look
+WEIGHTS_OF_TIMM: Json = {"pretrained": False, "checkpoint_path": None, "cache_dir": None}  # where to look
 SOURCES_OF_TIMM = ("pretrained_cfg", "pretrained_cfg_overlay")  # may say where to look, and more
 SPECIFICATION = {"class_path", "init_args", "dict_kwargs"}
 WITHOUT_CLASSES = ("builtins", "collections.abc", "typing")
@@ -59,7 +60,7 @@ class Trust:
         """Whether a dotted name lies in a trusted module."""
         return any(f"{name}.".startswith(f"{module}.") for module in (*PACKAGES, *self.named))
 
-    def resolve(self, class_path: Any, base: type, field: str) -> Callable[..., Any]:
+    def resolve(self, class_path: object, base: type, field: str) -> Callable[..., object]:
         """The subclass of `base` that a field of a checkpoint names.
 
         Raises:
@@ -98,7 +99,7 @@ class Trust:
             return None
         return found
 
-    def made(self, hint: Any, value: Any, field: str) -> Any:
+    def made(self, hint: object, value: object, field: str) -> Any:
         """What a checkpoint gives for an argument: classes made as the argument's type hint asks, all else as it is.
 
         Args:
@@ -117,25 +118,26 @@ class Trust:
         if inspect.isclass(origin) and issubclass(origin, Callable):  # type: ignore[arg-type]  # a class as well
             return self._factory(inside[-1] if inside else object, value, field)
         if inspect.isclass(origin) and issubclass(origin, Mapping):
-            _check(isinstance(value, dict), field, "a table", value)
+            if not isinstance(value, dict):
+                _wrong(field, "a table", value)
             return {key: self.made(inside[1], one, f"{field}.{key}") for key, one in value.items()}
         if inspect.isclass(origin) and issubclass(origin, Sequence):
-            _check(isinstance(value, list | tuple), field, "a list", value)
+            if not isinstance(value, list | tuple):
+                _wrong(field, "a list", value)
             fixed = origin is tuple and Ellipsis not in inside
             if fixed and len(value) != len(inside):
                 _wrong(field, f"{len(inside)} values", value)
             hints = inside if fixed else [inside[0]] * len(value)
             return origin_of(origin)(self.made(h, one, field) for h, one in zip(hints, value, strict=True))
-        if hint in SCALARS:
-            _check(SCALARS[hint](value), field, hint.__name__, value)
-            return value
+        if isinstance(hint, type) and hint in SCALARS:
+            return value if SCALARS[hint](value) else _wrong(field, hint.__name__, value)
         if inspect.isclass(hint) and hint is not object and hint.__module__ not in WITHOUT_CLASSES:
             if isinstance(value, dict) and "class_path" not in value and "init_args" not in value:
                 value = {"class_path": f"{hint.__module__}.{hint.__qualname__}", "init_args": value}
             return self._factory(hint, value, field)()
         return value
 
-    def _made_by_one_hint(self, hints: tuple[Any, ...], value: Any, field: str) -> Any:
+    def _made_by_one_hint(self, hints: tuple[object, ...], value: object, field: str) -> object:
         """What fits one of several type hints."""
         if value is None and type(None) in hints:
             return None
@@ -149,7 +151,7 @@ class Trust:
                 refused.append(error)
         raise refused[-1]
 
-    def _factory(self, base: Any, value: Any, field: str) -> Callable[..., Any]:
+    def _factory(self, base: object, value: object, field: str) -> Callable[..., object]:
         """Calls the class that a checkpoint specifies, with the arguments that stand there."""
         specified = {"class_path": value} if isinstance(value, str) else value
         if not isinstance(specified, dict) or "class_path" not in specified or set(specified) - SPECIFICATION:
@@ -162,7 +164,7 @@ class Trust:
             _wrong(field, "a table of arguments", value)
         return partial(found, **self.arguments(found, given[0] | given[1], field))
 
-    def arguments(self, of: Callable[..., Any], given: Mapping[str, Any], field: str) -> dict[str, Any]:
+    def arguments(self, of: Callable[..., object], given: Mapping[str, object], field: str) -> dict[str, Any]:
         """The arguments of a class as a checkpoint gives them, made where they are classes; see `made`.
 
         Nothing makes it read weights: they are in the checkpoint.
@@ -171,7 +173,7 @@ class Trust:
         if name := elsewhere(kept):
             raise UserError(f"{field}.{name} names weights from elsewhere; those of a checkpoint are in the checkpoint")
         hints = hints_of(of)
-        return {name: self.made(hints.get(name, Any), value, f"{field}.{name}") for name, value in kept.items()}
+        return {name: self.made(hints.get(name, object), value, f"{field}.{name}") for name, value in kept.items()}
 
 
 def in_its_room(class_path: str) -> str:
@@ -180,19 +182,19 @@ def in_its_room(class_path: str) -> str:
     return f"{own}.{parts[0]}.{parts[-1]}" if own == "cry_lightning" else class_path
 
 
-def elsewhere(arguments: Mapping[str, Any]) -> str:
+def elsewhere(arguments: Mapping[str, object]) -> str:
     """The argument of a network that has timm look for it in a file or on a hub, with its value; "" where none does."""
     at_a_place = re.search(r"[:/\\]", str(arguments.get("model_name", "")))
     named = ["model_name"] * bool(at_a_place) + [n for n in (*SOURCES_OF_TIMM, "checkpoint_path") if arguments.get(n)]
     return f"{named[0]} {shortened(arguments[named[0]])}" if named else ""
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Whether it is a whole or decimal number, and no NaN."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
-SCALARS: dict[Any, Callable[[Any], bool]] = {
+SCALARS: dict[type, Callable[[object], bool]] = {
     bool: lambda value: isinstance(value, bool),
     int: lambda value: isinstance(value, int) and not isinstance(value, bool),
     float: is_number,
@@ -207,12 +209,12 @@ def origin_of(kind: type) -> type:
     return tuple if kind is tuple else list
 
 
-def hints_of(of: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(of: Callable[..., object]) -> Json:
     """Type hints of the arguments of a class or function; where `__init__` hands `**kwargs` on, the next base's too."""
     functions = (
         [vars(base)["__init__"] for base in of.__mro__ if "__init__" in vars(base)] if inspect.isclass(of) else [of]
     )
-    hints: dict[str, Any] = {}
+    hints: Json = {}
     for function in functions:
         try:
             hints = get_type_hints(function) | hints
@@ -229,16 +231,11 @@ def refusal(class_path: str) -> str:
     return f"{class_path} is not imported unless you trust who wrote it: --trust {class_path.partition('.')[0]}"
 
 
-def shortened(value: Any) -> str:
+def shortened(value: object) -> str:
     """A value in a message."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _check(fits: bool, field: str, expected: str, value: Any) -> None:
-    if not fits:
-        _wrong(field, expected, value)
-
-
-def _wrong(field: str, expected: str, value: Any) -> NoReturn:
+def _wrong(field: str, expected: str, value: object) -> NoReturn:
     raise UserError(f"{field}: expected {expected}, not {shortened(value)}")
