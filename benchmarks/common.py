@@ -20,6 +20,7 @@ import torch
 
 from cry_lightning.corpora import FSDD, Corpus, SyntheticWords
 from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.data.groups import Caching
 from cry_lightning.data.splits import Split
 from cry_lightning.features import MFCC, Feature
 
@@ -54,7 +55,7 @@ def data_set_up(data: Path | None, feature: Feature, split: Split, **arguments: 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     with TemporaryDirectory() as folder:
-        made = CryDataModule(words(data, folder), feature, split, cache_dir=folder, **arguments)
+        made = CryDataModule(words(data, folder), feature, split, cache=Caching(folder), **arguments)
         made.prepare_data()
         made.setup()
         yield made

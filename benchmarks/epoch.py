@@ -84,7 +84,7 @@ def compare(data: CryDataModule, epochs: int) -> None:
     loaders = {"warm cache": data.loader("train", train=True)}
     model, batches = classifier(data).to(memory_format=torch.channels_last), list(loaders["warm cache"])
     for workers in (0, 2):
-        per_clip = DataLoader(LibrosaClips(data), data.batch_size, shuffle=True, num_workers=workers)
+        per_clip = DataLoader(LibrosaClips(data), data.sampling.batch_size, shuffle=True, num_workers=workers)
         loaders[f"librosa in a Dataset, {workers} workers"] = per_clip
     ways = {f"Trainer, {name}": partial(trained, data, loader) for name, loader in loaders.items()}
     ways |= {"no Trainer, batches in RAM": partial(computed, model, batches)}

@@ -17,6 +17,7 @@ from common import data_set_up, machine, measured, note, options, seconds
 from torch import Tensor
 
 from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.data.groups import Sampling, Subset
 from cry_lightning.data.splits import Split
 from cry_lightning.encoders import CNN6
 from cry_lightning.features import LogMel
@@ -89,8 +90,8 @@ def compare(data: CryDataModule, epochs: int) -> None:
 
 def main() -> None:
     arguments = options(__doc__, "epochs of each way")
-    split, whole = Split(group="clip", test=0.0), {"batch_size": BATCH, "drop_last": True, "unlabelled": True}
-    with data_set_up(arguments.data, LogMel(), split, **whole) as data:
+    whole = {"subset": Subset(unlabelled=True), "sampling": Sampling(BATCH, drop_last=True)}
+    with data_set_up(arguments.data, LogMel(), Split(group="clip", test=0.0), **whole) as data:
         compare(data, arguments.epochs)
 
 

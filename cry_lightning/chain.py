@@ -15,7 +15,10 @@ CONFIGS = Path("configs")
 CRIES, WORDS = "synthetic-cries", "synthetic-words"
 METHODS = ("simclr", "supervised", "adapt", "audioset")
 # What a data YAML for fine-tuning lacks for adaptation: clips without labels are used too, in large batches.
-UNLABELLED = ("unlabelled=true", "balanced=false", "drop_last=true", "fit=repeat", "batch_size=128")
+UNLABELLED = (
+    *("subset.unlabelled=true", "sampling.balanced=false", "sampling.drop_last=true"),
+    *("fit=repeat", "sampling.batch_size=128"),
+)
 PUBLISHED = "mn04_as_mAP_432.pt"  # EfficientAT's network of width 0.4, trained on AudioSet
 DATA = ("data", "data.corpus", "data.corpus.name", "data.corpus.init_args.name")
 NAMED_BY_MAKE = ("name", "runs", "config", "overwrite", "ckpt_path", *DATA)

@@ -166,7 +166,7 @@ class StageCLI(LightningCLI):
         if self.of_run and self.subcommand == "fit" and "timm" not in self.trust.named:
             refuse_elsewhere(config)
         check_folder("runs", config.runs)
-        check_folder("data.cache_dir", config.data.cache_dir)
+        check_folder("data.cache.folder", config.data.cache.folder)
         set_up_wandb(config, job_type="test" if self.subcommand == "test" else config.name)
 
     def instantiate_classes(self) -> None:

@@ -23,3 +23,48 @@ class Checkpoint(TypedDict, total=False):
     probe_uar: float | None
     probed_in: int | None  # epoch
     source: Json  # of published weights that were imported
+
+
+MOVED = {  # argument of the datamodule, as older releases have it -> where it is
+    "batch_size": "sampling.batch_size",
+    "drop_last": "sampling.drop_last",
+    "balanced": "sampling.balanced",
+    "batch_by_subject": "sampling.by_subject",
+    "class_weights": "sampling.class_weights",
+    "unlabelled": "subset.unlabelled",
+    "label_fraction": "subset.label_fraction",
+    "per_class": "subset.per_class",
+    "exclude_subjects": "subset.exclude_subjects",
+    "cache_dir": "cache.folder",
+    "cache_dtype": "cache.dtype",
+    "workers": "cache.workers",
+}
+
+
+def regrouped(data: Config) -> Config:
+    """The arguments of a datamodule as they are now, by those that an older release saved."""
+    now = {key: value for key, value in data.items() if key not in MOVED}
+    for old, new in MOVED.items():
+        group, _, name = new.partition(".")
+        if old in data:
+            now[group] = {**(now[group] if isinstance(now.get(group), dict) else {}), name: data[old]}
+    return now
+
+
+def as_now(config: Config) -> Config:
+    """The config of a stage as it is now, by the one that a run of an older release has."""
+    data = config.get("data")
+    if not isinstance(data, dict):
+        return config
+    now, probe = regrouped(data), data.get("probe")
+    if isinstance(probe, dict) and isinstance(probe.get("init_args"), dict):
+        now["probe"] = {**probe, "init_args": regrouped(probe["init_args"])}
+    return {**config, "data": now}
+
+
+def renamed(key: str) -> str:
+    """The end of a message on a key that an older release had; empty where there was none such."""
+    section, _, name = key.rpartition(".")
+    if name not in MOVED or section.partition(".")[0] != "data" or section.endswith(("subset", "sampling", "cache")):
+        return ""
+    return f"; it is {section}.{MOVED[name]} now"

@@ -51,7 +51,7 @@ def pictures(stage: StageCLI, corpus: Corpus, clips: Sequence[Clip]) -> Iterator
     data, network = stage.datamodule, stage.model.eval()
     n_frames = data.feature.n_frames(data.clip_s)
     length_s = data.clip_s + 2 * data.shift_s  # the margins reach the front end in training, too
-    dataset = ClipBatches(corpus, list(clips), data.feature, length_s, data.fit, data.cache_dtype)
+    dataset = ClipBatches(corpus, list(clips), data.feature, length_s, data.fit, data.cache.dtype)
     for first in range(0, len(clips), BATCH_SIZE):
         _, features, reasons, _ = dataset[range(first, min(first + BATCH_SIZE, len(clips)))]
         spare = features.shape[-1] - n_frames

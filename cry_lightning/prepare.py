@@ -60,12 +60,12 @@ def build(args: list[str], verify: bool, share: tuple[int, int] = (1, 1)) -> Non
             data = [one for one in (datamodule, datamodule.probe) if one is not None]
             for one in data:
                 one.corpus.prepare()
-            if share[1] > 1 and not all([built_in_full(one.cache(), share, one.workers) for one in data]):
+            if share[1] > 1 and not all([built_in_full(one.feature_cache(), share, one.cache.workers) for one in data]):
                 return
-            if not (verify and all(os.path.lexists(one.cache().path) for one in data)):
+            if not (verify and all(os.path.lexists(one.feature_cache().path) for one in data)):
                 datamodule.prepare_data()
             for one in data:
-                tell(one.cache(), verify)
+                tell(one.feature_cache(), verify)
 
     PrepareCLI(["fit", *args])
 

@@ -11,14 +11,14 @@ import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from cry_lightning.console import UserError
-from cry_lightning.contents import Checkpoint, Config, Json
+from cry_lightning.contents import Checkpoint, Config, Json, as_now
 from cry_lightning.files import LOCK, locked, replacing
 from cry_lightning.lineage import of_checkpoint
 from cry_lightning.precision import canonical
 
 IDENTITY = ("name", "model", "data", "seed_everything", "trainer.precision")  # what makes two fits the same stage
 LENGTH = ("checkpoint", "trainer.max_epochs", "trainer.max_steps")  # and the same run of it
-HARMLESS = ("data.workers", "data.cache_dir")
+HARMLESS = ("data.cache.workers", "data.cache.folder")
 BEST, LAST = "best.ckpt", "last.ckpt"
 FOR_RESUMING = ("optimizer_states", "lr_schedulers")  # of a checkpoint's keys
 STATE = ("epoch", "global_step", "loops", "callbacks")  # and what else a resumed fit reads
@@ -109,7 +109,7 @@ class RunFolder:
                 f"{self.config}: damaged, so that nobody can tell what was trained here; give another --name, or"
                 " replace the run with --overwrite=true"
             )
-        return read
+        return as_now(read)
 
     def precision(self) -> str | None:
         """In which the run that is here was trained; None where there is none."""

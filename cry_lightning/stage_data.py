@@ -35,6 +35,26 @@ class Division(Protocol):
     fold: int
 
 
+class Sampling(Protocol):
+    """How training clips are drawn into batches, and weighed; see `data.groups`."""
+
+    @property
+    def batch_size(self) -> int:
+        """Clips per batch and process."""
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether a training batch that is not full is left out."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every class is drawn equally often."""
+
+    @property
+    def class_weights(self) -> bool:
+        """Whether the loss is weighed by the inverse class frequency."""
+
+
 class Batches(Protocol):
     """Batches {"features", "label", "index"} of one part."""
 
@@ -59,10 +79,10 @@ class StageData(Protocol):
     parts: np.ndarray  # of each row (n,), "" where it is left out
     clip_s: float  # seconds that the network is given at once
     shift_s: float  # time shift at random by up to this many seconds in training
-    batch_size: int
-    drop_last: bool
-    balanced: bool
-    class_weights: bool
+
+    @property
+    def sampling(self) -> Sampling:
+        """How training clips are drawn into batches."""
 
     @property
     def features(self) -> Features:

@@ -80,8 +80,8 @@ def stage_config(corpus: Path, folder: Path, name: str = "pretrain", **model) ->
             "split": {"val": 0.2, "test": 0.4},
             "clip_s": 0.4,
             "shift_s": 0.05,
-            "batch_size": 8,
-            "cache_dir": str(corpus.parent / "cache"),
+            "sampling": {"batch_size": 8},
+            "cache": {"folder": str(corpus.parent / "cache")},
         },
         "model": {
             "class_path": "cry_lightning.tasks.Classifier",

@@ -35,7 +35,7 @@ def write_checkpoint(
 ) -> Path:
     """A checkpoint of a stage, with the statistics of its normalisation layers as if it was trained on some sounds."""
     torch.manual_seed(0)
-    clip = {"clip_s": 0.5, "shift_s": 0.0, "fit": "pad", "cache_dtype": "float32"} | (data or {})
+    clip = {"clip_s": 0.5, "shift_s": 0.0, "fit": "pad", "cache": {"dtype": "float32"}} | (data or {})
     checkpoint: dict[str, Any] = {
         "hyper_parameters": {"_class_path": f"cry_lightning.tasks.{task}", "encoder": encoder, **model},
         "datamodule_hyper_parameters": {"feature": feature, "corpus": named("x", root="elsewhere/secret"), **clip},

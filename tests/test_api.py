@@ -189,7 +189,9 @@ def test_embeddings_are_those_of_the_command(model, pretrained, recording, tmp_p
     folder = tmp_path / "strangers"
     folder.mkdir()
     recording.rename(folder / "own.wav")
-    table = cry.embed(folder, ckpt=pretrained, out=tmp_path / "e.h5", overrides={"data.cache_dir": tmp_path / "cache"})
+    table = cry.embed(
+        folder, ckpt=pretrained, out=tmp_path / "e.h5", overrides={"data.cache.folder": tmp_path / "cache"}
+    )
     assert list((tmp_path / "cache").glob("*.json"))  # a path is taken as it is
     with h5py.File(tmp_path / "e.h5") as file:
         assert np.abs(file["embeddings"][()] - table.to_numpy()).max() == 0

@@ -123,7 +123,7 @@ def test_a_second_fit_replaces_best_and_never_numbers_it(stage, pretrained, tmp_
 
 def test_another_config_in_the_same_folder_is_refused_without_overwrite(stage, pretrained):
     with pytest.raises(UserError, match=r"another config .*batch_size.*--overwrite"):
-        fit(stage("pretrain"), "--data.batch_size=4")
+        fit(stage("pretrain"), "--data.sampling.batch_size=4")
 
 
 def test_finished_run_is_not_replaced_without_being_asked(stage, pretrained):
@@ -282,7 +282,9 @@ def test_only_checkpoints_of_the_run_itself_are_removed(pretrained, name):
 
 @pytest.mark.slow
 def test_other_ways_of_reading_the_same_data_are_the_same_run(stage, pretrained, tmp_path):
-    cli.main(["test", "--config", str(stage("pretrain")), "--data.workers=1", f"--data.cache_dir={tmp_path / 'c2'}"])
+    cli.main(
+        ["test", "--config", str(stage("pretrain")), "--data.cache.workers=1", f"--data.cache.folder={tmp_path / 'c2'}"]
+    )
     assert (pretrained.parent / "predictions.csv").exists()
 
 

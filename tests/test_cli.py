@@ -176,7 +176,7 @@ ON_THE_COMMAND_LINE = {
     "--model.wieghts=x": "model.wieghts: no such key; did you mean weights?",
     "--data.split.vall=0.2": "data.split.vall: no such key; did you mean val?",
     "--data.split.val=much": "data.split.val: expected float, not much",
-    "--data.batch_size=many": "data.batch_size: expected int, not many",
+    "--data.sampling.batch_size=many": "data.sampling.batch_size: expected int, not many",
     "--data.fit=padd": "data.fit: expected 'pad', 'repeat', 'crop', not padd",
     "--seed_everything=x": "seed_everything: expected bool or int, not x",
     "--model.init_args.encoder.init_args.n_map=3": "model.encoder.n_map: no such key; did you mean n_maps?",
@@ -197,7 +197,7 @@ ON_THE_COMMAND_LINE = {
     "--modle.x=1 --nme=x": "unrecognized arguments: --modle.x=1 --nme=x; did you mean --model, --name?",
     "--model.init_args.wieghts=x --data.split.vall=0.2": "model.wieghts: no such key; did you mean weights?",
     "--runs=pretrain.yaml": "runs: pretrain.yaml is a file; name a folder",
-    "--data.cache_dir=pretrain.yaml/cache": "data.cache_dir: pretrain.yaml is a file; name a folder",
+    "--data.cache.folder=pretrain.yaml/cache": "data.cache.folder: pretrain.yaml is a file; name a folder",
 }
 
 
@@ -385,8 +385,10 @@ def test_sub_configs_resolve_from_the_file_that_names_them_two_levels_deep(stage
     )
     (tmp_path / "configs/stage.yaml").write_text(yaml.safe_dump(config | {"data": "data/tones.yaml"}))
     monkeypatch.chdir(tmp_path / "elsewhere")
-    run = cli.main(["fit", "--config", "../configs/stage.yaml", "--data.batch_size=4", "--trainer.max_epochs=1"])
-    assert run.datamodule.batch_size == 4 and run.datamodule.feature.n_mfcc == 40
+    run = cli.main(
+        ["fit", "--config", "../configs/stage.yaml", "--data.sampling.batch_size=4", "--trainer.max_epochs=1"]
+    )
+    assert run.datamodule.sampling.batch_size == 4 and run.datamodule.feature.n_mfcc == 40
 
 
 @pytest.mark.slow
@@ -413,7 +415,7 @@ def test_the_bar_shows_epoch_loss_and_the_metric_that_chooses(stage, monkeypatch
 
 
 def test_prepare_builds_lists_and_removes(stage, tmp_path, capsys):
-    config = changed(stage(), lambda c: c["data"].update(cache_dir=str(tmp_path / "cache")))
+    config = changed(stage(), lambda c: c["data"].update(cache={"folder": str(tmp_path / "cache")}))
     assert command_line.main(["prepare", "--config", str(config)]) == 0
     assert "96 clips, 0 left out" in capsys.readouterr().out
     assert command_line.main(["prepare", "--list", "--folder", str(tmp_path / "cache")]) == 0
@@ -457,7 +459,7 @@ def test_a_log_has_one_line_for_each_epoch(stage, caplog):
 
 
 REFUSED = {
-    "another config": ["--data.batch_size=4"],
+    "another config": ["--data.sampling.batch_size=4"],
     "missing weights": ["--name=other", "--model.init_args.weights=nowhere.ckpt"],
     "too short": ["--name=other", "--data.clip_s=0.016", "--data.shift_s=0"],
     "another stage's checkpoint": ["--name=other", "--ckpt_path={last}"],
@@ -484,10 +486,10 @@ def test_recordings_are_no_data_yaml(mistake, stage, tones):
 def test_a_data_file_replaces_the_data_of_the_stage(stage, tones, tmp_path):
     own = yaml.safe_load(stage().read_text())["data"]
     del own["shift_s"]
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own | {"batch_size": 8}))
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own | {"sampling": {"batch_size": 8}}))
     config = changed(stage(), lambda c: c["data"].update(shift_s=0.1))
     changed(config, lambda c: c["data"]["corpus"]["init_args"].update(name="other", window_s=0.5))
     args = ["--data", str(tmp_path / "own.yaml"), "--data.clip_s=0.5", "--trainer.max_epochs=1"]
     data = cli.main(["fit", "--config", str(config), *args]).datamodule
-    assert (data.shift_s, data.clip_s, data.batch_size) == (0, 0.5, 8)
+    assert (data.shift_s, data.clip_s, data.sampling.batch_size) == (0, 0.5, 8)
     assert data.corpus.name != "other" and data.corpus.window_s is None

@@ -123,7 +123,7 @@ def small_probe_arguments(data: Path, tones: Path) -> list[str]:
         return []
     probe = "--data.probe.init_args."
     small = SMALL["SyntheticCries"] | {"folder": str(tones.parent / "synthetic")}
-    return [f"{probe}cache_dir={tones.parent}", *(f"{probe}corpus.init_args.{k}={v}" for k, v in small.items())]
+    return [f"{probe}cache.folder={tones.parent}", *(f"{probe}corpus.init_args.{k}={v}" for k, v in small.items())]
 
 
 def small_network_arguments(path: Path) -> list[str]:
@@ -146,7 +146,7 @@ def test_every_stage_is_what_its_classes_take(path):
 @pytest.mark.parametrize("path", cases(STAGES))
 def test_every_stage_fits_and_tests(path, tones, tmp_path):
     data = sub_config(path, "data")
-    args = ["--config", str(path), "--runs", str(tmp_path), f"--data.cache_dir={tmp_path}", "--trainer.logger=null"]
+    args = ["--config", str(path), "--runs", str(tmp_path), f"--data.cache.folder={tmp_path}", "--trainer.logger=null"]
     detects = "tasks.Detector" in path.read_text()
     args += unmarked_arguments(tones) if detects else small_corpus_arguments(data, tones)
     args += small_probe_arguments(data, tones) + noise_arguments(path, tones)
@@ -168,8 +168,8 @@ def test_every_data_config_serves_a_stage(path, tones, tmp_path):
     args += ["--model.init_args.weights=null", "--trainer.logger=null", "--trainer.fast_dev_run=true"]
     if not re.search("waveform_8k|mfcc_8k|logmel_8k", path.read_text()):  # the stage's small network wants 40 bands
         args += ["--data.feature", str(CONFIGS / "feature/logmel_8k.yaml")]
-    args += ["--data.balanced=false", "--data.unlabelled=false", "--data.probe=null"]
-    args += ["--runs", str(tmp_path), f"--data.cache_dir={tmp_path}", "--data.clip_s=0.5"]
+    args += ["--data.sampling.balanced=false", "--data.subset.unlabelled=false", "--data.probe=null"]
+    args += ["--runs", str(tmp_path), f"--data.cache.folder={tmp_path}", "--data.clip_s=0.5"]
     assert len(cli.main(args).datamodule.rows("train"))
 
 
@@ -201,7 +201,7 @@ def test_every_stage_runs_whole_as_its_first_line_says(path, tones, tmp_path):
     """With its own corpus and epochs; a stage that needs weights starts without them."""
     command = path.read_text().splitlines()[1].split()[4:]
     args = [*command, *without_weights(path), f"--runs={tmp_path}", *noise_arguments(path, tones)]
-    args += [f"--data.cache_dir={tmp_path}", f"--data.corpus.init_args.folder={tmp_path}"]
+    args += [f"--data.cache.folder={tmp_path}", f"--data.corpus.init_args.folder={tmp_path}"]
     environment = os.environ | {"WANDB_MODE": "disabled"}
     done = subprocess.run(
         [sys.executable, "-m", "cry_lightning", *args], cwd=REPO, env=environment, capture_output=True, text=True

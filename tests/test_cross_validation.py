@@ -53,7 +53,7 @@ def write(tmp_path):
         config["data"] |= data
         config["data"]["corpus"]["init_args"]["name"] = corpus.parent.name
         if contrastive:
-            config["data"] |= {"unlabelled": True}
+            config["data"]["subset"] = {"unlabelled": True}
             config["model"]["class_path"] = "cry_lightning.tasks.SimCLR"
             config["model"]["init_args"]["temperature"] = 0.5
             config["checkpoint"] = {"monitor": "val/loss", "mode": "min"}
@@ -275,14 +275,14 @@ def test_a_fold_without_a_class_to_learn_from_is_refused(tones, write, tmp_path)
 def test_other_settings_in_the_same_folder_are_refused(tones, write, tmp_path):
     args = ["--config", write(tones, "finetune"), "--folds", "2", "--out", str(tmp_path / "out")]
     main(args)
-    with pytest.raises(UserError, match=r"other settings \(stages\.0\.data\.batch_size\)"):
-        main([*args, "--data.batch_size=4"])
+    with pytest.raises(UserError, match=r"other settings \(stages\.0\.data\.sampling\.batch_size\)"):
+        main([*args, "--data.sampling.batch_size=4"])
     with pytest.raises(UserError, match=r"other settings \(scheme\.repeats\)"):
         main([*args, "--repeats", "2"])
     main(
         [
             *args,
-            "--data.workers=1",
+            "--data.cache.workers=1",
             "--trainer.logger=lightning.pytorch.loggers.CSVLogger",
             "--trainer.logger.save_dir=.",
         ]

@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from cry_lightning.corpora import SyntheticCries
 from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.data.groups import Caching
 from cry_lightning.data.splits import Split
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import units_at
@@ -20,7 +21,7 @@ N_INFANTS, N_CRIES = 40, 8
 
 def cries(tmp_path, seed: int, **knobs: float) -> CryDataModule:
     corpus = SyntheticCries(N_INFANTS, N_CRIES, duration_s=0.5, seed=seed, folder=str(tmp_path / "corpora"), **knobs)
-    data = CryDataModule(corpus, LogMel(), clip_s=0.5, cache_dir=str(tmp_path / "cache"))
+    data = CryDataModule(corpus, LogMel(), clip_s=0.5, cache=Caching(str(tmp_path / "cache")))
     data.prepare_data()
     return data
 

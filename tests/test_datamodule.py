@@ -7,6 +7,7 @@ import torch
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Manifest
 from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.data.loader import EpochOrder
 from cry_lightning.data.splits import Split
 from cry_lightning.features import MFCC
@@ -21,8 +22,13 @@ def cache_dir(tmp_path_factory):
 @pytest.fixture
 def make(tones, cache_dir):
     def make(**arguments) -> CryDataModule:
-        arguments = {"clip_s": 0.4, "shift_s": 0.05, "batch_size": 8, "split": Split(val=0.2, test=0.4)} | arguments
-        data = CryDataModule(Manifest(tones), MFCC(), cache_dir=cache_dir, **arguments)
+        arguments = {
+            "clip_s": 0.4,
+            "shift_s": 0.05,
+            "sampling": Sampling(8),
+            "split": Split(val=0.2, test=0.4),
+        } | arguments
+        data = CryDataModule(Manifest(tones), MFCC(), cache=Caching(cache_dir), **arguments)
         data.prepare_data()
         data.setup()
         return data
@@ -123,7 +129,7 @@ def test_an_epoch_left_early_is_not_continued_by_the_next(make):
 def test_excluded_subjects_that_are_not_there_are_told(make, tmp_path, caplog):
     known = make().subjects("train")[0]
     (tmp_path / "exclude.txt").write_text(f"007\n{known}\n")
-    data = make(exclude_subjects=str(tmp_path / "exclude.txt"))
+    data = make(subset=Subset(exclude_subjects=str(tmp_path / "exclude.txt")))
     like = min(clip.subject for clip in data.clips)
     assert "1 of the 2 subjects in" in caplog.text
     assert f"are none of this corpus, first 007; its ids are like {like}" in caplog.text
@@ -131,7 +137,7 @@ def test_excluded_subjects_that_are_not_there_are_told(make, tmp_path, caplog):
 
 def test_a_probe_has_labels(make):
     with pytest.raises(UserError, match="the probe scores labels"):
-        make(probe=make(unlabelled=True))
+        make(probe=make(subset=Subset(unlabelled=True)))
 
 
 def test_ranks_share_an_epoch_evenly():
@@ -162,14 +168,14 @@ def test_batches_by_subject_hold_as_few_subjects_as_can_be(world_size):
 
 
 def test_batches_by_subject_are_made_of_the_training_part(make):
-    data = make(batch_by_subject=True, batch_size=4)
+    data = make(sampling=Sampling(4, by_subject=True))
     batches = epoch(data.train_dataloader(), 0)
     n_subjects = [len({data.clips[row].subject for row in batch["index"].tolist()}) for batch in batches]
     assert sum(n == 1 for n in n_subjects) > len(batches) / 2
-    mixed = epoch(make(batch_size=4).train_dataloader(), 0)
+    mixed = epoch(make(sampling=Sampling(4)).train_dataloader(), 0)
     assert sum(len({data.clips[row].subject for row in batch["index"].tolist()}) == 1 for batch in mixed) <= 1
-    with pytest.raises(UserError, match="cannot go with unlabelled or batch_by_subject"):
-        make(batch_by_subject=True, balanced=True)
+    with pytest.raises(UserError, match="cannot go with data"):
+        Sampling(by_subject=True, balanced=True)
 
 
 def test_balanced_sampling_draws_rare_classes_as_often():
@@ -179,7 +185,7 @@ def test_balanced_sampling_draws_rare_classes_as_often():
 
 
 def test_class_weights_are_inverse_frequencies(make):
-    data = make(class_weights=True)
+    data = make(sampling=Sampling(8, class_weights=True))
     assert torch.allclose(data.loss_weights(), torch.ones(2))
     data.labels[data.rows("train")[:4]] = 1 - data.labels[data.rows("train")[:4]]
     counts = torch.bincount(data.labels[data.rows("train")])
@@ -202,7 +208,7 @@ def test_unknown_column_is_named_with_those_there_are(make):
 def test_excluded_subjects_are_in_neither_training_nor_validation(make, tmp_path):
     subjects = make().subjects("train")
     (tmp_path / "exclude.txt").write_text(f"{subjects[0]}\n# a comment\n")
-    left = make(exclude_subjects=str(tmp_path / "exclude.txt"))
+    left = make(subset=Subset(exclude_subjects=str(tmp_path / "exclude.txt")))
     assert left.subjects("train") == subjects[1:]
 
 
@@ -211,7 +217,7 @@ def test_several_lists_of_exclusions_add_up(make, tmp_path):
     subjects = make().subjects("train")
     (tmp_path / "exclude.txt").write_text(f"{subjects[0]}\n")
     (tmp_path / "predictions.csv").write_text(f"subject,split\n{subjects[1]},test\n{subjects[2]},val\n")
-    left = make(exclude_subjects=[str(tmp_path / "exclude.txt"), str(tmp_path / "predictions.csv")])
+    left = make(subset=Subset(exclude_subjects=[str(tmp_path / name) for name in ("exclude.txt", "predictions.csv")]))
     assert left.subjects("train") == subjects[2:]
 
 
@@ -221,8 +227,8 @@ def test_clips_without_a_label_go_where_their_subject_goes_and_are_not_tested(to
     (tmp_path / "manifest.csv").write_text("\n".join(blank).replace("\nhigh", f"\n{tones.parent}/high"))
     text = (tmp_path / "manifest.csv").read_text().replace("\nlow", f"\n{tones.parent}/low")
     (tmp_path / "manifest.csv").write_text(text)
-    data = CryDataModule(Manifest(tmp_path / "manifest.csv"), MFCC(), Split(val=0.2, test=0.2), 0.4, unlabelled=True)
-    data.cache_dir = str(tmp_path / "cache")
+    own = {"subset": Subset(unlabelled=True), "cache": Caching(str(tmp_path / "cache"))}
+    data = CryDataModule(Manifest(tmp_path / "manifest.csv"), MFCC(), Split(val=0.2, test=0.2), 0.4, **own)
     data.prepare_data()
     data.setup()
     parts = {part: set(data.subjects(part)) for part in ("train", "val", "test")}
@@ -242,13 +248,13 @@ def test_probe_is_served_behind_the_validation_part(make, tones):
 
 
 def test_label_fraction_counts_subjects(make):
-    whole, half = make(), make(label_fraction=0.5)
+    whole, half = make(), make(subset=Subset(label_fraction=0.5))
     assert set(half.subjects("train")) < set(whole.subjects("train"))
     assert half.subjects("test") == whole.subjects("test")
 
 
 def test_per_class_counts_clips_over_subjects(make):
-    data = make(per_class=3)
+    data = make(subset=Subset(per_class=3))
     assert np.bincount(data.labels[data.rows("train")]).tolist() == [3, 3]
     assert len(data.subjects("train")) >= 3
 
@@ -260,7 +266,7 @@ def test_bad_clip_is_in_no_part(tones, tmp_path):
         (broken / wav.name).write_bytes(wav.read_bytes())
     (broken / "low_00_0.wav").write_bytes(b"")
     (broken / "manifest.csv").write_text(tones.read_text())
-    data = CryDataModule(Manifest(broken / "manifest.csv"), MFCC(), clip_s=0.4, cache_dir=str(tmp_path / "cache"))
+    data = CryDataModule(Manifest(broken / "manifest.csv"), MFCC(), clip_s=0.4, cache=Caching(str(tmp_path / "cache")))
     data.prepare_data()
     data.setup()
     row = [clip.path for clip in data.clips].index("low_00_0.wav")
@@ -269,4 +275,4 @@ def test_bad_clip_is_in_no_part(tones, tmp_path):
 
 def test_balanced_and_unlabelled_contradict(tones):
     with pytest.raises(UserError, match="balanced"):
-        CryDataModule(Manifest(tones), MFCC(), balanced=True, unlabelled=True)
+        CryDataModule(Manifest(tones), MFCC(), subset=Subset(unlabelled=True), sampling=Sampling(balanced=True))

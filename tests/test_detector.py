@@ -75,8 +75,8 @@ def trained(marked, tmp_path_factory):
             "feature": {"class_path": "cry_lightning.features.EfficientATLogMel"},
             "split": {"val": 0.25, "test": 0.25, "group": "recording"},
             "clip_s": 1.0,
-            "batch_size": 4,
-            "cache_dir": str(folder / "cache"),
+            "sampling": {"batch_size": 4},
+            "cache": {"folder": str(folder / "cache")},
         },
         "model": {
             "class_path": "cry_lightning.tasks.Detector",

@@ -24,7 +24,7 @@ from cry_lightning.inference import embed
 
 def embedded(ckpt: Path, *paths: Path, out: Path, args: tuple[str, ...] = ()) -> dict:
     """What the file holds: datasets and attributes."""
-    caches = f"--data.cache_dir={out.parent / 'cache'}"
+    caches = f"--data.cache.folder={out.parent / 'cache'}"
     command("embed", ["--ckpt", str(ckpt), *map(str, paths), "--out", str(out), caches, *args])
     with h5py.File(out) as file:
         columns = {

@@ -29,7 +29,7 @@ from cry_lightning.features.spectrogram import Spectrogram
 from cry_lightning.tasks import Detector, hub
 from cry_lightning.tasks.weights import load_encoder, sha256
 
-SHIFTED = {"shift_s": 0.05, "cache_dtype": "float16"}
+SHIFTED = {"shift_s": 0.05, "cache": {"dtype": "float16"}}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -351,7 +351,7 @@ NETWORKS = {  # encoder, feature, and what else of the stage: each network behin
     "small-cnn-waveform": (
         named(f"{ENCODERS}.CNN6", n_mels=40, width=4),
         named(f"{FEATURES}.Waveform"),
-        {"front_end": named(f"{FEATURES}.LogMel"), "data": {"shift_s": 0.1, "cache_dtype": "float16"}},
+        {"front_end": named(f"{FEATURES}.LogMel"), "data": {"shift_s": 0.1, "cache": {"dtype": "float16"}}},
     ),
     "svm-flatten": (
         named(f"{ENCODERS}.Flatten", num_features=40 * 51),

@@ -57,7 +57,9 @@ def test_every_cell_has_its_own_chain(corpus, monkeypatch):
         assert asked == target
         assert (last["model"]["init_args"]["weights"] is None) == name.startswith("scratch")
         for stage in {"simclr", "adapt"} & set(stages):
-            assert stages[stage]["data"]["unlabelled"] and stages[stage]["model"]["class_path"].endswith("SimCLR")
+            assert stages[stage]["data"]["subset"]["unlabelled"] and stages[stage]["model"]["class_path"].endswith(
+                "SimCLR"
+            )
     configs = [config for stages in found.values() for config in stages.values()]
     assert len({str(config["model"]["init_args"]["encoder"]) for config in configs}) == 1
 

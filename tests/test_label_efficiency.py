@@ -50,7 +50,7 @@ def test_small_amounts_come_first_with_every_encoder_and_fold(tmp_path):
 
 def test_a_point_overrides_whatever_limits_the_labels_in_the_yaml():
     own = point(amount=5, seed=2, fold=1).changes
-    assert own[:2] == ["--data.label_fraction=1.0", "--data.per_class=5"]
+    assert own[:2] == ["--data.subset.label_fraction=1.0", "--data.subset.per_class=5"]
     assert {"--data.seed=2", "--seed_everything=2", "--data.split.fold=1", "--model.init_args.weights=null"} < set(own)
 
 
@@ -63,7 +63,7 @@ def test_an_encoder_may_have_arguments_of_its_own(tmp_path):
     for given, message in [
         ("simclr", r"--arguments simclr: no such encoder; they are scratch"),
         ("scratch --model.init_args.weights=a.ckpt", r"--encoders states what an encoder starts from"),
-        ("scratch --data.per_class=500", r"--data\.per_class=500: only --model"),
+        ("scratch --data.subset.per_class=500", r"--data\.subset\.per_class=500: only --model"),
         ("scratch --seed_everything=1", r"--seed_everything=1: only --model"),
     ]:
         with pytest.raises(UserError, match=message):
@@ -291,8 +291,8 @@ def test_a_killed_study_goes_on_and_every_encoder_sees_the_same_labels(
     folder, labels = points_at / of_pre.name, subset(study, of_pre)
     assert is_finished(folder, made_by(study, of_pre, labels))
     assert not is_finished(folder, made_by(study, of_pre, subset(study, point(seed=1, amount=4))))
-    for key, value, same in (("batch_size", 4, False), ("workers", 1, True)):
-        changed = study.config | {"data": study.config["data"] | {key: value}}
+    for key, value, same in (("sampling", {"batch_size": 4}, False), ("cache", {"workers": 1}, True)):
+        changed = study.config | {"data": study.config["data"] | {key: study.config["data"][key] | value}}
         assert is_finished(folder, made_by(study, of_pre, labels) | changed) == same
     shutil.copy(config, pretrained)  # other weights under the same name
     assert not is_finished(folder, made_by(study, of_pre, labels))

@@ -206,7 +206,10 @@ def test_the_long_chain_hands_on_the_adapted_encoder(make, house, stand_in):
     assert make(*LONG) == []
     assert make(*LONG, DATA=str(data))[:2] == ["fit adapt", "fit finetune-adapt"]
     assert "--model.init_args.weights=runs/my-cries/adapt/best.ckpt" in stand_in.commands[1]
-    assert "--data.unlabelled=true" in stand_in.commands[0] and "--data.unlabelled=true" not in stand_in.commands[1]
+    assert (
+        "--data.subset.unlabelled=true" in stand_in.commands[0]
+        and "--data.subset.unlabelled=true" not in stand_in.commands[1]
+    )
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_a_view_of_too_few_frames_is_refused():
 def test_it_learns_and_hands_its_encoder_on(tones, tmp_path, stage):
     config = stage_config(tones, tmp_path, "masked", bands=5, frames=4)
     config["model"]["class_path"] = "cry_lightning.tasks.MaskedPrediction"
-    config["data"]["unlabelled"] = True
+    config["data"]["subset"] = {"unlabelled": True}
     config["checkpoint"] = {"monitor": "val/loss", "mode": "min"}
     path = tmp_path / "masked.yaml"
     path.write_text(yaml.safe_dump(config))

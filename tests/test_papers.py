@@ -59,7 +59,7 @@ def paper(tones, tmp_path, monkeypatch):
                     "by subject": {"folds": 2},
                     "as published": {"seeds": [0], "arguments": {"data.split.group": "clip"}},
                 },
-                "stages": {"last": {"data.batch_size": 4}},
+                "stages": {"last": {"data.sampling.batch_size": 4}},
             },
         },
     }
@@ -115,7 +115,7 @@ def test_the_table_holds_what_the_runs_say_and_nothing_is_run_twice(paper, tmp_p
     assert np.isnan(table.loc["by subject", "Res8", "uar"]["published"])
     assert table.loc["by subject", "Res8", "uar"]["later"] == 0.911
     config = json.loads((out / "by-subject/res8/cross_validation.json").read_text())["stages"]["0"]
-    assert config["data"]["batch_size"] == 4
+    assert config["data"]["sampling"]["batch_size"] == 4
 
     def never(args):
         raise AssertionError(args)
@@ -160,7 +160,7 @@ def test_a_stage_that_comes_first_is_trained_once_and_tested(paper, tmp_path, mo
 def test_systems_may_be_compared_by_number_of_labels(paper, tones, tmp_path, capsys):
     """Encoders that adapt to the tested corpus alike do so once, without the test subjects."""
     config = yaml.safe_load((tmp_path / "small2020/net.yaml").read_text()) | {"name": "adapt"}
-    config["data"]["unlabelled"] = True
+    config["data"]["subset"] = {"unlabelled": True}
     config["model"]["class_path"] = "cry_lightning.tasks.SimCLR"
     config["model"]["init_args"]["temperature"] = 0.5
     config["checkpoint"] = {"monitor": "val/loss", "mode": "min"}
@@ -412,7 +412,7 @@ def test_other_works_stand_beside_what_they_kept_apart():
         ),
         ({"tables": ["roc"]}, [], "'corpus', 'folds', 'recall', 'classes', 'confusion'"),
         ({"corpora": {"tones": {"protocols": {"p": "--folds 2"}}}}, [], "corpora.tones.protocols.p: give keys"),
-        ({}, ["--net.data.batch_sise=4"], "--data.batch_sise=4; did you mean --data.batch_size?"),
+        ({}, ["--net.data.batch_sise=4"], "--data.batch_sise=4; did you mean --data.sampling.batch_size?"),
         ({}, ["--netz.data.batch_size=4"], "unrecognized arguments: --netz.data.batch_size=4"),
         ({}, ["--jobs", "0"], "--jobs: 0: 1 or more folds are needed"),
     ],

@@ -315,7 +315,7 @@ def test_a_stage_on_pictures_is_fitted_tested_and_made_again_without_the_file_of
 def test_architectures_by_sizes_are_one_table_and_not_run_again(stage, tmp_path, capsys, monkeypatch):
     config = stage()
     data = tmp_path / "data.yaml"
-    data.write_text(yaml.safe_dump(yaml.safe_load(Path(config).read_text())["data"] | {"batch_size": 16}))
+    data.write_text(yaml.safe_dump(yaml.safe_load(Path(config).read_text())["data"] | {"sampling": {"batch_size": 16}}))
     args = ["--config", config, "--models", "test_resnet", "test_vit", "--sizes", "32x48", "64x64", "--folds", "2"]
     args += ["--out", str(tmp_path / "out"), "--data", str(data)]
     command("architectures", args)

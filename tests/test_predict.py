@@ -23,7 +23,7 @@ from cry_lightning.inference import predict
 RAW = DATA / "donateacry_raw"
 LOGMEL = {"class_path": "cry_lightning.features.LogMel"}
 WINDOWS = ["--data.corpus.init_args.window_s=0.2", "--data.corpus.init_args.hop_s=0.1", "--data.clip_s=0.2"]
-WAVEFORMS = ["--data.feature", "cry_lightning.features.Waveform", "--data.cache_dtype=float16"]
+WAVEFORMS = ["--data.feature", "cry_lightning.features.Waveform", "--data.cache.dtype=float16"]
 
 
 def fit_and_test(config: Path, *args: str) -> Path:
@@ -101,7 +101,9 @@ def test_scores_of_real_uploads_are_those_of_test(stage, tmp_path):
     corpus = ["--data.corpus", "cry_lightning.corpora.DonateACry", f"--data.corpus.init_args.root={uploads}"]
     corpus += ["--data.corpus.init_args.target=sex", "--data.corpus.init_args.name=uploads"]
     windows = ["--data.corpus.init_args.window_s=1", "--data.corpus.init_args.min_active_db=-45", "--data.clip_s=1"]
-    ckpt = fit_and_test(stage(), *corpus, *windows, "--trainer.max_epochs=1", f"--data.cache_dir={tmp_path / 'cache'}")
+    ckpt = fit_and_test(
+        stage(), *corpus, *windows, "--trainer.max_epochs=1", f"--data.cache.folder={tmp_path / 'cache'}"
+    )
     assert differences(ckpt, predicted(ckpt, uploads, out=Path("out.csv")), uploads) < 1e-5
 
 

@@ -15,7 +15,7 @@ from cry_lightning.data.cachefile import CacheFile
 
 @pytest.fixture
 def config(stage, tmp_path) -> tuple[str, ...]:
-    return "--config", str(stage()), f"--data.cache_dir={tmp_path / 'cache'}"
+    return "--config", str(stage()), f"--data.cache.folder={tmp_path / 'cache'}"
 
 
 def cache_in(folder: Path) -> Path:

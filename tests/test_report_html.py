@@ -271,7 +271,7 @@ def test_features_and_sound_are_found_by_content(tmp_path, changed) -> None:
     file.write_rows(range(1), np.arange(24, dtype=np.float32).reshape(1, 1, 4, 6), [""])
     tested = {"a.wav#0.000-1.000": sound_fingerprint("another#0.000-1.000" if changed else content, "")}
     found = sounds.search(
-        tested, {"cache_dir": str(tmp_path), "feature": {"class_path": "cry_lightning.features.MFCC"}}
+        tested, {"cache": {"folder": str(tmp_path)}, "feature": {"class_path": "cry_lightning.features.MFCC"}}
     )
     if changed:
         assert found is None

@@ -52,7 +52,10 @@ def runs(tones, noise, tmp_path_factory) -> Path:
     augment = {"folder": str(noise), "sample_rate": RATE, "snr_db": [0.0, 10.0]}
     modules = [{"class_path": "cry_lightning.tasks.augment.WaveformNoise", "init_args": augment}]
     noisy = stage_config(tones, folder, "noisy", front_end=LOGMEL, augment_waveform=modules)
-    noisy["data"] = plain["data"] | {"feature": "cry_lightning.features.Waveform", "cache_dtype": "float16"}
+    noisy["data"] = plain["data"] | {
+        "feature": "cry_lightning.features.Waveform",
+        "cache": plain["data"]["cache"] | {"dtype": "float16"},
+    }
     for config in (plain, noisy):
         path = folder / "config.yaml"
         path.write_text(yaml.safe_dump(config))

@@ -128,7 +128,7 @@ def test_two_processes_at_once_of_which_one_is_killed(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_builds_shares(stage, tmp_path, capsys):
-    config = ["--config", str(stage()), f"--data.cache_dir={tmp_path / 'cache'}"]
+    config = ["--config", str(stage()), f"--data.cache.folder={tmp_path / 'cache'}"]
     assert main(["prepare", *config, "--shard", "2/2"]) == 0
     assert "shard 2/2 is built; 64 of 96 rows, of other shards, are missing" in capsys.readouterr().out
     assert main(["prepare", *config, "--shard", "1/2"]) == 0

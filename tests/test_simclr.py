@@ -28,9 +28,10 @@ def simclr(tones, tmp_path):
         model = {"projector": PROJECTOR, "augment": [CROP], "temperature": 0.2} | model
         config = stage_config(tones, tmp_path, name, **model)
         config["model"]["class_path"] = "cry_lightning.tasks.SimCLR"
-        config["data"] |= {"unlabelled": True, "drop_last": True, "batch_size": 16} | (data or {})
+        sampling = {"drop_last": True, "batch_size": 16} | (data or {}).get("sampling", {})
+        config["data"] |= {"subset": {"unlabelled": True}} | (data or {}) | {"sampling": sampling}
         if probe:
-            shared = ("corpus", "feature", "split", "clip_s", "shift_s", "cache_dir")
+            shared = ("corpus", "feature", "split", "clip_s", "shift_s", "cache")
             config["data"]["probe"] = {
                 "class_path": "cry_lightning.data.datamodule.CryDataModule",
                 "init_args": {key: config["data"][key] for key in shared},
@@ -146,7 +147,7 @@ def test_windows_of_the_tested_recordings_are_found_under_other_names(simclr, st
     [
         ({"temperature": 0.0}, {}, "temperature must be above 0"),
         ({"adaptation": True}, {}, "model.init_args.weights"),
-        ({}, {"batch_size": 1}, "two or more in a batch"),
+        ({}, {"sampling": {"batch_size": 1}}, "two or more in a batch"),
         pytest.param({"augment": [{**CROP, "init_args": {"length": 500}}]}, {}, "clip_s", marks=pytest.mark.slow),
         pytest.param(
             {"warmup_epochs": 1, "scheduler": {"class_path": "torch.optim.lr_scheduler.ConstantLR"}},
@@ -158,7 +159,7 @@ def test_windows_of_the_tested_recordings_are_found_under_other_names(simclr, st
         pytest.param({"probe_every_n_epochs": 0}, {}, "at least 1", marks=pytest.mark.slow),
         pytest.param({"temperature": float("nan")}, {}, "temperature must be above 0", marks=pytest.mark.slow),
         pytest.param({"warmup_epochs": -1}, {}, "warmup_epochs must be 0 or more", marks=pytest.mark.slow),
-        ({}, {"batch_size": 13, "drop_last": False}, r"the last is alone.*data\.drop_last"),
+        ({}, {"sampling": {"batch_size": 13, "drop_last": False}}, r"the last is alone.*data\.sampling\.drop_last"),
         ({"front_end": LOGMEL}, {}, r"LogMel takes waveforms, but data\.feature is MFCC"),
         (
             {"front_end": {**LOGMEL, "init_args": {"sample_rate": 16000}}},
@@ -189,7 +190,7 @@ def test_a_loss_that_is_no_number_names_the_clips(simclr, monkeypatch):
 
 def test_weights_that_are_no_numbers_after_the_last_step_name_the_clips(simclr):
     wild = {"class_path": "torch.optim.SGD", "init_args": {"lr": 1e30}}
-    path = simclr(probe=False, data={"batch_size": 40}, optimizer=wild)
+    path = simclr(probe=False, data={"sampling": {"batch_size": 40}}, optimizer=wild)
     with pytest.raises(UserError, match=r"the loss is nan at step 1: "):
         fit(path)
 
@@ -218,7 +219,7 @@ def test_accumulation_is_said_to_add_no_negatives(simclr, caplog):
 
 @pytest.mark.slow
 def test_fewer_clips_than_a_batch_are_told(simclr, caplog):
-    fit(simclr(data={"batch_size": 64}, probe=False), "--trainer.max_epochs=1")
+    fit(simclr(data={"sampling": {"batch_size": 64}}, probe=False), "--trainer.max_epochs=1")
     assert "training clips for batches of 64" in caplog.text
 
 
@@ -273,7 +274,7 @@ def test_two_processes_learn_as_one_with_the_joint_batch(simclr, tmp_path):
     ):
         path = simclr(
             name,
-            data={"batch_size": batch_size, "shift_s": 0.0},
+            data={"sampling": {"batch_size": batch_size}, "shift_s": 0.0},
             probe=False,
             encoder={"class_path": "test_simclr.Plain"},
             projector={"class_path": "torch.nn.Linear", "init_args": {"out_features": 8}},

@@ -279,7 +279,7 @@ def test_the_task_of_twelve_classes_is_learned_by_speakers_that_differ(tmp_path)
         f"--data.corpus.init_args.noise={noise['folder']}",
     ]
     background = {"class_path": "cry_lightning.tasks.augment.BackgroundNoise", "init_args": noise}
-    args += ["--model.init_args.augment_waveform", json.dumps([background]), f"--data.cache_dir={tmp_path}"]
+    args += ["--model.init_args.augment_waveform", json.dumps([background]), f"--data.cache.folder={tmp_path}"]
     args += ["--trainer.max_epochs=8", "--trainer.logger=null", "--trainer.enable_progress_bar=false"]
     run = cli.main(["fit", *args])
     cli.main(["test", "--config", str(run.run_folder.config)])

@@ -76,7 +76,7 @@ def test_describe_tells_it(two_spellings, capsys):
 
 
 def test_fit_tells_it(two_spellings, caplog):
-    data = CryDataModule(Manifest(two_spellings), MFCC(), cache_dir="cache")
+    data = CryDataModule(Manifest(two_spellings), MFCC())
     data.prepare_data()
     data.setup()
     assert "PROBABLY ONE INFANT under several names (4 such)" in caplog.text
@@ -87,7 +87,7 @@ def test_a_recording_that_is_its_own_subject_is_no_slip(two_spellings, caplog):
     (two_spellings.parent / "1.wav").rename(two_spellings.parent / "01.wav")
     (two_spellings.parent / "0.wav").rename(two_spellings.parent / "1.wav")
     two_spellings.write_text(two_spellings.read_text().replace("\n1.wav", "\n01.wav").replace("\n0.wav", "\n1.wav"))
-    data = CryDataModule(Manifest(two_spellings), MFCC(), cache_dir="cache")
+    data = CryDataModule(Manifest(two_spellings), MFCC())
     data.prepare_data()
     data.setup()
     assert "PROBABLY ONE" not in caplog.text

@@ -160,7 +160,7 @@ def run(*args, command="fit") -> int:
 
 @pytest.mark.slow
 def test_fit_test_evaluate_predict(svm, tones, tmp_path, capsys):
-    assert svm(C=[0.1, 1.0], gamma=["scale", 0.1])("--data.balanced=true") == 0
+    assert svm(C=[0.1, 1.0], gamma=["scale", 0.1])("--data.sampling.balanced=true") == 0
     folder = tmp_path / "runs/tones/svm"
     assert run("--config", folder / "config.yaml", command="test") == 0
     assert run(folder, command="evaluate") == 0
@@ -190,7 +190,7 @@ def test_hears_every_training_clip_once_and_unshifted(svm, tmp_path, monkeypatch
 
     monkeypatch.setattr("cry_lightning.tasks.svm.fit", spy)
     fitted = svm(C=[1.0, 10.0], choose="validation")
-    assert fitted("--data.balanced=true", "--data.shift_s=0.05") == 0
+    assert fitted("--data.sampling.balanced=true", "--data.shift_s=0.05") == 0
     first = heard["train"]
     assert len(first.labels) == len(np.unique(first.embeddings, axis=0)) == 40
     assert not set(first.subjects) & set(heard["validation"].subjects)

@@ -71,14 +71,14 @@ def test_channels_last_gives_the_same_numbers(stage):
 def test_hinge_loss_balanced_batches_and_their_stamp(stage, tmp_path):
     hinge = {"class_path": "torch.nn.MultiMarginLoss"}
     config = stage("hinge", loss=hinge)
-    fit(config, "--data.balanced=true", "--trainer.max_epochs=1")
+    fit(config, "--data.sampling.balanced=true", "--trainer.max_epochs=1")
     cli.main(["test", "--config", str(tmp_path / "runs/tones/hinge/config.yaml")])
     assert json.loads((tmp_path / "runs/tones/hinge/lineage.json").read_text())["uncalibrated"] is True
 
 
 @pytest.mark.slow
 def test_class_weights_reach_the_loss_and_not_the_checkpoint(stage, tmp_path):
-    run = fit(stage("weighted"), "--data.class_weights=true", "--trainer.max_epochs=1")
+    run = fit(stage("weighted"), "--data.sampling.class_weights=true", "--trainer.max_epochs=1")
     assert run.model.loss.weight.shape == (2,)
     cli.main(["test", "--config", str(tmp_path / "runs/tones/weighted/config.yaml")])
 

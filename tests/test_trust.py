@@ -158,7 +158,7 @@ def test_nothing_that_the_config_of_a_run_names_is_run(trap, pretrained, tmp_pat
             config.write_text(yaml.safe_dump(content))
             command, *options = commands[(place + number) % len(commands)]
             if command == "tune":
-                Path("space.yaml").write_text("data.batch_size: {low: 1, high: 2}\n")
+                Path("space.yaml").write_text("data.sampling.batch_size: {low: 1, high: 2}\n")
                 options += ["--space=space.yaml"]
             code = main([command, "--config", str(config), *options])
             assert trap(), (command, field, payload)

@@ -31,7 +31,7 @@ main = partial(command, "tune")
 
 
 LR = "model.init_args.optimizer.init_args.lr"
-SPACE = {LR: {"low": 1.0e-3, "high": 0.3, "log": True}, "data.batch_size": {"low": 8, "high": 16, "step": 8}}
+SPACE = {LR: {"low": 1.0e-3, "high": 0.3, "log": True}, "data.sampling.batch_size": {"low": 8, "high": 16, "step": 8}}
 UAR = Goal("val/uar", "max")
 ENDS = (slice(10), slice(-10, None))
 
@@ -117,9 +117,13 @@ def test_whole_numbers_floats_and_choices_are_told_apart(space):
         (
             {"dta.batch_size": {"low": 1, "high": 2}},
             (),
-            r"--space .*dta\.batch_size.*did you mean --data\.batch_size\?",
+            r"--space .*dta\.batch_size.*did you mean --data\.sampling\.batch_size\?",
         ),
-        ({"data.batch_size": {"low": 1.5, "high": 2.5}}, (), r"--space .*: data\.batch_size: expected int, not 1\.5"),
+        (
+            {"data.sampling.batch_size": {"low": 1.5, "high": 2.5}},
+            (),
+            r"--space .*: data\.sampling\.batch_size: expected int, not 1\.5",
+        ),
         ({"data.split.seed": {"low": 0, "high": 9}}, (), r"must share their validation and test subjects"),
         ({"checkpoint.mode": {"choices": ["min", "max"]}}, (), r"checkpoint\.mode is the same for all trials"),
         (SPACE, ("--trials", "0"), r"--trials: 0: 1 or more trials are needed"),
@@ -165,7 +169,7 @@ def test_proposals_follow_from_the_seed_and_the_trials_so_far(space):
     )  # so at the same time
     other = [*trials[:11], finished(drawn, trials[11].params, 1.0, 0, "")]
     assert propose(drawn, trials, UAR, 0) != propose(drawn, other, UAR, 0)
-    assert {trial.params["data.batch_size"] for trial in trials} == {8, 16}
+    assert {trial.params["data.sampling.batch_size"] for trial in trials} == {8, 16}
 
 
 @pytest.mark.slow
@@ -246,22 +250,22 @@ def test_a_killed_search_ends_as_an_unkilled_one_and_hears_no_test_subject(
         patch.setattr(cli, "main", kill)
         main([*command, "--trials", "2"])
     assert fits == ["rehearsal", "0000"] and not (killed / "trials.csv").exists()
-    main([*command, "--trials", "3", f"--data.cache_dir={tmp_path / 'cache'}"])  # of no consequence
+    main([*command, "--trials", "3", f"--data.cache.folder={tmp_path / 'cache'}"])  # of no consequence
     assert fits == ["rehearsal", "0000", "0001", "0002"]
     assert (killed / "trials.csv").read_bytes() == (whole / "trials.csv").read_bytes()
 
     other = space(SPACE | {LR: {"low": 0.01, "high": 0.1}}, "other.yaml")
     with pytest.raises(UserError, match=rf"killed holds a study with other settings \(space\.{LR}\.low, .*seed\)"):
         main([*command, "--trials", "3", "--space", other, "--seed", "1"])
-    with pytest.raises(UserError, match=r"other settings \(stages\.0\.data\.per_class, data\)"):
-        main([*command, "--trials", "3", "--data.per_class", "4"])
+    with pytest.raises(UserError, match=r"other settings \(stages\.0\.data\.subset\.per_class, data\)"):
+        main([*command, "--trials", "3", "--data.subset.per_class", "4"])
 
     best = table.loc[table["val/uar"].idxmax()]
     run = cli.main(["fit", "--config", str(whole / "best.yaml")])
     assert run.run_folder.path == tmp_path / "runs/tones/pretrain-tuned"
     curve = pd.read_csv(run.run_folder.path / "fit/metrics.csv")["val/uar"]
     assert curve.max() == best["val/uar"] and curve.idxmax() >= 0
-    assert run.config.fit.data.batch_size == best["data.batch_size"]
+    assert run.config.fit.data.batch_size == best["data.sampling.batch_size"]
 
 
 @pytest.mark.slow
@@ -346,5 +350,5 @@ def test_the_shipped_space_fits_its_stage(tones, tmp_path):
     config, space = (REPO / word for word in path.read_text().splitlines()[1].split() if word.endswith(".yaml"))
     assert space == path and Path(config).name == "finetune.yaml"
     args = ["--data.corpus=cry_lightning.corpora.Manifest", f"--data.corpus.init_args.root={tones}"]
-    args += [f"--data.cache_dir={tmp_path}", f"--runs={tmp_path}", "--model.init_args.weights=null"]
+    args += [f"--data.cache.folder={tmp_path}", f"--runs={tmp_path}", "--model.init_args.weights=null"]
     check_space(open_study(StageConfig(str(config), tuple(args))), read_space(str(path)), str(path))

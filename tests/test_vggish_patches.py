@@ -120,7 +120,7 @@ def test_front_end_refuses_a_coefficient_out_of_range(coefficient: float) -> Non
 def test_a_clip_of_several_patches_gets_one_prediction_their_mean(cries: Path, tmp_path: Path) -> None:
     config = stage_config(cries, tmp_path)
     config["data"]["corpus"]["init_args"] |= PATCHES | {"name": "cries"}
-    config["data"] |= {"clip_s": 0.975, "shift_s": 0.0, "cache_dir": str(tmp_path / "cache")}
+    config["data"] |= {"clip_s": 0.975, "shift_s": 0.0, "cache": {"folder": str(tmp_path / "cache")}}
     config["data"]["feature"] = {"class_path": "cry_lightning.features.VGGishLogMel"}
     encoder = {"class_path": "cry_lightning.encoders.VGGish", "init_args": {"width": 2}}
     config["model"]["init_args"]["encoder"] = encoder

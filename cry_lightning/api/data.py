@@ -157,8 +157,8 @@ def prepare(
 ) -> None:
     """Build, list, verify or remove feature caches.
 
-    Further arguments override the YAML as in fit, e.g. --data.workers=4. With --shard 1/4, 2/4 ... four machines that
-    share the folder of caches build one at the same time.
+    Further arguments override the YAML as in fit, e.g. --data.cache.workers=4. With --shard 1/4, 2/4 ... four machines
+    that share the folder of caches build one at the same time.
 
     Args:
         config: build the cache of this stage.

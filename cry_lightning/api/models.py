@@ -51,7 +51,7 @@ FOR_ONNX = ("onnx", "onnxruntime", "onnxscript")
 FOR_SERVING = ("fastapi", "uvicorn", "python_multipart")
 
 
-OVERRIDDEN = ("--data.corpus", "--data.cache_dir")  # by `embed`
+OVERRIDDEN = ("--data.corpus", "--data.cache.folder")  # by `embed`
 
 
 def fit(config: str | Path | Sequence[str | Path], overrides: Overrides = ()) -> Path:

@@ -10,7 +10,7 @@ import yaml
 from cry_lightning.commands import signatures
 from cry_lightning.commands.signatures import Parameter, nearest
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted, one_line
-from cry_lightning.contents import Config
+from cry_lightning.contents import Config, renamed
 
 WHOLE_SECTIONS = ("config", "data", "model")  # options in whose place a YAML may stand
 ENDINGS = (".yaml", ".yml")
@@ -149,7 +149,7 @@ def check_keys(key: str, given: Mapping[str, object], parameters: Mapping[str, P
         here = dotted(key, str(name))
         if name not in parameters:
             asked = here if known and known[0].startswith(f"{key}.") else str(name)
-            raise ConfigError(here, f"no such key{did_you_mean([asked], known)}")
+            raise ConfigError(here, f"no such key{renamed(here) or did_you_mean([asked], known)}")
         _check_names_class(here, value, parameters[name])
         check_class(here, value)
         _check_dataclass(here, value, parameters[name])
@@ -182,10 +182,9 @@ def _check_dataclass(key: str, value: object, parameter: Parameter) -> None:
     """Check the keys of an argument that is a dataclass, such as `data.split`, in whose place a dict stands."""
     if not isinstance(value, dict) or "class_path" in value:
         return
-    for definition in _classes(parameter):
-        if definition.is_dataclass:
-            parameters = signatures.parameters(f"{definition.module}.{definition.name}") or {}
-            check_keys(key, value.get("init_args", value), parameters, list(parameters))
+    if group := signatures.group_of(parameter):
+        parameters = signatures.parameters(f"{group.module}.{group.name}") or {}
+        check_keys(key, value.get("init_args", value), parameters, list(parameters))
 
 
 def check_type(parameter: Parameter, value: object, key: str) -> None:

@@ -109,6 +109,24 @@ def parameters(path: str) -> dict[str, Parameter] | None:
     return _parameters(definition) if definition else None
 
 
+def group_of(parameter: Parameter) -> Definition | None:
+    """The dataclass whose fields a parameter holds, as `data.split` does; None where it holds anything else."""
+    for node in ast.walk(parameter.annotation) if parameter.annotation else []:
+        definition = find(f"{parameter.module}.{node.id}") if isinstance(node, ast.Name) else None
+        if definition and definition.is_dataclass:
+            return definition
+    return None
+
+
+def keys_of(path: str) -> list[str]:
+    """The parameters of a class, each followed by the fields that it holds, as `split.val`."""
+    found = []
+    for name, parameter in (parameters(path) or {}).items():
+        group = group_of(parameter)
+        found += [name, *(f"{name}.{field}" for field in (_parameters(group) or {} if group else {}))]
+    return found
+
+
 def _parameters(definition: Definition) -> dict[str, Parameter] | None:
     node, module = definition.node, definition.module
     if isinstance(node, ast.FunctionDef):

@@ -22,7 +22,7 @@ from cry_lightning.commands.configs import (
     refuse_recordings,
 )
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted
-from cry_lightning.contents import Config
+from cry_lightning.contents import Config, renamed
 from cry_lightning.trust.names import taken_out
 
 GROUPS = {
@@ -73,7 +73,7 @@ def _own_options(command: str) -> dict[str, str]:
 
 
 def _described(path: str) -> dict[str, str]:
-    """Name -> description of every parameter of a class, from its docstring and those of its bases."""
+    """Key -> description of every parameter of a class, or of its fields, from its docstring and those of its bases."""
     described: dict[str, str] = {}
     definition = signatures.find(path)
     while definition is not None:
@@ -82,7 +82,12 @@ def _described(path: str) -> dict[str, str]:
         described = described | section | own
         bases = definition.node.bases if isinstance(definition.node, ast.ClassDef) else []
         definition = signatures.find(f"{definition.module}.{ast.unparse(bases[0])}") if bases else None
-    return {name: _in_short(described.get(name, "")) for name in signatures.parameters(path) or {}}
+    rows: dict[str, str] = {}
+    for name, parameter in (signatures.parameters(path) or {}).items():
+        group = signatures.group_of(parameter)
+        fields = dict(arguments_section(group.docstring)) if group else {}
+        rows |= {f"{name}.{field}": about for field, about in fields.items()} or {name: described.get(name, "")}
+    return {name: _in_short(about) for name, about in rows.items()}
 
 
 def _in_short(text: str) -> str:
@@ -164,8 +169,9 @@ def check_sections(config: Mapping[str, object]) -> None:
         if parameters is not None and isinstance(given := config.get(group), dict):
             check_keys(group, given, parameters, [dotted(group, name) for name in parameters])
     data = config.get("data")
-    if isinstance(data, dict) and isinstance(data.get("cache_dir"), str):
-        check_folder("data.cache_dir", data["cache_dir"])
+    cache = data.get("cache") if isinstance(data, dict) else None
+    if isinstance(cache, dict) and isinstance(folder := cache.get("folder"), str):
+        check_folder("data.cache.folder", folder)
 
 
 def resolved(given: Sequence[Argument]) -> Config:
@@ -223,9 +229,10 @@ def _refuse_unrecognized(wrong: Sequence[Argument], known: Mapping[str, None]) -
         return
     whole = [*known]
     for group, path in GROUPS.items():
-        whole += [dotted(group, name) for name in signatures.parameters(path) or {}]
+        whole += [dotted(group, name) for name in signatures.keys_of(path)]
     keys = [one.key if one.key.partition(".")[0] in known else one.key.partition(".")[0] for one in wrong]
-    raise ConfigError("", f"unrecognized arguments: {' '.join(one.typed for one in wrong)}{_near(keys, whole)}")
+    hint = renamed(keys[0]) or _near(keys, whole)
+    raise ConfigError("", f"unrecognized arguments: {' '.join(one.typed for one in wrong)}{hint}")
 
 
 def _near(keys: list[str], known: list[str]) -> str:

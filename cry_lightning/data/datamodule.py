@@ -2,7 +2,6 @@
 
 import json
 import logging
-from typing import Literal
 
 import lightning as L
 import numpy as np
@@ -16,6 +15,7 @@ from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.corpora.base import named_subjects
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.division import column, divide, in_words, known_classes
+from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.data.loader import BatchLoader, EpochOrder, inverse_frequency
 from cry_lightning.data.splits import Split
 from cry_lightning.features import Feature
@@ -95,27 +95,16 @@ class CryDataModule(L.LightningDataModule):
             much, and a shift is a crop of them.
         fit: what to do with a clip that is too short: "pad" with zeros, "repeat" it, or refuse it ("crop"). A longer
             one is cut at its centre.
-        batch_size: clips per batch and process.
-        drop_last: leave out the last training batch where it is not full.
-        balanced: draw training clips so that every class is equally likely.
-        batch_by_subject: make training batches of as few subjects as can be, so that who it is does not tell SimCLR's
-            negatives apart; see `EpochOrder`.
-        class_weights: weigh the loss by the inverse class frequency of the training clips.
-        unlabelled: train on clips without a label too (their label is -1); for stages that learn without labels.
-        label_fraction: train on this share of each class's subjects only (nested: a smaller share is part of a larger).
-        per_class: train on this many clips of each class only, spread over its subjects (nested).
-        exclude_subjects: file with one subject id per line, or a predictions.csv for those it tests, or several such;
-            none of them is used in training or validation.
+        subset: which clips of the training part are trained on.
+        sampling: how they are drawn into batches, and weighed.
+        cache: where features are kept.
         probe: labelled clips, under the same feature, on whose training and validation parts an encoder that learns
             without labels is tried out as it learns.
         seed: of the order of batches and of the label subsets.
-        cache_dir: folder of the feature caches.
-        cache_dtype: "float16" halves a cache.
-        workers: processes that build the cache; 0 builds it in this one.
     """
 
     feature: Feature  # declared here, since those of a probe are looked at before they are set
-    unlabelled: bool
+    subset: Subset
 
     def __init__(
         self,
@@ -125,67 +114,54 @@ class CryDataModule(L.LightningDataModule):
         clip_s: float = 1.0,
         shift_s: float = 0.0,
         fit: Fit = "pad",
-        batch_size: int = 64,
-        drop_last: bool = False,
-        balanced: bool = False,
-        batch_by_subject: bool = False,
-        class_weights: bool = False,
-        unlabelled: bool = False,
-        label_fraction: float = 1.0,
-        per_class: int | None = None,
-        exclude_subjects: str | list[str] | None = None,
+        subset: Subset = Subset(),  # noqa: B008  # frozen
+        sampling: Sampling = Sampling(),  # noqa: B008
+        cache: Caching = Caching(),  # noqa: B008
         probe: "CryDataModule | None" = None,
         seed: int = 0,
-        cache_dir: str = "cache",
-        cache_dtype: Literal["float32", "float16"] = "float32",
-        workers: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        if batch_size < 1:
-            raise UserError(f"data: batch_size must be 1 or more, not {batch_size}")
         check_lengths(feature, clip_s, shift_s)
         check_shift(feature, clip_s, shift_s)
-        if balanced and (unlabelled or batch_by_subject):
-            raise UserError("data: balanced draws by class, so it cannot go with unlabelled or batch_by_subject")
+        if sampling.balanced and subset.unlabelled:
+            raise UserError("data.sampling.balanced draws by class, so it cannot go with data.subset.unlabelled")
         if probe is not None and probe.feature.identity() != feature.identity():
             raise UserError("data: the probe must have the very feature of the data it goes with")
-        if probe is not None and probe.unlabelled:
-            raise UserError("data: the probe scores labels, so clips without one are no part of it: unlabelled false")
+        if probe is not None and probe.subset.unlabelled:
+            raise UserError(
+                "data: the probe scores labels, so clips without one are no part of it: its subset.unlabelled is false"
+            )
         self.corpus = corpus
         self.feature = feature
         self.split = split or Split()
         self.clip_s = clip_s
         self.shift_s = shift_s
         self.fit = fit
-        self.batch_size = batch_size
-        self.drop_last = drop_last
-        self.balanced = balanced
-        self.batch_by_subject = batch_by_subject
-        self.class_weights = class_weights
-        self.unlabelled = unlabelled
-        self.label_fraction = label_fraction
-        self.per_class = per_class
-        self.exclude_subjects = exclude_subjects
+        self.subset = subset
+        self.sampling = sampling
+        self.cache = cache
         self.probe = probe
         self.seed = seed
-        self.cache_dir = cache_dir
-        self.cache_dtype = cache_dtype
-        self.workers = workers
         self.trained_classes: list[str] | None = None  # of the model that is tested or resumed, in its order
         self._ready = False
 
-    def cache(self) -> FeatureCache:
+    def feature_cache(self) -> FeatureCache:
         """The cache of this corpus under this feature; listed anew at each call."""
         return FeatureCache(
-            self.corpus, self.feature, self.clip_s + 2 * self.shift_s, self.fit, self.cache_dtype, self.cache_dir
+            self.corpus,
+            self.feature,
+            self.clip_s + 2 * self.shift_s,
+            self.fit,
+            self.cache.dtype,
+            self.cache.folder,
         )
 
     def prepare_data(self) -> None:
         """Make what is made, and build the cache, in one process only."""
         with isolate_rng():  # a model must not depend on whether its cache was built just now
             self.corpus.prepare()
-            self.cache().build(self.workers)
+            self.feature_cache().build(self.cache.workers)
         if self.probe is not None:
             self.probe.prepare_data()
 
@@ -193,7 +169,7 @@ class CryDataModule(L.LightningDataModule):
         """Open the cache and divide its rows; the same for every stage."""
         if self._ready:
             return
-        cache = self.cache()
+        cache = self.feature_cache()
         self.features = cache.open()
         self.clips: list[Clip] = cache.clips
         self.classes = known_classes(self.corpus.name, self.corpus.class_names(), self.trained_classes)
@@ -219,9 +195,8 @@ class CryDataModule(L.LightningDataModule):
 
     def divide(self) -> np.ndarray:
         """The part of every clip, see `division.divide`."""
-        subset = (self.unlabelled, self.label_fraction, self.per_class, self.exclude_subjects, self.seed)
         try:
-            return divide(self.clips, self.features.good, self.split, *subset)
+            return divide(self.clips, self.features.good, self.split, self.subset, self.seed)
         except UserError as error:
             raise UserError(f"corpus {self.corpus.name} at {self.corpus.root}: {error}") from error
 
@@ -240,7 +215,7 @@ class CryDataModule(L.LightningDataModule):
     def loss_weights(self) -> Tensor | None:
         """Inverse class frequency (K,) of the training clips, mean 1; None unless asked for."""
         labels = self.labels[self.rows("train")]
-        return inverse_frequency(labels, len(self.classes)) if self.class_weights else None
+        return inverse_frequency(labels, len(self.classes)) if self.sampling.class_weights else None
 
     def loader(self, part: str, train: bool = False) -> BatchLoader:
         """The loader of one part, for this process's share where there are several."""
@@ -251,12 +226,13 @@ class CryDataModule(L.LightningDataModule):
         if not train:
             rows = rows[rank::world_size]
         labels = self.labels[rows]
-        subjects = column(self.clips_of(part), "subject") if self.batch_by_subject else None
+        how = self.sampling
+        subjects = column(self.clips_of(part), "subject") if how.by_subject else None
         order = (
-            EpochOrder(labels, self.balanced, self.seed, rank, world_size, subjects, self.batch_size) if train else None
+            EpochOrder(labels, how.balanced, self.seed, rank, world_size, subjects, how.batch_size) if train else None
         )
-        drop_last = train and self.drop_last and len(rows) >= self.batch_size * world_size
-        return BatchLoader(self.features, rows, labels, self.batch_size, self.n_frames, order, drop_last)
+        drop_last = train and how.drop_last and len(rows) >= how.batch_size * world_size
+        return BatchLoader(self.features, rows, labels, how.batch_size, self.n_frames, order, drop_last)
 
     def train_dataloader(self) -> BatchLoader:
         """Shuffled, shifted batches of the training part."""

@@ -10,6 +10,7 @@ from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError, from_cell
 from cry_lightning.corpora import Clip
 from cry_lightning.data import splits
+from cry_lightning.data.groups import Subset
 from cry_lightning.data.splits import census, count
 
 
@@ -103,42 +104,35 @@ def divide(
     clips: Sequence[Clip],
     good: np.ndarray,
     split: splits.Split,
-    unlabelled: bool = False,
-    label_fraction: float = 1.0,
-    per_class: int | None = None,
-    exclude_subjects: str | list[str] | None = None,
+    subset: Subset = Subset(),  # noqa: B008  # frozen
     seed: int = 0,
 ) -> np.ndarray:
     """The part ("train", "val", "test" or "" for left out) of every clip (n,).
 
-    Unlabelled clips are left out, or with `unlabelled` go where their subject goes; none of them is tested.
+    Unlabelled clips are left out, or with `subset.unlabelled` go where their subject goes; none of them is tested.
 
     Args:
         clips: what is divided.
         good: which of them can be used (n,).
         split: the division asked for.
-        unlabelled: keep clips without a label.
-        label_fraction: see `fraction_of_groups`.
-        per_class: see `clips_per_class`.
-        exclude_subjects: see `read_exclusions`; these are left out of train and val.
-        seed: of the two subsets.
+        subset: of the training part; its `unlabelled` clips and `exclude_subjects` count for validation, too.
+        seed: of `label_fraction` and `per_class`.
 
     Raises:
         UserError: nothing can be used, or the split cannot be made.
     """
     labels = np.array([clip.label or "" for clip in clips])
     groups = column(clips, split.group)
-    usable = good & ((labels != "") | unlabelled)
-    paths = [exclude_subjects] if isinstance(exclude_subjects, str) else exclude_subjects or []
+    usable = good & ((labels != "") | subset.unlabelled)
     excluded = np.zeros(len(clips), dtype=bool)
-    for path in paths:
+    for path in subset.exclusions:
         excluded |= named_in(path, column(clips, "subject"))
     if split.scheme == "holdout" and not split.test:  # nobody is tested: validation keeps its share of who is left
         usable &= ~excluded
     if not usable.any():
         raise UserError(
             "no usable labelled clip: labels come from class folders (with no recording beside them) or from a"
-            " manifest.csv with a column `label`; training without labels wants data.unlabelled=true"
+            " manifest.csv with a column `label`; training without labels wants data.subset.unlabelled=true"
         )
     own = column(clips, split.column)[usable] if split.column else None
     parts = np.full(len(clips), "", dtype="<U5")
@@ -146,10 +140,10 @@ def divide(
     parts[(labels == "") & (parts == "test")] = ""
     parts[excluded & (parts != "test")] = ""
     train = np.flatnonzero(parts == "train")
-    if label_fraction < 1:
-        train = _keep(parts, train, fraction_of_groups(labels[train], groups[train], label_fraction, seed))
-    if per_class is not None:
-        _keep(parts, train, clips_per_class(labels[train], groups[train], per_class, seed))
+    if subset.label_fraction < 1:
+        train = _keep(parts, train, fraction_of_groups(labels[train], groups[train], subset.label_fraction, seed))
+    if subset.per_class is not None:
+        _keep(parts, train, clips_per_class(labels[train], groups[train], subset.per_class, seed))
     return parts
 
 

@@ -28,8 +28,7 @@ def parts_of(data: CryDataModule, clips: Sequence[Clip], good: np.ndarray) -> np
     Raises:
         UserError: that split cannot be made.
     """
-    limits = (data.unlabelled, data.label_fraction, data.per_class, data.exclude_subjects, data.seed)
-    return divide(clips, good, data.split, *limits)
+    return divide(clips, good, data.split, data.subset, data.seed)
 
 
 def part_table(clips: pd.DataFrame, parts: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:

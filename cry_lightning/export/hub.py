@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from cry_lightning.console import as_markdown_text
-from cry_lightning.contents import Checkpoint
+from cry_lightning.contents import Checkpoint, regrouped
 from cry_lightning.export.about import About
 from cry_lightning.export.check import Reference, Run
 from cry_lightning.export.graph import WaveformModel
@@ -53,7 +53,7 @@ def write(trained: TrainedStage, about: About, folder: Path) -> Run:
 
 def public(checkpoint: Checkpoint) -> Checkpoint:
     """What predicting needs of a checkpoint: no optimiser, and no name of a file or folder of this machine."""
-    own, data = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]
+    own, data = checkpoint["hyper_parameters"], regrouped(checkpoint["datamodule_hyper_parameters"])
     corpus = data["corpus"].get("init_args", {})
     names = ("classes", "front_end", "CryDataModule", "lineage")
     kept = {name: checkpoint.get(name) for name in names if name in checkpoint}
@@ -62,6 +62,7 @@ def public(checkpoint: Checkpoint) -> Checkpoint:
         "hyper_parameters": _without_files({name: OF_TRAINING.get(name, value) for name, value in own.items()}),
         "datamodule_hyper_parameters": {
             **{name: data[name] for name in Data.__annotations__},
+            "cache": {"dtype": data["cache"]["dtype"]},
             "corpus": {"init_args": {name: corpus.get(name) for name in Cutting.__annotations__}},
         },
     }

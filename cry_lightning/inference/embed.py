@@ -155,12 +155,12 @@ def open_corpora(paths: Sequence[str], trained: TrainedStage, overrides: Sequenc
     data = [open_data(path, [*([] if path.endswith((".yaml", ".yml")) else cut), *overrides]) for path in paths]
     corpora = [one.corpus for one in data]
     if len(corpora) == 1:
-        return corpora[0], data[0].cache_dir
+        return corpora[0], data[0].cache.folder
     names = [corpus.name for corpus in corpora]
     for number, corpus in enumerate(corpora, 1):
         if names.count(corpus.name) > 1:
             corpus.name = f"{corpus.name}-{number}"
-    return Union(corpora), data[0].cache_dir
+    return Union(corpora), data[0].cache.folder
 
 
 def check_column(name: str, clips: Sequence[Clip]) -> None:

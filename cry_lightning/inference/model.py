@@ -16,9 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cry_lightning import lineage, reference
 from cry_lightning.audio import Fit
 from cry_lightning.console import UserError
-from cry_lightning.contents import Checkpoint, Json
+from cry_lightning.contents import Checkpoint, Json, regrouped
 from cry_lightning.corpora.base import check_cutting
 from cry_lightning.data.datamodule import CryDataModule, check_front_end, check_lengths
+from cry_lightning.data.groups import Caching
 from cry_lightning.features import Feature
 from cry_lightning.reference import Reference
 from cry_lightning.tasks.base import Stage
@@ -108,7 +109,7 @@ class Data:
     clip_s: float
     shift_s: float
     fit: Fit
-    cache_dtype: Literal["float32", "float16"]
+    cache: Caching
 
 
 class Fitting(TypedDict):
@@ -152,6 +153,7 @@ class TrainedStage:
         try:
             check_plain(self.hyper_parameters, "hyper_parameters")
             check_plain(data, "data")
+            data = regrouped(data)
             _check_classes(self.classes, kept)
             self.lineage = lineage.of_checkpoint(checkpoint)
             wanted = {name: data[name] for name in Data.__annotations__}
@@ -163,7 +165,7 @@ class TrainedStage:
                 "feature": self.feature,
                 "clip_s": given.clip_s + 2 * given.shift_s,
                 "fit": given.fit,
-                "dtype": given.cache_dtype,
+                "dtype": given.cache.dtype,
             }
             self.cutting = _cutting(trust, data["corpus"], self.clip_s)
             self.stage = self._stage(checkpoint)

@@ -55,7 +55,7 @@ def _some(rows: Tensor, most: int) -> Tensor:
 
 
 def _features(stage: Classifier, data: CryDataModule, rows: Tensor) -> Iterator[Tensor]:
-    loader = BatchLoader(data.features, rows, data.labels[rows], data.batch_size, data.n_frames)
+    loader = BatchLoader(data.features, rows, data.labels[rows], data.sampling.batch_size, data.n_frames)
     return (batch["features"].to(stage.device) for batch in loader)
 
 

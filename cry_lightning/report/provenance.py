@@ -11,6 +11,7 @@ from shlex import quote
 
 import yaml
 
+from cry_lightning.contents import as_now
 from cry_lightning.evaluation.run import Run
 from cry_lightning.lineage import FoldedLineage, Lineage, StageRecord, digest
 
@@ -22,9 +23,9 @@ SETTINGS = {
     "front end": "data.feature",
     "clip length (s)": "data.clip_s",
     "division": "data.split",
-    "classes drawn equally often": "data.balanced",
-    "weights of classes in the loss": "data.class_weights",
-    "share of the labels used": "data.label_fraction",
+    "classes drawn equally often": "data.sampling.balanced",
+    "weights of classes in the loss": "data.sampling.class_weights",
+    "share of the labels used": "data.subset.label_fraction",
     "task": "model.class_path",
     "network": "model.init_args.encoder",
     "starts from": "model.init_args.weights",
@@ -64,7 +65,7 @@ class Provenance:
             found = yaml.safe_load((self.run.folder / CONFIG).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError, yaml.YAMLError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return as_now(found) if isinstance(found, dict) else {}
 
     def setting(self, name: str) -> str:
         """One of `SETTINGS` in words; empty where it is not known, or nothing."""

@@ -46,11 +46,13 @@ def search(tested: Mapping[str, str], data: Mapping[str, object]) -> Cached | No
         tested: clip -> its sound, as of `sound_fingerprint`: a clip of this name but of another sound does not count.
         data: settings of the run's data.
     """
-    if not data.get("cache_dir"):
+    cache = data.get("cache")
+    folder = cache.get("folder") if isinstance(cache, dict) else None
+    if not folder:
         return None
     own = data.get("feature")
     own_class = str(own.get("class_path") if isinstance(own, dict) else own).rpartition(".")[2]
-    found = [_held(path, tested) for path in sorted(Path(str(data["cache_dir"])).glob("*.h5"))]
+    found = [_held(path, tested) for path in sorted(Path(str(folder)).glob("*.h5"))]
     usable = [one for one in found if one is not None]
     return max(usable, key=lambda one: (len(one.features), one.feature == own_class), default=None)
 

@@ -205,8 +205,7 @@ def exclude_test_subjects(study: Study, tested: CryDataModule, folder: Path) -> 
     listed = folder / "unheard_subjects.csv"
     with replacing(listed) as part:
         pd.DataFrame({"subject": excluded, "split": "test"}).to_csv(part, index=False)
-    before = study.config["data"]["exclude_subjects"] or []
-    return division | {"data.exclude_subjects": [*([before] if isinstance(before, str) else before), str(listed)]}
+    return division | {"data.subset.exclude_subjects": [*study.data.subset.exclusions, str(listed)]}
 
 
 def write_pooled(folders: Sequence[Path], out: Path) -> None:

@@ -22,7 +22,7 @@ import yaml
 from cry_lightning import cli
 from cry_lightning.arguments import Overrides, as_arguments
 from cry_lightning.console import ConfigError, Interrupted, UserError, progress_bar
-from cry_lightning.contents import Config, Json
+from cry_lightning.contents import MOVED, Config, Json, as_now
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
@@ -33,6 +33,7 @@ from cry_lightning.tasks.weights import sha256
 ANEW = "stopped by a signal; the same command goes on with the study, and begins this training anew"
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
 OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger", "map_every_n_epochs")
+OLD_OPTION = re.compile(rf"^--data\.({'|'.join(MOVED)})=")
 WITHOUT_BARS = {"trainer.enable_progress_bar": False, "trainer.enable_model_summary": False}
 T = TypeVar("T")
 R = TypeVar("R")
@@ -198,8 +199,17 @@ def is_begun(file: Path, wanted: Json) -> bool:
 
 def consequential(provenance: Json, wanted: Json) -> list[str]:
     """The keys in which they differ, less those that no prediction depends on."""
-    keys = differences(provenance, wanted)
+    keys = differences(_as_now(provenance), wanted)
     return [key for key in keys if re.sub(r"^stages\.\d+\.", "", key) not in OF_NO_CONSEQUENCE]
+
+
+def _as_now(saved: object) -> object:
+    """What a study has saved of configs and options, as this release saves it."""
+    if isinstance(saved, list):
+        return [_as_now(one) for one in saved]
+    if isinstance(saved, dict):
+        return {key: _as_now(value) for key, value in as_now(saved).items()}
+    return OLD_OPTION.sub(lambda old: f"--data.{MOVED[old[1]]}=", saved) if isinstance(saved, str) else saved
 
 
 def mark(file: Path, provenance: Json) -> None:

@@ -27,7 +27,8 @@ from cry_lightning.tasks.weights import sha256
 SCRATCH = "scratch"
 FOLD = "{fold}"  # in a checkpoint's path: an encoder that was not trained on the fold's test subjects
 CountedBy = Literal["label_fraction", "per_class"]
-NO_LIMIT: Json = {"data.label_fraction": 1.0, "data.per_class": None}  # the YAML's; one of them is then set
+# Whatever the YAML says, one of them limits the labels.
+NO_LIMIT: Json = {"data.subset.label_fraction": 1.0, "data.subset.per_class": None}
 OWN = re.compile(r"--(model|trainer)\.[\w.]+=")  # arguments in which encoders may differ
 COMMON = {
     **NO_LIMIT,
@@ -67,7 +68,7 @@ class Trial:
         """What sets it apart from the other points, as `fit` takes it."""
         seeds: Json = {"data.seed": self.seed, "seed_everything": self.seed}
         fold = {} if self.fold is None else {"data.split.fold": self.fold}
-        limits = NO_LIMIT | {f"data.{self.counted_by}": self.amount}
+        limits = NO_LIMIT | {f"data.subset.{self.counted_by}": self.amount}
         return [*as_arguments(limits | seeds | {"model.init_args.weights": self.weights} | fold), *self.own]
 
 
@@ -191,7 +192,12 @@ def subset(study: Study, point: Trial) -> Subset:
         if split.scheme not in ("kfold", "leave_one_out"):
             raise UserError(f"--folds: {split.scheme} has none; set data.split.scheme to kfold or leave_one_out")
         split = replace(split, fold=point.fold)
-    data = engine.redivided(study.data, split=split, seed=point.seed, **{point.counted_by: point.amount})
+    limits = replace(study.data.subset, label_fraction=1.0, per_class=None)
+    if point.counted_by == "per_class":
+        limits = replace(limits, per_class=int(point.amount))
+    else:
+        limits = replace(limits, label_fraction=point.amount)
+    data = engine.redivided(study.data, split=split, seed=point.seed, subset=limits)
     trained = [clip for clip in data.clips_of("train") if clip.label is not None]
     of_class = {name: [clip.subject for clip in trained if clip.label == name] for name in data.classes}
     return Subset(

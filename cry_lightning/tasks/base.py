@@ -305,7 +305,7 @@ class Stage(L.LightningModule):
             group["lr"] *= part.rate
         if self.scale_lr:
             batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
-            scale_learning_rate(optimizer, self.data.batch_size * batches)
+            scale_learning_rate(optimizer, self.data.sampling.batch_size * batches)
         if self.warmup_epochs is not None:
             warmup, total = self._warmup_and_total_steps(self.warmup_epochs)
             self.head_steps = round(self.head_first * total)

@@ -83,7 +83,7 @@ class Classifier(Stage):
         super().setup(stage)
         if stage == "fit" and (self.data.probe is not None or (self.data.labels[self.data.rows("train")] < 0).any()):
             raise UserError(
-                "a Classifier learns from labels alone: set data.probe to null and data.unlabelled to false"
+                "a Classifier learns from labels alone: set data.probe to null and data.subset.unlabelled to false"
             )
         weights = self.data.loss_weights() if stage == "fit" else None
         if weights is not None:

@@ -57,31 +57,31 @@ class SimCLR(Pretext):
     def on_fit_start(self) -> None:
         """See `Pretext`; also refuse batches without negatives, and say what accumulation does not do."""
         super().on_fit_start()
-        clips = min(self.data.batch_size, len(self.data.rows("train")))
+        batch_size = self.data.sampling.batch_size
+        clips = min(batch_size, len(self.data.rows("train")))
         for part in ("train", "val"):
             found, needed = len(self.data.rows(part)), 2 * self.trainer.world_size
-            if found < needed or self.data.batch_size < 2:
+            if found < needed or batch_size < 2:
                 raise UserError(
                     f"SimCLR compares clips: each process needs two or more in a batch, so {needed} in {part}; there"
-                    f" are {found}, and data.batch_size is {self.data.batch_size}"
+                    f" are {found}, and data.sampling.batch_size is {batch_size}"
                 )
-        if clips < self.data.batch_size:
-            log.warning(
-                "only %d training clips for batches of %d: that many negatives less", clips, self.data.batch_size
-            )
+        if clips < batch_size:
+            log.warning("only %d training clips for batches of %d: that many negatives less", clips, batch_size)
         self._refuse_a_batch_of_one(len(self.data.rows("train")))
         if self.trainer.accumulate_grad_batches > 1:
             log.warning(
                 "accumulate_grad_batches averages gradients, but adds no negatives: each loss still compares the %d"
-                " views of its own batch; for more, raise data.batch_size or trainer.devices",
+                " views of its own batch; for more, raise data.sampling.batch_size or trainer.devices",
                 2 * clips * self.trainer.world_size,
             )
 
     def _refuse_a_batch_of_one(self, clips: int) -> None:
-        if self.trainer.world_size == 1 and clips % self.data.batch_size == 1 and not self.data.drop_last:
+        sampling = self.data.sampling
+        if self.trainer.world_size == 1 and clips % sampling.batch_size == 1 and not sampling.drop_last:
             raise UserError(
-                f"of {clips} training clips in batches of {self.data.batch_size}, the last is alone, and SimCLR"
-                " compares clips: set data.drop_last to true, or another data.batch_size"
+                f"of {clips} training clips in batches of {sampling.batch_size}, the last is alone, and SimCLR"
+                " compares clips: set data.sampling.drop_last to true, or another data.sampling.batch_size"
             )
 
     def project_views(self, batch: Tensor) -> Tensor:

@@ -221,7 +221,7 @@ class SVM(Classifier):
         if len(self.data.classes) < 2:
             raise UserError(f"SVM: there is one class alone ({self.data.classes[0]}), and nothing to tell it from")
         if len(labels) > MOST_CLIPS:
-            fewer = "take fewer by data.per_class or data.label_fraction"
+            fewer = "take fewer by data.subset.per_class or data.subset.label_fraction"
             raise UserError(f"SVM: at most {MOST_CLIPS} training clips fit into memory, not {len(labels)}; {fewer}")
         if self.trainer.world_size > 1:
             raise UserError("SVM: fitted by one process; set trainer.devices and trainer.num_nodes to 1")
@@ -237,7 +237,7 @@ class SVM(Classifier):
     def on_train_start(self) -> None:
         """Fit the machines, before the one validation."""
         show_bar = self.trainer.progress_bar_callback is not None
-        balanced = self.data.balanced or self.data.class_weights
+        balanced = self.data.sampling.balanced or self.data.sampling.class_weights
         recipe = Recipe(self.kernel, self.penalties, self.gammas, self.standardize, balanced)
         validation = self.embedded("val", show_bar) if self.choose == "validation" else None
         fitted, chosen = fit(self.embedded("train", show_bar), validation, len(self.data.classes), recipe, show_bar)

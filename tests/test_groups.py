@@ -1,0 +1,83 @@
+"""What older releases wrote before the data's arguments were grouped: read where a run wrote it, refused in a YAML."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from exported import write_checkpoint
+
+import cry_lightning as cry
+from cry_lightning import __main__ as command_line
+from cry_lightning.contents import MOVED
+from cry_lightning.data.groups import Caching, Sampling, Subset
+from cry_lightning.inference.model import TrainedStage
+from cry_lightning.runfolder import RunFolder
+from cry_lightning.studies.engine import MARK, is_finished
+from cry_lightning.tasks import hub
+
+REPO = Path(__file__).parents[1]
+NOW = {
+    "clip_s": 0.5,
+    "subset": {"unlabelled": False, "label_fraction": 1.0, "per_class": 4, "exclude_subjects": None},
+    "sampling": {"batch_size": 8, "drop_last": True, "balanced": False, "by_subject": True, "class_weights": False},
+    "cache": {"folder": "elsewhere/secret", "dtype": "float16", "workers": 2},
+}
+BEFORE = {"clip_s": 0.5} | {old: NOW[new.split(".")[0]][new.split(".")[1]] for old, new in MOVED.items()}
+
+
+def test_every_field_of_a_group_has_its_former_key():
+    groups = {"subset": Subset, "sampling": Sampling, "cache": Caching}
+    fields = {f"{group}.{name}" for group, kind in groups.items() for name in kind.__annotations__}
+    assert sorted(MOVED.values()) == sorted(fields)
+
+
+@pytest.mark.parametrize(
+    ("key", "now"),
+    [
+        ("data.batch_size", "data.sampling.batch_size"),
+        ("data.batch_by_subject", "data.sampling.by_subject"),
+        ("data.cache_dir", "data.cache.folder"),
+        ("data.probe.init_args.per_class", "data.probe.subset.per_class"),
+    ],
+)
+def test_a_former_key_is_refused_by_the_name_of_the_new_one(tmp_path, monkeypatch, capsys, key, now):
+    monkeypatch.chdir(REPO)
+    assert command_line.main(["fit", "--config", "configs/simclr.yaml", f"--{key}=4"]) == 2
+    assert capsys.readouterr().err.splitlines()[0].endswith(f"; it is {now} now")
+    if not key.startswith("data.probe"):
+        data = yaml.safe_load((REPO / "configs/data/unlabelled.yaml").read_text())
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump(data | {key.removeprefix("data."): 4, "feature": None}))
+        assert command_line.main(["fit", "--config", "configs/simclr.yaml", f"--data={tmp_path / 'own.yaml'}"]) == 2
+        assert capsys.readouterr().err == f"cry_lightning: error: {key}: no such key; it is {now} now\n"
+
+
+def test_a_checkpoint_of_before_is_read_and_exported(tmp_path):
+    now = write_checkpoint(tmp_path / "now.ckpt", data={"shift_s": 0.05, "cache": NOW["cache"]})
+    checkpoint = torch.load(now, weights_only=True)
+    del checkpoint["datamodule_hyper_parameters"]["cache"]
+    checkpoint["datamodule_hyper_parameters"] |= BEFORE
+    torch.save(checkpoint, tmp_path / "before.ckpt")
+    ours, theirs = (TrainedStage(tmp_path / f"{name}.ckpt").fitting for name in ("now", "before"))
+    assert {**ours, "feature": None} == {**theirs, "feature": None} and theirs["dtype"] == "float16"
+    (folder,) = cry.export(tmp_path / "before.ckpt", format="hub")
+    kept = json.loads((folder / hub.CONFIG).read_text())["checkpoint"]["datamodule_hyper_parameters"]
+    assert kept["cache"] == {"dtype": "float16"} and "secret" not in json.dumps(kept)
+
+
+def test_a_run_and_a_study_of_before_are_the_same(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.last.touch()
+    probe = {"class_path": "cry_lightning.data.datamodule.CryDataModule"}
+    before = {"data": BEFORE | {"probe": probe | {"init_args": BEFORE}}}
+    now = {"data": NOW | {"probe": probe | {"init_args": NOW}}}
+    folder.config.write_text(yaml.safe_dump(before))
+    assert folder.changed_keys(yaml.safe_dump(now)) == []
+    other = {"data": now["data"] | {"sampling": NOW["sampling"] | {"batch_size": 4}}}
+    assert folder.changed_keys(yaml.safe_dump(other)) == ["data.sampling.batch_size"]
+
+    (folder.path / MARK).write_text(json.dumps({"stages": {"0": before}, "point": ["--data.per_class=4"]}))
+    assert is_finished(folder.path, {"stages": {"0": now}, "point": ["--data.subset.per_class=4"]}, ())
+    assert not is_finished(folder.path, {"stages": {"0": other}, "point": ["--data.subset.per_class=4"]}, ())
