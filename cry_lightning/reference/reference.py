@@ -110,7 +110,8 @@ def _of_folder(folder: Path, way_out: str) -> Json:
         tensors = load_file(path)
     except (SafetensorError, ValueError, KeyError) as error:
         raise UserError(f"{path}: no safetensors ({one_line(str(error))}); {way_out}") from error
-    layers: dict[str, dict[str, Tensor]] = {str(name): {} for name in content.get("layers", ())}  # in their order
+    names = content.get("layers")
+    layers: dict[str, dict[str, Tensor]] = {str(name): {} for name in (names if isinstance(names, list) else ())}
     for key, tensor in tensors.items():
         layer, _, name = key.rpartition(".")
         layers.setdefault(layer, {})[name] = tensor
