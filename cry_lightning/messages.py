@@ -4,14 +4,15 @@ import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
+import yaml
 from jsonargparse import Namespace
 from jsonargparse._actions import _ActionConfigLoad
 from lightning.pytorch.cli import LightningArgumentParser
 
-from cry_lightning.commands.configs import refuse_recordings
+from cry_lightning.commands.configs import LOADER, OF_RUN, refuse_recordings
 from cry_lightning.commands.signatures import nearest
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted, one_line
-from cry_lightning.contents import renamed
+from cry_lightning.contents import MOVED, as_now, renamed
 from cry_lightning.trust.names import refusal
 
 OF_KEY = re.compile(r'Parser key "(.+?)"')
@@ -47,11 +48,28 @@ class OneLineParser(LightningArgumentParser):
         except UnicodeDecodeError as error:
             raise UserError("config: a file that should be YAML is not text; is it a checkpoint?") from error
 
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Namespace:
+        """See jsonargparse, which reads files by this; a run's config may be an older release's."""
+        if kwargs.get("path") == OF_RUN:
+            content = of_this_release(content)
+        return super().parse_string(content, *args, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the message as a user's mistake."""
         parser = getattr(ex, "subcommand_parser", self)
         known = [action.dest for action in parser._actions if not action.dest.endswith("help")]
         raise explain(message, list(causes(ex)), known) from ex
+
+
+def of_this_release(text: str) -> str:
+    """The config of a run as this release writes it."""
+    try:
+        config = yaml.load(text, LOADER)
+    except yaml.YAMLError:  # whoever reads it says so
+        return text
+    data = config.get("data") if isinstance(config, dict) else None
+    is_older = isinstance(data, dict) and bool(MOVED.keys() & data.keys())
+    return yaml.safe_dump(as_now(config), sort_keys=False) if is_older else text
 
 
 class WholeSection(_ActionConfigLoad):

@@ -6,16 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from conftest import stage_config
 from exported import write_checkpoint
 
-import cry_lightning as cry
 from cry_lightning import __main__ as command_line
+from cry_lightning.commands.stage import check_overrides
+from cry_lightning.console import UserError
 from cry_lightning.contents import MOVED
 from cry_lightning.data.groups import Caching, Sampling, Subset
+from cry_lightning.export.hub import public
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.runfolder import RunFolder
-from cry_lightning.studies.engine import MARK, is_finished
-from cry_lightning.tasks import hub
+from cry_lightning.studies.engine import MARK, ReadCLI, is_finished
+from cry_lightning.tasks.weights import read_checkpoint
 
 REPO = Path(__file__).parents[1]
 NOW = {
@@ -61,8 +64,7 @@ def test_a_checkpoint_of_before_is_read_and_exported(tmp_path):
     torch.save(checkpoint, tmp_path / "before.ckpt")
     ours, theirs = (TrainedStage(tmp_path / f"{name}.ckpt").fitting for name in ("now", "before"))
     assert {**ours, "feature": None} == {**theirs, "feature": None} and theirs["dtype"] == "float16"
-    (folder,) = cry.export(tmp_path / "before.ckpt", format="hub")
-    kept = json.loads((folder / hub.CONFIG).read_text())["checkpoint"]["datamodule_hyper_parameters"]
+    kept = public(read_checkpoint(tmp_path / "before.ckpt"))["datamodule_hyper_parameters"]
     assert kept["cache"] == {"dtype": "float16"} and "secret" not in json.dumps(kept)
 
 
@@ -81,3 +83,22 @@ def test_a_run_and_a_study_of_before_are_the_same(tmp_path):
     (folder.path / MARK).write_text(json.dumps({"stages": {"0": before}, "point": ["--data.per_class=4"]}))
     assert is_finished(folder.path, {"stages": {"0": now}, "point": ["--data.subset.per_class=4"]}, ())
     assert not is_finished(folder.path, {"stages": {"0": other}, "point": ["--data.subset.per_class=4"]}, ())
+
+
+def test_the_config_of_a_run_of_before_is_read_as_it_is(tones, tmp_path):
+    config = stage_config(tones, tmp_path, "pretrain")
+    config["data"] |= {"batch_size": 4, "cache_dir": str(tmp_path / "cache"), "class_weights": True}
+    del config["data"]["sampling"], config["data"]["cache"]
+    for name in ("config.yaml", "own.yaml"):
+        (tmp_path / name).write_text(yaml.safe_dump(config))
+    for checked in (
+        check_overrides(tmp_path / "config.yaml", []),
+        ReadCLI(["fit", f"--config={tmp_path}/config.yaml"]),
+    ):
+        data = checked["data"] if isinstance(checked, dict) else yaml.safe_load(checked.dump())["data"]
+        assert data["sampling"]["batch_size"] == 4 and data["sampling"]["class_weights"]
+        assert data["cache"]["folder"] == str(tmp_path / "cache") and "batch_size" not in data
+    with pytest.raises(UserError, match=r"data\.batch_size: no such key; it is data\.sampling\.batch_size now"):
+        check_overrides(tmp_path / "own.yaml", [])
+    with pytest.raises(UserError, match=r"batch_size"):
+        ReadCLI(["fit", f"--config={tmp_path}/own.yaml"])

@@ -265,7 +265,7 @@ def test_a_killed_search_ends_as_an_unkilled_one_and_hears_no_test_subject(
     assert run.run_folder.path == tmp_path / "runs/tones/pretrain-tuned"
     curve = pd.read_csv(run.run_folder.path / "fit/metrics.csv")["val/uar"]
     assert curve.max() == best["val/uar"] and curve.idxmax() >= 0
-    assert run.config.fit.data.batch_size == best["data.sampling.batch_size"]
+    assert run.config.fit.data.sampling.batch_size == best["data.sampling.batch_size"]
 
 
 @pytest.mark.slow

@@ -10,10 +10,11 @@ import yaml
 from cry_lightning.commands import signatures
 from cry_lightning.commands.signatures import Parameter, nearest
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted, one_line
-from cry_lightning.contents import Config, renamed
+from cry_lightning.contents import Config, as_now, renamed
 
 WHOLE_SECTIONS = ("config", "data", "model")  # options in whose place a YAML may stand
 ENDINGS = (".yaml", ".yml")
+OF_RUN = "config.yaml"  # in a run's folder
 DEEPEST = 50  # levels of tables and files
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 SIMPLE = {"int": int, "float": float, "bool": bool}
@@ -63,7 +64,7 @@ def _read(path: Path, key: str) -> Config:
         raise UserError(one_line(f"Problems parsing config: {reason}")) from error
     if not isinstance(content, dict):
         raise ConfigError(key, unread)
-    return Reader(key).table(content, path.parent)
+    return Reader(key).table(as_now(content) if path.name == OF_RUN else content, path.parent)
 
 
 class Reader:
