@@ -87,9 +87,9 @@ def curves(run: Run, style: Style) -> Figure:
     if run.positive:
         _mark_answers(run, run.positive, roc, recall_axes)
         found = bands(run.main_level, run.positive)
-        look = {"color": COLOURS[0], "alpha": 0.15, "linewidth": 0}
-        roc.fill_between(found["alarms"], found["sensitivity_low"], found["sensitivity_high"], label=BAND, **look)
-        recall_axes.fill_between(found["sensitivity"], found["precision_low"], found["precision_high"], **look)
+        shade = partial(Axes.fill_between, color=COLOURS[0], alpha=0.15, linewidth=0)
+        shade(roc, found["alarms"], found["sensitivity_low"], found["sensitivity_high"], label=BAND)
+        shade(recall_axes, found["sensitivity"], found["precision_low"], found["precision_high"])
     limits = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01)}
     roc.set(title="ROC", xlabel="1 - specificity", ylabel="sensitivity", **limits)
     recall_axes.set(title="precision-recall (dotted: chance)", xlabel="recall", ylabel="precision", **limits)
