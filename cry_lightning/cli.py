@@ -59,6 +59,7 @@ TOLD_ANYWAY = (  # of Lightning's warnings: metrics are logged per epoch, and ru
     ".*LightningCLI's args parameter.*",
     ".*LeafSpec.*",
     r".*module\(s\) in eval mode at the start of training.*",  # frozen encoders are, on purpose
+    ".*using the WeightAveraging callback.*",  # no layer is sharded, and the average is what is tested, on purpose
 )
 # A whole number is so many batches, a fraction a share. Typing keeps one order of `Union[int, float]`, that of whoever
 # wrote it first, and may read 1 as 1.0, the whole epoch.

@@ -31,7 +31,8 @@ EVALUATED = (
 EXPORTED = tuple(f"{name}{ending}" for name in ("best", "last") for ending in (".onnx", ".pt2", "-hub"))
 ADDED = {"trainings": 1, "val_in_train": False}  # keys that older runs lack, and the value that means what was before
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
-BESIDE = ("made_from.json", "unheard_subjects.csv")  # what other commands put there before a fit begins
+# What other commands put there before a fit begins; the last is a former name.
+BESIDE = ("made_from.json", "excluded_subjects.csv", "unheard_subjects.csv")
 
 
 class RunFolder:

@@ -11,7 +11,7 @@ AVERAGED = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "ini
 
 
 @pytest.mark.slow
-def test_a_run_of_averaged_weights_is_resumed_and_tested_like_any_other(tones, tmp_path):
+def test_a_run_of_averaged_weights_is_resumed_and_tested_like_any_other(tones, tmp_path, recwarn):
     config = stage_config(tones, tmp_path, "averaged")
     config["trainer"] |= {"callbacks": [AVERAGED], "max_epochs": 4}
     path = tmp_path / "averaged.yaml"
@@ -29,3 +29,4 @@ def test_a_run_of_averaged_weights_is_resumed_and_tested_like_any_other(tones, t
         torch.testing.assert_close(again["state_dict"][name], value, rtol=0, atol=0)
     cli.main(["test", "--config", str(resumed.path / "config.yaml")])
     assert (resumed.path / "predictions.csv").read_text() == table
+    assert not [one for one in recwarn if "WeightAveraging" in str(one.message)]

@@ -173,7 +173,8 @@ class CryDataModule(L.LightningDataModule):
         self.features = cache.open()
         self.clips: list[Clip] = cache.clips
         self.classes = known_classes(self.corpus.name, self.corpus.class_names(), self.trained_classes)
-        for doubt in doubts(named_subjects(self.clips), self.classes):
+        given = [name for name in self.classes if name not in self.corpus.own_labels]
+        for doubt in doubts(named_subjects(self.clips), given):
             log.warning("%s: %s", self.corpus.name, doubt)
         self.n_frames = self.feature.n_frames(self.clip_s)
         index = {name: i for i, name in enumerate(self.classes)}

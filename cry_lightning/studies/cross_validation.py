@@ -202,7 +202,7 @@ def exclude_test_subjects(study: Study, tested: CryDataModule, folder: Path) -> 
         return division
     groups, subjects = column(tested.clips, group), column(tested.clips, "subject")
     excluded = np.unique(subjects[np.isin(groups, groups[tested.parts == "test"])])
-    listed = folder / "unheard_subjects.csv"
+    listed = folder / "excluded_subjects.csv"
     with replacing(listed) as part:
         pd.DataFrame({"subject": excluded, "split": "test"}).to_csv(part, index=False)
     return division | {"data.subset.exclude_subjects": [*study.data.subset.exclusions, str(listed)]}
