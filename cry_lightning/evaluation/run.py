@@ -146,7 +146,8 @@ def pool(runs: list[Tested]) -> Tested:
 
 
 def _doubts(table: pd.DataFrame) -> list[str]:
-    return doubts(table["subject"][table[predictions.SOURCE] != "unknown"], table["label"])
+    known = table["subject"][table[predictions.SOURCE] != "unknown"]
+    return doubts(known.unique(), table["label"].unique())
 
 
 def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
