@@ -144,8 +144,10 @@ def alike(sounds: Sequence[str] | Landmarks, others: Sequence[str] | Landmarks) 
     ends = np.zeros(len(numbers), int)  # of each file, in frames
     for each in (ours, theirs):
         np.maximum.at(ends, each.file, each.time)
-    first = np.searchsorted(theirs.hash, ours.hash)
-    n_equal = np.searchsorted(theirs.hash, ours.hash, "right") - first
+    known, begins, n_known = np.unique(theirs.hash, return_index=True, return_counts=True)
+    known, begins, n_known = (np.append(each, end) for each, end in ((known, -1), (begins, 0), (n_known, 0)))
+    place = np.searchsorted(known[:-1], ours.hash)
+    first, n_equal = begins[place], np.where(known[place] == ours.hash, n_known[place], 0)
     upto, found, begin = np.cumsum(n_equal), [np.zeros((0, 2), int)], 0
     while begin < len(upto):  # whole recordings, as many as memory is meant to hold
         end = max(int(np.searchsorted(upto, upto[begin] + AT_ONCE)), begin + 1)
@@ -161,11 +163,12 @@ def _equal(ours: Landmarks, theirs: Landmarks, first: np.ndarray, n_equal: np.nd
 
     None where there are not enough at one shift in time, which nearly all pairs are known by without being sorted.
     """
-    mine = np.repeat(np.arange(len(first)), n_equal)
-    other = np.arange(len(mine)) + np.repeat(first - np.cumsum(n_equal) + n_equal, n_equal)
-    pair = ours.file[mine] << 32 | theirs.file[other]
-    kept = (ours.file[mine] != theirs.file[other]) & _often(pair)
-    mine, other, pair = mine[kept], other[kept], pair[kept]
+    other = np.repeat(first - np.cumsum(n_equal) + n_equal, n_equal)
+    other += np.arange(len(other))
+    own, their = np.repeat(ours.file, n_equal), theirs.file[other]
+    pair = own << 32 | their
+    kept = np.flatnonzero(_often(pair) & (own != their))
+    mine, other, pair = np.repeat(np.arange(len(first)), n_equal)[kept], other[kept], pair[kept]
     shift = ours.time[mine] - theirs.time[other]
     near = _often(pair * MIXED + shift // 2) | _often(pair * MIXED + (shift + 1) // 2)
     buckets = _buckets(pair)

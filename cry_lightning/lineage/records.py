@@ -18,7 +18,7 @@ from cry_lightning.spelling import own_part, plain
 SCHEMA = 4
 FILE, TABLE = "lineage.json", "predictions.csv"
 SUBJECT = re.compile("[0-9a-f]{16}(/[0-9a-f]{8})?")
-SOUND = re.compile(r"[0-9a-f]{16}(#\d+\.\d+-(end|\d+\.\d+)(#([A-Za-z0-9+/]{8})*)?)?")
+SOUND = re.compile(r"[0-9a-f]{16}(?:#\d+\.\d+-(?:end|\d+\.\d+)(?:#(?:[A-Za-z0-9+/]{8})*)?)?")
 WAY_OUT = "run the test that writes it again"
 NO_HASH = f"{FILE} holds no hash of its {TABLE} (an older release wrote it, or something else): test again"
 Sounds = list[str] | Sketch
