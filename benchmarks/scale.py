@@ -1,7 +1,7 @@
 """Time and memory by the number of clips: listing, building a cache, opening it, and the order of an epoch.
 
 .venv/bin/python benchmarks/scale.py                            10,000 and 100,000 windows
-.venv/bin/python benchmarks/scale.py --clips 1000000            some 2 GB on the disk, removed at the end
+.venv/bin/python benchmarks/scale.py --clips 1000000 --fill     a cache of zeros, of 2 GB, in the place of a built one
 
 Clips are overlapping windows of a few long synthetic recordings, each of which is one subject. Every step runs in a
 process of its own; memory is its peak less what the process has after its imports. The order is measured at the second
@@ -22,6 +22,7 @@ import soundfile
 
 RATE, WINDOW_S, HOP_S, RECORDINGS = 8000, 0.2, 0.02, 50
 STEPS = ("list", "prepare", "open", "order")
+AT_ONCE = 10_000  # rows of zeros
 
 
 def make_recordings(folder: Path, n: int) -> None:
@@ -56,6 +57,8 @@ def measure(step: str, folder: Path) -> None:
         corpus.clips(folder / "cache")
     elif step == "prepare":
         data.prepare_data()
+    elif step == "fill":
+        fill(data.cache())
     elif step == "open":
         data.setup()
     else:
@@ -64,6 +67,16 @@ def measure(step: str, folder: Path) -> None:
         order.positions()
     seconds = time.perf_counter() - start
     print(seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def fill(cache) -> None:
+    """Makes a cache as if it had been built."""
+    cache.folder.mkdir()
+    file = cache._begun()
+    for first in range(0, len(cache.clips), AT_ONCE):
+        rows = range(first, min(first + AT_ONCE, len(cache.clips)))
+        file.write_rows(rows, np.zeros((len(rows), *cache.shape[1:]), np.float32), [""] * len(rows))
+    cache._finish()
 
 
 def measured(step: str, folder: Path) -> tuple[float, int]:
@@ -79,19 +92,21 @@ def measured(step: str, folder: Path) -> tuple[float, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, nargs="+", default=[10_000, 100_000], help="(default: %(default)s)")
-    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=(*STEPS, "fill"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--fill", action="store_true", help="build no cache, but make one of zeros")
     arguments = parser.parse_args()
+    steps = ["fill" if step == "prepare" and arguments.fill else step for step in STEPS]
     if arguments.step:
         return measure(arguments.step, arguments.folder)
     print(f"{len(os.sched_getaffinity(0))} cores, load average {os.getloadavg()[0]:.1f}\n")
-    print(f"| clips | {' | '.join(STEPS)} |")
-    print(f"|---{'|---' * len(STEPS)}|")
+    print(f"| clips | {' | '.join(steps)} |")
+    print(f"|---{'|---' * len(steps)}|")
     for n in arguments.clips:
         cells = []
         with TemporaryDirectory() as name:
             make_recordings(Path(name), n)
-            for step in STEPS:
+            for step in steps:
                 seconds, n_bytes = measured(step, Path(name))
                 cells.append(f"{seconds:.2f} s, {n_bytes / n:.0f} bytes a clip")
         print(f"| {n:,} | {' | '.join(cells)} |", flush=True)

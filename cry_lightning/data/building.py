@@ -72,12 +72,12 @@ class CachedFeatures:
         return self._file.texts("content")
 
     @cached_property
-    def _landmarks(self) -> list[str]:
-        return self._file.texts("landmarks")
+    def _described(self) -> tuple[np.ndarray, ...]:
+        return self._file.column("content"), self._file.column("landmarks")
 
     def sound(self, row: int) -> str:
         """What a row holds and how it sounds, as the lineage has it."""
-        return sound_fingerprint(self.content[row], self._landmarks[row])
+        return sound_fingerprint(*(bytes(column[row]).decode(errors="surrogateescape") for column in self._described))
 
     @cached_property
     def _rows(self) -> Tensor:
