@@ -10,12 +10,15 @@ of its own.
 
 import argparse
 import base64
+import json
 import os
 import pstats
+import re
+import resource
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,9 +35,9 @@ from cry_lightning.corpora import SyntheticCries
 from cry_lightning.evaluation import predictions
 from cry_lightning.lineage import Lineage, StageRecord, sketched, sound_fingerprint, subject_fingerprint
 
-WINDOWS = 50  # of 1 s, of each recording
 CRIES = 400  # whose landmarks are drawn from
 SHIFT = 8  # by up to so many bins a drawn frequency is moved: there are more sounds than so few cries show
+HIGH_WATER = re.compile(r"VmHWM:\s+(\d+) kB")
 SHARE = 0.02  # of the time, from which a function is listed
 
 
@@ -48,12 +51,12 @@ class Windows:
     sound: list[str]
 
 
-def windows(n: int, n_subjects: int, corpus: str, rng: np.random.Generator) -> Windows:
+def windows(n: int, n_subjects: int, corpus: str, per_recording: int, rng: np.random.Generator) -> Windows:
     """So many windows of 1 s, each subject with as many as the next."""
-    recording = np.arange(n) // WINDOWS
+    recording = np.arange(n) // per_recording
     subject = recording % n_subjects
     names = [f"{corpus}/infant{who:04d}/{number:05d}.wav" for who, number in zip(subject, recording, strict=True)]
-    stretches = [f"{place:.3f}-1.000" for place in np.arange(n) % WINDOWS]
+    stretches = [f"{place:.3f}-1.000" for place in np.arange(n) % per_recording]
     return Windows(
         np.array([f"{corpus}:infant{who:04d}" for who in subject]),
         np.array(names),
@@ -79,11 +82,18 @@ def sounds(files: list[str], stretches: list[str], rng: np.random.Generator) -> 
     ]
 
 
-def make_run(folder: Path, n_rows: int, n_subjects: int, n_classes: int, n_trained: int) -> None:
-    """A run that was tested on so many windows, and trained on so many others."""
+def make_run(
+    folder: Path, n_rows: int, n_subjects: int, n_classes: int, n_trained: int, per_recording: int
+) -> tuple[int, int]:
+    """A run that was tested on so many windows, and trained on so many others; bytes of these in a checkpoint.
+
+    The second number is of those without a sketch.
+    """
     rng = np.random.default_rng(0)
-    tested, trained = windows(n_rows, n_subjects, "tested", rng), windows(n_trained, n_subjects, "trained", rng)
-    truth = rng.integers(n_classes, size=n_rows // WINDOWS + 1)[np.arange(n_rows) // WINDOWS]  # of a recording
+    tested = windows(n_rows, n_subjects, "tested", per_recording, rng)
+    trained = windows(n_trained, n_subjects, "trained", per_recording, rng)
+    recording = np.arange(n_rows) // per_recording
+    truth = rng.integers(n_classes, size=recording.max() + 1)[recording]
     names = [f"class{k}" for k in range(n_classes)]
     scores = softmax(rng.normal(size=(n_rows, n_classes)) + 1.0 * (np.arange(n_classes) == truth[:, None]), axis=1)
     table = pd.DataFrame({"clip": tested.clip, "recording": tested.recording, "subject": tested.subject})
@@ -100,19 +110,24 @@ def make_run(folder: Path, n_rows: int, n_subjects: int, n_classes: int, n_train
     )
     test_clips = dict(zip(tested.clip.tolist(), tested.sound, strict=True))
     lineage.write(Lineage(complete=True, stages=[stage], test_clips=test_clips), folder / lineage.FILE)
+    return tuple(len(json.dumps(one.as_dict())) for one in (stage, replace(stage, clips=trained.sound)))
 
 
 def run(arguments: list[str], folder: Path) -> tuple[float, float, float]:
     """Seconds by the clock and of the processor of a command in a process of its own, and its peak memory in GB."""
     package = str(Path(cry_lightning.__file__).parents[1])
-    start = time.perf_counter()
+    before, start, peak_kb = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), 0
     process = subprocess.Popen(
         [sys.executable, *arguments], cwd=folder, env={**os.environ, "PYTHONPATH": package}, stdout=subprocess.DEVNULL
     )
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"evaluate ended with {os.waitstatus_to_exitcode(status)}")
-    return time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e9
+    while process.poll() is None:  # its `ru_maxrss` would begin with the memory of this process
+        found = HIGH_WATER.search(Path(f"/proc/{process.pid}/status").read_text())
+        peak_kb = int(found[1]) if found else peak_kb
+        time.sleep(0.05)
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if process.returncode:
+        raise SystemExit(f"evaluate ended with {process.returncode}")
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak_kb / 1e6
 
 
 def report_profile(path: Path) -> None:
@@ -135,16 +150,18 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=1000, help="tested, and trained on (default: %(default)s)")
     parser.add_argument("--classes", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--trained", type=int, default=500_000, help="windows trained on (default: %(default)s)")
+    parser.add_argument("--windows", type=int, default=50, help="of each recording (default: %(default)s)")
     parser.add_argument("--profile", action="store_true", help="run it again under cProfile")
     arguments = parser.parse_args()
     print(machine())
     with TemporaryDirectory() as name:
         folder = Path(name)
-        sizes = arguments.rows, arguments.subjects, arguments.classes, arguments.trained
-        make_run(folder / "run", *sizes)
+        sizes = arguments.rows, arguments.subjects, arguments.classes, arguments.trained, arguments.windows
+        kept, whole = make_run(folder / "run", *sizes)
         table, known = ((folder / "run" / file).stat().st_size / 1e6 for file in ("predictions.csv", lineage.FILE))
-        print("rows {:,}, subjects {:,}, classes {}, windows trained on {:,}".format(*sizes))
+        print("rows {:,}, subjects {:,}, classes {}, windows trained on {:,}, {} a recording".format(*sizes))
         print(f"predictions.csv {table:.0f} MB, lineage.json {known:.0f} MB")
+        print(f"of the training in a checkpoint: {kept / 1e6:.1f} MB, without a sketch {whole / 1e6:.1f} MB")
         command = ["-m", "cry_lightning", "evaluate", "run"]
         wall_s, cpu_s, peak_gb = run(command, folder)
         print(f"evaluate: {wall_s:.1f} s, of the processor {cpu_s:.1f} s; {peak_gb:.2f} GB at its peak")

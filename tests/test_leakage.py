@@ -28,6 +28,7 @@ from cry_lightning.lineage import (
     of_table,
     parse,
     read,
+    sketch,
     sound_fingerprint,
     subject_fingerprint,
     write,
@@ -364,6 +365,17 @@ def test_what_was_stamped_clean_once_is_not(tmp_path, leak) -> None:
     found = leak(tmp_path)
     status, reason = ONCE_CLEAN[leak]
     assert found.status == status and reason in found.reason
+
+
+def test_a_stage_of_many_clips_is_recorded_as_a_sketch_that_shows_the_same_leaks(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sketch, "FROM", 0)
+    found = another_header(tmp_path)
+    status, reason = ONCE_CLEAN[another_header]
+    assert found.status == status and reason in found.reason
+    assert found.remarks[0].startswith("Of stage finetune on w, 1 clips are kept as a sketch")
+    part, recorder = Part(UnlabelledTree(tmp_path)), LineageRecorder("finetune", Path())
+    assert len(recorder.own_stage(part).clips) == 3
+    assert recorder.own_stage(part) is recorder.own_stage(part)  # it takes seconds, of so many clips
 
 
 def test_other_recordings_of_known_subjects_are_clean(tmp_path) -> None:

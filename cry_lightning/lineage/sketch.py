@@ -14,6 +14,7 @@ from cry_lightning.console import UserError
 
 FROM = 20_000  # clips, of which and fewer a stage keeps all
 MOST_LANDMARKS = 2**20  # that are kept of those of more clips: of windows of 1 s, those of 18 hours
+SECONDS = 4  # of a copy for each landmark that is left out for one kept: nearly all that long are found
 BITS = 64  # of the hash of a file
 MIN_OVERLAP_MS = 2  # names give times to the millisecond, so that neighbours may seem to share as much
 END_MS = 2**36  # of a stretch to the end of its file: two years
@@ -167,7 +168,7 @@ class Sketch:
         if self.one_in > 1:
             text += (
                 f"; one in {self.one_in} of their landmarks is kept, so that copies in other files, where they are"
-                f" shorter than about {self.one_in} s, may be missed"
+                f" shorter than about {SECONDS * self.one_in} s, may be missed"
             )
         return text
 
