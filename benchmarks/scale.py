@@ -44,11 +44,12 @@ def measure(step: str, folder: Path) -> None:
     """Prints how many clips there are, seconds, and megabytes of one step."""
     from cry_lightning.corpora import Manifest
     from cry_lightning.data.datamodule import CryDataModule
+    from cry_lightning.data.groups import Caching
     from cry_lightning.features import MFCC
 
     corpus = Manifest(folder / "manifest.csv", window_s=WINDOW_S, hop_s=HOP_S)
     feature = MFCC(n_mels=20, n_mfcc=20, hop_length=160)
-    data = CryDataModule(corpus, feature, clip_s=WINDOW_S, batch_size=256, cache_dir=str(folder / "cache"))
+    data = CryDataModule(corpus, feature, clip_s=WINDOW_S, cache=Caching(str(folder / "cache")))
     if step == "order":
         data.setup()
         next(iter(data.train_dataloader()))
@@ -58,7 +59,7 @@ def measure(step: str, folder: Path) -> None:
     elif step == "prepare":
         data.prepare_data()
     elif step == "fill":
-        fill(data.cache())
+        fill(data.feature_cache())
     elif step == "open":
         data.setup()
     else:

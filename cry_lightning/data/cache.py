@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -149,7 +149,7 @@ class FeatureCache:
         return digest.hexdigest()
 
     def _keyed(self) -> Iterator[str]:
-        columns: list[Callable[[list[Clip]], list[Any]]] = [
+        columns: list[Callable[[list[Clip]], Sequence[object]]] = [
             lambda clips: [(clip.path, clip.start_s, clip.duration_s) for clip in clips],
             lambda clips: self._content(clips, self._hashes),
         ]

@@ -45,9 +45,7 @@ def _all(found: Jackknife, name: str, thresholds: np.ndarray) -> np.ndarray:
     return np.stack([found.measures[name, str(place)] for place in range(len(thresholds))])
 
 
-def _measure(
-    table: pd.DataFrame, group: np.ndarray | None, positive: str | None, thresholds: np.ndarray
-) -> Measures:
+def _measure(table: pd.DataFrame, group: np.ndarray | None, positive: str | None, thresholds: np.ndarray) -> Measures:
     """The rates at each threshold, as `Jackknife` asks for them, from the counts of each group of subjects."""
     groups = Groups.of(table, group)
     truth = (table["label"] == positive).to_numpy()

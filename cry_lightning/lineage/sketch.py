@@ -5,12 +5,13 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from cry_lightning.acoustic_fingerprint import LETTERS, Landmarks, decoded
 from cry_lightning.console import UserError
+from cry_lightning.contents import Json
 
 FROM = 20_000  # clips, of which and fewer a stage keeps all
 MOST_LANDMARKS = 2**20  # that are kept of those of more clips: of windows of 1 s, those of 18 hours
@@ -105,18 +106,19 @@ class Sketch:
         )
 
     @classmethod
-    def parse(cls, content: dict[str, Any]) -> Self:
+    def parse(cls, content: Json) -> Self:
         """The sketch in plain data.
 
         Raises:
             UserError: there is none in it.
         """
-        numbers, texts = ("n_clips", "one_in"), ("stretches", "landmarks")
-        if content.keys() != {*numbers, *texts} or not all(
-            isinstance(content[key], kind) for keys, kind in ((numbers, int), (texts, str)) for key in keys
-        ):
+        n_clips, one_in = content.get("n_clips"), content.get("one_in")
+        stretches, landmarks = content.get("stretches"), content.get("landmarks")
+        if not (isinstance(n_clips, int) and isinstance(one_in, int)):
             raise UserError("is not a sketch")
-        found = cls(**content)
+        if not (isinstance(stretches, str) and isinstance(landmarks, str)):
+            raise UserError("is not a sketch")
+        found = cls(n_clips, stretches, landmarks, one_in)
         try:
             files, known = np.unique(found.located.file), found.known
         except (ValueError, zlib.error, MemoryError) as error:
@@ -125,7 +127,7 @@ class Sketch:
             raise UserError("is a damaged sketch")
         return found
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         """Plain data, for JSON and checkpoints."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
