@@ -23,7 +23,7 @@ import soxr
 import torch
 
 from cry_lightning import audio
-from cry_lightning.acoustic_fingerprint import SAMPLE_RATE, alike, landmarks
+from cry_lightning.acoustic_fingerprint import SAMPLE_RATE, alike, decoded, landmarks
 from cry_lightning.console import progress_bar
 from cry_lightning.corpora import DonateACry, corpus_at, find_recordings
 from cry_lightning.data.building import ClipBatches
@@ -91,20 +91,24 @@ def changed(name: str, change: Change, sound: np.ndarray, folder: Path) -> str:
     return named(f"changed {name}", waveform)
 
 
-def is_found(one: str, other: str) -> bool:
-    return len(alike([one], [other])) > 0
+def is_found(one: str, other: str, one_in: int = 1) -> bool:
+    """Whether a sound is found again by as many of the landmarks of another as a sketch keeps."""
+    return len(alike([one], decoded([other]).at(slice(None, None, one_in)))) > 0
 
 
 def halved(subject: str, chosen_on: bool) -> bool:
     return (int(hashlib.md5(subject.encode(), usedforsecurity=False).hexdigest(), 16) % 2 == 0) == chosen_on
 
 
-def rows_of_changes(sounds: dict[str, np.ndarray]) -> Iterator[tuple[str, int, int]]:
+def rows_of_changes(
+    sounds: dict[str, np.ndarray], titles: Sequence[str], kept: Sequence[int]
+) -> Iterator[tuple[str, list[int]]]:
+    """How many are found again after each change, by one in so many of their landmarks."""
     known = {name: named(name, sound) for name, sound in sounds.items()}
     with TemporaryDirectory() as folder:
-        for title, change in progress_bar(CHANGES.items(), "changes"):
+        for title, change in progress_bar([(title, CHANGES[title]) for title in titles], "changes"):
             again = {name: changed(name, change, sound, Path(folder)) for name, sound in sounds.items()}
-            yield title, sum(is_found(again[name], known[name]) for name in sounds), len(sounds)
+            yield title, [sum(is_found(again[name], known[name], one_in) for name in sounds) for one_in in kept]
 
 
 def false_matches(groups: Sequence[Sequence[str]]) -> tuple[int, int, set[tuple[str, str]]]:
@@ -151,6 +155,8 @@ def main() -> None:
     parser.add_argument("--raw", type=Path, help="raw uploads of Donate-a-Cry")
     parser.add_argument("--others", type=Path, nargs="*", default=[], help="spoken words, for false matches")
     parser.add_argument("--chosen-on", action="store_true", help="the half on which parameters were chosen")
+    parser.add_argument("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), metavar="CHANGE")
+    parser.add_argument("--one-in", type=int, nargs="+", default=[1], help="keep one in so many landmarks, as sketches")
     parser.add_argument("--cost", action="store_true", help="only what they add to the building of a cache")
     given = parser.parse_args()
     if given.cost:
@@ -165,8 +171,8 @@ def main() -> None:
     known = {path: named(path, sound) for path, sound in cleaned.items()}
     print(f"{len(cleaned)} recordings of {len({clip.subject for clip in clips.values()})} installs\n")
     print("| change | found again |\n|---|---|")
-    for title, n_found, n_all in rows_of_changes(cleaned):
-        print(f"| {title} | {n_found} of {n_all} |", flush=True)
+    for title, n_found in rows_of_changes(cleaned, given.changes, given.one_in):
+        print(f"| {title} | {', '.join(map(str, n_found))} of {len(cleaned)} |", flush=True)
     raw: dict[str, str] = {}
     if given.raw:
         raw_clips = [clip for clip in DonateACry(given.raw).recordings() if halved(clip.subject, given.chosen_on)]

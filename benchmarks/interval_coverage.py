@@ -104,11 +104,17 @@ def by_jackknife(tables: list[pd.DataFrame]) -> Iterator[tuple]:
 
 def by_bootstrap(tables: list[pd.DataFrame], resamples: int = 500) -> Iterator[tuple]:
     """The same by percentiles of resamples of subjects, none below five subjects of a class for its own figures."""
-    n = tables[0]["subject"].nunique()
-    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), resamples)
-    first, second = (measure(table, np.vstack([np.ones((1, n), int), drawn])) for table in tables)
+    rows_of = list(tables[0].groupby("subject").indices.values())
+    rng = np.random.default_rng(0)
+    drawn = [np.concatenate(rng.choice(np.array(rows_of, object), len(rows_of))) for _ in range(resamples)]
+    first, second = (_of_each([table, *(table.iloc[rows] for rows in drawn)]) for table in tables)
     for key in METRICS:
         yield key, _percentiles(first, key), _percentiles({key: second[key] - first[key]}, key)
+
+
+def _of_each(tables: list[pd.DataFrame]) -> Measures:
+    each = [measure(table) for table in tables]
+    return {key: np.array([one[key][0] for one in each]) for key in METRICS}
 
 
 def _percentiles(measures: Measures, key: tuple[str, str]) -> tuple[float, float, float]:

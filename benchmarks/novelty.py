@@ -18,16 +18,14 @@ import cry_lightning as cry
 from cry_lightning import audio
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import Jackknife
+from cry_lightning.evaluation.metrics import Groups, Measures
 from cry_lightning.inference.predict import predicted, recordings_at
 
 
-def share(table: pd.DataFrame, weights: np.ndarray, positive: str | None) -> dict[tuple[str, str], np.ndarray]:
-    """Share of the flagged rows under each weighting (R, S) of the subjects."""
-    subject = pd.factorize(table["subject"], sort=True)[0]
-    return {
-        ("flagged", ""): (weights @ np.bincount(subject, table["flagged"]))
-        / (weights @ np.bincount(subject).astype(float))
-    }
+def share(table: pd.DataFrame, group: np.ndarray | None, positive: str | None) -> Measures:
+    """Share of the flagged rows, of all subjects and without each group of them."""
+    groups = Groups.of(table, group)
+    return {("flagged", ""): groups.total(table["flagged"].to_numpy()) / groups.total()}
 
 
 def report(name: str, table: pd.DataFrame) -> None:

@@ -9,6 +9,7 @@ import base64
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import soxr
@@ -24,7 +25,8 @@ GAP_STEP, FAN = 2, 3  # frames that a gap is measured in, and how many of the ne
 PER_S, NEXT = 16, 40  # landmarks kept of each second, the strongest; peaks among which the next are looked for
 ENOUGH, CHANCE = 4, 1e-6  # landmarks at one shift in time, and how unlikely they are by chance: the same sound
 TYPE, LETTERS = np.dtype([("hash", "<u4"), ("time", "<u2")]), 8  # of a landmark in memory, and in text
-FRAMES, AT_ONCE = 2**13, 2**21  # frames, and pairs of equal landmarks, that are in memory at once
+FRAMES, AT_ONCE = 2**13, 2**18  # frames, and pairs of equal landmarks, that are in memory at once
+MIXED, MIXING = 2**40 + 15, np.uint64(0x9E3779B97F4A7C15)  # odd numbers that spread keys over a table
 WINDOW = np.hanning(N_FFT).astype(np.float32)
 LANDMARKS_VERSION = 1  # raise it when sounds begin to have others: caches are then rebuilt
 
@@ -97,54 +99,105 @@ def _joined(clip: np.ndarray, time: np.ndarray, low: np.ndarray, strength: np.nd
     return clip[first], packed
 
 
-def alike(sounds: Sequence[str], others: Sequence[str]) -> np.ndarray:
+class Landmarks(NamedTuple):
+    """All landmarks of some sounds, as columns (L,)."""
+
+    files: Sequence[str]  # names of the files
+    file: np.ndarray  # of which each is, as a place among these
+    time: np.ndarray  # from the beginning of the file, in frames
+    hash: np.ndarray
+    sound: np.ndarray  # of which each is, as a place among the sounds
+
+    def at(self, rows: np.ndarray | slice) -> "Landmarks":
+        """Some of them."""
+        return Landmarks(self.files, self.file[rows], self.time[rows], self.hash[rows], self.sound[rows])
+
+
+def decoded(sounds: Sequence[str]) -> Landmarks:
+    """All landmarks of some sounds, as of `lineage.sound_fingerprint`."""
+    parts = [sound.split("#") if sound.count("#") == 2 else (sound, "0", "") for sound in sounds]
+    packed = np.frombuffer(base64.b64decode("".join(letters for _, _, letters in parts)), TYPE)
+    n_each = [len(letters) // LETTERS for _, _, letters in parts]
+    frame: dict[str, int] = {}
+    for stretch in {stretch for _, stretch, _ in parts}:
+        frame[stretch] = round(float(stretch.partition("-")[0]) * SAMPLE_RATE / HOP)
+    files = {name: number for number, name in enumerate(dict.fromkeys(name for name, _, _ in parts))}
+    starts, numbers = [frame[stretch] for _, stretch, _ in parts], [files[name] for name, _, _ in parts]
+    start, file, place = (np.repeat(np.array(each, int), n_each) for each in (starts, numbers, range(len(parts))))
+    return Landmarks(list(files), file, start + packed["time"], packed["hash"].astype(int), place)
+
+
+def alike(sounds: Sequence[str] | Landmarks, others: Sequence[str] | Landmarks) -> np.ndarray:
     """Places (n, 2) of sounds and of what they are found again as among others, in files of other bytes.
 
-    All are as of `lineage.sound_fingerprint`; what comes of one file is compared as one recording.
+    What comes of one file is compared as one recording.
+
+    Args:
+        sounds: as of `lineage.sound_fingerprint`, or the landmarks of such.
+        others: likewise.
     """
-    numbers: dict[str, int] = {}  # of files
-    ours, theirs = _decoded(sounds, numbers), _decoded(others, numbers)
-    ours, theirs = ours[np.argsort(ours["file"])], theirs[np.argsort(theirs["hash"])]
-    first, last = (np.searchsorted(theirs["hash"], ours["hash"], side) for side in ("left", "right"))
+    ours, theirs = (each if isinstance(each, Landmarks) else decoded(each) for each in (sounds, others))
+    numbers = {name: number for number, name in enumerate(theirs.files)}
+    number = np.array([numbers.setdefault(name, len(numbers)) for name in ours.files], int)
+    ours = ours._replace(file=number[ours.file])
+    ours, theirs = ours.at(np.argsort(ours.file, kind="stable")), theirs.at(np.argsort(theirs.hash, kind="stable"))
     ends = np.zeros(len(numbers), int)  # of each file, in frames
-    np.maximum.at(ends, np.append(ours["file"], theirs["file"]), np.append(ours["time"], theirs["time"]))
-    upto, found, begin = np.cumsum(last - first), [np.zeros((0, 2), int)], 0
-    while begin < len(ours):  # whole recordings, as many as memory is meant to hold
+    for each in (ours, theirs):
+        np.maximum.at(ends, each.file, each.time)
+    known, begins, n_known = np.unique(theirs.hash, return_index=True, return_counts=True)
+    known, begins, n_known = (np.append(each, end) for each, end in ((known, -1), (begins, 0), (n_known, 0)))
+    place = np.searchsorted(known[:-1], ours.hash)
+    first, n_equal = begins[place], np.where(known[place] == ours.hash, n_known[place], 0)
+    upto, found, begin = np.cumsum(n_equal), [np.zeros((0, 2), int)], 0
+    while begin < len(upto):  # whole recordings, as many as memory is meant to hold
         end = max(int(np.searchsorted(upto, upto[begin] + AT_ONCE)), begin + 1)
-        end = int(np.searchsorted(ours["file"], ours["file"][end - 1], "right"))
-        found.append(_alike(ours[begin:end], theirs, first[begin:end], last[begin:end], ends))
+        end = int(np.searchsorted(ours.file, ours.file[end - 1], "right"))
+        block = slice(begin, end)
+        found.append(_alike(*_equal(ours.at(block), theirs, first[block], n_equal[block]), ends))
         begin = end
     return np.unique(np.concatenate(found), axis=0)
 
 
-def _alike(ours: np.ndarray, theirs: np.ndarray, first: np.ndarray, last: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def _equal(ours: Landmarks, theirs: Landmarks, first: np.ndarray, n_equal: np.ndarray) -> tuple[Landmarks, Landmarks]:
+    """The landmarks that have their like in another file, beside these: of each pair of files, all or none.
+
+    None where there are not enough at one shift in time, which nearly all pairs are known by without being sorted.
+    """
+    other = np.repeat(first - np.cumsum(n_equal) + n_equal, n_equal)
+    other += np.arange(len(other))
+    own, their = np.repeat(ours.file, n_equal), theirs.file[other]
+    pair = own << 32 | their
+    kept = np.flatnonzero(_often(pair) & (own != their))
+    mine, other, pair = np.repeat(np.arange(len(first)), n_equal)[kept], other[kept], pair[kept]
+    shift = ours.time[mine] - theirs.time[other]
+    near = _often(pair * MIXED + shift // 2) | _often(pair * MIXED + (shift + 1) // 2)
+    buckets = _buckets(pair)
+    hopeful = np.bincount(buckets, near) > 0
+    kept = hopeful[buckets]
+    return ours.at(mine[kept]), theirs.at(other[kept])
+
+
+def _buckets(keys: np.ndarray) -> np.ndarray:
+    """A number for each of some keys (n,): of the same keys the same, of others rarely."""
+    bits = max(2 * len(keys), 1).bit_length()
+    return (keys.view(np.uint64) * MIXING >> np.uint64(64 - bits)).view(int)
+
+
+def _often(keys: np.ndarray) -> np.ndarray:
+    """Which of some keys (n,) are there often enough for one sound; and a few others."""
+    buckets = _buckets(keys)
+    return (np.bincount(buckets) >= ENOUGH)[buckets]
+
+
+def _alike(mine: Landmarks, other: Landmarks, ends: np.ndarray) -> np.ndarray:
     """Places (n, 2) of sounds whose landmarks have their like in another file, many at one shift in time."""
-    n_equal = last - first
-    mine = np.repeat(np.arange(len(ours)), n_equal)
-    other = np.arange(len(mine)) + np.repeat(first - np.cumsum(n_equal) + n_equal, n_equal)
-    elsewhere = ours["file"][mine] != theirs["file"][other]
-    mine, other = ours[mine[elsewhere]], theirs[other[elsewhere]]
-    pair = np.unique(mine["file"] << 32 | other["file"], return_inverse=True)[1]
-    n_shifts = 1 + (ends[mine["file"]] + ends[other["file"]]) / 2
-    enough = np.zeros(len(mine), bool)
+    pair = np.unique(mine.file << 32 | other.file, return_inverse=True)[1]
+    n_shifts = 1 + (ends[mine.file] + ends[other.file]) / 2
+    enough = np.zeros(len(pair), bool)
     for slack in (0, 1):  # two frames are one shift, whichever of them comes first
-        at = np.unique((pair << 32) + (mine["time"] - other["time"] + slack) // 2, return_inverse=True)[1]
-        distinct = [np.unique(at << 32 | values) >> 32 for values in (mine["time"] // 2, mine["hash"])]
+        at = np.unique((pair << 32) + (mine.time - other.time + slack) // 2, return_inverse=True)[1]
+        distinct = [np.unique(at << 32 | values) >> 32 for values in (mine.time // 2, mine.hash)]
         n_here = np.minimum(*(np.bincount(each)[at] for each in distinct))
         n_other = np.bincount(pair)[pair] - np.bincount(at)[at]  # a hum has many, at every shift
         enough |= (n_here >= ENOUGH) & (n_shifts * pdtrc(n_here - 1, n_other / n_shifts) < CHANCE)
-    return np.stack([mine["sound"][enough], other["sound"][enough]], axis=1)
-
-
-def _decoded(sounds: Sequence[str], numbers: dict[str, int]) -> np.ndarray:
-    """All landmarks of some sounds: hash, time within the file, its number, and the sound's place."""
-    parts = [sound.split("#") if sound.count("#") == 2 else (sound, "0", "") for sound in sounds]
-    raw = [base64.b64decode(landmarks) for _, _, landmarks in parts]
-    packed = np.frombuffer(b"".join(raw), TYPE)
-    starts = [round(float(stretch.partition("-")[0]) * SAMPLE_RATE / HOP) for _, stretch, _ in parts]
-    files = [numbers.setdefault(file, len(numbers)) for file, _, _ in parts]
-    of_sounds = np.array([starts, files, range(len(parts))], int).reshape(3, -1)
-    start, file, place = np.repeat(of_sounds, [len(each) // TYPE.itemsize for each in raw], axis=1)
-    table = np.zeros(len(packed), [(name, int) for name in ("file", "time", "hash", "sound")])
-    table["file"], table["time"], table["hash"], table["sound"] = file, start + packed["time"], packed["hash"], place
-    return table
+    return np.stack([mine.sound[enough], other.sound[enough]], axis=1)

@@ -1,24 +1,30 @@
 """The feature cache: what it holds, what it is keyed by, and how it is read, listed and removed."""
 
 import hashlib
+import json
 import os
 import pickle
+import tracemalloc
 import warnings
 
 import h5py
 import numpy as np
 import pytest
+import soundfile
 import torch
 from cache_fakes import N_CLIPS, Energy, cache_of, features_of, make_cache, send_rows, write_wav
 from filelock import FileLock
 
 from cry_lightning import audio
 from cry_lightning.console import UserError
+from cry_lightning.corpora import UnlabelledTree
 from cry_lightning.corpora.base import Clip
+from cry_lightning.data import cache as cache_module
 from cry_lightning.data import cachefile
-from cry_lightning.data.building import CachedFeatures
+from cry_lightning.data.building import CachedFeatures, ClipBatches
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.inventory import INDEX_NAME, content_hashes, list_caches, remove_caches
+from cry_lightning.features import MFCC
 
 
 def build(folder, **options):
@@ -274,3 +280,38 @@ def test_bad_clips_are_told_in_the_attributes(tmp_path):
     with h5py.File(cache.path) as file:
         assert file.attrs["n_bad"] == 1
         assert file.attrs["bad"] == "zz.wav#0.000-end: the file is empty"
+
+
+def test_the_key_is_the_hash_of_settings_clips_and_content_however_many_are_in_memory(tmp_path, monkeypatch):
+    cache = make_cache(tmp_path, n=7)
+    clips = [(clip.path, clip.start_s, clip.duration_s) for clip in cache.clips]
+    literal = json.dumps([cache.settings, clips, cache.content])
+    for at_once in (1, 3, 7, 100):
+        monkeypatch.setattr(cache_module, "AT_ONCE", at_once)
+        assert make_cache(tmp_path, n=7).key == hashlib.sha256(literal.encode()).hexdigest()
+
+
+def test_columns_are_the_same_however_many_rows_are_in_memory(tmp_path, monkeypatch):
+    files = []
+    for rows, n_bytes in ((10_000, 2**22), (2, 100)):
+        monkeypatch.setattr(cachefile, "BLOCK_ROWS", rows)
+        monkeypatch.setattr(cachefile, "BLOCK_BYTES", n_bytes)
+        cache = make_cache(tmp_path, n=7)
+        cache.path.unlink(missing_ok=True)
+        cache.build()
+        assert not len(cachefile.CacheFile(cache.path).damaged_rows()) and not cache.verify()
+        files.append({name: cachefile.CacheFile(cache.path).column(name).tolist() for name in cachefile.COLUMNS})
+    assert files[0] == files[1] and files[0]["clip"] == [name.encode() for name in cache.names]
+
+
+def test_windows_of_a_recording_share_its_path_and_take_little_memory(tmp_path):
+    corpus = UnlabelledTree(tmp_path, window_s=0.01)
+    soundfile.write(tmp_path / "a.wav", np.zeros(80_000), 8000)
+    tracemalloc.start()
+    clips = corpus.clips(tmp_path)
+    n_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(clips) == 1000 and n_bytes / 1000 < 200
+    assert len({id(clip.path) for clip in clips}) == 1 and list(corpus.files(clips)) == ["a.wav"]
+    rows = ClipBatches(corpus, clips, MFCC(), 0.01, "pad", "float32")
+    assert len(rows.files) == 1 and rows.path(999) == tmp_path / "a.wav"

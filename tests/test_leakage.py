@@ -28,6 +28,7 @@ from cry_lightning.lineage import (
     of_table,
     parse,
     read,
+    sketch,
     sound_fingerprint,
     subject_fingerprint,
     write,
@@ -109,7 +110,7 @@ def test_another_stretch_of_the_same_file_is_heard_where_they_overlap() -> None:
     assert heard("f#0.667-0.333", "f#0.333-0.334") == 0  # three to the second, their times rounded
     assert heard("f#0.000-1.000", "g#0.000-1.000") == 0
     assert heard("f#3.000-end", "f#2.000-1.000") == 0
-    assert count_shared(["f#0.000-end", "g#0.000-1.000"], ["f#9.000-1.000", "f#2.000-1.000"]) == 1
+    assert count_shared(["f#0.000-end", "e#0.000-1.000"], ["f#9.000-1.000", "f#2.000-1.000"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ SPOILED = {
     r"stages\[0\]: 'validation_clips' is not": json.dumps(
         {"complete": True, "stages": [stage("a") | {"validation_clips": 3}]}
     ),
-    "'schema' is 4, where this version reads up to 3": json.dumps({"schema": 4}),
+    "'schema' is 5, where this version reads up to 4": json.dumps({"schema": 5}),
     r"stages\[1\]: 'clips' is not a list": json.dumps(
         {"complete": True, "stages": [stage("a"), stage("b") | {"clips": None}]}
     ),
@@ -364,6 +365,17 @@ def test_what_was_stamped_clean_once_is_not(tmp_path, leak) -> None:
     found = leak(tmp_path)
     status, reason = ONCE_CLEAN[leak]
     assert found.status == status and reason in found.reason
+
+
+def test_a_stage_of_many_clips_is_recorded_as_a_sketch_that_shows_the_same_leaks(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sketch, "FROM", 0)
+    found = another_header(tmp_path)
+    status, reason = ONCE_CLEAN[another_header]
+    assert found.status == status and reason in found.reason
+    assert found.remarks[0].startswith("Of stage finetune on w, 1 clips are kept as a sketch")
+    part, recorder = Part(UnlabelledTree(tmp_path)), LineageRecorder("finetune", Path())
+    assert len(recorder.own_stage(part).clips) == 3
+    assert recorder.own_stage(part) is recorder.own_stage(part)  # it takes seconds, of so many clips
 
 
 def test_other_recordings_of_known_subjects_are_clean(tmp_path) -> None:

@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from cry_lightning import lineage
 from cry_lightning.callbacks.table import data_of
 from cry_lightning.contents import Checkpoint
-from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, StageRecord, subject_fingerprint
+from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, StageRecord, sketched, subject_fingerprint
 from cry_lightning.stage_data import StageData
 
 
@@ -26,6 +26,7 @@ class LineageRecorder(Callback):
         self.stage = stage
         self.run_folder = run_folder
         self.loaded: Lineage | None = None
+        self._own: tuple[StageData, StageRecord] | None = None  # of many clips it takes seconds
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Checkpoint) -> None:
         """Keep the lineage of the checkpoint that is resumed or tested."""
@@ -52,17 +53,21 @@ class LineageRecorder(Callback):
 
         Those of a probe count as validation: their labels may choose the checkpoint.
         """
+        if self._own is not None and self._own[0] is data:
+            return self._own[1]
         trained = [(data, "train")]
         chose = [(data, "val"), *((data.probe, part) for part in ("train", "val") if data.probe)]
-        return StageRecord(
+        record = StageRecord(
             stage=self.stage,
             corpus=data.corpus.name,
             subjects=subjects_of(trained),
-            clips=clips_of(trained),
+            clips=sketched(clips_of(trained)),
             validation_subjects=subjects_of(chose),
-            validation_clips=clips_of(chose),
+            validation_clips=sketched(clips_of(chose)),
             subject_sources=sources_of([*trained, *chose]),
         )
+        self._own = data, record
+        return record
 
     def divided_as_trained(self, data: StageData) -> bool:
         """Whether training and validation clips are those of the last stage of the checkpoint that was loaded."""

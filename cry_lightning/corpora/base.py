@@ -65,7 +65,7 @@ def check_cutting(window_s: float | None, hop_s: float | None) -> None:
             raise UserError(f"window_s ({window_s}) and hop_s ({hop_s}) are at least {SHORTEST_S} s")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class Clip:
     """A stretch of one recording: where it lies, what it is, and who made it."""
 
@@ -80,6 +80,10 @@ class Clip:
     def __post_init__(self) -> None:
         if self.label is not None and not self.label.isascii():
             object.__setattr__(self, "label", nfc(self.label))  # folders on macOS are spelled otherwise than configs
+
+    def cut(self, start_s: float, duration_s: float | None) -> "Clip":
+        """Another stretch of the same recording; as `replace`, which takes three times as long."""
+        return Clip(self.path, self.subject, self.label, start_s, duration_s, self.columns, self.subject_source)
 
     @property
     def name(self) -> str:
@@ -140,6 +144,10 @@ class Corpus(ABC):
     def path_of(self, clip: Clip) -> Path:
         """The file that holds a clip."""
         return self.root / clip.path
+
+    def files(self, clips: Iterable[Clip]) -> dict[str, Path]:
+        """The file of each path that some clips have: those of one path lie in one file."""
+        return {path: self.path_of(clip) for path, clip in {clip.path: clip for clip in clips}.items()}
 
     def class_names(self) -> list[str]:
         """The classes in the order of the mapping, else the labels in alphabetical order."""
@@ -214,7 +222,7 @@ class Corpus(ABC):
                 f"{clip.path}: {length_s:g} s are {n_windows} windows, and more than {MOST_WINDOWS}: raise hop_s"
             )
         starts = [round(clip.start_s + i * hop_s, 6) for i in range(n_windows)]
-        return [replace(clip, start_s=start_s, duration_s=window_s) for start_s in starts]
+        return [clip.cut(start_s, window_s) for start_s in starts]
 
 
 class Union(Corpus):

@@ -72,12 +72,12 @@ class CachedFeatures:
         return self._file.texts("content")
 
     @cached_property
-    def _landmarks(self) -> list[str]:
-        return self._file.texts("landmarks")
+    def _described(self) -> tuple[np.ndarray, ...]:
+        return self._file.column("content"), self._file.column("landmarks")
 
     def sound(self, row: int) -> str:
         """What a row holds and how it sounds, as the lineage has it."""
-        return sound_fingerprint(self.content[row], self._landmarks[row])
+        return sound_fingerprint(*(bytes(column[row]).decode(errors="surrogateescape") for column in self._described))
 
     @cached_property
     def _rows(self) -> Tensor:
@@ -126,8 +126,12 @@ class ClipBatches(Dataset[Batch]):
         dtype: str,
         landmarks: bool = False,
     ) -> None:
-        self.paths = [corpus.path_of(clip) for clip in clips]
-        self.stretches = [(clip.start_s, clip.duration_s) for clip in clips]
+        files = corpus.files(clips)
+        number = {path: place for place, path in enumerate(files)}
+        self.files = list(files.values())
+        self.file_of = np.array([number[clip.path] for clip in clips], np.int32)
+        # A duration of None, to the end of the file, is NaN here.
+        self.stretches = np.array([(clip.start_s, clip.duration_s) for clip in clips], float).reshape(-1, 2)
         self.feature = feature
         self.clip_s = clip_s
         self.fit = fit
@@ -139,17 +143,17 @@ class ClipBatches(Dataset[Batch]):
         return self.__dict__ | {"recording": None}  # a worker opens its own
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.file_of)
 
     def __getitem__(self, rows: range) -> Batch:
         waveforms = np.zeros((len(rows), round(self.clip_s * self.feature.sample_rate)), np.float32)
         reasons = [""] * len(rows)
-        for row in sorted(rows, key=lambda row: (self.paths[row], self.stretches[row][0])):  # each is decoded once
+        for row in sorted(rows, key=lambda row: (self.path(row), self.stretches[row, 0])):  # each is decoded once
             i = row - rows.start
             try:
                 waveforms[i] = self.waveform(row)
             except (UserError, OSError) as error:
-                reasons[i] = str(error).removeprefix(f"{self.paths[row]}: ") or type(error).__name__
+                reasons[i] = str(error).removeprefix(f"{self.path(row)}: ") or type(error).__name__
         # Bad rows stay in the batch as silence: a row's last bit may depend on the batch's size.
         with torch.inference_mode(), np.errstate(over="ignore"):
             features = self.feature(torch.from_numpy(waveforms)).numpy().astype(self.dtype)
@@ -161,13 +165,18 @@ class ClipBatches(Dataset[Batch]):
         features[[bool(reason) for reason in reasons]] = 0
         return rows, features, reasons, landmarks(waveforms, self.feature.sample_rate) if self.landmarks else []
 
+    def path(self, row: int) -> Path:
+        """The file of one row."""
+        return self.files[self.file_of[row]]
+
     def waveform(self, row: int) -> np.ndarray:
         """The clip of one row, decoded and fitted (N,); windows of one recording, in the order of time, cost least."""
-        path, (start_s, duration_s) = self.paths[row], self.stretches[row]
+        path, (start_s, duration_s) = self.path(row), self.stretches[row].tolist()
+        length_s = None if math.isnan(duration_s) else duration_s
         if self.recording is None or self.recording.path != path:
             self.close()
             self.recording = audio.Recording(path)
-        return self.recording.fitted(self.feature.sample_rate, self.clip_s, self.fit, start_s, duration_s)
+        return self.recording.fitted(self.feature.sample_rate, self.clip_s, self.fit, start_s, length_s)
 
     def close(self) -> None:
         """Let go of the last recording."""

@@ -8,11 +8,11 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -30,7 +30,33 @@ from cry_lightning.features.base import Feature
 from cry_lightning.files import waited_for
 
 log = logging.getLogger(__name__)
+AT_ONCE = 10_000  # rows whose texts are in memory
 CACHE_VERSION = 2  # raise it when the file's layout changes
+
+
+class Texts(Sequence[str]):
+    """A text for each clip, made whenever it is asked for: lists of millions would fill the memory.
+
+    Args:
+        clips: one per row.
+        text_of: what it is made by.
+    """
+
+    def __init__(self, clips: list[Clip], text_of: Callable[[Clip], str]) -> None:
+        self.clips = clips
+        self.text_of = text_of
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        return [*map(self.text_of, self.clips[row])] if isinstance(row, slice) else self.text_of(self.clips[row])
 
 
 class FeatureCache:
@@ -69,20 +95,37 @@ class FeatureCache:
             raise UserError(f"corpus {self.corpus.name} has no clips: check its root and classes")
         return clips
 
-    @cached_property
+    @property
     def names(self) -> list[str]:
         """The name of each row's clip."""
         return [clip.name for clip in self.clips]
 
-    @cached_property
+    @property
+    def _texts(self) -> dict[str, Texts]:
+        """The columns of text that the cache has, by their names there."""
+        hashes = self._hashes
+        return {
+            "clip": Texts(self.clips, lambda clip: clip.name),
+            "content": Texts(self.clips, lambda clip: self._content([clip], hashes)[0]),
+        }
+
+    @property
     def content(self) -> list[str]:
         """What each row is made from: the hash of its file, and the stretch of it."""
-        return self._content()
+        return self._content(self.clips, self._hashes)
 
-    def _content(self, reread: bool = False) -> list[str]:
-        paths = [self.corpus.path_of(clip) for clip in self.clips]
-        hashes = content_hashes(paths, self.folder, reread)
-        return [f"{hashes[path]}#{clip.name.rpartition('#')[2]}" for path, clip in zip(paths, self.clips, strict=True)]
+    @cached_property
+    def _hashes(self) -> dict[str, str]:
+        return self._hashed()
+
+    def _hashed(self, reread: bool = False) -> dict[str, str]:
+        """The hash of the file of each path that clips have."""
+        files = self.corpus.files(self.clips)
+        hashes = content_hashes(files.values(), self.folder, reread)
+        return {path: hashes[file] for path, file in files.items()}
+
+    def _content(self, clips: Iterable[Clip], hashes: dict[str, str]) -> list[str]:
+        return [f"{hashes[clip.path]}#{clip.name.rpartition('#')[2]}" for clip in clips]
 
     @property
     def settings(self) -> dict[str, str | int | float]:
@@ -100,8 +143,22 @@ class FeatureCache:
     @cached_property
     def key(self) -> str:
         """Hash of all that the numbers depend on."""
-        clips = [(clip.path, clip.start_s, clip.duration_s) for clip in self.clips]
-        return hashlib.sha256(json.dumps([self.settings, clips, self.content]).encode()).hexdigest()
+        digest = hashlib.sha256()
+        for text in self._keyed():  # together the JSON of settings, clips and content
+            digest.update(text.encode())
+        return digest.hexdigest()
+
+    def _keyed(self) -> Iterator[str]:
+        columns: list[Callable[[list[Clip]], Sequence[object]]] = [
+            lambda clips: [(clip.path, clip.start_s, clip.duration_s) for clip in clips],
+            lambda clips: self._content(clips, self._hashes),
+        ]
+        yield f"[{json.dumps(self.settings)}"
+        for column in columns:
+            for first in range(0, len(self.clips), AT_ONCE):
+                yield f"{', ' if first else ', ['}{json.dumps(column(self.clips[first : first + AT_ONCE]))[1:-1]}"
+            yield "]"
+        yield "]"
 
     @property
     def path(self) -> Path:
@@ -143,7 +200,7 @@ class FeatureCache:
             return f"cannot be read: {' '.join(str(error).split())}"
         if not len(damaged):
             return None
-        return f"has {len(damaged)} damaged rows of {len(self.names)}, the first that of {self.names[damaged[0]]}"
+        return f"has {len(damaged)} damaged rows of {len(self.clips)}, the first that of {self.clips[damaged[0]].name}"
 
     def open(self) -> CachedFeatures:
         """The features, to be read.
@@ -233,7 +290,7 @@ class FeatureCache:
         if fault := self._fault_of_the_whole():
             return [f"{self.path} {fault}"]
         damaged = CacheFile(self.path).damaged_rows()
-        now = self._content(reread=True)
+        now = self._content(self.clips, self._hashed(reread=True))
         changed = [name for name, old, new in zip(self.names, self.content, now, strict=True) if old != new]
         return [f"{self.names[row]}: its row in the cache is damaged" for row in damaged] + [
             f"{name}: its audio is not what the cache was made of" for name in changed
@@ -282,7 +339,7 @@ class FeatureCache:
         """What an earlier build left behind, if it can be gone on with."""
         try:
             file = CacheFile(self.part)
-            same_rows = file.texts("clip") == self.names and file.texts("content") == self.content
+            same_rows = all(file.holds(name, texts) for name, texts in self._texts.items())
             return file if same_rows and file.fault(self._attributes, self.shape) is None else None
         except cachefile.UNREADABLE:
             return None
@@ -290,7 +347,8 @@ class FeatureCache:
     def _new(self) -> CacheFile:
         attributes = self._attributes | {"created": time.time()}
         room = most_letters(self.clip_s)
-        return cachefile.create(self.part, self.shape, self.dtype, self.names, self.content, attributes, room)
+        texts = self._texts
+        return cachefile.create(self.part, self.shape, self.dtype, texts["clip"], texts["content"], attributes, room)
 
     def _cannot_write(self, error: OSError) -> UserError:
         if isinstance(error, FileNotFoundError) and self.folder.is_dir():

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,7 +36,7 @@ STRUCTURE_BYTES = 2**18  # more than HDF5 needs for headers, attributes and alig
 HDF5_OPTIONS = {"libver": ("v108", "v108"), "alignment_threshold": 4096, "alignment_interval": 4096}
 # What HDF5's bindings are known to raise on broken files, and what broken columns make of the code below.
 UNREADABLE = (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
-BLOCK_BYTES = 2**22  # read at once for checking
+BLOCK_BYTES, BLOCK_ROWS = 2**22, 10_000  # read at once for checking
 RACY_NS = 2 * 10**9  # a file changed again this soon may bear the same time, as clocks of file systems are coarse
 NO_RESERVING = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
 
@@ -82,9 +82,20 @@ class CacheFile:
         offset, shape, dtype = self.layout[name]
         return np.memmap(self.path, dtype, "r", offset, shape)
 
+    def _rows(self, name: str, rows: slice) -> np.ndarray:
+        """Some rows of a column, read, not mapped."""
+        offset, _, dtype = self.layout[name]
+        return np.fromfile(self.path, dtype, rows.stop - rows.start, offset=offset + rows.start * dtype.itemsize)
+
     def texts(self, name: str) -> list[str]:
         """A dataset of texts."""
         return [text.decode(errors="surrogateescape") for text in self.column(name).tolist()]
+
+    def holds(self, name: str, texts: Sequence[str]) -> bool:
+        """Whether a dataset is of these texts."""
+        return self.shape[0] == len(texts) and all(
+            self._rows(name, rows).tolist() == [_encoded(text) for text in texts[rows]] for rows in _blocks(len(texts))
+        )
 
     def reasons(self) -> dict[int, str]:
         """Row -> why it is bad."""
@@ -95,9 +106,24 @@ class CacheFile:
     def checksum(self) -> int:
         """CRC-32 over every column but the features, which have one per row."""
         total = 0
-        for name in ("done", "crc32", "reason", "landmarks", "clip", "content"):
-            total = zlib.crc32(self.column(name).tobytes(), total)
+        with self.path.open("rb") as file:  # read, not mapped: maps of large columns would count as memory
+            for name in ("done", "crc32", "reason", "landmarks", "clip", "content"):
+                offset, shape, dtype = self.layout[name]
+                file.seek(offset)
+                left = math.prod(shape) * dtype.itemsize
+                while left and (block := file.read(min(left, BLOCK_BYTES))):
+                    total, left = zlib.crc32(block, total), left - len(block)
         return total
+
+    def begin(self, texts: Mapping[str, Sequence[str]]) -> None:
+        """Store the columns of text of a new file, and that no row is done."""
+        with self.path.open("r+b") as file:
+            for rows in _blocks(self.shape[0]):
+                for name in ("done", "crc32", "reason", "landmarks"):
+                    self._put(file, name, rows.start, np.zeros(rows.stop - rows.start, self.layout[name][2]))
+                for name, column in texts.items():
+                    values = [_encoded(text) for text in column[rows]]
+                    self._put(file, name, rows.start, np.array(values, self.layout[name][2]))
 
     def write_rows(self, rows: range, features: np.ndarray, reasons: list[str], landmarks: Sequence[str] = ()) -> None:
         """Store rows (B, C, F, T), and mark them as done once they have reached the disk.
@@ -148,10 +174,10 @@ class CacheFile:
 
         CRC-32 takes 0.5 s per GB on one core, and reading as long as the disk takes; memory does not grow.
         """
-        done, crc32, reason = (self.column(name) for name in ("done", "crc32", "reason"))
-        damaged = (done != PENDING) & ((reason == b"") != (done == GOOD)) | (
-            done > BAD
-        )  # so torn in an unfinished file
+        done, crc32 = self.column("done"), self.column("crc32")
+        damaged = done > BAD
+        for part in _blocks(len(done)):  # so torn in an unfinished file
+            damaged[part] |= (done[part] != PENDING) & ((self._rows("reason", part) == b"") != (done[part] == GOOD))
         n_rows, n_bytes = len(done), math.prod(self.shape[1:]) * self.dtype.itemsize
         at_once = max(1, BLOCK_BYTES // n_bytes)
         with self.path.open("rb") as file:
@@ -232,8 +258,8 @@ def create(
     path: Path,
     shape: tuple[int, ...],
     dtype: str,
-    clips: list[str],
-    content: list[str],
+    clips: Sequence[str],
+    content: Sequence[str],
     attributes: Mapping[str, object],
     landmark_bytes: int = 1,
 ) -> CacheFile:
@@ -242,31 +268,43 @@ def create(
     Raises:
         OSError: there is no room for it; nothing is left behind.
     """
-    n = len(clips)
-    columns: dict[str, np.ndarray] = {
-        "done": np.full(n, PENDING, np.uint8),
-        "crc32": np.zeros(n, np.uint32),
-        "reason": np.zeros(n, f"S{REASON_BYTES}"),
-        "landmarks": np.zeros(n, f"S{landmark_bytes}"),
-        "clip": np.array([clip.encode(errors="surrogateescape") for clip in clips]),
-        "content": np.array([text.encode(errors="surrogateescape") for text in content]),
-        "checksum": np.zeros(1, np.uint32),
+    n, texts = len(clips), {"clip": clips, "content": content}
+    widths = {name: max(1, *map(len, map(_encoded, column))) for name, column in texts.items()}
+    columns: dict[str, str | np.dtype] = {
+        "done": "u1",
+        "crc32": "u4",
+        "reason": f"S{REASON_BYTES}",
+        "landmarks": f"S{landmark_bytes}",
+        **{name: f"S{width}" for name, width in widths.items()},
     }
-    columns_bytes = sum(column.nbytes for column in columns.values())
+    columns_bytes = sum(n * np.dtype(kind).itemsize for kind in columns.values())
     n_bytes = math.prod(shape) * np.dtype(dtype).itemsize + columns_bytes + STRUCTURE_BYTES
     clear(path)  # not what a link there may point to
     try:
         # HDF5 writes through this file object, because given a path it would free what has been reserved.
         with path.open("wb+") as raw, h5py.File(raw, "w", **HDF5_OPTIONS) as file:
             _reserve(raw, n_bytes)
-            _create_features(file, shape, dtype)
-            for name, values in columns.items():
-                file.create_dataset(name, data=values)
+            _allocate(file, "features", shape, dtype)
+            for name, kind in columns.items():
+                _allocate(file, name, (n,), kind)
+            file.create_dataset("checksum", data=np.zeros(1, np.uint32))
             file.attrs.update(attributes)
+        made = CacheFile(path)
+        made.begin(texts)
     except OSError:
         path.unlink(missing_ok=True)
         raise
-    return CacheFile(path)
+    return made
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    """The rows (n,) of columns, as many as are in memory at once."""
+    for first in range(0, n, BLOCK_ROWS):
+        yield slice(first, min(first + BLOCK_ROWS, n))
 
 
 def _reserve(file: BinaryIO, n_bytes: int) -> None:
@@ -284,14 +322,14 @@ def _reserve(file: BinaryIO, n_bytes: int) -> None:
     file.truncate(n_bytes)
 
 
-def _create_features(file: h5py.File, shape: tuple[int, ...], dtype: str) -> None:
+def _allocate(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str | np.dtype) -> None:
     # Contiguous and allocated at once, so that rows have an address before the first is written.
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_layout(h5py.h5d.CONTIGUOUS)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     kind = h5py.h5t.py_create(np.dtype(dtype))
-    h5py.h5d.create(file.id, b"features", kind, h5py.h5s.create_simple(shape), properties)
+    h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), properties)
 
 
 def _to_disk(file: BinaryIO) -> None:

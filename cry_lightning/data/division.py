@@ -165,7 +165,10 @@ def _keep(parts: np.ndarray, train: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 def in_words(clips: Sequence[Clip], classes: Sequence[str]) -> str:
     """How many clips and subjects there are, and how many subjects of each class."""
-    of_class = {name: {clip.subject for clip in clips if clip.label == name} for name in classes}
+    of_class: dict[str | None, set[str]] = {name: set() for name in classes}
+    for clip in clips:
+        if clip.label in of_class:
+            of_class[clip.label].add(clip.subject)
     counts = ", ".join(f"{name} {len(subjects)}" for name, subjects in of_class.items())
     return f"{len(clips)} clips of {len({clip.subject for clip in clips})} subjects ({counts})"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning.evaluation.intervals import Jackknife
-from cry_lightning.evaluation.metrics import Measures, Units
+from cry_lightning.evaluation.metrics import Groups, Measures, Units
 from cry_lightning.evaluation.predictions import SCORE
 
 POINTS = 101  # thresholds at most, at as many quantiles of the scores
@@ -45,16 +45,17 @@ def _all(found: Jackknife, name: str, thresholds: np.ndarray) -> np.ndarray:
     return np.stack([found.measures[name, str(place)] for place in range(len(thresholds))])
 
 
-def _measure(table: pd.DataFrame, weights: np.ndarray, positive: str | None, thresholds: np.ndarray) -> Measures:
-    """The rates at each threshold, as `Jackknife` asks for them, from the counts of each subject."""
-    subject, subjects = pd.factorize(table["subject"], sort=True)
+def _measure(table: pd.DataFrame, group: np.ndarray | None, positive: str | None, thresholds: np.ndarray) -> Measures:
+    """The rates at each threshold, as `Jackknife` asks for them, from the counts of each group of subjects."""
+    groups = Groups.of(table, group)
     truth = (table["label"] == positive).to_numpy()
     first = np.searchsorted(-thresholds, -table[f"{SCORE}{positive}"].to_numpy())  # at which a case is called positive
     counted = []
     for of_class in (truth, ~truth):
-        counts = np.zeros((len(subjects), len(thresholds) + 1))
-        np.add.at(counts, (subject[of_class], first[of_class]), 1)
-        counted.append(weights @ counts.cumsum(axis=1))  # (1 + G, T + 1); the last are all cases of the class
+        counts = np.zeros((max(groups.n, 1), len(thresholds) + 1))
+        np.add.at(counts, (groups.of_case[of_class], first[of_class]), 1)
+        called = counts.cumsum(axis=1)  # the last are all cases of the class
+        counted.append(np.vstack([called.sum(axis=0), called.sum(axis=0) - called[: groups.n]]))  # (1 + G, T + 1)
     hits, alarms = counted
     with np.errstate(invalid="ignore"):
         rates = {

@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.compare import cell
 from cry_lightning.evaluation.intervals import Estimate, Jackknife
-from cry_lightning.evaluation.metrics import Measures, mean_of_defined, ratio, units_at
+from cry_lightning.evaluation.metrics import Groups, Measures, mean_of_defined, ratio, units_at
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.evaluation.run import Run
 
@@ -185,27 +185,24 @@ def reliability(truth: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["predicted", "observed", "n"])
 
 
-def _measure(table: pd.DataFrame, weights: np.ndarray, positive: str | None, prevalences: Sequence[float]) -> Measures:
-    """See `metrics.measure`: every figure under each weighting (R, S) of the subjects; the mean over repeats."""
-    subject = pd.factorize(table["subject"], sort=True)[0]
+def _measure(
+    table: pd.DataFrame, group: np.ndarray | None, positive: str | None, prevalences: Sequence[float]
+) -> Measures:
+    """See `metrics.measure`: every figure of all subjects, and without each group of them; the mean over repeats."""
+    groups = Groups.of(table, group)
     of_repeats = [
-        _of_repeat(rows, rows["label"].to_numpy() == positive, subject[rows.index], weights, prevalences)
+        _of_repeat(rows, rows["label"].to_numpy() == positive, groups.at(rows.index.to_numpy()), prevalences)
         for _, rows in table.groupby("repeat")
     ]
     return {key: mean_of_defined(np.stack([one[key] for one in of_repeats])) for key in of_repeats[0]}
 
 
-def _of_repeat(
-    table: pd.DataFrame, truth: np.ndarray, subject: np.ndarray, weights: np.ndarray, prevalences: Sequence[float]
-) -> Measures:
-    """The figures of one repeat's cases (n,), which have the weights (R, S) of their subjects."""
-
-    def total(values: np.ndarray) -> np.ndarray:
-        """Weighted sum (R,) of some values (n,)."""
-        return weights @ np.bincount(subject, values, minlength=weights.shape[1])
+def _of_repeat(table: pd.DataFrame, truth: np.ndarray, groups: Groups, prevalences: Sequence[float]) -> Measures:
+    """The figures of one repeat's cases (n,)."""
+    total = groups.total
 
     def share(holds: np.ndarray, among: np.ndarray) -> np.ndarray:
-        """Weighted share (R,) of the cases `among` (n,) of whom something holds (n,)."""
+        """Share (1 + G,) of the cases `among` (n,) of whom something holds (n,)."""
         return ratio(total(holds * among), total(among))
 
     found: Measures = {}
@@ -213,7 +210,7 @@ def _of_repeat(
     for name, column in SCORES.items():
         score = table[column].to_numpy()
         found["Brier score", name] = share((score - truth) ** 2, everybody)
-        found |= _calibration(name, logit(score), truth, subject, weights)
+        found |= _calibration(name, logit(score), truth, groups)
     for name, at in POINTS.items():
         above = table[f"above_{name}"].to_numpy()
         sensitivity, specificity = share(above, truth), share(~above, ~truth)
@@ -234,17 +231,17 @@ def _of_repeat(
     return found
 
 
-def _calibration(name: str, x: np.ndarray, truth: np.ndarray, subject: np.ndarray, weights: np.ndarray) -> Measures:
-    """Slope, and intercept at slope 1, of logits x (n,); under each weighting from where the first one ended.
+def _calibration(name: str, x: np.ndarray, truth: np.ndarray, groups: Groups) -> Measures:
+    """Slope, and intercept at slope 1, of logits x (n,); without each group from where that of all ended.
 
     Source: Van Calster et al. 2019, "Calibration: the Achilles heel of predictive analytics", BMC Medicine 17:230.
     """
-    slopes, in_the_large = np.empty(len(weights)), np.empty(len(weights))
+    slopes, in_the_large = np.empty(1 + groups.n), np.empty(1 + groups.n)
     start, level = np.zeros(2), 0.0
-    for row, of_subjects in enumerate(weights):
-        of_cases = of_subjects[subject].astype(float)
-        fitted = logistic_fit(x, truth, of_cases, start)
-        slopes[row], in_the_large[row] = fitted[1], _level(x, truth, of_cases, level)
+    for row in range(1 + groups.n):
+        weights = (groups.of_case != row - 1).astype(float)
+        fitted = logistic_fit(x, truth, weights, start)
+        slopes[row], in_the_large[row] = fitted[1], _level(x, truth, weights, level)
         if row == 0:
             start, level = np.nan_to_num(fitted), np.nan_to_num(in_the_large[0])
     return {("calibration slope", name): slopes, ("calibration in the large", name): in_the_large}

@@ -19,7 +19,7 @@ QUANTILE = 0.975
 PRIOR = 0.1  # added to the subjects' sum of squared deviations: no interval is of zero width; chosen by simulation
 OF_ALL_CLASSES = ("uar", "macro_f1", "macro_auc")
 OF_ONE_CLASS = ("recall", "sensitivity", "specificity")
-Measure = Callable[[pd.DataFrame, np.ndarray, str | None], Measures]  # as `metrics.measure`
+Measure = Callable[[pd.DataFrame, np.ndarray | None, str | None], Measures]  # as `metrics.measure`
 Estimate = tuple[float, float, float]  # value, low, high; the bounds are NaN where there is no interval
 
 
@@ -54,8 +54,7 @@ class Jackknife:
         groups, group = np.unique(np.stack([stratum, place]), axis=1, return_inverse=True)
         self.strata = [np.flatnonzero(groups[0] == each) for each in np.unique(groups[0])]  # groups of each
         self._subjects: dict[tuple[str, str], float] = {}  # many metrics rest on the same classes
-        kept = np.arange(groups.shape[1])[:, None] != group
-        self.measures = measure(table, np.vstack([np.ones((1, len(group)), int), kept]), positive)
+        self.measures = measure(table, group, positive)
 
     @classmethod
     def of(cls, units: Units, positive: str | None = None) -> Self:

@@ -1,24 +1,17 @@
-"""What is counted at each level, and the metrics on it, for many weightings of the subjects at once."""
+"""What is counted at each level, and the metrics on it, of all subjects and with groups of them left out in turn."""
 
-import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Self
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_array
-from threadpoolctl import threadpool_limits
 
 from cry_lightning.evaluation.predictions import SCORE, classes_of, score_columns
 
-CACHED = 100_000  # numbers worked on at a time, so that running sums stay in the processor's cache
-THREADED = 1_000_000  # numbers in all, with which the start of threads pays
-DENSE = 10  # by so much the product of full matrices is faster than that of sparse ones
 LEVELS = ("clip", "recording", "subject")
-T = TypeVar("T")
-Measures = dict[tuple[str, str], np.ndarray]  # (metric, class or "") -> one value per weighting (R,)
+# (metric, class or "") -> of all subjects, and without each group of them (1 + G,)
+Measures = dict[tuple[str, str], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -67,16 +60,20 @@ def majority(units: Units) -> pd.DataFrame:
     return units.table.assign(**{column: float(column == answered) for column in score_columns(units.table)})
 
 
-def measure(table: pd.DataFrame, weights: np.ndarray, positive: str | None = None) -> Measures:
-    """Every metric under each row of `weights` (R, S), S = subjects in sorted order; the mean over repeats.
+def measure(table: pd.DataFrame, group: np.ndarray | None = None, positive: str | None = None) -> Measures:
+    """Every metric of all subjects, and with each of G groups of them left out (1 + G,); the mean over repeats.
 
-    Averages over classes (UAR, macro-F1, macro AUC) take in the classes that have a case of non-zero weight, and are
-    NaN where only one has. A metric with nothing to divide by is NaN. `positive` names the class of sensitivity, for
-    two classes.
+    Averages over classes (UAR, macro-F1, macro AUC) take in the classes that have a case, and are NaN where only one
+    has. A metric with nothing to divide by is NaN.
+
+    Args:
+        table: that of `Units`.
+        group: number of the group of each subject (S,), these in sorted order; without it, none is left out (1,).
+        positive: names the class of sensitivity, for two classes.
     """
-    subject = pd.factorize(table["subject"], sort=True)[0]
+    groups = Groups.of(table, group)
     repeats = [np.flatnonzero(table["repeat"] == repeat) for repeat in table["repeat"].unique()]
-    each = [_measure(table.iloc[rows], subject[rows], weights, positive) for rows in repeats]
+    each = [_measure(table.iloc[rows], groups.at(rows), positive) for rows in repeats]
     return {key: mean_of_defined(np.stack([one[key] for one in each])) for key in each[0]}
 
 
@@ -85,35 +82,48 @@ def mean_of_defined(values: np.ndarray) -> np.ndarray:
     return ratio(np.nansum(values, axis=0), np.isfinite(values).sum(axis=0))
 
 
-def _in_threads(work: Callable[[int], T], n: int) -> list[T]:
-    """What some work gives for each of n classes, in threads; those of matrix products would get in their way."""
-    with threadpool_limits(1), ThreadPoolExecutor() as threads:
-        return list(threads.map(work, range(n)))
+@dataclass(frozen=True)
+class Groups:
+    """The group (n,) of each case, of which all or none are left out.
+
+    Args:
+        of_case: their numbers.
+        n: how many are left out in turn, the first ones.
+    """
+
+    of_case: np.ndarray
+    n: int = 0
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, group: np.ndarray | None) -> Self:
+        """Those of a table's cases, from that of each subject (S,), these in sorted order; None leaves none out."""
+        subject = pd.factorize(table["subject"], sort=True)[0]
+        return cls(np.zeros_like(subject)) if group is None else cls(group[subject], int(group.max()) + 1)
+
+    def at(self, rows: np.ndarray) -> "Groups":
+        """Those of some cases."""
+        return replace(self, of_case=self.of_case[rows])
+
+    def total(self, values: np.ndarray | None = None, of: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """The sum of some values (n,) of some cases, or the number of these, and that without each group (1 + G,)."""
+        of_groups = np.bincount(self.of_case[of], values, minlength=self.n)
+        whole = of_groups.sum()
+        return np.append(whole, whole - of_groups[: self.n])
 
 
-def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, positive: str | None) -> Measures:
+def _measure(table: pd.DataFrame, groups: Groups, positive: str | None) -> Measures:
     names = classes_of(table)
     scores = table[score_columns(table)].to_numpy()
     truth = pd.Index(names).get_indexer(pd.Index(table["label"]))
     predicted = scores.argmax(axis=1)
 
-    def weighted(of_class: np.ndarray, who: np.ndarray) -> np.ndarray:
-        """Weighted number of cases (K, R) by their class."""
-        cells = np.bincount(who * len(names) + of_class, minlength=weights.shape[1] * len(names))
-        return (weights @ cells.reshape(-1, len(names)).astype(float)).T
+    def counted(of_class: np.ndarray, which: np.ndarray | bool = True) -> np.ndarray:
+        """Number of cases (K, 1 + G) by their class."""
+        return np.stack([groups.total(of=(of_class == k) & which) for k in range(len(names))])
 
-    right = truth == predicted
-    hits, support = weighted(truth[right], subject[right]), weighted(truth, subject)
-    answered = weighted(predicted, subject)
+    hits, support, answered = counted(truth, truth == predicted), counted(truth), counted(predicted)
     recall, precision, f1 = ratio(hits, support), ratio(hits, answered), ratio(2 * hits, support + answered)
-    draws = np.ascontiguousarray(weights.T, float)
-    n_no = support.sum(axis=0) - support
-
-    def ranked(k: int) -> tuple[np.ndarray, np.ndarray]:
-        return ranking(truth == k, scores[:, k], subject, draws, (support[k], n_no[k]))
-
-    worth_threads = len(scores) * len(weights) > THREADED
-    each = _in_threads(ranked, len(names)) if worth_threads else list(map(ranked, range(len(names))))
+    each = [ranking(truth == k, scores[:, k], groups) for k in range(len(names))]
     auc, average_precision = np.stack(each, axis=1)
 
     several = (support > 0).sum(axis=0) > 1  # the recall of the only class tested is no average
@@ -133,66 +143,66 @@ def _measure(table: pd.DataFrame, subject: np.ndarray, weights: np.ndarray, posi
     return measures
 
 
-def ranking(
-    positive: np.ndarray,
-    score: np.ndarray,
-    subject: np.ndarray,
-    draws: np.ndarray,
-    support: tuple[np.ndarray, np.ndarray],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Area under the ROC curve and average precision (R,) each, of cases `positive` (n,) by `score` (n,), ties halved.
+def ranking(positive: np.ndarray, score: np.ndarray, groups: Groups) -> tuple[np.ndarray, np.ndarray]:
+    """Area under the ROC curve and average precision (1 + G,) of cases `positive` (n,) by `score` (n,), ties halved.
 
-    The weights of S subjects, `draws` (S, R), are whole numbers: how often a subject was drawn. `support` is the
-    weighted number of positive cases and of others (R,).
+    Nothing is ranked again for a group: the pairs that it is in are taken off, and its own cases from running sums.
     Source: Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve", Radiology 143(1).
     """
-    thresholds = np.unique(score[positive])[::-1]  # where recall rises; what lies between changes no sum
-    n_yes, n_no = support
-    if len(thresholds) == 1 and (score == thresholds[0]).all():  # as of the majority baseline
-        return ratio(n_yes * (n_no / 2), n_yes * n_no), ratio(n_yes * (n_yes / np.maximum(n_yes + n_no, 1)), n_yes)
-    reached = np.flatnonzero(score >= thresholds[-1]) if len(thresholds) else np.array([], int)
-    place = len(thresholds) - np.searchsorted(thresholds[::-1], score[reached], side="right")  # the first one reached
-    order = np.argsort(place, kind="stable")
-    reached, place = reached[order], place[order]
-    tied = ~positive[reached] & (thresholds[place] == score[reached])
-
-    pairs = n_yes * n_no  # of a positive case and another; all sums of them are exact
-    above, precisions, all_hits = pairs.copy(), np.zeros(len(pairs)), np.zeros(len(pairs))
-    all_alarms = np.zeros(len(draws))
-    step = max(16, CACHED // len(pairs))
-    for first in range(0, len(thresholds), step):
-        shape = (min(step, len(thresholds) - first), len(draws))
-        block = slice(*np.searchsorted(place, (first, first + shape[0])))
-        cells, yes = np.stack([place[block] - first, subject[reached[block]]]), positive[reached[block]]
-
-        hits = _counts(cells[:, yes], shape) @ draws
-        alarms = _running(_counts(cells[:, ~yes], shape), draws) + (all_alarms @ draws if first else 0)
-        above -= np.einsum("tr,tr->r", hits, alarms)
-        if tied[block].any():
-            above += np.einsum("tr,tr->r", hits, _counts(cells[:, tied[block]], shape) @ draws) / 2
-        hits_so_far = hits.cumsum(axis=0)
-        hits_so_far += all_hits
-        all_hits = hits_so_far[-1].copy()
-        alarms += hits_so_far
-        hits_so_far /= np.maximum(alarms, 1, out=alarms)  # precision
-        hits *= hits_so_far
-        hits[0] += precisions  # in order, whatever the blocks
-        precisions = hits.sum(axis=0)
-        all_alarms += np.bincount(cells[1, ~yes], minlength=len(draws))
-    return ratio(above, pairs), ratio(precisions, n_yes)
+    order = np.argsort(-score, kind="stable")  # from the highest down
+    positive, score, groups = positive[order], score[order], groups.at(order)
+    n_yes, n_no = groups.total(of=positive), groups.total(of=~positive)
+    auc = ratio(_pairs_won(positive, score, groups), n_yes * n_no)
+    return auc, ratio(_precisions(positive, score, groups), n_yes)
 
 
-def _counts(cells: np.ndarray, shape: tuple[int, int]) -> np.ndarray | csr_array:
-    """How many cases lie in each cell (T, S), from the row and column of each case (2, n); sparse where few do."""
-    if cells.shape[1] * DENSE < math.prod(shape):
-        return csr_array((np.ones(cells.shape[1]), tuple(cells)), shape)
-    flat = np.bincount(np.ravel_multi_index(tuple(cells), shape), minlength=math.prod(shape))
-    return flat.reshape(shape).astype(float)
+def _pairs_won(positive: np.ndarray, score: np.ndarray, groups: Groups) -> np.ndarray:
+    """Pairs of a positive case and another that has a lower score, those of equal ones halved (1 + G,)."""
+    pairs = _won(positive, score, np.zeros(len(score), int))
+    order = np.argsort(groups.of_case, kind="stable")
+    within = _won(positive[order], score[order], groups.of_case[order])
+    own = np.bincount(groups.of_case[order], within * positive[order], minlength=groups.n)  # in `pairs` twice
+    whole = pairs[positive].sum()
+    return np.append(whole, (whole - np.bincount(groups.of_case, pairs, minlength=groups.n) + own)[: groups.n])
 
 
-def _running(counts: np.ndarray | csr_array, draws: np.ndarray) -> np.ndarray:
-    """Running sums (T, R) of counts (T, S) weighted by draws (S, R)."""
-    return counts.cumsum(axis=0) @ draws if isinstance(counts, np.ndarray) else (counts @ draws).cumsum(axis=0)
+def _won(positive: np.ndarray, score: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """The pairs of equal key that each case (n,) is in and that are won, those of equal scores halved.
+
+    Cases are sorted by key, and then from the highest score down.
+    """
+    new_key = np.append(True, key[1:] != key[:-1])[: len(key)]
+    first = np.flatnonzero(new_key | np.append(True, score[1:] != score[:-1])[: len(key)])  # of each run of equals
+    run = np.repeat(np.arange(len(first)), np.diff(first, append=len(key)))
+    hits, alarms = (np.append(0, np.cumsum(which)) for which in (positive, ~positive))
+    ends = np.append(first, len(key))[1:]
+    keys = np.flatnonzero(new_key)
+    of_key = np.repeat(np.arange(len(keys)), np.diff(keys, append=len(key)))
+    key_ends = np.append(keys, len(key))[1:][of_key]
+    others_below = alarms[key_ends] - (alarms[first] + alarms[ends])[run] / 2
+    positives_above = (hits[first] + hits[ends])[run] / 2 - hits[keys[of_key]]
+    return np.where(positive, others_below, positives_above)
+
+
+def _precisions(positive: np.ndarray, score: np.ndarray, groups: Groups) -> np.ndarray:
+    """The sum of the precision at the score of each positive case (1 + G,); cases from the highest score down."""
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True)[: len(score)])  # that each threshold reaches
+    hits = np.cumsum(positive)[last]
+    rises = np.diff(hits, prepend=0) > 0
+    last, hits = last[rises], hits[rises]
+    reached, new_hits = last + 1, np.diff(hits, prepend=0)
+    found = [float((new_hits * (hits / reached)).sum())]
+    place = np.searchsorted(last, np.arange(len(score)))  # of the first threshold that reaches a case
+    order = np.argsort(groups.of_case, kind="stable")
+    bounds = np.searchsorted(groups.of_case[order], np.arange(groups.n + 1))
+    for begin, end in pairwise(bounds.tolist()):
+        own = order[begin:end]
+        lost, lost_hits = (
+            np.bincount(place[rows], minlength=len(last) + 1)[: len(last)] for rows in (own, own[positive[own]])
+        )
+        left_hits, left = hits - lost_hits.cumsum(), reached - lost.cumsum()
+        found.append(float(((new_hits - lost_hits) * (left_hits / np.maximum(left, 1))).sum()))
+    return np.array(found)
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from cry_lightning import lineage
@@ -146,7 +145,8 @@ def pool(runs: list[Tested]) -> Tested:
 
 
 def _doubts(table: pd.DataFrame) -> list[str]:
-    return doubts(table["subject"][table[predictions.SOURCE] != "unknown"], table["label"])
+    known = table["subject"][table[predictions.SOURCE] != "unknown"]
+    return doubts(known.unique(), table["label"].unique())
 
 
 def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
@@ -246,9 +246,7 @@ def _spread(predicted: pd.DataFrame, units: Units) -> Iterator[str]:
     repeats = {name: table for name, table in units.table.groupby("repeat")}
     if len(repeats) == 1:
         return
-    of_repeat = {
-        name: measure(each, np.ones((1, each["subject"].nunique())))["uar", ""][0] for name, each in repeats.items()
-    }
+    of_repeat = {name: measure(each)["uar", ""][0] for name, each in repeats.items()}
     found = repeats_in_words(pd.Series(of_repeat), division_of(predicted))
     yield f"UAR at {units.level} level {found}; the intervals, over subjects, do not contain it."
 

@@ -20,6 +20,7 @@ from cry_lightning.lineage.records import (
     union,
     write,
 )
+from cry_lightning.lineage.sketch import Sketch, sketched
 
 __all__ = [
     "FILE",
@@ -29,6 +30,7 @@ __all__ = [
     "Leakage",
     "Lineage",
     "Overlap",
+    "Sketch",
     "StageRecord",
     "Status",
     "check",
@@ -41,6 +43,7 @@ __all__ = [
     "parse",
     "read",
     "refuse_leaky",
+    "sketched",
     "sound_fingerprint",
     "subject_fingerprint",
     "union",

@@ -1,25 +1,26 @@
 """Whether a model was tested on any subject or sound that a stage of it was trained on."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from cry_lightning.acoustic_fingerprint import alike
+from cry_lightning.acoustic_fingerprint import Landmarks, alike, decoded
 from cry_lightning.console import UserError
 from cry_lightning.lineage.records import (
     FILE,
     AnyLineage,
     FoldedLineage,
+    Sounds,
     StageRecord,
     fingerprint,
     subject_fingerprint,
 )
+from cry_lightning.lineage.sketch import Sketch, Stretches
 
-MIN_OVERLAP_S = 0.002  # names give times to the millisecond, so that neighbours may seem to share as much
 MAX_REPORTED = 3  # overlaps, since a cross-validation has one for each fold; and clips that are named
 Status = Literal["CLEAN", "SUBJECTS UNKNOWN", "UNKNOWN LINEAGE", "LEAKY"]
 ORDER: list[Status] = ["CLEAN", "SUBJECTS UNKNOWN", "UNKNOWN LINEAGE", "LEAKY"]  # what weighs more comes later
@@ -119,7 +120,8 @@ def check(predictions: pd.DataFrame, lineage: AnyLineage | None) -> Leakage:
     )
     found = {"LEAKY": bool(overlaps), "UNKNOWN LINEAGE": bool(unknown), "SUBJECTS UNKNOWN": bool(whose)}
     status = max((name for name in ORDER if found.get(name, True)), key=ORDER.index)
-    return Leakage(status, overlaps, unknown, lineage.uncalibrated, whose, tested.namesakes(lineage.stages))
+    remarks = [*tested.namesakes(lineage.stages), *map(_sketched, lineage.stages)]
+    return Leakage(status, overlaps, unknown, lineage.uncalibrated, whose, list(filter(None, remarks)))
 
 
 class Tested:
@@ -138,24 +140,41 @@ class Tested:
         # As they are spelled too, which is what older releases recorded.
         self.subjects = {name: (subject_fingerprint(name, source), fingerprint(name)) for name, source in whose}
         self.sounds = self.rows["clip"].map(content)
+        self.known = self.sounds.dropna()
+
+    @cached_property
+    def located(self) -> Stretches:
+        """Where the tested sounds lie in their files."""
+        return Stretches.of(self.known)
+
+    @cached_property
+    def landmarks(self) -> Landmarks:
+        """How they sound."""
+        return decoded(self.known.tolist())
 
     def overlap(self, stage: StageRecord) -> Overlap:
         """What is shared with a stage."""
-        sounds = self.sounds.dropna()
-        uses = {TRAINED: stage.clips, CHOSE: stage.validation_clips, NOISE: stage.noise}
-        places = {use: np.unique(alike(sounds.tolist(), others)[:, 0]) for use, others in uses.items()}
+        uses: dict[str, Sounds] = {TRAINED: stage.clips, CHOSE: stage.validation_clips, NOISE: stage.noise}
+        counts = {use: int(self.located.found_in(_located(sounds)).sum()) for use, sounds in uses.items()}
+        places = {use: self._alike(sounds) for use, sounds in uses.items()}
         return Overlap(
             stage=stage.stage,
             corpus=stage.corpus,
             subjects=self._shared(stage.subjects),
             validation_subjects=self._shared(stage.validation_subjects),
-            clips=count_shared(sounds, stage.clips),
-            validation_clips=count_shared(sounds, stage.validation_clips),
+            clips=counts[TRAINED],
+            validation_clips=counts[CHOSE],
             of_subjects=len(self.subjects),
             of_clips=len(self.sounds),
-            noise_clips=count_shared(sounds, stage.noise),
-            alike={use: self.rows.loc[sounds.index[at], "clip"].tolist() for use, at in places.items() if len(at)},
+            noise_clips=counts[NOISE],
+            alike={use: self.rows.loc[self.known.index[at], "clip"].tolist() for use, at in places.items() if len(at)},
         )
+
+    def _alike(self, sounds: Sounds) -> np.ndarray:
+        """Places among the known sounds of those that sound like any of others."""
+        if not len(sounds):
+            return np.zeros(0, int)
+        return np.unique(alike(self.landmarks, sounds.known if isinstance(sounds, Sketch) else sounds)[:, 0])
 
     def _shared(self, subjects: Iterable[str]) -> int:
         theirs = {subject.partition("/")[0] for subject in subjects}
@@ -183,6 +202,12 @@ class Tested:
         return found
 
 
+def _sketched(stage: StageRecord) -> str:
+    """What a sketch of its clips can tell, in words; empty where all are kept."""
+    sketches = [one for one in (stage.clips, stage.validation_clips) if isinstance(one, Sketch)]
+    return f"Of stage {stage.stage} on {stage.corpus}, {'; and '.join(map(str, sketches))}." if sketches else ""
+
+
 def _unknown_in(stage: StageRecord) -> list[str]:
     n_unknown, n_all = (stage.subject_sources or {}).get("unknown", 0), sum((stage.subject_sources or {}).values())
     if not n_unknown:
@@ -195,8 +220,8 @@ def _cannot_be_compared(sounds: pd.Series, stages: list[StageRecord]) -> str:
     if unseen := int(sounds.isna().sum()):
         return f"{unseen} of {len(sounds)} tested clips have no content fingerprint in {FILE}"
     for stage in stages:
-        of_stage = [*stage.clips, *stage.validation_clips]
-        if stage.subject_sources is None or not all(sound.count("#") == 2 for sound in of_stage):
+        of_stage = [one for one in (stage.clips, stage.validation_clips) if not isinstance(one, Sketch)]
+        if stage.subject_sources is None or not all(sound.count("#") == 2 for one in of_stage for sound in one):
             return (
                 f"stage {stage.stage} was trained with an older release, which did not record how its sounds are found"
                 " again nor how its subjects are known: fit it again"
@@ -218,21 +243,13 @@ def worst(verdicts: Sequence[Leakage]) -> Leakage:
     )
 
 
-def count_shared(tested: Iterable[str], trained: Iterable[str]) -> int:
-    """How many of some sounds share a stretch of a file with any of others, both as from `sound_fingerprint`."""
-    wanted = [_located(sound) for sound in tested]
-    found: dict[str, list[tuple[float, float]]] = {file: [] for file, _, _ in wanted}
-    for file, start, end in map(_located, trained):
-        if file in found:
-            found[file].append((start, end))
-    return sum(any(min(end, e) - max(start, s) > MIN_OVERLAP_S for s, e in found[file]) for file, start, end in wanted)
+def count_shared(tested: Iterable[str], trained: Sounds) -> int:
+    """How many of some sounds share a stretch of a file with any of others, all as from `sound_fingerprint`."""
+    return int(Stretches.of(tested).found_in(_located(trained)).sum())
 
 
-def _located(sound: str) -> tuple[str, float, float]:
-    """File, start and end in seconds; one that is given without its stretch is a whole file of its own."""
-    file, stretch = [*sound.split("#"), ""][:2]
-    start, _, duration = (stretch or "0-end").partition("-")
-    return file, float(start), math.inf if duration == "end" else float(start) + float(duration)
+def _located(sounds: Sounds) -> Stretches:
+    return sounds.located if isinstance(sounds, Sketch) else Stretches.of(sounds).merged()
 
 
 def refuse_leaky(verdicts: Iterable[tuple[str, Leakage]], way_out: str) -> None:

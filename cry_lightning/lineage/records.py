@@ -10,16 +10,18 @@ from pathlib import Path
 from cry_lightning.console import UserError
 from cry_lightning.contents import Json
 from cry_lightning.files import read_object, replacing
+from cry_lightning.lineage.sketch import Sketch
 from cry_lightning.spelling import own_part, plain
 
 # Of a lineage in a checkpoint or in lineage.json. 1 had no number, and at first no validation_clips; 2 had subjects as
-# they were spelled, and no landmarks, noise, subject sources or hashes of files.
-SCHEMA = 3
+# they were spelled, and no landmarks, noise, subject sources or hashes of files; 3 had no sketches.
+SCHEMA = 4
 FILE, TABLE = "lineage.json", "predictions.csv"
 SUBJECT = re.compile("[0-9a-f]{16}(/[0-9a-f]{8})?")
-SOUND = re.compile(r"[0-9a-f]{16}(#\d+\.\d+-(end|\d+\.\d+)(#([A-Za-z0-9+/]{8})*)?)?")
+SOUND = re.compile(r"[0-9a-f]{16}(?:#\d+\.\d+-(?:end|\d+\.\d+)(?:#(?:[A-Za-z0-9+/]{8})*)?)?")
 WAY_OUT = "run the test that writes it again"
 NO_HASH = f"{FILE} holds no hash of its {TABLE} (an older release wrote it, or something else): test again"
+Sounds = list[str] | Sketch
 OTHER_TABLE = f"{TABLE} is not the one that {FILE} was written for: either was edited or exchanged; test again"
 
 
@@ -27,17 +29,21 @@ OTHER_TABLE = f"{TABLE} is not the one that {FILE} was written for: either was e
 class StageRecord:
     """Whose recordings one stage was trained on, and whose chose its checkpoint; all lists are of fingerprints.
 
-    Subjects are as of `subject_fingerprint`, sounds as of `sound_fingerprint`.
+    Subjects are as of `subject_fingerprint`, sounds as of `sound_fingerprint`, or of very many clips a sketch.
     """
 
     stage: str
     corpus: str
     subjects: list[str]
-    clips: list[str]
+    clips: Sounds
     validation_subjects: list[str]
-    validation_clips: list[str] = field(default_factory=list)
+    validation_clips: Sounds = field(default_factory=list)
     noise: list[str] = field(default_factory=list)  # recordings that augmentation added
     subject_sources: dict[str, int] | None = None  # how subjects are known -> how many; None: not recorded
+
+    def as_dict(self) -> Json:
+        """Plain data, for JSON and checkpoints."""
+        return {key: value.as_dict() if isinstance(value, Sketch) else value for key, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Lineage:
 
     def as_dict(self) -> Json:
         """Plain data, for JSON and checkpoints."""
-        plain_data = {"schema": SCHEMA, **vars(self), "stages": [dict(vars(stage)) for stage in self.stages]}
+        plain_data = {"schema": SCHEMA, **vars(self), "stages": [stage.as_dict() for stage in self.stages]}
         del plain_data["doubt"]
         return plain_data
 
@@ -142,7 +148,12 @@ def _parse_stage(content: object, where: str) -> StageRecord:
         "noise": content.get("noise", []),
     }
     for key, texts in sounds_and_subjects.items():
-        if not _are_texts(texts, SUBJECT if "subjects" in key else SOUND):
+        if key in ("clips", "validation_clips") and isinstance(texts, dict):
+            try:
+                sounds_and_subjects[key] = Sketch.parse(texts)
+            except UserError as error:
+                raise UserError(f"{where}: {key!r} {error}") from error
+        elif not _are_texts(texts, SUBJECT if "subjects" in key else SOUND):
             raise UserError(f"{where}: {key!r} is not a list of fingerprints")
     sources = content.get("subject_sources")
     if sources is not None and not (isinstance(sources, dict) and all(isinstance(n, int) for n in sources.values())):

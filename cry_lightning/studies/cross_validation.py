@@ -240,7 +240,7 @@ def _lineage(folder: Path) -> Lineage:
 def fold_row(table: pd.DataFrame) -> dict[str, float]:
     """Counts and metrics of a fold's tested clips."""
     units = units_at("clip", table[table["split"] == "test"])
-    measured = measure(units.table, np.ones((1, units.n_subjects)))
+    measured = measure(units.table)
     counts = {"clips": units.n_clips, "subjects": units.n_subjects, "classes": units.table["label"].nunique()}
     return counts | {metric: float(measured[metric, ""][0]) for metric in SUMMARY}
 

@@ -100,7 +100,7 @@ def spread(run: Run, metric: str) -> np.ndarray:
     values = []
     for _, table in sorted(run.table.groupby(part), key=lambda item: int(str(item[0]))):
         units = units_at(run.main_level.level, table)
-        measured = measure(units.table, np.ones((1, units.n_subjects)), run.positive)
+        measured = measure(units.table, positive=run.positive)
         if metric in AVERAGES:
             rate = metric.partition("_")[2]
             of_class = {name: measured[rate, name][0] for name in run.classes}
