@@ -54,8 +54,7 @@ from cry_lightning.trust.names import HELP, taken_out
 
 TOLD_ANYWAY = (  # of Lightning's warnings: metrics are logged per epoch, and run folders are used again
     ".*smaller than the logging interval.*",
-    ".*Checkpoint directory .* exists and is not empty.*",
-    ".*Experiment logs directory .* exists and is not empty.*",  # curves of before are kept under another name
+    ".*(Checkpoint|Experiment logs) directory .* exists and is not empty.*",  # former curves are kept, renamed
     ".*LightningCLI's args parameter.*",
     ".*LeafSpec.*",
     r".*module\(s\) in eval mode at the start of training.*",  # frozen encoders are, on purpose
