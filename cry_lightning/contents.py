@@ -47,7 +47,7 @@ def regrouped(data: Config) -> Config:
     for old, new in MOVED.items():
         group, _, name = new.partition(".")
         if old in data:
-            now[group] = {**(now[group] if isinstance(now.get(group), dict) else {}), name: data[old]}
+            now[group] = {name: data[old], **(now[group] if isinstance(now.get(group), dict) else {})}
     return now
 
 
@@ -65,6 +65,6 @@ def as_now(config: Config) -> Config:
 def renamed(key: str) -> str:
     """The end of a message on a key that an older release had; empty where there was none such."""
     section, _, name = key.rpartition(".")
-    if name not in MOVED or section.partition(".")[0] != "data" or section.endswith(("subset", "sampling", "cache")):
+    if name not in MOVED or section not in ("data", "data.probe", "data.probe.init_args"):
         return ""
     return f"; it is {section}.{MOVED[name]} now"

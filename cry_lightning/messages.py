@@ -131,7 +131,7 @@ def plainly(reason: str, message: str, known: list[str]) -> str:
         return f"expected {' or '.join(types)}, not {reason.split('Got value: ')[-1]}"
     if reason.startswith("unrecognized arguments"):
         keys = re.findall(r"--([\w.]+)", reason)
-        return reason + (renamed(keys[0]) if keys and renamed(keys[0]) else did_you_mean(keys, known, "--"))
+        return reason + (next(filter(None, map(renamed, keys)), "") or did_you_mean(keys, known, "--"))
     for pattern, instead in PLAINER.items():
         reason = re.sub(pattern, instead, reason)
     wrong = NO_CLASS.search(reason)

@@ -29,7 +29,8 @@ EVALUATED = (
     *("metrics.csv", "clinical.csv", "figures", "validation"),
 )
 EXPORTED = tuple(f"{name}{ending}" for name in ("best", "last") for ending in (".onnx", ".pt2", "-hub"))
-ADDED = {"trainings": 1, "val_in_train": False}  # keys that older runs lack, and the value that means what was before
+# Keys that older runs lack, and the values that mean what was before.
+ADDED = {"trainings": 1, "val_in_train": False, "layer_decay": 1.0, "head_first": 0.0}
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
 # What other commands put there before a fit begins; the last is a former name.
 BESIDE = ("made_from.json", "excluded_subjects.csv", "unheard_subjects.csv")

@@ -149,6 +149,28 @@ def test_a_coded_sound_is_as_long_at_the_same_place_and_nearly_the_same(kind, bi
     assert abs(max(scores, key=scores.get)) <= 2 * sample_rate // 8000
 
 
+@pytest.mark.parametrize("kind", ["amr", "mp3", "opus"])
+def test_a_coded_sound_lasts_to_its_end(kind):
+    sound = tone(600).numpy()
+    last = decoded(sound, RATE, FORMATS[kind], FORMATS[kind].bit_rates[-1])[-80:]
+    assert np.sqrt(np.square(last).mean()) > 0.5 * np.sqrt(np.square(sound).mean())
+
+
+@pytest.mark.parametrize("module", ALL, ids=name)
+def test_half_precision_and_a_click_are_taken(module):
+    module.probability = 1.0
+    for batch in (tone(440).repeat(2, 1).bfloat16(), 0.1 * torch.ones(2, 20)):
+        assert module(batch).shape == batch.shape and module(batch).dtype == batch.dtype
+
+
+def test_a_long_sound_is_as_clean_as_a_short_one():
+    """At one speed, nothing is changed but for rounding."""
+    stretch = TimeStretch(32_000, (1.0, 1.0), 1.0)
+    sound = 0.3 * torch.sin(torch.arange(320_000) * 0.1)[None]
+    noise = (stretch(sound) - sound)[:, 2000:-2000]
+    assert float(20 * (sound.std() / noise.std()).log10()) > 55
+
+
 def test_few_bits_lose_more_than_many():
     torch.manual_seed(0)
     noise = 0.1 * torch.randn(RATE).numpy()

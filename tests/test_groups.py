@@ -12,7 +12,7 @@ from exported import write_checkpoint
 from cry_lightning import __main__ as command_line
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError
-from cry_lightning.contents import MOVED
+from cry_lightning.contents import MOVED, renamed
 from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.export.hub import public
 from cry_lightning.inference.model import TrainedStage
@@ -102,3 +102,23 @@ def test_the_config_of_a_run_of_before_is_read_as_it_is(tones, tmp_path):
         check_overrides(tmp_path / "own.yaml", [])
     with pytest.raises(UserError, match=r"batch_size"):
         ReadCLI(["fit", f"--config={tmp_path}/own.yaml"])
+
+
+@pytest.mark.parametrize("key", ["data.split.per_class", "data.corpus.init_args.workers"])
+def test_a_key_that_was_never_there_is_not_said_to_have_moved(key):
+    assert renamed(key) == "" and renamed(f"data.{key.rpartition('.')[2]}")
+
+
+def test_a_run_from_before_an_argument_was_added_is_the_same_run(tmp_path, stage):
+    """Every argument of a stage that runs of before lack has a value that means what was before."""
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    now = yaml.safe_load(ReadCLI(["fit", "--config", str(stage("pretrain"))]).dump())
+    before = {**now, "model": {**now["model"], "init_args": dict(now["model"]["init_args"])}}
+    for key in ("layer_decay", "head_first"):
+        del before["model"]["init_args"][key]
+    folder.config.write_text(yaml.safe_dump(before))
+    folder.last.touch()
+    assert folder.changed_keys(yaml.safe_dump(now)) == []
+    now["model"]["init_args"]["head_first"] = 0.5
+    assert folder.changed_keys(yaml.safe_dump(now)) == ["model.init_args.head_first"]

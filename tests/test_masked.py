@@ -58,6 +58,17 @@ def test_hidden_cells_are_the_views_mean_and_the_others_are_as_they_were():
     torch.testing.assert_close(given[~where], features[~where])
 
 
+@pytest.mark.parametrize("shape", [(13, 98), (40, 15), (64, 101)])
+def test_nothing_of_a_hidden_cell_is_left_where_cells_are_unequal(shape):
+    """What is put into a hidden cell, its mean taken off, is nowhere in the levels of the cells that are left."""
+    stage = task()
+    rows, columns = stage._places(torch.zeros(1, 1, *shape))
+    for cell in (0, 7, 19):
+        own = (rows[:, None] * 4 + columns == cell).float()[None, None]
+        level = stage.levels(own)[0]
+        assert level.argmax() == cell and (level < level[cell]).sum() == 19 and len(level.unique()) == 2
+
+
 def test_the_loss_of_knowing_nothing_is_that_of_the_cells_own_spread_and_of_knowing_all_is_zero():
     stage, features = task(), torch.randn(400, 1, 10, 8)
     levels = stage.levels(features)

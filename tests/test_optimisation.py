@@ -9,6 +9,7 @@ from torch import nn
 from cry_lightning import cli
 from cry_lightning.console import UserError
 from cry_lightning.encoders import CNN6
+from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.optimisation import layers, parameter_groups, scale_learning_rate, warmup_cosine
 
@@ -59,6 +60,10 @@ def test_the_layers_of_an_encoder_are_in_the_order_of_its_forward_pass():
     assert [len(layer) for layer in layers(encoder)] == [2, 3, 3, 3, 3]
     assert layers(encoder)[0][0] is encoder.norm.weight
     assert sum(map(len, layers(encoder))) == len(list(encoder.parameters()))
+
+
+def test_a_network_within_a_network_has_that_ones_layers():
+    assert len(layers(TimmNetwork("resnet18"))) > 5
 
 
 def test_earlier_layers_learn_more_slowly_and_the_head_learns_first(stage):

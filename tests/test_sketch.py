@@ -149,3 +149,44 @@ def test_a_damaged_sketch_is_refused(monkeypatch, message) -> None:
     nowhere = replace(record.clips, stretches=files).as_dict()
     with pytest.raises(UserError, match="damaged"):
         parse({"complete": True, "stages": [record.as_dict() | {"clips": nowhere}]})
+
+
+@pytest.mark.parametrize("n", [-1, 0, True, 10**30, 1.5])
+def test_counts_that_are_none_are_refused(n) -> None:
+    whole = Sketch.of(windows(4, 2)).as_dict()
+    for key in ("n_clips", "one_in"):
+        if n is not True:  # which is 1
+            with pytest.raises(UserError, match="is not a sketch"):
+                Sketch.parse(whole | {key: n})
+
+
+@pytest.mark.parametrize(
+    ("start", "length"), [([5000, 0], [1000, 1000]), ([0, 50], [100, 100]), ([0, 500], [-100, 10]), ([-5, 9], [10, 10])]
+)
+def test_stretches_in_which_a_leak_would_not_be_found_are_refused(start, length) -> None:
+    """Out of order, overlapping, backwards, or before the beginning of their file."""
+    whole = Sketch.of(windows(1, 2))
+    file = np.full(2, whole.located.file[0]).view(np.int64)
+    with pytest.raises(UserError, match="damaged"):
+        Sketch.parse(whole.as_dict() | {"stretches": sketch._packed(file, np.array(start), np.array(length))})
+
+
+def test_a_sketch_that_would_fill_the_memory_is_refused(monkeypatch) -> None:
+    whole = Sketch.of(windows(100, 1)).as_dict()
+    monkeypatch.setitem(sketch.MOST_BYTES, "stretches", 1000)
+    with pytest.raises(UserError, match="damaged"):
+        Sketch.parse(whole)
+
+
+def test_a_checkpoint_from_before_there_were_sketches_is_compared_as_one(monkeypatch) -> None:
+    """A stage that is resumed finds itself among those before it."""
+    sounds = windows(20, 3)
+    before = json.loads(json.dumps(Lineage(True, [stage(sounds)]).as_dict()))
+    monkeypatch.setattr(sketch, "FROM", 10)
+    assert parse(before) == Lineage(True, [stage(sounds)])
+
+
+def test_a_duration_of_a_thousand_digits_is_no_fingerprint() -> None:
+    record = stage([]).as_dict() | {"clips": [f"{7:016x}#0.000-{'9' * 1000}.0#"]}
+    with pytest.raises(UserError, match="not a list of fingerprints"):
+        parse({"complete": True, "stages": [record]})

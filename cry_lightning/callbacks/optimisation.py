@@ -17,7 +17,7 @@ class Optimisation(Callback):
         gradients = [each.grad for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
         if not trainer.loggers or not gradients:
             return
-        rate = max(float(group["lr"]) for group in optimizer.param_groups)
+        rate = float(optimizer.param_groups[-1]["lr"])  # the head comes last
         norm = torch.nn.utils.get_total_norm(gradients).float()
         values: dict[str, float | Tensor] = {"train/lr": rate, "train/grad_norm": norm}
         pl_module.log_dict(values, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)

@@ -231,7 +231,7 @@ def _refuse_unrecognized(wrong: Sequence[Argument], known: Mapping[str, None]) -
     for group, path in GROUPS.items():
         whole += [dotted(group, name) for name in signatures.keys_of(path)]
     keys = [one.key if one.key.partition(".")[0] in known else one.key.partition(".")[0] for one in wrong]
-    hint = renamed(keys[0]) or _near(keys, whole)
+    hint = next(filter(None, map(renamed, keys)), "") or _near(keys, whole)
     raise ConfigError("", f"unrecognized arguments: {' '.join(one.typed for one in wrong)}{hint}")
 
 

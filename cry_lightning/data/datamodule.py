@@ -130,7 +130,7 @@ class CryDataModule(L.LightningDataModule):
             raise UserError("data: the probe must have the very feature of the data it goes with")
         if probe is not None and probe.subset.unlabelled:
             raise UserError(
-                "data: the probe scores labels, so clips without one are no part of it: its subset.unlabelled is false"
+                "data: the probe scores labels, so clips without one are no part: set its subset.unlabelled to false"
             )
         self.corpus = corpus
         self.feature = feature

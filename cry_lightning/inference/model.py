@@ -185,8 +185,15 @@ class TrainedStage:
 
     @cached_property
     def reference(self) -> Reference | None:
-        """What lies beside the checkpoint, read once."""
-        return reference.beside(self.path, self.classes)
+        """What lies beside the checkpoint, read once.
+
+        Raises:
+            UserError: it is damaged, or of another network.
+        """
+        found, parts = reference.beside(self.path, self.classes), dict(self.stage.encoder.named_modules())
+        if found and (unknown := [name for name in found.novelty.names if name not in parts]):
+            raise UserError(f"{self.path}: its reference has the layer {unknown[0]}, which the network has not")
+        return found
 
     def seen(self, features: np.ndarray | Tensor) -> Tensor:
         """What the network sees of features (B, C, F, T) of fitted clips: all but their margins, on its device."""

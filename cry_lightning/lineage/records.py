@@ -10,7 +10,7 @@ from pathlib import Path
 from cry_lightning.console import UserError
 from cry_lightning.contents import Json
 from cry_lightning.files import read_object, replacing
-from cry_lightning.lineage.sketch import Sketch
+from cry_lightning.lineage.sketch import Sketch, sketched
 from cry_lightning.spelling import own_part, plain
 
 # Of a lineage in a checkpoint or in lineage.json. 1 had no number, and at first no validation_clips; 2 had subjects as
@@ -18,7 +18,8 @@ from cry_lightning.spelling import own_part, plain
 SCHEMA = 4
 FILE, TABLE = "lineage.json", "predictions.csv"
 SUBJECT = re.compile("[0-9a-f]{16}(/[0-9a-f]{8})?")
-SOUND = re.compile(r"[0-9a-f]{16}(?:#\d+\.\d+-(?:end|\d+\.\d+)(?:#(?:[A-Za-z0-9+/]{8})*)?)?")
+TIME = r"[0-9]{1,9}\.[0-9]{1,9}"
+SOUND = re.compile(rf"[0-9a-f]{{16}}(?:#{TIME}-(?:end|{TIME})(?:#(?:[A-Za-z0-9+/]{{8}})*)?)?")
 WAY_OUT = "run the test that writes it again"
 NO_HASH = f"{FILE} holds no hash of its {TABLE} (an older release wrote it, or something else): test again"
 Sounds = list[str] | Sketch
@@ -155,6 +156,8 @@ def _parse_stage(content: object, where: str) -> StageRecord:
                 raise UserError(f"{where}: {key!r} {error}") from error
         elif not _are_texts(texts, SUBJECT if "subjects" in key else SOUND):
             raise UserError(f"{where}: {key!r} is not a list of fingerprints")
+        elif key in ("clips", "validation_clips") and all(text.count("#") == 2 for text in texts):
+            sounds_and_subjects[key] = sketched(texts)  # as this release has very many, to be compared with its own
     sources = content.get("subject_sources")
     if sources is not None and not (isinstance(sources, dict) and all(isinstance(n, int) for n in sources.values())):
         raise UserError(f"{where}: 'subject_sources' is not an object of numbers")

@@ -20,7 +20,7 @@ BITS = 64  # of the hash of a file
 MIN_OVERLAP_MS = 2  # names give times to the millisecond, so that neighbours may seem to share as much
 END_MS = 2**36  # of a stretch to the end of its file: two years
 AT_ONCE = 10_000  # sounds whose landmarks are in memory
-MOST_BYTES = 2**30  # of an unpacked sketch, which may come from anybody
+MOST_BYTES = {"stretches": 2**28, "landmarks": 32 * MOST_LANDMARKS}  # unpacked: a sketch may come from anybody
 
 
 class Stretches(NamedTuple):
@@ -114,18 +114,30 @@ class Sketch:
         """
         n_clips, one_in = content.get("n_clips"), content.get("one_in")
         stretches, landmarks = content.get("stretches"), content.get("landmarks")
-        if not (isinstance(n_clips, int) and isinstance(one_in, int)):
+        if not (isinstance(n_clips, int) and isinstance(one_in, int) and 0 < n_clips < 2**53 and 0 < one_in < 2**53):
             raise UserError("is not a sketch")
         if not (isinstance(stretches, str) and isinstance(landmarks, str)):
             raise UserError("is not a sketch")
         found = cls(n_clips, stretches, landmarks, one_in)
         try:
-            files, known = np.unique(found.located.file), found.known
+            sound = found.is_sound
         except (ValueError, zlib.error, MemoryError) as error:
             raise UserError("is a damaged sketch") from error
-        if not np.isin(known.file, np.arange(len(files))).all():
+        if not sound:
             raise UserError("is a damaged sketch")
         return found
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether its stretches are `merged`, without which they would not be found, and its landmarks are of them."""
+        located, known = self.located, self.known
+        in_file = (located.start >= 0) & (located.start < located.end) & (located.end <= END_MS)
+        if not len(located.file) or not in_file.all():
+            return False
+        if not all(map(np.array_equal, located, located.merged())):
+            return False
+        times, hashes = (known.time >= 0) & (known.time < END_MS), (known.hash >= 0) & (known.hash < 2**32)
+        return bool((times & hashes & (known.file >= 0) & (known.file < len(known.files))).all())
 
     def as_dict(self) -> Json:
         """Plain data, for JSON and checkpoints."""
@@ -139,20 +151,24 @@ class Sketch:
         if not isinstance(other, Sketch) or (len(self), self.one_in) != (len(other), other.one_in):
             return False
         texts = (self.stretches, other.stretches), (self.landmarks, other.landmarks)
-        return all(np.array_equal(_unpacked(ours), _unpacked(theirs)) for ours, theirs in texts)
+        limits = MOST_BYTES.values()
+        return all(
+            np.array_equal(_unpacked(ours, most), _unpacked(theirs, most))
+            for (ours, theirs), most in zip(texts, limits, strict=True)
+        )
 
     __hash__ = None  # type: ignore[assignment]
 
     @cached_property
     def located(self) -> Stretches:
         """Where they lie, `merged`."""
-        file, start, length = _unpacked(self.stretches)
+        file, start, length = _unpacked(self.stretches, MOST_BYTES["stretches"])
         return Stretches(file.view(np.uint64), start, start + length)
 
     @cached_property
     def known(self) -> Landmarks:
         """The landmarks that are kept; they are of no particular one of the clips."""
-        file, time, hashes = _unpacked(self.landmarks)
+        file, time, hashes = _unpacked(self.landmarks, MOST_BYTES["landmarks"])
         names = [f"{number:016x}" for number in (np.unique(self.located.file) << np.uint64(64 - BITS)).tolist()]
         return Landmarks(names, file, time, hashes, np.zeros_like(file))
 
@@ -195,14 +211,14 @@ def _packed(*columns: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(by_weight.tobytes())).decode()
 
 
-def _unpacked(text: str) -> np.ndarray:
-    """The three columns (3, n) of which these letters are.
+def _unpacked(text: str, most_bytes: int) -> np.ndarray:
+    """The three columns (3, n) of which these letters are, in so many bytes at most.
 
     Raises:
         ValueError: they are of none.
     """
     reader = zlib.decompressobj()
-    raw = reader.decompress(base64.b64decode(text, validate=True), MOST_BYTES)
+    raw = reader.decompress(base64.b64decode(text, validate=True), most_bytes)
     if not reader.eof:
         raise ValueError("incomplete, or too large")
     by_weight = np.frombuffer(raw, np.uint8).reshape(3, 8, -1)

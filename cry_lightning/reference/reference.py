@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from cry_lightning.console import UserError, one_line
 from cry_lightning.contents import Json
 from cry_lightning.files import read_object, replacing
 from cry_lightning.reference.decisions import Decisions
-from cry_lightning.reference.novelty import Layer, Novelty
+from cry_lightning.reference.novelty import EMBEDDING, INPUT, Layer, Novelty
 from cry_lightning.tasks.weights import load_data, sha256
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def beside(checkpoint: Path, classes: list[str] | None) -> Reference | None:
     content = _of_folder(checkpoint, way_out) if exported else load_data(path, "reference", way_out)
     try:
         found = _parsed(content)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); {way_out}") from error
     if found.checkpoint != sha256(checkpoint) or found.classes != classes:
         log.warning("%s: of another checkpoint, %s", path, missing)
@@ -129,8 +130,14 @@ def _parsed(content: object) -> Reference:
         thresholds = tuple(float(one) for one in given["thresholds"])
         if len(thresholds) != len(classes):
             raise ValueError(f"{len(thresholds)} thresholds of {len(classes)} classes")
-        levels[name] = Decisions(float(given["slope"]), float(given["intercept"]), thresholds, float(given["limit"]))
+        one = Decisions(float(given["slope"]), float(given["intercept"]), thresholds, float(given["limit"]))
+        if name not in LEVELS or not 0 < one.limit < math.inf:
+            raise ValueError(f"the level {name!r} with the limit {one.limit}")
+        levels[name] = one
     layers = {str(name): _layer(given) for name, given in content["layers"].items()}
+    first, *_, last = layers
+    if (first, last) != (INPUT, EMBEDDING):
+        raise ValueError(f"layers from {first} to {last}")
     return Reference(str(content["checkpoint"]), classes, int(content["n_subjects"]), levels, Novelty(layers))
 
 
@@ -142,6 +149,7 @@ def _layer(given: dict[str, Tensor]) -> Layer:
         or layer.directions.shape != (rank, width)
         or layer.rest.ndim
         or layer.typical.ndim
+        or not all(torch.isfinite(one).all() for one in vars(layer).values())
     ):
-        raise ValueError("the sizes of a layer contradict each other")
+        raise ValueError("the sizes of a layer contradict each other, or it contains NaN or inf")
     return layer

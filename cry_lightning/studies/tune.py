@@ -150,7 +150,8 @@ def check_space(study: Study, space: Space, path: str) -> None:
         except UserError as error:
             known = list(dotted_keys(study.config))
             unknown = [key for key in space if key not in known]
-            hint = "" if "did you mean" in str(error) else did_you_mean(unknown, known)
+            has_hint = any(words in str(error) for words in ("did you mean", "; it is "))
+            hint = "" if has_hint else did_you_mean(unknown, known)
             raise UserError(f"--space {path}: {error}{hint}") from error
         if [corner.data.subjects(part) for part in PARTS[1:]] != divided:
             raise UserError(f"--space {path}: trials must share their validation and test subjects; leave the data be")

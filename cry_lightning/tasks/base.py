@@ -8,6 +8,7 @@ from typing import Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerConfig, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -162,8 +163,8 @@ class Stage(L.LightningModule):
             self.encoder.compile()
 
     def __getstate__(self) -> Json:
-        """What a copy has, as weight averaging makes one: not what makes optimizers, which cannot be copied."""
-        return {**super().__getstate__(), "optimizer": None, "scheduler": None}
+        """What a copy has, as weight averaging makes one: not what makes optimizers and heads, which has none."""
+        return {**super().__getstate__(), **dict.fromkeys(("optimizer", "scheduler", "head_factory"))}
 
     @classmethod
     def load_from_checkpoint(
@@ -239,19 +240,39 @@ class Stage(L.LightningModule):
                 module.check_inputs()
 
     def setup(self, stage: str) -> None:
-        """Take over the upstream encoder when a fit begins; testing and resuming never need that file.
+        """Refuse a front end that cannot work on the data, and averages of a part of the weights.
 
         Raises:
-            UserError: the encoder does not fit, or the front end cannot work on the data.
+            UserError: naming what is at fault.
         """
         if stage == "fit":
             check_front_end(self.front_end, self.augment_waveform, self.data)
-        if stage == "fit" and self.weights and not self.trainer.ckpt_path:
+            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # which Lightning sets elsewhere
+            if any(isinstance(each, StochasticWeightAveraging) for each in callbacks):
+                raise UserError(
+                    "trainer.callbacks: StochasticWeightAveraging would leave out the head; take"
+                    " lightning.pytorch.callbacks.EMAWeightAveraging or WeightAveraging"
+                )
+
+    def configure_model(self) -> None:
+        """Take over the upstream encoder when a fit begins; testing and resuming never need that file.
+
+        Before `setup`, where weights are averaged: their copy is made of what this has made.
+
+        Raises:
+            UserError: the encoder does not fit.
+        """
+        if self.fitting and self.weights and not self.trainer.ckpt_path and self.upstream is None:
             checkpoint = load_encoder(self.encoder, self.weights)
             compare_front_ends(self.weights, checkpoint.get("front_end"), self.input_front_end)
             self.upstream = {key: value for key, value in checkpoint.items() if key in ("lineage",)}
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
+
+    @property
+    def fitting(self) -> bool:
+        """Whether a fit begins, or runs."""
+        return self.trainer.state.fn == "fit"
 
     def on_save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Keep the identity of the encoder's front end, for the stages that start from it, and the precision."""

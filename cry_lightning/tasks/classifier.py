@@ -61,7 +61,8 @@ class Classifier(Stage):
         self.test_metrics = metrics.clone(prefix="test/")
 
     def configure_model(self) -> None:
-        """Build the head from the data's classes where the config leaves their number open."""
+        """See `Stage`; also build the head from the data's classes where the config leaves their number open."""
+        super().configure_model()
         found = len(self.data.classes)
         if self.num_classes is None:
             self.build_head(found)
@@ -72,6 +73,9 @@ class Classifier(Stage):
             )
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
+        if self.fitting and (weights := self.data.loss_weights()) is not None:
+            # not persistent: testing has no use for it, and a checkpoint must load without it
+            self.loss.register_buffer("weight", weights, persistent=False)
 
     def on_save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """See `Stage`; also keep the class names, in the order of the logits."""
@@ -79,16 +83,12 @@ class Classifier(Stage):
         checkpoint["classes"] = list(self.data.classes)
 
     def setup(self, stage: str) -> None:
-        """See `Stage`; also take the data's class weights into the loss."""
+        """See `Stage`; also refuse clips without labels."""
         super().setup(stage)
         if stage == "fit" and (self.data.probe is not None or (self.data.labels[self.data.rows("train")] < 0).any()):
             raise UserError(
                 "a Classifier learns from labels alone: set data.probe to null and data.subset.unlabelled to false"
             )
-        weights = self.data.loss_weights() if stage == "fit" else None
-        if weights is not None:
-            # not persistent: testing has no use for it, and a checkpoint must load without it
-            self.loss.register_buffer("weight", weights, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, K) of features (B, C, F, T)."""

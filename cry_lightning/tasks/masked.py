@@ -1,11 +1,12 @@
 """Masked prediction without labels: what is hidden of a spectrogram, told from what is left of it."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
+from torch.nn.functional import one_hot
 
 from cry_lightning.console import UserError
 from cry_lightning.tasks.base import HeadFactory
@@ -18,10 +19,10 @@ SILENT = 1e-5  # deviation of a clip's cells below which they are all alike
 class MaskedPrediction(Pretext):
     """An encoder that learns to predict the level of masked cells of a spectrogram from the others.
 
-    A view (under `augment_waveform` and `augment`) is divided into cells of equal size; some are replaced by the mean
-    of the view, and predicted from the embedding of the rest. The loss is the mean squared error over masked cells, of
-    levels standardised by each clip's own cells: 1 is no better than that clip's mean; the mean spectrum of all sounds
-    is known after some steps already.
+    A view (under `augment_waveform` and `augment`) is divided into cells as equal as can be; some are replaced by the
+    mean of the view, and predicted from the embedding of the rest. The loss is the mean squared error over masked
+    cells, of levels standardised by each clip's own cells: 1 is no better than that clip's mean; the mean spectrum of
+    all sounds is known after some steps already.
 
     Args:
         encoder: see `Stage`.
@@ -72,16 +73,25 @@ class MaskedPrediction(Pretext):
                 f"MaskedPrediction: a view has {view.shape[2]} bands and {view.shape[3]} frames, too few for"
                 f" {self.bands} x {self.frames} cells; lower model.init_args.bands or frames"
             )
-        cells = adaptive_avg_pool2d(view.mean(1, keepdim=True), (self.bands, self.frames)).flatten(1)
+        rows, columns = self._places(view)
+        of_rows, of_columns = (one_hot(of, n).to(view) for of, n in ((rows, self.bands), (columns, self.frames)))
+        means = (of_rows / of_rows.sum(0)).T @ view.mean(1) @ (of_columns / of_columns.sum(0))
+        cells = means.flatten(1)
         deviation = cells.std(1, keepdim=True, correction=0)
         return (cells - cells.mean(1, keepdim=True)) / deviation.clamp(min=SILENT)
+
+    def _places(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        """The cell, in frequency and in time, of each band (F,) and frame (T,) of a view (B, C, F, T)."""
+        n_bands, n_frames = view.shape[2:]
+        place = partial(torch.arange, device=view.device)
+        return place(n_bands) * self.bands // n_bands, place(n_frames) * self.frames // n_frames
 
     def loss_of(self, features: Tensor) -> Tensor:
         """Mean squared error of the masked cells of a batch."""
         view = self.view(features, augmented=True)
         hidden, levels = self.draw(view), self.levels(view)
-        grid = hidden.view(-1, 1, self.bands, self.frames).to(view.dtype)
-        mask = interpolate(grid, size=view.shape[2:], mode="nearest")
+        rows, columns = self._places(view)
+        mask = hidden.view(-1, 1, self.bands, self.frames)[:, :, rows][..., columns].to(view.dtype)
         left = view + mask * (view.mean((1, 2, 3), keepdim=True) - view)
         predicted = self.decoder(self.encoder(left)).float()
         return (predicted - levels)[hidden].square().mean()

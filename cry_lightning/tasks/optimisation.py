@@ -41,7 +41,12 @@ def layers(encoder: nn.Module) -> list[list[nn.Parameter]]:
     """The parameters of an encoder, layer by layer in the order of its forward pass.
 
     A layer is one of its parts, or one of the parts of a list of parts; what the encoder holds itself is in the first.
+    An encoder that only holds another network has that one's layers.
     """
+    while len(whole := [part for part in encoder.children() if [*part.parameters()]]) == 1 and not [
+        *encoder.parameters(recurse=False)
+    ]:
+        encoder = whole[0]
     found = [[*encoder.parameters(recurse=False)]]
     for part in encoder.children():
         several = part if isinstance(part, (nn.Sequential, nn.ModuleList)) else [part]

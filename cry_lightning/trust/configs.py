@@ -29,7 +29,6 @@ IN_A_TRAINER = (  # what a run's config may name of Lightning, beside the truste
     "callbacks.progress.rich_progress.RichProgressBar",
     "callbacks.progress.tqdm_progress.TQDMProgressBar",
     "callbacks.rich_model_summary.RichModelSummary",
-    "callbacks.stochastic_weight_avg.StochasticWeightAveraging",
     "callbacks.timer.Timer",
     "callbacks.weight_averaging.EMAWeightAveraging",
     "callbacks.weight_averaging.WeightAveraging",

@@ -18,6 +18,7 @@ from cry_lightning.tasks.augment.spectrogram import WAVEFORMS, check_axes, unifo
 Range = tuple[float, float]
 EDGE = 6  # order of the edges of a band, as of a Butterworth filter
 FULL_SCALE = 32767
+TAIL_S = 0.04  # of silence behind a sound that is coded
 
 
 class Changed(nn.Module):
@@ -48,7 +49,9 @@ class Changed(nn.Module):
         """Waveforms (B, N), some of them changed."""
         check_axes(self, batch, WAVEFORMS)
         chosen = (uniform(batch, 0, 1) < self.probability).squeeze(1).nonzero().squeeze(1)
-        return batch.index_copy(0, chosen, self.change(batch[chosen])) if len(chosen) else batch
+        if not len(chosen):
+            return batch
+        return batch.index_copy(0, chosen, self.change(batch[chosen].float()).to(batch.dtype))
 
 
 class RoomResponse(Changed):
@@ -181,7 +184,7 @@ class Codec(Changed):
         self.choices = [(FORMATS[name], bits) for name in formats for bits in FORMATS[name].bit_rates]
 
     def change(self, rows: Tensor) -> Tensor:
-        """Each row (n, N) coded at its own bit rate; the level is that of before."""
+        """Each row (n, N) coded at its own bit rate, none clipped on the way."""
         drawn = torch.randint(len(self.choices), (len(rows),)).tolist()
         peaks = rows.abs().amax(1, keepdim=True).clamp(min=1.0)  # formats hold no sample above 1
         sounds = (rows / peaks).detach().cpu().numpy()
@@ -204,7 +207,8 @@ def decoded(sound: np.ndarray, sample_rate: int, how: Format, bits: int) -> np.n
     with av.open(file, "w", format=how.container) as container:
         stream = container.add_stream(how.encoder, rate=rate, bit_rate=bits, layout="mono")
         assert isinstance(stream, av.AudioStream)
-        samples = (sound * FULL_SCALE).round().astype(np.int16)[None]
+        longer = np.pad(sound, (0, round(TAIL_S * sample_rate)))  # the end comes out after the delay
+        samples = (longer * FULL_SCALE).round().astype(np.int16)[None]
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
         frame.sample_rate = sample_rate
         stream.codec_context.open()

@@ -93,8 +93,9 @@ def vocoded(short: Tensor, place: Tensor, hop: int) -> Tensor:
     advance = torch.linspace(0, math.pi * hop, n_bins, device=short.device)[:, None]  # of a frame, at each bin's centre
     turned = second.angle() - first.angle() - advance
     turned = advance + turned - 2 * math.pi * (turned / (2 * math.pi)).round()
-    phase = torch.cat([short[..., :1].angle(), turned[..., :-1]], 2).cumsum(2)
-    return torch.polar(torch.lerp(first.abs(), second.abs(), share), phase)
+    # In long sounds the sum has many turns, of which float32 would keep too few digits.
+    phase = torch.cat([short[..., :1].angle(), turned[..., :-1]], 2).double().cumsum(2).remainder(2 * math.pi)
+    return torch.polar(torch.lerp(first.abs(), second.abs(), share), phase.float())
 
 
 def played(rows: Tensor, speed: Tensor, length: int) -> Tensor:
