@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 import av
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cry_lightning.console import UserError
-from cry_lightning.tasks.augment.spectrogram import WAVEFORMS, check_axes, uniform
+from cry_lightning.tasks.augment.spectrogram import WAVEFORMS, Sometimes, check_axes, uniform
 
 Range = tuple[float, float]
 EDGE = 6  # order of the edges of a band, as of a Butterworth filter
@@ -21,7 +21,7 @@ FULL_SCALE = 32767
 TAIL_S = 0.04  # of silence behind a sound that is coded
 
 
-class Changed(nn.Module):
+class Changed(Sometimes):
     """What these augmentations share: some rows of the waveforms (B, N) are changed, the others stay as they are.
 
     Args:
@@ -33,13 +33,10 @@ class Changed(nn.Module):
     """
 
     def __init__(self, probability: float, **ranges: Range) -> None:
-        super().__init__()
-        if not 0 <= probability <= 1:
-            raise UserError(f"{type(self).__name__}: probability {probability} must lie in 0..1")
+        super().__init__(probability)
         for name, (low, high) in ranges.items():
             if not 0 <= low <= high < math.inf:
                 raise UserError(f"{type(self).__name__}: {name} {low, high} must be at least 0, finite, and ascend")
-        self.probability = probability
 
     @abstractmethod
     def change(self, rows: Tensor) -> Tensor:
@@ -48,7 +45,7 @@ class Changed(nn.Module):
     def forward(self, batch: Tensor) -> Tensor:
         """Waveforms (B, N), some of them changed."""
         check_axes(self, batch, WAVEFORMS)
-        chosen = (uniform(batch, 0, 1) < self.probability).squeeze(1).nonzero().squeeze(1)
+        chosen = self.chosen(batch).squeeze(1).nonzero().squeeze(1)
         if not len(chosen):
             return batch
         return batch.index_copy(0, chosen, self.change(batch[chosen].float()).to(batch.dtype))

@@ -27,6 +27,20 @@ class Gain(nn.Module):
         return uniform(batch, -self.max_db, self.max_db)
 
 
+class Sometimes(nn.Module):
+    """What augmentations of some of the rows share: how probable it is that a row is one of them."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        if not 0 <= probability <= 1:  # nor NaN
+            raise UserError(f"{type(self).__name__}: probability {probability} must lie in 0..1")
+        self.probability = probability
+
+    def chosen(self, batch: Tensor) -> Tensor:
+        """Which rows are changed (B, 1)."""
+        return uniform(batch, 0, 1) < self.probability
+
+
 def check_axes(module: nn.Module, batch: Tensor, axes: str) -> None:
     """Refuse, in the name of `module`, a batch that has not these axes, `FEATURES` or `WAVEFORMS`."""
     if batch.ndim != len(axes.split(", ")):

@@ -9,12 +9,12 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cry_lightning.acoustic_fingerprint import landmarks
 from cry_lightning.console import UserError
 from cry_lightning.lineage import digest, sound_fingerprint
-from cry_lightning.tasks.augment.spectrogram import WAVEFORMS, Gain, check_axes, uniform
+from cry_lightning.tasks.augment.spectrogram import WAVEFORMS, Gain, Sometimes, check_axes, uniform
 
 NOISE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 ACTIVE_FRAME_S = 0.02
@@ -31,7 +31,7 @@ class WaveformGain(Gain):
         return batch * 10 ** (self.draw_db(batch) / 20)
 
 
-class RecordedNoise(nn.Module):
+class RecordedNoise(Sometimes):
     """What augmentations with recorded noise share: the recordings, and which row meets which stretch of them.
 
     Recordings are read at the first batch, not before, so that a trained model is tested without them.
@@ -50,15 +50,14 @@ class RecordedNoise(nn.Module):
     lengths: Tensor | None  # of each, in samples
 
     def __init__(self, folder: str | Path, sample_rate: int, probability: float, share: float) -> None:
-        super().__init__()
+        super().__init__(probability)
         name = type(self).__name__
         if sample_rate < 1:
             raise UserError(f"{name}: sample_rate must be at least 1 Hz, not {sample_rate}")
-        if not 0 <= probability <= 1 or not 0 < share <= 1:
-            raise UserError(f"{name}: probability {probability} must lie in 0..1, share {share} above 0 and up to 1")
+        if not 0 < share <= 1:
+            raise UserError(f"{name}: share {share} must lie above 0 and up to 1")
         self.folder = Path(folder)
         self.sample_rate = sample_rate
-        self.probability = probability
         self.share = share
         self.shortest = 0  # samples of the shortest recording in memory
         self.register_buffer("noise", None, persistent=False)
@@ -105,10 +104,6 @@ class RecordedNoise(nn.Module):
         first = self.lengths.cumsum(0)[which] - self.lengths[which]
         start = first + torch.randint(2**62, (len(batch),), device=batch.device) % n_starts
         return self.noise.unfold(0, batch.shape[1], 1)[start]
-
-    def chosen(self, batch: Tensor) -> Tensor:
-        """Which rows get noise (B, 1)."""
-        return uniform(batch, 0, 1) < self.probability
 
 
 class WaveformNoise(RecordedNoise):
