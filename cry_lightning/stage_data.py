@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from cry_lightning.corpora import Clip, Corpus
+from cry_lightning.corpora import Clips, Corpus
 from cry_lightning.features import Feature
 
 
@@ -74,7 +74,7 @@ class StageData(Protocol):
     corpus: Corpus
     feature: Feature
     classes: list[str]  # in the order of the logits
-    clips: list[Clip]  # of each row
+    clips: Clips  # of each row
     labels: Tensor  # index of each row's class (n,), -1 where it has none
     parts: np.ndarray  # of each row (n,), "" where it is left out
     clip_s: float  # seconds that the network is given at once
@@ -99,7 +99,7 @@ class StageData(Protocol):
     def rows(self, part: str) -> Tensor:
         """Rows (n,) of one part."""
 
-    def clips_of(self, part: str) -> list[Clip]:
+    def clips_of(self, part: str) -> Clips:
         """Clips of one part, in the order of their rows."""
 
     def subjects(self, part: str) -> list[str]:

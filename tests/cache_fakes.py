@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.multiprocessing import parent_process
 
-from cry_lightning.corpora.base import Clip, Corpus
+from cry_lightning.corpora.base import Corpus
+from cry_lightning.corpora.clips import Clip
 from cry_lightning.data import cachefile
 from cry_lightning.data.building import CachedFeatures
 from cry_lightning.data.cache import FeatureCache

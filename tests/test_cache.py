@@ -18,7 +18,7 @@ from filelock import FileLock
 from cry_lightning import audio
 from cry_lightning.console import UserError
 from cry_lightning.corpora import UnlabelledTree
-from cry_lightning.corpora.base import Clip
+from cry_lightning.corpora.clips import Clip
 from cry_lightning.data import cache as cache_module
 from cry_lightning.data import cachefile
 from cry_lightning.data.building import CachedFeatures, ClipBatches
@@ -172,7 +172,7 @@ def test_name_in_a_mangled_encoding_stops_nothing(tmp_path):
     cache = cache_of(tmp_path / "audio", tmp_path / "cache")
     cache.build()
     assert cache.open().good[:29].all()
-    assert cachefile.CacheFile(cache.path).texts("clip") == cache.names
+    assert cachefile.CacheFile(cache.path).texts("clip") == cache.clips.names
 
 
 def test_clips_are_stretches_of_their_recordings(tmp_path):
@@ -301,7 +301,7 @@ def test_columns_are_the_same_however_many_rows_are_in_memory(tmp_path, monkeypa
         cache.build()
         assert not len(cachefile.CacheFile(cache.path).damaged_rows()) and not cache.verify()
         files.append({name: cachefile.CacheFile(cache.path).column(name).tolist() for name in cachefile.COLUMNS})
-    assert files[0] == files[1] and files[0]["clip"] == [name.encode() for name in cache.names]
+    assert files[0] == files[1] and files[0]["clip"] == [name.encode() for name in cache.clips.names]
 
 
 def test_windows_of_a_recording_share_its_path_and_take_little_memory(tmp_path):

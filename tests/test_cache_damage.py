@@ -81,7 +81,7 @@ def same_as_built(cache, unharmed) -> None:
     cache.build()
     assert torch.equal(features_of(cache), unharmed)
     assert cache.open().good.all() and not cache.open().bad
-    assert CacheFile(cache.path).texts("clip") == cache.names and cache.open().content == cache.content
+    assert CacheFile(cache.path).texts("clip") == cache.clips.names and cache.open().content == cache.content
     assert [info.state for info in list_caches(cache.folder)] == ["whole"]
 
 

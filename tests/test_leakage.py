@@ -14,7 +14,7 @@ from cry_lightning import audio
 from cry_lightning.acoustic_fingerprint import landmarks
 from cry_lightning.callbacks.lineage import LineageRecorder, noise_of, sounds_of
 from cry_lightning.console import UserError
-from cry_lightning.corpora import ClassFolders, Clip, Corpus, Manifest, UnlabelledTree
+from cry_lightning.corpora import ClassFolders, Clips, Corpus, Manifest, UnlabelledTree
 from cry_lightning.evaluation import predictions
 from cry_lightning.lineage import (
     UNKNOWN,
@@ -269,8 +269,8 @@ class Part:
     def rows(self, part: str) -> np.ndarray:
         return np.arange(len(self.clips) if part in ("train", "test") else 0)
 
-    def clips_of(self, part: str) -> list[Clip]:
-        return [self.clips[row] for row in self.rows(part)]
+    def clips_of(self, part: str) -> Clips:
+        return self.clips[self.rows(part)]
 
     def sound(self, row: int) -> str:
         clip = self.clips[row]

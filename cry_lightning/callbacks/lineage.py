@@ -98,13 +98,13 @@ class LineageRecorder(Callback):
 
 def subjects_of(parts: list[tuple[StageData, str]]) -> list[str]:
     """Fingerprints of the subjects of some parts, each a datamodule and the part's name."""
-    clips = [clip for data, part in parts for clip in data.clips_of(part)]
+    clips = [clip for data, part in parts for clip in data.clips_of(part).used]
     return sorted({subject_fingerprint(clip.subject, clip.subject_source) for clip in clips})
 
 
 def sources_of(parts: list[tuple[StageData, str]]) -> dict[str, int]:
     """How the subjects of some parts are known, and how many are so, as of `subjects_of`."""
-    source_of = {clip.subject: clip.subject_source for data, part in parts for clip in data.clips_of(part)}
+    source_of = {clip.subject: clip.subject_source for data, part in parts for clip in data.clips_of(part).used}
     return dict(Counter(source_of.values()))
 
 

@@ -6,8 +6,9 @@ from typing import Literal
 
 from cry_lightning.console import UserError
 from cry_lightning.corpora import cries, words
-from cry_lightning.corpora.base import Clip, Corpus, Union, safe_name
+from cry_lightning.corpora.base import Corpus, Union, safe_name
 from cry_lightning.corpora.clip_lists import AudioSet, VGGSound
+from cry_lightning.corpora.clips import Clip, Clips
 from cry_lightning.corpora.cries import BabyChillanto, CryCeleb, DonateACry
 from cry_lightning.corpora.intervals import Intervals
 from cry_lightning.corpora.listing import find_recordings
@@ -22,6 +23,7 @@ __all__ = [
     "BabyChillanto",
     "ClassFolders",
     "Clip",
+    "Clips",
     "Corpus",
     "CryCeleb",
     "DonateACry",

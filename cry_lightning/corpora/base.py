@@ -7,26 +7,22 @@ import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import compress
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from cry_lightning import audio
 from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError, progress_bar
+from cry_lightning.corpora.clips import Clip, Clips
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.corpora.listing import nfc
 
 log = logging.getLogger(__name__)
 
 
-# How it is known who made a clip: the user wrote it down, a rule found it in the path, the id is that of an app install
-# or a video, where several infants or one infant in several may be, or it is not known and the recording stands for it.
-SubjectSource = Literal["given", "rule", "stand-in", "unknown"]
 SHORTEST_S = 0.001  # of a window, and from one to the next
 MOST_WINDOWS = 1_000_000  # of one recording: eleven days of it, a window each second
 
@@ -65,36 +61,9 @@ def check_cutting(window_s: float | None, hop_s: float | None) -> None:
             raise UserError(f"window_s ({window_s}) and hop_s ({hop_s}) are at least {SHORTEST_S} s")
 
 
-@dataclass(frozen=True, slots=True)  # there may be millions
-class Clip:
-    """A stretch of one recording: where it lies, what it is, and who made it."""
-
-    path: str  # POSIX, relative to the corpus's root
-    subject: str  # "collection:id", one id space for every form of a collection
-    label: str | None = None  # None: unlabelled
-    start_s: float = 0.0
-    duration_s: float | None = None  # None: to the end of the file
-    columns: Mapping[str, str] = field(default_factory=dict)  # whatever else is known (sex, age, site, split ...)
-    subject_source: SubjectSource = "rule"
-
-    def __post_init__(self) -> None:
-        if self.label is not None and not self.label.isascii():
-            object.__setattr__(self, "label", nfc(self.label))  # folders on macOS are spelled otherwise than configs
-
-    def cut(self, start_s: float, duration_s: float | None) -> "Clip":
-        """Another stretch of the same recording; as `replace`, which takes three times as long."""
-        return Clip(self.path, self.subject, self.label, start_s, duration_s, self.columns, self.subject_source)
-
-    @property
-    def name(self) -> str:
-        """Collection-relative `path#start-duration`, in seconds; the clip's name in every table."""
-        duration = "end" if self.duration_s is None else f"{self.duration_s:.3f}"
-        return f"{self.path}#{self.start_s:.3f}-{duration}"
-
-
-def named_subjects(clips: Iterable[Clip]) -> set[str]:
+def named_subjects(clips: Clips) -> set[str]:
     """The subjects that are more than the name of their recording."""
-    return {clip.subject for clip in clips if clip.subject_source != "unknown"}
+    return {clip.subject for clip in clips.used if clip.subject_source != "unknown"}
 
 
 class Corpus(ABC):
@@ -155,7 +124,7 @@ class Corpus(ABC):
             return list(self.classes)
         return sorted({clip.label for clip in self.recordings() if clip.label is not None})
 
-    def clips(self, levels_folder: Path = Path("cache")) -> list[Clip]:
+    def clips(self, levels_folder: Path = Path("cache")) -> Clips:
         """The clips to work on: classes mapped, long recordings cut into windows.
 
         Args:
@@ -165,7 +134,7 @@ class Corpus(ABC):
         listed = self.recordings()
         clips = self._with_mapped_labels(listed)
         self.left_out["clips to which `classes` gives no class"] = len(listed) - len(clips)
-        return clips if self.window_s is None else self._windows(clips, levels_folder)
+        return Clips.of(clips) if self.window_s is None else self._windows(clips, levels_folder)
 
     def _with_mapped_labels(self, clips: list[Clip]) -> list[Clip]:
         if not self.classes:
@@ -181,17 +150,17 @@ class Corpus(ABC):
                 class_of[label] = name
         return [replace(clip, label=class_of[clip.label]) for clip in clips if clip.label in class_of]
 
-    def _windows(self, clips: list[Clip], levels_folder: Path) -> list[Clip]:
+    def _windows(self, clips: list[Clip], levels_folder: Path) -> Clips:
         with LevelIndex(levels_folder / f"{self.name}-levels.json") as levels:
             cut = [self._cut(clip, levels) for clip in progress_bar(clips, "windows")]
-        quiet = [clip.path for clip, windows in zip(clips, cut, strict=True) if not windows]
+        quiet = [clip.path for clip, windows in zip(clips, cut, strict=True) if not len(windows)]
         if quiet:
             self.left_out["clips, all of whose windows are that quiet"] = len(quiet)
             shown = f"{', '.join(quiet[:5])}{' ...' * (len(quiet) > 5)}"
             log.info("%s: %d recordings are nowhere above %g dB: %s", self.name, len(quiet), self.min_active_db, shown)
-        return [window for windows in cut for window in windows]
+        return Clips.joined(cut)
 
-    def _cut(self, clip: Clip, levels: LevelIndex) -> list[Clip]:
+    def _cut(self, clip: Clip, levels: LevelIndex) -> Clips:
         """A clip's windows that are loud enough; a file that cannot be read stays one clip, for the cache to report."""
         path = self.path_of(clip)
         try:
@@ -201,28 +170,29 @@ class Corpus(ABC):
             windows = self._grid(clip, length_s)
             if self.min_active_db is None:
                 return windows
-            spans = [(window.start_s, window.duration_s or length_s) for window in windows]
+            durations = [duration_s or length_s for duration_s in windows.durations]
+            spans = [*zip(windows.start_s.tolist(), durations, strict=True)]
         except audio.AudioError:
-            return [clip]
+            return Clips.of([clip])
         try:
             loud = np.array(levels.of(path, spans)) >= self.min_active_db
         except audio.AudioError:  # damaged somewhere: every window is listed, and the cache tells which are bad
             return windows
         self.left_out[f"windows below {self.min_active_db:g} dB (`min_active_db`)"] += int((~loud).sum())
-        return list(compress(windows, loud))
+        return windows[loud]
 
-    def _grid(self, clip: Clip, length_s: float) -> list[Clip]:
+    def _grid(self, clip: Clip, length_s: float) -> Clips:
         window_s = self.window_s or length_s
         hop_s = self.hop_s or window_s
         if length_s < window_s:
-            return [clip]
+            return Clips.of([clip])
         n_windows = 1 + math.floor((length_s - window_s) / hop_s + 1e-6)
         if n_windows > MOST_WINDOWS:
             raise UserError(
                 f"{clip.path}: {length_s:g} s are {n_windows} windows, and more than {MOST_WINDOWS}: raise hop_s"
             )
-        starts = [round(clip.start_s + i * hop_s, 6) for i in range(n_windows)]
-        return [clip.cut(start_s, window_s) for start_s in starts]
+        starts = [round(clip.start_s + i * hop_s, 6) for i in range(n_windows)]  # NumPy rounds otherwise at halves
+        return Clips.windows(clip, np.array(starts), window_s)
 
 
 class Union(Corpus):
@@ -253,12 +223,14 @@ class Union(Corpus):
 
     def recordings(self) -> list[Clip]:
         """Every member's clips, in the order of the members."""
-        return [clip for corpus in self.members.values() for clip in self._joined(corpus, corpus.recordings())]
+        each = [self._renamed(corpus, Clips.of(corpus.recordings())) for corpus in self.members.values()]
+        return list(Clips.joined(each))
 
-    def clips(self, levels_folder: Path = Path("cache")) -> list[Clip]:
+    def clips(self, levels_folder: Path = Path("cache")) -> Clips:
         """The clips to work on, mapped and cut as each member says."""
         self.left_out.clear()
-        return [clip for corpus in self.members.values() for clip in self._joined(corpus, corpus.clips(levels_folder))]
+        each = [self._renamed(corpus, Clips.of(corpus.clips(levels_folder))) for corpus in self.members.values()]
+        return Clips.joined(each)
 
     def path_of(self, clip: Clip) -> Path:
         """The file that holds a clip."""
@@ -271,8 +243,11 @@ class Union(Corpus):
             return []
         return list(dict.fromkeys(name for corpus in self.members.values() for name in corpus.class_names()))
 
-    def _joined(self, corpus: Corpus, clips: list[Clip]) -> list[Clip]:
+    def _renamed(self, corpus: Corpus, clips: Clips) -> Clips:
+        """A member's clips as they are called here, without their labels where none are kept."""
         for what, n in corpus.left_out.items():
             self.left_out[f"{what}, of {corpus.name}"] = n
-        renamed = [replace(clip, path=f"{corpus.name}/{clip.path}") for clip in clips]
-        return renamed if self.labels else [replace(clip, label=None) for clip in renamed]
+        return clips.replaced(lambda clip: self._own(corpus, clip))
+
+    def _own(self, corpus: Corpus, clip: Clip) -> Clip:
+        return replace(clip, path=f"{corpus.name}/{clip.path}", label=clip.label if self.labels else None)

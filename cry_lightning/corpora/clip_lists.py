@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError
-from cry_lightning.corpora.base import Clip, Corpus
+from cry_lightning.corpora.base import Corpus
+from cry_lightning.corpora.clips import Clip
 from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.corpora.manifest import read_text
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError
-from cry_lightning.corpora.base import Clip
+from cry_lightning.corpora.clips import Clip
 from cry_lightning.corpora.trees import Tree
 
 KINDS = ("asphyxia", "deaf", "hunger", "normal", "pain")

@@ -8,7 +8,8 @@ from cry_lightning import annotations, audio
 from cry_lightning.annotations.spans import COLUMN, as_column, marked_in
 from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError
-from cry_lightning.corpora.base import Clip, Corpus
+from cry_lightning.corpora.base import Corpus
+from cry_lightning.corpora.clips import Clip, Clips
 
 OTHER = "other"
 HALF = 0.5
@@ -107,5 +108,6 @@ class Intervals(Corpus):
             clip, label=label, duration_s=length_s or None, columns={**clip.columns, COLUMN: as_column(spans)}
         )
 
-    def _grid(self, clip: Clip, length_s: float) -> list[Clip]:
-        return [self._labelled(window, marked_in(clip.path, clip.columns)) for window in super()._grid(clip, length_s)]
+    def _grid(self, clip: Clip, length_s: float) -> Clips:
+        marked = marked_in(clip.path, clip.columns)
+        return Clips.of([self._labelled(window, marked) for window in super()._grid(clip, length_s)])

@@ -12,7 +12,8 @@ from typing import Any
 
 from cry_lightning.audio import warn_once, what_it_is
 from cry_lightning.console import UserError
-from cry_lightning.corpora.base import Clip, Corpus, safe_name, warn_of_unknown_subjects
+from cry_lightning.corpora.base import Corpus, safe_name, warn_of_unknown_subjects
+from cry_lightning.corpora.clips import Clip
 from cry_lightning.corpora.listing import on_disk
 
 OWN_COLUMNS = {"path", "label", "subject", "start_s", "end_s", "duration_s"}

@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.contents import Json
-from cry_lightning.corpora.base import Clip
+from cry_lightning.corpora.clips import Clip
 from cry_lightning.corpora.manifest import Manifest
 from cry_lightning.corpora.synthesis import (
     CRY_STYLES,

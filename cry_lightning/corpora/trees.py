@@ -9,7 +9,8 @@ from typing import Any
 
 from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError
-from cry_lightning.corpora.base import Clip, Corpus, SubjectSource, safe_name, warn_of_unknown_subjects
+from cry_lightning.corpora.base import Corpus, safe_name, warn_of_unknown_subjects
+from cry_lightning.corpora.clips import Clip, SubjectSource
 from cry_lightning.corpora.listing import find_recordings, look_through
 
 

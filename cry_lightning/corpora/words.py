@@ -11,7 +11,8 @@ from typing import Literal
 from cry_lightning import audio
 from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError
-from cry_lightning.corpora.base import Clip, Corpus, Union
+from cry_lightning.corpora.base import Corpus, Union
+from cry_lightning.corpora.clips import Clip, Clips
 from cry_lightning.corpora.trees import Tree, UnlabelledTree
 from cry_lightning.from_torchaudio import torchaudio
 
@@ -145,13 +146,14 @@ class Keywords(Union):
         """Silence, unknown, then the words."""
         return [SILENCE, UNKNOWN, *self.words]
 
-    def clips(self, levels_folder: Path = Path("cache")) -> list[Clip]:
+    def clips(self, levels_folder: Path = Path("cache")) -> Clips:
         """The words in the order of the corpus, then what is drawn of the other words and of the silence.
 
         Raises:
             UserError: the corpus has no such word or column, or there is no noise.
         """
-        spoken, noise = (self._joined(member, member.clips(levels_folder)) for member in (self.corpus, self.noise))
+        members = (self.corpus, self.noise)
+        spoken, noise = (self._renamed(member, Clips.of(member.clips(levels_folder))) for member in members)
         there = {clip.label for clip in spoken if clip.label is not None}
         if missing := [word for word in self.words if word not in there]:
             raise UserError(f"words: {self.corpus.name} has no {', '.join(missing)}, only {', '.join(sorted(there))}")
@@ -164,7 +166,7 @@ class Keywords(Union):
             if absent := set(self.words) - {clip.label for clip in words if self._part(clip) == part}:
                 where = f"the part {part!r}" if part else "the corpus"
                 warn_once(f"corpus {self.name}: {where} has no {', '.join(sorted(absent))}: recordings are missing")
-        return [*words, *self._drawn(unknown, n_words), *self._drawn(silence, n_words)]
+        return Clips.of([*words, *self._drawn(unknown, n_words), *self._drawn(silence, n_words)])
 
     def path_of(self, clip: Clip) -> Path:
         """The file that holds a clip; each cut of noise has a path of its own, so that it is judged by itself."""

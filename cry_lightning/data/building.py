@@ -4,7 +4,7 @@ import logging
 import math
 import mmap
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from cry_lightning import audio
 from cry_lightning.acoustic_fingerprint import landmarks
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.contents import Json
-from cry_lightning.corpora.base import Clip, Corpus
+from cry_lightning.corpora import Clip, Clips, Corpus
 from cry_lightning.data.cachefile import GOOD, PENDING, CacheFile
 from cry_lightning.features.base import Feature
 from cry_lightning.lineage import sound_fingerprint
@@ -119,19 +119,19 @@ class ClipBatches(Dataset[Batch]):
     def __init__(
         self,
         corpus: Corpus,
-        clips: list[Clip],
+        clips: Sequence[Clip],
         feature: Feature,
         clip_s: float,
         fit: audio.Fit,
         dtype: str,
         landmarks: bool = False,
     ) -> None:
-        files = corpus.files(clips)
+        columns = Clips.of(clips)
+        files = corpus.files(columns.used)
         number = {path: place for place, path in enumerate(files)}
         self.files = list(files.values())
-        self.file_of = np.array([number[clip.path] for clip in clips], np.int32)
-        # A duration of None, to the end of the file, is NaN here.
-        self.stretches = np.array([(clip.start_s, clip.duration_s) for clip in clips], float).reshape(-1, 2)
+        self.file_of = np.array([number.get(clip.path, -1) for clip in columns.sources], np.int32)[columns.source_of]
+        self.stretches = np.stack([columns.start_s, columns.duration_s], axis=1)  # NaN: to the end of the file
         self.feature = feature
         self.clip_s = clip_s
         self.fit = fit

@@ -8,9 +8,9 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal, overload
 
@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from cry_lightning import audio
 from cry_lightning.acoustic_fingerprint import LANDMARKS_VERSION, most_letters
 from cry_lightning.console import UserError
-from cry_lightning.corpora.base import Clip, Corpus
+from cry_lightning.corpora import Clips, Corpus
 from cry_lightning.data import cachefile
 from cry_lightning.data.building import CachedFeatures, ClipBatches, batches_of, fill
 from cry_lightning.data.cachefile import CacheFile
@@ -39,12 +39,12 @@ class Texts(Sequence[str]):
 
     Args:
         clips: one per row.
-        text_of: what it is made by.
+        texts_of: what they are made by.
     """
 
-    def __init__(self, clips: list[Clip], text_of: Callable[[Clip], str]) -> None:
+    def __init__(self, clips: Clips, texts_of: Callable[[Clips], list[str]]) -> None:
         self.clips = clips
-        self.text_of = text_of
+        self.texts_of = texts_of
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -56,7 +56,11 @@ class Texts(Sequence[str]):
     def __getitem__(self, row: slice) -> list[str]: ...
 
     def __getitem__(self, row: int | slice) -> str | list[str]:
-        return [*map(self.text_of, self.clips[row])] if isinstance(row, slice) else self.text_of(self.clips[row])
+        return self.texts_of(self.clips[row]) if isinstance(row, slice) else self.texts_of(self.clips[row : row + 1])[0]
+
+    def __iter__(self) -> Iterator[str]:
+        for first in range(0, len(self), AT_ONCE):
+            yield from self[first : first + AT_ONCE]
 
 
 class FeatureCache:
@@ -88,31 +92,26 @@ class FeatureCache:
         self.folder = Path(folder)
 
     @cached_property
-    def clips(self) -> list[Clip]:
+    def clips(self) -> Clips:
         """The clips of the corpus, one per row."""
-        clips = self.corpus.clips(self.folder)
+        clips = Clips.of(self.corpus.clips(self.folder))
         if not clips:
             raise UserError(f"corpus {self.corpus.name} has no clips: check its root and classes")
         return clips
-
-    @property
-    def names(self) -> list[str]:
-        """The name of each row's clip."""
-        return [clip.name for clip in self.clips]
 
     @property
     def _texts(self) -> dict[str, Texts]:
         """The columns of text that the cache has, by their names there."""
         hashes = self._hashes
         return {
-            "clip": Texts(self.clips, lambda clip: clip.name),
-            "content": Texts(self.clips, lambda clip: self._content([clip], hashes)[0]),
+            "clip": Texts(self.clips, lambda clips: clips.names),
+            "content": Texts(self.clips, lambda clips: _content(clips, hashes)),
         }
 
     @property
     def content(self) -> list[str]:
         """What each row is made from: the hash of its file, and the stretch of it."""
-        return self._content(self.clips, self._hashes)
+        return _content(self.clips, self._hashes)
 
     @cached_property
     def _hashes(self) -> dict[str, str]:
@@ -120,12 +119,9 @@ class FeatureCache:
 
     def _hashed(self, reread: bool = False) -> dict[str, str]:
         """The hash of the file of each path that clips have."""
-        files = self.corpus.files(self.clips)
+        files = self.corpus.files(self.clips.used)
         hashes = content_hashes(files.values(), self.folder, reread)
         return {path: hashes[file] for path, file in files.items()}
-
-    def _content(self, clips: Iterable[Clip], hashes: dict[str, str]) -> list[str]:
-        return [f"{hashes[clip.path]}#{clip.name.rpartition('#')[2]}" for clip in clips]
 
     @property
     def settings(self) -> dict[str, str | int | float]:
@@ -149,14 +145,11 @@ class FeatureCache:
         return digest.hexdigest()
 
     def _keyed(self) -> Iterator[str]:
-        columns: list[Callable[[list[Clip]], Sequence[object]]] = [
-            lambda clips: [(clip.path, clip.start_s, clip.duration_s) for clip in clips],
-            lambda clips: self._content(clips, self._hashes),
-        ]
+        opened = {path: json.dumps(content)[:-1] for path, content in self._hashes.items()}
         yield f"[{json.dumps(self.settings)}"
-        for column in columns:
+        for texts_of in (_located, lambda clips: [f'{text}"' for text in _content(clips, opened)]):
             for first in range(0, len(self.clips), AT_ONCE):
-                yield f"{', ' if first else ', ['}{json.dumps(column(self.clips[first : first + AT_ONCE]))[1:-1]}"
+                yield f"{', ' if first else ', ['}{', '.join(texts_of(self.clips[first : first + AT_ONCE]))}"
             yield "]"
         yield "]"
 
@@ -290,9 +283,9 @@ class FeatureCache:
         if fault := self._fault_of_the_whole():
             return [f"{self.path} {fault}"]
         damaged = CacheFile(self.path).damaged_rows()
-        now = self._content(self.clips, self._hashed(reread=True))
-        changed = [name for name, old, new in zip(self.names, self.content, now, strict=True) if old != new]
-        return [f"{self.names[row]}: its row in the cache is damaged" for row in damaged] + [
+        now = _content(self.clips, self._hashed(reread=True))
+        changed = [name for name, old, new in zip(self.clips.names, self.content, now, strict=True) if old != new]
+        return [f"{self.clips[row].name}: its row in the cache is damaged" for row in damaged] + [
             f"{name}: its audio is not what the cache was made of" for name in changed
         ]
 
@@ -362,3 +355,20 @@ class FeatureCache:
             f"{self.path.name} needs {n_bytes:,} bytes and cannot be written ({error.strerror or error}; {free:,} bytes"
             f" are free in {self.folder.resolve()}): make room, or choose another cache folder"
         )
+
+
+def _located(clips: Clips) -> list[str]:
+    """Path, start and duration of each clip, as JSON."""
+    of_path = {clip.path: json.dumps(clip.path) for clip in clips.used}
+    each = zip(clips.paths, clips.start_s.tolist(), clips.durations, strict=True)
+    return [f"[{of_path[path]}, {_times(start_s, duration_s)}]" for path, start_s, duration_s in each]
+
+
+@lru_cache(maxsize=2**16)  # see `clips.stretch_of`
+def _times(start_s: float, duration_s: float | None) -> str:
+    return json.dumps([start_s, duration_s])[1:-1]
+
+
+def _content(clips: Clips, hashes: dict[str, str]) -> list[str]:
+    """What each clip is made from, by the hash of the file of each path."""
+    return [f"{hashes[path]}#{stretch}" for path, stretch in zip(clips.paths, clips.stretches, strict=True)]

@@ -269,7 +269,7 @@ def create(
         OSError: there is no room for it; nothing is left behind.
     """
     n, texts = len(clips), {"clip": clips, "content": content}
-    widths = {name: max(1, *map(len, map(_encoded, column))) for name, column in texts.items()}
+    widths = {name: max(1, max(map(len, map(_encoded, column)))) for name, column in texts.items()}
     columns: dict[str, str | np.dtype] = {
         "done": "u1",
         "crc32": "u4",

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from cry_lightning.audio import FRONT_END_VERSION, Fit
 from cry_lightning.console import UserError
-from cry_lightning.corpora import Clip, Corpus
+from cry_lightning.corpora import Clips, Corpus
 from cry_lightning.corpora.base import named_subjects
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.division import column, divide, in_words, known_classes
+from cry_lightning.data.division import class_indices, column, divide, in_words, known_classes
 from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.data.loader import BatchLoader, EpochOrder, inverse_frequency
 from cry_lightning.data.splits import Split
@@ -171,14 +171,13 @@ class CryDataModule(L.LightningDataModule):
             return
         cache = self.feature_cache()
         self.features = cache.open()
-        self.clips: list[Clip] = cache.clips
+        self.clips = cache.clips
         self.classes = known_classes(self.corpus.name, self.corpus.class_names(), self.trained_classes)
         given = [name for name in self.classes if name not in self.corpus.own_labels]
         for doubt in doubts(named_subjects(self.clips), given):
             log.warning("%s: %s", self.corpus.name, doubt)
         self.n_frames = self.feature.n_frames(self.clip_s)
-        index = {name: i for i, name in enumerate(self.classes)}
-        self.labels = torch.tensor([index.get(clip.label or "", -1) for clip in self.clips])
+        self.labels = torch.from_numpy(class_indices(self.clips, self.classes))
         self.parts = self.divide()
         for part in ("train", "val", "test"):
             log.info("%s: %s", part, in_words(self.clips_of(part), self.classes))
@@ -207,11 +206,11 @@ class CryDataModule(L.LightningDataModule):
 
     def subjects(self, part: str) -> list[str]:
         """Subject ids of one part, sorted."""
-        return sorted({clip.subject for clip in self.clips_of(part)})
+        return sorted({clip.subject for clip in self.clips_of(part).used})
 
-    def clips_of(self, part: str) -> list[Clip]:
+    def clips_of(self, part: str) -> Clips:
         """Clips of one part, in the order of the cache."""
-        return [self.clips[row] for row in self.rows(part).tolist()]
+        return self.clips[self.rows(part).numpy()]
 
     def loss_weights(self) -> Tensor | None:
         """Inverse class frequency (K,) of the training clips, mean 1; None unless asked for."""
@@ -228,7 +227,7 @@ class CryDataModule(L.LightningDataModule):
             rows = rows[rank::world_size]
         labels = self.labels[rows]
         how = self.sampling
-        subjects = column(self.clips_of(part), "subject") if how.by_subject else None
+        subjects = column(self.clips_of(part), "subject").codes if how.by_subject else None
         order = (
             EpochOrder(labels, how.balanced, self.seed, rank, world_size, subjects, how.batch_size) if train else None
         )

@@ -8,23 +8,24 @@ import pandas as pd
 
 from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError, from_cell
-from cry_lightning.corpora import Clip
+from cry_lightning.corpora import Clip, Clips
+from cry_lightning.corpora.clips import Names, as_names
 from cry_lightning.data import splits
 from cry_lightning.data.groups import Subset
 from cry_lightning.data.splits import census, count
 
 
-def fraction_of_groups(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def fraction_of_groups(labels: Names, groups: Names, fraction: float, seed: int) -> np.ndarray:
     """Mask of the training clips of a fraction of the groups, but at least one group of each class.
 
     Under one seed, the groups of a smaller fraction are among those of a larger one. Unlabelled clips stay.
     """
     if not 0 < fraction <= 1:
         raise UserError(f"label_fraction must lie above 0 and up to 1, not {fraction}")
-    labels, groups = np.asarray(labels, dtype=str), np.asarray(groups, dtype=str)
-    labelled = labels != ""
+    label, group = as_names(labels), as_names(groups)
+    labelled = label != ""
     kept = ~labelled
-    _, group_of, counts = count(labels[labelled], groups[labelled])
+    _, group_of, counts = count(label[labelled], group[labelled])
     if not labelled.any():
         raise UserError("label_fraction: no training clip has a label")
     order = _stratified_order(counts > 0, np.random.default_rng(seed))
@@ -34,21 +35,21 @@ def fraction_of_groups(labels: np.ndarray, groups: np.ndarray, fraction: float, 
     return kept
 
 
-def clips_per_class(labels: np.ndarray, groups: np.ndarray, n: int, seed: int) -> np.ndarray:
+def clips_per_class(labels: Names, groups: Names, n: int, seed: int) -> np.ndarray:
     """Mask of n training clips of each class, taken from its groups in turn; unlabelled clips stay.
 
     Under one seed and order of clips, the clips of a smaller n are among those of a larger one.
     """
-    labels, groups = np.asarray(labels, dtype=str), np.asarray(groups, dtype=str)
-    kept = labels == ""
-    classes, _, counts = count(labels[~kept], groups[~kept])
+    label, group = as_names(labels), as_names(groups)
+    kept = label == ""
+    classes, _, counts = count(label[~kept], group[~kept])
     short = counts.sum(0) < n
     if n < 1 or short.any():
         raise UserError(f"per_class: there are not {n} training clips of {census(classes[short], counts[:, short])}")
     for index, name in enumerate(classes):
         rng = np.random.default_rng([seed, index])
-        rows = rng.permutation(np.flatnonzero(labels == name))
-        names, group_of = np.unique(groups[rows], return_inverse=True)
+        rows = rng.permutation(np.flatnonzero(label == name))
+        names, group_of = np.unique(group.codes[rows], return_inverse=True)
         place = rng.permutation(len(names))[group_of]
         turn = pd.Series(rows).groupby(group_of).cumcount()
         kept[rows[np.lexsort((place, turn))[:n]]] = True
@@ -121,8 +122,8 @@ def divide(
     Raises:
         UserError: nothing can be used, or the split cannot be made.
     """
-    labels = np.array([clip.label or "" for clip in clips])
-    groups = column(clips, split.group)
+    clips = Clips.of(clips)
+    labels, groups = clips.each(lambda clip: clip.label or ""), column(clips, split.group)
     usable = good & ((labels != "") | subset.unlabelled)
     excluded = np.zeros(len(clips), dtype=bool)
     for path in subset.exclusions:
@@ -135,8 +136,9 @@ def divide(
             " manifest.csv with a column `label`; training without labels wants data.subset.unlabelled=true"
         )
     own = column(clips, split.column)[usable] if split.column else None
+    assigned = splits.assign(split, labels[usable], groups[usable], own)
     parts = np.full(len(clips), "", dtype="<U5")
-    parts[usable] = splits.assign(split, labels[usable], groups[usable], own)
+    parts[usable] = assigned
     parts[(labels == "") & (parts == "test")] = ""
     parts[excluded & (parts != "test")] = ""
     train = np.flatnonzero(parts == "train")
@@ -147,15 +149,15 @@ def divide(
     return parts
 
 
-def named_in(path: str, subjects: np.ndarray) -> np.ndarray:
+def named_in(path: str, subjects: pd.Categorical) -> np.ndarray:
     """Which of the subjects (n,) a file of exclusions names; a warning where it names others."""
-    excluded = read_exclusions(path)
-    if unknown := sorted(excluded - set(subjects)):
+    excluded, known = read_exclusions(path), subjects.remove_unused_categories().categories
+    if unknown := sorted(excluded - set(known)):
         warn_once(
             f"exclude_subjects: {len(unknown)} of the {len(excluded)} subjects in {path} are none of this corpus, first"
-            f" {unknown[0]}; its ids are like {min(subjects)}"
+            f" {unknown[0]}; its ids are like {min(known)}"
         )
-    return np.isin(subjects, list(excluded))
+    return subjects.isin(list(excluded))
 
 
 def _keep(parts: np.ndarray, train: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -163,14 +165,14 @@ def _keep(parts: np.ndarray, train: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return train[kept]
 
 
-def in_words(clips: Sequence[Clip], classes: Sequence[str]) -> str:
+def in_words(clips: Clips, classes: Sequence[str]) -> str:
     """How many clips and subjects there are, and how many subjects of each class."""
     of_class: dict[str | None, set[str]] = {name: set() for name in classes}
-    for clip in clips:
+    for clip in clips.used:
         if clip.label in of_class:
             of_class[clip.label].add(clip.subject)
     counts = ", ".join(f"{name} {len(subjects)}" for name, subjects in of_class.items())
-    return f"{len(clips)} clips of {len({clip.subject for clip in clips})} subjects ({counts})"
+    return f"{len(clips)} clips of {len({clip.subject for clip in clips.used})} subjects ({counts})"
 
 
 def known_classes(corpus: str, own: list[str], trained: list[str] | None) -> list[str]:
@@ -187,17 +189,26 @@ def known_classes(corpus: str, own: list[str], trained: list[str] | None) -> lis
     return trained or own
 
 
-def column(clips: Sequence[Clip], name: str) -> np.ndarray:
+def class_indices(clips: Clips, classes: Sequence[str]) -> np.ndarray:
+    """Index of each clip's class (n,); -1 where it has none of these."""
+    labels = clips.each(lambda clip: clip.label or "")
+    index = {name: i for i, name in enumerate(classes)}
+    return np.array([index.get(name, -1) for name in labels.categories], int)[labels.codes]
+
+
+def column(clips: Clips, name: str) -> pd.Categorical:
     """One value per clip (n,): its subject, recording, own name ("clip"), or a column of the manifest.
 
     Raises:
         UserError: some clips have no such column.
     """
-    own = {"subject": lambda c: c.subject, "recording": lambda c: c.path, "clip": lambda c: c.name}
+    if name == "clip":
+        return as_names(np.array(clips.names))
+    own = {"subject": lambda c: c.subject, "recording": lambda c: c.path}
     if name in own:
-        return np.array([own[name](clip) for clip in clips])
-    missing = sum(name not in clip.columns for clip in clips)
-    if missing:
-        known = sorted({key for clip in clips for key in clip.columns} | set(own))
-        raise UserError(f"{missing} clips have no column {name!r}; the columns are {', '.join(known)}")
-    return np.array([clip.columns[name] for clip in clips])
+        return clips.each(own[name])
+    has = np.array([name in clip.columns for clip in clips.sources], bool)[clips.source_of]
+    if not has.all():
+        known = sorted({key for clip in clips.used for key in clip.columns} | {*own, "clip"})
+        raise UserError(f"{(~has).sum()} clips have no column {name!r}; the columns are {', '.join(known)}")
+    return clips.each(lambda clip: clip.columns.get(name, ""))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from filelock import FileLock, Timeout
 
 from cry_lightning.audio import what_it_is
@@ -29,7 +30,7 @@ SHA256 = re.compile("[0-9a-f]{64}")
 INDEX_NAME = "content-index.json"
 
 
-def by_hash(labels: np.ndarray, groups: np.ndarray, val: float, test: float) -> np.ndarray:
+def by_hash(labels: pd.Categorical, groups: pd.Categorical, val: float, test: float) -> np.ndarray:
     """The part of every clip by its group's hash: "val" in the first share of hashes, "test" in the next, else "train".
 
     A group stays where it is whichever others there are; the shares of the clips are only roughly those asked for.
@@ -45,11 +46,10 @@ def by_hash(labels: np.ndarray, groups: np.ndarray, val: float, test: float) -> 
 
     Source: the division of Speech Commands by speaker; Warden 2018, arXiv:1804.03209, section 7.
     """
-    names, group_of = np.unique(groups, return_inverse=True)
-    percent = np.array([percentage(name.partition(":")[2] or name) for name in names])[group_of]
+    percent = np.array([percentage(name.partition(":")[2] or name) for name in groups.categories])[groups.codes]
     parts = np.select([percent < 100 * val, percent < 100 * (val + test)], ["val", "test"], "train")
     for part, share in {"train": 1 - val - test, "val": val, "test": test}.items():
-        if share and (missing := sorted(set(labels) - set(labels[parts == part]))):
+        if share and (missing := sorted({*labels.unique()} - {*labels[parts == part].unique()})):
             raise UserError(
                 f"split: by their hashes, no group of {', '.join(missing)} falls to {part}; move split.val and"
                 " split.test, or use the scheme holdout"

@@ -17,7 +17,7 @@ class EpochOrder:
         balanced: draw rows with replacement so that every class is equally likely, instead of a permutation.
         seed: of the order.
         rank: this process among `world_size`; each takes every `world_size`-th row of one common order.
-        subjects: of each row (n,), for batches of as few subjects as can be; None mixes them.
+        subjects: of each row (n,), as names or numbers, for batches of as few subjects as can be; None mixes them.
         batch_size: rows of a process's batch, needed with `subjects`.
 
     Source: for the batches by subject, van den Oord et al. 2018, "Representation learning with contrastive predictive

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from sklearn.metrics.cluster import contingency_matrix
+import pandas as pd
 
 from cry_lightning.console import UserError
+from cry_lightning.corpora.clips import Names, as_names
 from cry_lightning.data.folds import division
 from cry_lightning.data.inventory import by_hash
 
@@ -75,7 +76,7 @@ class Split:
         return self.repeat // self.trainings
 
 
-def assign(split: Split, labels: np.ndarray, groups: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
+def assign(split: Split, labels: Names, groups: Names, own: Names | None = None) -> np.ndarray:
     """The part ("train", "val", "test", or "" for left out) of every clip.
 
     Args:
@@ -87,34 +88,34 @@ def assign(split: Split, labels: np.ndarray, groups: np.ndarray, own: np.ndarray
     Raises:
         UserError: where a class has too few groups, or the column holds other values than it may.
     """
-    labels, groups = np.asarray(labels, dtype=str), np.asarray(groups, dtype=str)
-    if not np.any(labels != ""):
-        labels = np.full(len(labels), "unlabelled")
-    labelled = labels != ""
+    label, group = as_names(labels), as_names(groups)
+    if not np.any(label != ""):
+        label = as_names(np.full(len(label), "unlabelled"))
+    labelled = label != ""
     if split.scheme == "external":
-        return np.full(len(labels), "test")
-    parts = np.full(len(labels), "", dtype="<U5")
+        return np.full(len(label), "test")
+    parts = np.full(len(label), "", dtype="<U5")
     seed = split.seed + (split.nth_division if split.scheme in ("kfold", "leave_one_out") else 0)
     if split.scheme == "holdout":
         shares = {"train": 1 - split.val - split.test, "val": split.val, "test": split.test}
-        parts[labelled] = holdout(labels[labelled], groups[labelled], shares, seed, split.group)
+        parts[labelled] = holdout(label[labelled], group[labelled], shares, seed, split.group)
     elif split.scheme == "kfold":
-        parts[labelled] = _kfold(labels[labelled], groups[labelled], split)
+        parts[labelled] = _kfold(label[labelled], group[labelled], split)
     elif split.scheme == "leave_one_out":
-        parts[labelled] = _leave_one_out(groups[labelled], split.fold, split.group)
+        parts[labelled] = _leave_one_out(group[labelled], split.fold, split.group)
     elif split.scheme == "hash":
-        parts[labelled] = by_hash(labels[labelled], groups[labelled], split.val, split.test)
+        parts[labelled] = by_hash(label[labelled], group[labelled], split.val, split.test)
     else:
         assert own is not None and split.column is not None  # Split sees to the name, the caller to the values
-        parts = _own_parts(own, split.column)
+        parts = _own_parts(as_names(own), split.column)
     if split.val and not np.any(parts == "val"):
         rest = labelled & (parts == "train")
-        parts[rest] = holdout(labels[rest], groups[rest], {"train": 1 - split.val, "val": split.val}, seed, split.group)
-    _place_unlabelled(parts, ~labelled, groups)
+        parts[rest] = holdout(label[rest], group[rest], {"train": 1 - split.val, "val": split.val}, seed, split.group)
+    _place_unlabelled(parts, ~labelled, group)
     return np.where(parts == "val", "train", parts) if split.val_in_train else parts
 
 
-def holdout(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], seed: int, group: str) -> np.ndarray:
+def holdout(labels: Names, groups: Names, shares: dict[str, float], seed: int, group: str) -> np.ndarray:
     """Divide groups so that each part holds its share of each class's clips and groups, and at least one of each.
 
     Groups are shuffled and dealt out greedily, those of the rarest class first, each to the part that lacks the largest
@@ -144,41 +145,49 @@ def holdout(labels: np.ndarray, groups: np.ndarray, shares: dict[str, float], se
     return np.array(list(shares))[best[group_of]]
 
 
-def _kfold(labels: np.ndarray, groups: np.ndarray, split: Split) -> np.ndarray:
+def _kfold(labels: pd.Categorical, groups: pd.Categorical, split: Split) -> np.ndarray:
     classes, group_of, counts = count(labels, groups)
     _refuse_rare(classes, counts, split.folds, f"{split.folds}-fold cross-validation", split.group)
     fold = division(counts, split.folds, split.seed, split.nth_division, split.group)
     return np.where(fold[group_of] == split.fold, "test", "train")
 
 
-def _leave_one_out(groups: np.ndarray, fold: int, group: str) -> np.ndarray:
-    names = np.unique(groups)
+def _leave_one_out(groups: pd.Categorical, fold: int, group: str) -> np.ndarray:
+    names = groups.remove_unused_categories().categories
     if not 0 <= fold < len(names):
         raise UserError(f"split: fold {fold} must lie between 0 and {len(names) - 1}, one for each of the {group}s")
     return np.where(groups == names[fold], "test", "train")
 
 
-def _own_parts(own: np.ndarray, column: str) -> np.ndarray:
-    values = [str(value).strip().lower() for value in own]
+def _own_parts(own: pd.Categorical, column: str) -> np.ndarray:
+    own = own.remove_unused_categories()
+    values = [value.strip().lower() for value in own.categories]
     unknown = sorted(set(values) - set(PART_OF) - {""})
     if unknown or "train" not in values:
         held = f"holds {', '.join(map(repr, unknown))}" if unknown else "names no clip for train"
         raise UserError(f"split: column {column!r} {held}; its values are train, val, test, or nothing")
-    return np.array([PART_OF.get(value, "") for value in values], dtype="<U5")
+    return np.array([PART_OF.get(value, "") for value in values], dtype="<U5")[own.codes]
 
 
-def _place_unlabelled(parts: np.ndarray, unlabelled: np.ndarray, groups: np.ndarray) -> None:
+def _place_unlabelled(parts: np.ndarray, unlabelled: np.ndarray, groups: pd.Categorical) -> None:
     """Give unlabelled clips the part of their group, train where it has none: no test subject is there."""
     movable = unlabelled & np.isin(parts, ("", "train"))
     parts[movable] = "train"
     for part in ("val", "test"):
-        parts[movable & np.isin(groups, groups[~unlabelled & (parts == part)])] = part
+        parts[movable & np.isin(groups.codes, groups.codes[~unlabelled & (parts == part)])] = part
 
 
-def count(labels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def count(labels: Names, groups: Names) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Class names (K,), index of each clip's group, and clips per group and class (groups, K)."""
-    classes, (_, group_of) = np.unique(labels), np.unique(groups, return_inverse=True)
-    return classes, group_of, contingency_matrix(groups, labels)
+    label, group = as_names(labels), as_names(groups)
+    n_groups, n_classes = len(group.categories), len(label.categories)
+    place = group.codes.astype(int)
+    place *= n_classes  # in place, since there may be millions
+    place += label.codes
+    counts = np.bincount(place, minlength=n_groups * n_classes).reshape(n_groups, n_classes)
+    has_group, has_class = counts.any(axis=1), counts.any(axis=0)
+    group_of = (np.cumsum(has_group, dtype=np.int32) - 1)[group.codes]
+    return label.categories.to_numpy(str)[has_class], group_of, counts[has_group][:, has_class]
 
 
 def _assign_greedily(amounts: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:

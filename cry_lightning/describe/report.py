@@ -88,7 +88,7 @@ def who(census: CorpusSummary, out: Path) -> Section:
 def remarks_on_subjects(census: CorpusSummary) -> Iterator[str]:
     """What the dataset table does not show."""
     clips = census.usable
-    yield from doubts(named_subjects(census.listed), [clip.label for clip in census.listed])
+    yield from doubts(named_subjects(census.listed), [clip.label for clip in census.listed.used])
     labelled = clips[clips["class"] != UNLABELLED]
     if clips["subject"].nunique() == clips["recording"].nunique():
         yield "Each recording has a subject of its own. If one infant made several, no split can keep it on one side."

@@ -19,7 +19,7 @@ from cry_lightning.audio import SLACK_S
 from cry_lightning.audio.recording import opened
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.contents import Json
-from cry_lightning.corpora import Clip
+from cry_lightning.corpora import Clip, Clips
 from cry_lightning.data.datamodule import CryDataModule
 
 SEED = 0  # of the sample
@@ -337,7 +337,7 @@ class CorpusSummary:
     """A corpus with its recordings measured."""
 
     data: CryDataModule
-    listed: Sequence[Clip]
+    listed: Clips
     clips: pd.DataFrame  # one row per listed clip, as from `clip_table`
     columns: pd.DataFrame  # to count by, of the same clips
     recordings: pd.DataFrame  # as from `survey`

@@ -131,7 +131,7 @@ def run(
     outputs = run_model(trained, corpus, listed.clips, trained.stage.embed, batch_size, landmarks=True)
     report_left_out(outputs.bad, nothing_else=not outputs.clips)
     table = clip_table(corpus, outputs.clips)
-    content = dict(zip(listed.names, listed.content, strict=True))
+    content = dict(zip(listed.clips.names, listed.content, strict=True))
     leakage = verdict(table, content, outputs.landmarks, trained.lineage)
     write(outputs.values, table, trained, leakage, out)
     n_clips, n_numbers = outputs.values.shape

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from cry_lightning import lineage
@@ -71,12 +70,12 @@ def open_chain(stages: Sequence[StageConfig], known: Stages | None = None) -> Ch
     last = known.open(stages[-1])
     if not last.has_test:
         raise UserError(f"{last.config['name']}: a pretraining, which has no test; the last stage is to be fine-tuned")
-    tested = {clip.subject for clip in last.data.clips}
+    tested = {clip.subject for clip in last.data.clips.used}
     once: list[Study] = []
     adapting: list[Study] = []
     for stage in stages[:-1]:
         study = without_probe(known.open(stage), tested)
-        hears = tested & {clip.subject for clip in study.data.clips}
+        hears = tested & {clip.subject for clip in study.data.clips.used}
         if adapting and not hears:
             raise UserError(f"{study.config['name']}: a stage on another corpus cannot come after one on {last.corpus}")
         (adapting if hears else once).append(study)
@@ -101,7 +100,7 @@ def without_probe(study: Study, tested: set[str]) -> Study:
         UserError: its checkpoint is chosen by that probe.
     """
     probe = study.data.probe
-    if probe is None or not tested & {clip.subject for clip in probe.clips}:
+    if probe is None or not tested & {clip.subject for clip in probe.clips.used}:
         return study
     monitor = study.config["checkpoint"]["monitor"]
     if "probe" in monitor:
@@ -201,7 +200,7 @@ def exclude_test_subjects(study: Study, tested: CryDataModule, folder: Path) -> 
     if group == "clip":  # every subject is on both sides there, and the report is stamped LEAKY
         return division
     groups, subjects = column(tested.clips, group), column(tested.clips, "subject")
-    excluded = np.unique(subjects[np.isin(groups, groups[tested.parts == "test"])])
+    excluded = sorted(subjects[groups.isin(groups[tested.parts == "test"].unique())].unique())
     listed = folder / "excluded_subjects.csv"
     with replacing(listed) as part:
         pd.DataFrame({"subject": excluded, "split": "test"}).to_csv(part, index=False)

@@ -98,8 +98,8 @@ def plan(data: CryDataModule, division: Division) -> Scheme:
     group, folds, repeats = division.group or "subject", division.folds or 5, division.repeats
     seeds = tuple(division.seeds or ())
     labelled = np.flatnonzero((data.labels.numpy() >= 0) & data.features.good)
-    clips = [data.clips[row] for row in labelled]
-    labels, groups = np.array([clip.label for clip in clips]), column(clips, group)
+    clips = data.clips[labelled]
+    labels, groups = clips.each(lambda clip: clip.label or ""), column(clips, group)
     classes, _, counts = count(labels, groups)
     of_class = (counts > 0).sum(0)
     if division.loso:

@@ -1,0 +1,77 @@
+"""Clips in columns: the same clips as one by one, in a few bytes each."""
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from cry_lightning.corpora import Clip, Clips, Manifest, UnlabelledTree
+from cry_lightning.data.cache import FeatureCache
+from cry_lightning.data.division import column, divide
+from cry_lightning.data.splits import Split
+from cry_lightning.features import LogMel
+
+WHOLE = Clip("a/1.wav", "ward:anna", "hungry", columns={"site": "x"}, subject_source="given")
+PIECE = Clip("b/2.wav", "ward:ben", None, 1.5, 2.25, {"site": "y"})
+WINDOWS = [WHOLE.cut(0.0, 1.0), WHOLE.cut(0.5, 1.0)]
+
+
+@pytest.fixture
+def clips() -> Clips:
+    return Clips.joined([Clips.of([WHOLE, PIECE]), Clips.windows(WHOLE, np.array([0.0, 0.5]), 1.0)])
+
+
+def test_they_are_what_they_were_made_of(clips):
+    assert [*clips] == [WHOLE, PIECE, *WINDOWS] and len(clips) == 4
+    assert clips[1] == PIECE and clips[-1] == WINDOWS[1] and [*clips[1:3]] == [PIECE, WINDOWS[0]]
+    assert [*clips[np.array([False, True, False, True])]] == [PIECE, WINDOWS[1]]
+    assert clips.names == [clip.name for clip in clips] == ["a/1.wav#0.000-end", "b/2.wav#1.500-2.250"] + [
+        f"a/1.wav#{start}-1.000" for start in ("0.000", "0.500")
+    ]
+    assert clips.durations == [None, 2.25, 1.0, 1.0] and Clips.of(clips) is clips
+    with pytest.raises(IndexError):
+        clips[4]
+
+
+def test_a_part_of_them_knows_only_its_own_sources(clips):
+    part = clips[np.array([1])]
+    assert part.used == [PIECE] and [*part.each(lambda clip: clip.subject)] == ["ward:ben"]
+    assert {clip.subject for clip in clips[2:].used} == {"ward:anna"}
+    assert [*column(clips, "site")] == ["x", "y", "x", "x"] and [*column(clips[2:], "clip")] == clips.names[2:]
+    assert [*Clips.joined([])] == [*Clips.of([])] == []
+
+
+@pytest.mark.parametrize("hop_s", [0.01, 0.037, 1 / 3, 0.1234567])
+def test_windows_begin_where_they_always_did(tmp_path, hop_s):
+    soundfile.write(tmp_path / "1.wav", np.zeros(80_000), 8000)
+    windows = UnlabelledTree(tmp_path, window_s=0.5, hop_s=hop_s).clips()
+    assert windows.start_s.tolist() == [round(i * hop_s, 6) for i in range(len(windows))] and len(windows) > 25
+
+
+def test_key_of_a_cache_is_that_of_the_json_of_all_it_depends_on(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "1.wav", np.zeros(8000), 8000)
+    (tmp_path / 'ä"2.wav').write_text("no sound")
+    monkeypatch.setattr("cry_lightning.data.cache.AT_ONCE", 3)
+    cache = FeatureCache(UnlabelledTree(tmp_path, window_s=0.2), LogMel(), 0.2, folder=tmp_path / "cache")
+    located = [(clip.path, clip.start_s, clip.duration_s) for clip in cache.clips]
+    assert "".join(cache._keyed()) == json.dumps([cache.settings, located, cache.content])
+
+
+def test_a_window_more_needs_few_bytes(tmp_path: Path):
+    for number in range(4):
+        soundfile.write(tmp_path / f"{number}.wav", np.zeros(800_000), 8000)
+    (tmp_path / "manifest.csv").write_text("path,subject,label\n0.wav,anna,a\n1.wav,anna,b\n2.wav,ben,a\n3.wav,ben,b")
+
+    def peak(hop_s: float) -> tuple[int, int]:
+        tracemalloc.start()
+        clips = Manifest(tmp_path / "manifest.csv", window_s=0.2, hop_s=hop_s).clips(tmp_path)
+        divide(clips, np.ones(len(clips), bool), Split("kfold", folds=2, val=0))
+        found = len(clips), tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    (few, of_few), (many, of_many) = peak(0.1), peak(0.02)
+    assert many > 19_000 and (of_many - of_few) / (many - few) < 150
