@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom, norm
 
-from cry_lightning.evaluation import compare
-from cry_lightning.evaluation.compare import permutation_p, uar_by_subject
+from cry_lightning.evaluation import permutation
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import Measures, Units, measure
+from cry_lightning.evaluation.permutation import TESTED, Exchange, p_values
 
 SKILLS = {"none": 0.0, "middling": 1.2, "high": 3.5}  # distance of the classes in SD: UAR .50, .73, .96
 CLASSES = np.array(["a", "b"])
@@ -137,14 +137,20 @@ def coverage(test: Test, simulations: int, method=by_jackknife) -> pd.DataFrame:
     return found.reset_index().assign(**vars(test), simulations=simulations)
 
 
-def false_alarms(test: Test, rivals: int, simulations: int) -> float:
-    """Share of simulated reports in which any of some equal rivals is called different from the first model."""
-    rng, alarms = np.random.default_rng([rivals, *map(ord, repr(test))]), 0
+def false_alarms(test: Test, rivals: int, simulations: int) -> pd.Series:
+    """Share of simulated reports in which any of some equal rivals is called different from the first model.
+
+    By any metric of a report, whose p are corrected for all; and by each, if it alone were reported.
+    """
+    rng, alarms = np.random.default_rng([rivals, *map(ord, repr(test))]), []
     for _ in range(simulations):
-        first, *others = (Units("clip", table, *[0] * 4) for table in test.simulated(rng, 1 + rivals))
-        gains = [uar_by_subject(other) - uar_by_subject(first) for other in others]
-        alarms += permutation_p(pd.concat(gains, axis=1).to_numpy()).min() <= 0.05
-    return alarms / simulations
+        units = [Units("clip", table, *[0] * 4) for table in test.simulated(rng, 1 + rivals)]
+        models = [Jackknife.of(each) for each in units]
+        others = zip(units[1:], models[1:], strict=True)
+        exchanges = [Exchange.of(other, units[0], model, models[0]) for other, model in others]
+        reported = {"any": TESTED} | {metric: (metric,) for metric in TESTED}
+        alarms.append({name: np.nanmin(p_values(exchanges, metrics)) <= 0.05 for name, metrics in reported.items()})
+    return pd.DataFrame(alarms).mean()
 
 
 @dataclass(frozen=True)
@@ -245,10 +251,11 @@ def main() -> None:
     options = parser.parse_args()
     chosen = [test for test in tests() if not options.subjects or test.subjects in options.subjects]
     if options.tests:
-        compare.PERMUTATIONS = 999  # a tenth of those of `evaluate`
+        permutation.PERMUTATIONS = 999  # a tenth of those of `evaluate`
         plain = [test for test in chosen if test.equal_clips and test.skill == "middling" and test.prevalence == 0.5]
         for test, rivals in product(plain, (1, 10)):
-            print(test, rivals, "rivals:", false_alarms(test, rivals, options.simulations), flush=True)
+            shares = false_alarms(test, rivals, options.simulations)
+            print(test, rivals, "rivals:", shares.round(3).to_dict(), flush=True)
         return
     if options.pooled:
         of_pooled = [test for test in pooled_tests() if not options.subjects or test.subjects in options.subjects]

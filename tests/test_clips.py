@@ -28,9 +28,11 @@ def test_they_are_what_they_were_made_of(clips):
     assert [*clips] == [WHOLE, PIECE, *WINDOWS] and len(clips) == 4
     assert clips[1] == PIECE and clips[-1] == WINDOWS[1] and [*clips[1:3]] == [PIECE, WINDOWS[0]]
     assert [*clips[np.array([False, True, False, True])]] == [PIECE, WINDOWS[1]]
-    assert clips.names == [clip.name for clip in clips] == ["a/1.wav#0.000-end", "b/2.wav#1.500-2.250"] + [
-        f"a/1.wav#{start}-1.000" for start in ("0.000", "0.500")
-    ]
+    assert (
+        clips.names
+        == [clip.name for clip in clips]
+        == ["a/1.wav#0.000-end", "b/2.wav#1.500-2.250"] + [f"a/1.wav#{start}-1.000" for start in ("0.000", "0.500")]
+    )
     assert clips.durations == [None, 2.25, 1.0, 1.0] and Clips.of(clips) is clips
     with pytest.raises(IndexError):
         clips[4]

@@ -15,9 +15,10 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.compare import p_text, pairs, permutation_p, uar_by_subject
-from cry_lightning.evaluation.intervals import difference_interval
+from cry_lightning.evaluation.compare import p_text, pair, pairs
+from cry_lightning.evaluation.intervals import Jackknife, difference_interval
 from cry_lightning.evaluation.metrics import units_at
+from cry_lightning.evaluation.permutation import Exchange, corrected_p, p_values
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.lineage import sound_fingerprint
 
@@ -238,34 +239,54 @@ def test_p_is_that_of_every_exchange_of_whole_subjects(tmp_path):
     tables = [predictions.read(folder / "predictions.csv") for folder in (one, other)]
     names = sorted(set(tables[0]["subject"]))
 
-    def difference(exchanged: tuple[str, ...]) -> float:
+    def difference(exchanged: tuple[str, ...]) -> dict[str, float]:
         moved = tables[0]["subject"].isin(exchanged)
         first, second = tables[0].where(~moved, tables[1]), tables[1].where(~moved, tables[0])
-        return by_scikit_learn(first)["uar"] - by_scikit_learn(second)["uar"]
+        ours, theirs = by_scikit_learn(first), by_scikit_learn(second)
+        return {metric: ours[metric] - theirs[metric] for metric in ours}
 
-    every = [difference(chosen) for size in range(6) for chosen in combinations(names, size)]
-    wanted = np.mean(np.abs(every) >= abs(every[0]) - 1e-12)
+    every = pd.DataFrame([difference(chosen) for size in range(6) for chosen in combinations(names, size)])
+    wanted = (every.abs() >= every.iloc[0].abs() - 1e-12).mean()
     clips = [units_at("clip", table) for table in tables]
-    gains = uar_by_subject(clips[0]) - uar_by_subject(clips[1])
-    assert permutation_p(gains.to_numpy()[:, None]) == pytest.approx([wanted])
-    assert uar_by_subject(clips[0]).sum() == pytest.approx(by_scikit_learn(tables[0])["uar"])
+    exchange = Exchange.of(*clips, *map(Jackknife.of, clips))
+    for place, metric in enumerate(("accuracy", "uar", "macro_f1")):  # the AUC by what each subject adds, see below
+        assert p_values([exchange], [metric]) == pytest.approx(np.array([[wanted[metric]]]))
+        assert exchange.differences(np.ones((1, 5)))[0, place] == pytest.approx(every[metric][0])
+    assert exchange.differences(np.ones((1, 5)))[0, 3] == pytest.approx(every["macro_auc"][0])
+
+
+def test_what_subjects_add_to_a_mean_is_their_share_of_it(tmp_path):
+    """Of accuracy, with as many clips of each subject; and of any metric they sum up to it."""
+    table = predictions.read(make_run(tmp_path / "run", 9) / "predictions.csv")
+    units = units_at("clip", table[table["recording"].str[2:] != "2.wav"])
+    model = Jackknife.of(units)
+    right = (units.predicted == units.table["label"]).groupby(units.table["subject"]).mean()
+    added = model.contributions(model.measures["accuracy", ""])
+    assert added - added.mean() == pytest.approx((right - right.mean()).to_numpy() / 9 * np.sqrt(9 / 8))
+    assert model.contributions(model.measures["macro_auc", ""]).sum() == pytest.approx(
+        model.measures["macro_auc", ""][0]
+    )
 
 
 def test_p_is_corrected_for_the_number_of_comparisons(tmp_path):
     """Between the p of a comparison alone and Bonferroni's; of the largest, that of the largest under each exchange."""
     first, *others = (scored(make_run(tmp_path / str(seed), 9, seed=seed, skill=seed)) for seed in range(4))
-    alone = np.array([pairs([first, each])[0].differences["p"].max() for each in others])
-    together = np.array([pair.differences["p"].max() for pair in pairs([first, *others])])
+    made = [pair(other, first) for other in others]
+    alone = np.array([p_values([each.exchange], ["uar"])[0, 0] for each in made])
+    together = p_values([each.exchange for each in made], ["uar"])[:, 0]
     assert (together >= alone - 1e-12).all() and together.min() <= 3 * alone.min() + 1e-12
-    gains = np.stack([(uar_by_subject(run.main_level) - uar_by_subject(first.main_level)) for run in others], axis=1)
-    scaled = gains / np.linalg.norm(gains, axis=0)
-    largest = [np.abs(np.array(signs) @ scaled).max() for signs in product((1, -1), repeat=len(gains))]
-    assert together.min() == pytest.approx(np.mean(np.array(largest) >= np.abs(scaled.sum(0)).max() - 1e-12))
+    signs = np.array([*product((1.0, -1.0), repeat=9)])
+    every = np.stack([each.exchange.differences(signs)[:, 1] for each in made], axis=1)
+    largest = np.abs(every / np.sqrt((every**2).mean(axis=0))).max(axis=1)
+    assert together.min() == pytest.approx(np.mean(largest >= largest[0] - 1e-12))
+    shown = pd.concat([each.differences for each in pairs([first, *others])]).query("level == 'recording'")
+    assert (shown["p"].min() >= together.min() - 1e-12) and shown["p"].notna().sum() == 3 * 4
 
 
 def test_equal_comparisons_cost_nothing():
-    gains = np.random.default_rng(0).normal(0.3, 1, (12, 1))
-    assert permutation_p(np.repeat(gains, 5, axis=1)) == pytest.approx(np.repeat(permutation_p(gains), 5))
+    values = np.random.default_rng(0).normal(0, 1, (500, 1))
+    assert corrected_p(np.repeat(values, 5, axis=1)) == pytest.approx(np.repeat(corrected_p(values), 5))
+    assert np.isnan(corrected_p(np.hstack([values, values * np.nan]))).tolist() == [False, True]
 
 
 def test_a_small_p_is_not_printed_as_none():
@@ -273,10 +294,11 @@ def test_a_small_p_is_not_printed_as_none():
 
 
 def test_pooled_folds_need_a_larger_difference():
-    gains = np.random.default_rng(0).normal(0.6, 1, (12, 2))
-    one, pooled = permutation_p(gains), permutation_p(gains, np.array([1.8, 1.8]))
+    values = np.random.default_rng(0).normal(0, 1, (500, 2))
+    values[0] = 1.5
+    one, pooled = corrected_p(values), corrected_p(values, np.array([1.8, 1.8]))
     assert (pooled > one).all()
-    assert permutation_p(gains * np.sqrt(1.8), 1.8) == pytest.approx(pooled)  # scale alone says nothing
+    assert corrected_p(values * [1, 9], 1.8) == pytest.approx(pooled)  # scale alone says nothing
 
 
 def test_a_difference_counts_only_if_it_survives_the_correction(tmp_path, capsys):
@@ -284,7 +306,10 @@ def test_a_difference_counts_only_if_it_survives_the_correction(tmp_path, capsys
     main([first, better, "--out", str(tmp_path / "out")])
     assert "p < 0.001, more than chance in the choice of subjects explains." in capsys.readouterr().out
     p = pd.read_csv(tmp_path / "out/differences.csv").set_index(["level", "metric"])["p"]
-    assert p.dropna().index.tolist() == [("recording", "uar")]
+    assert p.dropna().index.tolist() == [
+        ("recording", metric) for metric in ("accuracy", "uar", "macro_f1", "macro_auc")
+    ]
+    assert (p.dropna() < 0.01).all()
 
 
 def test_one_class_tested_has_no_difference_in_uar(tmp_path, capsys):

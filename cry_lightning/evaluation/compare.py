@@ -1,14 +1,13 @@
 """Results as rows of text, and paired differences between runs that were tested on the same clips."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from cry_lightning.console import as_markdown_text, on_one_line
-from cry_lightning.evaluation.intervals import widened
-from cry_lightning.evaluation.metrics import Units
+from cry_lightning.evaluation.permutation import TESTED, Exchange, p_values
 from cry_lightning.evaluation.run import Run
 from cry_lightning.lineage import other_sound
 
@@ -18,13 +17,11 @@ Rows = list[list[str]]  # the header first
 CASE = ["clip", "repeat"]
 SAME = ["label", "subject", "recording"]  # of a case, in both runs
 COLUMNS = ["run", "minus", "level", "metric", "value", "low", "high", "p", "n_units", "n_subjects", "lineage"]
-PERMUTATIONS = 9999
-AT_A_TIME = 500  # permutations held in memory
 SIGNIFICANT = 0.05
 READING = (
-    "Differences over the same subjects, with 95 % intervals. p: permutation test of UAR, which exchanges both runs'"
-    " answers to all clips of a subject, corrected for the number of comparisons. Another training might give"
-    " other differences."
+    "Differences over the same subjects, with 95 % intervals. p: permutation test, which exchanges both runs' answers"
+    " to all clips of a subject, corrected for the number of all comparisons here. Another training might give other"
+    " differences."
 )
 
 
@@ -98,14 +95,14 @@ class Pair:
     run: Run
     first: Run
     unlike: str  # how their tests differ, in words; then nothing is subtracted
-    differences: pd.DataFrame  # COLUMNS: a row for each level and metric; p only of UAR at the main level
-    gains: pd.Series | None = None  # what each subject adds to the difference in UAR at the main level, if there is one
+    differences: pd.DataFrame  # COLUMNS: a row for each level and metric; p only at the main level
+    exchange: Exchange | None = None  # of subjects between both runs, at the main level
 
-    def with_p(self, p: float) -> "Pair":
-        """The same, with this p."""
-        level = self.run.main_level.level
-        tested = (self.differences["level"] == level) & (self.differences["metric"] == "uar")
-        return replace(self, differences=self.differences.assign(p=self.differences["p"].mask(tested, p)))
+    def with_p(self, p: Mapping[str, float]) -> "Pair":
+        """The same, with the p of some metrics."""
+        at_main = self.differences["level"] == self.run.main_level.level
+        found = self.differences["metric"].map(p).where(at_main).astype(float)
+        return replace(self, differences=self.differences.assign(p=found))
 
 
 def pairs(runs: Sequence[Run]) -> list[Pair]:
@@ -126,73 +123,15 @@ def pair(run: Run, first: Run) -> Pair:
             estimate = run.jackknives[units.level].difference(first.jackknives[units.level], metric)
             rows.append((run.name, first.name, units.level, metric, *estimate, np.nan, *counts, lineage))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    if np.isnan(run.result(run.main_level.level, "uar")["value"]):
-        return Pair(run, first, "", table)
-    return Pair(run, first, "", table, uar_by_subject(run.main_level) - uar_by_subject(first.main_level))
+    jackknives = (each.jackknives[run.main_level.level] for each in (run, first))
+    return Pair(run, first, "", table, Exchange.of(run.main_level, first.main_level, *jackknives))
 
 
-def uar_by_subject(units: Units) -> pd.Series:
-    """What the cases of each subject add to UAR, which is their sum."""
-    table = units.table
-    of_class = table.groupby(["repeat", "label"])["unit"].transform("size")
-    classes = table.groupby("repeat")["label"].transform("nunique")
-    right = (units.predicted == table["label"]) / (of_class * classes * table["repeat"].nunique())
-    return right.groupby(table["subject"]).sum()
-
-
-def corrected(made: Sequence[Pair]) -> list[Pair]:
-    """The same pairs, with p corrected for how many they are."""
-    tested = [pair.gains for pair in made if pair.gains is not None]
-    if not tested:
-        return list(made)
-    of_folds = np.array(
-        [
-            widened(max(pair.run.main_level.n_folds, pair.first.main_level.n_folds))
-            for pair in made
-            if pair.gains is not None
-        ]
-    )
-    adjusted = iter(permutation_p(pd.concat(tested, axis=1).fillna(0.0).to_numpy(), of_folds))
-    return [pair if pair.gains is None else pair.with_p(next(adjusted)) for pair in made]
-
-
-def permutation_p(gains: np.ndarray, widened: np.ndarray | float = 1.0) -> np.ndarray:
-    """Two-sided p (J,) of J differences, from what each of S subjects adds to them (S, J).
-
-    Of pooled folds, a difference varies more than exchanges show, by `widened` (J,): see `intervals.widened`.
-
-    Under the null hypothesis, the answers of two runs to all clips of a subject can be exchanged, which turns the sign
-    of what the subject adds. Signs are the same for all differences, so that the correction for their number, step
-    by step from the largest, knows how alike they are: Holm's, which does not, misses more.
-    Source: Westfall and Young 1993, "Resampling-Based Multiple Testing", alg. 2.8; Nichols and Holmes 2002, Human Brain
-    Mapping 15(1).
-    """
-    n_subjects = len(gains)
-    norms = np.sqrt((gains**2).sum(axis=0))  # the same for all signs
-    scaled = np.divide(gains, norms, out=np.zeros_like(gains), where=norms > 0)
-    size = np.abs(scaled.sum(axis=0)) / np.sqrt(widened)
-    order = np.argsort(-size, kind="stable")
-    found = size[order] - 1e-12  # but for rounding
-    reached, n_all = np.zeros(len(order)), 0
-    for signs in _signs(n_subjects):
-        values = np.abs(signs @ scaled[:, order])
-        largest = np.maximum.accumulate(values[:, ::-1], axis=1)[:, ::-1]  # of each difference and all below it
-        reached += (largest >= found).sum(axis=0)
-        n_all += len(signs)
-    p = np.empty(len(order))
-    p[order] = np.maximum.accumulate(reached / n_all)
-    return p
-
-
-def _signs(n_subjects: int) -> Iterator[np.ndarray]:
-    """All signs (n, S) of the subjects, or 9,999 drawn at random and those that are, in blocks."""
-    if 2**n_subjects <= PERMUTATIONS + 1:
-        yield 1.0 - 2 * ((np.arange(2**n_subjects)[:, None] >> np.arange(n_subjects)) & 1)
-        return
-    yield np.ones((1, n_subjects))
-    rng = np.random.default_rng(0)
-    for first in range(0, PERMUTATIONS, AT_A_TIME):
-        yield rng.choice([-1.0, 1.0], (min(AT_A_TIME, PERMUTATIONS - first), n_subjects))
+def corrected(made: Sequence[Pair], metrics: Sequence[str] = TESTED) -> list[Pair]:
+    """The same pairs with the p of these metrics, corrected for how many they are."""
+    tested = [pair.exchange for pair in made if pair.exchange is not None]
+    p = iter(p_values(tested, metrics)) if tested else iter(())
+    return [pair if pair.exchange is None else pair.with_p(dict(zip(metrics, next(p), strict=True))) for pair in made]
 
 
 def unlikeness(run: Run, first: Run) -> str:
@@ -229,14 +168,15 @@ def section(made: Sequence[Pair], as_table: Callable[[Rows], str], as_line: Call
 
 
 def rows(paired: Sequence[Pair]) -> Rows:
-    """A row for each pair and level."""
-    table = [[f"minus {paired[0].first.name}", "level", "subjects", *SUMMARY.values(), "p", "lineage"]]
+    """A row for each pair and level, and below that of the main level one of p."""
+    table = [[f"minus {paired[0].first.name}", "level", "subjects", *SUMMARY.values(), "lineage"]]
     for pair in paired:
         for level, of_level in pair.differences.groupby("level", sort=False):
             figures = [cell(row) for _, row in of_level.iterrows()]
             subjects, lineage = of_level[["n_subjects", "lineage"]].iloc[0]
-            p = "".join(map(p_text, of_level["p"].dropna()))
-            table.append([pair.run.name, str(level), str(subjects), *figures, p, lineage])
+            table.append([pair.run.name, str(level), str(subjects), *figures, lineage])
+            if of_level["p"].notna().any():
+                table.append(["", "p", "", *map(p_text, of_level["p"]), ""])
     return table
 
 

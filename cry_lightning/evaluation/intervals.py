@@ -51,10 +51,13 @@ class Jackknife:
         place = np.zeros_like(stratum)
         for each in np.unique(stratum):
             place[stratum == each] = np.arange((stratum == each).sum()) % MOST_GROUPS
-        groups, group = np.unique(np.stack([stratum, place]), axis=1, return_inverse=True)
+        groups, first, self.group = np.unique(
+            np.stack([stratum, place]), axis=1, return_index=True, return_inverse=True
+        )
+        self.names: list[str] = np.unique(table["subject"].to_numpy(str))[first].tolist()  # a subject of each group
         self.strata = [np.flatnonzero(groups[0] == each) for each in np.unique(groups[0])]  # groups of each
         self._subjects: dict[tuple[str, str], float] = {}  # many metrics rest on the same classes
-        self.measures = measure(table, group, positive)
+        self.measures = measure(table, self.group, positive)
 
     @classmethod
     def of(cls, units: Units, positive: str | None = None) -> Self:
@@ -86,6 +89,18 @@ class Jackknife:
         """Variance of a metric from its values (1 + G,); NaN if it is undefined without some group."""
         deviations = values[1:] - values[0]
         return float(sum((len(each) - 1) * deviations[each].var() for each in self.strata)) * self.widened
+
+    def contributions(self, values: np.ndarray) -> np.ndarray:
+        """What each group adds to a figure (G,), which is their sum, from its values (1 + G,).
+
+        Of a mean over subjects, it is nearly what each adds; the square root keeps the sum of squares the variance.
+        Source: Efron and Tibshirani 1993, ch. 11.5, "pseudo-values".
+        """
+        lost, found = values[0] - values[1:], np.empty(len(values) - 1)
+        for each in self.strata:
+            n = len(each)
+            found[each] = np.sqrt((n - 1) / n) * (lost[each] - lost[each].mean()) + values[0] / len(self.strata) / n
+        return found
 
     def subjects(self, metric: str, name: str = "") -> float:
         """Effective number of subjects that a metric rests on; NaN if one of its classes has too few.

@@ -276,7 +276,7 @@ def differences(recipe: Recipe, runs: Runs) -> list[Rows]:
         for name, run in of_protocol.items():
             if run.classes == firsts[name].classes:
                 made[f"{name}: {protocol} minus {first_protocol}"] = pair(run, firsts[name])
-    rows = [[name, *told(each)] for name, each in zip(made, corrected(list(made.values())), strict=True)]
+    rows = [[name, *told(each)] for name, each in zip(made, corrected(list(made.values()), ["uar"]), strict=True)]
     return [[["paired difference of UAR", "", "p", "lineage"], *rows]] if rows else []
 
 
