@@ -34,7 +34,7 @@ def shell(*args, **kwargs):
 
 
 FUNCTIONS = [command_line.function_of(command) for command in command_line.COMMANDS]
-HEAVY = {"torch", "torchaudio", "lightning", "pandas", "sklearn", "scipy", "av", "matplotlib"}
+HEAVY = {"torch", "torchaudio", "lightning", "pandas", "sklearn", "scipy", "av", "matplotlib", "timm", "wandb"}
 
 
 def imported_by(commands: list[list[str]]) -> set[str]:
@@ -60,6 +60,11 @@ def test_listing_caches_imports_no_torch(tmp_path):
 
 def test_the_command_table_and_every_help_import_nothing_that_takes_seconds():
     assert not imported_by([[], ["--version"], *([command, "--help"] for command in command_line.COMMANDS)])
+
+
+@pytest.mark.slow
+def test_a_stage_imports_only_the_networks_that_it_names():
+    assert not imported_by([["fit", "--config", "configs/finetune.yaml", "--print_config"]]) & {"timm", "wandb"}
 
 
 MISTAKES = [

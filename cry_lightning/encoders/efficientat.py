@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from timm.layers.helpers import make_divisible
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
@@ -56,7 +55,7 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        squeezed = make_divisible(channels // 4, 8)
+        squeezed = scaled(channels // 4)
         self.fc1 = nn.Linear(channels, squeezed)
         self.fc2 = nn.Linear(squeezed, channels)
 
@@ -154,6 +153,8 @@ class AudioSetHead(nn.Sequential):
         super().__init__(OrderedDict(layers))
 
 
-def scaled(channels: int, width_mult: float) -> int:
+def scaled(channels: int, width_mult: float = 1.0) -> int:
     """Channels at a width: the nearest multiple of 8, but no less than 90 % of the product."""
+    from timm.layers.helpers import make_divisible  # takes seconds, with all that timm imports
+
     return make_divisible(channels * width_mult, 8)
