@@ -72,3 +72,12 @@ def test_without_a_gpu_the_script_says_so_in_a_line():
     assert done.returncode == 2
     assert "no GPU is found by torch; --device cpu --toy shows that the script runs" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_are_compared_with_one():
+    done = run(FOLDER / "processes.py", "--epochs=1", timeout=480)
+    assert done.returncode == 0, done.stderr[-2000:]
+    *_, one, two = done.stdout.splitlines()
+    assert one.startswith("1 processes: ") and one.endswith("efficiency 1.00")
+    assert 0.1 < float(two.rpartition(" ")[2]) < 1.5
