@@ -40,7 +40,7 @@ class Exchange:
     @classmethod
     def of(cls, units: Units, other: Units, model: Jackknife, rival: Jackknife) -> Self:
         """That of two runs with the same cases, and of their jackknives."""
-        case, classes = ["repeat", "unit"], pd.Index(classes_of(units.table))
+        case, classes = ["repeat", "unit"], pd.Index(classes_of(units.table)).union(classes_of(other.table))
         table = units.table[[*case, "subject", "label"]].assign(ours=units.predicted)
         table = table.merge(other.table[case].assign(theirs=other.predicted), on=case, validate="1:1")
         repeat, subject = pd.factorize(table["repeat"])[0], pd.factorize(table["subject"], sort=True)[0]
