@@ -24,6 +24,7 @@ from cry_lightning.data.splits import Split
 from cry_lightning.encoders import Res8
 from cry_lightning.features import MFCC
 from cry_lightning.tasks import Classifier
+from cry_lightning.tasks.optimisation import Optimisation
 
 PEER_AND_LIMIT = ("Trainer, librosa in a Dataset, 0 workers", "no Trainer, batches in RAM")
 Times = tuple[float, float]  # seconds of an epoch, and how many of them were spent waiting for batches
@@ -48,7 +49,8 @@ class LibrosaClips(Dataset[dict[str, Any]]):
 
 
 def classifier(data: CryDataModule) -> Classifier:
-    return Classifier(Res8(), partial(torch.optim.SGD, lr=0.1, momentum=0.9), num_classes=len(data.classes))
+    sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
+    return Classifier(Res8(), Optimisation(sgd), num_classes=len(data.classes))
 
 
 def trained(data: CryDataModule, loader: Any) -> Times:

@@ -26,6 +26,7 @@ from cry_lightning.tasks.augment import RandomCrop, RandomResizedCrop, SpecAugme
 from cry_lightning.tasks.base import RelativeLevel
 from cry_lightning.tasks.heads import Projector
 from cry_lightning.tasks.losses import nt_xent
+from cry_lightning.tasks.optimisation import Optimisation
 
 BATCH = 128
 FRAMES = 80
@@ -35,7 +36,7 @@ def simclr() -> SimCLR:
     """The stage of configs/simclr.yaml."""
     return SimCLR(
         CNN6(40, 8),
-        partial(torch.optim.AdamW, lr=2e-3),
+        Optimisation(partial(torch.optim.AdamW, lr=2e-3)),
         projector=partial(Projector, hidden=[256], out_features=128),
         temperature=0.5,
         augment=[RandomCrop(FRAMES), RandomResizedCrop((0.7, 1.3), (0.7, 1.3)), SpecAugment(0, 1, 10, 1, 6)],

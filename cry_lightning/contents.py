@@ -25,7 +25,7 @@ class Checkpoint(TypedDict, total=False):
     source: Json  # of published weights that were imported
 
 
-MOVED = {  # argument of the datamodule, as older releases have it -> where it is
+OF_DATA = {  # argument of the datamodule, as older releases have it -> where it is
     "batch_size": "sampling.batch_size",
     "drop_last": "sampling.drop_last",
     "balanced": "sampling.balanced",
@@ -39,32 +39,64 @@ MOVED = {  # argument of the datamodule, as older releases have it -> where it i
     "cache_dtype": "cache.dtype",
     "workers": "cache.workers",
 }
+OF_MODEL = {  # the same of a stage
+    name: f"optimisation.{name}"
+    for name in (
+        *("optimizer", "scheduler", "scheduler_interval", "warmup_epochs", "scale_lr"),
+        *("encoder_lr_scale", "layer_decay", "head_first", "exclude_from_decay"),
+    )
+}
+MOVED = {  # where a config has such arguments -> which they are; the longest places first
+    "data.probe.init_args": OF_DATA,
+    "data.probe": OF_DATA,
+    "data": OF_DATA,
+    "model.init_args": OF_MODEL,
+    "model": OF_MODEL,
+}
 
 
-def regrouped(data: Config) -> Config:
-    """The arguments of a datamodule as they are now, by those that an older release saved."""
-    now = {key: value for key, value in data.items() if key not in MOVED}
-    for old, new in MOVED.items():
+def regrouped(arguments: Config, moved: dict[str, str]) -> Config:
+    """The arguments of a datamodule or a stage as they are now, by those that an older release saved.
+
+    Args:
+        arguments: in a config, or a checkpoint.
+        moved: `OF_DATA` or `OF_MODEL`.
+    """
+    now = {key: value for key, value in arguments.items() if key not in moved}
+    for old, new in moved.items():
         group, _, name = new.partition(".")
-        if old in data:
-            now[group] = {name: data[old], **(now[group] if isinstance(now.get(group), dict) else {})}
+        if old in arguments:
+            now[group] = {name: arguments[old], **(now[group] if isinstance(now.get(group), dict) else {})}
     return now
 
 
 def as_now(config: Config) -> Config:
     """The config of a stage as it is now, by the one that a run of an older release has."""
-    data = config.get("data")
-    if not isinstance(data, dict):
-        return config
-    now, probe = regrouped(data), data.get("probe")
-    if isinstance(probe, dict) and isinstance(probe.get("init_args"), dict):
-        now["probe"] = {**probe, "init_args": regrouped(probe["init_args"])}
-    return {**config, "data": now}
+    now, data = dict(config), config.get("data")
+    if isinstance(data, dict):
+        now["data"] = regrouped(data, OF_DATA)
+        now["data"] |= {"probe": _class_as_now(data["probe"], OF_DATA)} if "probe" in data else {}
+    if "model" in config:
+        now["model"] = _class_as_now(config["model"], OF_MODEL)
+    return now
+
+
+def _class_as_now(value: object, moved: dict[str, str]) -> object:
+    """The same of a class that a config names with its arguments."""
+    if not isinstance(value, dict) or not isinstance(given := value.get("init_args"), dict):
+        return value
+    return {**value, "init_args": regrouped(given, moved)}
+
+
+def key_as_now(key: str) -> str:
+    """A dotted key of a stage's config as it is now, by the one that an older release had; as it is, else."""
+    for section, moved in MOVED.items():
+        name, dot, rest = key.removeprefix(f"{section}.").partition(".")
+        if key.startswith(f"{section}.") and name in moved:
+            return f"{section}.{moved[name]}{dot}{rest}"
+    return key
 
 
 def renamed(key: str) -> str:
     """The end of a message on a key that an older release had; empty where there was none such."""
-    section, _, name = key.rpartition(".")
-    if name not in MOVED or section not in ("data", "data.probe", "data.probe.init_args"):
-        return ""
-    return f"; it is {section}.{MOVED[name]} now"
+    return f"; it is {now} now" if (now := key_as_now(key)) != key else ""

@@ -1,7 +1,9 @@
 """A mistake in a stage's YAML or arguments, as one line that names the key at fault."""
 
+import ast
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import yaml
@@ -12,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from cry_lightning.commands.configs import LOADER, OF_RUN, refuse_recordings
 from cry_lightning.commands.signatures import nearest
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted, one_line
-from cry_lightning.contents import MOVED, as_now, renamed
+from cry_lightning.contents import as_now, renamed
 from cry_lightning.trust.names import refusal
 
 OF_KEY = re.compile(r'Parser key "(.+?)"')
@@ -41,10 +43,12 @@ class OneLineParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
-    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:
+    def parse_args(self, args: Sequence[str] | None = None, *others: Any, **kwargs: Any) -> Namespace:
         """See argparse; a config that is not even text is a user's mistake as well."""
+        if args is not None and "defaults" in kwargs:  # of a class inside, whose values were read and written again
+            args = [as_yaml(text) for text in args]
         try:
-            return super().parse_args(*args, **kwargs)
+            return super().parse_args(args, *others, **kwargs)
         except UnicodeDecodeError as error:
             raise UserError("config: a file that should be YAML is not text; is it a checkpoint?") from error
 
@@ -61,15 +65,24 @@ class OneLineParser(LightningArgumentParser):
         raise explain(message, list(causes(ex)), known) from ex
 
 
+def as_yaml(argument: str) -> str:
+    """An option as YAML has it, of which jsonargparse wrote the value as Python does: nothing, a table or a list."""
+    key, _, value = argument.partition("=")
+    try:
+        read = ast.literal_eval(value)
+        return f"{key}={json.dumps(read)}" if read is None or isinstance(read, dict | list) else argument
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # a text
+        return argument
+
+
 def of_this_release(text: str) -> str:
     """The config of a run as this release writes it."""
     try:
         config = yaml.load(text, LOADER)
     except yaml.YAMLError:  # whoever reads it says so
         return text
-    data = config.get("data") if isinstance(config, dict) else None
-    is_older = isinstance(data, dict) and bool(MOVED.keys() & data.keys())
-    return yaml.safe_dump(as_now(config), sort_keys=False) if is_older else text
+    now = as_now(config) if isinstance(config, dict) else config
+    return text if now == config else yaml.safe_dump(now, sort_keys=False)
 
 
 class WholeSection(_ActionConfigLoad):
@@ -94,11 +107,23 @@ def explain(message: str, errors: list[BaseException], known: list[str]) -> Conf
     outer = found[1] if found else ""
     for error in errors:
         if isinstance(error, ConfigError):  # explained already, by the parser of a class inside
-            return ConfigError(dotted(outer, error.key), error.reason)
+            key = dotted(outer, error.key)
+            return ConfigError(key, with_new_name(key, error.reason))
     reason = reason_in(errors, message)
     if unknown := UNKNOWN_KEY.search(reason):
-        return ConfigError(dotted(outer, unknown[1]), f"no such key{did_you_mean([unknown[1]], known)}")
-    return ConfigError(outer, plainly(reason, message, known))
+        key = dotted(outer, unknown[1])
+        return ConfigError(key, with_new_name(key, f"no such key{did_you_mean([unknown[1]], known)}"))
+    return ConfigError(outer, with_new_name(outer, plainly(reason, message, known)))
+
+
+def with_new_name(key: str, reason: str) -> str:
+    """A complaint of an unknown key with the name that it has now, if an older release had it, and no similar ones."""
+    complaint = reason.partition("; did you mean")[0]
+    if not complaint.startswith(("no such key", "unrecognized arguments")):
+        return reason
+    keys = [dotted(key, one) for one in re.findall(r"--([\w.]+)", complaint)] or [key]
+    moved = next(filter(None, map(renamed, keys)), "")
+    return complaint + moved if moved else reason
 
 
 def instantiation_error(error: Exception, given_in: str = "config") -> UserError:
@@ -130,8 +155,7 @@ def plainly(reason: str, message: str, known: list[str]) -> str:
         types = dict.fromkeys(name or choices for name, choices in WRONG_TYPE.findall(message) if name != "NoneType")
         return f"expected {' or '.join(types)}, not {reason.split('Got value: ')[-1]}"
     if reason.startswith("unrecognized arguments"):
-        keys = re.findall(r"--([\w.]+)", reason)
-        return reason + (next(filter(None, map(renamed, keys)), "") or did_you_mean(keys, known, "--"))
+        return reason + did_you_mean(re.findall(r"--([\w.]+)", reason), known, "--")
     for pattern, instead in PLAINER.items():
         reason = re.sub(pattern, instead, reason)
     wrong = NO_CLASS.search(reason)

@@ -87,8 +87,11 @@ def stage_config(corpus: Path, folder: Path, name: str = "pretrain", **model) ->
             "class_path": "cry_lightning.tasks.Classifier",
             "init_args": {
                 "encoder": {"class_path": "cry_lightning.encoders.Res8", "init_args": {"n_maps": 4}},
-                "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.05, "momentum": 0.9}},
                 **model,
+                "optimisation": {
+                    "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.05, "momentum": 0.9}},
+                    **model.get("optimisation", {}),
+                },
             },
         },
         "trainer": {"max_epochs": 2, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False},

@@ -42,7 +42,10 @@ def write_checkpoint(
         "lineage": OWN.as_dict(),
     }
     if task != "SVM":
-        checkpoint["hyper_parameters"] |= {"optimizer": named("torch.optim.SGD", lr=0.1), "weights": "elsewhere/secret"}
+        checkpoint["hyper_parameters"] |= {
+            "optimisation": {"optimizer": named("torch.optim.SGD", lr=0.1)},
+            "weights": "elsewhere/secret",
+        }
     if classes is not None:
         checkpoint["classes"] = list(classes)
     stage = maker_of(checkpoint, Trust())()

@@ -105,11 +105,11 @@ def test_only_the_last_checkpoint_holds_the_optimizer_and_resumes(stage, pretrai
 
 def test_ckpt_path_does_not_beat_the_config_on_hyper_parameters(stage, pretrained, tmp_path):
     """Lightning would take the learning rate of the checkpoint, silently."""
-    rate = "--model.init_args.optimizer.init_args.lr=0.5"
+    rate = "--model.init_args.optimisation.optimizer.init_args.lr=0.5"
     run = fit(stage("pretrain"), "--ckpt_path", str(pretrained.with_name("last.ckpt")), rate, "--overwrite=true")
     saved = yaml.safe_load((tmp_path / "runs/tones/pretrain/config.yaml").read_text())
-    assert saved["model"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.5
-    assert run.model.hparams["optimizer"]["init_args"]["lr"] == 0.5
+    assert saved["model"]["init_args"]["optimisation"]["optimizer"]["init_args"]["lr"] == 0.5
+    assert run.model.hparams["optimisation"]["optimizer"]["init_args"]["lr"] == 0.5
 
 
 @pytest.mark.slow

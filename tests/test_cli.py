@@ -212,11 +212,12 @@ def test_mistake_on_the_command_line(mistake, stage, monkeypatch, given):
     assert mistake("fit", "--config", "pretrain.yaml", *given.split()) == ON_THE_COMMAND_LINE[given]
 
 
+LR = "optimisation.optimizer.init_args.lr"
 IN_THE_YAML = [
     ("model.init_args.wieghts", "x", "model.wieghts: no such key; did you mean weights?"),
     ("model.init_args.encoder.init_args.n_map", 3, "model.encoder.n_map: no such key; did you mean n_maps?"),
     ("model.init_args.encoder.init_args.n_maps", "x", "model.encoder.n_maps: expected int, not x"),
-    ("model.init_args.optimizer.init_args.lr", "x", "model.optimizer.lr: expected float, not x"),
+    (f"model.init_args.{LR}", "x", "model.optimisation.optimizer.lr: expected float, not x"),
     ("model.init_args.frozen", 3, "model.frozen: expected bool or list, not 3"),
     ("model.init_args.head", {"class_path": "torch.nn.Lin"}, "model.head: module 'torch.nn' has no attribute 'Lin'"),
     ("model.init_arg", {}, "model: give class_path and init_args, and no key beside them"),

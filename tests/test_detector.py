@@ -22,6 +22,7 @@ from cry_lightning.encoders import EfficientAT, Res8
 from cry_lightning.inference.detect import Finder
 from cry_lightning.serving.service import Service
 from cry_lightning.tasks import Detector
+from cry_lightning.tasks.optimisation import Optimisation
 
 MN04 = DATA / ".." / "weights" / "efficientat" / "mn04_as_mAP_432.pt"
 RATE = 32000
@@ -84,7 +85,7 @@ def trained(marked, tmp_path_factory):
                 "encoder": {"class_path": "cry_lightning.encoders.EfficientAT", "init_args": {"width_mult": 0.1}},
                 "frozen": True,
                 "width": 16,
-                "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}},
+                "optimisation": {"optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}}},
             },
         },
         "checkpoint": {"monitor": "val/event_f1", "mode": "max"},
@@ -222,11 +223,11 @@ def test_other_checkpoints_are_no_detectors(pretrained, tmp_path):
 
 def test_an_encoder_without_maps_is_refused():
     with pytest.raises(UserError, match="Detector: Res8 has no maps over time; take EfficientAT"):
-        Detector(Res8(), torch.optim.SGD)
+        Detector(Res8(), Optimisation(torch.optim.SGD))
     with pytest.raises(UserError, match="EfficientAT: has layers 0 to 16, not 3, 17"):
-        Detector(EfficientAT(0.1), torch.optim.SGD, layers=[3, 17], bands=[8, 1])
+        Detector(EfficientAT(0.1), Optimisation(torch.optim.SGD), layers=[3, 17], bands=[8, 1])
     with pytest.raises(UserError, match="2 layers, but 3 bands"):
-        Detector(EfficientAT(0.1), torch.optim.SGD, layers=[3, 6])
+        Detector(EfficientAT(0.1), Optimisation(torch.optim.SGD), layers=[3, 6])
 
 
 @real("cry_segments")

@@ -1,4 +1,4 @@
-"""What older releases wrote before the data's arguments were grouped: read where a run wrote it, refused in a YAML."""
+"""What older releases wrote before arguments were grouped: read where a run wrote it, refused in a YAML."""
 
 import json
 from pathlib import Path
@@ -12,12 +12,14 @@ from exported import write_checkpoint
 from cry_lightning import __main__ as command_line
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError
-from cry_lightning.contents import MOVED, renamed
+from cry_lightning.contents import OF_DATA, OF_MODEL, renamed
 from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.export.hub import public
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.runfolder import RunFolder
 from cry_lightning.studies.engine import MARK, ReadCLI, is_finished
+from cry_lightning.tasks import Classifier
+from cry_lightning.tasks.optimisation import Optimisation
 from cry_lightning.tasks.weights import read_checkpoint
 
 REPO = Path(__file__).parents[1]
@@ -27,13 +29,46 @@ NOW = {
     "sampling": {"batch_size": 8, "drop_last": True, "balanced": False, "by_subject": True, "class_weights": False},
     "cache": {"folder": "elsewhere/secret", "dtype": "float16", "workers": 2},
 }
-BEFORE = {"clip_s": 0.5} | {old: NOW[new.split(".")[0]][new.split(".")[1]] for old, new in MOVED.items()}
+BEFORE = {"clip_s": 0.5} | {old: NOW[new.split(".")[0]][new.split(".")[1]] for old, new in OF_DATA.items()}
+MODEL_BEFORE = """\
+class_path: cry_lightning.tasks.Classifier
+init_args:
+  encoder: {class_path: cry_lightning.encoders.Res8, init_args: {n_maps: 3}}
+  optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1, momentum: 0.9}}
+  scheduler: null
+  scheduler_interval: step
+  warmup_epochs: 0.5
+  scale_lr: true
+  encoder_lr_scale: 0.1
+  layer_decay: 0.5
+  head_first: 0.4
+  exclude_from_decay: true
+  weights: null
+"""
+MODEL_NOW = """\
+class_path: cry_lightning.tasks.Classifier
+init_args:
+  encoder: {class_path: cry_lightning.encoders.Res8, init_args: {n_maps: 3}}
+  optimisation:
+    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1, momentum: 0.9}}
+    scheduler: null
+    scheduler_interval: step
+    warmup_epochs: 0.5
+    scale_lr: true
+    encoder_lr_scale: 0.1
+    layer_decay: 0.5
+    head_first: 0.4
+    exclude_from_decay: true
+  weights: null
+"""
+OPTIMISED_BEFORE = {key: value for key, value in yaml.safe_load(MODEL_BEFORE)["init_args"].items() if key in OF_MODEL}
 
 
 def test_every_field_of_a_group_has_its_former_key():
     groups = {"subset": Subset, "sampling": Sampling, "cache": Caching}
     fields = {f"{group}.{name}" for group, kind in groups.items() for name in kind.__annotations__}
-    assert sorted(MOVED.values()) == sorted(fields)
+    assert sorted(OF_DATA.values()) == sorted(fields)
+    assert {f"optimisation.{name}" for name in Optimisation.__annotations__} == {*OF_MODEL.values()}
 
 
 @pytest.mark.parametrize(
@@ -56,15 +91,42 @@ def test_a_former_key_is_refused_by_the_name_of_the_new_one(tmp_path, monkeypatc
         assert capsys.readouterr().err == f"cry_lightning: error: {key}: no such key; it is {now} now\n"
 
 
+@pytest.mark.parametrize("typed", ["model.optimizer.init_args.lr", "model.init_args.head_first"])
+def test_a_former_key_of_a_stage_is_refused_by_the_whole_of_the_new_one(stage, monkeypatch, capsys, typed):
+    monkeypatch.chdir(REPO)
+    key = typed.removeprefix("model.").removeprefix("init_args.")
+    complaint = f"it is model.optimisation.{key} now"
+    assert command_line.main(["fit", "--config", "configs/simclr.yaml", f"--{typed}=0.5"]) == 2
+    assert capsys.readouterr().err == f"cry_lightning: error: model.{key}: no such key; {complaint}\n"
+    with pytest.raises(UserError, match=complaint):  # of studies
+        ReadCLI(["fit", f"--config={stage()}", f"--{typed}=0.5"])
+
+
+def test_a_stage_yaml_of_before_is_refused_by_the_name_of_the_new_key(tones, tmp_path):
+    config = stage_config(tones, tmp_path)
+    config["model"] = yaml.safe_load(MODEL_BEFORE)
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=r"^model\.(\w+): no such key; it is model\.optimisation\.\1 now$"):
+        check_overrides(tmp_path / "own.yaml", [])
+    with pytest.raises(UserError, match=r"^model\.([\w.]+): no such key; it is model\.optimisation\.\1 now$"):
+        ReadCLI(["fit", f"--config={tmp_path}/own.yaml"])
+
+
 def test_a_checkpoint_of_before_is_read_and_exported(tmp_path):
     now = write_checkpoint(tmp_path / "now.ckpt", data={"shift_s": 0.05, "cache": NOW["cache"]})
     checkpoint = torch.load(now, weights_only=True)
     del checkpoint["datamodule_hyper_parameters"]["cache"]
     checkpoint["datamodule_hyper_parameters"] |= BEFORE
+    del checkpoint["hyper_parameters"]["optimisation"]
+    checkpoint["hyper_parameters"] |= OPTIMISED_BEFORE
     torch.save(checkpoint, tmp_path / "before.ckpt")
     ours, theirs = (TrainedStage(tmp_path / f"{name}.ckpt").fitting for name in ("now", "before"))
     assert {**ours, "feature": None} == {**theirs, "feature": None} and theirs["dtype"] == "float16"
-    kept = public(read_checkpoint(tmp_path / "before.ckpt"))["datamodule_hyper_parameters"]
+    assert isinstance(Classifier.load_from_checkpoint(tmp_path / "before.ckpt"), Classifier)
+    exported = public(read_checkpoint(tmp_path / "before.ckpt"))
+    assert exported["hyper_parameters"]["optimisation"] == {"optimizer": {"class_path": "torch.optim.SGD"}}
+    assert not exported["hyper_parameters"].keys() & OF_MODEL.keys()
+    kept = exported["datamodule_hyper_parameters"]
     assert kept["cache"] == {"dtype": "float16"} and "secret" not in json.dumps(kept)
 
 
@@ -73,40 +135,58 @@ def test_a_run_and_a_study_of_before_are_the_same(tmp_path):
     folder.path.mkdir()
     folder.last.touch()
     probe = {"class_path": "cry_lightning.data.datamodule.CryDataModule"}
-    before = {"data": BEFORE | {"probe": probe | {"init_args": BEFORE}}}
-    now = {"data": NOW | {"probe": probe | {"init_args": NOW}}}
+    before = {"data": BEFORE | {"probe": probe | {"init_args": BEFORE}}, "model": yaml.safe_load(MODEL_BEFORE)}
+    now = {"data": NOW | {"probe": probe | {"init_args": NOW}}, "model": yaml.safe_load(MODEL_NOW)}
     folder.config.write_text(yaml.safe_dump(before))
     assert folder.changed_keys(yaml.safe_dump(now)) == []
-    other = {"data": now["data"] | {"sampling": NOW["sampling"] | {"batch_size": 4}}}
+    other = now | {"data": now["data"] | {"sampling": NOW["sampling"] | {"batch_size": 4}}}
     assert folder.changed_keys(yaml.safe_dump(other)) == ["data.sampling.batch_size"]
+    faster = {"model": yaml.safe_load(MODEL_NOW.replace("lr: 0.1", "lr: 0.2"))}
+    assert folder.changed_keys(yaml.safe_dump(now | faster)) == ["model.init_args.optimisation.optimizer.init_args.lr"]
 
-    (folder.path / MARK).write_text(json.dumps({"stages": {"0": before}, "point": ["--data.per_class=4"]}))
-    assert is_finished(folder.path, {"stages": {"0": now}, "point": ["--data.subset.per_class=4"]}, ())
-    assert not is_finished(folder.path, {"stages": {"0": other}, "point": ["--data.subset.per_class=4"]}, ())
+    point = ["--data.per_class=4", "--model.init_args.optimizer.init_args.lr=0.2"]
+    (folder.path / MARK).write_text(json.dumps({"stages": {"0": before}, "point": point}))
+    point = ["--data.subset.per_class=4", "--model.init_args.optimisation.optimizer.init_args.lr=0.2"]
+    assert is_finished(folder.path, {"stages": {"0": now}, "point": point}, ())
+    assert not is_finished(folder.path, {"stages": {"0": other}, "point": point}, ())
+    assert not is_finished(folder.path, {"stages": {"0": now}, "point": point[:1]}, ())
 
 
 def test_the_config_of_a_run_of_before_is_read_as_it_is(tones, tmp_path):
     config = stage_config(tones, tmp_path, "pretrain")
     config["data"] |= {"batch_size": 4, "cache_dir": str(tmp_path / "cache"), "class_weights": True}
     del config["data"]["sampling"], config["data"]["cache"]
+    config["model"] = yaml.safe_load(MODEL_BEFORE)
     for name in ("config.yaml", "own.yaml"):
         (tmp_path / name).write_text(yaml.safe_dump(config))
     for checked in (
         check_overrides(tmp_path / "config.yaml", []),
         ReadCLI(["fit", f"--config={tmp_path}/config.yaml"]),
     ):
-        data = checked["data"] if isinstance(checked, dict) else yaml.safe_load(checked.dump())["data"]
+        read = checked if isinstance(checked, dict) else yaml.safe_load(checked.dump())
+        optimisation, data = read["model"]["init_args"]["optimisation"], read["data"]
+        assert optimisation["head_first"] == 0.4 and optimisation["optimizer"]["init_args"]["lr"] == 0.1
         assert data["sampling"]["batch_size"] == 4 and data["sampling"]["class_weights"]
         assert data["cache"]["folder"] == str(tmp_path / "cache") and "batch_size" not in data
+    config["model"] = yaml.safe_load(MODEL_NOW)
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(UserError, match=r"data\.batch_size: no such key; it is data\.sampling\.batch_size now"):
         check_overrides(tmp_path / "own.yaml", [])
     with pytest.raises(UserError, match=r"batch_size"):
         ReadCLI(["fit", f"--config={tmp_path}/own.yaml"])
 
 
-@pytest.mark.parametrize("key", ["data.split.per_class", "data.corpus.init_args.workers"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "data.split.per_class",
+        "data.corpus.init_args.workers",
+        "model.encoder.scheduler",
+        "model.head.init_args.optimizer",
+    ],
+)
 def test_a_key_that_was_never_there_is_not_said_to_have_moved(key):
-    assert renamed(key) == "" and renamed(f"data.{key.rpartition('.')[2]}")
+    assert renamed(key) == "" and renamed(f"{key.partition('.')[0]}.{key.rpartition('.')[2]}")
 
 
 def test_a_run_from_before_an_argument_was_added_is_the_same_run(tmp_path, stage):
@@ -114,11 +194,25 @@ def test_a_run_from_before_an_argument_was_added_is_the_same_run(tmp_path, stage
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     now = yaml.safe_load(ReadCLI(["fit", "--config", str(stage("pretrain"))]).dump())
-    before = {**now, "model": {**now["model"], "init_args": dict(now["model"]["init_args"])}}
+    init_args = dict(now["model"]["init_args"])
+    before = {**now, "model": {**now["model"], "init_args": init_args.pop("optimisation") | init_args}}
     for key in ("layer_decay", "head_first"):
         del before["model"]["init_args"][key]
     folder.config.write_text(yaml.safe_dump(before))
     folder.last.touch()
     assert folder.changed_keys(yaml.safe_dump(now)) == []
-    now["model"]["init_args"]["head_first"] = 0.5
-    assert folder.changed_keys(yaml.safe_dump(now)) == ["model.init_args.head_first"]
+    now["model"]["init_args"]["optimisation"]["head_first"] = 0.5
+    assert folder.changed_keys(yaml.safe_dump(now)) == ["model.init_args.optimisation.head_first"]
+
+
+def test_a_part_of_a_group_is_added_to_the_rest_of_it(stage):
+    """On the command line as in a second YAML; null is nothing there too, and no text."""
+    step = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 1}}
+    path = stage("parts", optimisation={"scheduler": step})
+    given = ["--model.optimisation.scheduler=null", "--model.optimisation.optimizer.init_args.foreach=null"]
+    given += ["--model.optimisation={warmup_epochs: 1}", "--model.init_args.optimisation.optimizer.init_args.lr=0.5"]
+    check_overrides(path, given)
+    read = yaml.safe_load(ReadCLI(["fit", f"--config={path}", *given]).dump())["model"]["init_args"]["optimisation"]
+    assert (read["scheduler"], read["warmup_epochs"]) == (None, 1.0)
+    optimizer = read["optimizer"]["init_args"]
+    assert (optimizer["lr"], optimizer["momentum"], optimizer["foreach"]) == (0.5, 0.9, None)

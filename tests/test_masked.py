@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cry_lightning import cli
 from cry_lightning.console import UserError
 from cry_lightning.tasks import MaskedPrediction
+from cry_lightning.tasks.optimisation import Optimisation
 
 
 class Remembers(nn.Module):
@@ -35,7 +36,7 @@ class Says(nn.Module):
 
 def task(**arguments) -> MaskedPrediction:
     torch.manual_seed(0)
-    return MaskedPrediction(Remembers(), torch.optim.SGD, bands=5, frames=4, **arguments)
+    return MaskedPrediction(Remembers(), Optimisation(torch.optim.SGD), bands=5, frames=4, **arguments)
 
 
 def test_a_view_has_its_share_of_cells_hidden_each_row_its_own():
@@ -85,7 +86,7 @@ def test_silence_has_no_levels_and_no_infinite_loss():
 @pytest.mark.parametrize("wrong", [{"bands": 0}, {"masked": 0.0}, {"masked": 1.0}, {"masked": float("nan")}])
 def test_cells_that_cannot_be_hidden_are_refused(wrong):
     with pytest.raises(UserError, match="cannot be hidden"):
-        MaskedPrediction(Remembers(), torch.optim.SGD, **wrong)
+        MaskedPrediction(Remembers(), Optimisation(torch.optim.SGD), **wrong)
 
 
 def test_a_view_of_too_few_frames_is_refused():

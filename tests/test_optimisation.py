@@ -5,17 +5,19 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import ConstantLR
 
 from cry_lightning import cli
 from cry_lightning.console import UserError
 from cry_lightning.encoders import CNN6
 from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.tasks import Classifier
-from cry_lightning.tasks.optimisation import layers, parameter_groups, scale_learning_rate, warmup_cosine
+from cry_lightning.tasks.optimisation import Optimisation, layers, parameter_groups, scale_learning_rate, warmup_cosine
 
 
 def sgd(lr: float = 1.0) -> torch.optim.Optimizer:
-    return torch.optim.SGD([nn.Parameter(torch.zeros(2, 2))], lr=lr)
+    return SGD([nn.Parameter(torch.zeros(2, 2))], lr=lr)
 
 
 def test_warm_up_is_linear_and_the_rest_half_a_cosine():
@@ -47,7 +49,9 @@ def test_biases_and_normalisation_are_spared_decay():
 
 
 def test_the_encoder_learns_at_a_share_of_the_heads_rate(stage):
-    run = cli.main(["fit", "--config", str(stage("slow", encoder_lr_scale=0.1)), "--trainer.max_steps=1"])
+    run = cli.main(
+        ["fit", "--config", str(stage("slow", optimisation={"encoder_lr_scale": 0.1})), "--trainer.max_steps=1"]
+    )
     encoder, head = run.trainer.optimizers[0].param_groups
     assert {id(p) for p in encoder["params"]} == {id(p) for p in run.model.encoder.parameters()}
     assert {id(p) for p in head["params"]} == {id(p) for p in run.model.head.parameters()}
@@ -68,7 +72,8 @@ def test_a_network_within_a_network_has_that_ones_layers():
 
 def test_earlier_layers_learn_more_slowly_and_the_head_learns_first(stage):
     """Five steps an epoch: of ten, the encoder waits for four, and then has a warm-up and a cosine of its own."""
-    path = stage("gently", layer_decay=0.5, encoder_lr_scale=0.1, head_first=0.4, warmup_epochs=0.4)
+    gentle = {"layer_decay": 0.5, "encoder_lr_scale": 0.1, "head_first": 0.4, "warmup_epochs": 0.4}
+    path = stage("gently", optimisation=gentle)
     run = cli.main(["fit", "--config", str(path), "--trainer.max_epochs=2"])
     *encoder, head = run.trainer.optimizers[0].param_groups
     n_layers = len(layers(run.model.encoder))
@@ -87,7 +92,7 @@ def test_while_the_head_learns_alone_nothing_of_the_encoder_moves(stage, monkeyp
         seen.append({name: value.clone() for name, value in self.encoder.state_dict().items()})
 
     monkeypatch.setattr(Classifier, "on_train_batch_end", remember)
-    path = stage("first", head_first=0.6, warmup_epochs=0.2)
+    path = stage("first", optimisation={"head_first": 0.6, "warmup_epochs": 0.2})
     cli.main(["fit", "--config", str(path), "--trainer.max_epochs=1", "--trainer.limit_val_batches=0"])
     first, _, third, fourth, _ = seen
     assert all(torch.equal(first[name], third[name]) for name in first)
@@ -97,20 +102,28 @@ def test_while_the_head_learns_alone_nothing_of_the_encoder_moves(stage, monkeyp
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"layer_decay": 0.0}, "layer_decay"),
-        ({"head_first": 1.0, "warmup_epochs": 0}, "head_first"),
-        ({"head_first": 0.5}, "warmup_epochs"),
-        ({"head_first": 0.5, "warmup_epochs": 0, "frozen": True}, "frozen"),
+        ({"layer_decay": 0.0}, r"^model\.optimisation\.layer_decay must be above 0"),
+        ({"encoder_lr_scale": 1.5}, r"^model\.optimisation\.encoder_lr_scale must be above 0 .*not 1\.5"),
+        ({"warmup_epochs": -1}, r"^model\.optimisation\.warmup_epochs must be 0 or more"),
+        ({"head_first": 1.0, "warmup_epochs": 0}, r"^model\.optimisation\.head_first must be at least 0"),
+        ({"head_first": 0.5}, r"^model\.optimisation\.head_first needs model\.optimisation\.warmup_epochs"),
+        ({"scheduler": ConstantLR, "warmup_epochs": 1}, r"^model\.optimisation\.scheduler and .* are two schedules"),
     ],
 )
 def test_rates_that_make_no_sense_are_refused(wrong, named):
     with pytest.raises(UserError, match=named):
-        Classifier(CNN6(n_mels=40, width=2), torch.optim.SGD, **wrong)
+        Optimisation(SGD, **wrong)
+
+
+def test_a_frozen_encoder_cannot_wait_for_the_head():
+    gentle = Optimisation(SGD, head_first=0.5, warmup_epochs=0)
+    with pytest.raises(UserError, match=r"head_first needs an encoder that learns: set model\.frozen to false"):
+        Classifier(CNN6(n_mels=40, width=2), gentle, frozen=True)
 
 
 @pytest.mark.slow
 def test_a_frozen_encoder_leaves_the_head_alone_to_train(stage):
-    path = stage("probe", encoder_lr_scale=0.1, frozen=True, exclude_from_decay=True)
+    path = stage("probe", frozen=True, optimisation={"encoder_lr_scale": 0.1, "exclude_from_decay": True})
     run = cli.main(["fit", "--config", str(path), "--trainer.max_steps=1"])
     assert [group["lr"] for group in run.trainer.optimizers[0].param_groups] == [0.05, 0.05]
 
@@ -118,7 +131,7 @@ def test_a_frozen_encoder_leaves_the_head_alone_to_train(stage):
 @pytest.mark.slow
 def test_a_schedule_counted_in_steps_ends_with_them(stage):
     """Five steps an epoch, so one of warm-up is a fifth of an epoch."""
-    path = stage("steps", warmup_epochs=0.2)
+    path = stage("steps", optimisation={"warmup_epochs": 0.2})
     run = cli.main(["fit", "--config", str(path), "--trainer.max_epochs=-1", "--trainer.max_steps=7"])
     assert run.trainer.global_step == 7
     schedule = run.trainer.lr_scheduler_configs[0].scheduler
@@ -131,7 +144,8 @@ def test_a_schedule_counted_in_steps_ends_with_them(stage):
 def test_a_stage_scales_and_schedules_by_its_own_batches(stage):
     """40 training clips in batches of 8, two of them a step: 3 steps an epoch of 16 clips."""
     lars = {"class_path": "timm.optim.Lars", "init_args": {"lr": 0.8, "momentum": 0.9, "weight_decay": 0.1}}
-    path = stage("lars", optimizer=lars, warmup_epochs=1, scale_lr=True, exclude_from_decay=True)
+    optimisation = {"optimizer": lars, "warmup_epochs": 1, "scale_lr": True, "exclude_from_decay": True}
+    path = stage("lars", optimisation=optimisation)
     run = cli.main(["fit", "--config", str(path), "--trainer.accumulate_grad_batches=2"])
     groups = run.trainer.optimizers[0].param_groups
     assert [group["weight_decay"] for group in groups] == [0.1, 0.0]

@@ -42,7 +42,7 @@ def paper(tones, tmp_path, monkeypatch):
         "versions": ["published", "later"],
         "systems": {
             "Res8": {"stages": ["net"], "published": {"later": {"uar": "0.911"}}},
-            "fast Res8": {"stages": ["net"], "arguments": {"model.init_args.optimizer.init_args.lr": 0.1}},
+            "fast Res8": {"stages": ["net"], "arguments": {"model.init_args.optimisation.optimizer.init_args.lr": 0.1}},
             "published weights": {"stages": ["net"], "needs": {"weights.pth": "from their authors"}},
             "both": {"fuses": ["Res8", "fast Res8"], "against": "fast Res8"},
         },
@@ -413,6 +413,16 @@ def test_other_works_stand_beside_what_they_kept_apart():
         ({"tables": ["roc"]}, [], "'corpus', 'folds', 'recall', 'classes', 'confusion'"),
         ({"corpora": {"tones": {"protocols": {"p": "--folds 2"}}}}, [], "corpora.tones.protocols.p: give keys"),
         ({}, ["--net.data.batch_sise=4"], "--data.batch_sise=4; did you mean --data.sampling.batch_size?"),
+        (
+            {},
+            ["--net.model.init_args.optimizer.init_args.lr=0.5"],
+            "model.optimizer.init_args.lr: no such key; it is model.optimisation.optimizer.init_args.lr now",
+        ),
+        (
+            {"systems": {"Res8": {"stages": ["net"], "arguments": {"model.init_args.warmup_epochs": 1}}}},
+            [],
+            "model.warmup_epochs: no such key; it is model.optimisation.warmup_epochs now",
+        ),
         ({}, ["--netz.data.batch_size=4"], "unrecognized arguments: --netz.data.batch_size=4"),
         ({}, ["--jobs", "0"], "--jobs: 0: 1 or more folds are needed"),
     ],

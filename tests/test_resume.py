@@ -39,12 +39,13 @@ cli.main(sys.argv[1:])
 def config(tones, tmp_path_factory):
     """A stage with everything random in it: shuffling, shift, SpecAugment, dropout; and a schedule."""
     folder = tmp_path_factory.mktemp("resume")
+    halving = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 1, "gamma": 0.5}}
     config = stage_config(
         tones,
         folder,
         head={"class_path": "cry_lightning.tasks.heads.MLPHead", "init_args": {"hidden": [8], "dropout": 0.5}},
         augment=[{"class_path": "cry_lightning.tasks.augment.SpecAugment"}],
-        scheduler={"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 1, "gamma": 0.5}},
+        optimisation={"scheduler": halving},
     )
     config["save_every_n_steps"] = 2
     config["trainer"]["max_epochs"] = 3

@@ -24,6 +24,7 @@ from cry_lightning.studies import disturbances, robustness, robustness_report
 from cry_lightning.studies.disturbances import Sounds
 from cry_lightning.studies.robustness import ModelUnderTest
 from cry_lightning.tasks import SimCLR
+from cry_lightning.tasks.optimisation import Optimisation
 
 main = partial(run_command, "robustness")
 
@@ -308,8 +309,8 @@ def test_models_that_cannot_be_used(runs, tones, tmp_path):
     assert (pd.read_csv(tmp_path / "leaky/gain.csv")["lineage"] == "LEAKY").all()
 
     checkpoint = torch.load(runs / "plain/best.ckpt", weights_only=True)
-    simclr = SimCLR(Res8(n_maps=4), torch.optim.SGD)
-    given = {name: checkpoint["hyper_parameters"][name] for name in ("encoder", "optimizer")}
+    simclr = SimCLR(Res8(n_maps=4), Optimisation(torch.optim.SGD))
+    given = {name: checkpoint["hyper_parameters"][name] for name in ("encoder", "optimisation")}
     given["_class_path"] = "cry_lightning.tasks.SimCLR"
     del checkpoint["classes"]
     torch.save(checkpoint | {"state_dict": simclr.state_dict(), "hyper_parameters": given}, copies / "noisy/best.ckpt")

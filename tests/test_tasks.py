@@ -144,9 +144,9 @@ def test_optimizer_has_no_default_that_leaks_into_another(stage, tmp_path):
     run = fit(stage("pretrain"), "--trainer.max_epochs=1")
     assert run.trainer.optimizers[0].param_groups[0]["weight_decay"] == 0
     config = yaml.safe_load(stage("none").read_text())
-    del config["model"]["init_args"]["optimizer"]
+    del config["model"]["init_args"]["optimisation"]["optimizer"]
     (tmp_path / "none.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(UserError, match="optimizer"):
+    with pytest.raises(UserError, match=r"optimisation\.optimizer"):
         fit(tmp_path / "none.yaml")
 
 

@@ -30,7 +30,7 @@ from cry_lightning.studies.tune import Goal, check_space, corners, finished, ope
 main = partial(command, "tune")
 
 
-LR = "model.init_args.optimizer.init_args.lr"
+LR = "model.init_args.optimisation.optimizer.init_args.lr"
 SPACE = {LR: {"low": 1.0e-3, "high": 0.3, "log": True}, "data.sampling.batch_size": {"low": 8, "high": 16, "step": 8}}
 UAR = Goal("val/uar", "max")
 ENDS = (slice(10), slice(-10, None))
@@ -113,11 +113,16 @@ def test_whole_numbers_floats_and_choices_are_told_apart(space):
 @pytest.mark.parametrize(
     ("content", "args", "message"),
     [
-        ({LR + "r": SPACE[LR]}, (), r"--space .*: model\.optimizer\.lrr: no such key; did you mean lr\?"),
+        ({LR + "r": SPACE[LR]}, (), r"--space .*: model\.optimisation\.optimizer\.lrr: no such key; did you mean lr\?"),
         (
             {"dta.batch_size": {"low": 1, "high": 2}},
             (),
             r"--space .*dta\.batch_size.*did you mean --data\.sampling\.batch_size\?",
+        ),
+        (
+            {LR.replace("optimisation.", ""): SPACE[LR]},
+            (),
+            r"--space .*--optimizer\.init_args\.lr=\S+; it is model\.optimisation\.optimizer\.init_args\.lr now$",
         ),
         (
             {"data.sampling.batch_size": {"low": 1.5, "high": 2.5}},

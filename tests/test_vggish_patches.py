@@ -124,7 +124,8 @@ def test_a_clip_of_several_patches_gets_one_prediction_their_mean(cries: Path, t
     config["data"]["feature"] = {"class_path": "cry_lightning.features.VGGishLogMel"}
     encoder = {"class_path": "cry_lightning.encoders.VGGish", "init_args": {"width": 2}}
     config["model"]["init_args"]["encoder"] = encoder
-    config["model"]["init_args"]["optimizer"] = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}
+    adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 1e-3}}
+    config["model"]["init_args"]["optimisation"] = {"optimizer": adam}
     (tmp_path / "zhao.yaml").write_text(yaml.safe_dump(config))
     run = cli.main(["fit", "--config", str(tmp_path / "zhao.yaml")])
     cli.main(["test", "--config", str(run.run_folder.config)])

@@ -127,10 +127,20 @@ def check_class(key: str, value: object, required: bool = False) -> None:
     given = value.get("init_args") or {}
     parameters = signatures.parameters(value["class_path"])
     if isinstance(given, dict) and parameters is not None:
-        missing = [name for name, one in parameters.items() if one.required and given.get(name) is None]
-        if required and missing:
-            raise ConfigError(key, f"the following arguments are required: {', '.join(missing)}")
         check_keys(key, given, parameters, list(parameters))
+        if required and (missing := list(_missing(given, parameters))):
+            raise ConfigError(key, f"the following arguments are required: {', '.join(missing)}")
+
+
+def _missing(given: Mapping[str, object], parameters: Mapping[str, Parameter]) -> Iterator[str]:
+    """The parameters that have no default and are not given; of a dataclass, those of its fields."""
+    for name, one in parameters.items():
+        value, group = given.get(name), signatures.group_of(one)
+        if one.required and group:
+            fields = signatures.parameters(f"{group.module}.{group.name}") or {}
+            yield from (dotted(name, field) for field in _missing(value if isinstance(value, dict) else {}, fields))
+        elif one.required and value is None:
+            yield name
 
 
 def _check_path(key: str, path: str) -> None:
@@ -150,11 +160,21 @@ def check_keys(key: str, given: Mapping[str, object], parameters: Mapping[str, P
         here = dotted(key, str(name))
         if name not in parameters:
             asked = here if known and known[0].startswith(f"{key}.") else str(name)
-            raise ConfigError(here, f"no such key{renamed(here) or did_you_mean([asked], known)}")
+            whole = _whole(here, value)
+            moved = renamed(whole)
+            raise ConfigError(whole if moved else here, f"no such key{moved or did_you_mean([asked], known)}")
         _check_names_class(here, value, parameters[name])
         check_class(here, value)
         _check_dataclass(here, value, parameters[name])
         check_type(parameters[name], value, here)
+
+
+def _whole(key: str, value: object) -> str:
+    """A key, and those below it while there is one alone, as in an option of the command line."""
+    while isinstance(value, dict) and len(value) == 1:
+        [(name, value)] = value.items()
+        key = dotted(key, str(name))
+    return key
 
 
 def _classes(parameter: Parameter) -> Iterator[signatures.Definition]:

@@ -135,7 +135,7 @@ def _parameters(definition: Definition) -> dict[str, Parameter] | None:
         return None
     if definition.is_dataclass:
         fields = [field for field in node.body if isinstance(field, ast.AnnAssign)]
-        return {ast.unparse(field.target): Parameter(module, field.annotation) for field in fields}
+        return {ast.unparse(one.target): Parameter(module, one.annotation, one.value is None) for one in fields}
     init = next((one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"), None)
     own = _of_function(init, module) if init else {}
     if init and not init.args.kwarg:

@@ -268,7 +268,10 @@ def _set(config: Config, path: Sequence[str], value: str, key: str) -> None:
     if key == "data":
         refuse_recordings(key, value)
     is_config = value.endswith(ENDINGS) and (key in WHOLE_SECTIONS or Path(value).is_file())
-    here[last] = read_config(value, key) if is_config else _value(value)
+    new, old = read_config(value, key) if is_config else _value(value), here.get(last)
+    if isinstance(old, dict) and isinstance(new, dict) and "class_path" not in new and not is_config:
+        new = _merged(old, new)
+    here[last] = new
 
 
 def _value(text: str) -> object:

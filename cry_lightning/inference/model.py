@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cry_lightning import lineage, reference
 from cry_lightning.audio import Fit
 from cry_lightning.console import UserError
-from cry_lightning.contents import Checkpoint, Json, regrouped
+from cry_lightning.contents import OF_DATA, Checkpoint, Json, regrouped
 from cry_lightning.corpora.base import check_cutting
 from cry_lightning.data.datamodule import CryDataModule, check_front_end, check_lengths
 from cry_lightning.data.groups import Caching
@@ -153,7 +153,7 @@ class TrainedStage:
         try:
             check_plain(self.hyper_parameters, "hyper_parameters")
             check_plain(data, "data")
-            data = regrouped(data)
+            data = regrouped(data, OF_DATA)
             _check_classes(self.classes, kept)
             self.lineage = lineage.of_checkpoint(checkpoint)
             wanted = {name: data[name] for name in Data.__annotations__}

@@ -22,7 +22,7 @@ import yaml
 from cry_lightning import cli
 from cry_lightning.arguments import Overrides, as_arguments
 from cry_lightning.console import ConfigError, Interrupted, UserError, progress_bar
-from cry_lightning.contents import MOVED, Config, Json, as_now
+from cry_lightning.contents import Config, Json, as_now, key_as_now
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
@@ -33,7 +33,7 @@ from cry_lightning.tasks.weights import sha256
 ANEW = "stopped by a signal; the same command goes on with the study, and begins this training anew"
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
 OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger", "map_every_n_epochs")
-OLD_OPTION = re.compile(rf"^--data\.({'|'.join(MOVED)})=")
+OPTION = re.compile(r"(?<=^--)[\w.]+(?==)")
 WITHOUT_BARS = {"trainer.enable_progress_bar": False, "trainer.enable_model_summary": False}
 T = TypeVar("T")
 R = TypeVar("R")
@@ -209,7 +209,7 @@ def _as_now(saved: object) -> object:
         return [_as_now(one) for one in saved]
     if isinstance(saved, dict):
         return {key: _as_now(value) for key, value in as_now(saved).items()}
-    return OLD_OPTION.sub(lambda old: f"--data.{MOVED[old[1]]}=", saved) if isinstance(saved, str) else saved
+    return OPTION.sub(lambda key: key_as_now(key[0]), saved) if isinstance(saved, str) else saved
 
 
 def mark(file: Path, provenance: Json) -> None:

@@ -4,12 +4,10 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerConfig, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
@@ -17,7 +15,7 @@ from cry_lightning.console import UserError
 from cry_lightning.contents import Checkpoint, Json
 from cry_lightning.stage_data import StageData
 from cry_lightning.tasks.augment.waveform import RecordedNoise
-from cry_lightning.tasks.optimisation import Part, parameter_groups, parts, scale_learning_rate, warmup_cosine
+from cry_lightning.tasks.optimisation import Optimisation, parameter_groups, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.weights import compare_front_ends, identity_of, load_encoder, read_checkpoint
 from cry_lightning.trust.names import Trust
 
@@ -78,18 +76,7 @@ class Stage(L.LightningModule):
 
     Args:
         encoder: maps (B, C, F, T) to (B, num_features) and has the attribute `num_features`, as timm's models do.
-        optimizer: called with the parameters that are not frozen.
-        scheduler: learning-rate schedule, called with the optimizer.
-        scheduler_interval: step it every "epoch" or every "step".
-        warmup_epochs: instead of `scheduler`, raise the learning rate over so many epochs, then let it fall to zero as
-            a cosine, both step by step.
-        scale_lr: the optimizer's learning rate is meant for 256 clips per step (over all processes and accumulated
-            batches): scale it to those there are.
-        encoder_lr_scale: learning rate of the encoder, as a share of the optimizer's, which the head has.
-        layer_decay: learning rate of each of the encoder's layers, as a share of that of the layer after it.
-        head_first: share of the training in which the head alone learns; the encoder then begins with a warm-up of its
-            own. Needs `warmup_epochs`.
-        exclude_from_decay: no weight decay on biases and normalisation layers.
+        optimisation: optimizer, learning rates and their schedule.
         weights: checkpoint of an earlier stage whose encoder is the starting point of this one.
         frozen: true freezes the encoder whole; a list of its submodules' names freezes those.
         front_end: turns batches of waveforms (cached by the `Waveform` feature) into features on the device.
@@ -103,15 +90,7 @@ class Stage(L.LightningModule):
     def __init__(
         self,
         encoder: nn.Module,
-        optimizer: OptimizerCallable,
-        scheduler: LRSchedulerCallable | None = None,
-        scheduler_interval: Literal["epoch", "step"] = "epoch",
-        warmup_epochs: float | None = None,
-        scale_lr: bool = False,
-        encoder_lr_scale: float = 1.0,
-        layer_decay: float = 1.0,
-        head_first: float = 0.0,
-        exclude_from_decay: bool = False,
+        optimisation: Optimisation,
         weights: str | None = None,
         frozen: bool | list[str] = False,
         front_end: nn.Module | None = None,
@@ -125,32 +104,14 @@ class Stage(L.LightningModule):
         num_features = getattr(encoder, "num_features", None)
         if not isinstance(num_features, int):
             raise UserError(f"encoder: {type(encoder).__name__} has no attribute num_features (an integer)")
-        if scheduler is not None and warmup_epochs is not None:
-            raise UserError("scheduler and warmup_epochs are two schedules; set one of them to null")
-        if warmup_epochs is not None and warmup_epochs < 0:
-            raise UserError(f"warmup_epochs must be 0 or more, not {warmup_epochs}")
-        if not 0 < encoder_lr_scale <= 1:
-            raise UserError(f"encoder_lr_scale must be above 0 and at most 1, not {encoder_lr_scale}; or frozen: true")
-        if not 0 < layer_decay <= 1:
-            raise UserError(f"layer_decay must be above 0 and at most 1, not {layer_decay}")
-        if not 0 <= head_first < 1:
-            raise UserError(f"head_first must be at least 0 and below 1, not {head_first}; or frozen: true")
-        if head_first and (warmup_epochs is None or frozen is True):
-            raise UserError("head_first needs an encoder that is not frozen, and warmup_epochs (0 or more)")
+        if optimisation.head_first and frozen is True:
+            raise UserError("model.optimisation.head_first needs an encoder that learns: set model.frozen to false")
         if augment_waveform and front_end is None:
             raise UserError("augment_waveform needs waveforms: set `front_end`, and the data's feature to Waveform")
         self.encoder = encoder
         self.num_features = num_features
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.scheduler_interval = scheduler_interval
-        self.warmup_epochs = warmup_epochs
-        self.scale_lr = scale_lr
-        self.encoder_lr_scale = encoder_lr_scale
-        self.layer_decay = layer_decay
-        self.head_first = head_first
+        self.optimisation = optimisation
         self.head_steps = 0  # in which the head alone learns
-        self.exclude_from_decay = exclude_from_decay
         self.weights = weights
         self.front_end = front_end
         self.augment_waveform = nn.Sequential(*augment_waveform or [])
@@ -164,7 +125,7 @@ class Stage(L.LightningModule):
 
     def __getstate__(self) -> Json:
         """What a copy has, as weight averaging makes one: not what makes optimizers and heads, which has none."""
-        return {**super().__getstate__(), **dict.fromkeys(("optimizer", "scheduler", "head_factory"))}
+        return {**super().__getstate__(), **dict.fromkeys(("optimisation", "head_factory"))}
 
     @classmethod
     def load_from_checkpoint(
@@ -284,7 +245,7 @@ class Stage(L.LightningModule):
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed(hash((seed, step, self.global_rank)) % 2**63)
-        if self.head_first and self.encoder.training == (self.global_step < self.head_steps):
+        if self.optimisation.head_first and self.encoder.training == (self.global_step < self.head_steps):
             self.train()
 
     def view(self, batch: Tensor, augmented: bool) -> Tensor:
@@ -314,40 +275,37 @@ class Stage(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerConfig | OptimizerLRSchedulerConfig:
         """The injected optimizer over what is not frozen, and its schedule."""
+        how = self.optimisation
         grouped = [
             (group, part)
-            for part in self._parts()
-            for group in parameter_groups(part.parameters, self.exclude_from_decay)
+            for part in how.parts(self, self.encoder)
+            for group in parameter_groups(part.parameters, how.exclude_from_decay)
         ]
         if not grouped:
             raise UserError("nothing is left to train: every parameter is frozen")
-        optimizer = self.optimizer([group for group, _ in grouped])
+        optimizer = how.optimizer([group for group, _ in grouped])
         for group, (_, part) in zip(optimizer.param_groups, grouped, strict=True):
             group["lr"] *= part.rate
-        if self.scale_lr:
+        if how.scale_lr:
             batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
             scale_learning_rate(optimizer, self.data.sampling.batch_size * batches)
-        if self.warmup_epochs is not None:
-            warmup, total = self._warmup_and_total_steps(self.warmup_epochs)
-            self.head_steps = round(self.head_first * total)
+        if how.warmup_epochs is not None:
+            warmup, total = self._warmup_and_total_steps(how.warmup_epochs)
+            self.head_steps = round(how.head_first * total)
             begins = [self.head_steps if part.of_encoder else 0 for _, part in grouped]
             cosine = warmup_cosine(optimizer, warmup, total, begins)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
-        if self.scheduler is None:
+        if how.scheduler is None:
             return {"optimizer": optimizer}
-        schedule = self.scheduler(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": self.scheduler_interval}}
-
-    def _parts(self) -> list[Part]:
-        """The parameters by their learning rates: the encoder's apart, where they differ from the head's."""
-        if (self.encoder_lr_scale, self.layer_decay, self.head_first) == (1.0, 1.0, 0.0):
-            return [Part([*self.parameters()], 1.0, False)]
-        return parts(self, self.encoder, self.encoder_lr_scale, self.layer_decay)
+        schedule = how.scheduler(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": how.scheduler_interval}}
 
     def _warmup_and_total_steps(self, warmup_epochs: float) -> tuple[int, int]:
         total = self.trainer.estimated_stepping_batches
         if math.isinf(total):
-            raise UserError("warmup_epochs: a cosine needs an end; set trainer.max_epochs or trainer.max_steps")
+            raise UserError(
+                "model.optimisation.warmup_epochs: a cosine needs an end; set trainer.max_epochs or trainer.max_steps"
+            )
         self.trainer.fit_loop.setup_data()  # the number of batches is not known before
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         return round(warmup_epochs * steps_per_epoch), int(total)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
@@ -11,6 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, Mul
 from cry_lightning.console import UserError
 from cry_lightning.contents import Checkpoint
 from cry_lightning.tasks.base import HeadFactory, Stage
+from cry_lightning.tasks.optimisation import Optimisation
 
 
 class Classifier(Stage):
@@ -18,7 +18,7 @@ class Classifier(Stage):
 
     Args:
         encoder: see `Stage`.
-        optimizer: see `Stage`.
+        optimisation: see `Stage`.
         head: called with (encoder.num_features, num_classes); torch.nn.Linear where left out.
         loss: called with (logits (B, K), labels (B,)), cross-entropy where left out; its `weight` is set where the
             data asks for class weights.
@@ -29,13 +29,13 @@ class Classifier(Stage):
     def __init__(
         self,
         encoder: nn.Module,
-        optimizer: OptimizerCallable,
+        optimisation: Optimisation,
         head: HeadFactory | None = None,
         loss: nn.Module | None = None,
         num_classes: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(encoder, optimizer, **kwargs)
+        super().__init__(encoder, optimisation, **kwargs)
         self.save_hyperparameters()
         self.head_factory = head or nn.Linear
         self.loss = loss or nn.CrossEntropyLoss()

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, binary_cross_entropy_with_logits, interpolate, pad
 
 from cry_lightning.annotations.spans import Hysteresis, choose, frames, marked_in
 from cry_lightning.console import UserError
 from cry_lightning.tasks.base import Stage
+from cry_lightning.tasks.optimisation import Optimisation
 
 STEP = 2  # frames of the features that the head joins, and separates again at its end
 DILATIONS = (1, 2, 4, 8, 16, 32)  # of the head's convolutions: a frame's answer rests on 1.3 s to either side
@@ -82,7 +82,7 @@ class Detector(Stage):
 
     Args:
         encoder: has the method `maps`, as `EfficientAT` has.
-        optimizer: see `Stage`.
+        optimisation: see `Stage`.
         layers: of the encoder, whose maps are used: early ones for when, late ones for what.
         bands: frequency bands that the map of each layer is averaged to.
         n_bands: frequency bands of the features.
@@ -95,14 +95,14 @@ class Detector(Stage):
     def __init__(
         self,
         encoder: nn.Module,
-        optimizer: OptimizerCallable,
+        optimisation: Optimisation,
         layers: list[int] | None = None,
         bands: list[int] | None = None,
         n_bands: int = 128,
         width: int = 48,
         **kwargs: Any,
     ) -> None:
-        super().__init__(encoder, optimizer, **kwargs)
+        super().__init__(encoder, optimisation, **kwargs)
         self.save_hyperparameters()
         if not hasattr(encoder, "maps"):
             raise UserError(f"Detector: {type(encoder).__name__} has no maps over time; take EfficientAT")

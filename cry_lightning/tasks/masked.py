@@ -4,13 +4,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from cry_lightning.console import UserError
 from cry_lightning.tasks.base import HeadFactory
 from cry_lightning.tasks.heads import MLPHead
+from cry_lightning.tasks.optimisation import Optimisation
 from cry_lightning.tasks.pretext import Pretext
 
 SILENT = 1e-5  # deviation of a clip's cells below which they are all alike
@@ -26,7 +26,7 @@ class MaskedPrediction(Pretext):
 
     Args:
         encoder: see `Stage`.
-        optimizer: see `Stage`.
+        optimisation: see `Stage`.
         decoder: called with (encoder.num_features, cells); one hidden layer of 512 units where left out.
         bands: cells in frequency.
         frames: cells in time.
@@ -41,14 +41,14 @@ class MaskedPrediction(Pretext):
     def __init__(
         self,
         encoder: nn.Module,
-        optimizer: OptimizerCallable,
+        optimisation: Optimisation,
         decoder: HeadFactory | None = None,
         bands: int = 10,
         frames: int = 10,
         masked: float = 0.5,
         **kwargs: Any,
     ) -> None:
-        super().__init__(encoder, optimizer, **kwargs)
+        super().__init__(encoder, optimisation, **kwargs)
         self.save_hyperparameters()
         if min(bands, frames) < 1 or not 0 < masked < 1 or not 1 <= round(masked * bands * frames) < bands * frames:
             raise UserError(

@@ -4,13 +4,74 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypedDict
+from typing import Literal, TypedDict
 
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from cry_lightning.console import UserError
+
 REFERENCE_BATCH = 256  # clips per step for which a scaled learning rate is given
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How a stage's weights are changed step by step.
+
+    Args:
+        optimizer: called with the parameters that are not frozen.
+        scheduler: learning-rate schedule, called with the optimizer.
+        scheduler_interval: step it every "epoch" or every "step".
+        warmup_epochs: instead of `scheduler`, raise the learning rate over so many epochs, then let it fall to zero as
+            a cosine, both step by step.
+        scale_lr: the optimizer's learning rate is meant for 256 clips per step (over all processes and accumulated
+            batches): scale it to those there are.
+        encoder_lr_scale: learning rate of the encoder, as a share of the optimizer's, which the head has.
+        layer_decay: learning rate of each of the encoder's layers, as a share of that of the layer after it.
+        head_first: share of the training in which the head alone learns; the encoder then begins with a warm-up of its
+            own. Needs `warmup_epochs`.
+        exclude_from_decay: no weight decay on biases and normalisation layers.
+
+    Raises:
+        UserError: a value is out of range, or two of them contradict each other.
+    """
+
+    optimizer: OptimizerCallable
+    scheduler: LRSchedulerCallable | None = None
+    scheduler_interval: Literal["epoch", "step"] = "epoch"
+    warmup_epochs: float | None = None
+    scale_lr: bool = False
+    encoder_lr_scale: float = 1.0
+    layer_decay: float = 1.0
+    head_first: float = 0.0
+    exclude_from_decay: bool = False
+
+    def __post_init__(self) -> None:
+        place, rate, decay = "model.optimisation", self.encoder_lr_scale, self.layer_decay
+        if self.scheduler is not None and self.warmup_epochs is not None:
+            raise UserError(f"{place}.scheduler and {place}.warmup_epochs are two schedules; set one of them to null")
+        if self.warmup_epochs is not None and self.warmup_epochs < 0:
+            raise UserError(f"{place}.warmup_epochs must be 0 or more, not {self.warmup_epochs}")
+        if not 0 < rate <= 1:
+            raise UserError(
+                f"{place}.encoder_lr_scale must be above 0 and at most 1, not {rate}; or model.frozen: true"
+            )
+        if not 0 < decay <= 1:
+            raise UserError(f"{place}.layer_decay must be above 0 and at most 1, not {decay}")
+        if not 0 <= self.head_first < 1:
+            raise UserError(
+                f"{place}.head_first must be at least 0 and below 1, not {self.head_first}; or model.frozen: true"
+            )
+        if self.head_first and self.warmup_epochs is None:
+            raise UserError(f"{place}.head_first needs {place}.warmup_epochs (0 or more)")
+
+    def parts(self, stage: nn.Module, encoder: nn.Module) -> list["Part"]:
+        """The parameters of a stage by their learning rates: its encoder's apart, where they differ from its head's."""
+        if (self.encoder_lr_scale, self.layer_decay, self.head_first) == (1.0, 1.0, 0.0):
+            return [Part([*stage.parameters()], 1.0, False)]
+        return parts(stage, encoder, self.encoder_lr_scale, self.layer_decay)
 
 
 class Group(TypedDict, total=False):

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
 from cry_lightning.contents import Checkpoint
 from cry_lightning.stage_data import StageData
 from cry_lightning.tasks.base import Stage
+from cry_lightning.tasks.optimisation import Optimisation
 from cry_lightning.tasks.probe import effective_rank, probe
 
 COLLAPSED_RANK = 2.0  # effective rank below which the embeddings say next to nothing
@@ -29,7 +29,7 @@ class Pretext(Stage):
 
     Args:
         encoder: see `Stage`.
-        optimizer: see `Stage`.
+        optimisation: see `Stage`.
         adaptation: this stage goes on from another one, so `weights` must name it.
         probe: kind of the classifier on the embeddings.
         probe_every_n_epochs: how often it is fitted, beside the last of max_epochs; in between its last score is logged
@@ -40,13 +40,13 @@ class Pretext(Stage):
     def __init__(
         self,
         encoder: nn.Module,
-        optimizer: OptimizerCallable,
+        optimisation: Optimisation,
         adaptation: bool = False,
         probe: Literal["linear", "knn"] = "linear",
         probe_every_n_epochs: int = 1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(encoder, optimizer, **kwargs)
+        super().__init__(encoder, optimisation, **kwargs)
         if probe_every_n_epochs < 1:
             raise UserError(f"probe_every_n_epochs must be at least 1, not {probe_every_n_epochs}")
         if adaptation and not self.weights:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
 from cry_lightning.tasks.heads import Projector
 from cry_lightning.tasks.losses import nt_xent
+from cry_lightning.tasks.optimisation import Optimisation
 from cry_lightning.tasks.pretext import Pretext
 from cry_lightning.tasks.probe import alignment, uniformity
 
@@ -29,7 +29,7 @@ class SimCLR(Pretext):
 
     Args:
         encoder: see `Stage`.
-        optimizer: see `Stage`.
+        optimisation: see `Stage`.
         projector: called with encoder.num_features; `Projector` where left out.
         temperature: of NT-Xent, above 0.
         **kwargs: see `Pretext`.
@@ -41,12 +41,12 @@ class SimCLR(Pretext):
     def __init__(
         self,
         encoder: nn.Module,
-        optimizer: OptimizerCallable,
+        optimisation: Optimisation,
         projector: Callable[[int], nn.Module] | None = None,
         temperature: float = 0.5,
         **kwargs: Any,
     ) -> None:
-        super().__init__(encoder, optimizer, **kwargs)
+        super().__init__(encoder, optimisation, **kwargs)
         self.save_hyperparameters()
         if not temperature > 0:  # nor NaN
             raise UserError(f"temperature must be above 0, not {temperature}; 0.1 to 0.5 are usual")

@@ -23,6 +23,7 @@ from torch.optim import SGD
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.tasks.classifier import Classifier
 from cry_lightning.tasks.heads import SupportVectors
+from cry_lightning.tasks.optimisation import Optimisation
 
 log = logging.getLogger(__name__)
 Kernel = Literal["rbf", "linear"]
@@ -190,7 +191,7 @@ class SVM(Classifier):
     ) -> None:
         super().__init__(
             encoder,
-            SGD,
+            Optimisation(SGD),
             head=partial(SupportVectors, kernel=kernel),
             num_classes=num_classes,
             weights=weights,
@@ -232,7 +233,7 @@ class SVM(Classifier):
 
     def configure_optimizers(self) -> OptimizerConfig:
         """An optimizer of nothing: a fit without steps would leave no checkpoint."""
-        return {"optimizer": self.optimizer([nn.Parameter(torch.zeros(0))])}
+        return {"optimizer": self.optimisation.optimizer([nn.Parameter(torch.zeros(0))])}
 
     def on_train_start(self) -> None:
         """Fit the machines, before the one validation."""
