@@ -59,7 +59,8 @@ class CachedFeatures:
     @cached_property
     def good(self) -> np.ndarray:
         """Which rows hold a feature (n,); the others are masked: all zeros."""
-        return self._file.column("done") == GOOD
+        good: np.ndarray = self._file.column("done") == GOOD
+        return good
 
     @cached_property
     def bad(self) -> dict[int, str]:
@@ -167,7 +168,7 @@ class ClipBatches(Dataset[Batch]):
 
     def path(self, row: int) -> Path:
         """The file of one row."""
-        return self.files[self.file_of[row]]
+        return self.files[int(self.file_of[row])]
 
     def waveform(self, row: int) -> np.ndarray:
         """The clip of one row, decoded and fitted (N,); windows of one recording, in the order of time, cost least."""

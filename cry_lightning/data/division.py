@@ -162,7 +162,8 @@ def named_in(path: str, subjects: pd.Categorical) -> np.ndarray:
 
 def _keep(parts: np.ndarray, train: np.ndarray, kept: np.ndarray) -> np.ndarray:
     parts[train[~kept]] = ""
-    return train[kept]
+    left: np.ndarray = train[kept]
+    return left
 
 
 def in_words(clips: Clips, classes: Sequence[str]) -> str:
@@ -193,7 +194,8 @@ def class_indices(clips: Clips, classes: Sequence[str]) -> np.ndarray:
     """Index of each clip's class (n,); -1 where it has none of these."""
     labels = clips.each(lambda clip: clip.label or "")
     index = {name: i for i, name in enumerate(classes)}
-    return np.array([index.get(name, -1) for name in labels.categories], int)[labels.codes]
+    indices: np.ndarray = np.array([index.get(name, -1) for name in labels.categories], int)[labels.codes]
+    return indices
 
 
 def column(clips: Clips, name: str) -> pd.Categorical:

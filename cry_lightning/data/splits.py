@@ -142,7 +142,8 @@ def holdout(labels: Names, groups: Names, shares: dict[str, float], seed: int, g
             f"split: found no division of {len(counts)} {group}s with every class in each of {', '.join(shares)}; "
             f"too many {group}s share the rare classes: {census(classes, counts, group)}"
         )
-    return np.array(list(shares))[best[group_of]]
+    parts: np.ndarray = np.array(list(shares))[best[group_of]]
+    return parts
 
 
 def _kfold(labels: pd.Categorical, groups: pd.Categorical, split: Split) -> np.ndarray:
@@ -166,7 +167,8 @@ def _own_parts(own: pd.Categorical, column: str) -> np.ndarray:
     if unknown or "train" not in values:
         held = f"holds {', '.join(map(repr, unknown))}" if unknown else "names no clip for train"
         raise UserError(f"split: column {column!r} {held}; its values are train, val, test, or nothing")
-    return np.array([PART_OF.get(value, "") for value in values], dtype="<U5")[own.codes]
+    parts: np.ndarray = np.array([PART_OF.get(value, "") for value in values], dtype="<U5")[own.codes]
+    return parts
 
 
 def _place_unlabelled(parts: np.ndarray, unlabelled: np.ndarray, groups: pd.Categorical) -> None:

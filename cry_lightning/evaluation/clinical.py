@@ -299,8 +299,10 @@ def _coverage(share: float) -> str:
 
 
 def _clipped(scores: pd.Series | np.ndarray) -> np.ndarray:
-    return np.clip(np.asarray(scores, float), SMALLEST, 1 - SMALLEST)
+    clipped: np.ndarray = np.clip(np.asarray(scores, float), SMALLEST, 1 - SMALLEST)
+    return clipped
 
 
 def _confidence(calibrated: np.ndarray) -> np.ndarray:
-    return np.maximum(calibrated, 1 - calibrated)
+    confidence: np.ndarray = np.maximum(calibrated, 1 - calibrated)
+    return confidence

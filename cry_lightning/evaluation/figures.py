@@ -116,7 +116,9 @@ def _mark_answers(run: Run, positive: str, roc: Axes, recall_axes: Axes) -> None
 
 def _bars(result: pd.Series) -> np.ndarray:
     """How far the interval reaches below and above (2, 1); nothing where there is none."""
-    return np.nan_to_num([[result["value"] - result["low"]], [result["high"] - result["value"]]])
+    reach = [[result["value"] - result["low"]], [result["high"] - result["value"]]]
+    bars: np.ndarray = np.nan_to_num(reach)
+    return bars
 
 
 def clinical(run: Run, found: Readout, style: Style) -> Figure:

@@ -151,7 +151,8 @@ def vote(scores: np.ndarray) -> np.ndarray:
     mean = scores.mean(axis=0)
     shares = np.eye(scores.shape[-1])[scores.argmax(axis=-1)].mean(axis=0)
     tied = (shares == shares.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True) > 1
-    return np.where(tied, (shares + TIE_BREAK * mean) / (1 + TIE_BREAK), shares)
+    fused: np.ndarray = np.where(tied, (shares + TIE_BREAK * mean) / (1 + TIE_BREAK), shares)
+    return fused
 
 
 def best_weights(likelihood: np.ndarray) -> np.ndarray:
@@ -166,12 +167,14 @@ def best_weights(likelihood: np.ndarray) -> np.ndarray:
         bounds=[(0, 1)] * n_members,
         constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
     )
-    return found.x.clip(0) / found.x.clip(0).sum()
+    weights: np.ndarray = found.x.clip(0) / found.x.clip(0).sum()
+    return weights
 
 
 def scaled(scores: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities (n, K) made flatter (temperature above 1) or steeper."""
-    return softmax(np.log(np.maximum(scores, FLOOR)) / temperature, axis=1)
+    probabilities: np.ndarray = softmax(np.log(np.maximum(scores, FLOOR)) / temperature, axis=1)
+    return probabilities
 
 
 def best_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
@@ -182,7 +185,7 @@ def best_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
 
     def log_loss(log_temperature: float) -> float:
         likelihood = scaled(scores, np.exp(log_temperature))[np.arange(len(truth)), truth]
-        return -np.log(np.maximum(likelihood, FLOOR)).mean()
+        return -float(np.log(np.maximum(likelihood, FLOOR)).mean())
 
     return float(np.exp(minimize_scalar(log_loss, bounds=np.log(TEMPERATURES), method="bounded").x))
 
@@ -201,7 +204,7 @@ def stacking_rows(members: Members, here: np.ndarray) -> np.ndarray:
     rows, val = members.rows, here & members.on_validation
     met = rows["subject"].isin(rows["subject"][here])
     others = (rows["repeat"] == rows["repeat"][here].iloc[0]) & ~members.on_validation & ~met
-    found = val if val.any() else others.to_numpy()
+    found: np.ndarray = val if val.any() else others.to_numpy()
     if rows["label"][found].nunique() < 2:
         raise UserError(
             f"--method stacking: {fold_in_words(members, here)} has no val rows of two classes, nor are there"

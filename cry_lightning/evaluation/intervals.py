@@ -120,7 +120,7 @@ class Jackknife:
         if rests_on in OF_ALL_CLASSES:
             return self.cases
         if rests_on == "accuracy":
-            return self.all_cases[:, None]
+            return np.expand_dims(self.all_cases, 1)
         own = self.cases[:, self.classes == name].sum(axis=1)  # of zeros where no case of the class is tested
         return np.stack([own] if rests_on == "class" else [own, self.all_cases - own], axis=1)
 

@@ -29,7 +29,10 @@ class Units:
     @property
     def predicted(self) -> np.ndarray:
         """The class of the highest score (n,), the first of several."""
-        return np.array(classes_of(self.table))[self.table[score_columns(self.table)].to_numpy().argmax(axis=1)]
+        scores: np.ndarray = self.table[score_columns(self.table)].to_numpy()
+        classes = np.array(classes_of(self.table))
+        best: np.ndarray = classes[scores.argmax(axis=1)]
+        return best
 
     @property
     def majority_class(self) -> str:
@@ -181,7 +184,8 @@ def _won(positive: np.ndarray, score: np.ndarray, key: np.ndarray) -> np.ndarray
     key_ends = np.append(keys, len(key))[1:][of_key]
     others_below = alarms[key_ends] - (alarms[first] + alarms[ends])[run] / 2
     positives_above = (hits[first] + hits[ends])[run] / 2 - hits[keys[of_key]]
-    return np.where(positive, others_below, positives_above)
+    won: np.ndarray = np.where(positive, others_below, positives_above)
+    return won
 
 
 def _precisions(positive: np.ndarray, score: np.ndarray, groups: Groups) -> np.ndarray:
@@ -207,4 +211,6 @@ def _precisions(positive: np.ndarray, score: np.ndarray, groups: Groups) -> np.n
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Quotients, NaN where there is nothing to divide by."""
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+    quotients = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=quotients, where=denominator > 0)
+    return quotients
