@@ -26,13 +26,15 @@ from cry_lightning.data.splits import Split
 from cry_lightning.encoders import CNN6
 from cry_lightning.features import LogMel
 from cry_lightning.tasks import Classifier
+from cry_lightning.tasks.optimisation import Optimisation
 
 
 def train(processes: int, epochs: int, out: Path) -> None:
     """Writes the clips a second of each epoch but the first, from within one of the processes."""
     torch.set_num_threads(1)
     with data_set_up(None, LogMel(), Split(group="clip"), sampling=Sampling(batch_size=32, drop_last=True)) as data:
-        model = Classifier(CNN6(n_mels=40, width=16), partial(torch.optim.SGD, lr=0.01), num_classes=len(data.classes))
+        how = Optimisation(partial(torch.optim.SGD, lr=0.01))
+        model = Classifier(CNN6(n_mels=40, width=16), how, num_classes=len(data.classes))
         profiler = SimpleProfiler()
         quiet = {f"enable_{part}": False for part in ("checkpointing", "progress_bar", "model_summary")}
         trainer = L.Trainer(
