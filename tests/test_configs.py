@@ -54,9 +54,9 @@ def class_paths(value):
             yield from class_paths(child)
 
 
-def small_corpus_arguments(data: Path, tones: Path) -> list[str]:
-    """Overrides that point a data YAML at a small or made corpus."""
-    corpus = yaml.safe_load(data.read_text())["corpus"]
+def small_corpus_arguments(data: dict, tones: Path) -> list[str]:
+    """Overrides that point data at a small or made corpus."""
+    corpus = data["corpus"]
     kind = corpus["class_path"].rpartition(".")[2]
     if kind in SMALL:
         arguments = SMALL[kind] | {"folder": str(tones.parent / "synthetic")}
@@ -93,8 +93,10 @@ def noise_arguments(stage: Path, tones: Path) -> list[str]:
     return ["--model.init_args.augment_waveform", json.dumps(noise)]
 
 
-def sub_config(config: Path, key: str) -> Path:
-    return (config.parent / re.search(rf"^\s*{key}: (\S+\.yaml)", config.read_text(), re.MULTILINE)[1]).resolve()
+def data_of(stage: Path) -> dict:
+    """The data of a stage, in a YAML of its own or in that of the stage."""
+    data = yaml.safe_load(stage.read_text())["data"]
+    return yaml.safe_load((stage.parent / data).read_text()) if isinstance(data, str) else data
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("**/*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -117,9 +119,9 @@ def without_weights(path: Path) -> list[str]:
     return ["--model.init_args.weights=null", *["--model.init_args.adaptation=false"] * ("adaptation: true" in text)]
 
 
-def small_probe_arguments(data: Path, tones: Path) -> list[str]:
+def small_probe_arguments(data: dict, tones: Path) -> list[str]:
     """Overrides that make the cries small on which an encoder is probed."""
-    if "probe:" not in data.read_text():
+    if not data.get("probe"):
         return []
     probe = "--data.probe.init_args."
     small = SMALL["SyntheticCries"] | {"folder": str(tones.parent / "synthetic")}
@@ -145,7 +147,7 @@ def test_every_stage_is_what_its_classes_take(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", cases(STAGES))
 def test_every_stage_fits_and_tests(path, tones, tmp_path):
-    data = sub_config(path, "data")
+    data = data_of(path)
     args = ["--config", str(path), "--runs", str(tmp_path), f"--data.cache.folder={tmp_path}", "--trainer.logger=null"]
     detects = "tasks.Detector" in path.read_text()
     args += unmarked_arguments(tones) if detects else small_corpus_arguments(data, tones)
@@ -154,7 +156,7 @@ def test_every_stage_fits_and_tests(path, tones, tmp_path):
     run = cli.main(["fit", *args, "--trainer.max_epochs=1", "--trainer.max_steps=8"])
     folder = run.run_folder
     assert folder.best.exists()
-    if "tasks.Classifier" in path.read_text() and yaml.safe_load(data.read_text())["split"].get("test") != 0:
+    if "tasks.Classifier" in path.read_text() and data["split"].get("test") != 0:
         cli.main(["test", "--config", str(folder.config)])
         assert (folder.path / "predictions.csv").exists()
 
@@ -164,7 +166,8 @@ def test_every_stage_fits_and_tests(path, tones, tmp_path):
 def test_every_data_config_serves_a_stage(path, tones, tmp_path):
     stage = CONFIGS / ("finetune_noise.yaml" if "waveform_8k" in path.read_text() else "finetune.yaml")
     args = ["fit", "--config", str(stage), "--data", str(path)]
-    args += small_corpus_arguments(path, tones) + noise_arguments(stage, tones)
+    args += small_corpus_arguments(data := yaml.safe_load(path.read_text()), tones) + noise_arguments(stage, tones)
+    args += ["--data.split.val=0.2"] * (data["split"].get("val") == 0)
     args += ["--model.init_args.weights=null", "--trainer.logger=null", "--trainer.fast_dev_run=true"]
     if not re.search("waveform_8k|mfcc_8k|logmel_8k", path.read_text()):  # the stage's small network wants 40 bands
         args += ["--data.feature", str(CONFIGS / "feature/logmel_8k.yaml")]
@@ -186,8 +189,10 @@ def test_every_encoder_keeps_the_contract(path):
     with torch.device("meta"):
         encoder = make(**config.get("init_args", {}), **config.get("dict_kwargs", {}))
         arguments = config.get("init_args", {}) | config.get("dict_kwargs", {})
-        channels = arguments.get("in_chans", 1)
+        channels = arguments.get("in_chans", 3 if name == "TimmNetwork" else 1)
         size = arguments.get("img_size") or ((64, 96) if name == "VGGish" else (arguments.get("n_mels", 40), 101))
+        if name == "Flatten":
+            size = (arguments["num_features"], 1)
         assert encoder(torch.empty(2, channels, *size)).shape == (2, encoder.num_features)
 
 

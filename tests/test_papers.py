@@ -18,6 +18,7 @@ from cry_lightning import cli
 from cry_lightning.__main__ import main
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError
+from cry_lightning.corpora import Clip, Clips
 from cry_lightning.data.splits import Split
 from cry_lightning.evaluation.predictions import classes_of, read, score_columns
 from cry_lightning.studies.division import Division
@@ -205,7 +206,7 @@ def test_without_validation_the_last_epoch_is_tested_and_nobody_is_validated(pap
 
 
 def test_a_corpus_of_one_speaker_leaves_nobody_to_train_on():
-    clips = [SimpleNamespace(label=label, subject="fsdd:george", columns={}) for label in "ab"]
+    clips = Clips.of([Clip(f"{label}.wav", "fsdd:george", label) for label in "ab"])
     data = SimpleNamespace(clips=clips, labels=torch.tensor([0, 1]), split=Split(), corpus=SimpleNamespace(name="fsdd"))
     data.features = SimpleNamespace(good=np.array([True, True]))
     with pytest.raises(UserError, match="--loso: corpus fsdd has one subject alone, and nobody is left to train on"):
