@@ -10,8 +10,11 @@ import soundfile
 
 from cry_lightning.corpora import Clip, Clips, Manifest, UnlabelledTree
 from cry_lightning.data.cache import FeatureCache
+from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column, divide
+from cry_lightning.data.groups import Caching
 from cry_lightning.data.splits import Split
+from cry_lightning.describe.summary import take
 from cry_lightning.features import LogMel
 
 WHOLE = Clip("a/1.wav", "ward:anna", "hungry", columns={"site": "x"}, subject_source="given")
@@ -53,13 +56,25 @@ def test_windows_begin_where_they_always_did(tmp_path, hop_s):
     assert windows.start_s.tolist() == [round(i * hop_s, 6) for i in range(len(windows))] and len(windows) > 25
 
 
-def test_key_of_a_cache_is_that_of_the_json_of_all_it_depends_on(tmp_path, monkeypatch):
+@pytest.mark.parametrize("window_s", [0.2, 1])
+def test_key_of_a_cache_is_that_of_the_json_of_all_it_depends_on(tmp_path, monkeypatch, window_s):
     soundfile.write(tmp_path / "1.wav", np.zeros(8000), 8000)
     (tmp_path / 'ä"2.wav').write_text("no sound")
     monkeypatch.setattr("cry_lightning.data.cache.AT_ONCE", 3)
-    cache = FeatureCache(UnlabelledTree(tmp_path, window_s=0.2), LogMel(), 0.2, folder=tmp_path / "cache")
-    located = [(clip.path, clip.start_s, clip.duration_s) for clip in cache.clips]
+    cache = FeatureCache(UnlabelledTree(tmp_path, window_s=window_s), LogMel(), 0.2, folder=tmp_path / "cache")
+    located = [(clip.path, float(clip.start_s), clip.duration_s and float(clip.duration_s)) for clip in cache.clips]
     assert "".join(cache._keyed()) == json.dumps([cache.settings, located, cache.content])
+
+
+def test_a_corpus_may_list_its_clips_one_by_one(tmp_path):
+    class Mine(UnlabelledTree):
+        def clips(self, levels_folder: Path = Path("cache")) -> list[Clip]:
+            return [*super().clips(levels_folder)]
+
+    soundfile.write(tmp_path / "1.wav", np.random.default_rng(0).normal(0, 0.1, 8000), 8000)
+    data = CryDataModule(Mine(tmp_path, window_s=0.5), LogMel(), clip_s=0.5, cache=Caching(str(tmp_path / "cache")))
+    assert len(data.feature_cache().clips.names) == 2
+    assert len(take(data, None, None).listed.used) == 2
 
 
 def test_a_window_more_needs_few_bytes(tmp_path: Path):

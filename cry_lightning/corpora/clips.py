@@ -76,8 +76,8 @@ class Clips(Sequence[Clip]):
     ) -> None:
         self.sources = sources
         self.source_of = source_of.astype(np.int32, copy=False)
-        self.start_s = start_s
-        self.duration_s = duration_s
+        self.start_s = start_s.astype(float, copy=False)  # 1 s and 1.0 s are one
+        self.duration_s = duration_s.astype(float, copy=False)
 
     @classmethod
     def of(cls, clips: Iterable[Clip]) -> "Clips":

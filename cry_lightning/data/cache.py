@@ -56,7 +56,9 @@ class Texts(Sequence[str]):
     def __getitem__(self, row: slice) -> list[str]: ...
 
     def __getitem__(self, row: int | slice) -> str | list[str]:
-        return self.texts_of(self.clips[row]) if isinstance(row, slice) else self.texts_of(self.clips[row : row + 1])[0]
+        if isinstance(row, slice):
+            return self.texts_of(self.clips[row])
+        return self.texts_of(Clips.of([self.clips[row]]))[0]
 
     def __iter__(self) -> Iterator[str]:
         for first in range(0, len(self), AT_ONCE):
