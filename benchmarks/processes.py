@@ -3,7 +3,7 @@
 .venv/bin/python benchmarks/processes.py                     each process has one thread
 .venv/bin/python benchmarks/processes.py --processes 1 2 4
 
-Efficiency is the rate over that of one process, divided by the number of processes.
+Efficiency is the rate of each process over that of each of the first number of processes.
 """
 
 import argparse

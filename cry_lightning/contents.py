@@ -85,7 +85,14 @@ def _class_as_now(value: object, moved: dict[str, str]) -> object:
     """The same of a class that a config names with its arguments."""
     if not isinstance(value, dict) or not isinstance(given := value.get("init_args"), dict):
         return value
+    if moved is OF_MODEL:
+        return {**value, "init_args": stage_as_now(value.get("class_path"), given)}
     return {**value, "init_args": regrouped(given, moved)}
+
+
+def stage_as_now(class_path: object, arguments: Config) -> Config:
+    """The arguments of a stage as they are now; one of the user's own may have such arguments itself."""
+    return regrouped(arguments, OF_MODEL) if str(class_path).startswith("cry_lightning.") else arguments
 
 
 def key_as_now(key: str) -> str:

@@ -68,10 +68,14 @@ class OneLineParser(LightningArgumentParser):
 def as_yaml(argument: str) -> str:
     """An option as YAML has it, of which jsonargparse wrote the value as Python does: nothing, a table or a list."""
     key, _, value = argument.partition("=")
+    if value == "None":
+        return f"{key}=null"
+    if not value.startswith(("{", "[")):
+        return argument
     try:
         read = ast.literal_eval(value)
-        return f"{key}={json.dumps(read)}" if read is None or isinstance(read, dict | list) else argument
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # a text
+        return f"{key}={json.dumps(read)}" if repr(read) == value else argument  # else a user wrote it, as YAML
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return argument
 
 

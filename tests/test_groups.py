@@ -12,10 +12,11 @@ from exported import write_checkpoint
 from cry_lightning import __main__ as command_line
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError
-from cry_lightning.contents import OF_DATA, OF_MODEL, renamed
+from cry_lightning.contents import OF_DATA, OF_MODEL, as_now, renamed
 from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.export.hub import public
 from cry_lightning.inference.model import TrainedStage
+from cry_lightning.messages import as_yaml
 from cry_lightning.runfolder import RunFolder
 from cry_lightning.studies.engine import MARK, ReadCLI, is_finished
 from cry_lightning.tasks import Classifier
@@ -216,3 +217,25 @@ def test_a_part_of_a_group_is_added_to_the_rest_of_it(stage):
     assert (read["scheduler"], read["warmup_epochs"]) == (None, 1.0)
     optimizer = read["optimizer"]["init_args"]
     assert (optimizer["lr"], optimizer["momentum"], optimizer["foreach"]) == (0.5, 0.9, None)
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("None", None),
+        ("{'a': ['x', None]}", {"a": ["x", None]}),
+        ("{'a': ['\\bx', 'C:\\new']}", {"a": ["\\bx", "C:\\new"]}),  # YAML knows no escapes between single quotes
+        (r"/(\d{8})_NO_", r"/(\d{8})_NO_"),
+        ("[a, b]", ["a", "b"]),
+    ],
+)
+def test_what_python_wrote_is_read_as_it_was_and_what_a_user_wrote_stays(typed, read):
+    key, _, value = as_yaml(f"--key={typed}").partition("=")
+    assert key == "--key" and yaml.safe_load(value) == read
+
+
+def test_arguments_of_a_stage_of_ones_own_keep_their_names():
+    config = {"model": {"class_path": "mine.Stage", "init_args": {"optimizer": 1}}, "data": {"batch_size": 4}}
+    assert as_now(config) == {"model": config["model"], "data": {"sampling": {"batch_size": 4}}}
+    ours = config | {"model": config["model"] | {"class_path": "cry_lightning.tasks.Classifier"}}
+    assert as_now(ours)["model"]["init_args"] == {"optimisation": {"optimizer": 1}}

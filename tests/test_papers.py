@@ -23,7 +23,7 @@ from cry_lightning.data.splits import Split
 from cry_lightning.evaluation.predictions import classes_of, read, score_columns
 from cry_lightning.studies.division import Division
 from cry_lightning.studies.paper_tables import of_works
-from cry_lightning.studies.papers import Order, by_stage, check_classes
+from cry_lightning.studies.papers import Order, by_stage, check_classes, check_upstream
 from cry_lightning.studies.recipe import Protocol, Recipe, Setting, System, read_recipe
 from cry_lightning.studies.rounds import plan
 
@@ -203,6 +203,18 @@ def test_without_validation_the_last_epoch_is_tested_and_nobody_is_validated(pap
     assert not stage["validation_clips"] and len(stage["clips"]) + len(lineage["test_clips"]) == 96
     metrics = pd.read_csv(fold / "fit/metrics.csv")
     assert metrics["epoch"].max() == 2 and "val/uar" not in metrics
+
+
+def test_a_stage_without_a_test_cannot_be_reported():
+    order = SimpleNamespace(
+        path="paper.yaml",
+        recipe=SimpleNamespace(systems={"net": SimpleNamespace(stages=["first", "net"])}, upstream={}),
+    )
+    check_upstream(order, "net", [SimpleNamespace(has_test=False)])
+    order.recipe.upstream = {"first": {}}
+    check_upstream(order, "net", [SimpleNamespace(has_test=True)])
+    with pytest.raises(UserError, match=r"paper.yaml: upstream.first: a pretraining, which has no test to report"):
+        check_upstream(order, "net", [SimpleNamespace(has_test=False)])
 
 
 def test_a_corpus_of_one_speaker_leaves_nobody_to_train_on():

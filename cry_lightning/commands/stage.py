@@ -31,6 +31,8 @@ GROUPS = {
     "checkpoint": "lightning.pytorch.callbacks.ModelCheckpoint",
 }
 CLI = "cry_lightning.cli.StageCLI"
+# Tables that an option adds to; any other is replaced.
+ADDED_TO = ("init_args", "split", "subset", "sampling", "cache", "optimisation")
 OF_LIGHTNING = {  # options that LightningCLI adds by itself
     "config": "the stage's YAML",
     "print_config": "print the whole config and stop",
@@ -269,7 +271,7 @@ def _set(config: Config, path: Sequence[str], value: str, key: str) -> None:
         refuse_recordings(key, value)
     is_config = value.endswith(ENDINGS) and (key in WHOLE_SECTIONS or Path(value).is_file())
     new, old = read_config(value, key) if is_config else _value(value), here.get(last)
-    if isinstance(old, dict) and isinstance(new, dict) and "class_path" not in new and not is_config:
+    if last in ADDED_TO and isinstance(old, dict) and isinstance(new, dict) and not is_config:
         new = _merged(old, new)
     here[last] = new
 

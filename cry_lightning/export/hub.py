@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from cry_lightning.console import as_markdown_text
-from cry_lightning.contents import OF_DATA, OF_MODEL, Checkpoint, regrouped
+from cry_lightning.contents import OF_DATA, Checkpoint, regrouped, stage_as_now
 from cry_lightning.export.about import About
 from cry_lightning.export.check import Reference, Run
 from cry_lightning.export.graph import WaveformModel
@@ -53,7 +53,7 @@ def write(trained: TrainedStage, about: About, folder: Path) -> Run:
 
 def public(checkpoint: Checkpoint) -> Checkpoint:
     """What predicting needs of a checkpoint: no optimiser, and no name of a file or folder of this machine."""
-    own = regrouped(checkpoint["hyper_parameters"], OF_MODEL)
+    own = stage_as_now(checkpoint["hyper_parameters"].get("_class_path"), checkpoint["hyper_parameters"])
     data = regrouped(checkpoint["datamodule_hyper_parameters"], OF_DATA)
     corpus = data["corpus"].get("init_args", {})
     names = ("classes", "front_end", "CryDataModule", "lineage")

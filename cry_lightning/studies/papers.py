@@ -20,7 +20,7 @@ from cry_lightning.report.files import write_report
 from cry_lightning.report.study import StudyPage, write_page
 from cry_lightning.studies import label_recipe
 from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
-from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, quiet, side_by_side
+from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, quiet, side_by_side
 from cry_lightning.studies.label_recipe import WEIGHTS, Encoder, LabelStudy
 from cry_lightning.studies.recipe import (
     EVERY,
@@ -187,6 +187,7 @@ def plan_all(order: Order, out: Path, known: Stages) -> Plans:
         adapted = here / "adapted" / slug("-".join(order.recipe.systems[name].stages[:-1]))
         plan = planned(stages, division, here / slug(name), out / "upstream", adapted, known)
         check_classes(order, protocol, plan.chain.last.data.classes)
+        check_upstream(order, name, plan.chain.once)
         plans[protocol][name] = plan
     return plans
 
@@ -204,6 +205,17 @@ def check_classes(order: Order, protocol: str, classes: Sequence[str]) -> None:
         raise UserError(f"{where}: {what}: there must be two classes, not {len(classes)} ({', '.join(classes)})")
     if positive and positive not in classes:
         raise UserError(f"{where}: positive: {positive} is none of the classes {', '.join(classes)}")
+
+
+def check_upstream(order: Order, system: str, once: Sequence[Study]) -> None:
+    """Refuse to report a stage that has no test.
+
+    Raises:
+        UserError: naming it.
+    """
+    for stage, study in zip(order.recipe.systems[system].stages, once, strict=False):
+        if stage in order.recipe.upstream and not study.has_test:
+            raise UserError(f"{order.path}: upstream.{stage}: a pretraining, which has no test to report; leave it out")
 
 
 def plan_labels(order: Order, out: Path, known: Stages) -> list[LabelStudy]:

@@ -104,6 +104,10 @@ class Stage(L.LightningModule):
         num_features = getattr(encoder, "num_features", None)
         if not isinstance(num_features, int):
             raise UserError(f"encoder: {type(encoder).__name__} has no attribute num_features (an integer)")
+        if not isinstance(optimisation, Optimisation):
+            raise UserError(
+                "optimisation: give an Optimisation, which holds the optimizer: Optimisation(torch.optim.AdamW)"
+            )
         if optimisation.head_first and frozen is True:
             raise UserError("model.optimisation.head_first needs an encoder that learns: set model.frozen to false")
         if augment_waveform and front_end is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from cry_lightning.console import UserError, one_line
-from cry_lightning.contents import OF_MODEL, Checkpoint, regrouped
+from cry_lightning.contents import Checkpoint, stage_as_now
 from cry_lightning.tasks.base import Stage
 from cry_lightning.trust.configs import check_plain
 from cry_lightning.trust.names import Trust
@@ -30,7 +30,7 @@ def maker_of(checkpoint: Checkpoint, trust: Trust) -> Callable[[], Stage]:
     """
     kept, classes = checkpoint["hyper_parameters"], checkpoint.get("classes")
     check_plain(kept, "hyper_parameters")
-    given = {name: value for name, value in regrouped(kept, OF_MODEL).items() if name not in LEFT_OUT}
+    given = {name: value for name, value in stage_as_now(kept["_class_path"], kept).items() if name not in LEFT_OUT}
     arguments = given | {name: value for name, value in UNTRAINED.items() if name in given}  # an SVM has none
     check_plain(arguments, "model", MOST_OF_ANYTHING)
     if classes is not None:
