@@ -62,11 +62,13 @@ def regrouped(arguments: Config, moved: dict[str, str]) -> Config:
         arguments: in a config, or a checkpoint.
         moved: `OF_DATA` or `OF_MODEL`.
     """
-    now = {key: value for key, value in arguments.items() if key not in moved}
-    for old, new in moved.items():
-        group, _, name = new.partition(".")
-        if old in arguments:
-            now[group] = {name: arguments[old], **(now[group] if isinstance(now.get(group), dict) else {})}
+    now: Config = {}
+    for key, value in arguments.items():
+        group, _, name = moved.get(key, "").partition(".")
+        if not group or group in arguments:  # no release had both: whoever reads it refuses the former one
+            now[key] = value
+        else:
+            now[group] = {**now.get(group, {}), name: value}
     return now
 
 

@@ -49,7 +49,7 @@ PAYLOADS = {  # class path -> arguments
 }
 MADE = ["hyper_parameters.encoder", "hyper_parameters.head", "hyper_parameters.loss", "hyper_parameters.normalize"]
 MADE += ["hyper_parameters.front_end", "hyper_parameters._class_path", "datamodule_hyper_parameters.feature"]
-UNMADE = ["optimisation", "optimizer", "scheduler", "augment", "augment_waveform", "_instantiator", "projector"]
+UNMADE = ["optimisation", "augment", "augment_waveform", "_instantiator", "projector"]
 IN_A_CONFIG = [f"model.init_args.{name}" for name in ("encoder", "head", "loss", "normalize", "front_end", "augment")]
 IN_A_CONFIG += [f"model.init_args.optimisation{name}" for name in ("", ".optimizer", ".scheduler")]
 IN_A_CONFIG += ["model.init_args.scheduler", "model.init_args.augment_waveform", "model"]
