@@ -12,6 +12,7 @@ from typing import TypedDict
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.rcsetup import cycler
 
 from cry_lightning.files import replacing
@@ -91,6 +92,15 @@ class Style:
         height = 0.95 * self.width_in * n + 1.5 * (legend_rows + 1) * self.font_pt / 72
         figure = Figure(figsize=(self.width_in, height), layout="constrained")
         return figure, list(figure.subplots(n, squeeze=False)[:, 0])
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 5) -> Legend:
+    """A legend of these axes below all panels, in so many columns, or as many as there is room for."""
+    legend = figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+    if columns > 1 and legend.get_window_extent().width > figure.bbox.width:
+        legend.remove()
+        return legend_below(figure, axes, columns - 1)
+    return legend
 
 
 SCREEN = Style(font_pt=10, width_in=4.5, widest_in=9.0)

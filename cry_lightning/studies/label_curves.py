@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 
 from cry_lightning.console import for_spreadsheets
 from cry_lightning.dashboard.results import send_curves
-from cry_lightning.drawing import SCREEN, as_svg, entitle, line, marker, save
+from cry_lightning.drawing import SCREEN, as_svg, entitle, legend_below, line, marker, save
 from cry_lightning.evaluation.compare import Rows, as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Estimate
 from cry_lightning.evaluation.run import Run, Tested, evaluate_run, pool
@@ -201,7 +201,7 @@ def draw(curves: pd.DataFrame, n_classes: int) -> Figure:
         axes.set_xticks(ticks, [number(tick) for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=0.3)
-    figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    legend_below(figure, all_axes[0])
     doubtful = sorted(set(curves["lineage"]) - {"CLEAN"})
     title = f"Label efficiency, {curves['level'].iloc[0]} level, 95 % intervals over {curves['drawn'].iloc[0]}"
     entitle(figure, title, ": ".join(doubtful))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cry_lightning.console import for_spreadsheets
 from cry_lightning.dashboard.results import with_interval
-from cry_lightning.drawing import SCREEN, as_svg, entitle, line, marker, save
+from cry_lightning.drawing import SCREEN, as_svg, entitle, legend_below, line, marker, save
 from cry_lightning.evaluation.compare import SUMMARY, Rows, as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife
 from cry_lightning.evaluation.metrics import Units, units_at
@@ -104,7 +104,7 @@ def draw(curves: pd.DataFrame, n_classes: int) -> Figure:
     axes.set_xticks(ticks["place"], [_tick(severity, kind.is_scale) for severity in ticks["severity"]])
     axes.set(xlabel=kind.axis, ylabel="UAR")
     axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    legend_below(figure, axes)
     doubtful = sorted(set(uar["lineage"]) - {"CLEAN"})
     n_subjects = uar["n_subjects"].iloc[0]
     intervals = (
