@@ -81,8 +81,17 @@ class ConfigError(UserError):
 
 def did_you_mean(keys: list[str], known: list[str], dashes: str = "", n: int = 1) -> str:
     """The `n` nearest of the known keys to each, as the end of a message; empty where none is near."""
-    near = [dashes + match for key in keys for match in difflib.get_close_matches(key, known, n=n)]
+    near = [
+        dashes + match for key in keys for match in _moved_to(key, known) or difflib.get_close_matches(key, known, n=n)
+    ]
     return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def _moved_to(key: str, known: list[str]) -> list[str]:
+    """The known key deeper in the same section whose own name is nearly the same, if there is one."""
+    section, dot, name = key.rpartition(".")
+    names = {one.rpartition(".")[2]: one for one in known if dot and one.startswith(f"{section}.")}
+    return [names[match] for match in difflib.get_close_matches(name, names, n=1, cutoff=0.8)]
 
 
 def dotted(*keys: str) -> str:
