@@ -1,5 +1,6 @@
 """What YAMLs, JSON files and checkpoints contain."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 if TYPE_CHECKING:
@@ -77,19 +78,18 @@ def as_now(config: Config) -> Config:
     now, data = dict(config), config.get("data")
     if isinstance(data, dict):
         now["data"] = regrouped(data, OF_DATA)
-        now["data"] |= {"probe": _class_as_now(data["probe"], OF_DATA)} if "probe" in data else {}
+        if "probe" in data:
+            now["data"]["probe"] = _class_as_now(data["probe"], lambda _, given: regrouped(given, OF_DATA))
     if "model" in config:
-        now["model"] = _class_as_now(config["model"], OF_MODEL)
+        now["model"] = _class_as_now(config["model"], stage_as_now)
     return now
 
 
-def _class_as_now(value: object, moved: dict[str, str]) -> object:
+def _class_as_now(value: object, arguments_as_now: Callable[[object, Config], Config]) -> object:
     """The same of a class that a config names with its arguments."""
     if not isinstance(value, dict) or not isinstance(given := value.get("init_args"), dict):
         return value
-    if moved is OF_MODEL:
-        return {**value, "init_args": stage_as_now(value.get("class_path"), given)}
-    return {**value, "init_args": regrouped(given, moved)}
+    return {**value, "init_args": arguments_as_now(value.get("class_path"), given)}
 
 
 def stage_as_now(class_path: object, arguments: Config) -> Config:

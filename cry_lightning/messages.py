@@ -12,9 +12,9 @@ from jsonargparse._actions import _ActionConfigLoad
 from lightning.pytorch.cli import LightningArgumentParser
 
 from cry_lightning.commands.configs import LOADER, OF_RUN, refuse_recordings
-from cry_lightning.commands.signatures import nearest
+from cry_lightning.commands.signatures import keys_of, nearest
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted, one_line
-from cry_lightning.contents import MOVED, as_now, renamed
+from cry_lightning.contents import as_now, renamed
 from cry_lightning.trust.names import refusal
 
 OF_KEY = re.compile(r'Parser key "(.+?)"')
@@ -159,8 +159,8 @@ def plainly(reason: str, message: str, known: list[str]) -> str:
         types = dict.fromkeys(name or choices for name, choices in WRONG_TYPE.findall(message) if name != "NoneType")
         return f"expected {' or '.join(types)}, not {reason.split('Got value: ')[-1]}"
     if reason.startswith("unrecognized arguments"):
-        in_groups = [dotted(section, key) for section, moved in MOVED.items() for key in moved.values()]
-        return reason + did_you_mean(re.findall(r"--([\w.]+)", reason), [*known, *in_groups], "--")
+        of_data = [dotted("data", name) for name in keys_of("cry_lightning.data.datamodule.CryDataModule")]
+        return reason + did_you_mean(re.findall(r"--([\w.]+)", reason), [*known, *of_data], "--")
     for pattern, instead in PLAINER.items():
         reason = re.sub(pattern, instead, reason)
     wrong = NO_CLASS.search(reason)

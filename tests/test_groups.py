@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 import torch
@@ -31,38 +32,26 @@ NOW = {
     "cache": {"folder": "elsewhere/secret", "dtype": "float16", "workers": 2},
 }
 BEFORE = {"clip_s": 0.5} | {old: NOW[new.split(".")[0]][new.split(".")[1]] for old, new in OF_DATA.items()}
-MODEL_BEFORE = """\
+OPTIMISED = """\
+optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1, momentum: 0.9}}
+scheduler: null
+scheduler_interval: step
+warmup_epochs: 0.5
+scale_lr: true
+encoder_lr_scale: 0.1
+layer_decay: 0.5
+head_first: 0.4
+exclude_from_decay: true
+"""
+MODEL = """\
 class_path: cry_lightning.tasks.Classifier
 init_args:
   encoder: {class_path: cry_lightning.encoders.Res8, init_args: {n_maps: 3}}
-  optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1, momentum: 0.9}}
-  scheduler: null
-  scheduler_interval: step
-  warmup_epochs: 0.5
-  scale_lr: true
-  encoder_lr_scale: 0.1
-  layer_decay: 0.5
-  head_first: 0.4
-  exclude_from_decay: true
   weights: null
 """
-MODEL_NOW = """\
-class_path: cry_lightning.tasks.Classifier
-init_args:
-  encoder: {class_path: cry_lightning.encoders.Res8, init_args: {n_maps: 3}}
-  optimisation:
-    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1, momentum: 0.9}}
-    scheduler: null
-    scheduler_interval: step
-    warmup_epochs: 0.5
-    scale_lr: true
-    encoder_lr_scale: 0.1
-    layer_decay: 0.5
-    head_first: 0.4
-    exclude_from_decay: true
-  weights: null
-"""
-OPTIMISED_BEFORE = {key: value for key, value in yaml.safe_load(MODEL_BEFORE)["init_args"].items() if key in OF_MODEL}
+MODEL_BEFORE = MODEL + indent(OPTIMISED, "  ")
+MODEL_NOW = MODEL + "  optimisation:\n" + indent(OPTIMISED, "    ")
+OPTIMISED_BEFORE = yaml.safe_load(OPTIMISED)
 
 
 def test_every_field_of_a_group_has_its_former_key():

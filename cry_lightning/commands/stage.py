@@ -22,7 +22,7 @@ from cry_lightning.commands.configs import (
     refuse_recordings,
 )
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted
-from cry_lightning.contents import Config, renamed
+from cry_lightning.contents import MOVED, Config, renamed
 from cry_lightning.trust.names import taken_out
 
 GROUPS = {
@@ -32,7 +32,7 @@ GROUPS = {
 }
 CLI = "cry_lightning.cli.StageCLI"
 # Tables that an option adds to; any other is replaced.
-ADDED_TO = ("init_args", "split", "subset", "sampling", "cache", "optimisation")
+ADDED_TO = {"init_args", "split", *(new.partition(".")[0] for moved in MOVED.values() for new in moved.values())}
 OF_LIGHTNING = {  # options that LightningCLI adds by itself
     "config": "the stage's YAML",
     "print_config": "print the whole config and stop",
