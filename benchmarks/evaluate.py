@@ -2,6 +2,7 @@
 
 .venv/bin/python benchmarks/evaluate.py                            two classes
 .venv/bin/python benchmarks/evaluate.py --classes 5 --profile      five; and where the time goes, in a second run
+.venv/bin/python benchmarks/evaluate.py --clinical                 with the clinical figures, a tenth of the rows validation
 
 The run folder is one as `test` leaves it, of windows of 1 s: predictions.csv, and a lineage.json of one stage that was
 trained on other subjects. Landmarks are drawn one by one from those of synthetic cries. The command runs in a process
@@ -83,11 +84,11 @@ def sounds(files: list[str], stretches: list[str], rng: np.random.Generator) -> 
 
 
 def make_run(
-    folder: Path, n_rows: int, n_subjects: int, n_classes: int, n_trained: int, per_recording: int
+    folder: Path, n_rows: int, n_subjects: int, n_classes: int, n_trained: int, per_recording: int, n_validated: int
 ) -> tuple[int, int]:
     """A run that was tested on so many windows, and trained on so many others; bytes of these in a checkpoint.
 
-    The second number is of those without a sketch.
+    The second number is of those without a sketch. `n_validated` of the subjects are of validation.
     """
     rng = np.random.default_rng(0)
     tested = windows(n_rows, n_subjects, "tested", per_recording, rng)
@@ -97,7 +98,8 @@ def make_run(
     names = [f"class{k}" for k in range(n_classes)]
     scores = softmax(rng.normal(size=(n_rows, n_classes)) + 1.0 * (np.arange(n_classes) == truth[:, None]), axis=1)
     table = pd.DataFrame({"clip": tested.clip, "recording": tested.recording, "subject": tested.subject})
-    table = table.assign(repeat="0", fold="0", split="test", label=np.array(names)[truth], subject_source="given")
+    split = np.where(recording % n_subjects < n_validated, "val", "test")
+    table = table.assign(repeat="0", fold="0", split=split, label=np.array(names)[truth], subject_source="given")
     table[[f"score_{name}" for name in names]] = scores.astype(np.float32).astype(float)
     predictions.write(table, folder / "predictions.csv")
     stage = StageRecord(
@@ -105,7 +107,9 @@ def make_run(
         corpus="trained",
         subjects=sorted({subject_fingerprint(one, "given") for one in np.unique(trained.subject)}),
         clips=sketched(sorted(trained.sound)),
-        validation_subjects=[],
+        validation_subjects=sorted(
+            {subject_fingerprint(one, "given") for one in np.unique(tested.subject[split == "val"])}
+        ),
         subject_sources={"given": n_subjects},
     )
     test_clips = dict(zip(tested.clip.tolist(), tested.sound, strict=True))
@@ -151,18 +155,19 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--trained", type=int, default=500_000, help="windows trained on (default: %(default)s)")
     parser.add_argument("--windows", type=int, default=50, help="of each recording (default: %(default)s)")
+    parser.add_argument("--clinical", action="store_true", help="the clinical figures, too; a tenth is validation")
     parser.add_argument("--profile", action="store_true", help="run it again under cProfile")
     arguments = parser.parse_args()
     print(machine())
     with TemporaryDirectory() as name:
         folder = Path(name)
         sizes = arguments.rows, arguments.subjects, arguments.classes, arguments.trained, arguments.windows
-        kept, whole = make_run(folder / "run", *sizes)
+        kept, whole = make_run(folder / "run", *sizes, arguments.subjects // 10 if arguments.clinical else 0)
         table, known = ((folder / "run" / file).stat().st_size / 1e6 for file in ("predictions.csv", lineage.FILE))
         print("rows {:,}, subjects {:,}, classes {}, windows trained on {:,}, {} a recording".format(*sizes))
         print(f"predictions.csv {table:.0f} MB, lineage.json {known:.0f} MB")
         print(f"of the training in a checkpoint: {kept / 1e6:.1f} MB, without a sketch {whole / 1e6:.1f} MB")
-        command = ["-m", "cry_lightning", "evaluate", "run"]
+        command = ["-m", "cry_lightning", "evaluate", "run", *["--clinical"] * arguments.clinical]
         wall_s, cpu_s, peak_gb = run(command, folder)
         print(f"evaluate: {wall_s:.1f} s, of the processor {cpu_s:.1f} s; {peak_gb:.2f} GB at its peak")
         if arguments.profile:

@@ -24,7 +24,7 @@ N_BINS = 10  # of equally many cases, for the reliability curve and ECE
 ODDS = np.linspace(0.02, 0.98, 49)  # threshold probabilities of the decision curve
 SMALLEST = 1e-6  # probability, where a logit is taken
 MOST_FOLDS = 12  # in a table of what they chose
-STEPS, CLOSE = 50, 1e-9  # of Newton's method
+STEPS, CLOSE, SHORT = 50, 1e-9, 0.01  # of Newton's method; a short step of it, from a solution to a near one
 POINTS = {name: f"{name} {TARGET:g} on validation" for name in ("sensitivity", "specificity")}
 SCORES = {"as predicted": "score", "recalibrated": "calibrated"}  # by what it is called: the column of `Readout.cases`
 
@@ -131,44 +131,65 @@ def platt(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     """
     n_yes, n_no = truth.sum(), (~truth).sum()
     targets = np.where(truth, (n_yes + 1) / (n_yes + 2), 1 / (n_no + 2))
-    intercept, slope = logistic_fit(logit(_clipped(scores)), targets, np.ones(len(scores)))
+    x = logit(_clipped(scores))
+    intercept, slope = logistic_fit(np.stack([np.ones_like(x), x]), targets).tolist()
     return (intercept, slope) if np.isfinite(slope) else (float(logit(targets.mean())), 0.0)  # all scores are equal
 
 
 def logistic_fit(
-    x: np.ndarray, targets: np.ndarray, weights: np.ndarray, start: Sequence[float] | np.ndarray = (0.0, 0.0)
-) -> tuple[float, float]:
-    """Intercept and slope of a weighted logistic regression of targets in [0, 1] on x (n,); NaN where there is none.
+    design: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | float = 1.0,
+    offset: np.ndarray | float = 0.0,
+    start: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """Coefficients (K,) of a weighted logistic regression of targets in [0, 1] (n,) on a design (K, n); NaN without one.
 
     By Newton's method from `start`; scikit-learn, which would do it too, takes longer to import.
     """
-    parameters, design = np.array(start, float), np.stack([np.ones_like(x), x])
+    parameters = np.zeros(len(design)) + start
     for _ in range(STEPS):
-        predicted = expit(parameters @ design)
+        predicted = expit(parameters @ design + offset)
         spread = weights * predicted * (1 - predicted)
         hessian = (design * spread) @ design.T
-        if np.linalg.cond(hessian) > 1 / CLOSE:  # the classes are separated, or x has one value
-            return np.nan, np.nan
+        if _singular(hessian):
+            break
         step = np.linalg.solve(hessian, design @ (weights * (targets - predicted)))
         parameters = parameters + step * min(1, 5 / np.abs(step).max())
         if np.abs(step).max() < CLOSE:
-            return float(parameters[0]), float(parameters[1])
-    return np.nan, np.nan
+            return parameters
+    return np.full(len(design), np.nan)
 
 
-def _level(x: np.ndarray, targets: np.ndarray, weights: np.ndarray, start: float) -> float:
-    """Intercept of such a regression whose slope is 1: above 0 where risks are underestimated; NaN if there is none."""
-    intercept = start
-    for _ in range(STEPS):
-        predicted = expit(intercept + x)
-        spread = (weights * predicted * (1 - predicted)).sum()
-        if spread < CLOSE:
-            return np.nan
-        step = (weights * (targets - predicted)).sum() / spread
-        intercept += np.clip(step, -5, 5)
-        if abs(step) < CLOSE:
-            return float(intercept)
-    return np.nan
+def _singular(hessian: np.ndarray) -> bool:
+    """Whether the classes are separated, or a row of the design has one value."""
+    return bool(hessian.trace() < CLOSE or np.linalg.cond(hessian) > 1 / CLOSE)
+
+
+def without_each(
+    design: np.ndarray, truth: np.ndarray, groups: Groups, offset: np.ndarray | float = 0.0
+) -> np.ndarray:
+    """Coefficients (K, 1 + G) of the regression of all cases (n,), and of it without each group of them.
+
+    From those of all cases, Newton's first step without a group takes sums over groups alone. A short step ends there,
+    for what is left is of the order of its square; a long one is gone on from with the cases themselves.
+    """
+    whole = logistic_fit(design, truth, offset=offset)
+    predicted = expit(whole @ design + offset)
+    gradients = np.stack([groups.total(row * (truth - predicted)) for row in design])[:, 1:]
+    spread = predicted * (1 - predicted)
+    hessians = np.array([[groups.total(one * other * spread)[1:] for other in design] for one in design])
+    found = [whole]
+    for group in range(groups.n):
+        hessian = hessians[..., group]
+        if np.isfinite(hessian).all() and not _singular(hessian):
+            step = np.linalg.solve(hessian, gradients[:, group])
+            if np.abs(step).max() < SHORT:
+                found.append(whole + step)
+                continue
+        kept = (groups.of_case != group).astype(float)
+        found.append(logistic_fit(design, truth, kept, offset, np.nan_to_num(whole)))
+    return np.stack(found, axis=1)
 
 
 def expected_calibration_error(truth: np.ndarray, scores: np.ndarray) -> float:
@@ -232,18 +253,13 @@ def _of_repeat(table: pd.DataFrame, truth: np.ndarray, groups: Groups, prevalenc
 
 
 def _calibration(name: str, x: np.ndarray, truth: np.ndarray, groups: Groups) -> Measures:
-    """Slope, and intercept at slope 1, of logits x (n,); without each group from where that of all ended.
+    """Slope, and intercept at slope 1, of logits x (n,), of all cases and without each group (1 + G,).
 
     Source: Van Calster et al. 2019, "Calibration: the Achilles heel of predictive analytics", BMC Medicine 17:230.
     """
-    slopes, in_the_large = np.empty(1 + groups.n), np.empty(1 + groups.n)
-    start, level = np.zeros(2), 0.0
-    for row in range(1 + groups.n):
-        weights = (groups.of_case != row - 1).astype(float)
-        fitted = logistic_fit(x, truth, weights, start)
-        slopes[row], in_the_large[row] = fitted[1], _level(x, truth, weights, level)
-        if row == 0:
-            start, level = np.nan_to_num(fitted), np.nan_to_num(in_the_large[0])
+    ones = np.ones_like(x)
+    slopes = without_each(np.stack([ones, x]), truth, groups)[1]
+    (in_the_large,) = without_each(ones[None], truth, groups, offset=x)
     return {("calibration slope", name): slopes, ("calibration in the large", name): in_the_large}
 
 
