@@ -22,7 +22,7 @@ from cry_lightning.corpora import Corpus, Manifest, SyntheticWords
 from cry_lightning.corpora.words import SILENCE, UNKNOWN, Keywords, SpeechCommands
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.division import divide
-from cry_lightning.data.splits import Split
+from cry_lightning.data.splits import Split, assign
 from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.features import MFCC
 
@@ -173,6 +173,28 @@ def test_any_corpus_of_words_without_a_division_is_split_by_speaker(tree, tmp_pa
         assert len({part for clip, part in zip(clips, parts, strict=True) if clip.subject == group}) == 1
     with pytest.raises(UserError, match="no column 'split'; set `column` to null"):
         Keywords(corpus, WORDS, tree / "_background_noise_").clips(tmp_path)
+
+
+def test_a_corpus_without_a_division_has_one_by_the_hashes_of_its_speakers(tree, tmp_path):
+    lines = [f"{word}/{speaker(i)}_nohash_0.wav,{word},{speaker(i)}" for word in WORDS for i in range(N_SPEAKERS)]
+    (tree / "list.csv").write_text("\n".join(["path,label,subject", *lines]))
+    corpus, noise, shares = Manifest(tree / "list.csv", name="own"), tree / "_background_noise_", {"val": 0.2, "test": 0.3}
+    clips = [*Keywords(corpus, WORDS, noise, shares=shares).clips(tmp_path)]
+    spoken = [clip for clip in clips if clip.label in WORDS]
+    names = {clip.subject: clip.subject.partition(":")[2] for clip in spoken}
+    by_hash = assign(
+        Split(scheme="hash", val=0.2, test=0.3), [clip.label for clip in spoken], [clip.subject for clip in spoken]
+    )
+    assert [clip.columns["split"] for clip in spoken] == list(by_hash) and len(names) == N_SPEAKERS
+    silence = [clip for clip in clips if clip.label == SILENCE]
+    assert {clip.columns["split"] for clip in silence} == {"train", "val", "test"}
+    length_s = {"running_tap.wav": 20.3, "pink_noise.wav": 7.0}  # what `RecordedNoise` leaves out with its share 0.6
+    assert all(
+        (clip.columns["split"] == "train") == (clip.start_s < 0.6 * length_s[Path(clip.path).name]) for clip in silence
+    )
+    for wrong in ({"val": 0.2}, {"val": 0.2, "test": 0.3, "dev": 0.1}):
+        with pytest.raises(UserError, match="shares .* are those of val and test"):
+            Keywords(corpus, WORDS, noise, shares=wrong)
 
 
 def test_too_few_others_are_all_taken_and_told(tree, tmp_path, caplog):

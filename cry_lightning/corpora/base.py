@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 
 SHORTEST_S = 0.001  # of a window, and from one to the next
+N_HASHES = 2**27
 MOST_WINDOWS = 1_000_000  # of one recording: eleven days of it, a window each second
 
 
@@ -59,6 +60,16 @@ def check_cutting(window_s: float | None, hop_s: float | None) -> None:
             raise UserError(f"window_s ({window_s}) and hop_s ({hop_s}) are lengths of time above 0 s")
         if seconds is not None and seconds < SHORTEST_S:
             raise UserError(f"window_s ({window_s}) and hop_s ({hop_s}) are at least {SHORTEST_S} s")
+
+
+def part_by_hash(name: str, val: float, test: float) -> str:
+    """The part of a name by its hash: "val" in the first share of hashes, "test" in the next, else "train".
+
+    It is the same whichever other names there are.
+    Source: the division of Speech Commands by speaker; Warden 2018, arXiv:1804.03209, section 7.
+    """
+    percentage = int(hashlib.sha1(name.encode()).hexdigest(), 16) % N_HASHES * 100 / (N_HASHES - 1)
+    return "val" if percentage < 100 * val else "test" if percentage < 100 * (val + test) else "train"
 
 
 def named_subjects(clips: Clips) -> set[str]:

@@ -13,8 +13,6 @@ from glob import escape
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from cry_lightning.audio import what_it_is
@@ -25,41 +23,8 @@ from cry_lightning.files import replacing, waited_for
 log = logging.getLogger(__name__)
 
 
-N_HASHES = 2**27
 SHA256 = re.compile("[0-9a-f]{64}")
 INDEX_NAME = "content-index.json"
-
-
-def by_hash(labels: pd.Categorical, groups: pd.Categorical, val: float, test: float) -> np.ndarray:
-    """The part of every clip by its group's hash: "val" in the first share of hashes, "test" in the next, else "train".
-
-    A group stays where it is whichever others there are; the shares of the clips are only roughly those asked for.
-
-    Args:
-        labels: class names (n,).
-        groups: group ids (n,), hashed without their collection.
-        val: share of all hashes.
-        test: share of all hashes.
-
-    Raises:
-        UserError: a class is missing from a part.
-
-    Source: the division of Speech Commands by speaker; Warden 2018, arXiv:1804.03209, section 7.
-    """
-    percent = np.array([percentage(name.partition(":")[2] or name) for name in groups.categories])[groups.codes]
-    parts = np.select([percent < 100 * val, percent < 100 * (val + test)], ["val", "test"], "train")
-    for part, share in {"train": 1 - val - test, "val": val, "test": test}.items():
-        if share and (missing := sorted({*labels.unique()} - {*labels[parts == part].unique()})):
-            raise UserError(
-                f"split: by their hashes, no group of {', '.join(missing)} falls to {part}; move split.val and"
-                " split.test, or use the scheme holdout"
-            )
-    return parts
-
-
-def percentage(name: str) -> float:
-    """Where the hash of a name falls, from 0 to 100."""
-    return int(hashlib.sha1(name.encode()).hexdigest(), 16) % N_HASHES * 100 / (N_HASHES - 1)
 
 
 Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning.console import UserError
+from cry_lightning.corpora.base import part_by_hash
 from cry_lightning.corpora.clips import Names, as_names
 from cry_lightning.data.folds import division
-from cry_lightning.data.inventory import by_hash
 
 PART_OF = {"train": "train", "val": "val", "test": "test", "validation": "val", "valid": "val", "dev": "val"}
 HOLDOUT_ATTEMPTS = 32
@@ -151,6 +151,31 @@ def _kfold(labels: pd.Categorical, groups: pd.Categorical, split: Split) -> np.n
     _refuse_rare(classes, counts, split.folds, f"{split.folds}-fold cross-validation", split.group)
     fold = division(counts, split.folds, split.seed, split.nth_division, split.group)
     return np.where(fold[group_of] == split.fold, "test", "train")
+
+
+def by_hash(labels: pd.Categorical, groups: pd.Categorical, val: float, test: float) -> np.ndarray:
+    """The part of every clip by its group's hash, see `part_by_hash`.
+
+    A group stays where it is whichever others there are; the shares of the clips are only roughly those asked for.
+
+    Args:
+        labels: class names (n,).
+        groups: group ids (n,), hashed without their collection.
+        val: share of all hashes.
+        test: share of all hashes.
+
+    Raises:
+        UserError: a class is missing from a part.
+    """
+    part_of = [part_by_hash(name.partition(":")[2] or name, val, test) for name in groups.categories]
+    parts: np.ndarray = np.array(part_of)[groups.codes]
+    for part, share in {"train": 1 - val - test, "val": val, "test": test}.items():
+        if share and (missing := sorted({*labels.unique()} - {*labels[parts == part].unique()})):
+            raise UserError(
+                f"split: by their hashes, no group of {', '.join(missing)} falls to {part}; move split.val and"
+                " split.test, or use the scheme holdout"
+            )
+    return parts
 
 
 def _leave_one_out(groups: pd.Categorical, fold: int, group: str) -> np.ndarray:
