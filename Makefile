@@ -24,7 +24,7 @@ OVERWRITE ?=
 
 # What the user gave, as one word of the shell, whatever is in it.
 quoted = '$(subst ','\'',$(value $(1)))'
-PIPELINE = $(PY) -m cry_lightning.pipeline $@ --method='$(METHOD)' --data=$(call quoted,DATA) --arguments=$(call quoted,ARGS) --weights=$(call quoted,WEIGHTS) $(if $(OVERWRITE),--overwrite)
+PIPELINE = $(PY) -m cry_lightning.make.command $@ --method='$(METHOD)' --data=$(call quoted,DATA) --arguments=$(call quoted,ARGS) --weights=$(call quoted,WEIGHTS) $(if $(OVERWRITE),--overwrite)
 ROOT = --$(1).data.corpus.init_args.root=$(call quoted,$(2))
 ROOTS = $(if $(SOUNDS),$(foreach stage,supervised simclr,$(call ROOT,$(stage),SOUNDS) --$(stage).data.corpus.init_args.clip_list=$(call quoted,SOUNDS)/vggsound.csv)) \
 	$(if $(CRIES),$(foreach stage,adapt probe finetune,$(call ROOT,$(stage),CRIES)))
@@ -45,7 +45,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --editable '.[d
 	$(PY) $(PIP_INSTALL) $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
 	@touch $@
 
-# Which runs there are, and which of them are out of date, is known to cry_lightning/pipeline.py.
+# Which runs there are, and which of them are out of date, is known to cry_lightning/make/run.py.
 pretrain:  ## pretrain the encoder on sound that is not cries, by METHOD
 simclr:  ## pretrain it without labels
 adapt:  ## go on without labels on cries (yours with DATA=), then used by finetune

@@ -2,7 +2,7 @@
 
 .venv/bin/python benchmarks/evaluate.py                            two classes
 .venv/bin/python benchmarks/evaluate.py --classes 5 --profile      five; and where the time goes, in a second run
-.venv/bin/python benchmarks/evaluate.py --clinical                 with the clinical figures, a tenth of the rows validation
+.venv/bin/python benchmarks/evaluate.py --clinical                 clinical figures too; a tenth is validation
 
 The run folder is one as `test` leaves it, of windows of 1 s: predictions.csv, and a lineage.json of one stage that was
 trained on other subjects. Landmarks are drawn one by one from those of synthetic cries. The command runs in a process

@@ -22,7 +22,7 @@ from cry_lightning.encoders.efficientat import BABY_CRY, AudioSetHead, Efficient
 from cry_lightning.evaluation.intervals import percentile_interval
 from cry_lightning.features import EfficientATLogMel
 from cry_lightning.import_weights import main as import_weights
-from cry_lightning.tasks.weights import load_encoder
+from cry_lightning.tasks.checkpoints import load_encoder
 
 RATE = 32000
 CLIP_S = 5.0

@@ -48,7 +48,7 @@ from cry_lightning.runfolder import (
 )
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.base import Stage
-from cry_lightning.tasks.weights import read_checkpoint
+from cry_lightning.tasks.checkpoints import read_checkpoint
 from cry_lightning.trust.configs import check_classes, refuse_elsewhere, resolving, without_weights
 from cry_lightning.trust.names import HELP, taken_out
 

@@ -13,7 +13,7 @@ from cry_lightning.encoders.importers import PUBLISHERS, Publisher, publisher_of
 from cry_lightning.features import MFCC, EfficientATLogMel, Feature, LogMel, VGGishLogMel
 from cry_lightning.files import replacing
 from cry_lightning.lineage import UNKNOWN
-from cry_lightning.tasks.weights import identity_of, load_data, sha256
+from cry_lightning.tasks.checkpoints import identity_of, load_data, sha256
 
 ENCODERS = {network.__name__.lower(): network for publisher in PUBLISHERS.values() for network in publisher.networks}
 PANNS_STFT = "spectrogram_extractor.stft.conv_real.weight"  # (n_fft // 2 + 1, 1, n_fft)

@@ -11,8 +11,9 @@ import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from cry_lightning.console import UserError
-from cry_lightning.contents import Checkpoint, Config, Json, as_now
+from cry_lightning.contents import Checkpoint, Config, Json
 from cry_lightning.files import LOCK, locked, replacing
+from cry_lightning.former_names import as_now
 from cry_lightning.lineage import of_checkpoint
 from cry_lightning.precision import canonical
 

@@ -5,11 +5,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from cry_lightning.archives import WEIGHTS, Weights
 from cry_lightning.arguments import check_there
 from cry_lightning.console import UserError
 from cry_lightning.corpora.download import check, downloaded
 from cry_lightning.files import replacing
+from cry_lightning.published import WEIGHTS, Weights
 
 FOLDER = Path("runs/weights")  # where recipes look for them
 OWN_COPY = "get a copy by other means, and give it by --file PATH"

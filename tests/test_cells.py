@@ -11,7 +11,7 @@ from cry_lightning.console import as_cell, as_markdown_text, for_spreadsheets, f
 from cry_lightning.describe.report import Section, as_page
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import as_markdown, as_text
-from cry_lightning.inference.tables import write_table
+from cry_lightning.inference.output import write_table
 
 RUN = ["=1+1", "+cmd|'/c calc'!A0", "-dash/a.wav", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-x", "\uff1d1"]
 NAMES = ["high|low", "<script>alert(1)</script>", "a\nb", "`x", "[click](http://evil)", "*b*", "\x1b[2J"]

@@ -18,7 +18,7 @@ from cry_lightning.console import UserError
 from cry_lightning.features import MFCC, LogMel
 from cry_lightning.files import locked
 from cry_lightning.lineage import subject_fingerprint
-from cry_lightning.tasks.weights import compare_front_ends, identity_of
+from cry_lightning.tasks.checkpoints import compare_front_ends, identity_of
 
 
 def fit(config, *args):

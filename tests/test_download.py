@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from cry_lightning.__main__ import run as command
-from cry_lightning.archives import Source
 from cry_lightning.console import UserError
 from cry_lightning.corpora import download
+from cry_lightning.published import Source
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

@@ -17,7 +17,7 @@ from cry_lightning.console import UserError
 from cry_lightning.encoders import EfficientAT
 from cry_lightning.encoders.efficientat import BABY_CRY, AudioSetHead
 from cry_lightning.features import EfficientATLogMel
-from cry_lightning.tasks.weights import identity_of, load_encoder
+from cry_lightning.tasks.checkpoints import identity_of, load_encoder
 
 MN04 = DATA / ".." / "weights" / "efficientat" / "mn04_as_mAP_432.pt"
 SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"

@@ -27,7 +27,7 @@ from cry_lightning.features import MFCC as Mfcc
 from cry_lightning.features import EfficientATLogMel, Fbank, LogMel, VGGishLogMel, Waveform
 from cry_lightning.features.spectrogram import Spectrogram
 from cry_lightning.tasks import Detector, hub
-from cry_lightning.tasks.weights import load_encoder, sha256
+from cry_lightning.tasks.checkpoints import load_encoder, sha256
 
 SHIFTED = {"shift_s": 0.05, "cache": {"dtype": "float16"}}
 

@@ -14,7 +14,7 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.encoders import Res8
 from cry_lightning.features import MFCC
-from cry_lightning.tasks.weights import load_encoder
+from cry_lightning.tasks.checkpoints import load_encoder
 
 main = partial(command, "import-weights")
 

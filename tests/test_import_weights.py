@@ -22,7 +22,7 @@ from cry_lightning.encoders.panns import PANN
 from cry_lightning.features import LogMel
 from cry_lightning.import_weights import PANNS_STFT, front_end
 from cry_lightning.lineage import UNKNOWN, of_checkpoint
-from cry_lightning.tasks.weights import load_encoder
+from cry_lightning.tasks.checkpoints import load_encoder
 
 main = partial(command, "import-weights")
 NORMS = {"panns": "bn", "speechbrain": "norm"}

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import REPO
 
-from cry_lightning import chain, pipeline
+from cry_lightning.make import chain
+from cry_lightning.make import command as pipeline
 
 
 class StandIn:
@@ -505,7 +506,7 @@ def shell(house):
 @pytest.mark.parametrize("given", [*NAMES, "", "--a='b c' --d=\"e\"", "a\\b", "tab\there", "#x"])
 def test_what_is_given_to_make_arrives_as_it_was_given(shell, given):
     (called,) = shell("finetune", f"DATA={given}", f"ARGS={given}")
-    assert called[:3] == ["-m", "cry_lightning.pipeline", "finetune"]
+    assert called[:3] == ["-m", "cry_lightning.make.command", "finetune"]
     assert f"--data={given}" in called and f"--arguments={given}" in called and "--overwrite" not in called
 
 
@@ -554,7 +555,7 @@ def test_help_lists_every_target(shell):
 
 def test_nothing_to_do_is_found_without_torch():
     script = (
-        "import sys; from cry_lightning import pipeline; pipeline.main(['evaluate']);"
+        "import sys; from cry_lightning.make import command; command.main(['evaluate']);"
         "sys.exit(bool({'torch', 'lightning', 'numpy', 'pandas'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0

@@ -25,7 +25,7 @@ from cry_lightning.annotations import Interval
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.clinical import platt
 from cry_lightning.export.about import decision_of
-from cry_lightning.inference import predict, tables
+from cry_lightning.inference import output, predict
 from cry_lightning.inference.detect import by_thresholds
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.lineage import digest
@@ -231,14 +231,14 @@ def test_recordings_without_a_cry_are_no_failure(tested, tmp_path):
     arguments = ["predict", str(tmp_path / "hum.wav"), "--ckpt", str(tested), "--detect", "--out"]
     assert main([*arguments, "out.csv"]) == 0 and main([*arguments, "out.TextGrid"]) == 2  # out_recordings.csv is there
     assert main([*arguments, "other.TextGrid"]) == 0 and annotations.read("other.TextGrid") == []
-    assert pd.read_csv("out_recordings.csv")["fault"].tolist() == [tables.NO_UNIT]
+    assert pd.read_csv("out_recordings.csv")["fault"].tolist() == [output.NO_UNIT]
     assert "novelty" in pd.read_csv("out.csv").columns and pd.read_csv("out.csv").empty
 
 
 def test_each_recording_has_a_file_of_intervals_of_its_own_name(tested, inbox):
     for form in (".TextGrid", ".txt", ".selections.txt"):
         assert main(["predict", str(inbox), "--ckpt", str(tested), "--out", f"labels{form[:4]}/all{form}"]) == 3
-        folder = tables.folder_of(Path(f"labels{form[:4]}/all{form}"))
+        folder = output.folder_of(Path(f"labels{form[:4]}/all{form}"))
         assert sorted(path.name for path in folder.iterdir()) == [
             f"{name}{form}" for name in ("high_01_1", "low_00_0", "noise")
         ]
@@ -248,12 +248,12 @@ def test_each_recording_has_a_file_of_intervals_of_its_own_name(tested, inbox):
 def test_windows_that_overlap_meet_in_the_middle_and_equal_neighbours_are_one():
     rows = pd.DataFrame({"start_s": [0.0, 2.0, 4.0], "duration_s": 3.0, "predicted": ["a", "a", "b"]})
     rows = rows.assign(decision="", abstained="")
-    assert list(tables.intervals(rows, joined=True)) == [Interval(0.0, 4.5, "a"), Interval(4.5, 7.0, "b")]
-    assert [one.end_s for one in tables.intervals(rows, joined=False)] == [2.5, 4.5, 7.0]
+    assert list(output.intervals(rows, joined=True)) == [Interval(0.0, 4.5, "a"), Interval(4.5, 7.0, "b")]
+    assert [one.end_s for one in output.intervals(rows, joined=False)] == [2.5, 4.5, 7.0]
 
 
 def test_forms_that_cannot_be_written_are_refused_before_the_work(tested, inbox, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "find_spec", lambda name: None)
+    monkeypatch.setattr(output, "find_spec", lambda name: None)
     for out, told in [
         ("out.parquet", r"Parquet needs the package pyarrow; pip install pyarrow, or name a \.csv"),
         ("out.xls", r"--out out\.xls: name a file that ends in \.csv, \.json, \.parquet, \.TextGrid"),

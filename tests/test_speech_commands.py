@@ -178,7 +178,11 @@ def test_any_corpus_of_words_without_a_division_is_split_by_speaker(tree, tmp_pa
 def test_a_corpus_without_a_division_has_one_by_the_hashes_of_its_speakers(tree, tmp_path):
     lines = [f"{word}/{speaker(i)}_nohash_0.wav,{word},{speaker(i)}" for word in WORDS for i in range(N_SPEAKERS)]
     (tree / "list.csv").write_text("\n".join(["path,label,subject", *lines]))
-    corpus, noise, shares = Manifest(tree / "list.csv", name="own"), tree / "_background_noise_", {"val": 0.2, "test": 0.3}
+    corpus, noise, shares = (
+        Manifest(tree / "list.csv", name="own"),
+        tree / "_background_noise_",
+        {"val": 0.2, "test": 0.3},
+    )
     clips = [*Keywords(corpus, WORDS, noise, shares=shares).clips(tmp_path)]
     spoken = [clip for clip in clips if clip.label in WORDS]
     names = {clip.subject: clip.subject.partition(":")[2] for clip in spoken}
@@ -193,7 +197,7 @@ def test_a_corpus_without_a_division_has_one_by_the_hashes_of_its_speakers(tree,
         (clip.columns["split"] == "train") == (clip.start_s < 0.6 * length_s[Path(clip.path).name]) for clip in silence
     )
     for wrong in ({"val": 0.2}, {"val": 0.2, "test": 0.3, "dev": 0.1}):
-        with pytest.raises(UserError, match="shares .* are those of val and test"):
+        with pytest.raises(UserError, match=r"shares .* are those of val and test"):
             Keywords(corpus, WORDS, noise, shares=wrong)
 
 

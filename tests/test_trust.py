@@ -16,7 +16,7 @@ from cry_lightning.__main__ import main
 from cry_lightning.console import UserError
 from cry_lightning.encoders import Res8
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.tasks.weights import read_checkpoint
+from cry_lightning.tasks.checkpoints import read_checkpoint
 from cry_lightning.trust.names import Trust
 
 TOUCH = ["touch", "CANARY"]

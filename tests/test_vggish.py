@@ -11,7 +11,7 @@ from torch.nn.functional import conv2d, linear, max_pool2d, relu
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.encoders import VGGish
-from cry_lightning.tasks.weights import load_encoder
+from cry_lightning.tasks.checkpoints import load_encoder
 
 main = partial(command, "import-weights")
 

@@ -16,9 +16,9 @@ from test_download import QuietHandler
 from test_import_weights import published_weights
 
 import cry_lightning as cry
-from cry_lightning import archives
+from cry_lightning import published
 from cry_lightning.__main__ import main
-from cry_lightning.archives import WEIGHTS, Weights
+from cry_lightning.published import WEIGHTS, Weights
 from cry_lightning.weights import places
 
 MN04 = DATA / ".." / "weights" / "efficientat" / "mn04_as_mAP_432.pt"
@@ -46,8 +46,8 @@ def digests(site, tmp_path, monkeypatch):
     known = {"sha": sha, "md5": f"md5:{md5}", "none": None}
     for name, digest in known.items():
         weights = Weights(f"{url}/embedding%20model.ckpt?download=1", name, 1, digest, "CC0", "speechbrain", "cnn6")
-        monkeypatch.setitem(archives.WEIGHTS, name, weights)
-    monkeypatch.setitem(archives.WEIGHTS, "plain", Weights(f"{url}/plain.pth", "", None, sha, "CC0", None))
+        monkeypatch.setitem(published.WEIGHTS, name, weights)
+    monkeypatch.setitem(published.WEIGHTS, "plain", Weights(f"{url}/plain.pth", "", None, sha, "CC0", None))
     monkeypatch.chdir(tmp_path)
     return sha, md5
 
@@ -109,7 +109,7 @@ def test_what_makes_no_sense_is_refused(args, message, digests, capsys):
 
 def test_an_unreachable_address_is_reported_with_the_way_out(digests, monkeypatch, capsys):
     gone = Weights("http://127.0.0.1:9/x.pth", "", None, "0" * 64, "CC0", "vggish")
-    monkeypatch.setitem(archives.WEIGHTS, "sha", gone)
+    monkeypatch.setitem(published.WEIGHTS, "sha", gone)
     assert re.search(
         r"x\.pth: cannot be downloaded .*; get a copy by other means, and give it by --file PATH",
         refused(capsys, "get", "sha"),

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cry_lightning.acquire.settings import Settings
-from cry_lightning.archives import SOURCES, WEIGHTS
 from cry_lightning.arguments import (
     Folder,
     Overrides,
@@ -15,6 +14,7 @@ from cry_lightning.arguments import (
     command,
 )
 from cry_lightning.console import UserError
+from cry_lightning.published import SOURCES, WEIGHTS
 
 if TYPE_CHECKING:
     import pandas as pd

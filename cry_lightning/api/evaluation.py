@@ -124,7 +124,7 @@ def evaluate_events(
     """
     if out is not None:
         refuse_existing(out)
-    from cry_lightning.events import run
+    from cry_lightning.evaluate_events import run
 
     return run(reference, predicted, label, tier, subjects, out)
 
@@ -158,7 +158,7 @@ def verify(
     """
     if out is not None:
         refuse_existing(out)
-    from cry_lightning.verification import run
+    from cry_lightning.verify import run
 
     return run(embeddings, session, out)
 

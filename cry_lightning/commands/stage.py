@@ -22,7 +22,8 @@ from cry_lightning.commands.configs import (
     refuse_recordings,
 )
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted
-from cry_lightning.contents import MOVED, Config, renamed
+from cry_lightning.contents import Config
+from cry_lightning.former_names import MOVED, renamed
 from cry_lightning.trust.names import taken_out
 
 GROUPS = {

@@ -120,8 +120,8 @@ class Keywords(Union):
         name: names the run folder and the cache.
         column: holds the corpus's own division; null where it has none, or another is made.
         seed: of what is drawn.
-        shares: of the speakers that are `val` and `test` by the hash of their names, as in Speech Commands; for a corpus
-            without a division of its own, which has this one in `column` then.
+        shares: of the speakers that are `val` and `test` by the hash of their names, as in Speech Commands; for a
+            corpus without a division of its own, which has this one in `column` then.
 
     Source: Warden 2018, "Speech Commands: a dataset for limited-vocabulary speech recognition", section 7.1; the order
     of the classes is that of Tang & Lin 2018, "Deep residual learning for small-footprint keyword spotting".
@@ -161,7 +161,7 @@ class Keywords(Union):
         members = (self.corpus, self.noise)
         spoken, noise = (self._renamed(member, Clips.of(member.clips(levels_folder))) for member in members)
         if self.shares and self.column:
-            spoken = [_divided(clip, self.column, **self.shares) for clip in spoken]
+            spoken = Clips.of([_divided(clip, self.column, **self.shares) for clip in spoken])
         there = {clip.label for clip in spoken if clip.label is not None}
         if missing := [word for word in self.words if word not in there]:
             raise UserError(f"words: {self.corpus.name} has no {', '.join(missing)}, only {', '.join(sorted(there))}")
@@ -185,7 +185,9 @@ class Keywords(Union):
         if self.column is None:
             return ""
         if self.column not in clip.columns:
-            raise UserError(f"corpus {self.name}: {clip.path} has no column {self.column!r}; set `column` to null, or give `shares`")
+            raise UserError(
+                f"corpus {self.name}: {clip.path} has no column {self.column!r}; set `column` to null, or give `shares`"
+            )
         return clip.columns[self.column]
 
     def _drawn(self, clips: list[Clip], n_words: Counter[str]) -> list[Clip]:
@@ -207,7 +209,7 @@ class Keywords(Union):
 def _divided(clip: Clip, column: str, val: float, test: float) -> Clip:
     """A clip with the part of its subject, whose name is hashed without its collection."""
     part = part_by_hash(clip.subject.partition(":")[2] or clip.subject, val, test)
-    return replace(clip, columns=clip.columns | {column: part})
+    return replace(clip, columns={**clip.columns, column: part})
 
 
 class NoiseRegions(UnlabelledTree):

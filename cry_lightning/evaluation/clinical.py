@@ -24,7 +24,8 @@ N_BINS = 10  # of equally many cases, for the reliability curve and ECE
 ODDS = np.linspace(0.02, 0.98, 49)  # threshold probabilities of the decision curve
 SMALLEST = 1e-6  # probability, where a logit is taken
 MOST_FOLDS = 12  # in a table of what they chose
-STEPS, CLOSE, SHORT = 50, 1e-9, 0.01  # of Newton's method; a short step of it, from a solution to a near one
+STEPS, CLOSE, LONGEST = 50, 1e-9, 5  # of Newton's method
+SHORT = 0.01  # step of it from a solution to a near one
 POINTS = {name: f"{name} {TARGET:g} on validation" for name in ("sensitivity", "specificity")}
 SCORES = {"as predicted": "score", "recalibrated": "calibrated"}  # by what it is called: the column of `Readout.cases`
 
@@ -143,11 +144,11 @@ def logistic_fit(
     offset: np.ndarray | float = 0.0,
     start: np.ndarray | float = 0.0,
 ) -> np.ndarray:
-    """Coefficients (K,) of a weighted logistic regression of targets in [0, 1] (n,) on a design (K, n); NaN without one.
+    """Coefficients (K,) of a weighted logistic regression of targets in [0, 1] (n,) on a design (K, n); NaN if none.
 
     By Newton's method from `start`; scikit-learn, which would do it too, takes longer to import.
     """
-    parameters = np.zeros(len(design)) + start
+    parameters: np.ndarray = np.zeros(len(design)) + start
     for _ in range(STEPS):
         predicted = expit(parameters @ design + offset)
         spread = weights * predicted * (1 - predicted)
@@ -155,7 +156,7 @@ def logistic_fit(
         if _singular(hessian):
             break
         step = np.linalg.solve(hessian, design @ (weights * (targets - predicted)))
-        parameters = parameters + step * min(1, 5 / np.abs(step).max())
+        parameters = parameters + step / max(1, np.abs(step).max() / LONGEST)
         if np.abs(step).max() < CLOSE:
             return parameters
     return np.full(len(design), np.nan)
@@ -166,9 +167,7 @@ def _singular(hessian: np.ndarray) -> bool:
     return bool(hessian.trace() < CLOSE or np.linalg.cond(hessian) > 1 / CLOSE)
 
 
-def without_each(
-    design: np.ndarray, truth: np.ndarray, groups: Groups, offset: np.ndarray | float = 0.0
-) -> np.ndarray:
+def without_each(design: np.ndarray, truth: np.ndarray, groups: Groups, offset: np.ndarray | float = 0.0) -> np.ndarray:
     """Coefficients (K, 1 + G) of the regression of all cases (n,), and of it without each group of them.
 
     From those of all cases, Newton's first step without a group takes sums over groups alone. A short step ends there,

@@ -13,7 +13,7 @@ from cry_lightning.export.graph import WaveformModel
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.lineage import FILE, FoldedLineage, read
 from cry_lightning.tasks import Classifier
-from cry_lightning.tasks.weights import identity_of, sha256
+from cry_lightning.tasks.checkpoints import identity_of, sha256
 
 NOT_TESTED = "NOT TESTED"
 NOT_STATED = "not stated"

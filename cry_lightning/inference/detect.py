@@ -14,7 +14,7 @@ from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.tasks import Detector
-from cry_lightning.tasks.weights import sha256
+from cry_lightning.tasks.checkpoints import sha256
 from cry_lightning.trust.names import Trust
 
 CONTEXT_S = 1.0  # before and after the frames of a window that count

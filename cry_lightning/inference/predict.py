@@ -16,7 +16,7 @@ from cry_lightning.arguments import by_recording, refuse_existing
 from cry_lightning.console import UserError, printable
 from cry_lightning.evaluation.compare import as_text
 from cry_lightning.evaluation.predictions import SCORE, score_columns
-from cry_lightning.inference import tables
+from cry_lightning.inference import output
 from cry_lightning.inference.detect import Finder, by_thresholds
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.windows import (
@@ -62,17 +62,17 @@ def run(
     detector: Path | None,
 ) -> pd.DataFrame:
     """Run the command; recordings that cannot be used are listed with the reason. Returns the table of rows."""
-    tables.check_packages(out)
+    output.check_packages(out)
     trained = TrainedStage(ckpt, device, Trust(tuple(trust)))
     scores_of(trained)
     find = Finder(detector, trust).spans if detector else by_thresholds if detect else None
     recordings = recordings_at(trained, paths, hop_s, find)
-    of_recordings, files = by_recording(out), tables.files_of(out, recordings.paths)
+    of_recordings, files = by_recording(out), output.files_of(out, recordings.paths)
     refuse_existing(of_recordings, *dict.fromkeys(files.values()))
     found = predicted(trained, recordings, batch_size)
-    tables.write(found.rows, found.recordings, files, of_recordings)
+    output.write(found.rows, found.recordings, files, of_recordings)
     written = set(files.values())
-    where = out if written == {out} else f"{tables.folder_of(out)} ({len(written)} files)"
+    where = out if written == {out} else f"{output.folder_of(out)} ({len(written)} files)"
     print(f"{printable(shown(found.recordings, shutil.get_terminal_size().columns))}\n{where}\n{of_recordings}")
     return found.rows
 
@@ -200,7 +200,7 @@ def recording_table(recordings: Recordings, bad: Mapping[str, Sequence[str]], ro
     table = table.reindex(pd.Index(recordings.paths, name="path")).reset_index()
     table[counted] = table[counted].fillna(0).astype(int)
     missing = f"nowhere above {recordings.min_active_db} dB, as the model's windows were"
-    missing = missing if recordings.find is None else tables.NO_UNIT
+    missing = missing if recordings.find is None else output.NO_UNIT
     cells = zip(table["path"], table[counted], strict=True)
     return table.assign(fault=[bad.get(path, ["" if n else missing])[0] for path, n in cells])
 

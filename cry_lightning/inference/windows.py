@@ -28,7 +28,7 @@ from cry_lightning.data.datamodule import MOST_NUMBERS, numbers_of
 from cry_lightning.files import replacing
 from cry_lightning.inference.model import Cutting, TrainedStage
 from cry_lightning.lineage import Leakage, Lineage, check, sound_fingerprint
-from cry_lightning.tasks.weights import sha256
+from cry_lightning.tasks.checkpoints import sha256
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from cry_lightning.reference.decisions import Decisions
 from cry_lightning.reference.novelty import EMBEDDING, INPUT, Layer, Layers, Novelty, layers_of
 from cry_lightning.reference.reference import LEVELS, Reference
 from cry_lightning.tasks import Classifier
-from cry_lightning.tasks.weights import sha256
+from cry_lightning.tasks.checkpoints import sha256
 
 MOST_CLIPS = 2_000  # of the training, in even steps
 MOST_VALIDATION_CLIPS = 4_000

@@ -16,7 +16,7 @@ from cry_lightning.contents import Json
 from cry_lightning.files import read_object, replacing
 from cry_lightning.reference.decisions import Decisions
 from cry_lightning.reference.novelty import EMBEDDING, INPUT, Layer, Novelty
-from cry_lightning.tasks.weights import load_data, sha256
+from cry_lightning.tasks.checkpoints import load_data, sha256
 
 log = logging.getLogger(__name__)
 FILE = "reference.pt"  # as `runfolder` has it

@@ -18,11 +18,11 @@ from cry_lightning.console import UserError, on_one_line, printable
 from cry_lightning.contents import Json
 from cry_lightning.export.about import decision_of, status_of
 from cry_lightning.inference.detect import Finder, by_thresholds
+from cry_lightning.inference.output import Row, as_records
 from cry_lightning.inference.predict import Predicted, predicted, recordings_at, scores_of
 from cry_lightning.inference.predictor import BATCH, Predictor
-from cry_lightning.inference.tables import Row, as_records
 from cry_lightning.serving.saliency import saliency
-from cry_lightning.tasks.weights import sha256
+from cry_lightning.tasks.checkpoints import sha256
 
 SHOWN_S = 60.0  # of a recording, in its picture
 BLOCK_S = 1.0  # decoded at once

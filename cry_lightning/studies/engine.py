@@ -22,13 +22,14 @@ import yaml
 from cry_lightning import cli
 from cry_lightning.arguments import Overrides, as_arguments
 from cry_lightning.console import ConfigError, Interrupted, UserError, progress_bar
-from cry_lightning.contents import Config, Json, as_now, key_as_now
+from cry_lightning.contents import Config, Json
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.files import read_object, replacing
+from cry_lightning.former_names import as_now, key_as_now
 from cry_lightning.runfolder import BEST, HARMLESS, TESTED, differences
-from cry_lightning.tasks.weights import sha256
+from cry_lightning.tasks.checkpoints import sha256
 
 ANEW = "stopped by a signal; the same command goes on with the study, and begins this training anew"
 MARK = "made_of.json"  # written last: what the predictions beside it were made of

@@ -22,7 +22,7 @@ from cry_lightning.lineage import refuse_leaky
 from cry_lightning.runfolder import LAST
 from cry_lightning.studies import engine
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_finished
-from cry_lightning.tasks.weights import sha256
+from cry_lightning.tasks.checkpoints import sha256
 
 SCRATCH = "scratch"
 FOLD = "{fold}"  # in a checkpoint's path: an encoder that was not trained on the fold's test subjects

@@ -27,7 +27,7 @@ from cry_lightning.inference.predict import scores_of
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.studies import disturbances
 from cry_lightning.studies.disturbances import UNDISTURBED, VERSION, Condition, Sounds, noise_recordings
-from cry_lightning.tasks.weights import read_checkpoint, sha256
+from cry_lightning.tasks.checkpoints import read_checkpoint, sha256
 from cry_lightning.trust.names import Trust
 
 log = logging.getLogger(__name__)

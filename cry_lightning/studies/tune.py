@@ -26,7 +26,7 @@ from cry_lightning.contents import Config, Json
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.studies import engine
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_begun, mark, open_study
-from cry_lightning.tasks.weights import read_checkpoint
+from cry_lightning.tasks.checkpoints import read_checkpoint
 
 Drawn = CategoricalDistribution | FloatDistribution | IntDistribution
 Space = dict[str, Drawn]  # by the dotted key of the stage

@@ -16,11 +16,11 @@ from types import FrameType
 from typing import TypedDict
 
 from cry_lightning.arguments import ArgumentParser
-from cry_lightning.chain import METHODS, PUBLISHED, RUNS, Chain, Stage, imported
 from cry_lightning.console import UserError
 from cry_lightning.contents import Json
 from cry_lightning.files import replacing
-from cry_lightning.inputs import Inputs, changed, of_file
+from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Chain, Stage, imported
+from cry_lightning.make.inputs import Inputs, changed, of_file
 
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
 PUBLISHED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
@@ -286,7 +286,7 @@ def _say(line: str) -> None:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m cry_lightning.pipeline", description=(__doc__ or "").split("\n")[0])
+    parser = ArgumentParser(prog="python -m cry_lightning.make.run", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("goal", choices=GOALS)
     parser.add_argument("--method", default="simclr", help="simclr, supervised, adapt or audioset")
     parser.add_argument("--data", default="", help="recordings, a manifest.csv or a data YAML; default: made cries")

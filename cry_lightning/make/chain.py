@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cry_lightning.commands.configs import ENDINGS
 from cry_lightning.console import UserError
-from cry_lightning.inputs import Inputs, corpus_of, digest, of_configs, of_file, of_recordings
+from cry_lightning.make.inputs import Inputs, corpus_of, digest, of_configs, of_file, of_recordings
 
 RUNS = Path("runs")
 CONFIGS = Path("configs")

@@ -1,0 +1,1 @@
+"""What `make` calls: the chain of stages, none done twice."""
