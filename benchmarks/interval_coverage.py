@@ -3,13 +3,15 @@
 Simulated tests whose truth is known: infants with an effect of their own on the scores of all their clips, and another
 on those of each class, which together are half of the variance of a score (intraclass correlation 0.5). Two models, of
 equal skill, share half of each effect. `--old` does the same with the percentiles of a cluster bootstrap, which this
-method replaced; `--tests` counts false alarms of the permutation test; `--pooled` is of cross-validations, whose models
-are trained (linear discriminants of simulated features, by infant), and of the paired difference of two models.
+method replaced; `--clinical` with the clinical figures, whose thresholds another such test chooses; `--tests` counts
+false alarms of the permutation test; `--pooled` is of cross-validations, whose models are trained (linear discriminants
+of simulated features, by infant), and of the paired difference of two models.
 """
 
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom, norm
 
-from cry_lightning.evaluation import permutation
+from cry_lightning.evaluation import clinical, permutation
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import Measures, Units, measure
 from cry_lightning.evaluation.permutation import TESTED, Exchange, p_values
@@ -62,6 +64,16 @@ class Test:
         """Of the infant, the infant's class, and the clip: variances 0.25, 0.25 and 0.5."""
         of_infant, of_class = rng.normal(size=self.subjects), rng.normal(size=(self.subjects, 2))
         return of_infant[subject] / 2 + of_class[subject, truth] / 2 + rng.normal(size=len(subject)) / 2**0.5
+
+    def population(self, n: int = 5_000) -> pd.DataFrame:
+        """Predictions on so many clips that their scores are as the distribution has them."""
+        share = self.of_b / self.subjects if self.by_infant else self.prevalence
+        of_class = [round((1 - share) * n), round(share * n)]
+        scores = [
+            norm.ppf((np.arange(k) + 0.5) / k) + where * SKILLS[self.skill]
+            for k, where in zip(of_class, (-0.5, 0.5), strict=True)
+        ]
+        return _table(np.zeros(sum(of_class), int), np.repeat([0, 1], of_class), np.concatenate(scores))
 
     def truth(self) -> dict[tuple[str, str], float]:
         """Every metric of a test of infinitely many such subjects."""
@@ -137,6 +149,34 @@ def coverage(test: Test, simulations: int, method=by_jackknife) -> pd.DataFrame:
     return found.reset_index().assign(**vars(test), simulations=simulations)
 
 
+def clinical_coverage(test: Test, simulations: int) -> pd.DataFrame:
+    """For each clinical figure: how many intervals there were, and the share that held the truth.
+
+    Validation and test are of as many infants each; the truth is that of very many more under the same thresholds.
+    """
+    rng, rows = np.random.default_rng([7, *map(ord, repr(test))]), []
+    everybody = test.population()
+    measured = partial(clinical.measure, prevalences=(0.05,))
+    for _ in range(simulations):
+        validation, tested = test.simulated(rng, 1)[0], test.simulated(rng, 1)[0]
+        if validation["label"].nunique() < 2:
+            continue
+        cases, _ = clinical.decided(tested, validation, "b")
+        truth = measured(clinical.decided(everybody, validation, "b")[0], None, "b")
+        jackknife = Jackknife(cases, "b", measured)
+        curve = clinical.decision_curve(jackknife, "b").assign(quantity="net benefit")
+        curve["at"] = [f"{odds:.2f}" for odds in curve["threshold"]]
+        found = pd.concat([clinical.figures_of(jackknife, cases, "b"), curve[curve["at"].isin(SHOWN)]]).dropna(
+            subset="low"
+        )
+        for _, row in found.iterrows():
+            true = truth[row["quantity"], row["at"]][0]
+            rows.append((row["quantity"], row["at"], row["low"] <= true <= row["high"]))
+    each = pd.DataFrame(rows, columns=["quantity", "at", "held"])
+    found = each.groupby(["quantity", "at"], sort=False)["held"].agg(intervals="size", coverage="mean")
+    return found.reset_index().assign(**vars(test), simulations=simulations)
+
+
 def false_alarms(test: Test, rivals: int, simulations: int) -> pd.Series:
     """Share of simulated reports in which any of some equal rivals is called different from the first model.
 
@@ -191,6 +231,7 @@ class Pooled:
         return sum(recalls) / 2, norm.cdf(2**0.5 * shift / deviation)
 
 
+SHOWN = ("0.10", "0.30", "0.50")  # points of the decision curve
 CLIPS = 6  # of each infant of a `Pooled`
 RIDGE = 0.1  # added to the variances of its features
 
@@ -240,11 +281,20 @@ def summary(cells: pd.DataFrame) -> str:
     return f"{text.to_string()}\n{by_skill}\n{certain}"
 
 
+def clinical_summary(cells: pd.DataFrame) -> str:
+    """Coverage of each clinical figure and number of subjects: mean and lowest of all tests."""
+    cells = cells[cells["intervals"] >= cells["simulations"] / 2]
+    found = cells.groupby(["quantity", "at", "subjects"], sort=False)["coverage"].agg(["mean", "min", "max"])
+    text = found.apply(lambda row: f"{row['mean']:.3f} ({row['min']:.3f} to {row['max']:.3f})", axis=1)
+    return text.unstack("subjects").to_string()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--simulations", type=int, default=500)
     parser.add_argument("--subjects", type=int, nargs="+", help="only these numbers of subjects")
     parser.add_argument("--old", action="store_true", help="percentile bootstrap instead")
+    parser.add_argument("--clinical", action="store_true", help="clinical figures instead")
     parser.add_argument("--tests", action="store_true", help="false alarms of the permutation test instead")
     parser.add_argument("--pooled", action="store_true", help="pooled cross-validations instead")
     parser.add_argument("--out", type=Path, default=Path("coverage.csv"))
@@ -256,6 +306,11 @@ def main() -> None:
         for test, rivals in product(plain, (1, 10)):
             shares = false_alarms(test, rivals, options.simulations)
             print(test, rivals, "rivals:", shares.round(3).to_dict(), flush=True)
+        return
+    if options.clinical:
+        cells = pd.concat([clinical_coverage(test, options.simulations) for test in chosen if test.by_infant])
+        cells.to_csv(options.out, index=False)
+        print(clinical_summary(cells))
         return
     if options.pooled:
         of_pooled = [test for test in pooled_tests() if not options.subjects or test.subjects in options.subjects]

@@ -92,6 +92,14 @@ def test_a_former_key_of_a_stage_is_refused_by_the_whole_of_the_new_one(stage, m
         ReadCLI(["fit", f"--config={stage()}", f"--{typed}=0.5"])
 
 
+@pytest.mark.parametrize("key", ["model.lr", "model.optimisation.lr", "model.init_args.learning_rate"])
+def test_a_setting_of_the_optimizer_is_answered_with_where_it_is(key, capsys):
+    assert command_line.main(["fit", "--config", str(REPO / "configs/pretrain.yaml"), f"--{key}=0.1"]) == 2
+    assert capsys.readouterr().err.endswith(
+        ": no such key; it is model.init_args.optimisation.optimizer.init_args.lr\n"
+    )
+
+
 def test_a_stage_yaml_of_before_is_refused_by_the_name_of_the_new_key(tones, tmp_path):
     config = stage_config(tones, tmp_path)
     config["model"] = yaml.safe_load(MODEL_BEFORE)

@@ -77,17 +77,16 @@ def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
         chose = units_at(level, on_validation[key]).table
         if chose["label"].nunique() < 2:
             raise UserError(f"--clinical: {run.name} has val rows of one class alone; take a larger data.split.val")
-        of_fold, settings = _decided(units_at(level, rows).table, chose, run.positive)
+        of_fold, settings = decided(units_at(level, rows).table, chose, run.positive)
         cases.append(of_fold)
         chosen.append(dict(zip(folds, key, strict=True)) | settings)
     table = pd.concat(cases, ignore_index=True)
-    jackknife = Jackknife(table, run.positive, partial(_measure, prevalences=prevalences), run.main_level.n_folds)
-    curves = pd.DataFrame([_net_benefit(jackknife, run.positive, odds) for odds in ODDS])
-    figures = _figures(jackknife, table, run.positive)
+    jackknife = Jackknife(table, run.positive, partial(measure, prevalences=prevalences), run.main_level.n_folds)
+    figures, curves = figures_of(jackknife, table, run.positive), decision_curve(jackknife, run.positive)
     return Readout(level, run.positive, table, pd.DataFrame(chosen), figures, curves)
 
 
-def _decided(tested: pd.DataFrame, validation: pd.DataFrame, positive: str) -> tuple[pd.DataFrame, dict[str, float]]:
+def decided(tested: pd.DataFrame, validation: pd.DataFrame, positive: str) -> tuple[pd.DataFrame, dict[str, float]]:
     """Tested cases with what the validation cases of their fold decide on them, and what these chose."""
     settings = _chosen_on(validation, positive)
     of_validation = _recalibrated(validation[SCORE + positive], settings)
@@ -95,12 +94,12 @@ def _decided(tested: pd.DataFrame, validation: pd.DataFrame, positive: str) -> t
     cutoffs = [confidences[max(0, round(coverage * len(confidences)) - 1)] for coverage in COVERAGES[1:]]
     scores = _clipped(tested[SCORE + positive])
     of_tested = _recalibrated(scores, settings)
-    decided = tested[["repeat", "unit", "subject", "label"]].assign(score=scores, calibrated=of_tested)
+    table = tested[["repeat", "unit", "subject", "label"]].assign(score=scores, calibrated=of_tested)
     for name in POINTS:
-        decided[f"above_{name}"] = of_tested >= settings[f"threshold_{name}"]
+        table[f"above_{name}"] = of_tested >= settings[f"threshold_{name}"]
     # How many of the cut-offs a case passes: 0 is answered at full coverage alone.
-    decided["confident"] = (_confidence(of_tested)[:, None] >= np.array(cutoffs)).sum(axis=1)
-    return decided, settings
+    table["confident"] = (_confidence(of_tested)[:, None] >= np.array(cutoffs)).sum(axis=1)
+    return table, settings
 
 
 def _chosen_on(validation: pd.DataFrame, positive: str) -> dict[str, float]:
@@ -205,10 +204,10 @@ def reliability(truth: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["predicted", "observed", "n"])
 
 
-def _measure(
+def measure(
     table: pd.DataFrame, group: np.ndarray | None, positive: str | None, prevalences: Sequence[float]
 ) -> Measures:
-    """See `metrics.measure`: every figure of all subjects, and without each group of them; the mean over repeats."""
+    """Every figure of decided cases, of all subjects and without each group of them; see `metrics.measure`."""
     groups = Groups.of(table, group)
     of_repeats = [
         _of_repeat(rows, rows["label"].to_numpy() == positive, groups.at(rows.index.to_numpy()), prevalences)
@@ -262,8 +261,8 @@ def _calibration(name: str, x: np.ndarray, truth: np.ndarray, groups: Groups) ->
     return {("calibration slope", name): slopes, ("calibration in the large", name): in_the_large}
 
 
-def _figures(jackknife: Jackknife, table: pd.DataFrame, positive: str) -> pd.DataFrame:
-    """All but the decision curve, in the order in which they are computed; ECE, whose bias no interval shows, alone."""
+def figures_of(jackknife: Jackknife, table: pd.DataFrame, positive: str) -> pd.DataFrame:
+    """All but the decision curve: quantity, at, value, low, high; of ECE, whose bias no interval shows, the value."""
     rows = []
     for quantity, at in jackknife.measures:
         if quantity == "Brier score":
@@ -284,15 +283,17 @@ def _estimate(jackknife: Jackknife, quantity: str, at: str, positive: str) -> Es
     return jackknife.estimate(jackknife.measures[quantity, at], jackknife.subjects(quantity, name), bounded)
 
 
-def _net_benefit(jackknife: Jackknife, positive: str, odds: float) -> dict[str, float]:
-    """A point of the decision curve.
+def decision_curve(jackknife: Jackknife, positive: str) -> pd.DataFrame:
+    """Net benefit: threshold, model, low, high, all (everybody is called positive).
 
     Source: Vickers and Elkin 2006, "Decision curve analysis", Medical Decision Making 26(6).
     """
-    value, low, high = _estimate(jackknife, "net benefit", f"{odds:.2f}", positive)
     share = float(jackknife.cases[:, jackknife.classes == positive].sum() / jackknife.cases.sum())
-    everybody = share - (1 - share) * odds / (1 - odds)
-    return {"threshold": odds, "model": value, "low": low, "high": high, "all": everybody}
+    rows = []
+    for odds in ODDS:
+        everybody = share - (1 - share) * odds / (1 - odds)
+        rows.append((odds, *_estimate(jackknife, "net benefit", f"{odds:.2f}", positive), everybody))
+    return pd.DataFrame(rows, columns=["threshold", "model", "low", "high", "all"])
 
 
 def clinical_rows(found: Readout) -> list[list[str]]:
