@@ -135,17 +135,27 @@ def _percentiles(measures: Measures, key: tuple[str, str]) -> tuple[float, float
 
 
 def coverage(test: Test, simulations: int, method=by_jackknife) -> pd.DataFrame:
-    """For each metric, of scores and of differences: how many intervals there were, the share that held the truth."""
+    """For each metric, of scores and of differences: how many intervals there were, the share that held the truth.
+
+    And the shares that lay wholly below the truth, and above it.
+    """
     rng, truth = np.random.default_rng([test.subjects, *map(ord, repr(test))]), test.truth()
     rows = []
     for _ in range(simulations):
         for key, score, difference in method(test.simulated(rng)):
             for of, (_, low, high), true in (("score", score, truth[key]), ("difference", difference, 0.0)):
-                rows.append((of, *key, low, high, low <= true + 1e-12 and true - 1e-12 <= high))
-    each = pd.DataFrame(rows, columns=["of", "metric", "class", "low", "high", "held"]).dropna()
+                rows.append((of, *key, low, high, high < true - 1e-12, low > true + 1e-12))
+    each = pd.DataFrame(rows, columns=["of", "metric", "class", "low", "high", "below", "above"]).dropna()
+    each["held"] = ~(each["below"] | each["above"]).astype(bool)
     each["width"] = each["high"] - each["low"]
     groups = each.groupby(["of", "metric", "class"], sort=False)
-    found = groups.agg(intervals=("held", "size"), coverage=("held", "mean"), width=("width", "median"))
+    found = groups.agg(
+        intervals=("held", "size"),
+        coverage=("held", "mean"),
+        below=("below", "mean"),
+        above=("above", "mean"),
+        width=("width", "median"),
+    )
     return found.reset_index().assign(**vars(test), simulations=simulations)
 
 
@@ -276,9 +286,11 @@ def summary(cells: pd.DataFrame) -> str:
     held = cells["coverage"] * cells["intervals"]
     low = binom.cdf(held, cells["intervals"], 0.93) < 0.01
     high = binom.sf(held - 1, cells["intervals"], 0.985) < 0.01
-    by_skill = cells.groupby(["of", "skill"], sort=False)["coverage"].mean().unstack("skill").round(3).to_string()
+    by_skill = cells.groupby(["of", "skill"], sort=False)[["coverage", "below", "above"]].mean().round(3).to_string()
+    above = (cells["coverage"] > 0.985).groupby([cells["of"], cells["skill"]], sort=False).mean().round(3).to_string()
     certain = f"below 0.93 beyond chance (1 %): {low.sum()}, above 0.985: {high.sum()}, of {len(cells)} cells"
-    return f"{text.to_string()}\n{by_skill}\n{certain}"
+    plain = f"below 0.93: {(cells['coverage'] < 0.93).sum()}, above 0.985: {(cells['coverage'] > 0.985).sum()}"
+    return f"{text.to_string()}\n{by_skill}\nshare above 0.985:\n{above}\n{plain}; {certain}"
 
 
 def clinical_summary(cells: pd.DataFrame) -> str:

@@ -66,7 +66,10 @@ class Jackknife:
 
     def score(self, metric: str, name: str = "") -> Estimate:
         """A metric, `name` the class of one that has a class, and its interval."""
-        return self.estimate(self.measures[metric, name], self.subjects(metric, name))
+        n = self.subjects(metric, name)
+        if metric == "average_precision":  # varies mostly with the subjects of its own class; chosen by simulation
+            n = float(np.minimum(n, self.subjects("recall", name)))  # NaN if either is
+        return self.estimate(self.measures[metric, name], n)
 
     def estimate(self, values: np.ndarray, n: float, bounded: bool = True) -> Estimate:
         """The first of the values (1 + G,) of a metric that rests on n subjects, and its interval.
