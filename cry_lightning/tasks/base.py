@@ -248,7 +248,9 @@ class Stage(L.LightningModule):
         """Make augmentation and dropout a function of (seed, step, rank), so that a resumed run repeats them."""
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        torch.manual_seed(hash((seed, step, self.global_rank)) % 2**63)
+        # `torch.manual_seed` takes a millisecond where there is no GPU: it puts by what to do if there will be one.
+        seed_generators = torch.default_generator.manual_seed if self.device.type == "cpu" else torch.manual_seed
+        seed_generators(hash((seed, step, self.global_rank)) % 2**63)
         if self.optimisation.head_first and self.encoder.training == (self.global_step < self.head_steps):
             self.train()
 
