@@ -28,6 +28,7 @@ from cry_lightning.lineage import digest
 from cry_lightning.studies.engine import consequential
 
 PRIVATE = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+LR = "model.init_args.optimisation.optimizer.init_args.lr"
 WANDB = {"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": {"project": "cries"}}
 
 
@@ -269,13 +270,18 @@ def test_learning_rate_and_gradient_norm_are_logged(pretrained):
 
 @pytest.fixture(scope="module")
 def studies(tones, tmp_path_factory) -> list[Logged]:
-    """What studies of few steps have logged: a cross-validation, a leakage ladder and a label curve."""
+    """What studies of few steps have logged: a cross-validation, a leakage ladder, a label curve and a search."""
     folder = tmp_path_factory.mktemp("studies")
     config = stage_config(tones, folder, "short")
     config["trainer"] |= {"logger": [WANDB], "max_epochs": 1, "limit_train_batches": 2}
     path = folder / "short.yaml"
     path.write_text(yaml.safe_dump(config))
-    few, labels = folder / "few.yaml", str(folder / "labels")
+    few, labels, space = folder / "few.yaml", str(folder / "labels"), folder / "space.yaml"
+    space.write_text(yaml.safe_dump({LR: {"low": 0.01, "high": 0.1}, "map_every_n_epochs": {"choices": [0, 5]}}))
+    unlogged = yaml.safe_load(path.read_text())
+    unlogged["trainer"]["logger"] = None
+    (folder / "unlogged.yaml").write_text(yaml.safe_dump(unlogged))
+    search = ["tune", "--space", str(space), "--trials", "2"]
     few.write_text(yaml.safe_dump(config | {"trainer": config["trainer"] | {"max_epochs": -1, "max_steps": 2}}))
     in_one_process(
         folder,
@@ -288,15 +294,18 @@ def studies(tones, tmp_path_factory) -> list[Logged]:
             *["--encoders", "scratch", "--per-class", "2", "4", "--seeds", "0", "--out"],
             labels,
         ],
+        [*search, "--config", str(path), "--out", str(folder / "search")],
+        [*search, "--config", str(folder / "unlogged.yaml"), "--out", str(folder / "unlogged")],
     )
-    places = ("cv", "cv/folds", "ladder", "ladder/*/folds", "labels")
+    assert not [*(folder / "unlogged").rglob("wandb*")]
+    places = ("cv", "cv/folds", "ladder", "ladder/*/folds", "labels", "search", "search/trials")
     return [one for place in places for runs in folder.glob(place) for one in logged(runs)]
 
 
 @pytest.mark.slow
 def test_a_study_has_a_run_of_its_own_in_the_group_of_its_folds(studies):
     own = {each.run.display_name: each for each in studies if each.run.job_type == "study"}
-    assert set(own) == {"tones/cv", "tones/ladder", "tones/labels"}
+    assert set(own) == {"tones/cv", "tones/ladder", "tones/labels", "tones/search"}
     pooled = own["tones/cv"]
     assert {each.run.job_type for each in studies if each.run.run_group == pooled.run.run_group} >= {"test", "study"}
     assert (
@@ -304,6 +313,27 @@ def test_a_study_has_a_run_of_its_own_in_the_group_of_its_folds(studies):
     )
     assert [step["label_efficiency/labels"] for step in own["tones/labels"].steps] == [4, 8]
     assert "leakage/by_clip/model/uar" in own["tones/ladder"].summary
+
+
+@pytest.mark.slow
+def test_a_search_has_its_trials_in_one_group_and_its_winner_in_a_run_of_its_own(studies):
+    """The trial's score and settings in its run; a table of all, figures and the best in the search's."""
+    found = {each.run.display_name: each for each in studies if each.run.run_group == "search"}
+    assert set(found) == {"tones/0000", "tones/0001", "tones/search"}
+    search = found.pop("tones/search")
+    (path,) = search.log.parent.rglob("table_*.table.json")
+    table = pd.DataFrame(**json.loads(path.read_text()))
+    scores = {f"tones/{trial:04.0f}": score for trial, score in zip(table["trial"], table["val/uar"], strict=True)}
+    assert scores == {name: trial.summary["val/uar"] for name, trial in found.items()}
+    for name, trial in found.items():
+        (stage,) = [json.loads(item.value_json) for item in trial.run.config.update if name_of(item) == "stage"]
+        learning_rate = stage["model"]["init_args"]["optimisation"]["optimizer"]["init_args"]["lr"]
+        assert learning_rate == pytest.approx(table.set_index("trial")[LR][int(name[-4:])])
+    winner = table.loc[table["val/uar"].idxmax()]
+    best = {key: search.summary[f"tune/best/{key}"] for key in ("trial", "val/uar", LR)}
+    assert best == winner[list(best)].to_dict()
+    assert [step["tune/score"] for step in search.steps if "tune/score" in step] == table["val/uar"].tolist()
+    assert search.pictures >= {"tune/trials", "tune/history"}
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.drawing import SCREEN
 from cry_lightning.evaluation import figures, predictions
-from cry_lightning.evaluation.run import evaluate_run, read_run
+from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
 from cry_lightning.report.files import CSV_COLUMNS
 
 main = partial(command, "evaluate")
@@ -44,6 +45,12 @@ def make_run(
 
 def rewrite(folder: Path, **columns) -> None:
     predictions.write(predictions.read(folder / "predictions.csv").assign(**columns), folder / "predictions.csv")
+
+
+@pytest.fixture(scope="module")
+def made_run(tmp_path_factory) -> Run:
+    """A run that was scored."""
+    return evaluate_run(read_run(str(make_run(tmp_path_factory.mktemp("made") / "run")), "test"), "test", None)
 
 
 def test_one_run_reports_into_its_own_folder(tmp_path, capsys) -> None:
@@ -206,18 +213,39 @@ def test_several_runs_in_one_table(no_figures, tmp_path, monkeypatch, capsys) ->
     names = [str(make_run(Path(f"runs/made/{name}"), seed=seed)) for seed, name in enumerate(("tuned", "scratch"))]
     main([*names])
     printed, folder = capsys.readouterr().out, Path("runs/comparison")
-    assert [line.split()[0] for line in printed.splitlines() if " recording  48/" in line and "CLEAN" in line] == names
+    assert [line.split()[0] for line in printed.splitlines() if " recording  48/" in line and "CLEAN" in line] == [
+        "tuned",
+        "scratch",
+    ]
     assert printed.rstrip().endswith("Report: runs/comparison/report.html")
     pictures = re.findall(r"\((figures/.*?)\)", (folder / "report.md").read_text())
     assert pictures == [f"figures/{run}-{name}.png" for run in (1, 2) for name in ("confusion", "curves")]
     assert set(pd.read_csv(folder / "metrics.csv")["run"]) == set(names)
-    assert "not tested on the same clips" not in (folder / "report.md").read_text()
+    report = (folder / "report.md").read_text()
+    assert "not tested on the same clips" not in report and "| tuned | clip |" in report and "| minus tuned |" in report
+    assert all(report.count(name) == 1 for name in names), "the whole path, once"
 
     other = str(make_run(Path("runs/made/other"), "abc", n_subjects=9))
     main([names[0], f"{other}/predictions.csv", "--out", "both"])
     assert "not tested on the same clips" in Path("both/report.md").read_text()
     with pytest.raises(UserError, match="named twice"):
         main([names[0], f"{names[0]}/"])
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "title"),
+    [
+        (["runs/a/x/best", "runs/b/x/best"], ["a/x/best", "b/x/best"], "best, x, a"),
+        (["runs/a/x", "runs/a/x/deeper"], ["x", "x/deeper"], "x, a"),
+        (["./x", "y"], ["./x", "y"], "x, "),
+        (["a/y and 4 more, pooled", "a/z"], ["y and 4 more, pooled", "z"], ""),
+        (["runs/a/x"], ["runs/a/x"], "x, a"),
+    ],
+)
+def test_beside_each_other_runs_are_called_by_what_differs(made_run, names, labels, title) -> None:
+    runs = named_apart([replace(made_run, name=name, folder=Path(name)) for name in names])
+    assert [run.label for run in runs] == labels and [run.name for run in runs] == names
+    assert runs[0].title.startswith(title)
 
 
 def test_few_subjects_have_no_interval_and_the_report_says_so(no_figures, tmp_path, capsys) -> None:

@@ -217,8 +217,10 @@ def test_several_runs_on_one_page(no_figures, tmp_path) -> None:
     main([*runs, "--out", str(tmp_path / "both")])
     page = (tmp_path / "both/report.html").read_text()
     titles = re.findall(r"<h2>(.*?)</h2>", page)
-    assert titles == ["All runs", *runs, "How to read the numbers", "How to reproduce"]
-    assert page.count("Errors to listen to") == 2 and "minus" in page
+    assert titles == ["All runs", "first", "second", "How to read the numbers", "How to reproduce"]
+    assert page.count("Errors to listen to") == 2 and "minus first" in page
+    before, _, reproduce = page.partition("<h2>How to reproduce")
+    assert all(before.count(run) == 1 and run in reproduce for run in runs)
     assert page.index('class="verdict clean"') < page.index("<h2>All runs")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import wandb
 
 log = logging.getLogger(__name__)
-Values = Mapping[str, float | str]
+Values = Mapping[str, float | str | None]
 
 
 def send_report(evaluated: Sequence[Run], report: Path, whole: bool) -> None:
@@ -61,21 +61,43 @@ def with_interval(key: str, row: pd.Series) -> Iterable[tuple[str, float]]:
     yield from ((name, float(value)) for name, value in found.items() if math.isfinite(value))
 
 
-def send_curves(folder: Path, curves: Iterable[Values] = (), summary: Values | None = None) -> None:
+def send_curves(
+    folder: Path,
+    curves: Iterable[Values] = (),
+    summary: Values | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
+    figures: Mapping[str, Path] | None = None,
+) -> None:
     """Add what a study has found to its run of W&B, if what it trained or tested has logged there.
 
     Args:
         folder: of the study, or of the run that it examined.
         curves: points, each of which is logged as a step.
         summary: what holds of the whole study.
+        tables: by key.
+        figures: PNG files by key.
     """
     with _resumed(folder) as run:
         if run is None:
             return
+        import wandb
+
         for point in curves:
             run.log(dict(point))
+        media: dict[str, object] = {
+            key: wandb.Table(dataframe=of_one_type(table)) for key, table in (tables or {}).items()
+        }
+        media |= {key: wandb.Image(str(path)) for key, path in (figures or {}).items()}
+        if media:
+            run.log(media)
         if summary:
             run.summary.update(dict(summary))
+
+
+def of_one_type(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose columns are numbers or texts, as W&B wants them."""
+    numbers = table.select_dtypes("number")
+    return table.astype({key: float if key in numbers else str for key in table})
 
 
 @contextmanager

@@ -52,6 +52,7 @@ KINDS = {  # of disturbances, as robustness logs them: what stands along the axi
     "gain": "gain, dB",
     "channel": "channels, in their order",
 }
+FIGURES_OF_TUNE = ("tune/trials", "tune/history", "tune/importances")
 ACCURACY = "UAR (balanced accuracy)"
 SECTIONS = (
     Section(
@@ -106,6 +107,15 @@ SECTIONS = (
             Panel("Folds: UAR of the tests", ("test/uar",), "bars", grouped=True),
             Panel("Folds: UAR in training", ("val/uar",), grouped=True),
             Panel("Pooled: UAR and its interval", ("test/clip/uar", "test/clip/uar_low", "test/clip/uar_high"), "bars"),
+        ),
+    ),
+    Section(
+        "Search",
+        "Trials of tune, each a run in the search's group, by the validation metric that chooses the checkpoint. The"
+        " best of many is optimistic: only the test of a fit with its settings says how good they are.",
+        (
+            Panel("Score of the best epoch", ("tune/score", "tune/best_so_far"), x="tune/trial"),
+            Panel("Trials by setting, in their order, and what matters", FIGURES_OF_TUNE, "pictures"),
         ),
     ),
     Section(

@@ -44,7 +44,7 @@ def summary(runs: Sequence[Run]) -> Rows:
         for units in run.levels:
             counts = f"{units.n_clips}/{units.n_recordings}/{'?' if run.n_unknown else units.n_subjects}"
             figures = [cell(run.result(units.level, metric)) for metric in SUMMARY]
-            rows.append([run.name, units.level, counts, *figures, run.leakage.status])
+            rows.append([run.label, units.level, counts, *figures, run.leakage.status])
             baseline = [number(run.result(units.level, metric, predictor="majority")["value"]) for metric in SUMMARY]
             rows.append(["", f"always {units.majority_class}", "", *baseline, ""])
     return rows
@@ -139,8 +139,8 @@ def unlikeness(run: Run, first: Run) -> str:
     ours, theirs = (table.set_index(CASE)[SAME] for table in (run.table, first.table))
     reasons = []
     for name, only in (
-        (run.name, ours.index.difference(theirs.index)),
-        (first.name, theirs.index.difference(ours.index)),
+        (run.label, ours.index.difference(theirs.index)),
+        (first.label, theirs.index.difference(ours.index)),
     ):
         if len(only):
             reasons.append(f"{len(only)} clips are tested only by {name}, first {in_words(only)}")
@@ -149,7 +149,7 @@ def unlikeness(run: Run, first: Run) -> str:
     for column in SAME:
         if differs[column].any():
             reasons.append(f"{differs[column].sum()} {column}s differ, first of {in_words(both[differs[column]])}")
-    if not reasons and (other := other_sound(run.name, run.lineage, first.name, first.lineage)):
+    if not reasons and (other := other_sound(run.label, run.lineage, first.label, first.lineage)):
         reasons.append(other)
     return "; ".join(reasons)
 
@@ -169,12 +169,12 @@ def section(made: Sequence[Pair], as_table: Callable[[Rows], str], as_line: Call
 
 def rows(paired: Sequence[Pair]) -> Rows:
     """A row for each pair and level, and below that of the main level one of p."""
-    table = [[f"minus {paired[0].first.name}", "level", "subjects", *SUMMARY.values(), "lineage"]]
+    table = [[f"minus {paired[0].first.label}", "level", "subjects", *SUMMARY.values(), "lineage"]]
     for pair in paired:
         for level, of_level in pair.differences.groupby("level", sort=False):
             figures = [cell(row) for _, row in of_level.iterrows()]
             subjects, lineage = of_level[["n_subjects", "lineage"]].iloc[0]
-            table.append([pair.run.name, str(level), str(subjects), *figures, lineage])
+            table.append([pair.run.label, str(level), str(subjects), *figures, lineage])
             if of_level["p"].notna().any():
                 table.append(["", "p", "", *map(p_text, of_level["p"]), ""])
     return table
@@ -190,11 +190,11 @@ def p_text(p: float) -> str:
 def verdict(pair: Pair) -> str:
     """Whether UAR at the main level differs by more than chance, in one sentence."""
     if pair.unlike:
-        return f"{pair.run.name}: not paired with {pair.first.name}: {pair.unlike}."
+        return f"{pair.run.label}: not paired with {pair.first.label}: {pair.unlike}."
     level = pair.run.main_level.level
     found = pair.differences.query("level == @level and metric == 'uar'").iloc[0]
     p = f"p {p_text(found['p'])}" if found["p"] < 0.001 else f"p = {p_text(found['p'])}"
-    leaky = [run.name for run in (pair.run, pair.first) if run.leakage.status == "LEAKY"]
+    leaky = [run.label for run in (pair.run, pair.first) if run.leakage.status == "LEAKY"]
     if leaky:
         weight = f"{' and '.join(leaky)} LEAKY, so this says nothing about other subjects"
     elif np.isnan(found["p"]):
@@ -203,4 +203,4 @@ def verdict(pair: Pair) -> str:
         weight = f"{p}, more than chance in the choice of {pair.run.drawn} explains"
     else:
         weight = f"{p}, no evidence that one does better"
-    return f"{pair.run.name} minus {pair.first.name}: UAR {cell(found)} at {level} level: {weight}."
+    return f"{pair.run.label} minus {pair.first.label}: UAR {cell(found)} at {level} level: {weight}."

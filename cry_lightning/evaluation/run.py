@@ -1,9 +1,10 @@
 """One run's predictions, scored at every level that exists."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from itertools import takewhile
+from pathlib import Path, PurePath
 
 import pandas as pd
 
@@ -35,12 +36,18 @@ class Run:
     lineage: AnyLineage | None
     levels: list[Units]
     notes: list[str]  # what the reader must know to trust or doubt the numbers
+    shared: str = ""  # the leading folders of its name that all runs beside it share, see `named_apart`
+
+    @property
+    def label(self) -> str:
+        """What it is called beside other runs: its name without the folders that all of them share."""
+        return self.name.removeprefix(self.shared)
 
     @property
     def title(self) -> str:
         """What it is called in figures: the stage and its corpus, as its folder is named, and no path."""
-        place = self.folder.resolve()
-        return ", ".join(filter(None, [place.name, place.parent.name]))
+        depth = max(2, len(PurePath(self.label).parts)) if self.shared else 2
+        return ", ".join(filter(None, reversed(self.folder.resolve().parts[1:][-depth:])))
 
     @property
     def n_unknown(self) -> int:
@@ -85,6 +92,15 @@ class Run:
     def _places(self) -> dict[tuple[str, str, str, str], int]:
         keys = self.results[["level", "metric", "class", "predictor"]].itertuples(index=False, name=None)
         return {key: place for place, key in enumerate(keys)}
+
+
+def named_apart(runs: Sequence[Run]) -> list[Run]:
+    """The same runs, labelled by what distinguishes their names: the leading folders that all share are dropped."""
+    if len(runs) < 2:
+        return list(runs)
+    levels = zip(*(run.name.split("/")[:-1] for run in runs), strict=False)
+    shared = "".join(f"{folders[0]}/" for folders in takewhile(lambda folders: len(set(folders)) == 1, levels))
+    return [replace(run, shared=shared) for run in runs]
 
 
 @dataclass(frozen=True)

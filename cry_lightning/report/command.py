@@ -9,7 +9,7 @@ from cry_lightning.console import UserError, on_one_line
 from cry_lightning.evaluation.clinical import read_out
 from cry_lightning.evaluation.compare import as_text, pairs, section, summary, two_class
 from cry_lightning.evaluation.defaults import COMPARISON
-from cry_lightning.evaluation.run import Run, evaluate_run, pool, read_run
+from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, pool, read_run
 from cry_lightning.evaluation.subgroups import subgroups
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.report import words
@@ -38,7 +38,7 @@ def run(
         raise UserError("--checklist: is for one run; evaluate it alone")
     tested = [read_run(run, split) for run in named]
     tested += [pool([read_run(run, split) for run in folds]) for folds in pooled]
-    runs = [evaluate_run(run, split, positive) for run in tested]
+    runs = named_apart([evaluate_run(run, split, positive) for run in tested])
     if not allow_leaky:
         way_out = "Train without them, or let --allow-leaky stamp the report LEAKY"
         refuse_leaky([(run.name, run.leakage) for run in runs], way_out)
@@ -46,12 +46,14 @@ def run(
     compared = pairs(runs)
     extras = {run.name: _extras(run, clinical, prevalences, by) for run in runs}
     report = write_report(runs, compared, out or _default_folder(runs, split), extras, asked)
+    if runs[0].shared:
+        print(f"Runs in {runs[0].shared}")
     print(as_text(summary(runs)), end="\n\n")
     print(LEGEND.format(drawn=words.drawn(runs)))
     if compared:
         print("\n" + "\n".join(section(compared, as_text, on_one_line)))
     for run in runs:
-        print(f"\n{run.name}: {words.verdict(run)}")
+        print(f"\n{run.label}: {words.verdict(run)}")
         print("\n".join(f"- {on_one_line(remark)}" for remark in [words.lineage(run), *run.notes]))
         if run.positive:
             print(as_text(two_class(run, run.positive)))

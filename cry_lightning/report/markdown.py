@@ -27,9 +27,9 @@ def page(report: Contents) -> str:
 def _head(runs: Sequence[Run]) -> Iterator[str]:
     for run in runs:
         if run.leakage.status != "CLEAN":
-            yield f"> **{run.leakage.status}** " + as_markdown_text(f"{run.name}: {run.leakage.reason}.")
+            yield f"> **{run.leakage.status}** " + as_markdown_text(f"{run.label}: {run.leakage.reason}.")
     yield as_markdown(summary(runs))
-    yield "\n".join(f"- **{as_markdown_text(run.name)}**: {words.verdict(run)}" for run in runs)
+    yield "\n".join(f"- **{as_markdown_text(run.label)}**: {words.verdict(run)}" for run in runs)
 
 
 def _differences(compared: Sequence[Pair]) -> Iterator[str]:
@@ -42,7 +42,9 @@ def _differences(compared: Sequence[Pair]) -> Iterator[str]:
 
 
 def _section(run: Run, extras: Extras, pictures: Sequence["Picture"]) -> Iterator[str]:
-    yield f"## {as_markdown_text(run.name)}"
+    yield f"## {as_markdown_text(run.label)}"
+    if run.shared:
+        yield as_markdown_text(run.name)
     yield as_markdown_list([words.lineage(run), *run.notes])
     if run.positive:
         yield f"Positive class: **{as_markdown_text(run.positive)}** ({POSITIVE})."

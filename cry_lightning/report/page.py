@@ -120,7 +120,7 @@ def page(report: Contents, asked: Asked, checklist: Checklist | None = None) -> 
 def _contents(sections: Sequence[Section], with_checklist: bool) -> list[tuple[str, str]]:
     """Titles of the parts, and where they are."""
     if len(sections) > 1:
-        runs = [(section.run.title, f"run{number}") for number, section in enumerate(sections, 1)]
+        runs = [(section.run.label, f"run{number}") for number, section in enumerate(sections, 1)]
         return [("Verdicts", "verdict"), ("All runs", "all"), *runs, ("Reading", "reading"), ("Reproduce", "reproduce")]
     extras = sections[0].extras
     parts = {"Verdict": "verdict", "What was run": "made", "Results": "results"}

@@ -12,7 +12,7 @@ from cry_lightning.console import ConfigError, UserError
 from cry_lightning.contents import Json
 from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.evaluation.compare import Rows, as_text, cell, pairs
-from cry_lightning.evaluation.run import Run, evaluate_run, read_run
+from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
 from cry_lightning.messages import instantiation_error
 from cry_lightning.report.files import write_report
 from cry_lightning.studies.cross_validation import planned
@@ -48,7 +48,8 @@ def run(
     for number, ((model, size), plan) in enumerate(plans.items(), 1):
         print(f"{number}/{len(grid)} {model} {named(size)}", flush=True)
         runs[model, size] = evaluate_run(read_run(str(plan.run(jobs, keep)), "test"), "test", None)
-    every = list(runs.values())
+    every = named_apart([*runs.values()])
+    runs = dict(zip(runs, every, strict=True))
     report = write_report(every, pairs(every), out)
     print(f"\nUAR at {every[0].main_level.level} level, with 95 % intervals over subjects:")
     header, *rows = table(runs, parameters)

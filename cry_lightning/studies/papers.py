@@ -14,7 +14,7 @@ from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError, as_markdown_text, for_spreadsheets
 from cry_lightning.evaluation.compare import as_markdown, as_text, pairs
 from cry_lightning.evaluation.fuse import fuse
-from cry_lightning.evaluation.run import Run, evaluate_run, read_run
+from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
 from cry_lightning.files import replacing
 from cry_lightning.report.files import write_report
 from cry_lightning.report.study import StudyPage, write_page
@@ -269,7 +269,8 @@ def evaluate_all(order: Order, plans: Plans, out: Path) -> Runs:
             if plan is None:
                 fuse([str(runs[protocol][member].folder) for member in order.recipe.systems[name].fuses], folder)
             runs[protocol][name] = evaluated(folder, order.positive(protocol))
-        reported = list(runs[protocol].values())
+        reported = named_apart([*runs[protocol].values()])
+        runs[protocol] = dict(zip(runs[protocol], reported, strict=True))
         write_report(reported, pairs(reported), out / slug(protocol))
     return runs
 

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from cry_lightning import lineage
 from cry_lightning.console import UserError, did_you_mean, one_line, progress_bar
 from cry_lightning.contents import Config, Json
+from cry_lightning.dashboard.runs import begin_study
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.studies import engine
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_begun, mark, open_study
@@ -36,8 +37,8 @@ PARTS = ("train", "val", "test")
 FIXED = ("name", "runs", "overwrite", "ckpt_path", "checkpoint", "trainer.logger", "trainer.devices")  # for all trials
 SHAPES = "{low, high} with log or step by choice, or {choices}"
 JOURNAL = "journal.log"  # the finished trials, as Optuna keeps them
-COMMON: Json = {"trainer.devices": 1, "trainer.logger": None, **WITHOUT_BARS}
-ONE_STEP: Json = {"trainer.max_epochs": 1, "trainer.limit_train_batches": 1}
+COMMON: Json = {"trainer.devices": 1, **WITHOUT_BARS}
+ONE_STEP: Json = {"trainer.max_epochs": 1, "trainer.limit_train_batches": 1, "trainer.logger": None}
 AT_RANDOM = 10  # trials that do not depend on those before
 PROVENANCE = "tune.json"  # what is searched in a folder
 
@@ -306,7 +307,7 @@ def finished(space: Space, values: Values, score: float | None, epoch: int | Non
 def fit(study: Study, goal: Goal, values: Values, folder: Path) -> tuple[float | None, int | None, str]:
     """Score, epoch and failure of a fit; values under which it cannot end well fail the trial, not the search."""
     try:
-        engine.train(study, values | COMMON, folder, {})
+        engine.train(study, values | COMMON | {"pipeline": folder.parents[2].name}, folder, {})  # one group in W&B
     except (UserError, RuntimeError) as error:  # RuntimeError: out of memory, shapes that do not go together
         return None, None, one_line(str(error))
     scores = pd.read_csv(folder / "fit/metrics.csv")[["epoch", goal.metric]]
@@ -353,6 +354,7 @@ def run(stage: StageConfig, space_path: str, n_trials: int, seed: int, out: Path
     best = goal.best_first(trials)
     if not best:
         raise UserError(f"all of {len(trials)} trials failed, the last: {trials[-1].user_attrs['failure']}")
+    begin_study(out, study.corpus, study.config["trainer"]["logger"])
     tune_report.write(search, goal, out)
     name = f"{study.config['name']}-tuned"
     whole = open_study(stage.changed(best[0].params, {"name": name})).config

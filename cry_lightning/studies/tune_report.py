@@ -1,7 +1,7 @@
 """What a search found: its table and Optuna's figures."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from optuna.visualization.matplotlib import plot_optimization_history, plot_para
 
 from cry_lightning.console import for_spreadsheets
 from cry_lightning.contents import Config
+from cry_lightning.dashboard.results import Values, send_curves
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.files import replacing
 from cry_lightning.studies.tune import Goal
@@ -53,9 +54,17 @@ def text(search: Study, goal: Goal, n_subjects: int) -> str:
 
 
 def write(search: Study, goal: Goal, out: Path) -> None:
-    """Write trials.csv and Optuna's figures into a folder, that of importances where the trials tell any."""
+    """Write trials.csv and Optuna's figures into a folder, and add both to the dashboard."""
+    table = table_of(search, goal)
     with replacing(out / "trials.csv") as part:
-        for_spreadsheets(table_of(search, goal)).to_csv(part, index=False)
+        for_spreadsheets(table).to_csv(part, index=False)
+    figures = {f"tune/{path.stem}": path for path in draw(search, goal, out)}
+    sent = {"tune/table": table.drop(columns="failure")}  # which may name files
+    send_curves(out, shown(search, goal), found(search, goal), sent, figures)
+
+
+def draw(search: Study, goal: Goal, out: Path) -> Iterator[Path]:
+    """Write Optuna's figures into a folder, that of importances where the trials tell any; yields their paths."""
     for name, plot in FIGURES.items():
         with pyplot.rc_context(), warnings.catch_warnings():  # the plots set a style for all that follow
             warnings.simplefilter("ignore")  # too few trials: no matter
@@ -69,6 +78,23 @@ def write(search: Study, goal: Goal, out: Path) -> None:
             with replacing(out / f"{name}.png") as part:
                 drawn[0].figure.savefig(part, format="png", dpi=150, bbox_inches="tight")
             pyplot.close(drawn[0].figure)
+            yield out / f"{name}.png"
+
+
+def shown(search: Study, goal: Goal) -> Iterator[dict[str, float]]:
+    """The scores for the dashboard, trial by trial, as tune/score, and the best so far."""
+    for number, trial in enumerate(search.trials):
+        if trial.value is not None:
+            best = goal.best_first(search.trials[: number + 1])[0].value or 0.0
+            yield {"tune/trial": number, "tune/score": trial.value, "tune/best_so_far": best}
+
+
+def found(search: Study, goal: Goal) -> Values:
+    """The best trial for the dashboard: its number, which is the name of its run, its epoch, score and values."""
+    best = goal.best_first(search.trials)[0]
+    epoch = best.user_attrs["epoch"]
+    winner = {"trial": search.trials.index(best), "epoch": epoch, goal.metric: best.value} | best.params
+    return {f"tune/best/{key}": value for key, value in winner.items()}
 
 
 def write_best(config: Config, goal: Goal, best: FrozenTrial, out: Path) -> Path:
