@@ -1,5 +1,6 @@
 """Multi-stage training for infant-cry analysis: pretrain, fine-tune and evaluate, honest about subjects."""
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -53,6 +54,8 @@ class _Package(ModuleType):
     def __getattribute__(self, name: str) -> object:
         get = super().__getattribute__
         if name != "__all__" and name in get("__dict__").get("__all__", ()):
+            # Lightning's metrics import onnxruntime, if they can, which calls its publisher's servers.
+            os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
             files = ("data", "evaluation", "models", "studies")
             modules = (import_module(f"cry_lightning.api.{file}") for file in files)
             return next(vars(module)[name] for module in modules if name in vars(module))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import cry_lightning
 from cry_lightning.arguments import find_shipped, first_sentence, parse
-from cry_lightning.console import Interrupted, UserError, refuse_telemetry
+from cry_lightning.console import Interrupted, UserError
 
 DONE_IN_PART = 3  # exit code: some recordings could not be used, and are listed; the result of the others is written
 COMMANDS = {name.rstrip("_").replace("_", "-"): name for name in cry_lightning.COMMANDS}
@@ -23,7 +23,6 @@ def main(args: list[str] | None = None) -> int:
     if args[0] == "--version":
         print(f"cry_lightning {cry_lightning.__version__}")
         return 0
-    refuse_telemetry()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("cry_lightning").setLevel(logging.INFO)
     try:

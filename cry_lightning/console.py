@@ -1,7 +1,6 @@
 """What a person reads: errors in one line, progress bars, shortened lists, cells that are safe in tables."""
 
 import difflib
-import os
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
@@ -23,11 +22,6 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with 2.
     """
-
-
-def refuse_telemetry() -> None:
-    """Keep onnxruntime, which Lightning's metrics import if they can, from calling its publisher's servers."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 class Interrupted(SystemExit):

@@ -115,6 +115,18 @@ print(json.dumps([len(names), [a == b for a, b in zip(before, after)]]))
     assert count > 100 and same == [True] * 6
 
 
+def test_onnxruntime_calls_nobody_however_it_is_loaded():
+    """It reads the variable when it is imported, which no function of the package precedes."""
+    script = """
+import os, sys
+os.environ.pop("ORT_DISABLE_TELEMETRY", None)
+import cry_lightning as cry
+cry.load
+print("onnxruntime" in sys.modules, os.environ["ORT_DISABLE_TELEMETRY"])
+"""
+    assert in_a_process(script)[-1] == "False 1"
+
+
 def test_mistakes_are_the_same_as_those_of_the_commands(tmp_path):
     with pytest.raises(UserError, match=r"nowhere: no such run; name the folder of a run"):
         cry.evaluate("nowhere")

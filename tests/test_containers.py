@@ -13,6 +13,7 @@ from test_audio import chirp, encode
 
 from cry_lightning import audio
 from cry_lightning.audio import AudioError
+from cry_lightning.audio.containers import MOST_WARNINGS
 from cry_lightning.audio.decoders import OPTIONS
 
 RATE = 16000
@@ -303,3 +304,15 @@ def test_of_two_tracks_the_default_one_is_read(tmp_path):
             output.mux(stream.encode(frame))
             output.mux(stream.encode(None))
     assert audio.load(path, RATE).mean() == pytest.approx(0.4, abs=1e-3)
+
+
+def test_warnings_are_remembered_but_not_without_end(caplog):
+    """A server has something to say of ever other recordings."""
+    for _ in range(2):
+        audio.warn_once("odd")
+    assert caplog.messages == ["odd"]
+    caplog.set_level("ERROR")
+    for number in range(MOST_WARNINGS + 5):
+        audio.warn_once(f"odd {number}")
+    assert audio.warn_once.cache_info().currsize == MOST_WARNINGS
+    audio.warn_once.cache_clear()

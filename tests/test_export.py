@@ -14,6 +14,7 @@ import soundfile
 import torch
 from conftest import REPO
 from exported import ENCODERS, FEATURES, named, write_checkpoint
+from safetensors.torch import load_file, save_file
 
 import cry_lightning as cry
 from cry_lightning.__main__ import main
@@ -204,8 +205,14 @@ def test_a_folder_is_loaded_as_the_same_model(folder, model, tmp_path):
     load_encoder(again.trained.stage.encoder, folder)  # and as the weights of another stage
 
 
-def test_the_folder_of_a_tested_run_calibrates_decides_and_flags_as_the_run_does(tested, tmp_path):
-    (folder,) = cry.export(tested, format="hub", out=tmp_path / "model")
+@pytest.fixture(scope="module")
+def tested_folder(tested, tmp_path_factory) -> Path:
+    """The folder of a tested run."""
+    return cry.export(tested, format="hub", out=tmp_path_factory.mktemp("tested") / "model")[0]
+
+
+def test_the_folder_of_a_tested_run_calibrates_decides_and_flags_as_the_run_does(tested, tested_folder, tmp_path):
+    shutil.copytree(tested_folder, folder := tmp_path / "model")
     soundfile.write(tmp_path / "noise.wav", np.random.default_rng(0).normal(0, 0.1, 8000), 8000)
     soundfile.write(tmp_path / "tone.wav", sounds(8000, 9000)[0], 8000)
     files = [tmp_path / "noise.wav", tmp_path / "tone.wav"]
@@ -215,6 +222,42 @@ def test_the_folder_of_a_tested_run_calibrates_decides_and_flags_as_the_run_does
     (folder / "reference.safetensors").write_bytes((folder / "reference.safetensors").read_bytes()[:-4])
     with pytest.raises(UserError, match=r"reference.safetensors: missing, damaged, or of another"):
         cry.predict(files, ckpt=folder, out=tmp_path / "out.csv")
+
+
+def other_widths(tensors: dict, layers: list[str]) -> None:
+    for name in ("mean", "scale", "directions"):
+        tensors[f"<embedding>.{name}"] = tensors[f"<embedding>.{name}"][..., 1:].contiguous()
+
+
+def other_layer(tensors: dict, layers: list[str]) -> None:
+    """The encoder itself in the place of one of its layers."""
+    for key in [key for key in tensors if key.startswith(f"{layers[1]}.")]:
+        tensors[key.removeprefix(layers[1])] = tensors.pop(key)
+    layers[1] = ""
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            other_widths,
+            r"its reference has \d+ numbers of the layer <embedding>, where the network has \d+; test its run",
+        ),
+        (other_layer, r"its reference is of layers without maps \("),
+    ],
+)
+def test_a_reference_that_was_made_by_hand_is_refused_in_one_line(tested_folder, tmp_path, change, reason):
+    """Whole, with hashes that are right, and of another network."""
+    shutil.copytree(tested_folder, folder := tmp_path / "model")
+    tensors, content = load_file(folder / "reference.safetensors"), json.loads((folder / "reference.json").read_text())
+    change(tensors, content["layers"])
+    save_file(tensors, folder / "reference.safetensors")
+    content["tensors"] = sha256(folder / "reference.safetensors")
+    (folder / "reference.json").write_text(json.dumps(content))
+    soundfile.write(tmp_path / "tone.wav", sounds(8000, 9000)[0], 8000)
+    with pytest.raises(UserError, match=reason) as refused:
+        cry.predict(tmp_path / "tone.wav", ckpt=folder, out=tmp_path / "out.csv")
+    assert "\n" not in str(refused.value)
 
 
 def test_a_folder_has_a_card_and_nothing_of_this_machine(folder):
@@ -237,8 +280,6 @@ def rewritten(change):
 
 def other_tensors(folder: Path) -> None:
     """Whole safetensors, with their hash, of a network that is not the config's."""
-    from safetensors.torch import load_file, save_file
-
     state = load_file(folder / hub.TENSORS)
     save_file({name: tensor for name, tensor in state.items() if "norms" not in name}, folder / hub.TENSORS)
     rewritten(lambda c: c["files"].update({hub.TENSORS: sha256(folder / hub.TENSORS)}))(folder)

@@ -164,7 +164,7 @@ def test_without_a_reference_its_columns_are_empty_and_the_remark_says_what_writ
     with pytest.raises(UserError, match=rf"{FILE}: refused, not a reference"):
         load_predictor(pretrained)(tones.parent / "high_01_1.wav")
     torch.save({"schema": 1, "classes": []}, pretrained.with_name(FILE))
-    with pytest.raises(UserError, match=rf"{FILE}: damaged \(KeyError: .*run the test of its run again"):
+    with pytest.raises(UserError, match=rf"{FILE}: damaged \(KeyError: .*test its run again"):
         load_predictor(pretrained)(tones.parent / "high_01_1.wav")
 
 

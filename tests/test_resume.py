@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from conftest import stage_config
+from lightning.pytorch.loggers import CSVLogger
 
 from cry_lightning import cli
 from cry_lightning.callbacks import Figures
@@ -236,6 +237,29 @@ def test_the_same_command_goes_on_after_a_signal(whole, config, tmp_path, signal
     assert f"{folder}: goes on from its last.ckpt; --overwrite=true would begin anew" in caplog.messages
     assert_same(whole / "tones/pretrain", folder)
     assert (folder / "fit/finished").exists() and not (folder / "fit/interrupted").exists()
+
+
+@pytest.mark.parametrize(
+    "names", [["SIGUSR1", "SIGTERM", "SIGTERM"], pytest.param(["SIGINT", "SIGINT"], marks=pytest.mark.slow)]
+)
+def test_the_same_signal_again_ends_what_hangs(config, tmp_path, monkeypatch, names):
+    """SIGTERM in the first step, which goes on for ever; Ctrl-C while the fit ends for an earlier one."""
+    sent, handlers = [], [signal.getsignal(number) for number in (*SIGNALS, signal.SIGINT)]
+
+    def hang(*_):
+        for name in names[len(sent) :]:
+            sent.append(name)
+            signal.raise_signal(getattr(signal, name))
+        sent.append("not ended")
+
+    monkeypatch.setattr(Figures, "on_train_batch_start", hang, raising=False)
+    monkeypatch.setattr(CSVLogger, "finalize", hang)  # among what ends a fit
+    ended, said = (KeyboardInterrupt, "") if "SIGINT" in names else (Interrupted, "stopped by SIGTERM twice; the same")
+    with pytest.raises(ended) as stop:
+        cli.main(["fit", "--config", str(config), "--runs", str(tmp_path)])
+    assert sent[: len(names)] == names and said in getattr(stop.value, "message", "")
+    assert sent.count("not ended") == ("SIGINT" not in names)  # the logger's
+    assert [signal.getsignal(number) for number in (*SIGNALS, signal.SIGINT)] == handlers
 
 
 @pytest.mark.slow

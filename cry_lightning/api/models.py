@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,7 +22,7 @@ from cry_lightning.arguments import (
     command,
     refuse_existing,
 )
-from cry_lightning.console import UserError, refuse_telemetry
+from cry_lightning.console import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -312,7 +314,7 @@ def serve(
 
     Args:
         ckpt: of a stage: RUN/best.ckpt.
-        host: the address to listen at; 0.0.0.0 for every one of this machine.
+        host: the address to listen at; 0.0.0.0 for every one of this machine, ::1 for its own by IPv6.
         port: there; 0 for any that is free.
         allow_host: a name by which others call this machine (may be repeated); requests under other names are refused.
         language: of the page, which has links to the others.
@@ -334,15 +336,21 @@ def serve(
     for name, value in (("--max-mb", max_mb), ("--max-seconds", max_seconds)):
         if value <= 0:
             raise UserError(f"{name} {value:g}: must be above 0")
-    if odd := [name for name in (host, *allow_host) if not HOST.fullmatch(name)]:
-        raise UserError(f"--host or --allow-host {odd[0]}: give an IPv4 address or a name, without port, path or *")
-    if host not in ("localhost", "127.0.0.1") and not allow_host:
+    if odd := [name for name in (host, *allow_host) if not _is_host(name)]:
+        raise UserError(f"--host or --allow-host {odd[0]}: give an IP address or a name, without port, path or *")
+    if host not in ("localhost", "127.0.0.1", "::1") and not allow_host:
         raise UserError(f"--host {host}: name this machine as others call it, too, by --allow-host NAME")
-    refuse_telemetry()
     from cry_lightning.serving.command import run
     from cry_lightning.serving.guard import Limits
 
     run(ckpt, host, port, trust, device, detector, max_seconds, Limits(max_mb, queue, per_minute), language, allow_host)
+
+
+def _is_host(text: str) -> bool:
+    """Whether a text is a name or an address."""
+    with suppress(ValueError):
+        return bool(IPv6Address(text))
+    return HOST.fullmatch(text) is not None
 
 
 @command

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from cry_lightning.console import UserError
@@ -36,6 +36,7 @@ MOST_CHANNELS = 64
 MOST_SAMPLES = 1 << 30  # of a recording in memory at once, 4 GiB; longer ones are read in blocks or windows
 SLACK_S = 0.1  # a declared length that is off by less is right: lossy codecs are padded, headers rounded
 SILENT = "silent"  # begins what is said of a clip of zeros
+MOST_WARNINGS = 10_000  # remembered, so that none is repeated
 SHORTEST_S = 0.01  # a clip shorter than this holds no sound worth a row
 CANCELLED = 1e-3  # channels whose mean has less than this share of their power cancel each other
 KINDS = {
@@ -73,7 +74,7 @@ def as_audio_errors(path: str | Path) -> Iterator[None]:
         raise AudioError(f"{path}: cannot be decoded as sound ({reason})") from error
 
 
-@cache
+@lru_cache(MOST_WARNINGS)  # a server goes on for years
 def warn_once(text: str) -> None:
     """Log what is odd about recordings, the first time that this process has it to say."""
     log.warning(text)

@@ -1,4 +1,6 @@
-"""SIGTERM and SIGUSR1, by which a scheduler says that time is up: a fit ends where it can go on exactly."""
+"""SIGTERM and SIGUSR1, by which a scheduler says that time is up: a fit ends where it can go on exactly.
+
+The same signal again, or Ctrl-C while a fit ends, is from somebody who will not wait for what hangs."""
 
 import signal
 import threading
@@ -20,7 +22,9 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.seen: set[int] = set()
         self.waits = False  # for a checkpoint
+        self.keyboard: Handler = signal.getsignal(signal.SIGINT)
 
     @contextmanager
     def noted(self) -> Iterator[None]:
@@ -29,6 +33,7 @@ class Interruption:
         try:
             yield
         finally:
+            self.mind_keyboard()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -38,12 +43,21 @@ class Interruption:
             return {}
         return {number: signal.signal(number, self._note) for number in SIGNALS}
 
+    def mind_keyboard(self) -> None:
+        """Give Ctrl-C its meaning back: from the first one on, Lightning ignores it, and whatever hangs goes on."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self.keyboard)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        again = number in self.seen
+        self.seen.add(number)
+        if self.signal is not None and not again:
             return
         self.signal = signal.Signals(number)
-        if not self.waits:
-            raise Interrupted(number, f"stopped by {self.signal.name}; the same command goes on")
+        if again:
+            signal.signal(number, signal.SIG_DFL)  # a third ends what no Python reaches
+        if again or not self.waits:
+            raise Interrupted(number, f"stopped by {self.signal.name}{' twice' * again}; the same command goes on")
 
     def came(self, trainer: Trainer) -> bool:
         """Whether one came, to this process or to one that trains with it."""

@@ -84,6 +84,10 @@ class LastCheckpoint(Checkpoint):
         if self.due:
             self.save(trainer)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let Ctrl-C end what hangs while the fit ends."""
+        self.interruption.mind_keyboard()
+
     def save(self, trainer: Trainer) -> None:
         """Write last.ckpt."""
         self.due = False

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cry_lightning import lineage, reference
 from cry_lightning.audio import Fit
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, one_line
 from cry_lightning.contents import Checkpoint, Json
 from cry_lightning.corpora.base import check_cutting
 from cry_lightning.data.datamodule import CryDataModule, check_front_end, check_lengths
@@ -23,6 +23,8 @@ from cry_lightning.data.groups import Caching
 from cry_lightning.features import Feature
 from cry_lightning.former_names import OF_DATA, regrouped
 from cry_lightning.reference import Reference
+from cry_lightning.reference.novelty import Layers
+from cry_lightning.reference.reference import way_out
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.checkpoints import read_checkpoint, size_of
 from cry_lightning.tasks.making import checkpoint_error, made, maker_of
@@ -192,9 +194,31 @@ class TrainedStage:
             UserError: it is damaged, or of another network.
         """
         found, parts = reference.beside(self.path, self.classes), dict(self.stage.encoder.named_modules())
-        if found and (unknown := [name for name in found.novelty.names if name not in parts]):
+        if found is None:
+            return None
+        if unknown := [name for name in found.novelty.names if name not in parts]:
             raise UserError(f"{self.path}: its reference has the layer {unknown[0]}, which the network has not")
+        silence = np.zeros((1, round(self.fitting["clip_s"] * self.feature.sample_rate)), np.float32)
+        for (name, layer), numbers in zip(found.novelty.layers.items(), self._layers(found, silence), strict=True):
+            if layer.mean.shape != numbers.shape[1:]:
+                widths = f"{len(layer.mean)} numbers of the layer {name}, where the network has {numbers.shape[1]}"
+                raise UserError(f"{self.path}: its reference has {widths}; {way_out(self.path)}")
         return found
+
+    def _layers(self, known: Reference, waveforms: np.ndarray) -> list[Tensor]:
+        """What the layers of a reference have of fitted waveforms (B, N).
+
+        Raises:
+            UserError: one has neither maps nor tokens.
+        """
+        try:
+            with torch.inference_mode(), Layers(self.stage.encoder, known.novelty.names) as layers:
+                self.stage(self.front_end(waveforms))
+            return layers.taken()
+        except (LookupError, RuntimeError, AttributeError) as error:
+            raise UserError(
+                one_line(f"{self.path}: its reference is of layers without maps ({error}); {way_out(self.path)}")
+            ) from error
 
     def seen(self, features: np.ndarray | Tensor) -> Tensor:
         """What the network sees of features (B, C, F, T) of fitted clips: all but their margins, on its device."""

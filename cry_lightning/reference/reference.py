@@ -25,7 +25,6 @@ LEVELS = ("clip", "recording")
 IN_FOLDER, TENSORS = "reference.json", "reference.safetensors"  # of an exported folder
 NONE_THERE = "so that there are no calibrated probabilities, decisions and novelty; "
 MAKES_IT = "`test` of its run writes it"
-WAY_OUT = "run the test of its run again, which writes it"
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,11 @@ class Reference:
         (folder / IN_FOLDER).write_text(json.dumps(self.plain | own, indent=1), encoding="utf-8")
 
 
+def way_out(checkpoint: Path) -> str:
+    """How another reference is made."""
+    return "test its run, and export it again" if checkpoint.is_dir() else "test its run again, which writes it"
+
+
 def beside(checkpoint: Path, classes: list[str] | None) -> Reference | None:
     """The reference of a checkpoint with these classes; none, with a warning, where the file is missing or another's.
 
@@ -82,16 +86,16 @@ def beside(checkpoint: Path, classes: list[str] | None) -> Reference | None:
     """
     exported = checkpoint.is_dir()
     path = checkpoint / IN_FOLDER if exported else checkpoint.with_name(FILE)
-    way_out = "test its run, and export it again" if exported else WAY_OUT
     missing = NONE_THERE + ("`test` of its run, before it is exported, makes it" if exported else MAKES_IT)
     if not path.exists():
         log.warning("%s: not there, %s", path, missing)
         return None
-    content = _of_folder(checkpoint, way_out) if exported else load_data(path, "reference", way_out)
+    again = way_out(checkpoint)
+    content = _of_folder(checkpoint, again) if exported else load_data(path, "reference", again)
     try:
         found = _parsed(content)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-        raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); {way_out}") from error
+        raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); {again}") from error
     if found.checkpoint != sha256(checkpoint) or found.classes != classes:
         log.warning("%s: of another checkpoint, %s", path, missing)
         return None

@@ -15,10 +15,11 @@ import uvicorn
 
 from cry_lightning.console import UserError
 from cry_lightning.serving.app import Language, app_of
+from cry_lightning.serving.connection import Connection
 from cry_lightning.serving.guard import Limits
 from cry_lightning.serving.service import Service
 
-LOOPBACK = ("127.0.0.1", "localhost")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_CONNECTIONS = 1000
 GRACE_S = 5  # for requests that are under way when the server is stopped
 
@@ -43,6 +44,7 @@ def run(
         app = app_of(service, limits, named, language)
         config = uvicorn.Config(
             app,
+            http=Connection,
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -53,7 +55,7 @@ def run(
             timeout_graceful_shutdown=GRACE_S,
         )
         name = host if is_loopback(host) else hosts[0]
-        address = f"http://{name}:{listening.getsockname()[1]}/"
+        address = f"http://{f'[{name}]' if ':' in name else name}:{listening.getsockname()[1]}/"
         print(f"{ckpt}: {address} for people, {address}openapi.json for programs; Ctrl+C stops it", flush=True)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
@@ -70,7 +72,8 @@ def is_loopback(host: str) -> bool:
 def _bound(host: str, port: int) -> Iterator[socket.socket]:
     """A socket at an address, before the model is loaded for it."""
     try:
-        listening = socket.create_server((host, port), backlog=256)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=256)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
