@@ -28,6 +28,7 @@ from conftest import RATE, REPO, cry
 from exported import write_checkpoint
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
+from test_audio import encode
 from test_export import NETWORKS
 
 from cry_lightning.__main__ import run as command
@@ -139,6 +140,12 @@ def test_rows_are_limited_and_odd_texts_written(server, service):
     large = TestClient(app_of(service, Limits(50, 2, 1000), ["testserver"], "en"))
     answer = large.post("/api/csv", content=b" " * (MOST_BYTES + 1))
     assert answer.status_code == 413 and "rows of more than 5 MB" in answer.json()["detail"]
+
+
+def test_containers_that_are_known_by_their_ending_are_read(server, service, tmp_path):
+    content = encode(tmp_path / "a.g722", cry(1), "g722", "g722", rate=16000).read_bytes()
+    assert [sent(server, content, name).status_code for name in ("a.G722", "a.txt", "a.../g722")] == [200, 422, 422]
+    assert not list(service.place.parent.iterdir())
 
 
 def test_an_error_of_the_program_shows_no_traceback(server, service, cries, monkeypatch):

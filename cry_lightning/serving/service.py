@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from shutil import copyfileobj
 from threading import Lock
 from typing import BinaryIO
@@ -80,7 +80,7 @@ class Service:
         scores_of(self.trained)
         self.find = Finder(detector, trust).spans if detector else by_thresholds
         self.max_seconds = max_seconds
-        self.place = folder / "sound"  # of every recording: no name from outside becomes a path
+        self.place = folder / "sound"  # of every recording: of names from outside, at most a known ending is used
         self._one = Lock()  # for the place, and for the network, whose layers novelty looks into
 
     @property
@@ -131,16 +131,18 @@ class Service:
     @contextmanager
     def _received(self, sound: BinaryIO, name: str) -> Iterator[Path]:
         """Where the bytes lie for a while; what is raised there gets the name of the recording."""
+        ending = PurePath(name).suffix.lower()  # by which alone some containers are known
+        place = self.place.with_suffix(ending if ending in audio.EXTENSIONS else "")
         with self._one:
             try:
-                with self.place.open("wb") as file:
+                with place.open("wb") as file:
                     copyfileobj(sound, file)
-                yield self.place
+                yield place
             except UserError as error:
                 reason = str(error).removeprefix("no recording could be used: ")
-                raise UserError(on_one_line(printable(reason.replace(str(self.place), name)))) from error
+                raise UserError(on_one_line(printable(reason.replace(str(place), name)))) from error
             finally:
-                self.place.unlink(missing_ok=True)
+                place.unlink(missing_ok=True)
 
     def _decoded(self, path: Path) -> tuple[np.ndarray, bool]:
         """The waveform of the first minute (N,), or of what can be read of it, and whether there is more.
