@@ -215,6 +215,7 @@ def test_the_folder_of_a_tested_run_calibrates_decides_and_flags_as_the_run_does
     shutil.copytree(tested_folder, folder := tmp_path / "model")
     soundfile.write(tmp_path / "noise.wav", np.random.default_rng(0).normal(0, 0.1, 8000), 8000)
     soundfile.write(tmp_path / "tone.wav", sounds(8000, 9000)[0], 8000)
+    assert len({path.stat().st_mode for path in tested_folder.iterdir()}) == 1, "who may read one may read all"
     files = [tmp_path / "noise.wav", tmp_path / "tone.wav"]
     expected, found = (cry.predict(files, ckpt=one, out=tmp_path / f"{one.stem}.csv") for one in (tested, folder))
     assert expected["novelty"].notna().all() and expected.filter(like="probability_").notna().all(axis=None)

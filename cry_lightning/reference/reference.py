@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cry_lightning.console import UserError, one_line
@@ -68,7 +68,7 @@ class Reference:
         """Write it into the folder that its checkpoint was exported to, without a pickle."""
         layers = {name: vars(layer) for name, layer in self.novelty.layers.items()}
         tensors = {f"{name}.{key}": one.contiguous() for name, layer in layers.items() for key, one in layer.items()}
-        save_file(tensors, folder / TENSORS)
+        (folder / TENSORS).write_bytes(save(tensors))
         own = {"checkpoint": sha256(folder), "tensors": sha256(folder / TENSORS), "layers": list(layers)}
         (folder / IN_FOLDER).write_text(json.dumps(self.plain | own, indent=1), encoding="utf-8")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from cry_lightning.console import UserError, one_line
 from cry_lightning.contents import Checkpoint
@@ -27,7 +27,7 @@ def write(folder: Path, checkpoint: Checkpoint, about: Mapping[str, object]) -> 
         about: what others may want to know of it.
     """
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint["state_dict"].items()}
-    save_file(state, folder / TENSORS, metadata={"format": "pt"})
+    (folder / TENSORS).write_bytes(save(state, metadata={"format": "pt"}))  # save_file's are for its owner's eyes alone
     (folder / LINEAGE).write_text(json.dumps(checkpoint["lineage"]), encoding="utf-8")
     plain = {name: value for name, value in checkpoint.items() if name not in ("state_dict", "lineage")}
     config = {
