@@ -33,7 +33,10 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as a user's mistake."""
-        raise UserError(f"{message}; see {self.prog} --help")
+        unknown = re.match(r"unrecognized arguments: --([\w-]+)", message)
+        bare = [action.metavar for action in self._get_positional_actions()]
+        hint = [f"; {name} stands without an option" for name in bare if unknown and unknown[1] == str(name).lower()]
+        raise UserError(f"{message}{''.join(hint)}; see {self.prog} --help")
 
 
 def check_name(name: str, given: str) -> None:

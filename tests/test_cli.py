@@ -327,6 +327,7 @@ PLAIN_COMMANDS = {
     "evaluate --foo x": "unrecognized arguments: --foo; see python -m cry_lightning evaluate --help",
     "evaluate x --split foo": "argument --split: invalid choice: 'foo'",
     "evaluate x --resample 100": "unrecognized arguments: --resample 100;",
+    "export --ckpt x": "unrecognized arguments: --ckpt; CKPT stands without an option; see python -m cry_lightning ex",
     "download": "the following arguments are required: corpus; see python -m cry_lightning download --help",
     "download nothing": "argument corpus: invalid choice: 'nothing'",
     "prepare": "give --config STAGE.yaml, --list or --remove NAME; see python -m cry_lightning prepare --help",
