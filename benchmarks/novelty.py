@@ -34,6 +34,13 @@ def report(name: str, table: pd.DataFrame) -> None:
     print(f"{name}: {value:.3f} [{low:.3f}, {high:.3f}] of {len(table)}, {table['subject'].nunique()} subjects")
 
 
+def separation(level: str, cries: pd.DataFrame, noise: pd.DataFrame) -> None:
+    """How far apart the two lie, whatever the limit."""
+    ours, others = cries["novelty"].to_numpy(), noise["novelty"].to_numpy()
+    ranked, above = (others[:, None] > ours).mean(), (others > np.quantile(ours, 0.95)).mean()
+    print(f"{level}: {ranked:.3f} of pairs ranked rightly; {above:.3f} of the noise above 0.95 of the cries")
+
+
 def flagged(model, paths: list[str], subject_of) -> dict[str, pd.DataFrame]:
     """By level, what is called unlike the training."""
     found = predicted(model.trained, recordings_at(model.trained, paths), 64)
@@ -76,6 +83,8 @@ def main() -> None:
             source = {path: Path(path).stem.rpartition("-")[0] for path in paths}  # clips of one recording
             for level, table in flagged(model, paths, source.get).items():
                 report(f"noise, {name}, {level}", table)
+                if name == "chosen on":
+                    separation(level, cries[level], table)
 
 
 if __name__ == "__main__":
