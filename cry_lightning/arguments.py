@@ -33,10 +33,28 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as a user's mistake."""
-        unknown = re.match(r"unrecognized arguments: --([\w-]+)", message)
-        bare = [action.metavar for action in self._get_positional_actions()]
-        hint = [f"; {name} stands without an option" for name in bare if unknown and unknown[1] == str(name).lower()]
-        raise UserError(f"{message}{''.join(hint)}; see {self.prog} --help")
+        raise UserError(f"{message}; see {self.prog} --help")
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """See argparse; the argument that stands without an option may be given by its name as well."""
+        bare = self._get_positional_actions()
+        given = list(args or [])
+        if len(bare) == 1 and not any(name == f"--{bare[0].metavar}".lower() for name in self._option_string_actions):
+            given = _moved_to_the_front(f"--{bare[0].metavar}".lower(), given)
+        return super().parse_known_args(given, namespace)
+
+
+def _moved_to_the_front(option: str, arguments: list[str]) -> list[str]:
+    """Arguments whose values of an option stand before all others, without it; as they are where it is not there."""
+    names = [argument.partition("=")[0] for argument in arguments]
+    if option not in names:
+        return arguments
+    place = names.index(option)
+    _, given, value = arguments[place].partition("=")
+    rest = arguments[place + 1 :]
+    n_values = 0 if given else next((n for n, one in enumerate(rest) if one.startswith("-")), len(rest))
+    values = [value] if given else rest[:n_values]
+    return [*values, *arguments[:place], *rest[n_values:]]
 
 
 def check_name(name: str, given: str) -> None:
