@@ -11,7 +11,6 @@ of simulated features, by infant), and of the paired difference of two models.
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -166,17 +165,20 @@ def clinical_coverage(test: Test, simulations: int) -> pd.DataFrame:
     """
     rng, rows = np.random.default_rng([7, *map(ord, repr(test))]), []
     everybody = test.population()
-    measured = partial(clinical.measure, prevalences=(0.05,))
     for _ in range(simulations):
         validation, tested = test.simulated(rng, 1)[0], test.simulated(rng, 1)[0]
         if validation["label"].nunique() < 2:
             continue
         cases, _ = clinical.decided(tested, validation, "b")
-        truth = measured(clinical.decided(everybody, validation, "b")[0], None, "b")
-        jackknife = Jackknife(cases, "b", measured)
+        truth = clinical.measure(clinical.decided(everybody, validation, "b")[0], None, "b")
+        for at in clinical.POINTS.values():
+            values = clinical.predictive_values(*(truth[rate, at][0] for rate in ("sensitivity", "specificity")), WARD)
+            for name, value in zip(clinical.PREDICTIVE, values, strict=True):
+                truth[name, f"{at}, prevalence {WARD:g}"] = np.array([value])
+        jackknife = Jackknife(cases, "b", clinical.measure)
         curve = clinical.decision_curve(jackknife, "b").assign(quantity="net benefit")
         curve["at"] = [f"{odds:.2f}" for odds in curve["threshold"]]
-        found = pd.concat([clinical.figures_of(jackknife, cases, "b"), curve[curve["at"].isin(SHOWN)]]).dropna(
+        found = pd.concat([clinical.figures_of(jackknife, cases, "b", [WARD]), curve[curve["at"].isin(SHOWN)]]).dropna(
             subset="low"
         )
         for _, row in found.iterrows():
@@ -241,6 +243,7 @@ class Pooled:
         return sum(recalls) / 2, norm.cdf(2**0.5 * shift / deviation)
 
 
+WARD = 0.05  # prevalence
 SHOWN = ("0.10", "0.30", "0.50")  # points of the decision curve
 CLIPS = 6  # of each infant of a `Pooled`
 RIDGE = 0.1  # added to the variances of its features

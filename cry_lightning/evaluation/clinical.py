@@ -5,7 +5,6 @@ What is chosen, is chosen on the validation rows of the same fold; what is repor
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -26,6 +25,7 @@ SMALLEST = 1e-6  # probability, where a logit is taken
 MOST_FOLDS = 12  # in a table of what they chose
 STEPS, CLOSE, LONGEST = 50, 1e-9, 5  # of Newton's method
 SHORT = 0.01  # step of it from a solution to a near one
+PREDICTIVE = ("positive predictive value", "negative predictive value")
 POINTS = {name: f"{name} {TARGET:g} on validation" for name in ("sensitivity", "specificity")}
 SCORES = {"as predicted": "score", "recalibrated": "calibrated"}  # by what it is called: the column of `Readout.cases`
 
@@ -81,8 +81,8 @@ def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
         cases.append(of_fold)
         chosen.append(dict(zip(folds, key, strict=True)) | settings)
     table = pd.concat(cases, ignore_index=True)
-    jackknife = Jackknife(table, run.positive, partial(measure, prevalences=prevalences), run.main_level.n_folds)
-    figures, curves = figures_of(jackknife, table, run.positive), decision_curve(jackknife, run.positive)
+    jackknife = Jackknife(table, run.positive, measure, run.main_level.n_folds)
+    figures, curves = figures_of(jackknife, table, run.positive, prevalences), decision_curve(jackknife, run.positive)
     return Readout(level, run.positive, table, pd.DataFrame(chosen), figures, curves)
 
 
@@ -204,19 +204,17 @@ def reliability(truth: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["predicted", "observed", "n"])
 
 
-def measure(
-    table: pd.DataFrame, group: np.ndarray | None, positive: str | None, prevalences: Sequence[float]
-) -> Measures:
+def measure(table: pd.DataFrame, group: np.ndarray | None, positive: str | None) -> Measures:
     """Every figure of decided cases, of all subjects and without each group of them; see `metrics.measure`."""
     groups = Groups.of(table, group)
     of_repeats = [
-        _of_repeat(rows, rows["label"].to_numpy() == positive, groups.at(rows.index.to_numpy()), prevalences)
+        _of_repeat(rows, rows["label"].to_numpy() == positive, groups.at(rows.index.to_numpy()))
         for _, rows in table.groupby("repeat")
     ]
     return {key: mean_of_defined(np.stack([one[key] for one in of_repeats])) for key in of_repeats[0]}
 
 
-def _of_repeat(table: pd.DataFrame, truth: np.ndarray, groups: Groups, prevalences: Sequence[float]) -> Measures:
+def _of_repeat(table: pd.DataFrame, truth: np.ndarray, groups: Groups) -> Measures:
     """The figures of one repeat's cases (n,)."""
     total = groups.total
 
@@ -232,13 +230,7 @@ def _of_repeat(table: pd.DataFrame, truth: np.ndarray, groups: Groups, prevalenc
         found |= _calibration(name, logit(score), truth, groups)
     for name, at in POINTS.items():
         above = table[f"above_{name}"].to_numpy()
-        sensitivity, specificity = share(above, truth), share(~above, ~truth)
-        found["sensitivity", at], found["specificity", at] = sensitivity, specificity
-        for prevalence in prevalences:
-            yes, no = sensitivity * prevalence, specificity * (1 - prevalence)
-            where = f"{at}, prevalence {prevalence:g}"
-            found["positive predictive value", where] = ratio(yes, yes + (1 - specificity) * (1 - prevalence))
-            found["negative predictive value", where] = ratio(no, no + (1 - sensitivity) * prevalence)
+        found["sensitivity", at], found["specificity", at] = share(above, truth), share(~above, ~truth)
     right = (table["calibrated"] >= 0.5).to_numpy() == truth
     for passed, coverage in enumerate(COVERAGES):
         answered, at = (table["confident"] >= passed).to_numpy(), _coverage(coverage)
@@ -261,9 +253,9 @@ def _calibration(name: str, x: np.ndarray, truth: np.ndarray, groups: Groups) ->
     return {("calibration slope", name): slopes, ("calibration in the large", name): in_the_large}
 
 
-def figures_of(jackknife: Jackknife, table: pd.DataFrame, positive: str) -> pd.DataFrame:
+def figures_of(jackknife: Jackknife, table: pd.DataFrame, positive: str, prevalences: Sequence[float]) -> pd.DataFrame:
     """All but the decision curve: quantity, at, value, low, high; of ECE, whose bias no interval shows, the value."""
-    rows = []
+    rows: list[tuple[str, str, float, float, float]] = []
     for quantity, at in jackknife.measures:
         if quantity == "Brier score":
             truth, score = (table["label"] == positive).to_numpy(), table[SCORES[at]].to_numpy()
@@ -272,7 +264,21 @@ def figures_of(jackknife: Jackknife, table: pd.DataFrame, positive: str) -> pd.D
             rows.append((quantity, at, 1.0, np.nan, np.nan))  # by definition
         elif quantity != "net benefit":
             rows.append((quantity, at, *_estimate(jackknife, quantity, at, positive)))
+        if quantity == "specificity":
+            sensitivity, specificity = rows[-2][2:], rows[-1][2:]
+            for prevalence in prevalences:
+                # Both are higher where sensitivity and specificity are, so their bounds are those of the bounds.
+                both = [predictive_values(*pair, prevalence) for pair in zip(sensitivity, specificity, strict=True)]
+                for name, values in zip(PREDICTIVE, zip(*both, strict=True), strict=True):
+                    rows.append((name, f"{at}, prevalence {prevalence:g}", *values))
     return pd.DataFrame(rows, columns=["quantity", "at", "value", "low", "high"])
+
+
+def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:
+    """Positive and negative predictive value at a prevalence; NaN where nobody is called so."""
+    yes, no = sensitivity * prevalence, specificity * (1 - prevalence)
+    called_yes, called_no = yes + (1 - specificity) * (1 - prevalence), no + (1 - sensitivity) * prevalence
+    return yes / called_yes if called_yes else np.nan, no / called_no if called_no else np.nan
 
 
 def _estimate(jackknife: Jackknife, quantity: str, at: str, positive: str) -> Estimate:
