@@ -111,15 +111,9 @@ class Classifier(Stage):
         self.log(
             "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(logits), sync_dist=True
         )
+        # By Lightning at every step, which takes time, so that a fit ended within an epoch has the epoch's figures.
+        self.log_dict(self.train_metrics, on_step=False, on_epoch=True)
         return loss
-
-    def on_train_epoch_start(self) -> None:
-        """Begin the epoch's metrics anew."""
-        self.train_metrics.reset()
-
-    def on_train_epoch_end(self) -> None:
-        """Log the epoch's metrics; to log them at every step would take longer than a small network's step."""
-        self.log_dict(self.train_metrics.compute())
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Scores (B, K) and cache rows (B,) of one batch."""
