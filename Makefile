@@ -45,7 +45,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --editable '.[d
 	$(PY) $(PIP_INSTALL) $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
 	@touch $@
 
-# Which runs there are, and which of them are out of date, is known to cry_lightning/make/run.py.
+# Which runs there are, and which of them are out of date, is known to cry_lightning/make/command.py.
 pretrain:  ## pretrain the encoder on sound that is not cries, by METHOD
 simclr:  ## pretrain it without labels
 adapt:  ## go on without labels on cries (yours with DATA=), then used by finetune

@@ -183,7 +183,7 @@ def clinical_coverage(test: Test, simulations: int) -> pd.DataFrame:
         )
         for _, row in found.iterrows():
             true = truth[row["quantity"], row["at"]][0]
-            rows.append((row["quantity"], row["at"], row["low"] <= true <= row["high"]))
+            rows.append((row["quantity"], row["at"], row["low"] - 1e-12 <= true <= row["high"] + 1e-12))
     each = pd.DataFrame(rows, columns=["quantity", "at", "held"])
     found = each.groupby(["quantity", "at"], sort=False)["held"].agg(intervals="size", coverage="mean")
     return found.reset_index().assign(**vars(test), simulations=simulations)

@@ -96,8 +96,21 @@ def test_a_former_key_of_a_stage_is_refused_by_the_whole_of_the_new_one(stage, m
 def test_a_setting_of_the_optimizer_is_answered_with_where_it_is(key, capsys):
     assert command_line.main(["fit", "--config", str(REPO / "configs/pretrain.yaml"), f"--{key}=0.1"]) == 2
     assert capsys.readouterr().err.endswith(
-        ": no such key; it is model.init_args.optimisation.optimizer.init_args.lr\n"
+        "; the optimizer's are at model.init_args.optimisation.optimizer.init_args, such as its lr\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("stage", "key"),
+    [
+        ("simclr", "model.init_args.optimisation.optimizer.init_args.momentum"),  # which AdamW has not
+        ("svm", "model.lr"),  # which has no optimizer
+        ("pretrain", "model.init_args.encoder.init_args.momentum"),
+    ],
+)
+def test_no_other_setting_is_sent_to_the_optimizer(stage, key, capsys):
+    assert command_line.main(["fit", "--config", str(REPO / f"configs/{stage}.yaml"), f"--{key}=0.1"]) == 2
+    assert "the optimizer's are at" not in capsys.readouterr().err
 
 
 def test_a_stage_yaml_of_before_is_refused_by_the_name_of_the_new_key(tones, tmp_path):

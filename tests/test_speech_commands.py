@@ -199,6 +199,13 @@ def test_a_corpus_without_a_division_has_one_by_the_hashes_of_its_speakers(tree,
     for wrong in ({"val": 0.2}, {"val": 0.2, "test": 0.3, "dev": 0.1}):
         with pytest.raises(UserError, match=r"shares .* are those of val and test"):
             Keywords(corpus, WORDS, noise, shares=wrong)
+    for wrong in ({"val": 8, "test": 20}, {"val": 0.7, "test": 0.7}, {"val": -0.2, "test": 0.3}):
+        with pytest.raises(UserError, match=r"shares .* must not be negative and sum to less than 1"):
+            Keywords(corpus, WORDS, noise, shares=wrong)
+    with pytest.raises(UserError, match="by their hashes, no speaker of the words falls to val; move shares"):
+        Keywords(corpus, WORDS, noise, shares={"val": 1e-6, "test": 0.3}).clips(tmp_path)
+    elsewhere = Keywords(corpus, WORDS, noise, column="part", shares=shares).clips(tmp_path)
+    assert [clip.columns["part"] for clip in elsewhere] == [clip.columns["split"] for clip in clips]
 
 
 def test_too_few_others_are_all_taken_and_told(tree, tmp_path, caplog):

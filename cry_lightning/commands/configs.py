@@ -18,7 +18,7 @@ ENDINGS = (".yaml", ".yml")
 OF_RUN = "config.yaml"  # in a run's folder
 DEEPEST = 50  # levels of tables and files
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
-OF_OPTIMIZER = ("lr", "weight_decay", "momentum")
+OF_OPTIMIZER = ("lr", "learning_rate", "weight_decay", "momentum")
 SIMPLE = {"int": int, "float": float, "bool": bool}
 NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 UNDECIDED = object()
@@ -164,7 +164,7 @@ def check_keys(key: str, given: Mapping[str, object], parameters: Mapping[str, P
             asked = here if known and known[0].startswith(f"{key}.") else str(name)
             whole = _whole(here, value)
             moved = renamed(whole)
-            hint = moved or _of_optimizer(whole) or did_you_mean([asked], known)
+            hint = moved or _of_optimizer(whole, known) or did_you_mean([asked], known)
             raise ConfigError(whole if moved else here, f"no such key{hint}")
         _check_names_class(here, value, parameters[name])
         check_class(here, value)
@@ -172,13 +172,13 @@ def check_keys(key: str, given: Mapping[str, object], parameters: Mapping[str, P
         check_type(parameters[name], value, here)
 
 
-def _of_optimizer(key: str) -> str:
-    """The end of a message on a setting of the optimizer that is looked for elsewhere in a stage; empty for others."""
+def _of_optimizer(key: str, known: list[str]) -> str:
+    """The end of a message on the learning rate or its like where a stage that has an optimizer has other keys."""
     section, _, name = key.rpartition(".")
-    argument = {"learning_rate": "lr"}.get(name, name)
-    if section.partition(".")[0] != "model" or argument not in OF_OPTIMIZER:
+    of_stage = section in ("model", "model.init_args") and any(one.endswith("optimisation") for one in known)
+    if not (of_stage or section in ("model.optimisation", "model.init_args.optimisation")) or name not in OF_OPTIMIZER:
         return ""
-    return f"; it is model.init_args.optimisation.optimizer.init_args.{argument}"
+    return "; the optimizer's are at model.init_args.optimisation.optimizer.init_args, such as its lr"
 
 
 def _whole(key: str, value: object) -> str:

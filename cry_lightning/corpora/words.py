@@ -141,6 +141,8 @@ class Keywords(Union):
     ) -> None:
         if shares is not None and (column is None or set(shares) != {"val", "test"}):
             raise UserError(f"Keywords: shares {shares} are those of val and test, and go into a column")
+        if shares is not None and (min(shares.values()) < 0 or sum(shares.values()) >= 1):
+            raise UserError(f"Keywords: shares {shares} must not be negative and sum to less than 1")
         self.corpus, self.noise = corpus, NoiseRegions(noise, name=SILENCE)
         super().__init__([self.corpus, self.noise], name)
         self.words = words
@@ -162,6 +164,7 @@ class Keywords(Union):
         spoken, noise = (self._renamed(member, Clips.of(member.clips(levels_folder))) for member in members)
         if self.shares and self.column:
             spoken = Clips.of([_divided(clip, self.column, **self.shares) for clip in spoken])
+            noise = Clips.of([replace(cut, columns={self.column: cut.columns["split"]}) for cut in noise])
         there = {clip.label for clip in spoken if clip.label is not None}
         if missing := [word for word in self.words if word not in there]:
             raise UserError(f"words: {self.corpus.name} has no {', '.join(missing)}, only {', '.join(sorted(there))}")
@@ -170,6 +173,11 @@ class Keywords(Union):
         unknown = [replace(clip, label=UNKNOWN) for clip in spoken if clip.label in other]
         silence = [replace(cut, path=f"{SILENCE}@{cut.start_s:.3f}{cut.path.removeprefix(SILENCE)}") for cut in noise]
         n_words = Counter(self._part(clip) for clip in words)
+        for part, share in (self.shares or {}).items():
+            if share and not n_words[part]:
+                raise UserError(
+                    f"corpus {self.name}: by their hashes, no speaker of the words falls to {part}; move shares"
+                )
         for part in n_words:
             if absent := set(self.words) - {clip.label for clip in words if self._part(clip) == part}:
                 where = f"the part {part!r}" if part else "the corpus"

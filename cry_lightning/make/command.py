@@ -286,7 +286,7 @@ def _say(line: str) -> None:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="python -m cry_lightning.make.run", description=(__doc__ or "").split("\n")[0])
+    parser = ArgumentParser(prog="python -m cry_lightning.make.command", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("goal", choices=GOALS)
     parser.add_argument("--method", default="simclr", help="simclr, supervised, adapt or audioset")
     parser.add_argument("--data", default="", help="recordings, a manifest.csv or a data YAML; default: made cries")
