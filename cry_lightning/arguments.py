@@ -35,27 +35,6 @@ class ArgumentParser(argparse.ArgumentParser):
         """Raise the message as a user's mistake."""
         raise UserError(f"{message}; see {self.prog} --help")
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """See argparse; the argument that stands without an option may be given by its name as well."""
-        bare = self._get_positional_actions()
-        given = list(args or [])
-        if len(bare) == 1 and not any(name == f"--{bare[0].metavar}".lower() for name in self._option_string_actions):
-            given = _moved_to_the_front(f"--{bare[0].metavar}".lower(), given)
-        return super().parse_known_args(given, namespace)
-
-
-def _moved_to_the_front(option: str, arguments: list[str]) -> list[str]:
-    """Arguments whose values of an option stand before all others, without it; as they are where it is not there."""
-    names = [argument.partition("=")[0] for argument in arguments]
-    if option not in names:
-        return arguments
-    place = names.index(option)
-    _, given, value = arguments[place].partition("=")
-    rest = arguments[place + 1 :]
-    n_values = 0 if given else next((n for n, one in enumerate(rest) if one.startswith("-")), len(rest))
-    values = [value] if given else rest[:n_values]
-    return [*values, *arguments[:place], *rest[n_values:]]
-
 
 def check_name(name: str, given: str) -> None:
     """Refuse what, given as the argument or key `name`, is not the name of one folder.
@@ -227,15 +206,32 @@ def parse(function: Callable[..., object], argv: Sequence[str]) -> Json:
     """
     parser, parameters = parser_of(function), inspect.signature(function).parameters
     if "overrides" in parameters:
-        options, rest = parser.parse_known_args(list(argv))
+        options, rest = parser.parse_known_args(_positional_by_name(parser, argv))
         given = vars(options) | {"overrides": rest}
     else:
-        given = vars(parser.parse_args(list(argv)))
+        given = vars(parser.parse_args(_positional_by_name(parser, argv)))
     for name, parameter in parameters.items():
         if is_dataclass(kind := parameter.annotation):
             own = [field.name for field in fields(kind) if field.name in given]
             given[name] = kind(**{field: given.pop(field) for field in own})  # type: ignore[operator]
     return given
+
+
+def _positional_by_name(parser: ArgumentParser, argv: Sequence[str]) -> list[str]:
+    """A command line whose one argument without an option, if it was given by its name, stands before all others."""
+    bare, arguments = parser._get_positional_actions(), list(argv)
+    option = f"--{bare[0].metavar or bare[0].dest}".lower() if len(bare) == 1 else ""
+    if not option or option in parser._option_string_actions:
+        return arguments
+    values: list[str] = []
+    while option in (names := [argument.partition("=")[0] for argument in arguments]):
+        place = names.index(option)
+        _, given, value = arguments[place].partition("=")
+        rest = arguments[place + 1 :]
+        n_values = 0 if given else next((n for n, one in enumerate(rest) if one.startswith("-")), len(rest))
+        values += [value] if given else rest[:n_values]
+        arguments[place:] = rest[n_values:]
+    return [*values, *arguments]
 
 
 def parser_of(function: Callable[..., object]) -> ArgumentParser:

@@ -329,6 +329,8 @@ PLAIN_COMMANDS = {
     "evaluate x --resample 100": "unrecognized arguments: --resample 100;",
     "export --ckpt x": "x: no such checkpoint; name a run's best.ckpt",
     "export --format onnx --ckpt=x": "x: no such checkpoint; name a run's best.ckpt",
+    "export --ckpt x --ckpt y": "x: no such checkpoint; name a run's best.ckpt",
+    "list --kind nothing": "argument kind: invalid choice: 'nothing'",
     "export --ckpt": "the following arguments are required: CKPT; see python -m cry_lightning export --help",
     "download": "the following arguments are required: corpus; see python -m cry_lightning download --help",
     "download nothing": "argument corpus: invalid choice: 'nothing'",

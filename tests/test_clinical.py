@@ -70,8 +70,14 @@ def test_figures_are_those_of_their_definitions(written) -> None:
     assert figure(found, "sensitivity", at)["value"] == pytest.approx(sensitivity)
     assert figure(found, "specificity", at)["value"] == pytest.approx(specificity)
     positive = sensitivity * 0.05 / (sensitivity * 0.05 + (1 - specificity) * 0.95)
-    value = figure(found, "positive predictive value", f"{at}, prevalence 0.05")["value"]
-    assert value == pytest.approx(positive)
+    rates = [figure(found, rate, at)[["value", "low", "high"]] for rate in ("sensitivity", "specificity")]
+    for place, name in enumerate(clinical.PREDICTIVE):
+        row = figure(found, name, f"{at}, prevalence 0.05")
+        for which in ("value", "low", "high"):
+            expected = clinical.predictive_values(*(rate[which] for rate in rates), 0.05)[place]
+            assert row[which] == pytest.approx(expected)
+        assert row["low"] < row["value"] < row["high"]
+    assert figure(found, "positive predictive value", f"{at}, prevalence 0.05")["value"] == pytest.approx(positive)
     well = validation["score_sick"][validation["label"] == "well"].to_numpy()
     chosen = found.chosen.iloc[0]
     below = (

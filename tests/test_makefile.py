@@ -559,3 +559,11 @@ def test_nothing_to_do_is_found_without_torch():
         "sys.exit(bool({'torch', 'lightning', 'numpy', 'pandas'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0
+
+
+def test_make_calls_a_command_that_reads_its_arguments():
+    done = subprocess.run(
+        [sys.executable, "-m", "cry_lightning.make.command", "nonsense"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "invalid choice: 'nonsense'" in done.stderr
+    assert "see python -m cry_lightning.make.command --help" in done.stderr

@@ -236,8 +236,9 @@ def test_several_runs_in_one_table(no_figures, tmp_path, monkeypatch, capsys) ->
     ("names", "labels", "title"),
     [
         (["runs/a/x/best", "runs/b/x/best"], ["a/x/best", "b/x/best"], "best, x, a"),
-        (["runs/a/x", "runs/a/x/deeper"], ["x", "x/deeper"], "x, a"),
-        (["./x", "y"], ["./x", "y"], "x, "),
+        (["runs/a/x", "runs/a/x/deeper"], ["x", "x/deeper"], "x"),
+        (["./x", "y"], ["./x", "y"], "x"),
+        (["a/folds/0", "b/folds/0"], ["a/folds/0", "b/folds/0"], "0, folds, a"),
         (["a/y and 4 more, pooled", "a/z"], ["y and 4 more, pooled", "z"], ""),
         (["runs/a/x"], ["runs/a/x"], "x, a"),
     ],
@@ -245,7 +246,7 @@ def test_several_runs_in_one_table(no_figures, tmp_path, monkeypatch, capsys) ->
 def test_beside_each_other_runs_are_called_by_what_differs(made_run, names, labels, title) -> None:
     runs = named_apart([replace(made_run, name=name, folder=Path(name)) for name in names])
     assert [run.label for run in runs] == labels and [run.name for run in runs] == names
-    assert runs[0].title.startswith(title)
+    assert runs[0].title.startswith(title) and len({run.title for run in runs}) == len(runs)
 
 
 def test_few_subjects_have_no_interval_and_the_report_says_so(no_figures, tmp_path, capsys) -> None:

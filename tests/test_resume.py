@@ -17,7 +17,7 @@ from conftest import stage_config
 from lightning.pytorch.loggers import CSVLogger
 
 from cry_lightning import cli
-from cry_lightning.callbacks import Figures
+from cry_lightning.callbacks import Figures, interruption
 from cry_lightning.callbacks.interruption import SIGNALS
 from cry_lightning.console import Interrupted
 from cry_lightning.runfolder import RunFolder
@@ -244,6 +244,7 @@ def test_the_same_command_goes_on_after_a_signal(whole, config, tmp_path, signal
 )
 def test_the_same_signal_again_ends_what_hangs(config, tmp_path, monkeypatch, names):
     """SIGTERM in the first step, which goes on for ever; Ctrl-C while the fit ends for an earlier one."""
+    monkeypatch.setattr(interruption, "AGAIN_S", 0.0)
     sent, handlers = [], [signal.getsignal(number) for number in (*SIGNALS, signal.SIGINT)]
 
     def hang(*_):
@@ -260,6 +261,14 @@ def test_the_same_signal_again_ends_what_hangs(config, tmp_path, monkeypatch, na
     assert sent[: len(names)] == names and said in getattr(stop.value, "message", "")
     assert sent.count("not ended") == ("SIGINT" not in names)  # the logger's
     assert [signal.getsignal(number) for number in (*SIGNALS, signal.SIGINT)] == handlers
+
+
+def test_one_signal_on_two_ways_is_one(config, tmp_path, monkeypatch):
+    """As a scheduler sends it to all of a job's processes, and `make` to its fit."""
+    monkeypatch.setattr(Figures, "on_train_batch_start", lambda *_: signal.raise_signal(signal.SIGTERM), raising=False)
+    with pytest.raises(Interrupted) as stop:
+        cli.main(["fit", "--config", str(config), "--runs", str(tmp_path)])
+    assert "stopped by SIGTERM after" in stop.value.message and (tmp_path / "tones/pretrain/last.ckpt").exists()
 
 
 @pytest.mark.slow

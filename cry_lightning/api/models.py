@@ -349,7 +349,7 @@ def serve(
 def _is_host(text: str) -> bool:
     """Whether a text is a name or an address."""
     with suppress(ValueError):
-        return bool(IPv6Address(text))
+        return "%" not in text and bool(IPv6Address(text))
     return HOST.fullmatch(text) is not None
 
 

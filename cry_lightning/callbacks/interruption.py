@@ -1,9 +1,11 @@
 """SIGTERM and SIGUSR1, by which a scheduler says that time is up: a fit ends where it can go on exactly.
 
-The same signal again, or Ctrl-C while a fit ends, is from somebody who will not wait for what hangs."""
+The same signal again some seconds later, or Ctrl-C while a fit ends, is from somebody who will not wait for what hangs.
+"""
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,6 +14,7 @@ from lightning import Trainer
 
 from cry_lightning.console import Interrupted
 
+AGAIN_S = 5.0  # sooner, one signal has come on two ways: to a group of processes, and from `make` to its fit
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows lacks one
 
 Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None  # as `signal.signal` has it
@@ -22,7 +25,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self.seen: set[int] = set()
+        self.seen: dict[int, float] = {}  # when each came first, s
         self.waits = False  # for a checkpoint
         self.keyboard: Handler = signal.getsignal(signal.SIGINT)
 
@@ -49,8 +52,9 @@ class Interruption:
             signal.signal(signal.SIGINT, self.keyboard)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        again = number in self.seen
-        self.seen.add(number)
+        now = time.monotonic()
+        again = number in self.seen and now - self.seen[number] >= AGAIN_S
+        self.seen.setdefault(number, now)
         if self.signal is not None and not again:
             return
         self.signal = signal.Signals(number)

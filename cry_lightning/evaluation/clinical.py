@@ -270,7 +270,8 @@ def figures_of(jackknife: Jackknife, table: pd.DataFrame, positive: str, prevale
                 # Both are higher where sensitivity and specificity are, so their bounds are those of the bounds.
                 both = [predictive_values(*pair, prevalence) for pair in zip(sensitivity, specificity, strict=True)]
                 for name, values in zip(PREDICTIVE, zip(*both, strict=True), strict=True):
-                    rows.append((name, f"{at}, prevalence {prevalence:g}", *values))
+                    known = values if np.isfinite(values[0]) else (np.nan,) * 3
+                    rows.append((name, f"{at}, prevalence {prevalence:g}", *known))
     return pd.DataFrame(rows, columns=["quantity", "at", "value", "low", "high"])
 
 

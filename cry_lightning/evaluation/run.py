@@ -36,18 +36,18 @@ class Run:
     lineage: AnyLineage | None
     levels: list[Units]
     notes: list[str]  # what the reader must know to trust or doubt the numbers
-    shared: str = ""  # the leading folders of its name that all runs beside it share, see `named_apart`
+    shared: str | None = None  # the leading folders of its name that all runs beside it share, if there are such runs
 
     @property
     def label(self) -> str:
         """What it is called beside other runs: its name without the folders that all of them share."""
-        return self.name.removeprefix(self.shared)
+        return self.name.removeprefix(self.shared or "")
 
     @property
     def title(self) -> str:
-        """What it is called in figures: the stage and its corpus, as its folder is named, and no path."""
-        depth = max(2, len(PurePath(self.label).parts)) if self.shared else 2
-        return ", ".join(filter(None, reversed(self.folder.resolve().parts[1:][-depth:])))
+        """What it is called in figures: beside others its label, alone the stage and its corpus; no path."""
+        parts = self.folder.resolve().parts[-2:] if self.shared is None else PurePath(self.label).parts
+        return ", ".join(part for part in reversed(parts) if part.strip("/"))
 
     @property
     def n_unknown(self) -> int:

@@ -215,6 +215,8 @@ class TrainedStage:
             with torch.inference_mode(), Layers(self.stage.encoder, known.novelty.names) as layers:
                 self.stage(self.front_end(waveforms))
             return layers.taken()
+        except torch.OutOfMemoryError:  # is a RuntimeError, too
+            raise
         except (LookupError, RuntimeError, AttributeError) as error:
             raise UserError(
                 one_line(f"{self.path}: its reference is of layers without maps ({error}); {way_out(self.path)}")

@@ -27,9 +27,10 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _look(self, before: object) -> None:
-        """Break the connection where all is as it was before: no request under way, and no byte of an answer taken."""
+        """Break the connection where all is as before: nothing is computed, or no byte of an answer was taken."""
         under_way = self.cycle is not None and not self.cycle.response_complete
-        now = None if under_way else (self.cycle, self.transport.get_write_buffer_size())
+        untaken = self.transport.get_write_buffer_size()
+        now = None if under_way and not untaken else (self.cycle, untaken)
         if now is not None and now == before:
             self.transport.abort()
         else:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import anyio
@@ -58,7 +59,7 @@ class Guard:
     def __init__(self, app: ASGIApp, limits: Limits, hosts: Sequence[str]) -> None:
         self.app = app
         self.limits = limits
-        self.hosts = {host.lower() for host in hosts}
+        self.hosts = {_host_of(f"//[{host}]" if ":" in host else f"//{host}") for host in hosts}
         self.waiting = 0
         self._minute, self._seen = 0, Counter[str]()
 
@@ -119,9 +120,10 @@ class Guard:
 
 
 def _host_of(address: str) -> str | None:
-    """The name of a host in an address, in lower case and without its port; None where it is none."""
+    """The name of a host in an address, in one spelling and without its port; None where it is none."""
     with suppress(ValueError):
-        return urlsplit(address).hostname
+        name = urlsplit(address).hostname
+        return str(ip_address(name)) if name and ":" in name else name
     return None
 
 

@@ -83,10 +83,11 @@ def draw(search: Study, goal: Goal, out: Path) -> Iterator[Path]:
 
 def shown(search: Study, goal: Goal) -> Iterator[dict[str, float]]:
     """The scores for the dashboard, trial by trial, as tune/score, and the best so far."""
+    best: list[FrozenTrial] = []
     for number, trial in enumerate(search.trials):
         if trial.value is not None:
-            best = goal.best_first(search.trials[: number + 1])[0].value or 0.0
-            yield {"tune/trial": number, "tune/score": trial.value, "tune/best_so_far": best}
+            best = goal.best_first([*best, trial])[:1]
+            yield {"tune/trial": number, "tune/score": trial.value, "tune/best_so_far": best[0].value or 0.0}
 
 
 def found(search: Study, goal: Goal) -> Values:
