@@ -206,10 +206,10 @@ def parse(function: Callable[..., object], argv: Sequence[str]) -> Json:
     """
     parser, parameters = parser_of(function), inspect.signature(function).parameters
     if "overrides" in parameters:
-        options, rest = parser.parse_known_args(_positional_by_name(parser, argv))
+        options, rest = parser.parse_known_args(_positional_by_name(function, argv))
         given = vars(options) | {"overrides": rest}
     else:
-        given = vars(parser.parse_args(_positional_by_name(parser, argv)))
+        given = vars(parser.parse_args(_positional_by_name(function, argv)))
     for name, parameter in parameters.items():
         if is_dataclass(kind := parameter.annotation):
             own = [field.name for field in fields(kind) if field.name in given]
@@ -217,11 +217,12 @@ def parse(function: Callable[..., object], argv: Sequence[str]) -> Json:
     return given
 
 
-def _positional_by_name(parser: ArgumentParser, argv: Sequence[str]) -> list[str]:
+def _positional_by_name(function: Callable[..., object], argv: Sequence[str]) -> list[str]:
     """A command line whose one argument without an option, if it was given by its name, stands before all others."""
-    bare, arguments = parser._get_positional_actions(), list(argv)
-    option = f"--{bare[0].metavar or bare[0].dest}".lower() if len(bare) == 1 else ""
-    if not option or option in parser._option_string_actions:
+    known, arguments = arguments_of(function), list(argv)
+    bare = [one for one in known if one.positional]
+    option = f"--{bare[0].taken.metavar or bare[0].name}".lower() if len(bare) == 1 else ""
+    if not option or option in [one.shown for one in known]:
         return arguments
     values: list[str] = []
     while option in (names := [argument.partition("=")[0] for argument in arguments]):
