@@ -18,10 +18,10 @@ from torchaudio.functional import resample
 
 from cry_lightning import audio
 from cry_lightning.corpora import DonateACry, find_recordings
+from cry_lightning.download.import_weights import main as import_weights
 from cry_lightning.encoders.efficientat import BABY_CRY, AudioSetHead, EfficientAT
 from cry_lightning.evaluation.intervals import percentile_interval
 from cry_lightning.features import EfficientATLogMel
-from cry_lightning.import_weights import main as import_weights
 from cry_lightning.tasks.checkpoints import load_encoder
 
 RATE = 32000

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
-from cry_lightning.contents import Json
+from cry_lightning.files import Json
 
 HIGHEST_RATE_HZ = 768_000
 LARGEST = {"sample_rate": HIGHEST_RATE_HZ, "n_fft": 65_536, "n_mels": 2_048, "size": 4_096}

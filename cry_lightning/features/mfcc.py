@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cry_lightning.audio.from_torchaudio import torchaudio
 from cry_lightning.console import UserError
 from cry_lightning.features.mel import MelFeature
-from cry_lightning.from_torchaudio import torchaudio
 
 
 class MFCC(MelFeature):

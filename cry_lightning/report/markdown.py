@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from cry_lightning.console import as_markdown_list, as_markdown_text
 from cry_lightning.evaluation.compare import Pair, as_markdown, per_class, section, summary, two_class
-from cry_lightning.evaluation.defaults import POSITIVE
 from cry_lightning.evaluation.run import Run
 from cry_lightning.report import words
 from cry_lightning.report.words import Contents, Extras
@@ -47,7 +46,7 @@ def _section(run: Run, extras: Extras, pictures: Sequence["Picture"]) -> Iterato
         yield as_markdown_text(run.name)
     yield as_markdown_list([words.lineage(run), *run.notes])
     if run.positive:
-        yield f"Positive class: **{as_markdown_text(run.positive)}** ({POSITIVE})."
+        yield f"Positive class: **{as_markdown_text(run.positive)}** ({words.POSITIVE})."
         yield as_markdown(two_class(run, run.positive))
     yield words.classes_shown(run)
     yield as_markdown(per_class(run))

@@ -8,7 +8,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from cry_lightning.evaluation import compare
 from cry_lightning.evaluation.compare import Rows
-from cry_lightning.evaluation.defaults import POSITIVE
 from cry_lightning.evaluation.run import Run
 from cry_lightning.report import mistakes, words
 from cry_lightning.report.checklist import Checklist
@@ -53,7 +52,7 @@ class Section:
         found = [(words.classes_shown(self.run), compare.per_class(self.run))]
         if self.run.positive is None:
             return found
-        title = f"Positive class: {self.run.positive} ({POSITIVE})."
+        title = f"Positive class: {self.run.positive} ({words.POSITIVE})."
         return [(title, compare.two_class(self.run, self.run.positive)), *found]
 
     @cached_property
