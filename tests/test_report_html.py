@@ -28,8 +28,8 @@ from cry_lightning.lineage import digest, sound_fingerprint
 from cry_lightning.report import mistakes, sounds
 from cry_lightning.report import page as html_page
 from cry_lightning.report.mistakes import Mistake, Mistakes
+from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.report.pictures import Picture
-from cry_lightning.report.study import StudyPage, write_page
 from cry_lightning.report.words import Asked, Contents, Extras
 
 main = partial(command, "evaluate")

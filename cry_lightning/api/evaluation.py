@@ -167,7 +167,7 @@ def verify(
     """
     if out is not None:
         refuse_existing(out)
-    from cry_lightning.inference.verify import run
+    from cry_lightning.evaluation.verification import run
 
     return run(embeddings, session, out)
 

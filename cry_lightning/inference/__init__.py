@@ -1,1 +1,1 @@
-"""Trained stages at work on recordings: the scores of `predict`, the embeddings of `embed`, and who cries in them."""
+"""Trained stages at work on recordings: the scores of `predict`, the embeddings of `embed`."""

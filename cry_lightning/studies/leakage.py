@@ -27,7 +27,7 @@ from cry_lightning.evaluation.intervals import Estimate, Jackknife
 from cry_lightning.evaluation.metrics import majority, units_at
 from cry_lightning.evaluation.predictions import classes_of, score_columns
 from cry_lightning.files import Json, replacing
-from cry_lightning.report.study import StudyPage, write_page
+from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies import engine
 from cry_lightning.studies.cross_validation import planned
 from cry_lightning.studies.division import Division

@@ -15,7 +15,7 @@ from cry_lightning.evaluation.drawing import SCREEN, as_svg, entitle, legend_bel
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife
 from cry_lightning.evaluation.metrics import Units, units_at
 from cry_lightning.files import replacing
-from cry_lightning.report.study import StudyPage, write_page
+from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies.disturbances import KINDS, UNDISTURBED, Condition
 from cry_lightning.studies.robustness import ModelUnderTest
 
