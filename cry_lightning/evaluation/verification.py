@@ -121,7 +121,7 @@ def _numbers(file: h5py.File, path: Path) -> np.ndarray:
     found = file[EMBEDDINGS]
     if found.ndim != 2 or not all(found.shape):
         raise UserError(f"{path}: {EMBEDDINGS} have shape {found.shape}, not (clips, numbers); embed them again")
-    embeddings = found[:].astype(np.float64)
+    embeddings: np.ndarray = found[:].astype(np.float64)
     if wrong := int((~np.isfinite(embeddings).all(axis=1)).sum()):
         raise UserError(f"{path}: {wrong} of {len(embeddings)} embeddings contain NaN or inf; embed them again")
     return embeddings
