@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 import cry_lightning
-from cry_lightning.arguments import find_shipped, first_sentence, parse
+from cry_lightning.commands.arguments import find_shipped, first_sentence, parse
 from cry_lightning.console import Interrupted, UserError
 
 DONE_IN_PART = 3  # exit code: some recordings could not be used, and are listed; the result of the others is written

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
-from cry_lightning.contents import Json
+from cry_lightning.files import Json
 
 HIGHEST_RATE_HZ = 768_000
 BLOCK = 2**19  # samples of frames that are transformed at once: 2 MB, which a core keeps at hand

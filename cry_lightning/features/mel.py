@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from cry_lightning.audio.from_torchaudio import torchaudio
 from cry_lightning.console import UserError
 from cry_lightning.features.base import Feature, in_blocks, power_of
-from cry_lightning.from_torchaudio import torchaudio
 
 
 class MelFeature(Feature):

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold_
 
+from cry_lightning.audio.from_torchaudio import torchaudio
 from cry_lightning.console import UserError
 from cry_lightning.features.mel import MelFeature
-from cry_lightning.from_torchaudio import torchaudio
 
 
 class MFCC(MelFeature):

@@ -11,7 +11,7 @@ from cry_lightning.dashboard.results import send_report
 from cry_lightning.evaluation.compare import COLUMNS, Pair
 from cry_lightning.evaluation.run import Run
 from cry_lightning.files import replacing
-from cry_lightning.report import card, checklist, markdown
+from cry_lightning.report import checklist, markdown
 from cry_lightning.report.checklist import fill
 from cry_lightning.report.facts import Facts
 from cry_lightning.report.words import Asked, Contents, Extras
@@ -52,7 +52,7 @@ def write_report(
     report = Contents(runs, compared, extras, drawn)
     texts = {"report.md": markdown.page(report), "report.html": page.page(report, asked, filled)}
     if only and (only.run.table["split"] == "test").all():
-        texts["card.md"] = card.page(only)
+        texts["card.md"] = markdown.card(only)
     if only and filled:
         texts["checklist.md"] = checklist.page(filled, only.run.title)
     tables = {"metrics.csv": metrics_of(runs)}

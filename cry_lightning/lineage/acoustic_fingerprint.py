@@ -7,7 +7,7 @@ strength audio search algorithm", ISMIR. `docs/evaluation.md` has what is found,
 
 import base64
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
