@@ -62,8 +62,9 @@ def in_blocks(front_end: Callable[[Tensor], Tensor], waveform: Tensor, overlap: 
         waveform: (B, N).
         overlap: samples of frames to each sample of a waveform.
     """
-    if waveform.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return front_end(waveform)  # a graph is for any B
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if waveform.device.type != "cpu" or traced:  # a graph is for any B
+        return front_end(waveform)
     n_rows = max(1, int(BLOCK / (overlap * max(1, waveform.shape[1]))))
     blocks = [front_end(block) for block in waveform.split(n_rows)]
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)

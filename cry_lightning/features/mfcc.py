@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import threshold_
+from torch.nn.functional import threshold
 
 from cry_lightning.audio.from_torchaudio import torchaudio
 from cry_lightning.console import UserError
@@ -40,5 +40,5 @@ class MFCC(MelFeature):
 
     def compress(self, energy: Tensor) -> Tensor:
         """MFCCs (B, n_mfcc, T) of mel energies (B, T, n_mels)."""
-        log_energy = threshold_(energy, 0.0, 1.0).log_()
+        log_energy = threshold(energy, 0.0, 1.0, inplace=True).log_()
         return self.dct @ log_energy.transpose(1, 2)
