@@ -19,6 +19,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 from torch.utils.data import DataLoader, Dataset
 
 from cry_lightning import audio
+from cry_lightning.cli.precision import automatic
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.splits import Split
 from cry_lightning.encoders import Res8
@@ -26,6 +27,8 @@ from cry_lightning.features import MFCC
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.optimisation import Optimisation
 
+PRECISION = automatic("cpu")[0]  # as `fit` chooses it; the peer trains in 32 bits, as the Trainer does by itself
+OURS = "Trainer, warm cache"
 PEER_AND_LIMIT = ("Trainer, librosa in a Dataset, 0 workers", "no Trainer, batches in RAM")
 Times = tuple[float, float]  # seconds of an epoch, and how many of them were spent waiting for batches
 
@@ -53,11 +56,13 @@ def classifier(data: CryDataModule) -> Classifier:
     return Classifier(Res8(), Optimisation(sgd), num_classes=len(data.classes))
 
 
-def trained(data: CryDataModule, loader: Any) -> Times:
+def trained(data: CryDataModule, loader: Any, precision: Any) -> Times:
     """One training epoch by the Trainer."""
     profiler = SimpleProfiler()
     quiet = {f"enable_{part}": False for part in ("checkpointing", "progress_bar", "model_summary")}
-    trainer = L.Trainer("cpu", max_epochs=1, limit_val_batches=0, logger=False, profiler=profiler, **quiet)
+    trainer = L.Trainer(
+        "cpu", max_epochs=1, limit_val_batches=0, logger=False, profiler=profiler, precision=precision, **quiet
+    )
     data.train_dataloader = lambda: loader
     trainer.fit(classifier(data), datamodule=data)
     taken = dict(profiler.recorded_durations)
@@ -70,7 +75,9 @@ def computed(model: Classifier, batches: list[dict[str, torch.Tensor]]) -> Times
     start = time.perf_counter()
     for batch in batches:
         optimizer.zero_grad()
-        model.loss(model(batch["features"]), batch["label"]).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == "bf16-mixed"):
+            loss = model.loss(model(batch["features"]), batch["label"])
+        loss.backward()
         optimizer.step()
     return time.perf_counter() - start, 0.0
 
@@ -88,12 +95,17 @@ def compare(data: CryDataModule, epochs: int) -> None:
     for workers in (0, 2):
         per_clip = DataLoader(LibrosaClips(data), data.sampling.batch_size, shuffle=True, num_workers=workers)
         loaders[f"librosa in a Dataset, {workers} workers"] = per_clip
-    ways = {f"Trainer, {name}": partial(trained, data, loader) for name, loader in loaders.items()}
+    names = {f"Trainer, {name}": name for name in loaders}
+    ways = {
+        way: partial(trained, data, loaders[name], PRECISION if way == OURS else "32-true")
+        for way, name in names.items()
+    }
     ways |= {"no Trainer, batches in RAM": partial(computed, model, batches)}
     ways |= {f"no network, {name}": partial(loaded, loader) for name, loader in loaders.items()}
     times = measured(ways, epochs)
-    print(f"{machine()}\n{len(data.rows('train'))} clips of {data.clip_s:g} s; medians of {epochs} epochs")
-    product = np.array(times["Trainer, warm cache"])[:, 0]
+    print(f"{machine()}, ours in {PRECISION}")
+    print(f"{len(data.rows('train'))} clips of {data.clip_s:g} s; medians of {epochs} epochs")
+    product = np.array(times[OURS])[:, 0]
     for name, taken in times.items():
         total, waited = np.array(taken).T
         ratio, share = np.median(total / product), np.median(waited / total)

@@ -4,8 +4,8 @@ Simulated tests whose truth is known: infants with an effect of their own on the
 on those of each class, which together are half of the variance of a score (intraclass correlation 0.5). Two models, of
 equal skill, share half of each effect. `--old` does the same with the percentiles of a cluster bootstrap, which this
 method replaced; `--clinical` with the clinical figures, whose thresholds another such test chooses; `--tests` counts
-false alarms of the permutation test; `--pooled` is of cross-validations, whose models are trained (linear discriminants
-of simulated features, by infant), and of the paired difference of two models.
+false alarms of the permutation test; `--three` is of three classes; `--pooled` is of cross-validations, whose models
+are trained (linear discriminants of simulated features, by infant), and of the paired difference of two models.
 """
 
 import argparse
@@ -24,11 +24,8 @@ from cry_lightning.evaluation.metrics import Measures, Units, measure
 from cry_lightning.evaluation.permutation import TESTED, Exchange, p_values
 
 SKILLS = {"none": 0.0, "middling": 1.2, "high": 3.5}  # distance of the classes in SD: UAR .50, .73, .96
-CLASSES = np.array(["a", "b"])
-METRICS = [
-    *(("accuracy", ""), ("uar", ""), ("macro_f1", ""), ("macro_auc", "")),
-    *product(("recall", "precision", "f1", "average_precision"), CLASSES),
-]
+OF_ALL = (("accuracy", ""), ("uar", ""), ("macro_f1", ""), ("macro_auc", ""))
+OF_CLASS = ("recall", "precision", "f1", "average_precision")
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,12 @@ class Test:
     equal_clips: bool
     by_infant: bool
     skill: str
+    classes = ("a", "b")
+
+    @property
+    def metrics(self) -> list[tuple[str, str]]:
+        """What is simulated: each metric and its class."""
+        return [*OF_ALL, *product(OF_CLASS, self.classes)]
 
     @property
     def of_b(self) -> int:
@@ -85,7 +88,7 @@ class Test:
         hits, alarms = norm.sf(score - distance / 2), norm.sf(score + distance / 2)
         found = {("accuracy", ""): recall, ("uar", ""): recall, ("macro_f1", ""): f1.mean()}
         found["macro_auc", ""] = norm.cdf(distance / 2**0.5)
-        for k, name in enumerate(CLASSES):
+        for k, name in enumerate(self.classes):
             precision = share[k] * hits / np.maximum(share[k] * hits + share[1 - k] * alarms, 1e-300)
             found["recall", name], found["f1", name] = recall, f1[k]
             found["precision", name] = share[k] * recall / said[k]
@@ -96,8 +99,61 @@ class Test:
 def _table(subject: np.ndarray, truth: np.ndarray, score: np.ndarray) -> pd.DataFrame:
     """As `units_at` makes it."""
     b = norm.cdf(score)
-    columns = {"repeat": "0", "unit": np.arange(len(b)), "subject": subject, "label": CLASSES[truth]}
+    columns = {"repeat": "0", "unit": np.arange(len(b)), "subject": subject, "label": np.array(["a", "b"])[truth]}
     return pd.DataFrame(columns | {"score_a": 1 - b, "score_b": b})
+
+
+@dataclass(frozen=True)
+class ThreeClasses:
+    """As `Test`, of three classes: a third of the infants of each, or 60, 25 and 15 %; ten clips each."""
+
+    subjects: int
+    equal: bool
+    by_infant: bool
+    skill: str
+    classes = ("a", "b", "c")
+    metrics = Test.metrics
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Of each class (3,)."""
+        return np.full(3, 1 / 3) if self.equal else np.array([0.6, 0.25, 0.15])
+
+    def simulated(self, rng: np.random.Generator) -> list[pd.DataFrame]:
+        """Predictions of two models of equal skill, which share half of each effect."""
+        subject = np.repeat(np.arange(self.subjects), 10)
+        infants = np.digitize((rng.permutation(self.subjects) + 0.5) / self.subjects, self.shares.cumsum()[:2])
+        truth = infants[subject] if self.by_infant else rng.choice(3, len(subject), p=self.shares)
+        common, *effects = (self._effects(rng, subject) for _ in range(3))
+        return [self._table(subject, truth, (common + own) / 2**0.5) for own in effects]
+
+    def _effects(self, rng: np.random.Generator, subject: np.ndarray) -> np.ndarray:
+        """Of the infant and the clip on the score of each class: variances 0.5 and 0.5."""
+        return (rng.normal(size=(self.subjects, 3))[subject] + rng.normal(size=(len(subject), 3))) / 2**0.5
+
+    def _table(self, subject: np.ndarray, truth: np.ndarray, effects: np.ndarray) -> pd.DataFrame:
+        logits = effects + SKILLS[self.skill] * np.eye(3)[truth]
+        scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        columns = {"repeat": "0", "unit": np.arange(len(truth)), "subject": subject}
+        labels = {"label": np.array(self.classes)[truth]}
+        return pd.DataFrame(columns | labels | {f"score_{name}": scores[:, k] for k, name in enumerate(self.classes)})
+
+    def truth(self) -> dict[tuple[str, str], float]:
+        """Every metric of 300,000 infants with a clip each."""
+        rng, n = np.random.default_rng(1), 300_000
+        counted = self.shares
+        if self.by_infant:  # as many as there are of so few infants
+            places = (np.arange(self.subjects) + 0.5) / self.subjects
+            counted = np.bincount(np.digitize(places, self.shares.cumsum()[:2]), minlength=3) / self.subjects
+        table = self._table(np.arange(n), rng.choice(3, n, p=counted), rng.normal(size=(n, 3)))
+        found = measure(table)
+        return {key: float(found[key][0]) for key in self.metrics}
+
+
+def tests_of_three() -> Iterator[ThreeClasses]:
+    """The grid of `--three`."""
+    for values in product((18, 36, 100), (True, False), (True, False), SKILLS):
+        yield ThreeClasses(*values)
 
 
 def tests() -> Iterator[Test]:
@@ -106,26 +162,26 @@ def tests() -> Iterator[Test]:
         yield Test(*values)
 
 
-def by_jackknife(tables: list[pd.DataFrame]) -> Iterator[tuple]:
+def by_jackknife(tables: list[pd.DataFrame], metrics: list[tuple[str, str]]) -> Iterator[tuple]:
     """Metric, value and bounds of the first model, then of the second minus the first."""
     first, second = map(Jackknife, tables)
-    for key in METRICS:
+    for key in metrics:
         yield key, first.score(*key), second.difference(first, *key)
 
 
-def by_bootstrap(tables: list[pd.DataFrame], resamples: int = 500) -> Iterator[tuple]:
+def by_bootstrap(tables: list[pd.DataFrame], metrics: list[tuple[str, str]], resamples: int = 500) -> Iterator[tuple]:
     """The same by percentiles of resamples of subjects, none below five subjects of a class for its own figures."""
     rows_of = list(tables[0].groupby("subject").indices.values())
     rng = np.random.default_rng(0)
     drawn = [np.concatenate(rng.choice(np.array(rows_of, object), len(rows_of))) for _ in range(resamples)]
-    first, second = (_of_each([table, *(table.iloc[rows] for rows in drawn)]) for table in tables)
-    for key in METRICS:
+    first, second = (_of_each([table, *(table.iloc[rows] for rows in drawn)], metrics) for table in tables)
+    for key in metrics:
         yield key, _percentiles(first, key), _percentiles({key: second[key] - first[key]}, key)
 
 
-def _of_each(tables: list[pd.DataFrame]) -> Measures:
+def _of_each(tables: list[pd.DataFrame], metrics: list[tuple[str, str]]) -> Measures:
     each = [measure(table) for table in tables]
-    return {key: np.array([one[key][0] for one in each]) for key in METRICS}
+    return {key: np.array([one[key][0] for one in each]) for key in metrics}
 
 
 def _percentiles(measures: Measures, key: tuple[str, str]) -> tuple[float, float, float]:
@@ -133,7 +189,7 @@ def _percentiles(measures: Measures, key: tuple[str, str]) -> tuple[float, float
     return (value, *np.nanpercentile(resampled, (2.5, 97.5))) if np.isfinite(value) else (value, np.nan, np.nan)
 
 
-def coverage(test: Test, simulations: int, method=by_jackknife) -> pd.DataFrame:
+def coverage(test: Test | ThreeClasses, simulations: int, method=by_jackknife) -> pd.DataFrame:
     """For each metric, of scores and of differences: how many intervals there were, the share that held the truth.
 
     And the shares that lay wholly below the truth, and above it.
@@ -141,7 +197,7 @@ def coverage(test: Test, simulations: int, method=by_jackknife) -> pd.DataFrame:
     rng, truth = np.random.default_rng([test.subjects, *map(ord, repr(test))]), test.truth()
     rows = []
     for _ in range(simulations):
-        for key, score, difference in method(test.simulated(rng)):
+        for key, score, difference in method(test.simulated(rng), test.metrics):
             for of, (_, low, high), true in (("score", score, truth[key]), ("difference", difference, 0.0)):
                 rows.append((of, *key, low, high, high < true - 1e-12, low > true + 1e-12))
     each = pd.DataFrame(rows, columns=["of", "metric", "class", "low", "high", "below", "above"]).dropna()
@@ -311,10 +367,12 @@ def main() -> None:
     parser.add_argument("--old", action="store_true", help="percentile bootstrap instead")
     parser.add_argument("--clinical", action="store_true", help="clinical figures instead")
     parser.add_argument("--tests", action="store_true", help="false alarms of the permutation test instead")
+    parser.add_argument("--three", action="store_true", help="three classes instead")
     parser.add_argument("--pooled", action="store_true", help="pooled cross-validations instead")
     parser.add_argument("--out", type=Path, default=Path("coverage.csv"))
     options = parser.parse_args()
-    chosen = [test for test in tests() if not options.subjects or test.subjects in options.subjects]
+    grid = tests_of_three() if options.three else tests()
+    chosen = [test for test in grid if not options.subjects or test.subjects in options.subjects]
     if options.tests:
         permutation.PERMUTATIONS = 999  # a tenth of those of `evaluate`
         plain = [test for test in chosen if test.equal_clips and test.skill == "middling" and test.prevalence == 0.5]
