@@ -342,7 +342,10 @@ class StageCLI(LightningCLI):
             return
         stage = self.model.to(self.trainer.strategy.root_device)
         if found := reference.fitted(stage, self.datamodule, checkpoint):
-            found.save(checkpoint.with_name(reference.FILE))
+            path = checkpoint.with_name(reference.FILE)
+            found.save(path)
+            for remark in [*found.remarks, *found.doubts]:
+                log.warning("%s: %s", path, remark)
 
     @property
     def has_test(self) -> bool:

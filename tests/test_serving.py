@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -193,6 +194,16 @@ def test_a_model_without_reference_shows_scores_that_are_no_probabilities(server
     answer = sent(server, cries.read_bytes(), to="page/result").json()
     assert answer["said"] == "no decision" and WORDS["en"]["no_reference"] in answer["html"]
     assert ">Score<" in answer["html"] and "Calibrated" not in answer["html"]
+
+
+def test_a_model_that_could_not_be_calibrated_shows_scores_and_says_why(server, service, cries, monkeypatch):
+    known = service.trained.reference
+    levels = {name: replace(one, slope=np.nan) for name, one in known.levels.items()}
+    monkeypatch.setitem(vars(service.trained), "reference", replace(known, levels=levels))
+    answer = sent(server, cries.read_bytes(), to="page/result").json()
+    assert answer["said"].startswith("no decision") and WORDS["en"]["uncalibrated"] in answer["html"]
+    assert ">Score<" in answer["html"] and "Calibrated" not in answer["html"] and "Unlikeness" in answer["html"]
+    assert service.about()["thresholds"] is None
 
 
 def _wav(waveform: np.ndarray) -> bytes:
