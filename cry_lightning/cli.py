@@ -38,6 +38,7 @@ from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.messages import OneLineParser, WholeSection, instantiation_error
 from cry_lightning.precision import AUTO, automatic, canonical, of_test
+from cry_lightning.report.files import write_card
 from cry_lightning.runfolder import (
     RunFolder,
     WholeCheckpointIO,
@@ -318,13 +319,14 @@ class StageCLI(LightningCLI):
         self.trainer.test(**kwargs | {"verbose": False})
 
     def after_test(self) -> None:
-        """Say where the predictions are, and how to go on."""
+        """Write what rests on the predictions, and say where they are, and how to go on."""
         if not self.trainer.is_global_zero:
             return
         self.run_folder.forget_evaluation()
         folder = self.run_folder.path
         if not self.own:
             self.write_reference(Path(self.config_init.test.ckpt_path))
+            write_card(folder)
         print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {folder}")
 
     def write_reference(self, checkpoint: Path) -> None:
