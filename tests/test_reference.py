@@ -314,6 +314,47 @@ def test_each_recording_has_a_file_of_intervals_of_its_own_name(tested, inbox):
         assert annotations.read(folder / f"noise{form}") == [Interval(0.0, 2.0, f"({UNLIKE})")]
 
 
+def test_a_recording_that_has_gone_since_keeps_its_intervals(tested, inbox, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(inbox, tmp_path / "stick"))
+    original = output.write
+
+    def write(*args):
+        shutil.rmtree(folder)
+        original(*args)
+
+    monkeypatch.setattr(output, "write", write)
+    assert main(["predict", str(folder), "--ckpt", str(tested), "--out", "all.TextGrid"]) == DONE_IN_PART
+    assert annotations.read("all/noise.TextGrid") == [Interval(0.0, 2.0, f"({UNLIKE})")]
+
+
+def test_a_file_of_intervals_that_cannot_be_written_takes_no_other_with_it(tested, tones, tmp_path, capsys):
+    sound = (tones.parent / "low_00_0.wav").read_bytes()
+    for name in (f"{'a' * 245}.wav", "b.wav"):
+        (tmp_path / name).write_bytes(sound)
+    assert main(["predict", str(tmp_path), "--ckpt", str(tested), "--out", "all.TextGrid"]) == 2
+    assert "cannot be written (File name too long)" in capsys.readouterr().err
+    assert [path.name for path in Path("all").iterdir()] == ["b.TextGrid"]
+
+
+def test_what_python_cannot_mean_is_told(tested, inbox):
+    model, sound = load_predictor(tested), cry(1)
+    for given, told in [
+        (([],), "no recording was named"),
+        (("",), "'': no such file or folder"),
+        (((32768 * sound).astype(np.int16),), "between -1 and 1, not int16"),
+        ((sound, 0), "sample_rate 0: is a whole number of Hz"),
+        ((sound, -1), "sample_rate -1"),
+        ((sound, 44100.5), "sample_rate 44100.5"),
+    ]:
+        for function in (model, model.embed):
+            with pytest.raises(UserError, match=told):
+                function(*given)
+    with pytest.raises(UserError, match="hop_ms 0"):
+        model.get_timestamp_embeddings(sound, 0.0)
+    assert model(sound, float(RATE)).equals(model(sound))
+    assert list(model.embed(inbox).attrs["failed"]) == [str(inbox / "broken.wav")]
+
+
 def test_windows_that_overlap_meet_in_the_middle_and_equal_neighbours_are_one():
     rows = pd.DataFrame({"start_s": [0.0, 2.0, 4.0], "duration_s": 3.0, "predicted": ["a", "a", "b"]})
     rows = rows.assign(decision="", abstained="")
