@@ -31,10 +31,10 @@ from scipy.special import softmax
 
 import cry_lightning
 from cry_lightning import lineage
-from cry_lightning.acoustic_fingerprint import HOP, PER_S, SAMPLE_RATE, TYPE, landmarks
 from cry_lightning.corpora import SyntheticCries
 from cry_lightning.evaluation import predictions
 from cry_lightning.lineage import Lineage, StageRecord, sketched, sound_fingerprint, subject_fingerprint
+from cry_lightning.lineage.acoustic_fingerprint import HOP, PER_S, SAMPLE_RATE, TYPE, landmarks
 
 CRIES = 400  # whose landmarks are drawn from
 SHIFT = 8  # by up to so many bins a drawn frequency is moved: there are more sounds than so few cries show

@@ -23,11 +23,11 @@ import soxr
 import torch
 
 from cry_lightning import audio
-from cry_lightning.acoustic_fingerprint import SAMPLE_RATE, alike, decoded, landmarks
 from cry_lightning.console import progress_bar
 from cry_lightning.corpora import DonateACry, corpus_at, find_recordings
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.features import MFCC, Feature, LogMel
+from cry_lightning.lineage.acoustic_fingerprint import SAMPLE_RATE, alike, decoded, landmarks
 
 SPEAKER = re.compile(r"_(?P<fsdd>[a-z]+)_\d+\.wav$|/(?P<arabic>\d{8})_NO_\d+\.flac$")
 Sound = tuple[np.ndarray, int]  # samples (N,), Hz

@@ -16,12 +16,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torchaudio.functional import resample
 
+import cry_lightning
 from cry_lightning import audio
 from cry_lightning.corpora import DonateACry, find_recordings
 from cry_lightning.encoders.efficientat import BABY_CRY, AudioSetHead, EfficientAT
-from cry_lightning.evaluation.intervals import percentile_interval
 from cry_lightning.features import EfficientATLogMel
-from cry_lightning.import_weights import main as import_weights
 from cry_lightning.tasks.checkpoints import load_encoder
 
 RATE = 32000
@@ -33,7 +32,7 @@ def network(file: Path) -> torch.nn.Module:
     """Logits (B, 527) of waveforms (B, N) at 32 kHz, by the published file."""
     with TemporaryDirectory() as folder:
         checkpoint = Path(folder, "imported.ckpt")
-        import_weights(["efficientat", str(file), "--to", str(checkpoint)])
+        cry_lightning.import_weights("efficientat", file, to=checkpoint)
         width_mult = len(torch.load(file, weights_only=True)["features.16.1.bias"]) / 960
         encoder, head = EfficientAT(width_mult), AudioSetHead(width_mult)
         state = load_encoder(encoder, checkpoint)["state_dict"]
@@ -63,7 +62,7 @@ def auc(cries: np.ndarray, noise: np.ndarray, installs: np.ndarray) -> str:
         )
         for _ in range(RESAMPLES)
     ]
-    low, high = percentile_interval(np.array(drawn))
+    low, high = np.percentile(drawn, [2.5, 97.5])
     return f"{area(cries, noise):.3f} [{low:.3f}, {high:.3f}]"
 
 

@@ -1,14 +1,18 @@
 """The command line: `python -m cry_lightning COMMAND ...`, each command made from a typed function of the API."""
 
+import ctypes
 import logging
+import os
 import sys
 from collections.abc import Callable
 
 import cry_lightning
-from cry_lightning.arguments import find_shipped, first_sentence, parse
+from cry_lightning.commands.arguments import find_shipped, first_sentence, parse
 from cry_lightning.console import Interrupted, UserError
 
 DONE_IN_PART = 3  # exit code: some recordings could not be used, and are listed; the result of the others is written
+# Bytes that glibc asks the system for by themselves (the most that it allows), and that it keeps when they are free.
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": (-3, 1 << 25), "MALLOC_TRIM_THRESHOLD_": (-1, 1 << 30)}
 COMMANDS = {name.rstrip("_").replace("_", "-"): name for name in cry_lightning.COMMANDS}
 
 
@@ -23,6 +27,7 @@ def main(args: list[str] | None = None) -> int:
     if args[0] == "--version":
         print(f"cry_lightning {cry_lightning.__version__}")
         return 0
+    keep_freed_memory()
     logging.basicConfig(format="%(message)s")
     logging.getLogger("cry_lightning").setLevel(logging.INFO)
     try:
@@ -48,6 +53,18 @@ def main(args: list[str] | None = None) -> int:
         )
         return 130
     return DONE_IN_PART if getattr(result, "attrs", {}).get("failed") else 0
+
+
+def keep_freed_memory() -> None:
+    """Have glibc use freed memory again, here and in the processes that follow, unless the environment says otherwise.
+
+    Otherwise it hands a batch's tensors back, and the system clears as many pages anew, for up to half of a step.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    for variable, (parameter, n_bytes) in MEMORY.items():
+        if mallopt is not None and variable not in os.environ:
+            mallopt(parameter, n_bytes)
+            os.environ[variable] = str(n_bytes)
 
 
 def run(command: str, args: list[str]) -> object:

@@ -7,8 +7,8 @@ import pytest
 import soxr
 from conftest import cry
 
-from cry_lightning import acoustic_fingerprint
-from cry_lightning.acoustic_fingerprint import TYPE, alike, landmarks, most_letters
+from cry_lightning.lineage import acoustic_fingerprint
+from cry_lightning.lineage.acoustic_fingerprint import TYPE, alike, landmarks, most_letters
 
 RATE = 8000
 

@@ -18,7 +18,7 @@ from conftest import RATE, write_run
 from test_evaluation import by_hand
 
 import cry_lightning as cry
-from cry_lightning.arguments import arguments_of, first_sentence, section
+from cry_lightning.commands.arguments import arguments_of, first_sentence, section
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.inference.predictor import Predictor

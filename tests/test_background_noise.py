@@ -10,9 +10,9 @@ import torch
 from conftest import cry
 
 from cry_lightning import cli
-from cry_lightning.acoustic_fingerprint import alike, landmarks
 from cry_lightning.console import UserError
 from cry_lightning.lineage import sound_fingerprint
+from cry_lightning.lineage.acoustic_fingerprint import alike, landmarks
 from cry_lightning.tasks.augment import BackgroundNoise, WaveformNoise
 
 RATE = 8000

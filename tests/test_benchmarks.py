@@ -1,5 +1,6 @@
 """The benchmarks run, and notice what has become slower."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -26,6 +27,15 @@ def run(*arguments: object, **kwargs) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, **kwargs)
+
+
+@pytest.mark.parametrize("script", sorted(FOLDER.glob("*.py")), ids=lambda script: script.stem)
+def test_what_a_benchmark_takes_of_the_package_is_there(script):
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cry_lightning"):
+            module = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                assert hasattr(module, name) or importlib.util.find_spec(f"{node.module}.{name}"), name
 
 
 def test_a_ratio_that_falls_by_more_than_a_third_is_named(everything):

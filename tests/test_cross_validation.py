@@ -16,11 +16,11 @@ from conftest import RATE, stage_config
 
 from cry_lightning import cli
 from cry_lightning.__main__ import run as command
+from cry_lightning.cli.runfolder import TESTED
 from cry_lightning.console import UserError
 from cry_lightning.data.splits import Split
 from cry_lightning.evaluation.run import read_run
 from cry_lightning.lineage import read, subject_fingerprint
-from cry_lightning.runfolder import TESTED
 from cry_lightning.studies import engine
 from cry_lightning.studies.cross_validation import exclude_test_subjects, open_chain, planned, train_fold
 from cry_lightning.studies.division import Division

@@ -11,7 +11,7 @@ from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.data.loader import EpochOrder
 from cry_lightning.data.splits import Split
 from cry_lightning.features import MFCC
-from cry_lightning.stage_data import StageData
+from cry_lightning.tasks.stage_data import StageData
 
 
 @pytest.fixture(scope="module")

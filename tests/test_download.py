@@ -13,8 +13,8 @@ import pytest
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
-from cry_lightning.corpora import download
-from cry_lightning.published import Source
+from cry_lightning.download import archives
+from cry_lightning.download.published import Source
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -40,7 +40,7 @@ def known(archive, monkeypatch) -> str:
     url = f"http://127.0.0.1:{server.server_port}/{archive.name}"
     sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
     for name, known_hash in {"known": sha256, "unknown": None}.items():
-        monkeypatch.setitem(download.SOURCES, name, Source(url, known_hash, "recordings", "CC0"))
+        monkeypatch.setitem(archives.SOURCES, name, Source(url, known_hash, "recordings", "CC0"))
     yield sha256
     server.shutdown()
     server.server_close()
@@ -98,8 +98,8 @@ def test_a_local_archive_or_folder_instead(known, archive, to):
 
 
 def test_an_unreachable_address_is_told(known, to, monkeypatch):
-    for url in ("http://127.0.0.1:9/x.zip", download.SOURCES["known"].url + ".gone"):
-        monkeypatch.setitem(download.SOURCES, "known", Source(url, known, ".", "CC0"))
+    for url in ("http://127.0.0.1:9/x.zip", archives.SOURCES["known"].url + ".gone"):
+        monkeypatch.setitem(archives.SOURCES, "known", Source(url, known, ".", "CC0"))
         reason = "404 Client Error.*" if url.endswith(".gone") else r"\[Errno \d+\] Connection refused"
         with pytest.raises(UserError, match=rf"^{url}: cannot be downloaded \({reason}\); .* by --from PATH$"):
             command("download", ["known", "--to", str(to)])
@@ -129,7 +129,7 @@ def test_unsafe_or_damaged_archives_are_refused(tmp_path, to, kind):
     else:
         tar_with(path, "../../evil" if kind == "tar up" else "a", "/etc" if kind == "tar link" else None)
     with pytest.raises(UserError, match=rf"^{path}: [^\n]+$"):
-        download.fetch("http://unused", to, local=path)
+        archives.fetch("http://unused", to, local=path)
     assert left_in(to.parent) == [] and not list(tmp_path.rglob("evil"))
 
 
@@ -139,7 +139,7 @@ def test_a_tar_without_a_top_folder_keeps_its_layout(tmp_path, to):
             member = tarfile.TarInfo(name)
             member.size = 5
             bundle.addfile(member, io.BytesIO(b"sound"))
-    download.fetch("http://unused", to, local=tmp_path / "a.tar.gz")
+    archives.fetch("http://unused", to, local=tmp_path / "a.tar.gz")
     assert sorted(left_in(to)) == ["no", "yes"]
 
 
@@ -150,7 +150,7 @@ def test_wrong_arguments_are_one_line_with_the_way_to_help(args):
 
 
 def test_every_shipped_source_is_whole():
-    for source in download.SOURCES.values():
+    for source in archives.SOURCES.values():
         assert source.url.startswith("http") and source.licence
         assert source.sha256 is None or len(bytes.fromhex(source.sha256)) == 32
 
@@ -218,19 +218,19 @@ HOSTILE = {
 def test_hostile_archives_are_one_line_and_leave_nothing(tmp_path, to, kind):
     make, told = HOSTILE[kind]
     with pytest.raises(UserError, match=rf"^[^\n]*{told}[^\n]*$"):
-        download.fetch("http://unused", to, local=make(tmp_path / "archive"), recordings="recordings")
+        archives.fetch("http://unused", to, local=make(tmp_path / "archive"), recordings="recordings")
     assert left_in(to.parent) == []
 
 
 @pytest.mark.parametrize("limit", ["MOST_FILES", "MOST_BYTES"])
 def test_archives_that_would_fill_the_disk_are_not_unpacked(tmp_path, to, monkeypatch, limit):
-    monkeypatch.setattr(download, limit, 1)
+    monkeypatch.setattr(archives, limit, 1)
     for archive in (
         zip_with(tmp_path / "z", a=b"xx", b=b"xx"),
         tar_of(tmp_path / "t", member("a"), member("b", size=9)),
     ):
         with pytest.raises(UserError, match=rf"^{archive}: unpacks to more than"):
-            download.fetch("http://unused", to, local=archive)
+            archives.fetch("http://unused", to, local=archive)
     assert left_in(to.parent) == []
 
 
@@ -239,7 +239,7 @@ def test_a_folder_that_links_to_itself_is_copied_once(tmp_path, to):
     (folder / "recordings").mkdir(parents=True)
     (folder / "recordings" / "a.wav").write_bytes(b"sound")
     (folder / "recordings" / "again").symlink_to(folder)
-    download.fetch("http://unused", to, local=folder)
+    archives.fetch("http://unused", to, local=folder)
     assert [path.name for path in to.rglob("*")] == ["recordings", "a.wav"]
 
 
@@ -247,7 +247,7 @@ def test_help_says_which_corpus_has_no_hash_and_why(capsys):
     with pytest.raises(SystemExit):
         command("download", ["--help"])
     told = capsys.readouterr().out
-    for name, source in download.SOURCES.items():
+    for name, source in archives.SOURCES.items():
         line = next(line for line in told.splitlines() if line.strip().startswith(f"{name}: "))
         assert ("sha256 known" in line) == (source.sha256 is not None)
         assert source.sha256 or source.on_request or (source.without_hash in line and source.without_hash)

@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from cry_lightning.drawing import legend_below
+from cry_lightning.evaluation.drawing import legend_below
 
 
 @pytest.mark.parametrize(("length", "columns"), [(3, 5), (30, 2), (400, 1)])

@@ -21,8 +21,8 @@ from cry_lightning import cli
 from cry_lightning.__main__ import DONE_IN_PART, main
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
+from cry_lightning.evaluation.verification import read_embeddings
 from cry_lightning.inference import embed
-from cry_lightning.verify import read_embeddings
 
 
 def embedded(ckpt: Path, *paths: Path, out: Path, args: tuple[str, ...] = ()) -> dict:

@@ -8,10 +8,10 @@ import pytest
 
 import cry_lightning
 from cry_lightning.__main__ import run as command
+from cry_lightning.acquire.evaluate_events import counts, share_interval, table_of
 from cry_lightning.annotations import Interval, write
 from cry_lightning.annotations.spans import Hysteresis, frames, matches, onset_matches
 from cry_lightning.console import UserError
-from cry_lightning.evaluation.events import counts, share_interval, table_of
 
 evaluate = partial(command, "evaluate-events")
 

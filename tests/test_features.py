@@ -172,8 +172,9 @@ def test_rows_are_independent(feature: Feature) -> None:
 ALL = [*FRONT_ENDS.values(), EfficientATLogMel(), Spectrogram()]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX2", reason="other products of matrices; not tried")
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="other products of matrices; not tried"
+)
 @pytest.mark.parametrize("feature", ALL, ids=lambda one: f"{type(one).__name__}-{one.sample_rate}")
 def test_rows_are_the_same_bits_in_batches_of_any_size_by_any_number_of_threads(feature: Feature) -> None:
     batch = made_batch(feature).repeat(6, 1) * torch.linspace(0.1, 1, 18)[:, None]
@@ -184,6 +185,24 @@ def test_rows_are_the_same_bits_in_batches_of_any_size_by_any_number_of_threads(
             assert torch.equal(torch.cat([feature(some) for some in batch.split(size)]), expected)
     finally:
         torch.set_num_threads(threads)
+
+
+@every_front_end
+def test_blocks_are_the_whole_batch(feature: Feature, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = made_batch(feature).repeat(4, 1)
+    found = []
+    for size in (1, 2**14, 2**30):  # samples in a block: rows one by one, some, all at once
+        monkeypatch.setattr("cry_lightning.features.base.BLOCK", size)
+        found.append(feature(batch))
+    torch.testing.assert_close(found[0], found[2], rtol=1e-6, atol=1e-6 * found[2].abs().max().item())
+    torch.testing.assert_close(found[1], found[2], rtol=1e-6, atol=1e-6 * found[2].abs().max().item())
+
+
+@every_front_end
+def test_a_gradient_reaches_the_waveform_through_blocks(feature: Feature) -> None:
+    waveform = made_batch(feature).requires_grad_()
+    feature(waveform).sum().backward()
+    assert waveform.grad is not None and waveform.grad.abs().amax(1).gt(0).any()
 
 
 @every_front_end

@@ -11,15 +11,16 @@ from conftest import stage_config
 from exported import write_checkpoint
 
 from cry_lightning import __main__ as command_line
+from cry_lightning.cli import ReadCLI
+from cry_lightning.cli.runfolder import RunFolder
+from cry_lightning.commands.messages import as_yaml
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError
 from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.export.hub import public
-from cry_lightning.former_names import OF_DATA, OF_MODEL, as_now, renamed
+from cry_lightning.files.former_names import OF_DATA, OF_MODEL, as_now, renamed
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.messages import as_yaml
-from cry_lightning.runfolder import RunFolder
-from cry_lightning.studies.engine import MARK, ReadCLI, is_finished
+from cry_lightning.studies.engine import MARK, is_finished
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.checkpoints import read_checkpoint
 from cry_lightning.tasks.optimisation import Optimisation

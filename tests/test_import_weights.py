@@ -16,11 +16,11 @@ from torch.nn.functional import avg_pool2d, batch_norm, conv2d, relu
 from cry_lightning import cli
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
+from cry_lightning.download.import_weights import PANNS_STFT, front_end
 from cry_lightning.encoders import CNN6, CNN10, CNN14
 from cry_lightning.encoders.importers import PUBLISHERS
 from cry_lightning.encoders.panns import PANN
 from cry_lightning.features import LogMel
-from cry_lightning.import_weights import PANNS_STFT, front_end
 from cry_lightning.lineage import UNKNOWN, of_checkpoint
 from cry_lightning.tasks.checkpoints import load_encoder
 

@@ -2,6 +2,8 @@
 
 import ast
 import re
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -9,109 +11,39 @@ import pytest
 import cry_lightning
 
 PACKAGE = Path(cry_lightning.__file__).parent
-FREE = {  # for every room
-    *("acoustic_fingerprint", "annotations", "arguments", "console", "contents", "former_names"),
-    *("drawing", "files", "lineage", "spelling"),
-}
+FREE = {"annotations", "commands", "console", "files", "lineage"}  # for every room
 MAY_IMPORT = {
-    "annotations": set(),
-    "audio": set(),
-    "features": {"from_torchaudio"},
-    "encoders": set(),
-    "evaluation": set(),
-    "drawing": set(),
-    "report": {"audio", "dashboard", "data", "evaluation"},
-    "corpora": {"published", "audio", "from_torchaudio"},
-    "data": {"audio", "corpora", "features"},
-    "stage_data": {"corpora", "features"},
-    "tasks": {"encoders", "stage_data", "trust"},
-    "callbacks": {"dashboard", "evaluation", "stage_data"},
-    "dashboard": {"evaluation"},
-    "cli": {
-        "data",
-        "tasks",
-        "callbacks",
-        "dashboard",
-        "reference",
-        "report",
-        "runfolder",
-        "messages",
-        "precision",
-        "trust",
-    },
-    "precision": set(),
-    "reference": {"data", "evaluation", "tasks"},
-    "runfolder": {"precision"},
-    "messages": {"commands", "trust"},
-    "trust": set(),
-    "prepare": {"cli", "data"},
-    "acquire": {"audio", "corpora", "evaluation"},
-    "evaluate_events": {"corpora", "evaluation"},
-    "verify": {"evaluation", "inference"},
-    "picture": {"cli", "corpora", "data", "evaluation", "inference", "studies", "trust"},
-    "data_argument": {"data", "messages", "trust"},
-    "describe": {"audio", "corpora", "data", "data_argument", "evaluation", "features", "messages"},
-    "inference": {
-        "acquire",
-        "audio",
-        "corpora",
-        "data",
-        "data_argument",
-        "evaluation",
-        "features",
-        "messages",
-        "reference",
-        "tasks",
-        "trust",
-    },
-    "export": {"audio", "evaluation", "inference", "reference", "tasks", "trust"},
-    "serving": {"audio", "export", "features", "inference", "reference", "tasks"},
-    "studies": {
-        "audio",
-        "commands",
-        "cli",
-        "corpora",
-        "dashboard",
-        "data",
-        "encoders",
-        "evaluation",
-        "inference",
-        "messages",
-        "report",
-        "runfolder",
-        "tasks",
-        "trust",
-    },
-    "import_weights": {"encoders", "features", "tasks"},
-    "weights": {"published", "corpora", "import_weights"},
-    "commands": {"trust"},
-    "published": set(),
-    "from_torchaudio": set(),
-    "arguments": set(),
-    "make": {"commands"},
-    "acoustic_fingerprint": set(),
     "console": set(),
-    "contents": set(),
-    "former_names": set(),
     "files": set(),
     "lineage": set(),
-    "spelling": set(),
+    "annotations": set(),
+    "trust": set(),
+    "commands": {"trust"},
+    "audio": set(),
+    "features": {"audio"},
+    "encoders": set(),
+    "corpora": {"audio"},
+    "data": {"audio", "corpora", "features", "trust"},
+    "evaluation": set(),
+    "dashboard": {"evaluation"},
+    "report": {"audio", "dashboard", "data", "evaluation"},
+    "tasks": {"corpora", "features", "trust"},
+    "callbacks": {"dashboard", "evaluation", "tasks"},
+    "acquire": {"audio", "corpora", "evaluation"},
+    "describe": {"audio", "corpora", "data", "evaluation", "features"},
+    "inference": {"acquire", "audio", "corpora", "data", "evaluation", "features", "tasks", "trust"},
+    "cli": {"callbacks", "corpora", "dashboard", "data", "inference", "report", "tasks", "trust"},
+    "export": {"audio", "evaluation", "inference", "tasks", "trust"},
+    "serving": {"audio", "export", "features", "inference", "tasks"},
+    "studies": {
+        *("audio", "cli", "corpora", "dashboard", "data", "encoders", "evaluation", "inference", "report", "tasks"),
+        "trust",
+    },
+    "download": {"encoders", "features", "tasks"},
+    "make": set(),
 }
-NO_TORCH = {
-    "acquire",
-    "published",
-    "audio",
-    "commands",
-    "corpora",
-    "dashboard",
-    "evaluation",
-    "evaluate_events",
-    "from_torchaudio",
-    "make",
-    "report",
-    "trust",
-    *FREE,
-}
+NO_TORCH = {"acquire", "audio", "corpora", "dashboard", "evaluation", "make", "report", "trust", *FREE}
+WITH_TORCH = {"commands.messages"}  # of such rooms, for those who import torch anyway
 OF_ALL = ("__init__", "__main__", "api")  # import the commands, each when it is called
 
 
@@ -119,6 +51,11 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+@cache
 def imported_modules(path: Path, for_types: bool = True) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     if not for_types:
@@ -134,6 +71,10 @@ def imported_modules(path: Path, for_types: bool = True) -> set[str]:
     return modules
 
 
+def rooms_among(modules: set[str]) -> set[str]:
+    return {m.split(".")[1] for m in modules if m.startswith("cry_lightning.")}
+
+
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if room_of(path) not in OF_ALL)
 
 
@@ -141,11 +82,18 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if room_of(path) not in OF
 def test_room_imports_only_what_it_may(path):
     room = room_of(path)
     modules = imported_modules(path)
-    rooms = {m.split(".")[1] for m in modules if m.startswith("cry_lightning.")}
-    assert rooms - {room} - FREE <= MAY_IMPORT[room]
-    if room in NO_TORCH:
+    assert rooms_among(modules) - {room} - FREE <= MAY_IMPORT[room]
+    if room in NO_TORCH and name_of(path) not in WITH_TORCH:
         modules = imported_modules(path, for_types=False)
         assert not {m for m in modules if m.split(".")[0] in ("torch", "lightning", "torchaudio")}
+        assert not {m for m in modules if m.removeprefix("cry_lightning.") in WITH_TORCH}
+
+
+def test_no_two_rooms_need_each_other():
+    needed = {room: set() for room in MAY_IMPORT}
+    for path in FILES:
+        needed[room_of(path)] |= rooms_among(imported_modules(path)) - {room_of(path)}
+    TopologicalSorter(needed).prepare()  # raises a CycleError that names them
 
 
 def test_only_the_dashboard_and_those_who_feed_it_know_wandb():

@@ -11,7 +11,6 @@ import soundfile
 from conftest import cry
 
 from cry_lightning import audio
-from cry_lightning.acoustic_fingerprint import landmarks
 from cry_lightning.callbacks.lineage import LineageRecorder, noise_of, sounds_of
 from cry_lightning.console import UserError
 from cry_lightning.corpora import ClassFolders, Clips, Corpus, Manifest, UnlabelledTree
@@ -33,6 +32,7 @@ from cry_lightning.lineage import (
     subject_fingerprint,
     write,
 )
+from cry_lightning.lineage.acoustic_fingerprint import landmarks
 from cry_lightning.lineage.records import NO_HASH, OTHER_TABLE
 from cry_lightning.tasks.augment import BackgroundNoise
 

@@ -8,9 +8,9 @@ import yaml
 from conftest import stage_config
 
 from cry_lightning import cli
+from cry_lightning.cli.precision import FULL, MIXED, automatic
+from cry_lightning.cli.runfolder import differences
 from cry_lightning.console import UserError
-from cry_lightning.precision import FULL, MIXED, automatic
-from cry_lightning.runfolder import differences
 from cry_lightning.studies import engine
 
 

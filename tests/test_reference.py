@@ -22,17 +22,17 @@ from cry_lightning import load as load_predictor
 from cry_lightning.__main__ import DONE_IN_PART, main
 from cry_lightning.__main__ import run as command
 from cry_lightning.annotations import Interval
+from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.clinical import platt
 from cry_lightning.export.about import decision_of
 from cry_lightning.inference import output, predict
 from cry_lightning.inference.detect import by_thresholds
 from cry_lightning.inference.model import TrainedStage
+from cry_lightning.inference.reference import FILE, Decisions, beside, fitting
+from cry_lightning.inference.reference.decisions import UNLIKE, UNSURE, add_decisions, limit_of
+from cry_lightning.inference.reference.novelty import Layer, Layers, layers_of
 from cry_lightning.lineage import digest
-from cry_lightning.reference import FILE, Decisions, beside, fitting
-from cry_lightning.reference.decisions import UNLIKE, UNSURE, add_decisions, limit_of
-from cry_lightning.reference.novelty import Layer, Layers, layers_of
-from cry_lightning.runfolder import RunFolder
 
 NEW = ["calibrated_high", "calibrated_low", "novelty", "decision", "abstained"]
 

@@ -14,8 +14,8 @@ from matplotlib.image import imread
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
-from cry_lightning.drawing import SCREEN
 from cry_lightning.evaluation import figures, predictions
+from cry_lightning.evaluation.drawing import SCREEN
 from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
 from cry_lightning.report.files import CSV_COLUMNS
 

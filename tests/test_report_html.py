@@ -22,16 +22,16 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.data import cachefile
 from cry_lightning.data.inventory import content_hashes
-from cry_lightning.drawing import PAPER, save
 from cry_lightning.evaluation import figures, predictions
+from cry_lightning.evaluation.drawing import PAPER, save
 from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.lineage import digest, sound_fingerprint
 from cry_lightning.report import mistakes, sounds
 from cry_lightning.report import page as html_page
 from cry_lightning.report.files import write_card
 from cry_lightning.report.mistakes import Mistake, Mistakes
+from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.report.pictures import Picture
-from cry_lightning.report.study import StudyPage, write_page
 from cry_lightning.report.words import Asked, Contents, Extras
 
 main = partial(command, "evaluate")

@@ -19,8 +19,8 @@ from lightning.pytorch.loggers import CSVLogger
 from cry_lightning import cli
 from cry_lightning.callbacks import Figures, interruption
 from cry_lightning.callbacks.interruption import SIGNALS
+from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import Interrupted
-from cry_lightning.runfolder import RunFolder
 
 KILLER = """
 import os, signal, sys

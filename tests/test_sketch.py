@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import cry
 
-from cry_lightning.acoustic_fingerprint import landmarks
 from cry_lightning.console import UserError
 from cry_lightning.lineage import (
     Lineage,
@@ -23,6 +22,7 @@ from cry_lightning.lineage import (
     sketched,
     subject_fingerprint,
 )
+from cry_lightning.lineage.acoustic_fingerprint import landmarks
 
 LETTERS = landmarks(np.stack([cry(seed, 1.0) for seed in range(8)]), 8000)
 

@@ -12,7 +12,7 @@ from cry_lightning.corpora import Manifest
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.evaluation import predictions
 from cry_lightning.features import MFCC
-from cry_lightning.spelling import doubts, probably_one
+from cry_lightning.lineage.spelling import doubts, probably_one
 
 describe = partial(command, "describe")
 evaluate = partial(command, "evaluate")

@@ -11,8 +11,7 @@ from sklearn.metrics import roc_auc_score
 import cry_lightning as cry
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
-from cry_lightning.evaluation.verification import Sessions, error_rates, pairs, verify
-from cry_lightning.verify import read_sessions
+from cry_lightning.evaluation.verification import Sessions, error_rates, pairs, read_sessions, verify
 
 
 def sessions(n_subjects: int, strength: float, seed: int = 0, n_sessions: int = 2) -> Sessions:

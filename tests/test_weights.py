@@ -16,10 +16,10 @@ from test_download import QuietHandler
 from test_import_weights import published_weights
 
 import cry_lightning as cry
-from cry_lightning import published
 from cry_lightning.__main__ import main
-from cry_lightning.published import WEIGHTS, Weights
-from cry_lightning.weights import places
+from cry_lightning.download import published
+from cry_lightning.download.published import WEIGHTS, Weights
+from cry_lightning.download.weights import places
 
 MN04 = DATA / ".." / "weights" / "efficientat" / "mn04_as_mAP_432.pt"
 

@@ -1,1 +1,1 @@
-"""From recordings as parents' phones make them to short cry units and a manifest, which is a corpus."""
+"""From recordings as parents' phones make them to short cry units and a manifest; how well units are found."""

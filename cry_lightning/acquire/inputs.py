@@ -18,12 +18,12 @@ from cry_lightning import audio
 from cry_lightning.acquire.segmentation import BLOCK_S, Unit, harmonicity, units
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
 from cry_lightning.console import UserError, progress_bar
-from cry_lightning.contents import Json
 from cry_lightning.corpora import ClassFolders, DonateACry
 from cry_lightning.corpora.base import safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.listing import nfc
 from cry_lightning.corpora.manifest import read_table
 from cry_lightning.corpora.trees import has_subject_folders
+from cry_lightning.files import Json
 
 UNITS = "units"  # folder in OUT
 RECORD = "source.json"

@@ -17,8 +17,7 @@ from cry_lightning import annotations, audio
 from cry_lightning.acquire.inputs import Finder, Identities, Identity, Record, cut, done, folder_name, printable
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
 from cry_lightning.console import UserError, progress_bar
-from cry_lightning.contents import Json
-from cry_lightning.files import replacing
+from cry_lightning.files import Json, replacing
 
 MANIFEST, SOURCES = "manifest.csv", "sources.csv"
 MAX_LABELS = 12  # in the terminal

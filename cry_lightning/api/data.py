@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cry_lightning.acquire.settings import Settings
-from cry_lightning.arguments import (
+from cry_lightning.commands.arguments import (
     Folder,
     Overrides,
     Stage,
@@ -14,7 +14,7 @@ from cry_lightning.arguments import (
     command,
 )
 from cry_lightning.console import UserError
-from cry_lightning.published import SOURCES, WEIGHTS
+from cry_lightning.download.published import SOURCES, WEIGHTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +139,7 @@ def picture(
 
     given = list(overrides)
     check_overrides(config, given)
-    from cry_lightning.picture import run
+    from cry_lightning.cli.picture import run
 
     return run(recordings, config, out, [*given, *(f"--trust={name}" for name in trust)])
 
@@ -186,11 +186,13 @@ def prepare(
         from cry_lightning.commands.stage import check_overrides
 
         check_overrides(config, given)
-    from cry_lightning.prepare import build, look_after
+        from cry_lightning.cli.prepare import build
 
-    if config:
         build([f"--config={config}", *given], verify, share)
-    look_after(folder, list_, remove)
+    if list_ or remove:
+        from cry_lightning.data.inventory import look_after
+
+        look_after(folder, list_, remove)
 
 
 def _share(text: str | None) -> tuple[int, int]:
@@ -229,7 +231,7 @@ def download(
 
     Example: python -m cry_lightning download donateacry --accept-unverified
     """
-    from cry_lightning.corpora.download import run
+    from cry_lightning.download.archives import run
 
     return run(corpus, to, from_, sha256, accept_unverified)
 
@@ -264,7 +266,7 @@ def weights(
 
     Example: python -m cry_lightning weights get vggish
     """
-    from cry_lightning.weights import get, places, table
+    from cry_lightning.download.weights import get, places, table
 
     if action == "list":
         if names or file or to:

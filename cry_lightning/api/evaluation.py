@@ -6,7 +6,16 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from cry_lightning.arguments import Checkpoint, Device, Folder, Taken, Trusted, command, command_line, refuse_existing
+from cry_lightning.commands.arguments import (
+    Checkpoint,
+    Device,
+    Folder,
+    Taken,
+    Trusted,
+    command,
+    command_line,
+    refuse_existing,
+)
 from cry_lightning.console import UserError
 
 if TYPE_CHECKING:
@@ -124,7 +133,7 @@ def evaluate_events(
     """
     if out is not None:
         refuse_existing(out)
-    from cry_lightning.evaluate_events import run
+    from cry_lightning.acquire.evaluate_events import run
 
     return run(reference, predicted, label, tier, subjects, out)
 
@@ -158,7 +167,7 @@ def verify(
     """
     if out is not None:
         refuse_existing(out)
-    from cry_lightning.verify import run
+    from cry_lightning.evaluation.verification import run
 
     return run(embeddings, session, out)
 

@@ -8,7 +8,7 @@ from ipaddress import IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cry_lightning.arguments import (
+from cry_lightning.commands.arguments import (
     TABLES,
     Checkpoint,
     Device,
@@ -383,6 +383,6 @@ def import_weights(
     check_there(file, "download the weights from their publisher first")
     if encoder not in (None, *NETWORKS[publisher]):
         raise UserError(f"--encoder {encoder}: not among the networks of {publisher}")
-    from cry_lightning.import_weights import run
+    from cry_lightning.download.import_weights import run
 
     return run(publisher, file, to, encoder)

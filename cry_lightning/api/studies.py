@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cry_lightning.api.evaluation import evaluate
-from cry_lightning.arguments import Folder, Overrides, Stage, Taken, command, command_line
+from cry_lightning.commands.arguments import Folder, Overrides, Stage, Taken, command, command_line
 from cry_lightning.console import UserError
 
 if TYPE_CHECKING:

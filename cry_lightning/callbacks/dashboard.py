@@ -18,10 +18,10 @@ from cry_lightning.callbacks import pictures
 from cry_lightning.callbacks.lineage import LineageRecorder
 from cry_lightning.callbacks.table import Outputs, data_of, gathered, predictions_table
 from cry_lightning.console import one_line
-from cry_lightning.contents import Config
 from cry_lightning.dashboard.runs import artifact, artifact_name, is_disabled, is_online, keep_private, remember
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.run import Tested, evaluate_run
+from cry_lightning.files import Config
 from cry_lightning.lineage import digest, fingerprint
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from lightning import Callback, LightningModule, Trainer
 
 from cry_lightning import lineage
 from cry_lightning.callbacks.table import data_of
-from cry_lightning.contents import Checkpoint
+from cry_lightning.files import Checkpoint
 from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, StageRecord, sketched, subject_fingerprint
-from cry_lightning.stage_data import StageData
+from cry_lightning.tasks.stage_data import StageData
 
 
 class LineageRecorder(Callback):

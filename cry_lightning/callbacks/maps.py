@@ -7,7 +7,7 @@ from cry_lightning.callbacks import pictures
 from cry_lightning.callbacks.dashboard import wandb_loggers
 from cry_lightning.callbacks.table import data_of
 from cry_lightning.lineage import fingerprint
-from cry_lightning.stage_data import StageData
+from cry_lightning.tasks.stage_data import StageData
 
 MOST_CLIPS = 512  # of a map
 N_VIEWED = 4  # clips

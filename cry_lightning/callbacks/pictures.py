@@ -6,8 +6,8 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
 
-from cry_lightning.drawing import SCREEN, entitle, line, marker
 from cry_lightning.evaluation import figures, predictions
+from cry_lightning.evaluation.drawing import SCREEN, entitle, line, marker
 from cry_lightning.evaluation.run import Run
 
 BINS = 10  # of the reliability curve

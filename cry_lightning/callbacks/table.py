@@ -7,7 +7,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from cry_lightning.evaluation import predictions
-from cry_lightning.stage_data import StageData
+from cry_lightning.tasks.stage_data import StageData
 
 Outputs = dict[str, torch.Tensor]
 

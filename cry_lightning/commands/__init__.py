@@ -1,1 +1,1 @@
-"""What each command takes, one file a command: help and mistakes cost no import of torch, which takes seconds."""
+"""Command lines and YAMLs made into calls: their help and mistakes cost no import of torch, which takes seconds."""

@@ -10,8 +10,8 @@ import yaml
 from cry_lightning.commands import signatures
 from cry_lightning.commands.signatures import Parameter, nearest
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted, one_line
-from cry_lightning.contents import Config
-from cry_lightning.former_names import as_now, renamed
+from cry_lightning.files import Config
+from cry_lightning.files.former_names import as_now, renamed
 
 WHOLE_SECTIONS = ("config", "data", "model")  # options in whose place a YAML may stand
 ENDINGS = (".yaml", ".yml")

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from cry_lightning.arguments import first_sentence
+from cry_lightning.commands.arguments import first_sentence
 
 BASES_WITHOUT_PARAMETERS = {
     "nn.Module",

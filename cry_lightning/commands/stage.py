@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from cry_lightning.arguments import arguments_section, check_folder, check_name
 from cry_lightning.commands import signatures
+from cry_lightning.commands.arguments import ArgumentParser, arguments_section, check_folder, check_name
 from cry_lightning.commands.configs import (
     BOOL_OR_INT,
     ENDINGS,
@@ -22,9 +22,9 @@ from cry_lightning.commands.configs import (
     refuse_recordings,
 )
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted
-from cry_lightning.contents import Config
-from cry_lightning.former_names import MOVED, renamed
-from cry_lightning.trust.names import taken_out
+from cry_lightning.files import Config
+from cry_lightning.files.former_names import MOVED, renamed
+from cry_lightning.trust.names import Trust
 
 GROUPS = {
     "data": "cry_lightning.data.datamodule.CryDataModule",
@@ -135,6 +135,14 @@ def arguments(argv: Sequence[str]) -> None:
     if keys & {"help-all", "print_config"} or any(key.endswith(".help") for key in keys):
         return
     check(given)
+
+
+def taken_out(arguments: Sequence[str]) -> tuple[Trust, list[str]]:
+    """Whom the arguments of a command trust, and the other arguments: no config may have a say in this."""
+    parser = ArgumentParser(add_help=False, prog="python -m cry_lightning COMMAND")
+    parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
+    options, others = parser.parse_known_args(list(arguments))
+    return Trust(tuple(options.trust)), others
 
 
 def check_overrides(config: str | Path, overrides: Sequence[str]) -> Config:

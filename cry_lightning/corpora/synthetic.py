@@ -19,7 +19,6 @@ import soundfile
 from scipy.ndimage import gaussian_filter1d
 
 from cry_lightning.console import UserError, progress_bar
-from cry_lightning.contents import Json
 from cry_lightning.corpora.clips import Clip
 from cry_lightning.corpora.manifest import Manifest
 from cry_lightning.corpora.synthesis import (
@@ -34,6 +33,7 @@ from cry_lightning.corpora.synthesis import (
     noise_frequencies,
     tract_gain,
 )
+from cry_lightning.files import Json
 
 WORDS = ("sima", "tako", "fenu", "kuli", "pola", "mesi", "nato", "luke", "sofi", "tupa", "kemo", "pilu")
 F4_HZ = 3300  # in every phone; Klatt 1980, Table I

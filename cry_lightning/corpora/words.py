@@ -10,11 +10,11 @@ from typing import Literal
 
 from cry_lightning import audio
 from cry_lightning.audio import warn_once
+from cry_lightning.audio.from_torchaudio import torchaudio
 from cry_lightning.console import UserError
 from cry_lightning.corpora.base import Corpus, Union, part_by_hash
 from cry_lightning.corpora.clips import Clip, Clips
 from cry_lightning.corpora.trees import Tree, UnlabelledTree
-from cry_lightning.from_torchaudio import torchaudio
 
 NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d+)\.", re.IGNORECASE)
 N_TEST = 5  # the official test set: the first five recordings of each digit by each speaker

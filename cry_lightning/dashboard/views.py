@@ -4,8 +4,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
-from cry_lightning.contents import Json
 from cry_lightning.dashboard.sections import SECTIONS, Panel
+from cry_lightning.files import Json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

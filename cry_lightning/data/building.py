@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cry_lightning import audio
-from cry_lightning.acoustic_fingerprint import landmarks
 from cry_lightning.console import UserError, progress_bar
-from cry_lightning.contents import Json
 from cry_lightning.corpora import Clip, Clips, Corpus
 from cry_lightning.data.cachefile import GOOD, PENDING, CacheFile
 from cry_lightning.features.base import Feature
+from cry_lightning.files import Json
 from cry_lightning.lineage import sound_fingerprint
+from cry_lightning.lineage.acoustic_fingerprint import landmarks
 
 log = logging.getLogger(__name__)
 

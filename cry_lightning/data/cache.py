@@ -19,7 +19,6 @@ import torch
 from filelock import FileLock, Timeout
 
 from cry_lightning import audio
-from cry_lightning.acoustic_fingerprint import LANDMARKS_VERSION, most_letters
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Clips, Corpus
 from cry_lightning.data import cachefile
@@ -28,6 +27,7 @@ from cry_lightning.data.cachefile import CacheFile
 from cry_lightning.data.inventory import content_hashes
 from cry_lightning.features.base import Feature
 from cry_lightning.files import waited_for
+from cry_lightning.lineage.acoustic_fingerprint import LANDMARKS_VERSION, most_letters
 
 log = logging.getLogger(__name__)
 AT_ONCE = 10_000  # rows whose texts are in memory

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from cry_lightning.console import UserError
-from cry_lightning.contents import Json
+from cry_lightning.files import Json
 
 PENDING, GOOD, BAD = 0, 1, 2  # values of the `done` column
 # Dataset -> kinds of numpy types that it may hold.

@@ -19,7 +19,7 @@ from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.data.loader import BatchLoader, EpochOrder, inverse_frequency
 from cry_lightning.data.splits import Split
 from cry_lightning.features import Feature
-from cry_lightning.spelling import doubts
+from cry_lightning.lineage.spelling import doubts
 
 log = logging.getLogger(__name__)
 

@@ -6,19 +6,20 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 from filelock import FileLock, Timeout
 
 from cry_lightning.audio import what_it_is
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.data.cachefile import BAD, PENDING, UNREADABLE, CacheFile, clear, damage
-from cry_lightning.files import replacing, waited_for
+from cry_lightning.files import Json, replacing, waited_for
 
 log = logging.getLogger(__name__)
 
@@ -191,3 +192,28 @@ def _describe(path: Path) -> CacheInfo:
         )
     except UNREADABLE:
         return CacheInfo(name, "damaged", status.st_size, age_s)
+
+
+def look_after(folder: str, listed: bool, remove: Sequence[str]) -> None:
+    """Remove and list caches."""
+    if remove:
+        for path in remove_caches(folder, list(remove)):
+            print(f"removed {path}")
+    if listed:
+        rows = [describe(cache) for cache in list_caches(folder)]
+        print(pd.DataFrame(rows).to_string(index=False) if rows else f"no cache in {folder}")
+
+
+def describe(cache: CacheInfo) -> Json:
+    """One line of the list."""
+    return {
+        "name": cache.name,
+        "state": cache.state,
+        "corpus": cache.corpus,
+        "feature": cache.feature,
+        "clips": cache.rows,
+        "bad": cache.bad,
+        "shape": "x".join(map(str, cache.shape)),
+        "MB": f"{cache.bytes / 1e6:.1f}",
+        "age (h)": f"{cache.age_s / 3600:.1f}",
+    }

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cry_lightning.arguments import check_folder
+from cry_lightning.commands.arguments import check_folder
 from cry_lightning.console import printable
-from cry_lightning.data_argument import open_data
+from cry_lightning.data.argument import open_data
 from cry_lightning.describe import summary
 from cry_lightning.describe.report import as_page, as_terminal, tell
 from cry_lightning.files import replacing

@@ -12,10 +12,10 @@ from cry_lightning.corpora.base import named_subjects
 from cry_lightning.describe import summary, support
 from cry_lightning.describe.figures import LONGEST_S, Example, choose, draw, example
 from cry_lightning.describe.summary import FORM, FRAME_S, FULL_SCALE_DB, QUIET_DB, SEED, UNLABELLED, CorpusSummary
-from cry_lightning.drawing import SCREEN, save
 from cry_lightning.evaluation.compare import Rows, as_markdown, as_text
+from cry_lightning.evaluation.drawing import SCREEN, save
 from cry_lightning.files import replacing
-from cry_lightning.spelling import doubts
+from cry_lightning.lineage.spelling import doubts
 
 WIDTH = 110
 FIRST = 10  # files that the report names; the CSV names all

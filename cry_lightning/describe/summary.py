@@ -14,13 +14,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cry_lightning import audio
-from cry_lightning.acoustic_fingerprint import alike, landmarks
 from cry_lightning.audio import SLACK_S
 from cry_lightning.audio.recording import opened
 from cry_lightning.console import UserError, progress_bar
-from cry_lightning.contents import Json
 from cry_lightning.corpora import Clip, Clips
 from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.files import Json
+from cry_lightning.lineage.acoustic_fingerprint import alike, landmarks
 
 SEED = 0  # of the sample
 FRAME_S = 0.05

@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cry_lightning.drawing import COLOURS, Style, entitle, line
 from cry_lightning.evaluation.bands import bands
 from cry_lightning.evaluation.clinical import SCORES, Readout, reliability
 from cry_lightning.evaluation.compare import cell
+from cry_lightning.evaluation.drawing import COLOURS, Style, entitle, line
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.evaluation.run import Run
 

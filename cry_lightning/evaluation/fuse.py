@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from cry_lightning import lineage
-from cry_lightning.arguments import check_folder
+from cry_lightning.commands.arguments import check_folder
 from cry_lightning.console import UserError
-from cry_lightning.contents import Json
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import as_text
 from cry_lightning.evaluation.fusion import FOLD, Fused, Members, fuse_fold, fused_lineage, read_members
 from cry_lightning.evaluation.predictions import SCORE
-from cry_lightning.files import read_object, replacing
+from cry_lightning.files import Json, read_object, replacing
 from cry_lightning.lineage import AnyLineage, FoldedLineage
 
 PROVENANCE = "fusion.json"  # what a folder is the fusion of, and what was learned for it

@@ -7,7 +7,7 @@ import pandas as pd
 
 from cry_lightning.console import UserError, for_spreadsheets, from_cell
 from cry_lightning.files import replacing
-from cry_lightning.spelling import own_part
+from cry_lightning.lineage.spelling import own_part
 
 KEYS = ("clip", "recording", "subject", "repeat", "fold", "split", "label")
 SOURCE = "subject_source"  # how a clip's subject is known; tables of older releases have no such column

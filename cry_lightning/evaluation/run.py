@@ -16,7 +16,7 @@ from cry_lightning.evaluation.metrics import Units, measure, units_at
 from cry_lightning.evaluation.repeats import division_of
 from cry_lightning.evaluation.repeats import in_words as repeats_in_words
 from cry_lightning.lineage import AnyLineage, FoldedLineage, Leakage, Lineage
-from cry_lightning.spelling import doubts
+from cry_lightning.lineage.spelling import doubts
 
 MAX_SHOWN = 20  # classes
 MAX_NAMED = 5  # in a remark, where there are many

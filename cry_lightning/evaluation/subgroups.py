@@ -9,7 +9,7 @@ from cry_lightning.evaluation.compare import SUMMARY, Rows, cell
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.evaluation.run import Run
-from cry_lightning.spelling import own_part
+from cry_lightning.lineage.spelling import own_part
 
 RECORDING = ("recording", "path")  # columns that name a recording; the second as in a manifest
 SKIPPED = ("clip", "label", "start_s", "duration_s", "end_s", "split")

@@ -7,9 +7,9 @@ from typing import Required, TypedDict, cast
 import numpy as np
 
 import cry_lightning
-from cry_lightning.contents import Json
 from cry_lightning.evaluation.run import read_run
 from cry_lightning.export.graph import WaveformModel
+from cry_lightning.files import Json
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.lineage import FILE, FoldedLineage, read
 from cry_lightning.tasks import Classifier

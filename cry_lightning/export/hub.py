@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import cast
 
 from cry_lightning.console import as_markdown_text
-from cry_lightning.contents import Checkpoint
 from cry_lightning.export.about import About
 from cry_lightning.export.check import Reference, Run
 from cry_lightning.export.graph import WaveformModel
-from cry_lightning.former_names import OF_DATA, regrouped, stage_as_now
+from cry_lightning.files import Checkpoint
+from cry_lightning.files.former_names import OF_DATA, regrouped, stage_as_now
 from cry_lightning.inference.model import Cutting, Data, TrainedStage
 from cry_lightning.tasks import hub
 from cry_lightning.tasks.checkpoints import read_checkpoint

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.overrides import TorchFunctionMode
 
-from cry_lightning.contents import Json
+from cry_lightning.files import Json
 
 Usual = dict[str, tuple[object, ...] | None]
 # What is replaced, by its arguments: others than these values are left to torch, None where any will do.

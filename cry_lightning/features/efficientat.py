@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from cry_lightning.audio.from_torchaudio import torchaudio
 from cry_lightning.features.mel import MelFeature
-from cry_lightning.from_torchaudio import torchaudio
 
 WINDOW = 800  # samples
 PRE_EMPHASIS = 0.97

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from cry_lightning.audio.from_torchaudio import torchaudio
 from cry_lightning.console import UserError
-from cry_lightning.features.base import Feature
-from cry_lightning.from_torchaudio import torchaudio
+from cry_lightning.features.base import Feature, in_blocks, power_of
 
 
 class MelFeature(Feature):
@@ -88,8 +88,10 @@ class MelFeature(Feature):
             )
         # The log of a bfloat16 product would be off by tenths.
         with torch.autocast(waveform.device.type, enabled=False):
-            padded = pad(waveform.float(), (margin, margin), mode=self.pad_mode)
-            spectrum = torch.fft.rfft(padded.unfold(1, self.n_fft, self.hop_length) * self.window)
-            # |z|^2 without the square root that abs() takes, and two times faster.
-            energy = (spectrum.real.square() + spectrum.imag.square()) @ self.mel
-            return self.compress(energy).unsqueeze(1)
+            return in_blocks(self._features, waveform.float(), self.n_fft / self.hop_length)
+
+    def _features(self, waveform: Tensor) -> Tensor:
+        margin = self.n_fft // 2
+        padded = pad(waveform, (margin, margin), mode=self.pad_mode)
+        spectrum = torch.fft.rfft(padded.unfold(1, self.n_fft, self.hop_length) * self.window)
+        return self.compress(power_of(spectrum) @ self.mel).unsqueeze(1)

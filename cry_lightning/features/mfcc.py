@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold
 
+from cry_lightning.audio.from_torchaudio import torchaudio
 from cry_lightning.console import UserError
 from cry_lightning.features.mel import MelFeature
-from cry_lightning.from_torchaudio import torchaudio
 
 
 class MFCC(MelFeature):
@@ -39,5 +40,5 @@ class MFCC(MelFeature):
 
     def compress(self, energy: Tensor) -> Tensor:
         """MFCCs (B, n_mfcc, T) of mel energies (B, T, n_mels)."""
-        log_energy = energy.masked_fill_(energy <= 0, 1.0).log_()
+        log_energy = threshold(energy, 0.0, 1.0, inplace=True).log_()
         return self.dct @ log_energy.transpose(1, 2)

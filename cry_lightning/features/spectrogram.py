@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cry_lightning.console import UserError
-from cry_lightning.features.base import Feature
+from cry_lightning.features.base import Feature, in_blocks, power_of
 
 LOWEST_DB = -120.0  # SoX's range: below what the rounding of 16-bit samples leaves
 
@@ -55,14 +55,11 @@ class Spectrogram(Feature):
         if waveform.ndim != 2:
             raise UserError(f"Spectrogram: wants waveforms of shape (B, N), not {tuple(waveform.shape)}")
         with torch.autocast(waveform.device.type, enabled=False):
-            spectrum = torch.stft(
-                waveform.float(),
-                self.n_fft,
-                self.hop_length,
-                window=self.window,
-                pad_mode="constant",
-                return_complex=True,
-            )
-            power = spectrum.real.square() + spectrum.imag.square()
-            level = power.clamp_(10 ** (LOWEST_DB / 10), 1.0).log10_().mul_(10)
-            return interpolate(level.unsqueeze(1), self.size, mode="bilinear", antialias=True)
+            return in_blocks(self._picture, waveform.float(), self.n_fft / self.hop_length)
+
+    def _picture(self, waveform: Tensor) -> Tensor:
+        spectrum = torch.stft(
+            waveform, self.n_fft, self.hop_length, window=self.window, pad_mode="constant", return_complex=True
+        )
+        level = power_of(spectrum).clamp_(10 ** (LOWEST_DB / 10), 1.0).log10_().mul_(10)
+        return interpolate(level.unsqueeze(1), self.size, mode="bilinear", antialias=True)

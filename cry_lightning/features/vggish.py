@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from cry_lightning.console import UserError
-from cry_lightning.features.base import Feature
+from cry_lightning.features.base import Feature, in_blocks, power_of
 
 FRAME = 400  # samples
 F_MIN, F_MAX = 125.0, 7500.0  # Hz
@@ -77,12 +77,13 @@ class VGGishLogMel(Feature):
                 f"VGGishLogMel: wants waveforms of shape (B, N), N at least {FRAME}, not {tuple(waveform.shape)}"
             )
         with torch.autocast(waveform.device.type, enabled=False):
-            frames = self.prepared(waveform.double()).unfold(1, FRAME, self.hop_length) * self.window
-            spectrum = torch.fft.rfft(frames, self.n_fft)
-            # Two times faster than abs(), which guards against overflow.
-            magnitude = (spectrum.real.square() + spectrum.imag.square()).sqrt_()
-            log_mel = (magnitude @ self.mel).add_(OFFSET).log_()
-            return log_mel.float().transpose(1, 2).unsqueeze(1).contiguous()
+            return in_blocks(self._features, waveform.double(), FRAME / self.hop_length)
+
+    def _features(self, waveform: Tensor) -> Tensor:
+        frames = self.prepared(waveform).unfold(1, FRAME, self.hop_length) * self.window
+        magnitude = power_of(torch.fft.rfft(frames, self.n_fft)).sqrt_()
+        log_mel = (magnitude @ self.mel).add_(OFFSET).log_()
+        return log_mel.float().transpose(1, 2).unsqueeze(1).contiguous()
 
 
 def in_mel(frequency_hz: Tensor) -> Tensor:

@@ -13,18 +13,19 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registration
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cry_lightning import lineage, reference
+from cry_lightning import lineage
 from cry_lightning.audio import Fit
 from cry_lightning.console import UserError, one_line
-from cry_lightning.contents import Checkpoint, Json
 from cry_lightning.corpora.base import check_cutting
 from cry_lightning.data.datamodule import CryDataModule, check_front_end, check_lengths
 from cry_lightning.data.groups import Caching
 from cry_lightning.features import Feature
-from cry_lightning.former_names import OF_DATA, regrouped
-from cry_lightning.reference import Reference
-from cry_lightning.reference.novelty import Layers
-from cry_lightning.reference.reference import way_out
+from cry_lightning.files import Checkpoint, Json
+from cry_lightning.files.former_names import OF_DATA, regrouped
+from cry_lightning.inference import reference
+from cry_lightning.inference.reference import Reference
+from cry_lightning.inference.reference.novelty import Layers
+from cry_lightning.inference.reference.reference import way_out
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.checkpoints import read_checkpoint, size_of
 from cry_lightning.tasks.making import checkpoint_error, made, maker_of

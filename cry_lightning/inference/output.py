@@ -13,7 +13,7 @@ import pandas as pd
 
 from cry_lightning import annotations, audio
 from cry_lightning.annotations.files import ENDING, Interval
-from cry_lightning.arguments import TABLES
+from cry_lightning.commands.arguments import TABLES
 from cry_lightning.console import UserError, as_cell, for_spreadsheets, printable
 from cry_lightning.files import replacing
 

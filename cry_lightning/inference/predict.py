@@ -12,13 +12,16 @@ import torch
 from torch import Tensor
 
 from cry_lightning import audio
-from cry_lightning.arguments import by_recording, refuse_existing
+from cry_lightning.commands.arguments import by_recording, refuse_existing
 from cry_lightning.console import UserError, printable
 from cry_lightning.evaluation.compare import as_text
 from cry_lightning.evaluation.predictions import SCORE, score_columns
 from cry_lightning.inference import output
 from cry_lightning.inference.detect import Finder, by_thresholds
 from cry_lightning.inference.model import TrainedStage
+from cry_lightning.inference.reference import Decisions, Reference
+from cry_lightning.inference.reference.decisions import add_decisions
+from cry_lightning.inference.reference.novelty import Layers
 from cry_lightning.inference.windows import (
     Find,
     ModelOutputs,
@@ -28,9 +31,6 @@ from cry_lightning.inference.windows import (
     report_left_out,
     run_through,
 )
-from cry_lightning.reference import Decisions, Reference
-from cry_lightning.reference.decisions import add_decisions
-from cry_lightning.reference.novelty import Layers
 from cry_lightning.tasks import Classifier
 from cry_lightning.trust.names import Trust
 

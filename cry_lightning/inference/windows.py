@@ -21,13 +21,14 @@ from torch import Tensor
 
 from cry_lightning import audio
 from cry_lightning.annotations.spans import Span
-from cry_lightning.arguments import check_there
+from cry_lightning.commands.arguments import check_there
 from cry_lightning.console import UserError, printable, progress_bar
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import MOST_NUMBERS, numbers_of
+from cry_lightning.evaluation.verification import EMBEDDINGS
 from cry_lightning.files import replacing
 from cry_lightning.inference.model import Cutting, TrainedStage
 from cry_lightning.lineage import Leakage, Lineage, check, sound_fingerprint
@@ -38,7 +39,6 @@ log = logging.getLogger(__name__)
 
 MAX_LISTED = 100  # recordings that could not be used
 MAX_TOLD = 3  # of them, in one line
-EMBEDDINGS = "embeddings"
 CHUNK = 4096  # clips whose results are gathered at once
 Find = Callable[[Path], list[Span]]
 COLUMNS = ("clip", "recording", "subject", "subject_source", "label", "start_s", "duration_s")  # of every corpus

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cry_lightning.acoustic_fingerprint import Landmarks, alike, decoded
 from cry_lightning.console import UserError
+from cry_lightning.lineage.acoustic_fingerprint import Landmarks, alike, decoded
 from cry_lightning.lineage.records import (
     FILE,
     AnyLineage,

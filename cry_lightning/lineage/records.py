@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cry_lightning.console import UserError
-from cry_lightning.contents import Json
-from cry_lightning.files import read_object, replacing
+from cry_lightning.files import Json, read_object, replacing
 from cry_lightning.lineage.sketch import Sketch, sketched
-from cry_lightning.spelling import own_part, plain
+from cry_lightning.lineage.spelling import own_part, plain
 
 # Of a lineage in a checkpoint or in lineage.json. 1 had no number, and at first no validation_clips; 2 had subjects as
 # they were spelled, and no landmarks, noise, subject sources or hashes of files; 3 had no sketches.

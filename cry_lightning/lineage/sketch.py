@@ -9,9 +9,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from cry_lightning.acoustic_fingerprint import LETTERS, Landmarks, decoded
 from cry_lightning.console import UserError
-from cry_lightning.contents import Json
+from cry_lightning.files import Json
+from cry_lightning.lineage.acoustic_fingerprint import LETTERS, Landmarks, decoded
 
 FROM = 20_000  # clips, of which and fewer a stage keeps all
 MOST_LANDMARKS = 2**20  # that are kept of those of more clips: of windows of 1 s, those of 18 hours

@@ -15,10 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TypedDict
 
-from cry_lightning.arguments import ArgumentParser
+from cry_lightning.commands.arguments import ArgumentParser
 from cry_lightning.console import UserError
-from cry_lightning.contents import Json
-from cry_lightning.files import replacing
+from cry_lightning.files import Json, replacing
 from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Chain, Stage, imported
 from cry_lightning.make.inputs import Inputs, changed, of_file
 

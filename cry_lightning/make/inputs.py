@@ -14,7 +14,7 @@ import yaml
 
 from cry_lightning.commands.configs import ENDINGS, LOADER
 from cry_lightning.console import UserError
-from cry_lightning.contents import Json
+from cry_lightning.files import Json
 
 NOTE = "recordings"  # in the folder of a corpus's runs: where the recordings lie
 OF_RECORDINGS = ("root", "path", "clip_list", "folder")  # keys of a YAML that name a folder or a table

@@ -8,7 +8,6 @@ import pandas as pd
 from cry_lightning.console import UserError, on_one_line
 from cry_lightning.evaluation.clinical import read_out
 from cry_lightning.evaluation.compare import as_text, pairs, section, summary, two_class
-from cry_lightning.evaluation.defaults import COMPARISON
 from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, pool, read_run
 from cry_lightning.evaluation.subgroups import subgroups
 from cry_lightning.lineage import refuse_leaky
@@ -16,6 +15,7 @@ from cry_lightning.report import words
 from cry_lightning.report.files import metrics_of, write_report
 from cry_lightning.report.words import Asked, Extras
 
+COMPARISON = Path("runs/comparison")  # where the report of several runs goes
 LEGEND = """\
 [low, high]: 95 % interval over {drawn}. UAR: balanced accuracy. AUC: mean over classes.
 always X: the majority baseline, which says the class commonest among the tested cases."""

@@ -13,7 +13,7 @@ from cry_lightning.evaluation.compare import COLUMNS, Pair
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.files import replacing
 from cry_lightning.lineage import refuse_leaky
-from cry_lightning.report import card, checklist, markdown
+from cry_lightning.report import checklist, markdown
 from cry_lightning.report.checklist import fill
 from cry_lightning.report.facts import Facts
 from cry_lightning.report.words import Asked, Contents, Extras
@@ -56,7 +56,7 @@ def write_report(
     report = Contents(runs, compared, extras, drawn)
     texts = {"report.md": markdown.page(report), "report.html": page.page(report, asked, filled)}
     if only and (only.run.table["split"] == "test").all():
-        texts[CARD] = card.page(only)
+        texts[CARD] = markdown.card(only)
     if only and filled:
         texts["checklist.md"] = checklist.page(filled, only.run.title)
     tables = {"metrics.csv": metrics_of(runs)}
@@ -84,7 +84,7 @@ def write_card(folder: Path) -> None:
         log.warning("no %s: %s", CARD, error)
         return
     with replacing(folder / CARD) as part:
-        part.write_bytes(as_bytes(card.page(Facts(run, Extras()))))
+        part.write_bytes(as_bytes(markdown.card(Facts(run, Extras()))))
 
 
 def as_bytes(text: str) -> bytes:

@@ -1,15 +1,17 @@
-"""report.html: one file that holds all it shows, and fetches nothing."""
+"""report.html, of runs or of a study: one file that holds all it shows, and fetches nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, cached_property
+from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from cry_lightning.evaluation import compare
 from cry_lightning.evaluation.compare import Rows
-from cry_lightning.evaluation.defaults import POSITIVE
 from cry_lightning.evaluation.run import Run
+from cry_lightning.files import replacing
 from cry_lightning.report import mistakes, words
 from cry_lightning.report.checklist import Checklist
 from cry_lightning.report.mistakes import Mistakes
@@ -53,7 +55,7 @@ class Section:
         found = [(words.classes_shown(self.run), compare.per_class(self.run))]
         if self.run.positive is None:
             return found
-        title = f"Positive class: {self.run.positive} ({POSITIVE})."
+        title = f"Positive class: {self.run.positive} ({words.POSITIVE})."
         return [(title, compare.two_class(self.run, self.run.positive)), *found]
 
     @cached_property
@@ -136,3 +138,39 @@ def template(name: str) -> Template:
     loader = PackageLoader("cry_lightning.report", "templates")
     settings = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return settings.get_template(name)
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """What the page of a study shows.
+
+    Args:
+        title: what was studied.
+        command: that wrote it.
+        tables: with a header each.
+        note: what a reader must know of the corpus.
+        verdict: in words.
+        warnings: why to doubt the numbers.
+        figures: caption and SVG element of each.
+        reading: how to read the tables, a paragraph each.
+        reports: name and path, from the page's folder, of the reports that it rests on.
+    """
+
+    title: str
+    command: str
+    tables: Sequence[Rows]
+    note: str = ""
+    verdict: str = ""
+    warnings: Sequence[str] = ()
+    figures: Sequence[tuple[str, str]] = ()
+    reading: Sequence[str] = ()
+    reports: Sequence[tuple[str, Path]] = ()
+
+
+def write_page(page: StudyPage, out: Path) -> Path:
+    """Write report.html of a study into a folder; returns its path."""
+    reports = [(name, quote(path.as_posix())) for name, path in page.reports]
+    shown = asdict(page) | {"reports": reports, "versions": versions()}
+    with replacing(out / "report.html") as part:
+        part.write_bytes(template("study.html").render(shown).encode(errors="backslashreplace"))
+    return out / "report.html"

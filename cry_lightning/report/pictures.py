@@ -7,8 +7,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cry_lightning.drawing import PAPER, STYLES, Style, as_svg, save
 from cry_lightning.evaluation import figures
+from cry_lightning.evaluation.drawing import PAPER, STYLES, Style, as_svg, save
 from cry_lightning.evaluation.run import Run
 from cry_lightning.files import replacing
 from cry_lightning.report.words import Extras

@@ -12,7 +12,7 @@ from shlex import quote
 import yaml
 
 from cry_lightning.evaluation.run import Run
-from cry_lightning.former_names import as_now
+from cry_lightning.files.former_names import as_now
 from cry_lightning.lineage import FoldedLineage, Lineage, StageRecord, digest
 
 CONFIG = "config.yaml"

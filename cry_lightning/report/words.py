@@ -13,6 +13,7 @@ from cry_lightning.evaluation.run import Run
 if TYPE_CHECKING:  # it takes a while to import
     from cry_lightning.report.pictures import Picture
 
+POSITIVE = "that of sensitivity; unless named, the rarer one in all of predictions.csv, val and test"
 KIND = {"subjects": "infant", "recordings": "recording"}  # of what the intervals are over
 ALL_CLASSES = "The {} commonest of {} classes (metrics.csv has all)"
 BRACKETS = """\

@@ -15,8 +15,8 @@ import cry_lightning
 from cry_lightning import audio
 from cry_lightning.annotations.spans import Span
 from cry_lightning.console import UserError, on_one_line, printable
-from cry_lightning.contents import Json
 from cry_lightning.export.about import decision_of, status_of
+from cry_lightning.files import Json
 from cry_lightning.inference.detect import Finder, by_thresholds
 from cry_lightning.inference.output import Row, as_records
 from cry_lightning.inference.predict import Predicted, predicted, recordings_at, scores_of

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from cry_lightning.commands.messages import instantiation_error
 from cry_lightning.console import ConfigError, UserError
-from cry_lightning.contents import Json
 from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.evaluation.compare import Rows, as_text, cell, pairs
 from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
-from cry_lightning.messages import instantiation_error
+from cry_lightning.files import Json
 from cry_lightning.report.files import write_report
 from cry_lightning.studies.cross_validation import planned
 from cry_lightning.studies.division import Division

@@ -10,17 +10,16 @@ from pathlib import Path
 import pandas as pd
 
 from cry_lightning import lineage
+from cry_lightning.cli.runfolder import BEST
 from cry_lightning.console import UserError, for_spreadsheets
-from cry_lightning.contents import Json
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column
 from cry_lightning.evaluation import predictions, repeats
 from cry_lightning.evaluation.compare import SUMMARY, as_text
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.repeats import division_of
-from cry_lightning.files import replacing, waited_for
+from cry_lightning.files import Json, replacing, waited_for
 from cry_lightning.lineage import FoldedLineage, Lineage
-from cry_lightning.runfolder import BEST
 from cry_lightning.studies import engine
 from cry_lightning.studies.division import Division
 from cry_lightning.studies.engine import (

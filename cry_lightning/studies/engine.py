@@ -3,15 +3,13 @@
 import gc
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
@@ -20,15 +18,15 @@ import torch
 import yaml
 
 from cry_lightning import cli
-from cry_lightning.arguments import Overrides, as_arguments
+from cry_lightning.cli.quiet import quiet
+from cry_lightning.cli.runfolder import BEST, HARMLESS, TESTED, differences
+from cry_lightning.commands.arguments import Overrides, as_arguments
 from cry_lightning.console import ConfigError, Interrupted, UserError, progress_bar
-from cry_lightning.contents import Config, Json
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.files import read_object, replacing
-from cry_lightning.former_names import as_now, key_as_now
-from cry_lightning.runfolder import BEST, HARMLESS, TESTED, differences
+from cry_lightning.files import Config, Json, read_object, replacing
+from cry_lightning.files.former_names import as_now, key_as_now
 from cry_lightning.tasks.checkpoints import sha256
 
 ANEW = "stopped by a signal; the same command goes on with the study, and begins this training anew"
@@ -73,21 +71,6 @@ class Study:
         return self.data.corpus.name
 
 
-class ReadCLI(cli.StageCLI):
-    """Parses as `fit` does, and stops."""
-
-    goes_on = False  # a run by this name is another's, not the study's
-
-    def before_fit(self) -> None:
-        """No run folder is opened."""
-
-    def fit(self, **_: object) -> None:
-        """Nothing is fitted."""
-
-    def after_fit(self) -> None:
-        """Nothing was fitted."""
-
-
 class Stages:
     """Stages that are read, and then set up, once each, however many studies train them."""
 
@@ -103,7 +86,7 @@ def read_study(stage: StageConfig) -> Study:
         UserError: the config has a mistake, or a corpus or a folder of noise is not there.
     """
     with quiet():
-        read = ReadCLI(["fit", *stage.arguments])
+        read = cli.ReadCLI(["fit", *stage.arguments])
     study = Study(stage, yaml.safe_load(read.dump()), read.datamodule, read.has_test)
     with naming(study):
         read.model.check_inputs()
@@ -282,14 +265,3 @@ def side_by_side(
 def share_cores(jobs: int) -> None:
     """Give each of several processes its share of the cores."""
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what each fit and test has to say from the terminal, but for warnings."""
-    logging.disable(logging.INFO)
-    try:
-        with redirect_stdout(StringIO()):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)

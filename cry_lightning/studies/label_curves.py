@@ -12,12 +12,12 @@ from matplotlib.ticker import NullLocator
 
 from cry_lightning.console import for_spreadsheets
 from cry_lightning.dashboard.results import send_curves
-from cry_lightning.drawing import SCREEN, as_svg, entitle, legend_below, line, marker, save
 from cry_lightning.evaluation.compare import Rows, as_text, cell
+from cry_lightning.evaluation.drawing import SCREEN, as_svg, entitle, legend_below, line, marker, save
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Estimate
 from cry_lightning.evaluation.run import Run, Tested, evaluate_run, pool
 from cry_lightning.files import replacing
-from cry_lightning.report.study import StudyPage, write_page
+from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies.label_efficiency import SCRATCH, Subset, Trial
 
 METRICS = ("uar", "macro_auc")

@@ -12,14 +12,14 @@ from typing import Literal
 
 import pandas as pd
 
-from cry_lightning.arguments import as_arguments
+from cry_lightning.cli.runfolder import LAST
+from cry_lightning.commands.arguments import as_arguments
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError
-from cry_lightning.contents import Json
 from cry_lightning.dashboard.runs import begin_study
 from cry_lightning.evaluation.run import Tested, read_run
+from cry_lightning.files import Json
 from cry_lightning.lineage import refuse_leaky
-from cry_lightning.runfolder import LAST
 from cry_lightning.studies import engine
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_finished
 from cry_lightning.tasks.checkpoints import sha256

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from cry_lightning.arguments import as_arguments
+from cry_lightning.cli.runfolder import BEST
+from cry_lightning.commands.arguments import as_arguments
 from cry_lightning.console import UserError
-from cry_lightning.runfolder import BEST
 from cry_lightning.studies.cross_validation import (
     WITHOUT_LAST,
     Chain,

@@ -13,25 +13,25 @@ import soundfile
 from matplotlib.figure import Figure
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from cry_lightning.arguments import check_folder
 from cry_lightning.audio.recording import opened
+from cry_lightning.cli.quiet import quiet
+from cry_lightning.commands.arguments import check_folder
 from cry_lightning.console import UserError, for_spreadsheets, progress_bar
-from cry_lightning.contents import Json
 from cry_lightning.dashboard.results import send_curves, with_interval
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.drawing import SCREEN, as_svg, save
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import Rows, as_markdown, as_text, cell
+from cry_lightning.evaluation.drawing import SCREEN, as_svg, save
 from cry_lightning.evaluation.intervals import Estimate, Jackknife
 from cry_lightning.evaluation.metrics import majority, units_at
 from cry_lightning.evaluation.predictions import classes_of, score_columns
-from cry_lightning.files import replacing
-from cry_lightning.report.study import StudyPage, write_page
+from cry_lightning.files import Json, replacing
+from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies import engine
 from cry_lightning.studies.cross_validation import planned
 from cry_lightning.studies.division import Division
-from cry_lightning.studies.engine import StageConfig, open_study, quiet
+from cry_lightning.studies.engine import StageConfig, open_study
 
 log = logging.getLogger(__name__)
 

@@ -322,8 +322,9 @@ def reading(recipe: Recipe, runs: Runs) -> str:
     positive = (
         f" Sensitivity, precision and F1 are of {some.positive}." if OF_POSITIVE.keys() & set(recipe.metrics) else ""
     )
+    leaky = "\nLEAKY: trained on tested subjects or sounds, so the figure says nothing about other infants."
+    stamps = {run.leakage.status for of_protocol in runs.values() for run in of_protocol.values()}
     return (
         f"At {some.main_level.level} level. ±: {over} over seeds or folds. [low, high]: 95 % interval over"
-        f" subjects.{few}{positive}{derived}\nLEAKY: trained on tested subjects or sounds, so the figure says nothing"
-        " about other infants."
+        f" subjects.{few}{positive}{derived}{leaky if 'LEAKY' in stamps else ''}"
     )

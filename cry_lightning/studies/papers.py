@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from cry_lightning import cli
-from cry_lightning.arguments import check_folder
+from cry_lightning.cli.quiet import quiet
+from cry_lightning.commands.arguments import check_folder
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError, as_markdown_text, for_spreadsheets
 from cry_lightning.evaluation.compare import as_markdown, as_text, pairs
@@ -17,10 +18,10 @@ from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
 from cry_lightning.files import replacing
 from cry_lightning.report.files import write_report
-from cry_lightning.report.study import StudyPage, write_page
+from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies import label_recipe
 from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
-from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, quiet, side_by_side
+from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, side_by_side
 from cry_lightning.studies.label_recipe import WEIGHTS, Encoder, LabelStudy
 from cry_lightning.studies.recipe import (
     EVERY,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import jsonargparse
 import yaml
 
-from cry_lightning.arguments import check_name
+from cry_lightning.commands.arguments import check_name
 from cry_lightning.console import UserError, one_line
-from cry_lightning.contents import Json
 from cry_lightning.evaluation.compare import SUMMARY
+from cry_lightning.files import Json
 from cry_lightning.studies.division import Division
 
 OF_POSITIVE = {"sensitivity": "sensitivity", "specificity": "specificity", "precision": "precision", "f1": "F1"}

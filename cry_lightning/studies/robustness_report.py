@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from cry_lightning.console import for_spreadsheets
 from cry_lightning.dashboard.results import with_interval
-from cry_lightning.drawing import SCREEN, as_svg, entitle, legend_below, line, marker, save
 from cry_lightning.evaluation.compare import SUMMARY, Rows, as_text, cell
+from cry_lightning.evaluation.drawing import SCREEN, as_svg, entitle, legend_below, line, marker, save
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife
 from cry_lightning.evaluation.metrics import Units, units_at
 from cry_lightning.files import replacing
-from cry_lightning.report.study import StudyPage, write_page
+from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies.disturbances import KINDS, UNDISTURBED, Condition
 from cry_lightning.studies.robustness import ModelUnderTest
 

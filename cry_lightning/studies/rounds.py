@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cry_lightning.console import UserError
-from cry_lightning.contents import Json
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column
 from cry_lightning.data.splits import Split, census, count
+from cry_lightning.files import Json
 from cry_lightning.studies import engine
 from cry_lightning.studies.division import Division
 

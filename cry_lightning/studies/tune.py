@@ -22,8 +22,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cry_lightning import lineage
 from cry_lightning.console import UserError, did_you_mean, one_line, progress_bar
-from cry_lightning.contents import Config, Json
 from cry_lightning.dashboard.runs import begin_study
+from cry_lightning.files import Config, Json
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.studies import engine
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_begun, mark, open_study

@@ -13,10 +13,9 @@ from optuna.trial import FrozenTrial
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
 from cry_lightning.console import for_spreadsheets
-from cry_lightning.contents import Config
 from cry_lightning.dashboard.results import Values, send_curves
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
-from cry_lightning.files import replacing
+from cry_lightning.files import Config, replacing
 from cry_lightning.studies.tune import Goal
 
 BEST = 10  # rows of the table

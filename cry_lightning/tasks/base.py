@@ -12,11 +12,11 @@ from lightning.pytorch.utilities.types import OptimizerConfig, OptimizerLRSchedu
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
-from cry_lightning.contents import Checkpoint, Json
-from cry_lightning.stage_data import StageData
+from cry_lightning.files import Checkpoint, Json
 from cry_lightning.tasks.augment.waveform import RecordedNoise
 from cry_lightning.tasks.checkpoints import compare_front_ends, identity_of, load_encoder, read_checkpoint
 from cry_lightning.tasks.optimisation import Optimisation, parameter_groups, scale_learning_rate, warmup_cosine
+from cry_lightning.tasks.stage_data import StageData
 from cry_lightning.trust.names import Trust
 
 Place = str | torch.device | None

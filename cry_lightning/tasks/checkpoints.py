@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cry_lightning.console import UserError
-from cry_lightning.contents import Checkpoint, Json
+from cry_lightning.files import Checkpoint, Json
 from cry_lightning.tasks import hub
 
 PREFIX = "encoder."

@@ -8,7 +8,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
 from cry_lightning.console import UserError
-from cry_lightning.contents import Checkpoint
+from cry_lightning.files import Checkpoint
 from cry_lightning.tasks.base import HeadFactory, Stage
 from cry_lightning.tasks.optimisation import Optimisation
 

@@ -10,8 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from cry_lightning.console import UserError, one_line
-from cry_lightning.contents import Checkpoint
-from cry_lightning.files import read_object
+from cry_lightning.files import Checkpoint, read_object
 
 SCHEMA = 1
 CONFIG, TENSORS, LINEAGE = "config.json", "model.safetensors", "lineage.json"

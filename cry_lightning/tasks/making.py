@@ -6,8 +6,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from cry_lightning.console import UserError, one_line
-from cry_lightning.contents import Checkpoint
-from cry_lightning.former_names import stage_as_now
+from cry_lightning.files import Checkpoint
+from cry_lightning.files.former_names import stage_as_now
 from cry_lightning.tasks.base import Stage
 from cry_lightning.trust.configs import check_plain
 from cry_lightning.trust.names import Trust

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
-from cry_lightning.contents import Checkpoint
-from cry_lightning.stage_data import StageData
+from cry_lightning.files import Checkpoint
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.optimisation import Optimisation
 from cry_lightning.tasks.probe import effective_rank, probe
+from cry_lightning.tasks.stage_data import StageData
 
 COLLAPSED_RANK = 2.0  # effective rank below which the embeddings say next to nothing
 MIN_CLIPS = 10  # of fewer the rank is low whatever the encoder does

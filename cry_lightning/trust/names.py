@@ -10,9 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from cry_lightning.arguments import ArgumentParser
 from cry_lightning.console import UserError
-from cry_lightning.contents import Json
+from cry_lightning.files import Json
 
 PACKAGES = ("cry_lightning", "torch.nn", "torch.optim", "timm")
 FUNCTIONS = ("timm.create_model", "cry_lightning.corpora.corpus_at")  # that count as classes
@@ -26,14 +25,6 @@ HELP = (
     "name classes of this package, too (may be repeated); without it a checkpoint or a run's config.yaml names classes"
     f" of {', '.join(PACKAGES)} alone"
 )
-
-
-def taken_out(arguments: Sequence[str]) -> tuple["Trust", list[str]]:
-    """Whom the arguments of a command trust, and the other arguments: no config may have a say in this."""
-    parser = ArgumentParser(add_help=False, prog="python -m cry_lightning COMMAND")
-    parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
-    options, others = parser.parse_known_args(list(arguments))
-    return Trust(tuple(options.trust)), others
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import soxr
 import torch
 from torch import Tensor
 
-from cry_lightning.acoustic_fingerprint import landmarks
 from cry_lightning.console import UserError
 from cry_lightning.lineage import digest, sound_fingerprint
+from cry_lightning.lineage.acoustic_fingerprint import landmarks
 from cry_lightning.tasks.augment.spectrogram import WAVEFORMS, Gain, Sometimes, check_axes, uniform
 
 NOISE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})

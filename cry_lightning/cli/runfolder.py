@@ -10,12 +10,11 @@ from pathlib import Path
 import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from cry_lightning.cli.precision import canonical
 from cry_lightning.console import UserError
-from cry_lightning.contents import Checkpoint, Config, Json
-from cry_lightning.files import LOCK, locked, replacing
-from cry_lightning.former_names import as_now
+from cry_lightning.files import LOCK, Checkpoint, Config, Json, locked, replacing
+from cry_lightning.files.former_names import as_now
 from cry_lightning.lineage import of_checkpoint
-from cry_lightning.precision import canonical
 
 IDENTITY = ("name", "model", "data", "seed_everything", "trainer.precision")  # what makes two fits the same stage
 LENGTH = ("checkpoint", "trainer.max_epochs", "trainer.max_steps")  # and the same run of it

@@ -7,7 +7,7 @@ strength audio search algorithm", ISMIR. `docs/evaluation.md` has what is found,
 
 import base64
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -25,7 +25,8 @@ GAP_STEP, FAN = 2, 3  # frames that a gap is measured in, and how many of the ne
 PER_S, NEXT = 16, 40  # landmarks kept of each second, the strongest; peaks among which the next are looked for
 ENOUGH, CHANCE = 4, 1e-6  # landmarks at one shift in time, and how unlikely they are by chance: the same sound
 TYPE, LETTERS = np.dtype([("hash", "<u4"), ("time", "<u2")]), 8  # of a landmark in memory, and in text
-FRAMES, AT_ONCE = 2**13, 2**18  # frames, and pairs of equal landmarks, that are in memory at once
+FRAMES = 2**10  # whose spectra are in memory at once, so that a core keeps them at hand
+AT_ONCE = 2**18  # pairs of equal landmarks that are in memory at once
 MIXED, MIXING = 2**40 + 15, np.uint64(0x9E3779B97F4A7C15)  # odd numbers that spread keys over a table
 WINDOW = np.hanning(N_FFT).astype(np.float32)
 LANDMARKS_VERSION = 1  # raise it when sounds begin to have others: caches are then rebuilt
@@ -37,18 +38,21 @@ def landmarks(waveforms: np.ndarray, sample_rate: int) -> list[str]:
         waveforms = np.stack([soxr.resample(row, sample_rate, SAMPLE_RATE, quality="HQ") for row in waveforms])
     if waveforms.shape[1] < N_FFT:
         return [""] * len(waveforms)
-    at_once = max(1, FRAMES * HOP // waveforms.shape[1])
-    groups = np.array_split(waveforms, range(at_once, len(waveforms), at_once))
-    return [text for group in groups for text in _landmarks(group.astype(np.float32, copy=False))]
-
-
-def _landmarks(waveforms: np.ndarray) -> Iterator[str]:
-    frames = np.lib.stride_tricks.sliding_window_view(waveforms, N_FFT, axis=1)[:, ::HOP]
-    spectra = rfft(frames * WINDOW, axis=-1)[..., BINS]  # (B, T, F)
-    clip, packed = _joined(*_peaks(np.square(spectra.real) + np.square(spectra.imag)))
+    n_rows = max(1, FRAMES * HOP // waveforms.shape[1])
+    blocks = [waveforms[row : row + n_rows].astype(np.float32, copy=False) for row in range(0, len(waveforms), n_rows)]
+    peaks = [_peaks(_power(block)) for block in blocks]
+    clips = [clip + n_rows * number for number, (clip, *_) in enumerate(peaks)]
+    columns = [clips, *list(zip(*peaks, strict=True))[1:]]
+    clip, packed = _joined(*(np.concatenate(column) for column in columns))
     ends = np.searchsorted(clip, np.arange(len(waveforms) + 1))
-    for first, last in pairwise(ends.tolist()):
-        yield base64.b64encode(packed[first:last].tobytes()).decode()
+    return [base64.b64encode(packed[first:last].tobytes()).decode() for first, last in pairwise(ends.tolist())]
+
+
+def _power(waveforms: np.ndarray) -> np.ndarray:
+    """Power spectra (B, T, F) of waveforms (B, N)."""
+    frames = np.lib.stride_tricks.sliding_window_view(waveforms, N_FFT, axis=1)[:, ::HOP]
+    spectra = rfft(frames * WINDOW, axis=-1)[..., BINS]
+    return np.square(spectra.real) + np.square(spectra.imag)
 
 
 def most_letters(seconds: float) -> int:
@@ -59,9 +63,12 @@ def most_letters(seconds: float) -> int:
 def _peaks(power: np.ndarray) -> tuple[np.ndarray, ...]:
     """Clip, frame, bin and log-power of the peaks in power spectra (B, T, F), in this order."""
     floor = np.maximum(power.max(axis=(1, 2), keepdims=True) * RANGE, SILENCE)
-    highest = _running_max(_running_max(np.maximum(power, floor), AROUND_T, 1), AROUND_F, 2)
-    places = np.nonzero((power == highest) & (power > floor))
-    return *places, np.log(power[places])
+    raised = np.maximum(power, floor)
+    found = np.flatnonzero(raised == _running_max(_running_max(raised, AROUND_T, 1), AROUND_F, 2))
+    places = np.unravel_index(found, power.shape)
+    strength = power[places]
+    above = strength > floor[places[0], 0, 0]  # not where all around lies at the floor
+    return *(place[above] for place in places), np.log(strength[above])
 
 
 def _running_max(values: np.ndarray, around: int, axis: int) -> np.ndarray:

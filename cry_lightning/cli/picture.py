@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from matplotlib.image import imsave
 
-from cry_lightning.cli import StageCLI
+from cry_lightning.cli import ReadCLI, StageCLI
+from cry_lightning.cli.quiet import quiet
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.files import replacing
 from cry_lightning.inference.windows import Recordings, report_left_out
-from cry_lightning.studies.engine import ReadCLI, quiet
 
 BATCH_SIZE = 64
 

@@ -1,4 +1,4 @@
-"""Files complete or not at all, JSON that may be damaged, and one process at a time in a folder."""
+"""Files complete or not at all, one process at a time in a folder, and types of what files contain."""
 
 import errno
 import json
@@ -9,15 +9,37 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from filelock import FileLock, Timeout
 
 from cry_lightning.console import UserError
-from cry_lightning.contents import Json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 LOCK = ".lock"  # held while a command is at work in a folder, empty afterwards; it stays, as the mark of a run
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of some network file systems
+
+Config = dict[str, Any]  # a resolved YAML: each value is of the type that its place in the config asks for
+Json = dict[str, object]  # a JSON object: look at a value's type before you use it
+
+
+class Checkpoint(TypedDict, total=False):
+    """A stage's checkpoint, as Lightning and the stage write it; one from elsewhere may contradict any of it."""
+
+    state_dict: Required[dict[str, "Tensor"]]
+    hyper_parameters: Config
+    datamodule_hyper_parameters: Config
+    CryDataModule: dict[str, str]  # what the datamodule adds
+    classes: list[str]  # in the order of the logits
+    front_end: str | None  # its identity, as JSON
+    precision: str
+    lineage: Json
+    probe_uar: float | None
+    probed_in: int | None  # epoch
+    source: Json  # of published weights that were imported
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from torch import Tensor
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.loader import BatchLoader
 from cry_lightning.evaluation.metrics import units_at
-from cry_lightning.reference.decisions import Decisions
-from cry_lightning.reference.novelty import EMBEDDING, INPUT, Layer, Layers, Novelty, layers_of
-from cry_lightning.reference.reference import LEVELS, Reference
+from cry_lightning.inference.reference.decisions import Decisions
+from cry_lightning.inference.reference.novelty import EMBEDDING, INPUT, Layer, Layers, Novelty, layers_of
+from cry_lightning.inference.reference.reference import LEVELS, Reference
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.checkpoints import sha256
 

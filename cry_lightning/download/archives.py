@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import pooch
 
 from cry_lightning.console import UserError
-from cry_lightning.published import MOST_BYTES, MOST_FILES, SOURCES
+from cry_lightning.download.published import MOST_BYTES, MOST_FILES, SOURCES
 
 UNPACKABLE = (  # an archive that is damaged, of an odd compression, or encrypted after all
     tarfile.TarError,

@@ -5,11 +5,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from cry_lightning.arguments import check_there
+from cry_lightning.commands.arguments import check_there
 from cry_lightning.console import UserError
-from cry_lightning.corpora.download import check, downloaded
+from cry_lightning.download.archives import check, downloaded
+from cry_lightning.download.published import WEIGHTS, Weights
 from cry_lightning.files import replacing
-from cry_lightning.published import WEIGHTS, Weights
 
 FOLDER = Path("runs/weights")  # where recipes look for them
 OWN_COPY = "get a copy by other means, and give it by --file PATH"
@@ -56,7 +56,7 @@ def get(name: str, file: Path | None, to: Path | None, sha256: str | None, accep
         published = file or downloaded(weights.url, Path(folder), OWN_COPY)
         check(published, expected)
         if weights.publisher:
-            from cry_lightning.import_weights import run
+            from cry_lightning.download.import_weights import run
 
             return run(weights.publisher, published, to, weights.encoder)
         with replacing(to) as part:

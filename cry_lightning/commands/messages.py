@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from cry_lightning.commands.configs import LOADER, OF_RUN, refuse_recordings
 from cry_lightning.commands.signatures import keys_of, nearest
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted, one_line
-from cry_lightning.former_names import as_now, renamed
+from cry_lightning.files.former_names import as_now, renamed
 from cry_lightning.trust.names import refusal
 
 OF_KEY = re.compile(r'Parser key "(.+?)"')

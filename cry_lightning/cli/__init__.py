@@ -4,9 +4,7 @@ import errno
 import logging
 import re
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +16,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from cry_lightning import reference
-from cry_lightning.arguments import check_folder, check_name
 from cry_lightning.callbacks import (
     Bar,
     Dashboard,
@@ -33,13 +29,9 @@ from cry_lightning.callbacks import (
     PredictionsWriter,
     set_up_wandb,
 )
-from cry_lightning.console import Interrupted, UserError, one_line
-from cry_lightning.dashboard.runs import finish_wandb
-from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.messages import OneLineParser, WholeSection, instantiation_error
-from cry_lightning.precision import AUTO, automatic, canonical, of_test
-from cry_lightning.report.files import write_card
-from cry_lightning.runfolder import (
+from cry_lightning.cli.precision import AUTO, automatic, canonical, of_test
+from cry_lightning.cli.quiet import hushed
+from cry_lightning.cli.runfolder import (
     RunFolder,
     WholeCheckpointIO,
     check_resumable,
@@ -47,20 +39,20 @@ from cry_lightning.runfolder import (
     check_task,
     check_whole,
 )
+from cry_lightning.commands.arguments import check_folder, check_name
+from cry_lightning.commands.messages import OneLineParser, WholeSection, instantiation_error
+from cry_lightning.commands.stage import taken_out
+from cry_lightning.console import Interrupted, UserError, one_line
+from cry_lightning.dashboard.runs import finish_wandb
+from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.inference import reference
+from cry_lightning.report.files import write_card
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.checkpoints import read_checkpoint
 from cry_lightning.trust.configs import check_classes, refuse_elsewhere, resolving, without_weights
-from cry_lightning.trust.names import HELP, taken_out
+from cry_lightning.trust.names import HELP
 
-TOLD_ANYWAY = (  # of Lightning's warnings: metrics are logged per epoch, and run folders are used again
-    ".*smaller than the logging interval.*",
-    ".*(Checkpoint|Experiment logs) directory .* exists and is not empty.*",  # former curves are kept, renamed
-    ".*LightningCLI's args parameter.*",
-    ".*LeafSpec.*",
-    r".*module\(s\) in eval mode at the start of training.*",  # frozen encoders are, on purpose
-    ".*using the WeightAveraging callback.*",  # no layer is sharded, and the average is what is tested, on purpose
-)
 # A whole number is so many batches, a fraction a share. Typing keeps one order of `Union[int, float]`, that of whoever
 # wrote it first, and may read 1 as 1.0, the whole epoch.
 COUNTS_OR_SHARES = (
@@ -69,24 +61,7 @@ COUNTS_OR_SHARES = (
     "trainer.val_check_interval",
 )
 log = logging.getLogger(__name__)
-TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # what a disk says that takes no more
-
-
-@contextmanager
-def hushed() -> Iterator[None]:
-    """Keep back what Lightning tells anyway."""
-    loggers = {logging.getLogger(name): logging.getLogger(name).level for name in TALKATIVE}
-    with warnings.catch_warnings():
-        for pattern in TOLD_ANYWAY:
-            warnings.filterwarnings("ignore", pattern)
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.WARNING)
-            yield
-        finally:
-            for logger, level in loggers.items():
-                logger.setLevel(level)
 
 
 class StageCLI(LightningCLI):
@@ -380,6 +355,21 @@ class StageCLI(LightningCLI):
             check_stage(path, checkpoint, self.datamodule.corpus.name, config.name)
             check_resumable(path, checkpoint)
         self.datamodule.trained_classes = checkpoint.get("classes")
+
+
+class ReadCLI(StageCLI):
+    """Parses as `fit` does, and stops."""
+
+    goes_on = False  # a run by this name is another's, not the study's
+
+    def before_fit(self) -> None:
+        """No run folder is opened."""
+
+    def fit(self, **_: object) -> None:
+        """Nothing is fitted."""
+
+    def after_fit(self) -> None:
+        """Nothing was fitted."""
 
 
 def main(args: list[str], own: bool = False) -> StageCLI:

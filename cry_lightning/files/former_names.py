@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from cry_lightning.contents import Config
+from cry_lightning.files import Config
 
 OF_DATA = {  # argument of the datamodule, as older releases have it -> where it is
     "batch_size": "sampling.batch_size",

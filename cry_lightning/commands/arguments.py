@@ -13,10 +13,12 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache, wraps
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from cry_lightning.console import UserError
-from cry_lightning.contents import Json
+
+if TYPE_CHECKING:  # it would slow down the start of every command
+    from cry_lightning.files import Json
 
 R = TypeVar("R")
 SECTIONS = re.compile(r"^(Args|Returns|Raises|Example|Source): *", re.MULTILINE)
@@ -73,7 +75,7 @@ def check_there(path: str | Path, instead: str, what: str = "file or folder") ->
         raise UserError(f"{path or repr('')}: no such {what}; {instead}")
 
 
-SHIPPED = Path(__file__).parent / "configs"  # installed with the package
+SHIPPED = Path(__file__).parents[1] / "configs"  # installed with the package
 Overrides = Sequence[str] | Mapping[str, object]  # of a YAML: arguments of `fit`, or dotted keys and their values
 
 
@@ -199,7 +201,7 @@ def command(function: Callable[..., R]) -> Callable[..., R]:
     return called
 
 
-def parse(function: Callable[..., object], argv: Sequence[str]) -> Json:
+def parse(function: Callable[..., object], argv: Sequence[str]) -> "Json":
     """The keyword arguments that a command line gives to a function; what is not known are its `overrides`, if any.
 
     Raises:

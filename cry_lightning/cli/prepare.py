@@ -1,50 +1,17 @@
-"""`prepare`: build, list, verify and remove feature caches."""
+"""`prepare`: build feature caches, and verify them."""
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-import pandas as pd
-
+from cry_lightning.cli import StageCLI
 from cry_lightning.console import UserError, printable
-from cry_lightning.contents import Json
-from cry_lightning.data.inventory import CacheInfo, list_caches, remove_caches
-
-if TYPE_CHECKING:  # they import torch, which a list of caches does without
-    from cry_lightning.data.cache import FeatureCache
-    from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.data.cache import FeatureCache
+from cry_lightning.data.datamodule import CryDataModule
 
 MAX_TOLD = 100  # faults in the terminal
 
 
-def look_after(folder: str, listed: bool, remove: Sequence[str]) -> None:
-    """Remove and list caches."""
-    if remove:
-        for path in remove_caches(folder, list(remove)):
-            print(f"removed {path}")
-    if listed:
-        rows = [describe(cache) for cache in list_caches(folder)]
-        print(pd.DataFrame(rows).to_string(index=False) if rows else f"no cache in {folder}")
-
-
-def describe(cache: CacheInfo) -> Json:
-    """One line of the list."""
-    return {
-        "name": cache.name,
-        "state": cache.state,
-        "corpus": cache.corpus,
-        "feature": cache.feature,
-        "clips": cache.rows,
-        "bad": cache.bad,
-        "shape": "x".join(map(str, cache.shape)),
-        "MB": f"{cache.bytes / 1e6:.1f}",
-        "age (h)": f"{cache.age_s / 3600:.1f}",
-    }
-
-
 def build(args: list[str], verify: bool, share: tuple[int, int] = (1, 1)) -> None:
     """Build the cache of one stage, given as `fit` takes it, or one of several shares of it."""
-    from cry_lightning.cli import StageCLI  # which imports Lightning; a list of caches needs none
 
     class PrepareCLI(StageCLI):
         """Parses as `fit` does, then prepares the data and stops."""
@@ -55,7 +22,7 @@ def build(args: list[str], verify: bool, share: tuple[int, int] = (1, 1)) -> Non
         def after_fit(self) -> None:
             """No fit has reached its end."""
 
-        def fit(self, datamodule: "CryDataModule", **_: object) -> None:
+        def fit(self, datamodule: CryDataModule, **_: object) -> None:
             """Build the caches, or check those that there are."""
             data = [one for one in (datamodule, datamodule.probe) if one is not None]
             for one in data:
@@ -70,7 +37,7 @@ def build(args: list[str], verify: bool, share: tuple[int, int] = (1, 1)) -> Non
     PrepareCLI(["fit", *args])
 
 
-def built_in_full(cache: "FeatureCache", share: tuple[int, int], workers: int) -> bool:
+def built_in_full(cache: FeatureCache, share: tuple[int, int], workers: int) -> bool:
     """Build one share of a cache; says what others still have to do, if anything."""
     if missing := cache.build_shard(*share, workers):
         built = f"{cache.path}: shard {share[0]}/{share[1]} is built"
@@ -78,7 +45,7 @@ def built_in_full(cache: "FeatureCache", share: tuple[int, int], workers: int) -
     return not missing
 
 
-def tell(cache: "FeatureCache", verify: bool) -> None:
+def tell(cache: FeatureCache, verify: bool) -> None:
     """Print what is in a cache, and verify it first if asked to.
 
     Raises:

@@ -12,11 +12,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cry_lightning.console import UserError, one_line
-from cry_lightning.contents import Json
 from cry_lightning.evaluation.clinical import too_few_to_promise
-from cry_lightning.files import read_object, replacing
-from cry_lightning.reference.decisions import Decisions
-from cry_lightning.reference.novelty import EMBEDDING, INPUT, Layer, Novelty
+from cry_lightning.files import Json, read_object, replacing
+from cry_lightning.inference.reference.decisions import Decisions
+from cry_lightning.inference.reference.novelty import EMBEDDING, INPUT, Layer, Novelty
 from cry_lightning.tasks.checkpoints import load_data, sha256
 
 log = logging.getLogger(__name__)

@@ -4,11 +4,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from cry_lightning.arguments import check_name
+from cry_lightning.commands.arguments import check_name
+from cry_lightning.commands.messages import OneLineParser
+from cry_lightning.commands.stage import taken_out
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.messages import OneLineParser
 from cry_lightning.trust.configs import resolving
-from cry_lightning.trust.names import taken_out
 
 AT_A_PATH = ("--data.corpus=cry_lightning.corpora.corpus_at", "--data.feature=cry_lightning.features.LogMel")
 
@@ -32,6 +32,6 @@ def open_data(given: str, overrides: Sequence[str] = ()) -> CryDataModule:
     with resolving(trust, arguments), warnings.catch_warnings():
         config = parser.parse_args(arguments)
         warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")  # hyper-parameters that nobody saves
-        data = parser.instantiate_classes(config).data
+        data: CryDataModule = parser.instantiate_classes(config).data
     check_name("data.corpus.name", data.corpus.name)
     return data

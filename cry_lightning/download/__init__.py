@@ -1,0 +1,1 @@
+"""Public corpora, and published weights: fetched, verified, unpacked and imported."""
