@@ -132,6 +132,71 @@ def test_scores_that_are_all_equal_are_no_error(written) -> None:
     assert figure(found, "sensitivity", "sensitivity 0.9 on validation")["value"] == 1
 
 
+def turned(table: pd.DataFrame) -> pd.DataFrame:
+    """The same, but its validation scores are those of the other class."""
+    whose = table["split"] == "val"
+    table.loc[whose, ["score_well", "score_sick"]] = table.loc[whose, ["score_sick", "score_well"]].to_numpy()
+    return table
+
+
+def of_few(table: pd.DataFrame, n: int) -> pd.DataFrame:
+    """The same with so many validation subjects of sick."""
+    sick = table[(table["split"] == "val") & (table["label"] == "sick")]
+    return table.drop(sick.index[~sick["subject"].isin(sick["subject"].unique()[:n])]).reset_index(drop=True)
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        (turned(a_table()), clinical.WRONG_WAY),
+        (of_few(a_table(), 2), "here 2 of sick"),
+    ],
+)
+def test_scores_stay_as_they_are_where_a_recalibration_would_mislead(written, table, reason) -> None:
+    found = readout(written(table))
+    assert found.chosen[["intercept", "slope"]].to_numpy().tolist() == [[0, 1]]
+    np.testing.assert_allclose(found.cases["calibrated"], found.cases["score"])
+    assert found.remarks[0].startswith("The scores are not recalibrated") and reason in found.remarks[0]
+
+
+def test_few_validation_subjects_calibrate_and_what_their_thresholds_rest_on_is_told(written) -> None:
+    found = readout(written(of_few(a_table(120), 3)))
+    assert found.chosen["slope"].item() not in (0, 1) and len(found.remarks) == 1
+    assert "few validation subjects (3 of sick); below 9" in found.remarks[0]
+    assert not readout(written(a_table(120))).remarks
+
+
+def test_of_several_folds_those_are_counted_whose_scores_stay(written) -> None:
+    one, other = a_table(120), turned(a_table(120, seed=2))
+    two = pd.concat([one, other.assign(fold=1, clip="x" + other["clip"], recording="x" + other["recording"])])
+    found = readout(written(two))
+    assert found.remarks[0].startswith("The scores of 1 of 2 folds are not recalibrated")
+    assert found.chosen["slope"].ne(1).tolist() == [True, False]
+
+
+def test_two_subjects_of_a_class_rank_the_wrong_way_more_often_than_three() -> None:
+    """Of a model that is right, whose scores differ by infant as much as by clip."""
+    rng = np.random.default_rng(0)
+    shares = {}
+    for n in (2, 3):
+        truth = np.repeat(np.arange(2 * n) % 2 == 1, 8)
+        scores = [
+            1.5 * (truth - 0.5) + rng.normal(0, 1.2, 2 * n).repeat(8) + rng.normal(size=16 * n) for _ in range(300)
+        ]
+        shares[n] = np.mean([clinical.platt(expit(each), truth)[1] <= 0 for each in scores])
+    assert shares[2] > 0.1 and shares[clinical.FEWEST] < 0.08
+
+
+def test_every_form_of_the_report_tells_why_nothing_was_recalibrated(written, no_figures, capsys) -> None:
+    folder = written(turned(a_table()))
+    evaluate([str(folder), "--clinical"])
+    for text in (
+        capsys.readouterr().out,
+        *((folder / name).read_text() for name in ("report.md", "report.html", "card.md")),
+    ):
+        assert "The scores are not recalibrated, but as they are" in text
+
+
 def test_figures_are_drawn_one_below_the_other(written) -> None:
     run = evaluate_run(read_run(str(written(a_table())), "test"), "test", "sick")
     with SCREEN.applied():

@@ -8,7 +8,10 @@ import struct
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
+from pkgutil import resolve_name
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +19,13 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import stage_config
+from lightning.pytorch.loggers import WandbLogger
 from wandb.proto import wandb_internal_pb2
 
 import cry_lightning
+from cry_lightning.__main__ import main
 from cry_lightning.api.evaluation import KINDS as DISTURBANCES
+from cry_lightning.callbacks.dashboard import harmless
 from cry_lightning.dashboard import runs, views
 from cry_lightning.dashboard.results import metrics, send_curves
 from cry_lightning.dashboard.runs import RunOfWandb, find
@@ -252,6 +258,65 @@ def test_what_w_and_b_refuses_is_a_warning(tmp_path, monkeypatch, caplog, broken
     monkeypatch.setattr(*{"resumed": (RunOfWandb, "resumed"), "find": (runs, "find")}[broken], refuse)
     send_curves(tmp_path, [{"a": 1.0}], {"b": 2.0})
     assert "its figures were not sent to W&B (no server)" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["", "test"])
+def test_a_study_that_is_gone_on_with_sends_each_point_once(tmp_path, monkeypatch, place):
+    """Where its mark lies, too, if that is of a run that was tested; another run of W&B gets all of them."""
+    steps = []
+    fake = SimpleNamespace(log=steps.append, summary={}, finish=lambda: None)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(RunOfWandb, "resumed", lambda *_: fake)
+    RunOfWandb("id", "cries").write(tmp_path / place)
+    points = [{"tune/trial": n, "tune/score": n / 10} for n in range(3)]
+    for n in (2, 2, 3):
+        send_curves(tmp_path, points[:n], {"best": n})
+    assert steps == points and fake.summary == {"best": 3} and len(find(tmp_path)[0].sent) == 3
+    send_curves(tmp_path, [points[0] | {"tune/score": 0.5}])
+    assert len(steps) == 4
+    RunOfWandb("another", "cries").write(tmp_path / place)
+    send_curves(tmp_path, points)
+    assert steps[4:] == points
+
+
+def test_what_w_and_b_refuses_is_told_once_and_ends_no_training(tmp_path, monkeypatch, caplog):
+    begun = []
+
+    def refuse(**_):
+        begun.append(1)
+        raise RuntimeError("no\nserver")
+
+    monkeypatch.setattr("wandb.init", refuse)
+    for _ in range(2):  # trials of a search
+        logger = harmless(WandbLogger(offline=True, save_dir=tmp_path))
+        for _ in range(3):
+            logger.log_metrics({"val/uar": 0.5}, step=1)
+            logger.log_hyperparams({"stage": {}})
+        logger.finalize("success")
+    assert len(begun) == 2 and caplog.text.count("W&B: RuntimeError: no server; the run goes on") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refused", ["wandb.init", "wandb.Run.log", "wandb.Run.finish"])
+def test_trials_have_the_scores_that_they_have_without_w_and_b(tones, tmp_path, monkeypatch, caplog, refused):
+    @wraps(resolve_name(refused))  # whose arguments a stage YAML may give
+    def refuse(*_, **__):
+        raise RuntimeError(f"{refused} is out of order")
+
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump({LR: {"low": 0.01, "high": 0.1}}))
+    scores = {}
+    for mode in ("disabled", "offline"):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        config = stage_config(tones, tmp_path / mode, "short")
+        config["trainer"] |= {"logger": [WANDB], "max_epochs": 1, "limit_train_batches": 2}
+        path = tmp_path / f"{mode}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        monkeypatch.setattr(refused, refuse)
+        search = ["tune", "--config", str(path), "--space", str(tmp_path / "space.yaml"), "--trials", "2"]
+        assert main([*search, "--out", str(tmp_path / mode / "search")]) == 0
+        scores[mode] = pd.read_csv(tmp_path / mode / "search/trials.csv").drop(columns="failure")
+    pd.testing.assert_frame_equal(scores["offline"], scores["disabled"])
+    assert scores["offline"]["val/uar"].notna().all() and f"{refused} is out of order" in caplog.text
 
 
 def test_only_what_was_tested_online_is_sent_there(monkeypatch):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -17,8 +18,10 @@ from conftest import RATE
 from matplotlib.colors import to_rgba
 
 from cry_lightning import cli
+from cry_lightning.__main__ import DONE_IN_PART, main
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
+from cry_lightning.evaluation.verification import read_embeddings
 from cry_lightning.inference import embed
 
 
@@ -113,6 +116,16 @@ def test_bad_recordings_are_left_out_by_name(pretrained, strangers, tmp_path, ca
     file = embedded(pretrained, strangers, out=tmp_path / "e.h5")
     assert file["recording"].tolist() == ["0.wav", "1.wav", "3.wav"] and len(file["embeddings"]) == 3
     assert "2.wav: cannot be decoded" in caplog.text
+    assert main(["embed", "--ckpt", str(pretrained), str(strangers), "--out", str(tmp_path / "f.h5")]) == DONE_IN_PART
+
+
+def test_names_that_are_no_utf_8_are_kept_as_they_are(pretrained, strangers, tmp_path):
+    name = os.fsdecode(b"b\xe9b\xe9.wav")
+    (strangers / "0.wav").rename(strangers / name)
+    (strangers / "manifest.csv").unlink()
+    command("embed", ["--ckpt", str(pretrained), str(strangers), "--out", str(tmp_path / "e.h5")])
+    table, _ = read_embeddings(tmp_path / "e.h5", ["recording"])
+    assert table["recording"].tolist() == ["1.wav", "2.wav", "3.wav", name]
 
 
 def test_too_few_clips_for_a_map_are_embedded_all_the_same(pretrained, strangers, tmp_path, caplog):

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "acquire": {"audio", "corpora", "evaluation"},
     "describe": {"audio", "corpora", "data", "evaluation", "features"},
     "inference": {"acquire", "audio", "corpora", "data", "evaluation", "features", "tasks", "trust"},
-    "cli": {"callbacks", "corpora", "dashboard", "data", "inference", "tasks", "trust"},
+    "cli": {"callbacks", "corpora", "dashboard", "data", "inference", "report", "tasks", "trust"},
     "export": {"audio", "evaluation", "inference", "tasks", "trust"},
     "serving": {"audio", "export", "features", "inference", "tasks"},
     "studies": {

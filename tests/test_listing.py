@@ -57,6 +57,13 @@ def test_linked_folders_are_followed_once_and_in_no_circle(tmp_path):
     assert sum("listed already" in told for told in corpus.left_out) == 2
 
 
+def test_links_that_lead_nowhere_are_left_to_who_reads_them(tmp_path):
+    root = put(tmp_path / "in", "1.wav")
+    (root / "itself.wav").symlink_to("itself.wav")
+    (root / "gone.wav").symlink_to("nowhere.wav")
+    assert [clip.path for clip in corpus_at(root).clips()] == ["1.wav", "gone.wav", "itself.wav"]
+
+
 def test_one_class_folder_alone_keeps_its_label(tmp_path):
     (clip,) = corpus_at(put(tmp_path / "in", "hungry/1.wav")).clips()
     assert clip.label == "hungry"

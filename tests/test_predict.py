@@ -275,12 +275,27 @@ def test_arguments_that_make_no_sense(pretrained, tones, tmp_path):
         ([tmp_path / "bare"], "out.csv", (), "bare: no recordings found"),
         ([tmp_path / "nowhere.wav"], "out.csv", (), r"nowhere\.wav: no such file or folder"),
         ([tones.parent], "there.csv", (), r"there_recordings\.csv exists already"),
+        ([""], "out.csv", (), "^'': no such file or folder"),  # of a variable that is not set
         ([tones.parent], "out.csv", ("--hop-s=-1",), "above 0 s"),
         ([tones.parent], "out.csv", ("--batch-size=0",), "--batch-size"),
     ]:
         with pytest.raises(UserError, match=told):
             predicted(pretrained, *paths, out=Path(out), args=args)
     assert Path("there_recordings.csv").read_text() == "dear to somebody"
+
+
+def test_a_place_where_nothing_may_be_written_is_refused_before_the_work(pretrained, tones, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(UserError, match="cannot be written to; name another place"):
+        predicted(pretrained, tones.parent, out=tmp_path / "new/out.csv")
+
+
+def test_a_recording_that_is_named_twice_is_one(pretrained, tones):
+    path = tones.parent / "low_00_0.wav"
+    again = path.parent / "." / ".." / path.parent.name / path.name
+    (Path("linked")).symlink_to(path.parent)
+    table = predicted(pretrained, path, again, Path("linked", path.name), out=Path("out.csv"))
+    assert set(table["path"]) == {str(path)} and len(pd.read_csv("out_recordings.csv")) == 1
 
 
 @pytest.mark.slow

@@ -117,6 +117,75 @@ def test_decisions_are_withheld_from_what_is_unlike_the_training_and_where_class
     assert found["abstained"].tolist() == ["", "", UNLIKE]
 
 
+def made_scores(truth: np.ndarray, n_classes: int, strength: float = 1.5) -> np.ndarray:
+    """Scores (n, K) that tell the truth so well; of a negative strength, they tell what is not true."""
+    logits = np.random.default_rng(0).normal(0, 1, (len(truth), n_classes)) + strength * np.eye(n_classes)[truth]
+    return softmax(logits, axis=1)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize(("strength", "n", "reason"), [(-1.5, 30, "the wrong way"), (1.5, 2, "here 2 of a, 2 of b")])
+def test_what_misleads_calibrates_and_decides_nothing(n_classes, strength, n, reason):
+    """Scores that are turned around, or of two subjects of a class."""
+    truth = np.repeat(np.arange(n_classes), 60)
+    subjects = np.array([f"{label}{place % n}" for place, label in enumerate(truth)])
+    found = Decisions.of(made_scores(truth, n_classes, strength), truth, np.ones(len(truth)), subjects)
+    names = list("abc")[:n_classes]
+    assert np.isnan(found.slope) and reason in found.remark(names)
+    table = pd.DataFrame(made_scores(truth, n_classes), columns=[f"score_{name}" for name in names]).assign(novelty=0.5)
+    table = add_decisions(table, found, names)
+    assert table["calibrated_a"].isna().all() and set(table["decision"]) == {""} and (table["novelty"] == 0.5).all()
+
+
+def test_a_class_of_too_few_subjects_is_never_ruled_out():
+    truth = np.repeat([0, 1, 2], [90, 90, 10])
+    subjects = np.array([f"{label}{place % (2 if label == 2 else 30)}" for place, label in enumerate(truth)])
+    scores = made_scores(truth, 3)
+    found = Decisions.of(scores, truth, np.ones(len(truth)), subjects)
+    assert found.subjects == (30, 30, 2) and found.thresholds[2] == 0 < min(found.thresholds[:2])
+    assert set(found.decided(found.calibrated(scores))) == {-1, 2} and "never ruled out" in found.remark(list("abc"))
+    whole = Decisions.of(scores, truth, np.ones(len(truth)), np.arange(len(truth)).astype(str))
+    assert whole.slope == found.slope and whole.thresholds[:2] == found.thresholds[:2] and not whole.remark(list("abc"))
+
+
+@pytest.fixture
+def turned(tested, tmp_path):
+    """best.ckpt beside a reference of an older release, which would turn its scores around."""
+    run = Path(shutil.copytree(tested.parent, tmp_path / "turned"))
+    content = torch.load(run / FILE, weights_only=True)
+    for level in content["levels"].values():
+        level.pop("subjects")
+        level["slope"] = -39.8
+    torch.save(content, run / FILE)
+    return run / "best.ckpt"
+
+
+def test_older_references_that_turn_scores_around_are_no_calibration(turned, inbox, caplog):
+    out = command(
+        "predict", [str(inbox / "noise.wav"), str(inbox / "low_00_0.wav"), "--ckpt", str(turned), "--out", "a.csv"]
+    )
+    assert out[["calibrated_high", "calibrated_low"]].isna().all(axis=None) and set(out["decision"]) == {""}
+    assert out["novelty"].notna().all() and set(out["abstained"]) == {UNLIKE}
+    assert caplog.text.count("scores are not calibrated, and nothing is decided") == 1
+    assert decision_of(TrainedStage(turned)) is None
+
+
+@pytest.mark.slow
+def test_a_folder_of_a_model_without_calibration_predicts_the_same(turned, inbox):
+    command("export", ["--ckpt", str(turned), "--format", "hub", "--out", "folder"])
+    tables = [load_predictor(path)(inbox / "low_00_0.wav") for path in (turned, "folder")]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_a_test_tells_what_its_thresholds_cannot_promise(tested, caplog):
+    found = beside(tested, ["high", "low"])
+    assert found.levels["clip"].subjects == (3, 3) and not found.remarks and not caplog.text
+    assert found.doubts == [
+        "thresholds rest on few validation subjects (3 of high, 3 of low); below 9, they cannot promise 90 % of other"
+        " subjects' cases"
+    ]
+
+
 def test_distance_is_that_of_mahalanobis_where_all_directions_are_kept():
     torch.manual_seed(0)
     numbers = torch.randn(400, 5) @ torch.randn(5, 5)
@@ -243,6 +312,47 @@ def test_each_recording_has_a_file_of_intervals_of_its_own_name(tested, inbox):
             f"{name}{form}" for name in ("high_01_1", "low_00_0", "noise")
         ]
         assert annotations.read(folder / f"noise{form}") == [Interval(0.0, 2.0, f"({UNLIKE})")]
+
+
+def test_a_recording_that_has_gone_since_keeps_its_intervals(tested, inbox, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(inbox, tmp_path / "stick"))
+    original = output.write
+
+    def write(*args):
+        shutil.rmtree(folder)
+        original(*args)
+
+    monkeypatch.setattr(output, "write", write)
+    assert main(["predict", str(folder), "--ckpt", str(tested), "--out", "all.TextGrid"]) == DONE_IN_PART
+    assert annotations.read("all/noise.TextGrid") == [Interval(0.0, 2.0, f"({UNLIKE})")]
+
+
+def test_a_file_of_intervals_that_cannot_be_written_takes_no_other_with_it(tested, tones, tmp_path, capsys):
+    sound = (tones.parent / "low_00_0.wav").read_bytes()
+    for name in (f"{'a' * 245}.wav", "b.wav"):
+        (tmp_path / name).write_bytes(sound)
+    assert main(["predict", str(tmp_path), "--ckpt", str(tested), "--out", "all.TextGrid"]) == 2
+    assert "cannot be written (File name too long)" in capsys.readouterr().err
+    assert [path.name for path in Path("all").iterdir()] == ["b.TextGrid"]
+
+
+def test_what_python_cannot_mean_is_told(tested, inbox):
+    model, sound = load_predictor(tested), cry(1)
+    for given, told in [
+        (([],), "no recording was named"),
+        (("",), "'': no such file or folder"),
+        (((32768 * sound).astype(np.int16),), "between -1 and 1, not int16"),
+        ((sound, 0), "sample_rate 0: is a whole number of Hz"),
+        ((sound, -1), "sample_rate -1"),
+        ((sound, 44100.5), "sample_rate 44100.5"),
+    ]:
+        for function in (model, model.embed):
+            with pytest.raises(UserError, match=told):
+                function(*given)
+    with pytest.raises(UserError, match="hop_ms 0"):
+        model.get_timestamp_embeddings(sound, 0.0)
+    assert model(sound, float(RATE)).equals(model(sound))
+    assert list(model.embed(inbox).attrs["failed"]) == [str(inbox / "broken.wav")]
 
 
 def test_windows_that_overlap_meet_in_the_middle_and_equal_neighbours_are_one():

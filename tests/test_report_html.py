@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import re
+import shutil
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,6 +28,7 @@ from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.lineage import digest, sound_fingerprint
 from cry_lightning.report import mistakes, sounds
 from cry_lightning.report import page as html_page
+from cry_lightning.report.files import write_card
 from cry_lightning.report.mistakes import Mistake, Mistakes
 from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.report.pictures import Picture
@@ -325,6 +327,23 @@ def test_card_has_every_field(made, no_figures, tmp_path) -> None:
     run = run_of(tmp_path / "run")
     main([str(run), "--split", "val"])
     assert not list(run.rglob("card.md"))  # what chose the checkpoint is no test
+
+
+def test_a_test_leaves_the_card_that_evaluate_writes(tested, no_figures, tmp_path) -> None:
+    assert "**CLEAN**" in tested.with_name("card.md").read_text()
+    run = Path(shutil.copytree(tested.parent, tmp_path / "run"))
+    write_card(run)
+    before = (run / "card.md").read_bytes()
+    main([str(run)])
+    assert (run / "card.md").read_bytes() == before
+
+
+def test_a_test_that_leaks_has_no_card_before_it_is_asked_for(no_figures, tmp_path, caplog) -> None:
+    leaky = run_of(tmp_path / "leaky", trained_on="made:test3")
+    write_card(leaky)
+    assert not (leaky / "card.md").exists() and re.search(r"no card.md: .*LEAKY, 1 of 14 tested", caplog.text)
+    main([str(leaky), "--allow-leaky"])
+    assert (leaky / "card.md").read_text().splitlines()[2].startswith("**LEAKY**")
 
 
 @pytest.mark.slow

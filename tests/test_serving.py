@@ -9,9 +9,10 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -28,6 +29,7 @@ from conftest import RATE, REPO, cry
 from exported import write_checkpoint
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
+from starlette.datastructures import Headers
 from test_audio import encode
 from test_export import NETWORKS
 
@@ -195,6 +197,16 @@ def test_a_model_without_reference_shows_scores_that_are_no_probabilities(server
     assert ">Score<" in answer["html"] and "Calibrated" not in answer["html"]
 
 
+def test_a_model_that_could_not_be_calibrated_shows_scores_and_says_why(server, service, cries, monkeypatch):
+    known = service.trained.reference
+    levels = {name: replace(one, slope=np.nan) for name, one in known.levels.items()}
+    monkeypatch.setitem(vars(service.trained), "reference", replace(known, levels=levels))
+    answer = sent(server, cries.read_bytes(), to="page/result").json()
+    assert answer["said"].startswith("no decision") and WORDS["en"]["uncalibrated"] in answer["html"]
+    assert ">Score<" in answer["html"] and "Calibrated" not in answer["html"] and "Unlikeness" in answer["html"]
+    assert service.about()["thresholds"] is None
+
+
 def _wav(waveform: np.ndarray) -> bytes:
     file = io.BytesIO()
     soundfile.write(file, waveform, RATE, format="WAV")
@@ -311,8 +323,95 @@ def test_the_guard_counts_requests():
     assert anyio.run(run) == [200, 200, 503, 503, 429]
 
 
-def test_the_guard_waits_for_no_slow_body(monkeypatch):
-    monkeypatch.setattr(guard, "PATIENCE_S", 0.05)
+def coming(request: guard._Request) -> Callable[[], Coroutine]:
+    """Takes all that comes of a request."""
+
+    async def run():
+        while not request.incoming.whole:
+            await request()
+
+    return run
+
+
+def test_bodies_that_still_come_take_no_place_and_little_room():
+    limits = Limits(max_mb=0.1, queue=1, per_minute=9)  # 200 kB a request, with what is around a file
+    kept = Guard(None, limits, ["testserver"])
+    gates = []
+
+    def request(n_pieces: int, gate: anyio.Event | None = None) -> guard._Request:
+        """Of pieces of 100 kB, the last of which waits for a gate."""
+        left = [n_pieces]
+
+        async def receive():
+            left[0] -= 1
+            if gate and not left[0]:
+                await gate.wait()
+            return {"type": "http.request", "body": bytes(100_000), "more_body": left[0] > 0}
+
+        return guard._Request(kept, guard._Incoming(receive, limits))
+
+    async def run():
+        gates.extend(anyio.Event() for _ in range(9))
+        slow = [request(2, gate) for gate in gates]
+        statuses = []
+        async with anyio.create_task_group() as tasks:
+            for one in slow[:8]:
+                tasks.start_soon(coming(one))
+            await anyio.sleep(0.01)
+            assert (kept.waiting, kept.coming) == (0, 8 * 100_000)  # four of the largest
+            assert kept._refusal({"type": "http"}, Headers()) is None
+            gates[8].set()
+            with pytest.raises(HTTPException) as too_much:
+                await coming(slow[8])()
+            statuses.append((too_much.value.status_code, too_much.value.detail))
+            quick = request(1)
+            await quick()
+            assert kept.waiting == 1 and kept._refusal({"type": "http"}, Headers())[0] == 503
+            with pytest.raises(HTTPException) as full:
+                await request(1)()
+            statuses.append((full.value.status_code, full.value.detail))
+            quick.leave()
+            gates[0].set()
+            await anyio.sleep(0.01)
+            assert (kept.waiting, kept.coming) == (1, 7 * 100_000)
+            tasks.cancel_scope.cancel()
+        for one in slow:
+            one.leave()
+        assert kept.waiting == kept.coming == 0
+        return statuses
+
+    assert anyio.run(run) == [
+        (503, "too much is being sent at once; send it again"),
+        (503, "1 requests are waiting already; send it again, or raise --queue"),
+    ]
+
+
+def test_a_body_that_trickles_is_refused_and_nobody_waits_for_it(service, monkeypatch):
+    monkeypatch.setattr(guard, "SLOW_S", 0.8)
+    app = app_of(service, Limits(max_mb=1, queue=1, per_minute=1000), ["localhost"], "en")
+
+    def trickle(address: tuple[str, int]) -> bytes:
+        """Status of the answer to a request of which a byte comes now and then."""
+        with socket.create_connection(address) as client:
+            client.sendall(post(900_000) + benchmark.form(b"x" * 50_000)[:50_000])
+            client.settimeout(0.02)
+            for _ in range(200):
+                client.sendall(b"x")
+                with suppress(TimeoutError):
+                    return client.recv(12)[9:]
+        return b"none"
+
+    with listening(app) as address, ThreadPoolExecutor(3) as clients:
+        slow = [clients.submit(trickle, address) for _ in range(3)]
+        time.sleep(0.1)
+        assert benchmark.ask(f"http://localhost:{address[1]}/", 1)[1] == 200
+        assert not any(one.done() for one in slow)
+        assert [one.result() for one in slow] == 3 * [b"408"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("PATIENCE_S", 0.05), ("SLOW_S", 0.05)])
+def test_the_guard_waits_for_no_slow_body(monkeypatch, name, value):
+    monkeypatch.setattr(guard, name, value)
 
     async def receive():
         await anyio.sleep(0.02)

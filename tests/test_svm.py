@@ -17,10 +17,11 @@ from sklearn.svm import SVC
 from cry_lightning.__main__ import main
 from cry_lightning.console import UserError
 from cry_lightning.encoders.small import Flatten, Statistics
+from cry_lightning.evaluation import clinical
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.lineage import subject_fingerprint
 from cry_lightning.tasks.heads import SupportVectors
-from cry_lightning.tasks.svm import Embedded, Recipe, fit, grouped_folds
+from cry_lightning.tasks.svm import FEWEST, Embedded, Recipe, fit, grouped_folds
 
 PLAIN = Recipe("rbf", [1.0], ["scale"], standardize=True, balanced=False)
 
@@ -75,12 +76,13 @@ def test_probabilities_are_those_of_scikit_learn_on_the_same_folds(n_classes):
 
 
 @pytest.mark.parametrize("balanced", [False, True])
-def test_probability_rises_with_the_decision_value_whatever_the_subjects_held_out_say(balanced):
+def test_probability_rises_with_the_decision_value_whatever_the_subjects_held_out_say(balanced, caplog):
     """Each place has two subjects who say the opposite, so that a machine is wrong about whom it has not heard."""
     places = np.random.default_rng(0).standard_normal((30, 6))
     said = np.stack([np.arange(30) < 24, np.arange(30) % 5 == 0], axis=1)  # by the two subjects of a place
     train = Embedded(np.repeat(places, 2, axis=0), said.ravel().astype(int), np.arange(60).astype(str))
     head = machine(train, 2, Recipe("rbf", [1.0], [1.0], standardize=False, balanced=balanced))
+    assert "rank held-out subjects the wrong way" in caplog.text
     assert 0 < head.slope < 0.01  # it tells nothing: the answer is how frequent the class is, or what the balance makes
     frequent = 0.5 if balanced else said.mean()
     np.testing.assert_allclose(head(torch.from_numpy(places)).exp()[:, 1], frequent, atol=0.01)
@@ -111,6 +113,16 @@ def test_lone_subject_of_a_class_leaves_decision_values_uncalibrated(caplog):
     torch.testing.assert_close(head(others).exp()[:, 1], head.decision(others)[:, 0].sigmoid().float())
     with pytest.raises(UserError, match="nobody can be held out to choose by; give one C and one gamma"):
         machine(lone, 2, Recipe("rbf", [1.0, 10.0], ["scale"], True, False))
+
+
+def test_two_subjects_of_a_class_calibrate_nothing(caplog):
+    train = blobs(2)
+    two = np.where(train.labels == 1, np.arange(len(train.labels)) % FEWEST, train.subjects.astype(int) + 10)
+    fewer = np.where(two == 2, 1, two)
+    enough, few = (machine(train._replace(subjects=each.astype(str)), 2, PLAIN) for each in (two, fewer))
+    assert enough.calibrated and not few.calibrated and FEWEST == clinical.FEWEST
+    assert "there are 2 training subjects: scores rank but are not calibrated" in caplog.text
+    torch.testing.assert_close(few.decision(x := torch.randn(5, 12)), enough.decision(x))
 
 
 def test_a_subject_s_voice_does_not_choose_the_setting():

@@ -321,7 +321,7 @@ def serve(
         detector: find cries by this trained Detector, instead of by the thresholds of `acquire`.
         max_mb: of one file.
         max_seconds: of one recording.
-        queue: requests at once; more are refused.
+        queue: requests at once that have come in whole; more are refused.
         per_minute: requests of one client; more are refused.
         trust: let the files name classes of this package, too (may be repeated).
         device: where to compute.

@@ -1,9 +1,12 @@
 """Weights & Biases: whether a run goes online, what it sends, and when it begins to."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import torch
 from jsonargparse import Namespace
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 PARTS = ("train", "val", "test")
 MOST_ROWS = 1000  # of the table of clips
 WANDB = "lightning.pytorch.loggers.WandbLogger"
+CALLED = ("log_hyperparams", "log_metrics", "log_image", "log_table", "after_save_checkpoint", "finalize")
+_silent: WeakSet[WandbLogger] = WeakSet()  # those of which W&B has refused something
 
 
 class Dashboard(Callback):
@@ -44,26 +49,30 @@ class Dashboard(Callback):
     """
 
     def __init__(self, loggers: list[WandbLogger], config: Config, run_folder: Path) -> None:
-        self.loggers = loggers
+        self.loggers = [harmless(logger) for logger in loggers]
         self.config = config
         self.run_folder = run_folder
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         """Begin the runs after the first batch: data, weights and shapes have been accepted."""
         for logger in self.loggers if trainer.is_global_zero else ():
-            logger._wandb_init.pop("anonymous", None)  # which wandb no longer has, and warns of
-            logger.log_hyperparams({"stage": self.config})
-            run = logger.experiment
-            run.name = f"{self.run_folder.parent.name}/{self.run_folder.name}"
-            if trainer.testing:
-                remember(run, self.run_folder / "test")
-            run.tags = (*(run.tags or ()), *self.tags(trainer, pl_module))
-            self._use(run, trainer)
+            with attempted(logger):
+                self._begin(logger, trainer, pl_module)
         if self.loggers:
             trainer.loggers = [*trainer.loggers, *self.loggers]
             self.loggers = []
 
     on_test_batch_end = on_train_batch_end  # type: ignore[assignment]  # whatever it is given
+
+    def _begin(self, logger: WandbLogger, trainer: Trainer, pl_module: LightningModule) -> None:
+        logger._wandb_init.pop("anonymous", None)  # which wandb no longer has, and warns of
+        logger.log_hyperparams({"stage": self.config})
+        run = logger.experiment
+        run.name = f"{self.run_folder.parent.name}/{self.run_folder.name}"
+        if trainer.testing:
+            remember(run, self.run_folder / "test")
+        run.tags = (*(run.tags or ()), *self.tags(trainer, pl_module))
+        self._use(run, trainer)
 
     def tags(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:
         """The classes of task, encoder and feature."""
@@ -100,8 +109,8 @@ class Dashboard(Callback):
 
     def _made(self, trainer: Trainer, kind: str, path: Path) -> None:
         name = artifact_name(self.run_folder, kind)
-        for logger in wandb_loggers(trainer) if trainer.is_global_zero else ():
-            if path.is_file():
+        for logger in working(trainer) if path.is_file() else ():
+            with attempted(logger):
                 logger.experiment.log_artifact(artifact(name, kind, {"sha256": digest(path)}))
 
 
@@ -165,14 +174,14 @@ class Figures(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the pass of the chosen checkpoint: its metrics are what the run is compared by."""
         self._keep_chosen(trainer)
-        loggers = wandb_loggers(trainer)
-        if self.chosen is None or not loggers:  # it was chosen before the run was resumed
+        if self.chosen is None or not wandb_loggers(trainer):  # it was chosen before the run was resumed
             return
         _, epoch, outputs, metrics = self.chosen
         self.send(trainer, pl_module, "val", outputs)
         validated = {name: value for name, value in metrics.items() if not name.startswith("train/")}  # of before
-        for logger in loggers if trainer.is_global_zero else ():
-            logger.experiment.summary.update(validated | {"chosen/epoch": epoch})
+        for logger in working(trainer):
+            with attempted(logger):
+                logger.experiment.summary.update(validated | {"chosen/epoch": epoch})
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the test."""
@@ -195,18 +204,53 @@ class Figures(Callback):
         drawn = pictures.of_run(evaluate_run(tested, part, None))
         shown = table.drop_duplicates("clip").head(MOST_ROWS)
         shown = shown.assign(clip=shown["clip"].map(content))[["clip", "label", *predictions.score_columns(table)]]
-        for logger in wandb_loggers(trainer):
-            logger.experiment.summary[f"{part}/lineage"] = verdict.status
-            logger.experiment.tags = (*(logger.experiment.tags or ()), verdict.status)
+        examined = [pictures.feature_figure(feature[0]) for feature in data.features.gather(examples)]
+        for logger in working(trainer):
+            with attempted(logger):
+                logger.experiment.summary[f"{part}/lineage"] = verdict.status
+                logger.experiment.tags = (*(logger.experiment.tags or ()), verdict.status)
             for name, figure in drawn.items():
                 logger.log_image(f"{part}/{name}", [figure])
             logger.log_table(f"{part}/clips", dataframe=shown)
-            examined = [pictures.feature_figure(feature[0]) for feature in data.features.gather(examples)]
             logger.log_image(f"{part}/examples", examined, caption=captions)
 
 
+@cache
+def tell_once(reason: str) -> None:
+    """Warn of what W&B refuses, the first time in this process: a search has hundreds of runs."""
+    log.warning("W&B: %s; the run goes on, and sends no more", reason)
+
+
+@contextmanager
+def attempted(logger: WandbLogger) -> Iterator[None]:
+    """Do something with a logger, which is silent from then on if W&B refuses: no dashboard is worth a training."""
+    try:
+        yield
+    except Exception as error:
+        _silent.add(logger)
+        tell_once(one_line(f"{type(error).__name__}: {error}"))
+
+
+def harmless(logger: WandbLogger) -> WandbLogger:
+    """The same logger, whose methods do nothing after W&B has refused something."""
+    for name in CALLED:
+        setattr(logger, name, partial(_call, logger, getattr(logger, name)))
+    return logger
+
+
+def _call(logger: WandbLogger, method: Callable[..., None], *args: object, **kwargs: object) -> None:
+    if logger not in _silent:
+        with attempted(logger):
+            method(*args, **kwargs)
+
+
+def working(trainer: Trainer) -> list[WandbLogger]:
+    """The W&B loggers of the process that sends, less those of which W&B has refused something."""
+    return [logger for logger in wandb_loggers(trainer) if trainer.is_global_zero and logger not in _silent]
+
+
 def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
-    """The W&B loggers among a trainer's loggers."""
+    """The W&B loggers among a trainer's loggers, the same ones in every process."""
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 

@@ -46,6 +46,7 @@ from cry_lightning.console import Interrupted, UserError, one_line
 from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.inference import reference
+from cry_lightning.report.files import write_card
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.checkpoints import read_checkpoint
@@ -293,13 +294,14 @@ class StageCLI(LightningCLI):
         self.trainer.test(**kwargs | {"verbose": False})
 
     def after_test(self) -> None:
-        """Say where the predictions are, and how to go on."""
+        """Write what rests on the predictions, and say where they are, and how to go on."""
         if not self.trainer.is_global_zero:
             return
         self.run_folder.forget_evaluation()
         folder = self.run_folder.path
         if not self.own:
             self.write_reference(Path(self.config_init.test.ckpt_path))
+            write_card(folder)
         print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {folder}")
 
     def write_reference(self, checkpoint: Path) -> None:
@@ -317,7 +319,10 @@ class StageCLI(LightningCLI):
             return
         stage = self.model.to(self.trainer.strategy.root_device)
         if found := reference.fitted(stage, self.datamodule, checkpoint):
-            found.save(checkpoint.with_name(reference.FILE))
+            path = checkpoint.with_name(reference.FILE)
+            found.save(path)
+            for remark in [*found.remarks, *found.doubts]:
+                log.warning("%s: %s", path, remark)
 
     @property
     def has_test(self) -> bool:

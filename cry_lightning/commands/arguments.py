@@ -4,6 +4,7 @@ import argparse
 import inspect
 import json
 import math
+import os
 import re
 import shlex
 import textwrap
@@ -70,8 +71,8 @@ def check_there(path: str | Path, instead: str, what: str = "file or folder") ->
     Raises:
         UserError: naming it.
     """
-    if not Path(path).exists():
-        raise UserError(f"{path}: no such {what}; {instead}")
+    if not str(path) or not Path(path).exists():  # an empty text, as of a variable that is not set, is no "."
+        raise UserError(f"{path or repr('')}: no such {what}; {instead}")
 
 
 SHIPPED = Path(__file__).parents[1] / "configs"  # installed with the package
@@ -363,7 +364,7 @@ def find_shipped(argv: Sequence[str]) -> list[str]:
 
 
 def refuse_existing(*paths: Path) -> None:
-    """Refuse to write where something is already, or where no folder can be.
+    """Refuse to write where something is already, where no folder can be, or where nothing may be written.
 
     Raises:
         UserError: naming the path.
@@ -372,6 +373,9 @@ def refuse_existing(*paths: Path) -> None:
         if path.exists():
             raise UserError(f"{path} exists already; remove it, or name another with --out")
         check_folder("--out", path.parent)
+        there = next(folder for folder in (path.parent, *path.parent.parents) if folder.exists())
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise UserError(f"--out {path}: {there} cannot be written to; name another place")
 
 
 TABLES = (".csv", ".json", ".parquet")

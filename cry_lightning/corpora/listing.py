@@ -63,9 +63,11 @@ def look_through(root: Path) -> Listing:
             path = prefix + entry.name
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if entry.is_symlink() and _leads_nowhere(entry):  # who reads it says so
+                _add_file(listing, path, folder / entry.name)
+            elif entry.is_dir():
                 (linked if entry.is_symlink() else folders).append((folder / entry.name, f"{path}/"))
-            elif entry.is_file() or not (folder / entry.name).exists():  # who reads it tells of a link to nothing
+            elif entry.is_file():
                 _add_file(listing, path, folder / entry.name)
             else:
                 listing.odd[path] = f"is {what_it_is(folder / entry.name)}"
@@ -87,6 +89,15 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
             yield from sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{folder}: the folder cannot be read ({error.strerror})") from error
+
+
+def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to nothing, or to itself."""
+    try:
+        entry.stat()
+    except OSError:
+        return True
+    return False
 
 
 def _add_file(listing: Listing, path: str, file: Path) -> None:

@@ -1,9 +1,11 @@
 """What `evaluate` and the studies add to the runs of W&B that they rest on."""
 
+import json
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ import pandas as pd
 from cry_lightning.console import one_line
 from cry_lightning.dashboard import runs
 from cry_lightning.evaluation.run import Run
-from cry_lightning.lineage import digest
+from cry_lightning.lineage import digest, fingerprint
 
 if TYPE_CHECKING:
     import wandb
@@ -72,7 +74,7 @@ def send_curves(
 
     Args:
         folder: of the study, or of the run that it examined.
-        curves: points, each of which is logged as a step.
+        curves: points, each of which is logged as a step, unless an earlier call has sent the very same.
         summary: what holds of the whole study.
         tables: by key.
         figures: PNG files by key.
@@ -82,8 +84,7 @@ def send_curves(
             return
         import wandb
 
-        for point in curves:
-            run.log(dict(point))
+        _log_new(run, curves, folder)
         media: dict[str, object] = {
             key: wandb.Table(dataframe=of_one_type(table)) for key, table in (tables or {}).items()
         }
@@ -92,6 +93,20 @@ def send_curves(
             run.log(media)
         if summary:
             run.summary.update(dict(summary))
+
+
+def _log_new(run: "wandb.Run", curves: Iterable[Values], folder: Path) -> None:
+    """Log the points that no earlier call has sent, and note them."""
+    found = runs.find(folder)
+    if found is None:
+        return
+    sent = dict.fromkeys(found[0].sent)
+    for point in curves:
+        if (key := fingerprint(json.dumps(point, sort_keys=True))) not in sent:
+            run.log(dict(point))
+            sent[key] = None
+    if len(sent) > len(found[0].sent):
+        runs.note_sent(folder, replace(found[0], sent=tuple(sent)))
 
 
 def of_one_type(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """W&B's runs: whether they go online, what they never send, and how a later command finds them again."""
 
 import json
+import logging
 import netrc
 import os
 import re
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, one_line
 from cry_lightning.files import read_object, replacing
 
 if TYPE_CHECKING:
     import wandb
 
+log = logging.getLogger(__name__)
 MARK = "wandb.json"  # in RUN/test, and in the folder of a study
 HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # the latter by default since wandb 0.31
 OF_STUDIES = ("folds/*/*", "*/folds/*/*", "points/*/*")  # where those of cross-validations and label curves lie
@@ -69,8 +71,12 @@ def keep_private() -> None:
 def finish_wandb() -> None:
     """End this process's W&B run, if any: the next fit here, such as another fold, has one of its own."""
     wandb = sys.modules.get("wandb")  # it takes long to import, and most runs do without
-    if wandb is not None and wandb.run is not None:
+    if wandb is None or wandb.run is None:
+        return
+    try:
         wandb.finish()
+    except Exception as error:  # what was trained is there, whatever W&B has of it
+        log.warning("W&B: %s; not all of the run may have been sent", one_line(str(error)))
 
 
 def artifact_name(run_folder: Path, kind: str = "checkpoint") -> str:
@@ -100,6 +106,7 @@ class RunOfWandb:
     group: str = ""
     job_type: str = ""
     mode: str = ""  # "online" where the test was: only then is more sent there
+    sent: tuple[str, ...] = ()  # fingerprints of the points that were added
 
     def write(self, folder: Path) -> None:
         """Keep it in a folder."""
@@ -114,7 +121,7 @@ class RunOfWandb:
         keep_private()
         import wandb
 
-        given = {key: value for key, value in asdict(self).items() if value and key != "mode"}
+        given = {key: value for key, value in asdict(self).items() if value and key not in ("mode", "sent")}
         return wandb.init(
             **given,
             mode="online" if self.mode == "online" and is_online() else "offline",
@@ -138,11 +145,19 @@ def read(path: Path) -> RunOfWandb | None:
         found = read_object(path, "")
     except UserError:
         return None
+    sent = found.pop("sent", [])
     known = {field.name for field in fields(RunOfWandb)}
     texts = {key: value for key, value in found.items() if isinstance(value, str)}
-    if not found.keys() <= known or texts != found:
+    if not found.keys() <= known or texts != found or not isinstance(sent, list):
         return None
-    return RunOfWandb(**texts) if {"id", "project"} <= texts.keys() else None
+    return RunOfWandb(**texts, sent=tuple(map(str, sent))) if {"id", "project"} <= texts.keys() else None
+
+
+def note_sent(folder: Path, run: RunOfWandb) -> None:
+    """Keep, where the mark of a run lies, which points were added to it."""
+    for place in (folder / "test", folder):
+        if (there := read(place / MARK)) and there.id == run.id:
+            run.write(place)
 
 
 def find(folder: Path) -> tuple[RunOfWandb, Path] | None:

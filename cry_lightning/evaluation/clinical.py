@@ -3,7 +3,8 @@
 What is chosen, is chosen on the validation rows of the same fold; what is reported, is of the test rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,12 @@ SMALLEST = 1e-6  # probability, where a logit is taken
 MOST_FOLDS = 12  # in a table of what they chose
 STEPS, CLOSE, LONGEST = 50, 1e-9, 5  # of Newton's method
 SHORT = 0.01  # step of it from a solution to a near one
+# Validation subjects of a class, below which nothing is calibrated. One is that subject, not the class; of two, a slope
+# has the wrong sign in up to a sixth of simulations whose model is right (tests/test_clinical.py), of three, seldom.
+FEWEST = 3
+PROMISING = 9  # subjects of a class: 90 % of them and of one more, of any scores, may reach a threshold
+AS_THEY_ARE = {"intercept": 0.0, "slope": 1.0}
+WRONG_WAY = "they rank the validation cases the wrong way, or not at all"
 PREDICTIVE = ("positive predictive value", "negative predictive value")
 POINTS = {name: f"{name} {TARGET:g} on validation" for name in ("sensitivity", "specificity")}
 SCORES = {"as predicted": "score", "recalibrated": "calibrated"}  # by what it is called: the column of `Readout.cases`
@@ -42,6 +49,7 @@ class Readout:
         chosen: a row for each repeat and fold: intercept, slope, and the two thresholds, on recalibrated probability.
         figures: quantity, at, value, low, high.
         curves: net benefit at each threshold probability: model, low, high, all (everybody is called positive).
+        remarks: what the reader must know to doubt what was chosen.
     """
 
     level: str
@@ -50,6 +58,7 @@ class Readout:
     chosen: pd.DataFrame
     figures: pd.DataFrame
     curves: pd.DataFrame
+    remarks: list[str]
 
 
 def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
@@ -69,7 +78,7 @@ def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
     level, folds = run.main_level.level, ["repeat", "fold"]
     if run.validation.empty:
         raise UserError(f"--clinical: {run.name} has no val rows, on which thresholds are chosen; see data.split.val")
-    cases, chosen = [], []
+    cases, chosen, subjects = [], [], []
     on_validation = {key: rows for key, rows in run.validation.groupby(folds)}
     for key, rows in run.table.groupby(folds):
         if key not in on_validation:
@@ -79,11 +88,12 @@ def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
             raise UserError(f"--clinical: {run.name} has val rows of one class alone; take a larger data.split.val")
         of_fold, settings = decided(units_at(level, rows).table, chose, run.positive)
         cases.append(of_fold)
+        subjects.append(subjects_of(chose))
         chosen.append(dict(zip(folds, key, strict=True)) | settings)
     table = pd.concat(cases, ignore_index=True)
     jackknife = Jackknife(table, run.positive, measure, run.main_level.n_folds)
     figures, curves = figures_of(jackknife, table, run.positive, prevalences), decision_curve(jackknife, run.positive)
-    return Readout(level, run.positive, table, pd.DataFrame(chosen), figures, curves)
+    return Readout(level, run.positive, table, pd.DataFrame(chosen), figures, curves, list(_remarks(chosen, subjects)))
 
 
 def decided(tested: pd.DataFrame, validation: pd.DataFrame, positive: str) -> tuple[pd.DataFrame, dict[str, float]]:
@@ -103,15 +113,48 @@ def decided(tested: pd.DataFrame, validation: pd.DataFrame, positive: str) -> tu
 
 
 def _chosen_on(validation: pd.DataFrame, positive: str) -> dict[str, float]:
-    """What validation cases choose: a recalibration (intercept, slope), and two thresholds on what comes of it."""
+    """What validation cases choose: a recalibration (intercept, slope), and two thresholds on what comes of it.
+
+    Of too few subjects, or where it would turn scores around, the recalibration is the one that changes nothing.
+    """
     truth, score = (validation["label"] == positive).to_numpy(), validation[SCORE + positive]
     intercept, slope = platt(_clipped(score), truth)
     settings = {"intercept": intercept, "slope": slope}
+    if not slope > 0 or too_few(subjects_of(validation)):
+        settings = dict(AS_THEY_ARE)
     scores = _recalibrated(score, settings)
     return settings | {
         "threshold_sensitivity": threshold_at(scores[truth], TARGET),
         "threshold_specificity": float(np.nextafter(-threshold_at(-scores[~truth], TARGET), 1)),
     }
+
+
+def subjects_of(cases: pd.DataFrame) -> dict[str, int]:
+    """How many subjects have cases of each class, of a table with label and subject."""
+    return {str(name): int(n) for name, n in cases.groupby("label")["subject"].nunique().items()}
+
+
+def too_few(subjects: Mapping[str, int]) -> str:
+    """Why so few validation subjects of each class calibrate nothing, in words; empty where they are enough."""
+    few = [f"{n} of {name}" for name, n in subjects.items() if n < FEWEST]
+    return f"it takes {FEWEST} validation subjects of each class, here {', '.join(few)}" if few else ""
+
+
+def too_few_to_promise(subjects: Mapping[str, int]) -> str:
+    """What thresholds of so few validation subjects of each class cannot do, in words; empty where they are enough."""
+    few = [f"{n} of {name}" for name, n in subjects.items() if n < PROMISING]
+    rest = f"thresholds rest on few validation subjects ({', '.join(few)})"
+    return f"{rest}; below {PROMISING}, they cannot promise {TARGET * 100:g} % of other subjects' cases" if few else ""
+
+
+def _remarks(chosen: Sequence[Mapping[str, object]], subjects: Sequence[Mapping[str, int]]) -> Iterator[str]:
+    """Which folds' scores are not recalibrated, and why, and the fewest subjects that thresholds of any rest on."""
+    left = [of for fold, of in zip(chosen, subjects, strict=True) if fold.items() >= AS_THEY_ARE.items()]
+    for reason, n in Counter(too_few(of) or WRONG_WAY for of in left).items():
+        which = f" of {n} of {len(chosen)} folds" if len(chosen) > 1 else ""
+        yield f"The scores{which} are not recalibrated, but as they are: {reason}."
+    if few := too_few_to_promise({name: min(of[name] for of in subjects) for name in subjects[0]}):
+        yield f"{few[0].upper()}{few[1:]}."
 
 
 def _recalibrated(scores: pd.Series | np.ndarray, settings: Mapping[str, float]) -> np.ndarray:

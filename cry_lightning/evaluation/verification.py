@@ -114,7 +114,7 @@ def _columns(file: h5py.File, path: Path, columns: Sequence[str]) -> pd.DataFram
         raise UserError(f"{path}: {', '.join(odd)} and {EMBEDDINGS} have different numbers of rows; embed them again")
     if (status := file.attrs["lineage"]) != "CLEAN":
         log.warning("%s: %s, %s", path, status, file.attrs["lineage_reason"] or "as `embed` reported")
-    return pd.DataFrame({name: file[name].asstr()[:] for name in columns})
+    return pd.DataFrame({name: file[name].asstr(errors="surrogateescape")[:] for name in columns})
 
 
 def _numbers(file: h5py.File, path: Path) -> np.ndarray:

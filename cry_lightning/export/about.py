@@ -26,6 +26,7 @@ class Decision(TypedDict):
     intercept: float
     thresholds: dict[str, float]  # of each class
     subjects: int  # that these were chosen on
+    subjects_of: dict[str, int]  # each class
 
 
 class About(TypedDict, total=False):
@@ -95,4 +96,5 @@ def decision_of(trained: TrainedStage) -> Decision | None:
         "intercept": round(windows.intercept, 9),
         "thresholds": thresholds,
         "subjects": known.n_subjects,
+        "subjects_of": dict(zip(known.classes, windows.subjects, strict=False)),  # none: an older release's
     }

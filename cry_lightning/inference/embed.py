@@ -19,7 +19,7 @@ from cry_lightning.data.argument import open_data
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.files import replacing
 from cry_lightning.inference.model import TrainedStage
-from cry_lightning.inference.windows import COLUMNS, clip_table, report_left_out, run_model, verdict, write
+from cry_lightning.inference.windows import COLUMNS, clip_table, failures, report_left_out, run_model, verdict, write
 from cry_lightning.trust.names import Trust
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def run(
     method: Method,
     overrides: Sequence[str],
 ) -> pd.DataFrame:
-    """Run the command; returns a row for each clip, by its name."""
+    """Run the command; returns a row for each clip, by its name; `attrs["failed"]` as of `predict`."""
     figure, trained = out.with_suffix(".png"), TrainedStage(ckpt, device, Trust(tuple(trust)))
     corpus, cache_dir = open_corpora(paths, trained, overrides)
     corpus.prepare()
@@ -135,8 +135,10 @@ def run(
     leakage = verdict(table, content, outputs.landmarks, trained.lineage)
     write(outputs.values, table, trained, leakage, out)
     n_clips, n_numbers = outputs.values.shape
-    print(f"{out}: {n_clips} embeddings of {n_numbers} numbers, {leakage.status} {leakage.reason}".strip())
+    told = f"{out}: {n_clips} embeddings of {n_numbers} numbers, {leakage.status} {leakage.reason}"
+    print(printable(told.strip()))
     embeddings = pd.DataFrame(outputs.values, index=table["clip"])
+    embeddings.attrs["failed"] = failures(outputs.bad)
     if not is_drawable(outputs.values):
         log.warning("no map is drawn: it needs three different embeddings")
         return embeddings
@@ -145,7 +147,7 @@ def run(
     drawn = draw(outputs.values, table[color], method, title, alarming=bool(stamp))
     with replacing(figure) as part:
         drawn.savefig(part, format="png", dpi=150)
-    print(figure)
+    print(printable(str(figure)))
     return embeddings
 
 

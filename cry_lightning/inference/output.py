@@ -92,18 +92,31 @@ def as_csv(table: pd.DataFrame) -> str:
 
 
 def write_intervals(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping[str, Path]) -> None:
-    """Write the intervals of each recording that could be read; none in one where nothing was found."""
+    """Write the intervals of each recording that could be read; none in one where nothing was found.
+
+    Raises:
+        UserError: a file cannot be written; all others are.
+    """
     units = recordings.columns[1] == "units"
     of_path = dict(iter(rows.groupby("path")))
+    refused: list[UserError] = []
     for path, fault, n in zip(recordings["path"], recordings["fault"], recordings.iloc[:, 1], strict=True):
+        found = list(intervals(of_path.get(path, rows[:0]), joined=not units))
         try:
             duration_s = audio.info(path).duration_s
         except audio.AudioError:
-            continue
+            if not found:
+                continue
+            duration_s = 0.0  # it was there a while ago
         if n or not fault or fault == NO_UNIT:
-            found = list(intervals(of_path.get(path, rows[:0]), joined=not units))
             last_s = max([round(duration_s, 6), *(one.end_s for one in found)])
-            annotations.write(found, files[path], last_s, TIER)
+            try:
+                annotations.write(found, files[path], last_s, TIER)
+            except UserError as error:
+                refused.append(error)
+    if refused:
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        raise UserError(f"{refused[0]}{more}")
 
 
 def intervals(rows: pd.DataFrame, joined: bool) -> Iterator[Interval]:

@@ -27,6 +27,7 @@ from cry_lightning.inference.windows import (
     ModelOutputs,
     Recordings,
     duration_s,
+    failures,
     report_left_out,
     run_through,
 )
@@ -71,9 +72,10 @@ def run(
     refuse_existing(of_recordings, *dict.fromkeys(files.values()))
     found = predicted(trained, recordings, batch_size)
     output.write(found.rows, found.recordings, files, of_recordings)
-    written = set(files.values())
-    where = out if written == {out} else f"{output.folder_of(out)} ({len(written)} files)"
-    print(f"{printable(shown(found.recordings, shutil.get_terminal_size().columns))}\n{where}\n{of_recordings}")
+    written = {file for file in files.values() if file.exists()}
+    count = f"{len(written)} file{'s' * (len(written) != 1)}"
+    where = out if set(files.values()) == {out} else f"{output.folder_of(out)} ({count})"
+    print(printable(f"{shown(found.recordings, shutil.get_terminal_size().columns)}\n{where}\n{of_recordings}"))
     return found.rows
 
 
@@ -121,12 +123,6 @@ def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int, qu
     rows, means = finished(rows, of_rows, classes), finished(means, of_means, classes)
     rows.attrs["failed"] = failures(bad)
     return Predicted(rows, means)
-
-
-def failures(bad: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Recordings that are at fault themselves, not merely silent, of all that were left out; and why."""
-    reasons = {path: [one for one in each if not one.startswith(audio.SILENT)] for path, each in bad.items()}
-    return {path: each[0] for path, each in reasons.items() if each}
 
 
 def scores_of(trained: TrainedStage) -> Callable[[Tensor], Tensor]:
@@ -227,7 +223,8 @@ def shown(table: pd.DataFrame, width: int) -> str:
     room, counted = width // 2, str(table.columns[1])
     rows = [["path", counted, "predicted", "score", "decision", "fault"]]
     for _, row in table.head(MAX_SHOWN).iterrows():
-        path = row["path"] if len(row["path"]) <= room else f"...{row['path'][3 - room :]}"
+        path = printable(row["path"])
+        path = path if len(path) <= room else f"...{path[3 - room :]}"
         answer = [row["predicted"], f"{row[score_columns(table)].max():.3f}"] if row[counted] else ["", ""]
         decision = row["decision"] or (f"({row['abstained']})" if row["abstained"] else "")
         rows.append([path, str(row[counted]), *answer, decision, row["fault"]])

@@ -18,7 +18,7 @@ from cry_lightning.corpora import Clip
 from cry_lightning.inference.detect import Finder, by_thresholds
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.predict import predicted, recordings_at
-from cry_lightning.inference.windows import Find, report_left_out, run_through
+from cry_lightning.inference.windows import Find, failures, report_left_out, run_through
 from cry_lightning.trust.names import Trust
 
 BATCH = 64  # clips at once
@@ -62,7 +62,7 @@ class Predictor:
         find: Find | None = by_thresholds if detect else None
         if isinstance(detect, str | Path):
             find = Finder(Path(detect)).spans
-        with _as_paths(sound, sample_rate or self.sample_rate) as paths:
+        with _as_paths(sound, self.sample_rate if sample_rate is None else sample_rate) as paths:
             table = predicted(self.trained, recordings_at(self.trained, paths, find=find), BATCH).rows
         return table.assign(path="waveform") if isinstance(sound, np.ndarray | Tensor) else table
 
@@ -71,7 +71,7 @@ class Predictor:
         clips: list[Clip] = []
         values: list[np.ndarray] = []
         bad: dict[str, list[str]] = {}
-        with _as_paths(sound, sample_rate or self.sample_rate) as paths:
+        with _as_paths(sound, self.sample_rate if sample_rate is None else sample_rate) as paths:
             for outputs in run_through(
                 self.trained, recordings_at(self.trained, paths), self.trained.stage.embed, BATCH
             ):
@@ -83,7 +83,9 @@ class Predictor:
         names = [clip.name for clip in clips]
         if isinstance(sound, np.ndarray | Tensor):
             names = [f"waveform{name.removeprefix(clip.path)}" for name, clip in zip(names, clips, strict=True)]
-        return pd.DataFrame(np.concatenate(values), index=pd.Index(names, name="clip"))
+        found = pd.DataFrame(np.concatenate(values), index=pd.Index(names, name="clip"))
+        found.attrs["failed"] = failures(bad)
+        return found
 
     def get_scene_embeddings(self, audio: ArrayLike | Tensor) -> Tensor:
         """Embeddings (n, D) of waveforms (n, N) at the model's rate: the mean over their windows, quiet ones too."""
@@ -105,6 +107,8 @@ class Predictor:
             audio: the waveforms.
             hop_ms: from time to time.
         """
+        if not hop_ms > 0:
+            raise UserError(f"hop_ms {hop_ms:g}: the time from embedding to embedding is above 0 ms")
         length = round(self.trained.fitting["clip_s"] * self.sample_rate)
         rows, waveforms = [], _waveforms(audio)
         times = np.arange(0, 1000 * waveforms.shape[1] / self.sample_rate, hop_ms)
@@ -126,7 +130,7 @@ class Predictor:
 
 
 @contextmanager
-def _as_paths(sound: Sound, sample_rate: int) -> Iterator[list[str]]:
+def _as_paths(sound: Sound, sample_rate: float) -> Iterator[list[str]]:
     """Paths of recordings; a waveform becomes one, so that it is processed just as a file of it would be."""
     if not isinstance(sound, np.ndarray | Tensor):
         yield [str(sound)] if isinstance(sound, str | Path) else [str(one) for one in sound]
@@ -135,7 +139,9 @@ def _as_paths(sound: Sound, sample_rate: int) -> Iterator[list[str]]:
         path, waveforms = Path(folder, "waveform.wav"), _waveforms(sound)
         if len(waveforms) > 1:
             raise UserError(f"give one waveform (N,) at a time, not {len(waveforms)}")
-        soundfile.write(path, waveforms[0], sample_rate, subtype="FLOAT")
+        if not (sample_rate > 0 and sample_rate % 1 == 0):
+            raise UserError(f"sample_rate {sample_rate}: is a whole number of Hz, above 0")
+        soundfile.write(path, waveforms[0], int(sample_rate), subtype="FLOAT")
         yield [str(path)]
 
 
@@ -143,9 +149,11 @@ def _waveforms(audio: ArrayLike | Tensor) -> np.ndarray:
     """Waveforms (n, N) as float32.
 
     Raises:
-        UserError: they are of another shape, or hold no samples.
+        UserError: they are of another shape, or hold no samples, or whole numbers.
     """
     array = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else np.asarray(audio)
+    if array.dtype.kind in "iu":  # which are never between -1 and 1 as sound is here
+        raise UserError(f"a waveform has samples between -1 and 1, not {array.dtype}; divide those of int16 by 32768")
     array = np.atleast_2d(array).astype(np.float32)
     if array.ndim != 2 or not array.size:
         raise UserError(f"a waveform has the shape (N,), several have (n, N), not {array.shape}")

@@ -2,8 +2,10 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from io import BytesIO
 from itertools import compress, islice
 from pathlib import Path
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from cry_lightning import audio
 from cry_lightning.annotations.spans import Span
+from cry_lightning.commands.arguments import check_there
 from cry_lightning.console import UserError, printable, progress_bar
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.corpora.levels import LevelIndex
@@ -50,17 +53,19 @@ class Recordings(Corpus):
         **cutting: see `Corpus`.
 
     Raises:
-        UserError: a path does not exist, or is a folder without recordings.
+        UserError: there is no path, or one does not exist, or is a folder without recordings.
     """
 
     collection = "recordings"
 
     def __init__(self, paths: Sequence[str], find: Find | None = None, **cutting: Unpack[Cutting]) -> None:
         super().__init__(".", **cutting)
+        if not paths:
+            raise UserError("no recording was named; give recordings, or folders of them")
         self.find = find
         self.units: dict[str, list[Span]] = {}  # of each recording, where they are sought
         self.faults: dict[str, str] = {}  # recordings in which they could not be sought -> the reason
-        self.paths = list(dict.fromkeys(found for path in paths for found in _found(path)))
+        self.paths = _once(found for path in paths for found in _found(path))
 
     def recordings(self) -> list[Clip]:
         """One clip per recording, which is its own subject."""
@@ -83,12 +88,21 @@ class Recordings(Corpus):
 
 
 def _found(path: str) -> Iterator[str]:
+    check_there(path, "give recordings, or folders of them")
     if Path(path).is_dir():
         yield from (str(Path(path, name)) for name in find_recordings(Path(path)))
-    elif Path(path).exists():
-        yield path  # if it is no file, who reads it says so
     else:
-        raise UserError(f"{path}: no such file or folder; give recordings, or folders of them")
+        yield path  # if it is no file, who reads it says so
+
+
+def _once(paths: Iterable[str]) -> list[str]:
+    """Each recording by the first of its names, whatever ways lead to its folder."""
+    folder_at = cache(os.path.realpath)
+    named: dict[tuple[str, str], str] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        named.setdefault((folder_at(folder), name), path)
+    return list(named.values())
 
 
 @dataclass(frozen=True)
@@ -192,6 +206,12 @@ def report_left_out(bad: Mapping[str, Sequence[str]], nothing_else: bool) -> Non
         log.warning("left out:\n  %s", "\n  ".join(faults))
 
 
+def failures(bad: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Recordings that are at fault themselves, not merely silent, of all that were left out; and why."""
+    reasons = {path: [one for one in each if not one.startswith(audio.SILENT)] for path, each in bad.items()}
+    return {path: each[0] for path, each in reasons.items() if each}
+
+
 def duration_s(corpus: Corpus, clip: Clip) -> float:
     """Seconds of a clip; those of one that goes to the end of its file are read from there."""
     if clip.duration_s is not None:
@@ -236,13 +256,17 @@ def write(embeddings: np.ndarray, table: pd.DataFrame, trained: TrainedStage, le
     with h5py.File(buffer, "w") as file:
         file[EMBEDDINGS] = embeddings
         for name, values in table.items():
-            text = None if is_numeric_dtype(values) else h5py.string_dtype()
-            file.create_dataset(str(name).replace("/", "_"), data=values.to_numpy(), dtype=text)
-        file.attrs["checkpoint"] = str(trained.path)
+            place = printable(str(name).replace("/", "_"))
+            if is_numeric_dtype(values):
+                file.create_dataset(place, data=values.to_numpy())
+                continue
+            texts = [str(text).encode(errors="surrogateescape") for text in values]  # names of files may be no UTF-8
+            file.create_dataset(place, data=np.array(texts, object), dtype=h5py.string_dtype())
+        file.attrs["checkpoint"] = printable(str(trained.path))
         file.attrs["checkpoint_sha256"] = sha256(trained.path)
         file.attrs["stage"] = json.dumps(trained.hyper_parameters)
         file.attrs["front_end"] = json.dumps(front_end)
         file.attrs["lineage"] = leakage.status
-        file.attrs["lineage_reason"] = leakage.reason
+        file.attrs["lineage_reason"] = printable(leakage.reason)
     with replacing(path) as part:
         part.write_bytes(buffer.getbuffer())

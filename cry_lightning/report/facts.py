@@ -108,7 +108,8 @@ class Facts:
         """What was done to the predictions."""
         if self.extras.readout is None:
             return "The predictions are reported as they are, without recalibration."
-        return "Recalibrated by Platt's method on the validation rows of each fold; both are reported."
+        recalibrated = "Recalibrated by Platt's method on the validation rows of each fold; both are reported."
+        return " ".join([recalibrated, *self.extras.readout.remarks])
 
     @property
     def calibration(self) -> str:
@@ -118,7 +119,8 @@ class Facts:
             return f"{loss}Calibration was not examined (evaluate --clinical does, for two classes)."
         rows = clinical_rows(self.extras.readout)[1:]
         shown = ("Brier score", "calibration slope", "calibration in the large")
-        return "; ".join(f"{name}, {at}: {value}" for name, at, value in rows if name in shown) + "."
+        figures = "; ".join(f"{name}, {at}: {value}" for name, at, value in rows if name in shown) + "."
+        return " ".join([figures, *self.extras.readout.remarks])
 
     @property
     def calculation(self) -> str:

@@ -1,23 +1,27 @@
 """The files of a report, all of them or none."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
 
-from cry_lightning.console import for_spreadsheets
+from cry_lightning.console import UserError, for_spreadsheets
 from cry_lightning.dashboard.results import send_report
 from cry_lightning.evaluation.compare import COLUMNS, Pair
-from cry_lightning.evaluation.run import Run
+from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.files import replacing
+from cry_lightning.lineage import refuse_leaky
 from cry_lightning.report import checklist, markdown
 from cry_lightning.report.checklist import fill
 from cry_lightning.report.facts import Facts
 from cry_lightning.report.words import Asked, Contents, Extras
 
+log = logging.getLogger(__name__)
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
-OPTIONAL = ("differences.csv", "clinical.csv", "card.md", "checklist.md")
+CARD = "card.md"
+OPTIONAL = ("differences.csv", "clinical.csv", CARD, "checklist.md")
 
 
 def metrics_of(runs: Sequence[Run]) -> pd.DataFrame:
@@ -52,7 +56,7 @@ def write_report(
     report = Contents(runs, compared, extras, drawn)
     texts = {"report.md": markdown.page(report), "report.html": page.page(report, asked, filled)}
     if only and (only.run.table["split"] == "test").all():
-        texts["card.md"] = markdown.card(only)
+        texts[CARD] = markdown.card(only)
     if only and filled:
         texts["checklist.md"] = checklist.page(filled, only.run.title)
     tables = {"metrics.csv": metrics_of(runs)}
@@ -64,8 +68,25 @@ def write_report(
         for name, table in tables.items():
             for_spreadsheets(table).to_csv(files.enter_context(replacing(out / name)), index=False)
         for name, text in texts.items():
-            files.enter_context(replacing(out / name)).write_bytes(text.encode(errors="backslashreplace"))
+            files.enter_context(replacing(out / name)).write_bytes(as_bytes(text))
     for name in set(OPTIONAL) - set(tables) - set(texts):
         (out / name).unlink(missing_ok=True)  # of other runs, or of another call
     send_report(runs, out / "report.html", asked.send_report)
     return out / "report.html"
+
+
+def write_card(folder: Path) -> None:
+    """Write the model card of a run that was just tested; none, with a warning, of what `evaluate` would refuse."""
+    try:
+        run = evaluate_run(read_run(str(folder), "test"), "test", None)
+        refuse_leaky([(run.name, run.leakage)], "`evaluate --allow-leaky` stamps a report so")
+    except UserError as error:  # the test is none the worse
+        log.warning("no %s: %s", CARD, error)
+        return
+    with replacing(folder / CARD) as part:
+        part.write_bytes(as_bytes(markdown.card(Facts(run, Extras()))))
+
+
+def as_bytes(text: str) -> bytes:
+    """A text as it is written; of a file name that is no UTF-8, the bytes are escaped."""
+    return text.encode(errors="backslashreplace")

@@ -55,7 +55,8 @@ class Extras:
         if self.readout is None:
             return []
         title = CLINICAL.format(positive=self.readout.positive, level=self.readout.level)
-        return [(" ".join(title.split()), clinical_rows(self.readout)), (CHOSEN, chosen_rows(self.readout))]
+        title = " ".join([*title.split(), *self.readout.remarks])
+        return [(title, clinical_rows(self.readout)), (CHOSEN, chosen_rows(self.readout))]
 
     @property
     def tables(self) -> list[tuple[str, Rows]]:

@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 READING = ("GET", "HEAD", "OPTIONS")
 PATIENCE_S = 120.0  # for a request to come in whole
+SLOW_S, LEAST = 10.0, 100_000  # how long is waited for so many further bytes of it
+COMING = 4  # of the largest requests: as much as may have come of all that are not whole
 AROUND = 100_000  # bytes of a request beside its file
 HEADERS = {
     # All that the page needs comes from here; nobody may put it into a page of their own.
@@ -33,7 +35,7 @@ class Limits:
 
     Args:
         max_mb: of one request, megabytes.
-        queue: requests at once, of which one is computed.
+        queue: requests at once that have come in whole, of which one is computed.
         per_minute: requests of one client.
     """
 
@@ -60,7 +62,8 @@ class Guard:
         self.app = app
         self.limits = limits
         self.hosts = {_host_of(f"//[{host}]" if ":" in host else f"//{host}") for host in hosts}
-        self.waiting = 0
+        self.waiting = 0  # requests that are whole
+        self.coming = 0  # bytes of those that are not
         self._minute, self._seen = 0, Counter[str]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,11 +93,11 @@ class Guard:
             response = JSONResponse({"detail": reason}, status, headers=wait)
             await response(scope, incoming, send_safely)
             return
-        self.waiting += 1
+        request = _Request(self, incoming)
         try:
-            await self.app(scope, incoming, send_safely)
+            await self.app(scope, request, send_safely)
         finally:
-            self.waiting -= 1
+            request.leave()
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str, dict[str, str]] | None:
         """Status, reason and further headers; None: it may come in."""
@@ -114,9 +117,15 @@ class Guard:
             reason = f"more than {self.limits.per_minute} requests a minute; wait {wait_s} s, or raise --per-minute"
             return 429, reason, {"retry-after": str(wait_s)}
         if self.waiting >= self.limits.queue:
-            reason = f"{self.waiting} requests are waiting already; send it again, or raise --queue"
-            return 503, reason, {"retry-after": "1"}
+            return self.busy()
         return None
+
+    def busy(self) -> tuple[int, str, dict[str, str]]:
+        """Said where there is no place: status, reason and further headers."""
+        reason = f"{self.waiting} requests are waiting already; send it again, or raise --queue"
+        if self.waiting < self.limits.queue:
+            reason = "too much is being sent at once; send it again"
+        return 503, reason, {"retry-after": "1"}
 
 
 def _host_of(address: str) -> str | None:
@@ -139,6 +148,7 @@ class _Incoming:
         self.receive = receive
         self.limits = limits
         self.n_bytes = 0
+        self.waited_s, self.came = 0.0, 0  # since LEAST bytes had come
         self.until = anyio.current_time() + PATIENCE_S
         self.whole = False
 
@@ -150,12 +160,18 @@ class _Incoming:
         """
         if self.whole:  # what is left to come is that the client goes away
             return await self.receive()
+        start = anyio.current_time()
         try:
-            with anyio.fail_after(max(0.0, self.until - anyio.current_time())):
+            with anyio.fail_after(max(0.0, min(self.until - start, SLOW_S - self.waited_s))):
                 message = await self.receive()
         except TimeoutError as error:
-            raise HTTPException(408, f"did not come in whole within {PATIENCE_S:g} s") from error
+            slow = f"did not come in whole within {PATIENCE_S:g} s, or at less than {LEAST / 1e3:g} kB in {SLOW_S:g} s"
+            raise HTTPException(408, slow) from error
         self.n_bytes += len(message.get("body", b""))
+        self.came += len(message.get("body", b""))
+        self.waited_s += anyio.current_time() - start  # for the client, and not for a server that is busy
+        if self.came >= LEAST:
+            self.waited_s, self.came = 0.0, 0
         self.whole = not message.get("more_body", False)
         if self.n_bytes > self.limits.max_bytes:
             raise HTTPException(413, too_large(self.limits))
@@ -168,3 +184,45 @@ class _Incoming:
                 await self()
         except HTTPException:
             self.whole = True
+
+
+class _Request:
+    """A request that may come in: it takes a place when it is whole, so that nobody waits for a slow one."""
+
+    def __init__(self, guard: Guard, incoming: _Incoming) -> None:
+        self.guard = guard
+        self.incoming = incoming
+        self.n_bytes = 0  # that count as coming
+        self.has_place = False
+
+    async def __call__(self) -> Message:
+        """The next message.
+
+        Raises:
+            HTTPException: see `_Incoming`; or there is no place for it.
+        """
+        if self.incoming.whole:
+            return await self.incoming()
+        message, guard = await self.incoming(), self.guard
+        n_bytes = len(message.get("body", b""))
+        if self.incoming.whole:
+            has_room = guard.waiting < guard.limits.queue
+        else:
+            has_room = guard.coming + n_bytes <= COMING * guard.limits.max_bytes
+        if not has_room:
+            await self.incoming.drain()
+            status, reason, wait = guard.busy()
+            raise HTTPException(status, reason, wait)
+        self.has_place = self.incoming.whole
+        guard.waiting += self.has_place
+        self._count(0 if self.has_place else self.n_bytes + n_bytes)
+        return message
+
+    def _count(self, n_bytes: int) -> None:
+        self.guard.coming += n_bytes - self.n_bytes
+        self.n_bytes = n_bytes
+
+    def leave(self) -> None:
+        """Give back what it has taken."""
+        self._count(0)
+        self.guard.waiting -= self.has_place

@@ -36,6 +36,8 @@ EN = {
     "no_cry": "No cry was found in this recording.",
     "no_reference": "This model was never tested, so that there are no calibrated probabilities and no decision;"
     " the scores are no probabilities.",
+    "uncalibrated": "On its validation infants, who are too few or were ranked the wrong way, this model could not be"
+    " calibrated, so that there is no decision; the scores are no probabilities.",
     "in_part": "Not all of the recording could be used",
     "class": "Class",
     "probability": "Calibrated probability",
@@ -116,6 +118,9 @@ DE = {
     "no_cry": "In dieser Aufnahme wurde kein Schrei gefunden.",
     "no_reference": "Dieses Modell wurde nie getestet; darum gibt es keine kalibrierten Wahrscheinlichkeiten und keine"
     " Entscheidung. Die Punktwerte sind keine Wahrscheinlichkeiten.",
+    "uncalibrated": "An den Säuglingen seiner Validierung, die zu wenige sind oder verkehrt herum geordnet wurden, ließ"
+    " sich dieses Modell nicht kalibrieren; darum gibt es keine Entscheidung. Die Punktwerte sind keine"
+    " Wahrscheinlichkeiten.",
     "in_part": "Nicht die ganze Aufnahme war zu verwenden",
     "class": "Klasse",
     "probability": "Kalibrierte Wahrscheinlichkeit",

@@ -33,6 +33,7 @@ Folds = list[tuple[np.ndarray, np.ndarray]]  # rows to fit to, rows held out
 MOST_CLIPS = 10_000  # their kernel takes 0.8 GB, and a search a few times that
 MOST_FOLDS = 5
 FLATTEST = 1e-3  # slope of Platt scaling: a probability never falls where the decision value rises
+FEWEST = 3  # subjects of a class that Platt scaling takes, as `evaluation.clinical` has it
 LONE = "of some class, there are training clips of one subject alone"
 
 
@@ -83,10 +84,18 @@ def fit(
         chosen = search(grams, np.concatenate([part.labels for part in parts]), judged, recipe, gammas)
     if folds is None:
         log.warning("SVM: %s, so nobody can be held out: scores rank but are not calibrated", LONE)
+    elif (fewest := fewest_subjects(train)) < FEWEST:
+        log.warning("SVM: of some class, there are %d training subjects: scores rank but are not calibrated", fewest)
+        folds = None
     kernel = gram(vectors[:n], gamma=chosen["gamma"])
     sides = [train.labels == label for label in ([1] if n_classes == 2 else range(n_classes))]
     binary_classifiers = [machine(kernel, side, chosen["C"], folds, recipe.balanced) for side in sides]
     dual, intercept, slope, offset = map(np.array, zip(*binary_classifiers, strict=True))
+    if n_flat := int((slope <= FLATTEST).sum()):
+        which = f"of {n_flat} of {n_classes} classes " if n_classes > 2 else ""
+        log.warning(
+            "SVM: scores %srank held-out subjects the wrong way; they tell how frequent a class is alone", which
+        )
     used = dual.any(axis=0)
     fitted = {"mean": mean, "scale": scale, "vectors": vectors[:n][used], "dual": dual[:, used], "intercept": intercept}
     fitted |= {"gamma": chosen["gamma"], "slope": slope, "offset": offset, "calibrated": float(folds is not None)}
@@ -137,6 +146,11 @@ def machine(
     dual = np.zeros(len(side))
     dual[svc.support_] = svc.dual_coef_[0]
     return dual, svc.intercept_[0], slope, offset
+
+
+def fewest_subjects(train: Embedded) -> int:
+    """How many subjects the class of the fewest has."""
+    return min(len(np.unique(train.subjects[train.labels == label])) for label in np.unique(train.labels))
 
 
 def grouped_folds(labels: np.ndarray, subjects: np.ndarray) -> Folds | None:
@@ -208,7 +222,7 @@ class SVM(Classifier):
 
     @property
     def calibrated(self) -> bool:
-        """Whether there were subjects to hold out for Platt scaling."""
+        """Whether there were enough subjects to hold out for Platt scaling."""
         return bool(self.head.calibrated)
 
     def setup(self, stage: str) -> None:

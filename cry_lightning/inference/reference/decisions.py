@@ -1,12 +1,13 @@
 """From scores to decisions: calibrated, compared with thresholds, and withheld where they say too little."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from cry_lightning.evaluation.clinical import TARGET, platt, threshold_at
+from cry_lightning.evaluation.clinical import FEWEST, TARGET, WRONG_WAY, platt, threshold_at, too_few
 from cry_lightning.evaluation.fusion import best_temperature
 
 SMALLEST = 1e-6  # probability, where a logarithm is taken
@@ -20,33 +21,42 @@ class Decisions:
     """What the validation clips (or recordings) of a run decide on others.
 
     Args:
-        slope: of the logarithms of the scores; NaN where the validation has one class alone.
+        slope: of the logarithms of the scores; NaN where nothing is calibrated or decided, see `remark`.
         intercept: added to that of the second of two classes.
-        thresholds: on the calibrated probability of each class (K,), which 90 % of its validation cases reach.
+        thresholds: on the calibrated probability of each class (K,), which 90 % of its validation cases reach; 0 for a
+            class of too few subjects, which is never ruled out.
         limit: of novelty, below which 95 % of unseen subjects' cases are expected.
+        subjects: of the validation, of each class (K,); none where an older release counted none.
     """
 
     slope: float
     intercept: float
     thresholds: tuple[float, ...]
     limit: float
+    subjects: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, scores: np.ndarray, truth: np.ndarray, novelty: np.ndarray, subjects: np.ndarray) -> "Decisions":
         """Chosen on validation cases: scores (n, K), class indices (n,), novelty (n,) and subjects (n,)."""
         n_classes = scores.shape[1]
         limit = limit_of(novelty, subjects)
-        if len(np.unique(truth)) < 2:
-            return cls(np.nan, np.nan, (0.0,) * n_classes, limit)
-        if n_classes == 2:
-            intercept, slope = platt(scores[:, 1], truth == 1)
-        else:
-            intercept, slope = 0.0, 1 / best_temperature(scores, truth)
+        n_subjects = tuple(len(np.unique(subjects[truth == index])) for index in range(n_classes))
+        enough = [n >= FEWEST for n in n_subjects]
+        slope, intercept = _slope_and_intercept(scores, truth) if sum(enough) > 1 else (np.nan, np.nan)
+        if not slope > 0:  # scores would be turned around
+            return cls(np.nan, np.nan, (0.0,) * n_classes, limit, n_subjects)
         uncut = cls(slope, intercept, (0.0,) * n_classes, limit)
         calibrated = uncut.calibrated(scores)
         own = [calibrated[truth == index, index] for index in range(n_classes)]
-        thresholds = tuple(threshold_at(of_class, TARGET) if len(of_class) else 0.0 for of_class in own)
-        return cls(slope, intercept, thresholds, limit)
+        thresholds = tuple(threshold_at(one, TARGET) if of else 0.0 for one, of in zip(own, enough, strict=True))
+        return cls(slope, intercept, thresholds, limit, n_subjects)
+
+    def remark(self, classes: Sequence[str]) -> str:
+        """What is not calibrated or decided, and why, in words; empty where all is."""
+        few = too_few(dict(zip(classes, self.subjects, strict=False)))
+        if not np.isfinite(self.slope):
+            return f"scores are not calibrated, and nothing is decided: {few or WRONG_WAY}"
+        return few and f"classes of too few subjects are never ruled out: {few}"
 
     def calibrated(self, scores: np.ndarray) -> np.ndarray:
         """Calibrated probabilities (n, K) of scores (n, K): Platt's for two classes, by a temperature for more."""
@@ -63,6 +73,17 @@ class Decisions:
         """
         possible = calibrated >= np.array(self.thresholds)
         return np.where(possible.sum(1) == 1, possible.argmax(1), -1)
+
+
+def _slope_and_intercept(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Platt's of scores (n, 2), or the slope that a temperature is of (n, K); 0 where more than that is worse."""
+    if scores.shape[1] == 2:
+        intercept, slope = platt(scores[:, 1], truth == 1)
+        return slope, intercept
+    logits = np.log(np.maximum(scores, SMALLEST))
+    # The slope of the likelihood at 0, of which it is a concave function: the best slope has the same sign.
+    gain = logits[np.arange(len(truth)), truth] - logits.mean(1)
+    return (1 / best_temperature(scores, truth), 0.0) if gain.sum() > 0 else (0.0, 0.0)
 
 
 def limit_of(novelty: np.ndarray, subjects: np.ndarray) -> float:
@@ -97,7 +118,7 @@ def add_decisions(table: pd.DataFrame, decisions: Decisions | None, classes: lis
     novelty = table["novelty"].to_numpy(float) / decisions.limit
     chosen = np.where(novelty > 1, -1, decisions.decided(calibrated))
     abstained = np.where(novelty > 1, UNLIKE, np.where(chosen < 0, UNSURE, ""))
-    if not np.isfinite(decisions.slope):  # of one class alone, nothing was learned but what is like the training
+    if not np.isfinite(decisions.slope):  # nothing was learned but what is like the training
         chosen, abstained = np.full(len(table), -1), np.where(novelty > 1, UNLIKE, "")
     decision = np.array([*classes, ""], dtype=object)[chosen]
     of_classes = {column: calibrated[:, place] for place, column in enumerate(columns)}

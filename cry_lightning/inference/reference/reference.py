@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cry_lightning.console import UserError, one_line
+from cry_lightning.evaluation.clinical import too_few_to_promise
 from cry_lightning.files import Json, read_object, replacing
 from cry_lightning.inference.reference.decisions import Decisions
 from cry_lightning.inference.reference.novelty import EMBEDDING, INPUT, Layer, Novelty
@@ -53,9 +54,27 @@ class Reference:
             "classes": self.classes,
             "n_subjects": self.n_subjects,
             "levels": {
-                name: {**asdict(one), "thresholds": list(one.thresholds)} for name, one in self.levels.items() if one
+                name: {**asdict(one), "thresholds": list(one.thresholds), "subjects": list(one.subjects)}
+                for name, one in self.levels.items()
+                if one
             },
         }
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is not calibrated or decided at each level, and why."""
+        at: dict[str, list[str]] = {}
+        for level, one in self.levels.items():
+            if one and (remark := one.remark(self.classes)):
+                at.setdefault(remark, []).append(f"{level}s")
+        return [f"{' and '.join(levels)}: {remark}" for remark, levels in at.items()]
+
+    @property
+    def doubts(self) -> list[str]:
+        """What its thresholds cannot promise, where they decide."""
+        known = [one for one in self.levels.values() if one and math.isfinite(one.slope)]
+        found = (too_few_to_promise(dict(zip(self.classes, one.subjects, strict=False))) for one in known)
+        return [doubt for doubt in dict.fromkeys(found) if doubt]
 
     def save(self, path: Path) -> None:
         """Write it whole or not at all, as plain data."""
@@ -98,6 +117,8 @@ def beside(checkpoint: Path, classes: list[str] | None) -> Reference | None:
     if found.checkpoint != sha256(checkpoint) or found.classes != classes:
         log.warning("%s: of another checkpoint, %s", path, missing)
         return None
+    for remark in found.remarks:
+        log.warning("%s: %s", path, remark)
     return found
 
 
@@ -133,7 +154,10 @@ def _parsed(content: object) -> Reference:
         thresholds = tuple(float(one) for one in given["thresholds"])
         if len(thresholds) != len(classes):
             raise ValueError(f"{len(thresholds)} thresholds of {len(classes)} classes")
-        one = Decisions(float(given["slope"]), float(given["intercept"]), thresholds, float(given["limit"]))
+        # Older releases counted no subjects, and turned scores around.
+        subjects = tuple(int(n) for n in given.get("subjects", ()))
+        slope = float(given["slope"]) if given["slope"] > 0 else math.nan
+        one = Decisions(slope, float(given["intercept"]), thresholds, float(given["limit"]), subjects)
         if name not in LEVELS or not 0 < one.limit < math.inf:
             raise ValueError(f"the level {name!r} with the limit {one.limit}")
         levels[name] = one
