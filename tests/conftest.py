@@ -15,7 +15,8 @@ import soundfile
 import torch
 import yaml
 
-from cry_lightning import cli, lineage
+from cry_lightning import lineage
+from cry_lightning.cli import stage as cli
 from cry_lightning.evaluation import predictions
 from cry_lightning.lineage import Lineage, StageRecord, sound_fingerprint, subject_fingerprint
 from cry_lightning.report import pictures

@@ -5,7 +5,7 @@ import torch
 import yaml
 from conftest import stage_config
 
-from cry_lightning import cli
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 
 AVERAGED = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.9}}

@@ -9,7 +9,7 @@ import soundfile
 import torch
 from conftest import cry
 
-from cry_lightning import cli
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.lineage import sound_fingerprint
 from cry_lightning.lineage.acoustic_fingerprint import alike, landmarks

@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
-from cry_lightning import cli
 from cry_lightning.cli import runfolder
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.features import MFCC, LogMel
 from cry_lightning.files import locked

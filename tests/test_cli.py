@@ -19,7 +19,7 @@ from cry_lightning import __main__ as command_line
 from cry_lightning import __version__, cli
 from cry_lightning.api.evaluation import KINDS
 from cry_lightning.api.models import NETWORKS
-from cry_lightning.cli import ReadCLI
+from cry_lightning.cli.stage import ReadCLI
 from cry_lightning.commands.arguments import arguments_of, find_shipped
 from cry_lightning.commands.signatures import ROOMS
 from cry_lightning.console import UserError, one_line, progress_bar

@@ -12,7 +12,7 @@ import torch
 import yaml
 from conftest import REPO
 
-from cry_lightning import cli
+from cry_lightning.cli import stage as cli
 from cry_lightning.commands.stage import arguments as check_arguments
 
 CONFIGS = REPO / "configs"

@@ -14,8 +14,8 @@ import soundfile
 import yaml
 from conftest import RATE, stage_config
 
-from cry_lightning import cli
 from cry_lightning.__main__ import run as command
+from cry_lightning.cli import stage as cli
 from cry_lightning.cli.runfolder import TESTED
 from cry_lightning.console import UserError
 from cry_lightning.data.splits import Split

@@ -17,9 +17,9 @@ import yaml
 from conftest import RATE
 from matplotlib.colors import to_rgba
 
-from cry_lightning import cli
 from cry_lightning.__main__ import DONE_IN_PART, main
 from cry_lightning.__main__ import run as command
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.verification import read_embeddings
 from cry_lightning.inference import embed

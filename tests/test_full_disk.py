@@ -12,8 +12,8 @@ import soundfile
 from conftest import RATE, write_run
 from test_evaluation import by_hand
 
-from cry_lightning import cli
 from cry_lightning.__main__ import run as command
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 

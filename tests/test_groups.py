@@ -11,8 +11,8 @@ from conftest import stage_config
 from exported import write_checkpoint
 
 from cry_lightning import __main__ as command_line
-from cry_lightning.cli import ReadCLI
 from cry_lightning.cli.runfolder import RunFolder
+from cry_lightning.cli.stage import ReadCLI
 from cry_lightning.commands.messages import as_yaml
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError

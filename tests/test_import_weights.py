@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, relu
 
-from cry_lightning import cli
 from cry_lightning.__main__ import run as command
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.download.import_weights import PANNS_STFT, front_end
 from cry_lightning.encoders import CNN6, CNN10, CNN14

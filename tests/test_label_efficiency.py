@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cry_lightning import cli
 from cry_lightning.__main__ import run as command
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.run import Tested as Predicted
 from cry_lightning.evaluation.run import evaluate_run, pool

@@ -7,7 +7,7 @@ import yaml
 from conftest import stage_config
 from torch import Tensor, nn
 
-from cry_lightning import cli
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.tasks import MaskedPrediction
 from cry_lightning.tasks.optimisation import Optimisation

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cry_lightning import cli
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import check_shift
 from cry_lightning.features import measures as module

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR
 
-from cry_lightning import cli
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.encoders import CNN6
 from cry_lightning.encoders.timm_network import TimmNetwork

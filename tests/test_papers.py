@@ -14,8 +14,8 @@ import torch
 import yaml
 from conftest import RATE, REPO, stage_config
 
-from cry_lightning import cli
 from cry_lightning.__main__ import main
+from cry_lightning.cli import stage as cli
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip, Clips

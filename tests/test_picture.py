@@ -19,9 +19,9 @@ from matplotlib.image import imread
 from PIL import Image
 from torch import Tensor
 
-from cry_lightning import cli
 from cry_lightning.__main__ import main
 from cry_lightning.__main__ import run as command
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Manifest
 from cry_lightning.data.datamodule import CryDataModule

@@ -7,7 +7,7 @@ import torch
 import yaml
 from conftest import stage_config
 
-from cry_lightning import cli
+from cry_lightning.cli import stage as cli
 from cry_lightning.cli.precision import FULL, MIXED, automatic
 from cry_lightning.cli.runfolder import differences
 from cry_lightning.console import UserError

@@ -16,15 +16,15 @@ import yaml
 from conftest import stage_config
 from lightning.pytorch.loggers import CSVLogger
 
-from cry_lightning import cli
 from cry_lightning.callbacks import Figures, interruption
 from cry_lightning.callbacks.interruption import SIGNALS
+from cry_lightning.cli import stage as cli
 from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import Interrupted
 
 KILLER = """
 import os, signal, sys
-from cry_lightning import cli
+from cry_lightning.cli import stage as cli
 from cry_lightning.callbacks import Figures
 
 def kill(self, trainer, *args):

@@ -15,8 +15,8 @@ from conftest import RATE, stage_config
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cry_lightning import cli
 from cry_lightning.__main__ import run as run_command
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.encoders import Res8
 from cry_lightning.features import MFCC

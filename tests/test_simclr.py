@@ -10,7 +10,7 @@ import yaml
 from conftest import REPO, stage_config
 from torch import nn
 
-from cry_lightning import cli
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.lineage import check, read, subject_fingerprint
 

@@ -15,8 +15,8 @@ import yaml
 from conftest import REPO
 from jsonargparse import ArgumentParser
 
-from cry_lightning import cli
 from cry_lightning.__main__ import run as command
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Corpus, Manifest, SyntheticWords
 from cry_lightning.corpora.words import SILENCE, UNKNOWN, Keywords, SpeechCommands

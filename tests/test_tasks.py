@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from cry_lightning import cli
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 
 

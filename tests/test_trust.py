@@ -38,7 +38,7 @@ PAYLOADS = {  # class path -> arguments
     "torch.hub.load": {"repo_or_dir": ".", "model": "evil", "source": "local"},
     "evil.Net": {},
     "evil": {},
-    "cry_lightning.cli.sys.exit": {},
+    "cry_lightning.cli.stage.sys.exit": {},
     "cry_lightning.cli.runfolder.shutil.rmtree": {"path": "precious"},
     "cry_lightning.cli.runfolder.RunFolder": {"path": "precious"},
     "cry_lightning.__main__.main": {"args": ["prepare"]},

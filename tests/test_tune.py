@@ -18,8 +18,8 @@ from conftest import REPO
 from matplotlib import pyplot
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from cry_lightning import cli
 from cry_lightning.__main__ import run as command
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.data.building import CachedFeatures
 from cry_lightning.lineage import read, subject_fingerprint

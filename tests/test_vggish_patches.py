@@ -9,7 +9,7 @@ import torch
 import yaml
 from conftest import stage_config
 
-from cry_lightning import cli
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Manifest
 from cry_lightning.data.cache import FeatureCache

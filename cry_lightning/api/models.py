@@ -95,9 +95,9 @@ def run_stage(name: str, argv: Sequence[str]) -> Path:
     from cry_lightning.commands.stage import arguments
 
     arguments([name, *argv])
-    from cry_lightning import cli
+    from cry_lightning.cli.stage import main
 
-    ran = cli.main([name, *("--help" if arg == "--help-all" else arg for arg in argv)])
+    ran = main([name, *("--help" if arg == "--help-all" else arg for arg in argv)])
     if name == "test" and ran.trainer.is_global_zero:
         print(_table(ran.run_folder.path))
     return ran.run_folder.path

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from matplotlib.image import imsave
 
-from cry_lightning.cli import ReadCLI, StageCLI
 from cry_lightning.cli.quiet import quiet
+from cry_lightning.cli.stage import ReadCLI, StageCLI
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.data.building import ClipBatches

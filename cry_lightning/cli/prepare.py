@@ -2,7 +2,7 @@
 
 import os
 
-from cry_lightning.cli import StageCLI
+from cry_lightning.cli.stage import StageCLI
 from cry_lightning.console import UserError, printable
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.datamodule import CryDataModule

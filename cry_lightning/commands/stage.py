@@ -31,7 +31,7 @@ GROUPS = {
     "trainer": "lightning.pytorch.Trainer",
     "checkpoint": "lightning.pytorch.callbacks.ModelCheckpoint",
 }
-CLI = "cry_lightning.cli.StageCLI"
+CLI = "cry_lightning.cli.stage.StageCLI"
 # Tables that an option adds to; any other is replaced.
 ADDED_TO = {"init_args", "split", *(new.partition(".")[0] for moved in MOVED.values() for new in moved.values())}
 OF_LIGHTNING = {  # options that LightningCLI adds by itself

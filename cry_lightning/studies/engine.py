@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 import yaml
 
-from cry_lightning import cli
+from cry_lightning.cli import stage as cli
 from cry_lightning.cli.quiet import quiet
 from cry_lightning.cli.runfolder import BEST, HARMLESS, TESTED, differences
 from cry_lightning.commands.arguments import Overrides, as_arguments

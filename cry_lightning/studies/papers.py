@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cry_lightning import cli
+from cry_lightning.cli import stage as cli
 from cry_lightning.cli.quiet import quiet
 from cry_lightning.commands.arguments import check_folder
 from cry_lightning.commands.stage import check_overrides
