@@ -16,9 +16,10 @@ from conftest import REPO
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from cry_lightning import __main__ as command_line
-from cry_lightning import __version__, cli
+from cry_lightning import __version__
 from cry_lightning.api.evaluation import KINDS
 from cry_lightning.api.models import NETWORKS
+from cry_lightning.cli import stage as cli
 from cry_lightning.cli.stage import ReadCLI
 from cry_lightning.commands.arguments import arguments_of, find_shipped
 from cry_lightning.commands.signatures import ROOMS

@@ -11,11 +11,12 @@ import torch
 import yaml
 from conftest import DATA, REPO, real
 
-from cry_lightning import annotations, cli
+from cry_lightning import annotations
 from cry_lightning import load as load_predictor
 from cry_lightning.__main__ import run as command
 from cry_lightning.annotations import Interval
 from cry_lightning.annotations.spans import COLUMN, Hysteresis, choose, frames, marked_in, score
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip, Intervals, UnlabelledTree
 from cry_lightning.encoders import EfficientAT, Res8

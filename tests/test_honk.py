@@ -9,8 +9,9 @@ from conftest import DATA
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, relu
 
-from cry_lightning import audio, cli
+from cry_lightning import audio
 from cry_lightning.__main__ import run as command
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.encoders import Res8
 from cry_lightning.features import MFCC

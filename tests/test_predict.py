@@ -11,9 +11,10 @@ import soundfile
 import torch
 from conftest import DATA, RATE, real
 
-from cry_lightning import audio, cli
+from cry_lightning import audio
 from cry_lightning.__main__ import run as command
 from cry_lightning.audio.decoders import FFmpegReader
+from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip, UnlabelledTree
 from cry_lightning.data.building import ClipBatches

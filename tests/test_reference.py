@@ -17,11 +17,12 @@ from conftest import RATE, cry, stage_config
 from scipy.special import expit, logit, softmax
 from torch import nn
 
-from cry_lightning import annotations, audio, cli
+from cry_lightning import annotations, audio
 from cry_lightning import load as load_predictor
 from cry_lightning.__main__ import DONE_IN_PART, main
 from cry_lightning.__main__ import run as command
 from cry_lightning.annotations import Interval
+from cry_lightning.cli import stage as cli
 from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.clinical import platt
