@@ -244,6 +244,13 @@ def test_a_wrong_class_names_the_nearest_wherever_it_is_noticed(stage, named):
         cli.main(["fit", "--config", str(stage()), f"--model.init_args.encoder={named}"])
 
 
+def test_a_logger_that_cannot_be_made_is_refused_with_its_own_reason(stage, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    logger = {"class_path": "lightning.pytorch.loggers.MLFlowLogger"}
+    with pytest.raises(UserError, match="mlflow"):
+        cli.main(["fit", "--config", str(stage()), f"--trainer.logger={json.dumps([logger])}"])
+
+
 LISTED = {
     "encoders": {"cry_lightning.encoders.Res8", "cry_lightning.encoders.SmallCNN"},
     "features": {"cry_lightning.features.MFCC", "cry_lightning.features.spectrogram.Spectrogram"},

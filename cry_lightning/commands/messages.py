@@ -27,6 +27,10 @@ NO_CLASS = re.compile(
     r"(?s)package\.module\.Class, not ([\w.]+)$|class_path '([\w.]+)'.*(?:No module|has no attribute)"
 )
 WRONG_TYPE = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.+?)\])")
+UNION = "Does not validate against any of the Union subtypes"
+OF_A_SUBTYPE = re.compile(  # not merely of its form
+    r"^  - (?!Not a valid subclass|Expected an? )(?:Problem with given class_path .+:\n[\s-]*)?(.+)$", re.MULTILINE
+)
 AROUND_THE_REASON = ("Parser key", "Does not validate against", "- Expected a path", "Config file loop")
 PLAINER = {  # pattern in a reason -> what to say instead
     r"(?s)^Not a valid subclass.*": "give class_path and init_args, and no key beside them",
@@ -145,7 +149,13 @@ def instantiation_error(error: Exception, given_in: str = "config") -> UserError
 
 
 def reason_in(errors: list[BaseException], message: str) -> str:
-    """What the first of the errors says that does not merely tell of others; else the message."""
+    """What the first of the errors says that does not merely tell of others; else the message.
+
+    Where one of several types may be given, what the one says that took the value, and failed with it.
+    """
+    for text in map(str, errors):
+        if text.startswith(UNION) and (found := OF_A_SUBTYPE.search(text)):
+            return found[1]
     return next((str(e) for e in errors if not str(e).strip().startswith(AROUND_THE_REASON)), message)
 
 
