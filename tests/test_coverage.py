@@ -27,6 +27,10 @@ def test_intervals_of_ten_infants_contain_the_truth(skill):
     assert lowest(coverage.Test(10, 0.5, True, True, skill)) >= 0.915
 
 
+def test_intervals_of_three_classes_contain_the_truth():
+    assert lowest(coverage.ThreeClasses(18, True, True, "middling")) >= 0.915
+
+
 def test_percentiles_of_a_bootstrap_do_not():
     assert lowest(coverage.Test(10, 0.5, True, True, "high"), coverage.by_bootstrap) < 0.85
 
