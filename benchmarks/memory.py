@@ -1,5 +1,4 @@
 """What it saves that commands have glibc keep freed memory: training steps with and without, and memory.
-
 .venv/bin/python benchmarks/memory.py
 
 Each way is a process of its own, in turns. Wants the package installed (`make install`).
