@@ -138,13 +138,13 @@ def test_what_misleads_calibrates_and_decides_nothing(n_classes, strength, n, re
     assert table["calibrated_a"].isna().all() and set(table["decision"]) == {""} and (table["novelty"] == 0.5).all()
 
 
-def test_a_class_of_too_few_subjects_is_never_ruled_out():
+def test_a_class_of_too_few_subjects_is_never_decided():
     truth = np.repeat([0, 1, 2], [90, 90, 10])
     subjects = np.array([f"{label}{place % (2 if label == 2 else 30)}" for place, label in enumerate(truth)])
     scores = made_scores(truth, 3)
     found = Decisions.of(scores, truth, np.ones(len(truth)), subjects)
-    assert found.subjects == (30, 30, 2) and found.thresholds[2] == 0 < min(found.thresholds[:2])
-    assert set(found.decided(found.calibrated(scores))) == {-1, 2} and "never ruled out" in found.remark(list("abc"))
+    assert found.subjects == (30, 30, 2) and found.thresholds[2] > 1 > max(found.thresholds[:2])
+    assert set(found.decided(found.calibrated(scores))) == {-1, 0, 1} and "never decided" in found.remark(list("abc"))
     whole = Decisions.of(scores, truth, np.ones(len(truth)), np.arange(len(truth)).astype(str))
     assert whole.slope == found.slope and whole.thresholds[:2] == found.thresholds[:2] and not whole.remark(list("abc"))
 

@@ -13,6 +13,7 @@ from cry_lightning.evaluation.fusion import best_temperature
 SMALLEST = 1e-6  # probability, where a logarithm is taken
 HELD_OUT = 0.95  # share of held-out clips that are not called unlike the training
 ENOUGH = 19  # subjects: one more, of any novelty, is 5 % of them then
+NEVER = 2.0  # a threshold that no probability reaches
 UNSURE, UNLIKE = "unsure", "unlike the training"
 
 
@@ -23,8 +24,8 @@ class Decisions:
     Args:
         slope: of the logarithms of the scores; NaN where nothing is calibrated or decided, see `remark`.
         intercept: added to that of the second of two classes.
-        thresholds: on the calibrated probability of each class (K,), which 90 % of its validation cases reach; 0 for a
-            class of too few subjects, which is never ruled out.
+        thresholds: on the calibrated probability of each class (K,), which 90 % of its validation cases reach; `NEVER`
+            for a class of too few subjects, which is never decided.
         limit: of novelty, below which 95 % of unseen subjects' cases are expected.
         subjects: of the validation, of each class (K,); none where an older release counted none.
     """
@@ -48,7 +49,7 @@ class Decisions:
         uncut = cls(slope, intercept, (0.0,) * n_classes, limit)
         calibrated = uncut.calibrated(scores)
         own = [calibrated[truth == index, index] for index in range(n_classes)]
-        thresholds = tuple(threshold_at(one, TARGET) if of else 0.0 for one, of in zip(own, enough, strict=True))
+        thresholds = tuple(threshold_at(one, TARGET) if of else NEVER for one, of in zip(own, enough, strict=True))
         return cls(slope, intercept, thresholds, limit, n_subjects)
 
     def remark(self, classes: Sequence[str]) -> str:
@@ -56,7 +57,7 @@ class Decisions:
         few = too_few(dict(zip(classes, self.subjects, strict=False)))
         if not np.isfinite(self.slope):
             return f"scores are not calibrated, and nothing is decided: {few or WRONG_WAY}"
-        return few and f"classes of too few subjects are never ruled out: {few}"
+        return few and f"classes of too few subjects are never decided (their cases come out unsure or wrong): {few}"
 
     def calibrated(self, scores: np.ndarray) -> np.ndarray:
         """Calibrated probabilities (n, K) of scores (n, K): Platt's for two classes, by a temperature for more."""
