@@ -60,9 +60,13 @@ def keep_freed_memory() -> None:
 
     Otherwise it hands a batch's tensors back, and the system clears as many pages anew, for up to half of a step.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another system, or another C library
+        return
+    tuned = os.environ.get("GLIBC_TUNABLES", "")
     for variable, (parameter, n_bytes) in MEMORY.items():
-        if mallopt is not None and variable not in os.environ:
+        if variable not in os.environ and "glibc.malloc." not in tuned:
             mallopt(parameter, n_bytes)
             os.environ[variable] = str(n_bytes)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cry_lightning.cli import stage as cli
+from cry_lightning.commands.arguments import SHIPPED
 from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import check_shift
 from cry_lightning.features import measures as module
@@ -95,7 +96,7 @@ def test_says_how_to_install_praat(monkeypatch):
 @pytest.mark.slow
 def test_baseline_finds_what_shows_in_synthetic_cries(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    configs = cli.__file__.removesuffix("cli.py") + "configs"
+    configs = SHIPPED
     run = cli.main(
         [
             "fit",

@@ -50,6 +50,7 @@ def config(tones, tmp_path_factory):
     )
     config["save_every_n_steps"] = 2
     config["trainer"]["max_epochs"] = 3
+    config["trainer"]["precision"] = "32-true"  # also in processes of their own, where `conftest` changes nothing
     path = folder / "pretrain.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

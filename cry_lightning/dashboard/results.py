@@ -101,12 +101,14 @@ def _log_new(run: "wandb.Run", curves: Iterable[Values], folder: Path) -> None:
     if found is None:
         return
     sent = dict.fromkeys(found[0].sent)
-    for point in curves:
-        if (key := fingerprint(json.dumps(point, sort_keys=True))) not in sent:
-            run.log(dict(point))
-            sent[key] = None
-    if len(sent) > len(found[0].sent):
-        runs.note_sent(folder, replace(found[0], sent=tuple(sent)))
+    try:
+        for point in curves:
+            if (key := fingerprint(json.dumps(point, sort_keys=True))) not in sent:
+                run.log(dict(point))
+                sent[key] = None
+    finally:  # what came before an error is not sent again
+        if len(sent) > len(found[0].sent):
+            runs.note_sent(folder, replace(found[0], sent=tuple(sent)))
 
 
 def of_one_type(table: pd.DataFrame) -> pd.DataFrame:

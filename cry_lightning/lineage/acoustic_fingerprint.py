@@ -36,7 +36,7 @@ def landmarks(waveforms: np.ndarray, sample_rate: int) -> list[str]:
     """The landmarks of each of some waveforms (B, N), as letters; none of silence, or of less than 64 ms."""
     if sample_rate != SAMPLE_RATE:
         waveforms = np.stack([soxr.resample(row, sample_rate, SAMPLE_RATE, quality="HQ") for row in waveforms])
-    if waveforms.shape[1] < N_FFT:
+    if waveforms.shape[1] < N_FFT or not len(waveforms):
         return [""] * len(waveforms)
     n_rows = max(1, FRAMES * HOP // waveforms.shape[1])
     blocks = [waveforms[row : row + n_rows].astype(np.float32, copy=False) for row in range(0, len(waveforms), n_rows)]
@@ -64,11 +64,9 @@ def _peaks(power: np.ndarray) -> tuple[np.ndarray, ...]:
     """Clip, frame, bin and log-power of the peaks in power spectra (B, T, F), in this order."""
     floor = np.maximum(power.max(axis=(1, 2), keepdims=True) * RANGE, SILENCE)
     raised = np.maximum(power, floor)
-    found = np.flatnonzero(raised == _running_max(_running_max(raised, AROUND_T, 1), AROUND_F, 2))
-    places = np.unravel_index(found, power.shape)
-    strength = power[places]
-    above = strength > floor[places[0], 0, 0]  # not where all around lies at the floor
-    return *(place[above] for place in places), np.log(strength[above])
+    highest = _running_max(_running_max(raised, AROUND_T, 1), AROUND_F, 2)
+    places = np.unravel_index(np.flatnonzero((raised == highest) & (raised > floor)), power.shape)
+    return *places, np.log(power[places])
 
 
 def _running_max(values: np.ndarray, around: int, axis: int) -> np.ndarray:

@@ -210,6 +210,7 @@ class _Request:
         else:
             has_room = guard.coming + n_bytes <= COMING * guard.limits.max_bytes
         if not has_room:
+            self._count(0)  # or what is refused would keep others out while it comes
             await self.incoming.drain()
             status, reason, wait = guard.busy()
             raise HTTPException(status, reason, wait)

@@ -13,6 +13,7 @@ from cry_lightning.evaluation.fusion import best_temperature
 SMALLEST = 1e-6  # probability, where a logarithm is taken
 HELD_OUT = 0.95  # share of held-out clips that are not called unlike the training
 ENOUGH = 19  # subjects: one more, of any novelty, is 5 % of them then
+NOT_COUNTED = f"{WRONG_WAY}, or of too few subjects, whom an older release did not count; run `test` again"
 NEVER = 2.0  # a threshold that no probability reaches
 UNSURE, UNLIKE = "unsure", "unlike the training"
 
@@ -56,7 +57,9 @@ class Decisions:
         """What is not calibrated or decided, and why, in words; empty where all is."""
         few = too_few(dict(zip(classes, self.subjects, strict=False)))
         if not np.isfinite(self.slope):
-            return f"scores are not calibrated, and nothing is decided: {few or WRONG_WAY}"
+            so_few = sum(n >= FEWEST for n in self.subjects) < 2
+            reason = few if so_few and few else WRONG_WAY if self.subjects else NOT_COUNTED
+            return f"scores are not calibrated, and nothing is decided: {reason}"
         return few and f"classes of too few subjects are never decided (their cases come out unsure or wrong): {few}"
 
     def calibrated(self, scores: np.ndarray) -> np.ndarray:

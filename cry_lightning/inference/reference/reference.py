@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cry_lightning.console import UserError, one_line
-from cry_lightning.evaluation.clinical import too_few_to_promise
+from cry_lightning.evaluation.clinical import FEWEST, too_few_to_promise
 from cry_lightning.files import Json, read_object, replacing
 from cry_lightning.inference.reference.decisions import Decisions
 from cry_lightning.inference.reference.novelty import EMBEDDING, INPUT, Layer, Novelty
@@ -154,9 +154,10 @@ def _parsed(content: object) -> Reference:
         thresholds = tuple(float(one) for one in given["thresholds"])
         if len(thresholds) != len(classes):
             raise ValueError(f"{len(thresholds)} thresholds of {len(classes)} classes")
-        # Older releases counted no subjects, and turned scores around.
+        # Older releases counted no subjects of a class, turned scores around, and rested on as few as there were.
         subjects = tuple(int(n) for n in given.get("subjects", ()))
-        slope = float(given["slope"]) if given["slope"] > 0 else math.nan
+        trusted = given["slope"] > 0 and (subjects or int(content["n_subjects"]) >= 2 * FEWEST)
+        slope = float(given["slope"]) if trusted else math.nan
         one = Decisions(slope, float(given["intercept"]), thresholds, float(given["limit"]), subjects)
         if name not in LEVELS or not 0 < one.limit < math.inf:
             raise ValueError(f"the level {name!r} with the limit {one.limit}")
