@@ -30,6 +30,7 @@ from cry_lightning.export.about import decision_of
 from cry_lightning.inference import output, predict
 from cry_lightning.inference.detect import by_thresholds
 from cry_lightning.inference.model import TrainedStage
+from cry_lightning.inference.output import label_of
 from cry_lightning.inference.reference import FILE, Decisions, beside, fitting
 from cry_lightning.inference.reference.decisions import UNLIKE, UNSURE, add_decisions, limit_of
 from cry_lightning.inference.reference.novelty import Layer, Layers, layers_of
@@ -169,6 +170,14 @@ def test_older_references_that_turn_scores_around_are_no_calibration(turned, inb
     assert out["novelty"].notna().all() and set(out["abstained"]) == {UNLIKE}
     assert caplog.text.count("scores are not calibrated, and nothing is decided") == 1
     assert decision_of(TrainedStage(turned)) is None
+
+
+def test_what_is_not_decided_is_no_label():
+    row = {"predicted": "low", "decision": "", "abstained": "", "novelty": np.nan}
+    assert label_of(row) == "low"  # of a model without a reference
+    assert label_of(row | {"novelty": 0.5}) == "(low?)"
+    assert label_of(row | {"novelty": 0.5, "abstained": "unsure"}) == "(unsure)"
+    assert label_of(row | {"novelty": 0.5, "decision": "high"}) == "high"
 
 
 @pytest.mark.slow

@@ -333,6 +333,36 @@ def coming(request: guard._Request) -> Callable[[], Coroutine]:
     return run
 
 
+def test_of_five_uploads_at_once_the_four_that_fit_come_in():
+    kept = Guard(None, Limits(max_mb=1, queue=9, per_minute=9), ["testserver"])
+
+    def request() -> guard._Request:
+        left = [11]  # pieces of 100 kB: as large as one may be
+
+        async def receive():
+            await anyio.sleep(0)  # the others' turn
+            left[0] -= 1
+            return {"type": "http.request", "body": bytes(100_000), "more_body": left[0] > 0}
+
+        return guard._Request(kept, guard._Incoming(receive, kept.limits))
+
+    async def run():
+        refused = []
+
+        async def send(one: guard._Request):
+            try:
+                await coming(one)()
+            except HTTPException as error:
+                refused.append(error.status_code)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(send, request())
+        return refused
+
+    assert anyio.run(run) == [503] and kept.waiting == 4
+
+
 def test_bodies_that_still_come_take_no_place_and_little_room():
     limits = Limits(max_mb=0.1, queue=1, per_minute=9)  # 200 kB a request, with what is around a file
     kept = Guard(None, limits, ["testserver"])

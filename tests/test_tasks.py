@@ -89,6 +89,11 @@ def test_wrong_num_classes_is_told_before_training(stage):
         fit(stage("pretrain", num_classes=3))
 
 
+def test_one_class_is_refused_before_training(stage):
+    with pytest.raises(UserError, match=r"tells classes apart, and the labelled clips have 1 \(tone\)"):
+        fit(stage("pretrain"), '--data.corpus.init_args.classes={"tone": ["high", "low"]}')
+
+
 @pytest.mark.slow
 def test_any_timm_network_is_an_encoder(stage):
     timm = {

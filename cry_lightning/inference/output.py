@@ -146,10 +146,15 @@ def intervals(rows: pd.DataFrame, joined: bool) -> Iterator[Interval]:
         yield held
 
 
-def _records(rows: pd.DataFrame) -> Iterator[Mapping[str, str]]:
-    return iter(rows[["predicted", "decision", "abstained"]].to_dict("records"))  # type: ignore[arg-type]
+def _records(rows: pd.DataFrame) -> Iterator[Mapping[str, object]]:
+    return iter(rows[["predicted", "decision", "abstained", "novelty"]].to_dict("records"))  # type: ignore[arg-type]
 
 
-def label_of(row: Mapping[str, str]) -> str:
-    """The decision, or in brackets why there is none; without a reference, the class of the highest score."""
-    return row["decision"] or (f"({row['abstained']})" if row["abstained"] else row["predicted"])
+def label_of(row: Mapping[str, object]) -> str:
+    """The decision, or in brackets why there is none; without a reference, the class of the highest score.
+
+    That class in brackets, with a question mark, where a reference decides nothing.
+    """
+    if row["decision"] or row["abstained"]:
+        return str(row["decision"] or f"({row['abstained']})")
+    return f"({row['predicted']}?)" if pd.notna(row["novelty"]) else str(row["predicted"])

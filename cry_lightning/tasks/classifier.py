@@ -64,6 +64,11 @@ class Classifier(Stage):
         """See `Stage`; also build the head from the data's classes where the config leaves their number open."""
         super().configure_model()
         found = len(self.data.classes)
+        if found < 2:
+            raise UserError(
+                f"a classifier tells classes apart, and the labelled clips have {found} ({', '.join(self.data.classes)})"
+                "; give recordings of others too, or see data.corpus.init_args.classes"
+            )
         if self.num_classes is None:
             self.build_head(found)
         elif found != self.num_classes:
