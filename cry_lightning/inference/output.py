@@ -157,4 +157,5 @@ def label_of(row: Mapping[str, object]) -> str:
     """
     if row["decision"] or row["abstained"]:
         return str(row["decision"] or f"({row['abstained']})")
-    return f"({row['predicted']}?)" if pd.notna(row["novelty"]) else str(row["predicted"])
+    of_no_reference = row["novelty"] != row["novelty"]  # NaN
+    return str(row["predicted"]) if of_no_reference else f"({row['predicted']}?)"
