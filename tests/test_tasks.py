@@ -90,7 +90,7 @@ def test_wrong_num_classes_is_told_before_training(stage):
 
 
 def test_one_class_is_refused_before_training(stage):
-    with pytest.raises(UserError, match=r"tells classes apart, and the labelled clips have 1 \(tone\)"):
+    with pytest.raises(UserError, match=r"wants two classes, and the labelled clips have 1 \(tone\)"):
         fit(stage("pretrain"), '--data.corpus.init_args.classes={"tone": ["high", "low"]}')
 
 

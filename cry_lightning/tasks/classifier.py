@@ -66,8 +66,8 @@ class Classifier(Stage):
         found = len(self.data.classes)
         if found < 2:
             raise UserError(
-                f"a classifier tells classes apart, and the labelled clips have {found}"
-                f" ({', '.join(self.data.classes)}); give recordings of others too, or see data.corpus.init_args.classes"
+                f"a classifier wants two classes, and the labelled clips have {found} ({', '.join(self.data.classes)}):"
+                " give recordings of others too, or see data.corpus.init_args.classes"
             )
         if self.num_classes is None:
             self.build_head(found)
