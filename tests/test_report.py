@@ -232,6 +232,25 @@ def test_several_runs_in_one_table(no_figures, tmp_path, monkeypatch, capsys) ->
         main([names[0], f"{names[0]}/"])
 
 
+def test_no_comparison_takes_the_place_of_one_of_other_runs(no_figures, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    a, b, c = (str(make_run(Path(f"runs/made/{name}"), seed=seed)) for seed, name in enumerate("abc"))
+
+    def compared() -> dict[str, list[str]]:
+        tables = Path("runs").glob("comparison*/metrics.csv")
+        return {str(path.parent): list(pd.read_csv(path)["run"].unique()) for path in tables}
+
+    main([a, b])
+    assert compared() == {"runs/comparison": [a, b]}
+    assert '<p class="faint">a, b</p>' in Path("runs/comparison/report.html").read_text()
+    main([a, c])
+    found = compared()
+    assert found.pop("runs/comparison") == [a, b] and list(found.values()) == [[a, c]]
+    main([a, f"{c}/"])
+    main([a, b])
+    assert compared() == {"runs/comparison": [a, b], **found}, "each replaces its own"
+
+
 @pytest.mark.parametrize(
     ("names", "labels", "title"),
     [
