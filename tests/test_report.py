@@ -371,6 +371,9 @@ def test_runs_that_cannot_be_evaluated(tmp_path) -> None:
     (tmp_path / "config.yaml").touch()
     with pytest.raises(UserError, match=r"no predictions.csv; `python -m cry_lightning test --config .*config.yaml`"):
         main([str(tmp_path)])
+    (tmp_path / "config.yaml").write_text("model: {class_path: cry_lightning.tasks.SimCLR}")
+    with pytest.raises(UserError, match=r"no predictions.csv; it is a pretraining, of which there is nothing"):
+        main([str(tmp_path)])
     with pytest.raises(UserError, match=r"--out: .*config.yaml is a file; name a folder"):
         main([str(tmp_path / "corpus/tuned"), "--out", str(tmp_path / "config.yaml/report")])
 
