@@ -318,7 +318,7 @@ def test_subjects_of_several_labels_are_left_out_and_counted(no_figures, tmp_pat
     rewrite(run, label=table["label"])
     main([str(run)])
     printed = capsys.readouterr().out
-    assert "At subject level: 1 subjects with several labels or subjects are left out" in printed
+    assert "At subject level: 1 subject with several labels or subjects is left out" in printed
     assert "44/22/11" in printed
 
 
