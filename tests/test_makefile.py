@@ -524,6 +524,14 @@ def test_what_is_given_to_make_arrives_as_it_was_given(shell, given):
     assert f"--data={given}" in called and f"--arguments={given}" in called and "--overwrite" not in called
 
 
+def test_the_readmes_pattern_arrives_and_finds_the_subject(shell):
+    file, example = re.findall(r"`(class/\w+\.wav)`.*?`(ARGS=.*?)`", (REPO / "README.md").read_text())[0]
+    (called,) = shell("finetune", *shlex.split(example))
+    (arguments,) = (word.partition("=")[2] for word in called if word.startswith("--arguments="))
+    ((key, pattern),) = chain.pairs(shlex.split(arguments))
+    assert key == "data.corpus.init_args.subject_pattern" and re.findall(pattern, file) == ["baby03"]
+
+
 @pytest.mark.parametrize("given", ["data/sounds", "it's here", "a b"])
 def test_recordings_of_a_grid_arrive_at_their_stages(shell, given):
     (called,) = shell("gorin2023", f"SOUNDS={given}", f"CRIES={given}.csv", "ARGS=--trainer.max_epochs=2")
