@@ -361,7 +361,7 @@ def test_changed_thresholds_are_refused_or_everything_is_cut_anew(tmp_path, tree
     before = tree(tmp_path / "out")
     with pytest.raises(UserError, match=r"min_unit_s 0\.18, not 0\.5.*--overwrite"):
         main([str(tree_of_wavs), str(tmp_path / "out"), "--min-unit-s=0.5"])
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match=r"was made with the recordings in .*, not .*0\.wav; give --overwrite"):
         main([str(tree_of_wavs / "0.wav"), str(tmp_path / "out")])
     assert tree(tmp_path / "out") == before
     again = acquire(tree_of_wavs, tmp_path / "out", "--min-unit-s=0.5", "--overwrite")

@@ -59,6 +59,12 @@ def test_listing_caches_imports_no_torch(tmp_path):
     assert imported_by([["prepare", "--list", "--folder", str(tmp_path)]]) <= {"pandas", "av"}
 
 
+def test_what_cannot_be_predicted_imports_no_torch(tmp_path):
+    (tmp_path / "best.ckpt").touch()
+    line = ["predict", "--ckpt", str(tmp_path / "best.ckpt"), "--out", str(tmp_path / "out.csv"), str(tmp_path)]
+    assert not imported_by([line, [*line, "--hop-s=-1"]]) & {"torch", "torchaudio", "lightning"}
+
+
 def test_the_command_table_and_every_help_import_nothing_that_takes_seconds():
     assert not imported_by([[], ["--version"], *([command, "--help"] for command in command_line.COMMANDS)])
 

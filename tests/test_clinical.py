@@ -156,6 +156,7 @@ def test_scores_stay_as_they_are_where_a_recalibration_would_mislead(written, ta
     found = readout(written(table))
     assert found.chosen[["intercept", "slope"]].to_numpy().tolist() == [[0, 1]]
     np.testing.assert_allclose(found.cases["calibrated"], found.cases["score"])
+    assert set(found.figures.query("quantity == 'Brier score'")["at"]) == {"as predicted"}
     assert found.remarks[0].startswith("The scores are not recalibrated") and reason in found.remarks[0]
 
 
@@ -172,6 +173,7 @@ def test_of_several_folds_those_are_counted_whose_scores_stay(written) -> None:
     found = readout(written(two))
     assert found.remarks[0].startswith("The scores of 1 of 2 folds are not recalibrated")
     assert found.chosen["slope"].ne(1).tolist() == [True, False]
+    assert set(found.figures.query("quantity == 'Brier score'")["at"]) == set(clinical.SCORES)
 
 
 def test_two_subjects_of_a_class_rank_the_wrong_way_more_often_than_three() -> None:

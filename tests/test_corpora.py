@@ -261,9 +261,11 @@ def test_corpus_at_manifest_and_nothing(tmp_path):
     for argument in ({"target": "age"}, {"subject_pattern": "(.)"}):
         with pytest.raises(UserError, match=f"{next(iter(argument))} is for .* this looks like a Manifest"):
             corpus_at(csv, **argument)
-    for nothing in ("nowhere", "a.wav"):
-        with pytest.raises(UserError, match="no such folder"):
-            corpus_at(tmp_path / nothing)
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        corpus_at(tmp_path / "nowhere")
+    (tmp_path / "a.wav").touch()
+    with pytest.raises(UserError, match=r"a\.wav: is a file; give its folder"):
+        corpus_at(tmp_path / "a.wav")
 
 
 # --- classes

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import REPO
 
+from cry_lightning.download.published import WEIGHTS
 from cry_lightning.make import chain
 from cry_lightning.make import command as pipeline
 
@@ -275,6 +276,10 @@ def test_where_published_weights_are_is_told_in_one_line(make):
     assert make("pretrain", METHOD="audioset", WEIGHTS="copies/mn04.pt") == [] and make.code == 2
     assert make.error.startswith("cry_lightning: error: METHOD=audioset: copies/mn04.pt: no such file of weights; get")
     assert "github.com/fschmid56/EfficientAT" in make.error and make.error.count("\n") == 1
+    assert "weights get" not in make.error, "which knows nothing of other files"
+    assert make("pretrain", METHOD="audioset") == [] and make.error.count("\n") == 1
+    assert f"`python -m cry_lightning weights get efficientat-mn04 --to {AUDIOSET}`" in make.error
+    assert chain.PUBLISHED in WEIGHTS["efficientat-mn04"].url
     assert make("simclr", METHOD="audioset") == [] and "there is no simclr; leave it out" in make.error
 
 
@@ -423,6 +428,15 @@ def test_other_folders_of_the_same_name_take_nothing_away(make, house):
     assert make(*CHAIN)[0] == "fit finetune"
 
 
+def test_a_folder_that_holds_a_description_alone_is_free(make, house):
+    data = own_corpus(house)
+    (house / "runs/my-cries/describe").mkdir(parents=True)
+    assert make(*CHAIN, DATA=str(data))[-1] == "evaluate runs/my-cries/finetune"
+    other = own_corpus(house, "elsewhere/other-cries")
+    (house / "runs/other-cries/by_hand").mkdir(parents=True)
+    assert re.fullmatch(r"evaluate runs/other-cries-\w{6}/finetune", make(*CHAIN, DATA=str(other))[-1])
+
+
 def test_manifest_is_named_by_its_folder(make, house):
     folder = own_corpus(house, "ward 7")
     (folder / "manifest.csv").write_text("path,label,subject\n")
@@ -508,6 +522,14 @@ def test_what_is_given_to_make_arrives_as_it_was_given(shell, given):
     (called,) = shell("finetune", f"DATA={given}", f"ARGS={given}")
     assert called[:3] == ["-m", "cry_lightning.make.command", "finetune"]
     assert f"--data={given}" in called and f"--arguments={given}" in called and "--overwrite" not in called
+
+
+def test_the_readmes_pattern_arrives_and_finds_the_subject(shell):
+    file, example = re.findall(r"`(class/\w+\.wav)`.*?`(ARGS=.*?)`", (REPO / "README.md").read_text())[0]
+    (called,) = shell("finetune", *shlex.split(example))
+    (arguments,) = (word.partition("=")[2] for word in called if word.startswith("--arguments="))
+    ((key, pattern),) = chain.pairs(shlex.split(arguments))
+    assert key == "data.corpus.init_args.subject_pattern" and re.findall(pattern, file) == ["baby03"]
 
 
 @pytest.mark.parametrize("given", ["data/sounds", "it's here", "a b"])

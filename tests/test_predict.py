@@ -277,7 +277,7 @@ def test_arguments_that_make_no_sense(pretrained, tones, tmp_path):
         ([tmp_path / "nowhere.wav"], "out.csv", (), r"nowhere\.wav: no such file or folder"),
         ([tones.parent], "there.csv", (), r"there_recordings\.csv exists already"),
         ([""], "out.csv", (), "^'': no such file or folder"),  # of a variable that is not set
-        ([tones.parent], "out.csv", ("--hop-s=-1",), "above 0 s"),
+        ([tones.parent], "out.csv", ("--hop-s=-1",), "--hop-s -1: it is a length of time"),
         ([tones.parent], "out.csv", ("--batch-size=0",), "--batch-size"),
     ]:
         with pytest.raises(UserError, match=told):

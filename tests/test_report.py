@@ -232,6 +232,25 @@ def test_several_runs_in_one_table(no_figures, tmp_path, monkeypatch, capsys) ->
         main([names[0], f"{names[0]}/"])
 
 
+def test_no_comparison_takes_the_place_of_one_of_other_runs(no_figures, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    a, b, c = (str(make_run(Path(f"runs/made/{name}"), seed=seed)) for seed, name in enumerate("abc"))
+
+    def compared() -> dict[str, list[str]]:
+        tables = Path("runs").glob("comparison*/metrics.csv")
+        return {str(path.parent): list(pd.read_csv(path)["run"].unique()) for path in tables}
+
+    main([a, b])
+    assert compared() == {"runs/comparison": [a, b]}
+    assert '<p class="faint">a, b</p>' in Path("runs/comparison/report.html").read_text()
+    main([a, c])
+    found = compared()
+    assert found.pop("runs/comparison") == [a, b] and list(found.values()) == [[a, c]]
+    main([a, f"{c}/"])
+    main([a, b])
+    assert compared() == {"runs/comparison": [a, b], **found}, "each replaces its own"
+
+
 @pytest.mark.parametrize(
     ("names", "labels", "title"),
     [
@@ -299,7 +318,7 @@ def test_subjects_of_several_labels_are_left_out_and_counted(no_figures, tmp_pat
     rewrite(run, label=table["label"])
     main([str(run)])
     printed = capsys.readouterr().out
-    assert "At subject level: 1 subjects with several labels or subjects are left out" in printed
+    assert "At subject level: 1 subject with several labels or subjects is left out" in printed
     assert "44/22/11" in printed
 
 
@@ -351,6 +370,9 @@ def test_runs_that_cannot_be_evaluated(tmp_path) -> None:
         main([str(tmp_path)])
     (tmp_path / "config.yaml").touch()
     with pytest.raises(UserError, match=r"no predictions.csv; `python -m cry_lightning test --config .*config.yaml`"):
+        main([str(tmp_path)])
+    (tmp_path / "config.yaml").write_text("model: {class_path: cry_lightning.tasks.SimCLR}")
+    with pytest.raises(UserError, match=r"no predictions.csv; it is a pretraining, of which there is nothing"):
         main([str(tmp_path)])
     with pytest.raises(UserError, match=r"--out: .*config.yaml is a file; name a folder"):
         main([str(tmp_path / "corpus/tuned"), "--out", str(tmp_path / "config.yaml/report")])

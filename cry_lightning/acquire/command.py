@@ -102,7 +102,12 @@ def begin(out: Path, provenance: Mapping[str, object], overwrite: bool) -> None:
             raise UserError(f"{path}: is damaged; give --overwrite to make {out} anew, or another OUT") from None
         before = {}
     known = dict.fromkeys(before) | dict(provenance)
-    changed = [f"{key} {before.get(key)}, not {value}" for key, value in known.items() if before.get(key) != value]
+    words = {"in": "the recordings in"}
+    changed = [
+        f"{words.get(key, key)} {before.get(key)}, not {value}"
+        for key, value in known.items()
+        if before.get(key) != value
+    ]
     if changed and not overwrite:
         raise UserError(f"{out}: was made with {', '.join(changed)}; give --overwrite to make it anew, or another OUT")
     with replacing(path) as part:

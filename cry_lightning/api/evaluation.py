@@ -63,7 +63,8 @@ def evaluate(
     Args:
         runs: run folder that `test` has filled, or a predictions.csv.
         pool: folds of one run: score all their tests as one; several times for several runs.
-        out: where to write; default: the run's folder, or runs/comparison for several.
+        out: where to write; default: the run's folder; of several, runs/comparison, or where that is of other runs a
+            folder beside it.
         allow_leaky: report runs tested on their training subjects, stamped LEAKY.
         split: which rows; val goes to validation/.
         positive: with two classes, that of sensitivity; unless named, the rarer one in all of predictions.csv, val and

@@ -1,5 +1,6 @@
 """Commands that train a stage or apply a trained one, as functions."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -165,6 +166,15 @@ def predict(
     if out.suffix.lower() not in TABLES and not ENDING.search(out.name):
         raise UserError(f"--out {out}: name a file that ends in {', '.join((*TABLES, *FORMS.values()))}")
     refuse_existing(out, by_recording(out))
+    # Without torch, which takes many seconds to import; no mistake should be reported that late.
+    from cry_lightning.corpora.base import SHORTEST_S
+    from cry_lightning.corpora.listing import recordings_named
+    from cry_lightning.inference.output import check_packages
+
+    if hop_s is not None and not SHORTEST_S <= hop_s < math.inf:  # nor NaN
+        raise UserError(f"--hop-s {hop_s:g}: it is a length of time, of {SHORTEST_S} s or more")
+    check_packages(out)
+    recordings_named(paths)
     from cry_lightning.inference.predict import run
 
     return run(paths, ckpt, trust, out, device, batch_size, hop_s, detect, detector)

@@ -96,6 +96,8 @@ def corpus_at(
 def _form(path: Path) -> type[Corpus]:
     if path.suffix.lower() == ".csv":
         return Manifest
+    if path.is_file():
+        raise UserError(f"{path}: is a file; give its folder, {path.parent}, or a manifest, a .csv file")
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; give a folder of recordings or a manifest, a .csv file")
     recordings = find_recordings(path)

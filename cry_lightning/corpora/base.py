@@ -168,7 +168,8 @@ class Corpus(ABC):
         if quiet:
             self.left_out["clips, all of whose windows are that quiet"] = len(quiet)
             shown = f"{', '.join(quiet[:5])}{' ...' * (len(quiet) > 5)}"
-            log.info("%s: %d recordings are nowhere above %g dB: %s", self.name, len(quiet), self.min_active_db, shown)
+            which = f"{len(quiet)} recording{' is' if len(quiet) == 1 else 's are'} nowhere above"
+            log.info("%s: %s %g dB: %s", self.name, which, self.min_active_db, shown)
         return Clips.joined(cut)
 
     def _cut(self, clip: Clip, levels: LevelIndex) -> Clips:

@@ -3,11 +3,13 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from cry_lightning.audio import EXTENSIONS, NO_SOUND, warn_once, what_it_is
+from cry_lightning.commands.arguments import check_there
 from cry_lightning.console import UserError
 
 MAX_NAMED = 3  # files, in one line
@@ -40,6 +42,17 @@ def find_recordings(root: Path) -> list[str]:
     if odd:
         warn_once(f"{root}: {reason}")
     return listing.recordings
+
+
+def recordings_named(paths: Sequence[str]) -> list[str]:
+    """The recordings among paths, and those below folders among them, each once.
+
+    Raises:
+        UserError: there is no path, or one does not exist, or is a folder without recordings.
+    """
+    if not paths:
+        raise UserError("no recording was named; give recordings, or folders of them")
+    return _once(found for path in paths for found in _found(path))
 
 
 def look_through(root: Path) -> Listing:
@@ -136,3 +149,21 @@ def on_disk(path: Path) -> Path:
 def nfc(text: str) -> str:
     """Text in the composed form of Unicode: macOS gives names decomposed."""
     return unicodedata.normalize("NFC", text)
+
+
+def _found(path: str) -> Iterator[str]:
+    check_there(path, "give recordings, or folders of them")
+    if Path(path).is_dir():
+        yield from (str(Path(path, name)) for name in find_recordings(Path(path)))
+    else:
+        yield path  # if it is no file, who reads it says so
+
+
+def _once(paths: Iterable[str]) -> list[str]:
+    """Each recording by the first of its names, whatever ways lead to its folder."""
+    folder_at = cache(os.path.realpath)
+    named: dict[tuple[str, str], str] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        named.setdefault((folder_at(folder), name), path)
+    return list(named.values())

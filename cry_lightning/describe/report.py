@@ -152,7 +152,7 @@ def remarks_on_sound(census: CorpusSummary) -> Iterator[str]:
         f" {CLIPPED_BADLY:.1%} of all samples."
     )
     if quiet := int((decoded["silence_share"] == 1).sum()):
-        yield f"{quiet:,} recordings are nowhere above {QUIET_DB:g} dBFS."
+        yield f"{quiet:,} recording{' is' if quiet == 1 else 's are'} nowhere above {QUIET_DB:g} dBFS."
     yield MEASURED
 
 

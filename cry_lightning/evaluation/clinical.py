@@ -35,6 +35,7 @@ WRONG_WAY = "they rank the validation cases the wrong way, or not at all"
 PREDICTIVE = ("positive predictive value", "negative predictive value")
 POINTS = {name: f"{name} {TARGET:g} on validation" for name in ("sensitivity", "specificity")}
 SCORES = {"as predicted": "score", "recalibrated": "calibrated"}  # by what it is called: the column of `Readout.cases`
+UNCHANGED = {"as predicted": "score"}  # the same where no fold's scores are recalibrated
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Readout:
         cases: a row for each tested case and repeat: subject, label, score, calibrated, confident, above_sensitivity,
             above_specificity.
         chosen: a row for each repeat and fold: intercept, slope, and the two thresholds, on recalibrated probability.
-        figures: quantity, at, value, low, high.
+        figures: quantity, at, value, low, high; of recalibrated scores only where some are.
         curves: net benefit at each threshold probability: model, low, high, all (everybody is called positive).
         remarks: what the reader must know to doubt what was chosen.
     """
@@ -59,6 +60,11 @@ class Readout:
     figures: pd.DataFrame
     curves: pd.DataFrame
     remarks: list[str]
+
+    @property
+    def scores(self) -> Mapping[str, str]:
+        """The columns of `cases` that differ as scores, by what they are called."""
+        return SCORES if _any_recalibrated(self.chosen) else UNCHANGED
 
 
 def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
@@ -90,10 +96,17 @@ def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
         cases.append(of_fold)
         subjects.append(subjects_of(chose))
         chosen.append(dict(zip(folds, key, strict=True)) | settings)
-    table = pd.concat(cases, ignore_index=True)
+    table, of_folds = pd.concat(cases, ignore_index=True), pd.DataFrame(chosen)
     jackknife = Jackknife(table, run.positive, measure, run.main_level.n_folds)
     figures, curves = figures_of(jackknife, table, run.positive, prevalences), decision_curve(jackknife, run.positive)
-    return Readout(level, run.positive, table, pd.DataFrame(chosen), figures, curves, list(_remarks(chosen, subjects)))
+    if not _any_recalibrated(of_folds):
+        figures = figures[~figures["at"].isin(SCORES.keys() - UNCHANGED.keys())].reset_index(drop=True)
+    return Readout(level, run.positive, table, of_folds, figures, curves, list(_remarks(chosen, subjects)))
+
+
+def _any_recalibrated(chosen: pd.DataFrame) -> bool:
+    """Whether the scores of any fold are not as they were, of a table with intercept and slope."""
+    return bool((chosen[[*AS_THEY_ARE]] != pd.Series(AS_THEY_ARE)).to_numpy().any())
 
 
 def decided(tested: pd.DataFrame, validation: pd.DataFrame, positive: str) -> tuple[pd.DataFrame, dict[str, float]]:

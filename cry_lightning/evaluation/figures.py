@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cry_lightning.evaluation.bands import bands
-from cry_lightning.evaluation.clinical import SCORES, Readout, reliability
+from cry_lightning.evaluation.clinical import Readout, reliability
 from cry_lightning.evaluation.compare import cell
 from cry_lightning.evaluation.drawing import COLOURS, Style, entitle, line
 from cry_lightning.evaluation.predictions import SCORE
@@ -126,7 +126,7 @@ def clinical(run: Run, found: Readout, style: Style) -> Figure:
     figure, (reliable, decision, abstaining) = style.panels(3)
     truth = (found.cases["label"] == found.positive).to_numpy()
     reliable.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
-    for (name, column), marker in zip(SCORES.items(), "os", strict=True):
+    for (name, column), marker in zip(found.scores.items(), "os", strict=False):
         bins = reliability(truth, found.cases[column].to_numpy())
         reliable.plot(bins["predicted"], bins["observed"], marker=marker, label=name)
     reliable.set(title="reliability", xlabel=f"predicted probability of {found.positive}", ylabel="observed share")

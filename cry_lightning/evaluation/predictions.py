@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
+from cry_lightning.commands.configs import LOADER
 from cry_lightning.console import UserError, for_spreadsheets, from_cell
 from cry_lightning.files import replacing
 from cry_lightning.lineage.spelling import own_part
@@ -15,6 +17,7 @@ SOURCES = ("given", "rule", "stand-in", "unknown", "")  # the last: not recorded
 SPLITS = ("val", "test")
 SCORE = "score_"
 SUM_TOLERANCE = 1e-3
+PRETRAININGS = ("SimCLR", "MaskedPrediction")  # tasks without a test
 
 
 def score_columns(table: pd.DataFrame) -> list[str]:
@@ -45,9 +48,19 @@ def find(given: str) -> Path:
 
 def _way_to_predictions(folder: Path) -> str:
     if (folder / "config.yaml").exists():
+        if _task_of(folder / "config.yaml") in PRETRAININGS:
+            return "it is a pretraining, of which there is nothing to evaluate; probe or fine-tune it"
         return f"`python -m cry_lightning test --config {folder / 'config.yaml'}` makes it"
     inside = [*folder.glob("*/predictions.csv"), *folder.glob("*/*/predictions.csv")]
     return f"name a run, such as {min(inside).parent}" if inside else "name the folder of a run, or a predictions.csv"
+
+
+def _task_of(config: Path) -> str:
+    """Name of the class that a run's config trains; empty where it cannot be read."""
+    try:
+        return str(yaml.load(config.read_text(encoding="utf-8"), LOADER)["model"]["class_path"]).rpartition(".")[2]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return ""
 
 
 def read(path: str | Path) -> pd.DataFrame:

@@ -297,8 +297,9 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
     if len(said := set(units.predicted)) == 1:
         yield f"the model answered {said.pop()} to every case."
     if units.n_left_out:
-        several = f"{units.level}s with several labels or subjects"
-        yield f"{units.n_left_out} {several} are left out, having no one right answer."
+        ending, verb = ("", "is") if units.n_left_out == 1 else ("s", "are")
+        several = f"{units.level}{ending} with several labels or subjects {verb}"
+        yield f"{units.n_left_out} {several} left out, having no one right answer."
 
 
 def _first_few(names: list[str]) -> list[str]:

@@ -63,7 +63,6 @@ def run(
     detector: Path | None,
 ) -> pd.DataFrame:
     """Run the command; recordings that cannot be used are listed with the reason. Returns the table of rows."""
-    output.check_packages(out)
     trained = TrainedStage(ckpt, device, Trust(tuple(trust)))
     scores_of(trained)
     find = Finder(detector, trust).spans if detector else by_thresholds if detect else None

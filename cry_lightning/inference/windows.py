@@ -2,10 +2,8 @@
 
 import json
 import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from io import BytesIO
 from itertools import compress, islice
 from pathlib import Path
@@ -21,11 +19,10 @@ from torch import Tensor
 
 from cry_lightning import audio
 from cry_lightning.annotations.spans import Span
-from cry_lightning.commands.arguments import check_there
 from cry_lightning.console import UserError, printable, progress_bar
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.corpora.levels import LevelIndex
-from cry_lightning.corpora.listing import find_recordings
+from cry_lightning.corpora.listing import recordings_named
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import MOST_NUMBERS, numbers_of
 from cry_lightning.evaluation.verification import EMBEDDINGS
@@ -60,12 +57,10 @@ class Recordings(Corpus):
 
     def __init__(self, paths: Sequence[str], find: Find | None = None, **cutting: Unpack[Cutting]) -> None:
         super().__init__(".", **cutting)
-        if not paths:
-            raise UserError("no recording was named; give recordings, or folders of them")
         self.find = find
         self.units: dict[str, list[Span]] = {}  # of each recording, where they are sought
         self.faults: dict[str, str] = {}  # recordings in which they could not be sought -> the reason
-        self.paths = _once(found for path in paths for found in _found(path))
+        self.paths = recordings_named(paths)
 
     def recordings(self) -> list[Clip]:
         """One clip per recording, which is its own subject."""
@@ -85,24 +80,6 @@ class Recordings(Corpus):
             self.faults[clip.path] = str(error).removeprefix(f"{self.path_of(clip)}: ")
             return []
         return [replace(clip, start_s=round(begin, 6), duration_s=round(end - begin, 6)) for begin, end in found]
-
-
-def _found(path: str) -> Iterator[str]:
-    check_there(path, "give recordings, or folders of them")
-    if Path(path).is_dir():
-        yield from (str(Path(path, name)) for name in find_recordings(Path(path)))
-    else:
-        yield path  # if it is no file, who reads it says so
-
-
-def _once(paths: Iterable[str]) -> list[str]:
-    """Each recording by the first of its names, whatever ways lead to its folder."""
-    folder_at = cache(os.path.realpath)
-    named: dict[tuple[str, str], str] = {}
-    for path in paths:
-        folder, name = os.path.split(path)
-        named.setdefault((folder_at(folder), name), path)
-    return list(named.values())
 
 
 @dataclass(frozen=True)

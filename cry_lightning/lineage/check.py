@@ -27,7 +27,7 @@ ORDER: list[Status] = ["CLEAN", "SUBJECTS UNKNOWN", "UNKNOWN LINEAGE", "LEAKY"] 
 TRAINED, CHOSE, NOISE = "trained on", "used to choose the checkpoint", "used as augmenting noise"
 REMEDY = (
     "state whose recording each is: subject_pattern finds it in the paths, and a manifest.csv has a column `subject`;"
-    " then train anew"
+    " stages that were trained without are then trained anew"
 )
 
 

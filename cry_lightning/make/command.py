@@ -76,13 +76,15 @@ def fit_published(chain: Chain, goal: str) -> None:
     if goal not in ("pretrain", "finetune"):
         raise UserError(f"METHOD=audioset: begins with published weights, so there is no {goal}; leave it out")
     file, checkpoint = chain.published, imported(chain.published)
-    source = checkpoint.with_name("source.sha256")
+    source, is_published = checkpoint.with_name("source.sha256"), file.name == PUBLISHED
     if not file.is_file() and not checkpoint.exists():
+        fetched = f"run `python -m cry_lightning weights get efficientat-mn04 --to {checkpoint}`, or " * is_published
         raise UserError(
-            f"METHOD=audioset: {file}: no such file of weights; get {PUBLISHED} (MIT, sha256 {PUBLISHED_SHA256}) from"
-            " the releases of github.com/fschmid56/EfficientAT, and say where your copy is by WEIGHTS=path"
+            f"METHOD=audioset: {file}: no such file of weights; {fetched}get {PUBLISHED} (MIT, sha256"
+            f" {PUBLISHED_SHA256}) from the releases of github.com/fschmid56/EfficientAT, and say where your copy is by"
+            " WEIGHTS=path"
         )
-    if file.is_file() and file.name == PUBLISHED and of_file(file) != PUBLISHED_SHA256[: len(of_file(file))]:
+    if file.is_file() and is_published and of_file(file) != PUBLISHED_SHA256[: len(of_file(file))]:
         raise UserError(f"{file}: damaged, or another file: sha256 is not {PUBLISHED_SHA256}; get it again")
     if not checkpoint.exists():
         run("import-weights", "efficientat", str(file), "--to", str(checkpoint))

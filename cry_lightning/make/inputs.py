@@ -17,6 +17,7 @@ from cry_lightning.console import UserError
 from cry_lightning.files import Json
 
 NOTE = "recordings"  # in the folder of a corpus's runs: where the recordings lie
+NO_RUNS = ("describe", ".DS_Store")  # what is there where nothing was fitted
 OF_RECORDINGS = ("root", "path", "clip_list", "folder")  # keys of a YAML that name a folder or a table
 
 
@@ -118,7 +119,8 @@ def _is_taken(folder: Path, where: str) -> bool:
     """Whether a folder of runs is of other recordings than these, or of nobody knows which."""
     note = folder / NOTE
     if not note.exists():
-        return folder.exists()
+        is_free = not folder.exists() or (folder.is_dir() and all(path.name in NO_RUNS for path in folder.iterdir()))
+        return not is_free
     return note.read_text(encoding="utf-8", errors="surrogateescape").partition("\n")[0] != where
 
 

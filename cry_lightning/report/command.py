@@ -1,5 +1,6 @@
 """`python -m cry_lightning evaluate`: runs in, one table, figures and reports out."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from cry_lightning.evaluation.clinical import read_out
 from cry_lightning.evaluation.compare import as_text, pairs, section, summary, two_class
 from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, pool, read_run
 from cry_lightning.evaluation.subgroups import subgroups
+from cry_lightning.files import replacing
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.report import words
 from cry_lightning.report.files import metrics_of, write_report
 from cry_lightning.report.words import Asked, Extras
 
-COMPARISON = Path("runs/comparison")  # where the report of several runs goes
+COMPARISON = Path("runs/comparison")  # where the report of several runs goes, unless that of others is there
+NOTE = "runs"  # in the folder of a comparison: which runs it is of
 LEGEND = """\
 [low, high]: 95 % interval over {drawn}. UAR: balanced accuracy. AUC: mean over classes.
 always X: the majority baseline, which says the class commonest among the tested cases."""
@@ -45,7 +48,12 @@ def run(
 
     compared = pairs(runs)
     extras = {run.name: _extras(run, clinical, prevalences, by) for run in runs}
-    report = write_report(runs, compared, out or _default_folder(runs, split), extras, asked)
+    of_runs = _as_note(named, pooled)
+    folder = out or _default_folder(runs, split, of_runs)
+    report = write_report(runs, compared, folder, extras, asked)
+    if len(runs) > 1 and out is None:
+        with replacing(folder / NOTE) as part:
+            part.write_bytes(of_runs)
     if runs[0].shared:
         print(f"Runs in {runs[0].shared}")
     print(as_text(summary(runs)), end="\n\n")
@@ -69,6 +77,19 @@ def _extras(run: Run, clinical: bool, prevalences: Sequence[float], by: Path | N
     return Extras(readout, (title, subgroups(run, by)) if by is not None else None)
 
 
-def _default_folder(runs: Sequence[Run], split: str) -> Path:
-    folder = runs[0].folder if len(runs) == 1 else COMPARISON
-    return folder / "validation" if split == "val" else folder
+def _as_note(named: Sequence[str], pooled: Sequence[Sequence[str]]) -> bytes:
+    """The runs as they are named, a line for each; the folds of a pooled one stand on one line."""
+    each = [[run] for run in named] + [list(folds) for folds in pooled]
+    lines = [" + ".join(str(Path(run)) for run in folds) for folds in each]
+    return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+
+
+def _default_folder(runs: Sequence[Run], split: str, of_runs: bytes) -> Path:
+    """Where a report goes: no comparison takes the place of that of other runs."""
+    below = "validation" if split == "val" else ""
+    if len(runs) == 1:
+        return runs[0].folder / below
+    folder, note = COMPARISON / below, COMPARISON / below / NOTE
+    is_free = not (folder / "report.md").exists() or (note.exists() and note.read_bytes() == of_runs)
+    own = COMPARISON.with_name(f"{COMPARISON.name}-{hashlib.sha256(of_runs).hexdigest()[:6]}")
+    return folder if is_free else own / below

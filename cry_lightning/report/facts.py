@@ -109,7 +109,8 @@ class Facts:
         if self.extras.readout is None:
             return "The predictions are reported as they are, without recalibration."
         recalibrated = "Recalibrated by Platt's method on the validation rows of each fold; both are reported."
-        return " ".join([recalibrated, *self.extras.readout.remarks])
+        is_any = len(self.extras.readout.scores) > 1
+        return " ".join([*[recalibrated] * is_any, *self.extras.readout.remarks])
 
     @property
     def calibration(self) -> str:

@@ -32,7 +32,7 @@ COARSER = "scores are the means of those of all clips of a case."
 CLINICAL = """\
 Clinical figures for {positive}, at {level} level. Recalibration (Platt), thresholds and cut-offs of confidence were
 chosen on validation rows; the figures are of the test."""
-CHOSEN = "Chosen on validation rows (thresholds are of the recalibrated probability):"
+CHOSEN = "Chosen on validation rows (thresholds are of the probability that intercept and slope make of a score):"
 UNPAIRED = "Runs that are not paired were not tested on the same clips: do not set their figures side by side."
 STAMPS = {
     "CLEAN": "No tested subject or sound was found in the training data of any stage.",
