@@ -367,7 +367,7 @@ def test_what_python_cannot_mean_is_told(tested, inbox):
 
 def test_windows_that_overlap_meet_in_the_middle_and_equal_neighbours_are_one():
     rows = pd.DataFrame({"start_s": [0.0, 2.0, 4.0], "duration_s": 3.0, "predicted": ["a", "a", "b"]})
-    rows = rows.assign(decision="", abstained="")
+    rows = rows.assign(decision="", abstained="", novelty=np.nan)
     assert list(output.intervals(rows, joined=True)) == [Interval(0.0, 4.5, "a"), Interval(4.5, 7.0, "b")]
     assert [one.end_s for one in output.intervals(rows, joined=False)] == [2.5, 4.5, 7.0]
 
