@@ -58,7 +58,7 @@ def main(args: list[str] | None = None) -> int:
 def keep_freed_memory() -> None:
     """Have glibc use freed memory again, here and in the processes that follow, unless the environment says otherwise.
 
-    Otherwise it hands a batch's tensors back, and the system clears as many pages anew, for up to half of a step.
+    Otherwise it hands a batch's tensors back, and the system clears as many pages anew, for a quarter of a step.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
