@@ -18,7 +18,7 @@ from cry_lightning.describe.figures import Example, choose, draw, row_label, row
 from cry_lightning.describe.summary import COPY, LEAK, RELABELLED, duplicates
 from cry_lightning.describe.summary import in_words as duplicates_in_words
 from cry_lightning.features import MFCC, EfficientATLogMel, Fbank, LogMel, VGGishLogMel, Waveform
-from cry_lightning.features.spectrogram import Spectrogram
+from cry_lightning.features.spectrogram import OwnRateSpectrogram, Spectrogram
 
 main = partial(command, "describe")
 
@@ -285,7 +285,7 @@ def test_without_labels_one_clip_is_shown():
 def test_every_class_has_its_panels_with_units(n_classes, feature):
     rows = 1 if isinstance(feature, Waveform) else 40
     sound = tone(seconds=0.2, rate=feature.sample_rate)
-    examples = [Example(f"class ${n}|", sound, np.random.rand(rows, 21)) for n in range(n_classes)]
+    examples = [Example(f"class ${n}|", sound, feature.sample_rate, np.random.rand(rows, 21)) for n in range(n_classes)]
     figure = draw(examples, feature, "corpus $ name")
     figure.canvas.draw()
     shown = [axes for axes in figure.axes if axes.get_visible() and axes.get_label() != "<colorbar>"]
@@ -301,6 +301,9 @@ def test_rows_of_pictures_and_of_vggish_are_named_in_hz():
     picture, vggish = Spectrogram(size=(60, 90)), VGGishLogMel()
     assert (row_label(picture), unit(picture)) == ("frequency (Hz)", "level (dB)")
     assert row_names(picture, np.array([0, 59])) == ["0", "4,000"]
+    own_rate = OwnRateSpectrogram(size=(60, 90))  # of several rates, the same row is of other frequencies
+    assert (row_label(own_rate), unit(own_rate)) == ("share of its highest frequency", "level (dB)")
+    assert row_names(own_rate, np.array([0, 59])) == ["0", "1"]
     assert (row_label(vggish), unit(vggish)) == ("mel band (Hz)", "natural log of magnitude")
     lowest, highest = (float(name.replace(",", "")) for name in row_names(vggish, np.array([0, 63])))
     assert 125 < lowest < 200 and 7000 < highest < 7500

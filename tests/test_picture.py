@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import soxr
 import timm
 import torch
 import yaml
@@ -19,25 +20,31 @@ from matplotlib.image import imread
 from PIL import Image
 from torch import Tensor
 
+import cry_lightning as cry
 from cry_lightning.__main__ import main
 from cry_lightning.__main__ import run as command
 from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Manifest
+from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.encoders.small import SmallCNN
 from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.evaluation.run import read_run
 from cry_lightning.features import Waveform
-from cry_lightning.features.spectrogram import Spectrogram
+from cry_lightning.features.spectrogram import OwnRateSpectrogram, Spectrogram
 from cry_lightning.inference.model import TrainedStage
+from cry_lightning.studies.robustness import ModelUnderTest
 from cry_lightning.tasks.picture import ColourMap
+from cry_lightning.trust.names import Trust
 
 picture = partial(command, "picture")
 
 
 COLOURS = {"class_path": "cry_lightning.tasks.picture.ColourMap"}
 PICTURE = {"class_path": "cry_lightning.features.spectrogram.Spectrogram", "init_args": {"size": [60, 90]}}
+
+OWN_RATE = "cry_lightning.features.spectrogram.OwnRateSpectrogram"
 
 
 def timm_encoder(name: str = "test_resnet", **arguments) -> dict:
@@ -293,6 +300,59 @@ def test_no_picture_is_one_line(stage, tmp_path, monkeypatch, args, message):
     Path("broken.wav").write_text("no sound")
     with pytest.raises(UserError, match=message):
         picture([*args, "--config", stage()])
+
+
+@pytest.fixture(scope="module")
+def of_two_rates(tones, tmp_path_factory) -> Path:
+    """The tones, of which every other subject was recorded at twice the rate."""
+    folder = tmp_path_factory.mktemp("rates")
+    for path in tones.parent.glob("*.wav"):
+        sound, _ = soundfile.read(path, dtype="float32")
+        twice = int(path.stem.split("_")[1]) % 2
+        soundfile.write(folder / path.name, soxr.resample(sound, 1, 2) if twice else sound, (1 + twice) * RATE)
+    shutil.copy(tones, folder)
+    return folder / "manifest.csv"
+
+
+def test_pictures_at_the_recordings_own_rates(of_two_rates):
+    corpus = Manifest(of_two_rates)
+    clips = [clip for clip in corpus.recordings() if clip.path.startswith("low")][:13]
+    batch, resampled = (
+        ClipBatches(corpus, clips, feature, 0.4, "pad", "float32", landmarks=True)[range(len(clips))]
+        for feature in (OwnRateSpectrogram(), Spectrogram())
+    )
+    rates = set()
+    for clip, picture, other in zip(clips, batch[1], resampled[1], strict=True):
+        sound, rate = soundfile.read(of_two_rates.parent / clip.path, dtype="float32")
+        centre = sound[round(0.05 * rate) : round(0.05 * rate) + round(0.4 * rate)]
+        np.testing.assert_array_equal(picture, Spectrogram()(torch.from_numpy(centre)[None])[0])
+        assert (picture == other).all() == (rate == RATE)
+        rates.add(rate)
+    assert rates == {RATE, 2 * RATE} and not any(batch[2])
+    for own, at_one_rate in zip(batch[3], resampled[3], strict=True):  # sounds are found again, whatever their rate
+        assert own and own == at_one_rate
+
+
+def test_a_model_of_own_rates_predicts_as_it_was_tested(stage, of_two_rates, tmp_path):
+    config = yaml.safe_load(Path(stage(normalize=None, encoder=timm_encoder(in_chans=1))).read_text())
+    config["data"]["corpus"]["init_args"]["root"] = str(of_two_rates)
+    config["data"]["feature"]["class_path"], config["data"]["clip_s"] = OWN_RATE, 0.5  # whole recordings
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
+    run = cli.main(["fit", "--config", str(tmp_path / "own.yaml")]).run_folder
+    cli.main(["test", "--config", str(run.config)])
+    tested = pd.read_csv(run.path / "predictions.csv").set_index("clip")
+    recordings = [str(of_two_rates.parent / name.partition("#")[0]) for name in tested.index]
+    predicted = cry.predict(recordings, run.best, out=tmp_path / "predicted.csv")
+    for name in ("low", "high"):
+        np.testing.assert_allclose(predicted[f"score_{name}"], tested[f"score_{name}"], atol=1e-5)
+    one_rate = r"best.ckpt: OwnRateSpectrogram takes each recording at its own sample rate, and (a graph|robustness) is"
+    with pytest.raises(UserError, match=one_rate):
+        cry.export(run.best)
+    with pytest.raises(UserError, match=one_rate):
+        ModelUnderTest(run.best, "own", "cpu", Trust())
+    of_waveforms = ["--data.feature=Waveform", f"--model.init_args.front_end={OWN_RATE}", "--name=waveforms"]
+    with pytest.raises(UserError, match=r"which waveforms no longer have; make it data\.feature"):
+        cli.main(["fit", "--config", str(tmp_path / "own.yaml"), *of_waveforms])
 
 
 @pytest.mark.slow

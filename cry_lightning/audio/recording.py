@@ -203,6 +203,11 @@ class Recording:
         with as_audio_errors(self.path):
             return self._reader.n_samples / self._reader.sample_rate
 
+    @property
+    def sample_rate(self) -> int:
+        """Its own, Hz."""
+        return self._reader.sample_rate
+
     def fitted(
         self, sample_rate: int, duration_s: float, fit: Fit, start_s: float = 0.0, clip_duration_s: float | None = None
     ) -> np.ndarray:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -147,37 +148,46 @@ class ClipBatches(Dataset[Batch]):
         return len(self.file_of)
 
     def __getitem__(self, rows: range) -> Batch:
-        waveforms = np.zeros((len(rows), round(self.clip_s * self.feature.sample_rate)), np.float32)
+        rate, own_rate = self.feature.sample_rate, self.feature.own_rate
+        silence = np.zeros((len(rows), round(self.clip_s * rate)), np.float32)
+        waveforms, rates = list(silence) if own_rate else silence, [rate] * len(rows)
         reasons = [""] * len(rows)
         for row in sorted(rows, key=lambda row: (self.path(row), self.stretches[row, 0])):  # each is decoded once
             i = row - rows.start
             try:
-                waveforms[i] = self.waveform(row)
+                waveforms[i], rates[i] = self.waveform(row)
             except (UserError, OSError) as error:
                 reasons[i] = str(error).removeprefix(f"{self.path(row)}: ") or type(error).__name__
         # Bad rows stay in the batch as silence: a row's last bit may depend on the batch's size.
+        blocks = [one[None] for one in waveforms] if own_rate else [np.asarray(waveforms)]
         with torch.inference_mode(), np.errstate(over="ignore"):
-            features = self.feature(torch.from_numpy(waveforms)).numpy().astype(self.dtype)
+            features = np.concatenate([self.feature(torch.from_numpy(block)).numpy() for block in blocks])
+            features = features.astype(self.dtype)
         finite = np.isfinite(features).all(axis=(1, 2, 3))
         reasons = [
             reason or ("" if ok else f"the feature is not finite in {self.dtype}")
             for reason, ok in zip(reasons, finite, strict=True)
         ]
         features[[bool(reason) for reason in reasons]] = 0
-        return rows, features, reasons, landmarks(waveforms, self.feature.sample_rate) if self.landmarks else []
+        marks = [landmarks(block, rate) for block, rate in zip(blocks, rates, strict=False)] if self.landmarks else []
+        return rows, features, reasons, list(chain.from_iterable(marks))
 
     def path(self, row: int) -> Path:
         """The file of one row."""
         return self.files[int(self.file_of[row])]
 
-    def waveform(self, row: int) -> np.ndarray:
-        """The clip of one row, decoded and fitted (N,); windows of one recording, in the order of time, cost least."""
+    def waveform(self, row: int) -> tuple[np.ndarray, int]:
+        """The clip of one row, decoded and fitted (N,), and its sample rate in Hz.
+
+        Windows of one recording, in the order of time, cost least.
+        """
         path, (start_s, duration_s) = self.path(row), self.stretches[row].tolist()
         length_s = None if math.isnan(duration_s) else duration_s
         if self.recording is None or self.recording.path != path:
             self.close()
             self.recording = audio.Recording(path)
-        return self.recording.fitted(self.feature.sample_rate, self.clip_s, self.fit, start_s, length_s)
+        rate = self.recording.sample_rate if self.feature.own_rate else self.feature.sample_rate
+        return self.recording.fitted(rate, self.clip_s, self.fit, start_s, length_s), rate
 
     def close(self) -> None:
         """Let go of the last recording."""

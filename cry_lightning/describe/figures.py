@@ -32,7 +32,8 @@ class Example:
     """A clip of a class."""
 
     label: str
-    waveform: np.ndarray  # (N,) at the feature's sample rate
+    waveform: np.ndarray  # (N,)
+    sample_rate: int  # Hz
     feature: np.ndarray  # (F, T), the first channel
 
 
@@ -76,9 +77,10 @@ def example(clip: pd.Series, path: Path, feature: Feature) -> Example:
         UserError: the front end cannot take it.
     """
     shown_s = min(max(clip["duration_s"], SHORTEST_S), LONGEST_S)
-    waveform = audio.load_fitted(path, feature.sample_rate, shown_s, "pad", clip["start_s"], clip["duration_s"])
+    rate = audio.info(path).sample_rate if feature.own_rate else feature.sample_rate
+    waveform = audio.load_fitted(path, rate, shown_s, "pad", clip["start_s"], clip["duration_s"])
     with torch.inference_mode():
-        return Example(clip["class"], waveform, feature(torch.from_numpy(waveform)[None])[0, 0].numpy())
+        return Example(clip["class"], waveform, rate, feature(torch.from_numpy(waveform)[None])[0, 0].numpy())
 
 
 def draw(examples: Sequence[Example], feature: Feature, title: str) -> Figure:
@@ -96,7 +98,7 @@ def draw(examples: Sequence[Example], feature: Feature, title: str) -> Figure:
         row, column = number // across, number % across
         own = grid[panels * row : panels * (row + 1), column]
         first = column == 0
-        draw_waveform(own[0], one, feature.sample_rate, first)
+        draw_waveform(own[0], one, first)
         if panels == 2:
             image = draw_feature(own[1], one, feature, (low, high), first)
             own[0].tick_params(labelbottom=False)
@@ -106,15 +108,15 @@ def draw(examples: Sequence[Example], feature: Feature, title: str) -> Figure:
     return figure
 
 
-def draw_waveform(axes: Axes, one: Example, sample_rate: int, labelled: bool) -> None:
+def draw_waveform(axes: Axes, one: Example, labelled: bool) -> None:
     """Samples against seconds, each clip up to its own peak."""
     axes.set_visible(True)
     peak = np.abs(one.waveform).max()
-    seconds = np.arange(one.waveform.size) / sample_rate
+    seconds = np.arange(one.waveform.size) / one.sample_rate
     axes.plot(seconds, one.waveform, linewidth=0.4, rasterized=True)
     title = textwrap.fill(one.label, TITLE_WIDTH, max_lines=2, placeholder="...")
     axes.set_title(title, fontsize=11, parse_math=False)  # a class may be called what it likes, dollars included
-    axes.set(xlim=(0, one.waveform.size / sample_rate), ylim=(-1.05 * peak, 1.05 * peak))
+    axes.set(xlim=(0, one.waveform.size / one.sample_rate), ylim=(-1.05 * peak, 1.05 * peak))
     axes.set_yticks([-peak, 0, peak], [f"{-peak:.2g}", "0", f"{peak:.2g}"])
     axes.tick_params(labelsize=8)
     if labelled:
@@ -125,7 +127,7 @@ def draw_feature(axes: Axes, one: Example, feature: Feature, colours: tuple[floa
     """Rows of the feature against seconds."""
     axes.set_visible(True)
     n_rows, low, high = one.feature.shape[0], *colours
-    extent = (0, one.waveform.size / feature.sample_rate, -0.5, n_rows - 0.5)
+    extent = (0, one.waveform.size / one.sample_rate, -0.5, n_rows - 0.5)
     image = axes.imshow(one.feature, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="magma")
     ticks = np.linspace(0, n_rows - 1, N_TICKS).round().astype(int)
     axes.set_yticks(ticks, row_names(feature, ticks) if labelled else [""] * len(ticks))
@@ -138,7 +140,7 @@ def draw_feature(axes: Axes, one: Example, feature: Feature, colours: tuple[floa
 def row_label(feature: Feature) -> str:
     """What the rows are."""
     if isinstance(feature, Spectrogram):
-        return "frequency (Hz)"
+        return "share of its highest frequency" if feature.own_rate else "frequency (Hz)"
     return "mel band (Hz)" if isinstance(feature, LogMel | Fbank | VGGishLogMel | EfficientATLogMel) else "coefficient"
 
 
@@ -155,5 +157,8 @@ def row_names(feature: Feature, rows: np.ndarray) -> list[str]:
     if isinstance(feature, LogMel | Fbank | VGGishLogMel | EfficientATLogMel):
         rows = feature.mel.argmax(0).numpy()[rows] * feature.sample_rate / feature.n_fft
     elif isinstance(feature, Spectrogram):
-        rows = rows / (feature.size[0] - 1) * feature.sample_rate / 2
+        rows = rows / (feature.size[0] - 1)
+        if feature.own_rate:  # of which each example may have another
+            return [f"{row:.2g}" for row in rows]
+        rows = rows * feature.sample_rate / 2
     return [f"{row:,.0f}" for row in rows]

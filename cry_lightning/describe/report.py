@@ -182,9 +182,10 @@ def picture(census: CorpusSummary, out: Path) -> Section:
     """Waveform and feature of one clip of each class."""
     feature = census.data.feature
     chosen = choose(census.usable, census.recordings, census.paths)
+    at = "its own sample rate" if feature.own_rate else f"{feature.sample_rate:,} Hz"
     remarks = [
         f"Of each class the clip of median level in the recording of median level, up to {LONGEST_S:g} s of it, at"
-        f" {feature.sample_rate:,} Hz; the front end is {type(feature).__name__}."
+        f" {at}; the front end is {type(feature).__name__}."
     ]
     if missing := len(summary.subjects_of(census.usable).drop(chosen["class"], errors="ignore")):
         remarks.append(f"{missing} classes are not shown: they have the fewest clips, or none was decoded.")

@@ -24,13 +24,14 @@ class WaveformModel(nn.Module):
         trained: the stage.
 
     Raises:
-        UserError: it is a `Detector`, which answers frame by frame.
+        UserError: it is a `Detector`, which answers frame by frame, or takes recordings of any rate.
     """
 
     def __init__(self, trained: TrainedStage) -> None:
         super().__init__()
         if isinstance(trained.stage, Detector):
             raise UserError(f"{trained.path}: a Detector is not exported; `acquire --detector` applies it")
+        trained.needs_one_rate("a graph")
         self.feature, self.stage = trained.feature, trained.stage
         self.classes = trained.classes if isinstance(trained.stage, Classifier) else None
         self.stage.channels_last = False  # a layout of memory, of which a traced graph would make conditions

@@ -24,6 +24,7 @@ class Feature(nn.Module, ABC):
 
     version: int = 1  # raise it when the same arguments begin to give other numbers: caches are then rebuilt
     sample_rate: int  # Hz
+    own_rate: bool = False  # a recording is taken at its own sample rate; `sample_rate` is that of bare waveforms
     hop_length: int  # samples between frames
 
     def identity(self) -> Json:

@@ -63,3 +63,14 @@ class Spectrogram(Feature):
         )
         level = power_of(spectrum).clamp_(10 ** (LOWEST_DB / 10), 1.0).log10_().mul_(10)
         return interpolate(level.unsqueeze(1), self.size, mode="bilinear", antialias=True)
+
+
+class OwnRateSpectrogram(Spectrogram):
+    """Spectrograms (B, 1, F, T) in dB of recordings at their own sample rates, as SoX draws a file.
+
+    As `Spectrogram`, with frames and hops of as many samples at any rate, and frequencies up to half of it. Where
+    recordings have several rates, a picture shows which, and with it the recorder. `sample_rate` is that of waveforms
+    which come from no recording.
+    """
+
+    own_rate = True

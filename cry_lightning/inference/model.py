@@ -223,6 +223,18 @@ class TrainedStage:
                 one_line(f"{self.path}: its reference is of layers without maps ({error}); {way_out(self.path)}")
             ) from error
 
+    def needs_one_rate(self, doing: str) -> None:
+        """Refuse, for what is `doing` this, a front end that wants each recording at its own sample rate.
+
+        Raises:
+            UserError: it does.
+        """
+        if self.feature.own_rate:
+            raise UserError(
+                f"{self.path}: {type(self.feature).__name__} takes each recording at its own sample rate, and {doing}"
+                " is of one rate; fit it with --data.feature=configs/feature/picture.yaml"
+            )
+
     def seen(self, features: np.ndarray | Tensor) -> Tensor:
         """What the network sees of features (B, C, F, T) of fitted clips: all but their margins, on its device."""
         n_frames = self.feature.n_frames(self.clip_s)

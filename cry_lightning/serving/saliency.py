@@ -29,7 +29,8 @@ def saliency(trained: TrainedStage, waveform: np.ndarray, spans: Sequence[Span],
         spans: begin and end of its windows or cries in it, s; what lies behind its end is passed over.
         index: of the class.
 
-    Returns: None where there is no gradient, as in pictures by a table of colours, or no span lies in the waveform.
+    Returns: None where there is no gradient, as in pictures by a table of colours; where no span lies in the waveform;
+    or where the front end wants recordings at their own rates.
     """
     rate, fitting, stage = trained.feature.sample_rate, trained.fitting, trained.stage
     assert isinstance(stage, Classifier)
@@ -41,7 +42,7 @@ def saliency(trained: TrainedStage, waveform: np.ndarray, spans: Sequence[Span],
         if start * rate < waveform.size
     ]
     n_samples = round(fitting["clip_s"] * rate)
-    if not pieces:
+    if not pieces or trained.feature.own_rate:
         return None
     # Which sample of the waveform comes where in a clip; 0: what a short one is filled up with.
     places = np.stack([fit_to_length(np.arange(begin, end) + 1, n_samples, fitting["fit"]) for begin, end in pieces])

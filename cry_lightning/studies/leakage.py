@@ -101,12 +101,12 @@ def write_copies(data: CryDataModule, copies: int, folder: Path) -> Path:
         return manifest
     folder.mkdir(parents=True, exist_ok=True)
     rng, rows = np.random.default_rng(SEED), []
-    for row, waveform in _waveforms(data):
+    for row, waveform, rate in _waveforms(data):
         clip = data.clips[row]
         for copy in range(1 + copies):
             sound = waveform if not copy else _disturbed(waveform, rng)
             path = f"{row:06d}-{copy}.wav"
-            soundfile.write(folder / path, sound, data.feature.sample_rate, subtype="FLOAT")
+            soundfile.write(folder / path, sound, rate, subtype="FLOAT")
             rows.append({"path": path, "label": clip.label, "subject": clip.subject})
     with replacing(manifest) as part:
         for_spreadsheets(pd.DataFrame(rows)).to_csv(part, index=False)
@@ -114,12 +114,12 @@ def write_copies(data: CryDataModule, copies: int, folder: Path) -> Path:
     return manifest
 
 
-def _waveforms(data: CryDataModule) -> Iterator[tuple[int, np.ndarray]]:
-    """Row and sound (N,) of each labelled clip that can be used, of the length that the network is given."""
+def _waveforms(data: CryDataModule) -> Iterator[tuple[int, np.ndarray, int]]:
+    """Row, sound (N,) and rate of each labelled clip that can be used, of the length that the network is given."""
     rows = np.flatnonzero((data.labels.numpy() >= 0) & data.features.good)
     reader = ClipBatches(data.corpus, data.clips, data.feature, data.clip_s, data.fit, "float32")
     for row in progress_bar(rows, "clips", unit="clip", leave=False):
-        yield int(row), reader.waveform(int(row))
+        yield int(row), *reader.waveform(int(row))
 
 
 def _disturbed(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -131,9 +131,9 @@ def _disturbed(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def recorder_features(data: CryDataModule) -> pd.DataFrame:
     """A row for each labelled clip, by its name: what the recorder and its settings decide, as numbers."""
     rows = {}
-    for row, waveform in _waveforms(data):
+    for row, waveform, rate in _waveforms(data):
         clip = data.clips[row]
-        rows[clip.name] = _form(data.corpus.path_of(clip)) | _sound(waveform, data.feature.sample_rate)
+        rows[clip.name] = _form(data.corpus.path_of(clip)) | _sound(waveform, rate)
     table = pd.DataFrame.from_dict(rows, orient="index")
     return table.assign(container=table["container"].astype("category").cat.codes)
 

@@ -51,6 +51,7 @@ class ModelUnderTest:
     def __init__(self, path: Path, name: str, device: str, trust: Trust) -> None:
         self.name = name
         self.trained = TrainedStage(path, device, trust)
+        self.trained.needs_one_rate("robustness")
         self.network = scores_of(self.trained)
         tested = read_run(str(path.parent), "test")
         self.run = evaluate_run(tested, "test", positive=None)
@@ -187,7 +188,7 @@ def _scores(model: ModelUnderTest, points: Sequence[Condition]) -> np.ndarray:
     with torch.inference_mode(), bar:
         for first in range(0, n_clips, BATCH_SIZE):
             rows = range(first, min(first + BATCH_SIZE, n_clips))
-            waveforms = np.stack([clips.waveform(row) for row in rows])
+            waveforms = np.stack([clips.waveform(row)[0] for row in rows])
             sounds = Sounds(waveforms, [model.clips[row].name for row in rows], sample_rate, n_heard)
             for of_point, point in zip(scores, points, strict=True):
                 of_point[rows.start : rows.stop] = model.scores(point.disturb(sounds))

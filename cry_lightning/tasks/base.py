@@ -26,13 +26,18 @@ def check_front_end(front_end: nn.Module | None, augment_waveform: Iterable[nn.M
     """Refuse what would be computed and be nonsense: a front end takes any numbers for waveforms, of any rate.
 
     Raises:
-        UserError: the data of the stage are no waveforms, or of another rate than a module is set to.
+        UserError: the data of the stage are no waveforms, or of another rate than a module is set to or wants.
     """
     feature = data.feature
     if front_end is not None and data.features.shape[1:3] != (1, 1):
         raise UserError(
             f"front_end: {type(front_end).__name__} takes waveforms, but data.feature is {type(feature).__name__}; make"
             " that cry_lightning.features.Waveform, or front_end null"
+        )
+    if getattr(front_end, "own_rate", False):
+        raise UserError(
+            f"front_end: {type(front_end).__name__} takes each recording at its own sample rate, which waveforms no"
+            " longer have; make it data.feature"
         )
     for module in (front_end, *augment_waveform):
         if (rate := getattr(module, "sample_rate", feature.sample_rate)) != feature.sample_rate:
