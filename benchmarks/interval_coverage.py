@@ -9,7 +9,7 @@ are trained (linear discriminants of simulated features, by infant), and of the 
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -245,14 +245,16 @@ def clinical_coverage(test: Test, simulations: int) -> pd.DataFrame:
     return found.reset_index().assign(**vars(test), simulations=simulations)
 
 
-def false_alarms(test: Test, rivals: int, simulations: int) -> pd.Series:
+def false_alarms(test: "Test | Pooled", rivals: int, simulations: int) -> pd.Series:
     """Share of simulated reports in which any of some equal rivals is called different from the first model.
 
     By any metric of a report, whose p are corrected for all; and by each, if it alone were reported.
     """
     rng, alarms = np.random.default_rng([rivals, *map(ord, repr(test))]), []
+    n_folds = getattr(test, "folds", 1)
     for _ in range(simulations):
-        units = [Units("clip", table, *[0] * 4) for table in test.simulated(rng, 1 + rivals)]
+        tables = test.equal(rng, 1 + rivals) if isinstance(test, Pooled) else test.simulated(rng, 1 + rivals)
+        units = [Units("clip", table, *[0] * 4, n_folds) for table in tables]
         models = [Jackknife.of(each) for each in units]
         others = zip(units[1:], models[1:], strict=True)
         exchanges = [Exchange.of(other, units[0], model, models[0]) for other, model in others]
@@ -272,21 +274,34 @@ class Pooled:
 
     def simulated(self, rng: np.random.Generator) -> tuple[list[pd.DataFrame], np.ndarray]:
         """Pooled predictions of models on all features and on half of them; the true UAR and AUC of each (2, 2)."""
+        numbers = range(self.features), range(max(1, self.features // 2))
+        return self._of_models(rng, [list(used) for used in numbers])
+
+    def equal(self, rng: np.random.Generator, n_models: int) -> list[pd.DataFrame]:
+        """The same of models of one skill: each knows the one feature that tells, and others of its own."""
+        others = self.features - 1
+        own = [[0, *range(1 + model * others, 1 + (model + 1) * others)] for model in range(n_models)]
+        return self._of_models(rng, own)[0]
+
+    def _of_models(
+        self, rng: np.random.Generator, features: Sequence[list[int]]
+    ) -> tuple[list[pd.DataFrame], np.ndarray]:
+        n_features = 1 + max(max(used) for used in features)
         of_infant = rng.permutation(np.arange(self.subjects) % 2)
         fold = np.empty(self.subjects, int)
         for k in (0, 1):  # stratified
             fold[of_infant == k] = rng.permutation(np.arange((of_infant == k).sum()) % self.folds)
         subject = np.repeat(np.arange(self.subjects), CLIPS)
         truth = of_infant[subject]
-        x = rng.normal(size=(self.subjects, self.features))[subject] + rng.normal(size=(len(subject), self.features))
+        x = rng.normal(size=(self.subjects, n_features))[subject] + rng.normal(size=(len(subject), n_features))
         x = x / 2**0.5
         x[:, 0] += SKILLS[self.skill] * (truth - 0.5)
         tables, values = [], []
-        for used in (self.features, max(1, self.features // 2)):
+        for used in features:
             score, of_models = np.empty(len(truth)), []
             for tested in (fold[subject] == each for each in range(self.folds)):
-                weights, bias = _discriminant(x[~tested, :used], truth[~tested])
-                score[tested] = x[tested, :used] @ weights + bias
+                weights, bias = _discriminant(x[~tested][:, used], truth[~tested])
+                score[tested] = x[tested][:, used] @ weights + bias
                 of_models.append(self._true(weights, bias))
             tables.append(_table(subject, truth, score))
             values.append(np.mean(of_models, axis=0))
@@ -368,15 +383,17 @@ def main() -> None:
     parser.add_argument("--clinical", action="store_true", help="clinical figures instead")
     parser.add_argument("--tests", action="store_true", help="false alarms of the permutation test instead")
     parser.add_argument("--three", action="store_true", help="three classes instead")
-    parser.add_argument("--pooled", action="store_true", help="pooled cross-validations instead")
+    parser.add_argument("--pooled", action="store_true", help="pooled cross-validations instead, with --tests too")
     parser.add_argument("--out", type=Path, default=Path("coverage.csv"))
     options = parser.parse_args()
     grid = tests_of_three() if options.three else tests()
     chosen = [test for test in grid if not options.subjects or test.subjects in options.subjects]
+    of_pooled = [test for test in pooled_tests() if not options.subjects or test.subjects in options.subjects]
     if options.tests:
         permutation.PERMUTATIONS = 999  # a tenth of those of `evaluate`
         plain = [test for test in chosen if test.equal_clips and test.skill == "middling" and test.prevalence == 0.5]
-        for test, rivals in product(plain, (1, 10)):
+        of_folds = [test for test in of_pooled if test.skill == "middling"]
+        for test, rivals in product(of_folds if options.pooled else plain, (1, 10)):
             shares = false_alarms(test, rivals, options.simulations)
             print(test, rivals, "rivals:", shares.round(3).to_dict(), flush=True)
         return
@@ -386,7 +403,6 @@ def main() -> None:
         print(clinical_summary(cells))
         return
     if options.pooled:
-        of_pooled = [test for test in pooled_tests() if not options.subjects or test.subjects in options.subjects]
         cells = pd.DataFrame([vars(test) | pooled_coverage(test, options.simulations) for test in of_pooled])
         cells.to_csv(options.out, index=False)
         print(cells.drop(columns=["features", "skill"]).groupby(["subjects", "folds"]).mean().T.round(3).to_string())

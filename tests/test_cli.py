@@ -259,7 +259,7 @@ def test_a_logger_that_cannot_be_made_is_refused_with_its_own_reason(stage, monk
 
 LISTED = {
     "encoders": {"cry_lightning.encoders.Res8", "cry_lightning.encoders.SmallCNN"},
-    "features": {"cry_lightning.features.MFCC", "cry_lightning.features.spectrogram.Spectrogram"},
+    "features": {"cry_lightning.features.MFCC", "cry_lightning.features.Spectrogram"},
     "corpora": {"cry_lightning.corpora.Manifest", "cry_lightning.corpora.corpus_at"},
     "augmentations": {"cry_lightning.tasks.augment.SpecAugment"},
     "losses": {"torch.nn.CrossEntropyLoss"},

@@ -5,6 +5,7 @@ from cry_lightning.features.efficientat import EfficientATLogMel
 from cry_lightning.features.logmel import Fbank, LogMel
 from cry_lightning.features.measures import AcousticMeasures
 from cry_lightning.features.mfcc import MFCC
+from cry_lightning.features.spectrogram import OwnRateSpectrogram, Spectrogram
 from cry_lightning.features.vggish import VGGishLogMel
 from cry_lightning.features.waveform import Waveform
 
@@ -15,6 +16,8 @@ __all__ = [
     "Fbank",
     "Feature",
     "LogMel",
+    "OwnRateSpectrogram",
+    "Spectrogram",
     "VGGishLogMel",
     "Waveform",
 ]

@@ -1,137 +1,16 @@
 """Files complete or not at all, one process at a time in a folder, and types of what files contain."""
 
-import errno
-import json
-import logging
-import os
-import shutil
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Required, TypedDict
+from cry_lightning.files.contents import Checkpoint, Config, Json, read_object
+from cry_lightning.files.writing import LOCK, locked, replacing, replacing_folder, waited_for
 
-from filelock import FileLock, Timeout
-
-from cry_lightning.console import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-log = logging.getLogger(__name__)
-LOCK = ".lock"  # held while a command is at work in a folder, empty afterwards; it stays, as the mark of a run
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of some network file systems
-
-Config = dict[str, Any]  # a resolved YAML: each value is of the type that its place in the config asks for
-Json = dict[str, object]  # a JSON object: look at a value's type before you use it
-
-
-class Checkpoint(TypedDict, total=False):
-    """A stage's checkpoint, as Lightning and the stage write it; one from elsewhere may contradict any of it."""
-
-    state_dict: Required[dict[str, "Tensor"]]
-    hyper_parameters: Config
-    datamodule_hyper_parameters: Config
-    CryDataModule: dict[str, str]  # what the datamodule adds
-    classes: list[str]  # in the order of the logits
-    front_end: str | None  # its identity, as JSON
-    precision: str
-    lineage: Json
-    probe_uar: float | None
-    probed_in: int | None  # epoch
-    source: Json  # of published weights that were imported
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A `.part` path to write to, which takes the place of `path` only when the block ends well, else is removed.
-
-    Raises:
-        UserError: the disk is full, or the path cannot be written for another reason; what was there is unchanged.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{path}: cannot be written ({reason}); make room there, or name another place") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-@contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """The same of a folder: a `.part` folder to write into, which becomes `path`, where nothing may be yet."""
-    with replacing(path) as part:
-        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
-        part.mkdir()
-        try:
-            yield part
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-
-
-def read_object(path: Path, way_out: str) -> Json:
-    """The JSON object in a file.
-
-    Args:
-        path: the file.
-        way_out: what the user can do where it is damaged.
-
-    Raises:
-        UserError: the file cannot be read, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}); {way_out}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: is not a JSON object; {way_out}")
-    return content
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made where it is missing, against every other process.
-
-    Raises:
-        UserError: another process holds it; it is named, with its machine.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK
-    lock = FileLock(path, timeout=0, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        holder = path.read_text(encoding="utf-8").strip() or "another process"
-        raise UserError(f"{folder}: {holder} is at work there; wait for its end, or give another --name") from error
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
-            raise
-        log.warning("%s: no locks there (%s); let no two commands work in it at once", folder, error)
-    path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-    try:
-        yield
-    finally:
-        with suppress(FileNotFoundError):
-            os.truncate(path, 0)
-        lock.release()
-
-
-@contextmanager
-def waited_for(path: Path, waiting: str) -> Iterator[None]:
-    """Hold a lock file, which another process may hold for a while: that is logged once."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.warning(waiting)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+__all__ = [
+    "LOCK",
+    "Checkpoint",
+    "Config",
+    "Json",
+    "locked",
+    "read_object",
+    "replacing",
+    "replacing_folder",
+    "waited_for",
+]
