@@ -518,3 +518,13 @@ def test_a_data_file_replaces_the_data_of_the_stage(stage, tones, tmp_path):
     data = cli.main(["fit", "--config", str(config), *args]).datamodule
     assert (data.shift_s, data.clip_s, data.sampling.batch_size) == (0, 0.5, 8)
     assert data.corpus.name != "other" and data.corpus.window_s is None
+
+
+def test_a_fit_that_ends_before_any_validation_says_how_it_goes_on(stage, tmp_path):
+    args = ["fit", "--config", str(stage()), "--data.split.val=0.2"]
+    with pytest.raises(
+        UserError, match=r"ended after 2 steps, .* no best\.ckpt: .* with --ckpt_path .*last\.ckpt it goes on"
+    ):
+        cli.main([*args, "--trainer.max_steps=2"])
+    (last,) = tmp_path.rglob("last.ckpt")
+    assert cli.main([*args, "--trainer.max_epochs=2", f"--ckpt_path={last}"]).run_folder.best.exists()

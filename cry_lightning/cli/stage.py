@@ -280,12 +280,22 @@ class StageCLI(LightningCLI):
             raise
 
     def after_fit(self) -> None:
-        """Say where the stage's checkpoint is, and by what it was chosen."""
-        best = self._get(self.config_init, "checkpoint")
+        """Say where the stage's checkpoint is, and by what it was chosen.
+
+        Raises:
+            UserError: none was chosen.
+        """
+        best, folder = self._get(self.config_init, "checkpoint"), self.run_folder
         if self.nothing_left:
-            print(f"{self.run_folder.path}: nothing is left to train; the run is as it was")
+            print(f"{folder.path}: nothing is left to train; the run is as it was")
+        elif self.trainer.is_global_zero and not (folder.best.exists() or self.trainer.fast_dev_run):  # type: ignore[attr-defined]
+            raise UserError(
+                f"{folder.path}: ended after {self.trainer.global_step} steps, before any validation, so that there is"
+                f" no {folder.best.name}: raise trainer.max_steps, or lower trainer.val_check_interval; with"
+                f" --ckpt_path {folder.last} it goes on"
+            )
         elif self.trainer.is_global_zero:
-            self.run_folder.finish()
+            folder.finish()
         if self.trainer.is_global_zero and best.best_model_score is not None:
             print(f"{self.run_folder.best}: {best.monitor} {best.best_model_score:.3f}")
 
