@@ -163,7 +163,7 @@ def test_scores_stay_as_they_are_where_a_recalibration_would_mislead(written, ta
 def test_few_validation_subjects_calibrate_and_what_their_thresholds_rest_on_is_told(written) -> None:
     found = readout(written(of_few(a_table(120), 3)))
     assert found.chosen["slope"].item() not in (0, 1) and len(found.remarks) == 1
-    assert "few validation subjects (3 of sick); below 9" in found.remarks[0]
+    assert "few validation subjects (3 of sick; a larger data.split.val has more); below 9" in found.remarks[0]
     assert not readout(written(a_table(120))).remarks
 
 

@@ -270,7 +270,7 @@ def test_calibration_scales_each_member_on_its_validation_rows(tmp_path) -> None
     told = fuse(runs, tmp_path / "out", calibrate=True)
     first, second = json.loads((tmp_path / "out" / PROVENANCE).read_text())["learned"][0]["temperature"]
     assert first == pytest.approx(3 * second, rel=1e-3) and second == pytest.approx(1, abs=0.1)
-    assert f"{first:.3f}" in told
+    assert f"{first:.3f}" in told and "larger data.split.val" not in told
     fused = predictions.read(tmp_path / "out/predictions.csv")
     by_hand = (softmax(3 * logits / first, axis=1) + softmax(logits / second, axis=1)) / 2
     np.testing.assert_allclose(fused[["score_a", "score_b"]], by_hand, atol=1e-4)
@@ -282,6 +282,15 @@ def test_calibration_scales_each_member_on_its_validation_rows(tmp_path) -> None
     )
     fuse(runs, tmp_path / "plain")
     assert read(tmp_path / "plain/lineage.json").uncalibrated
+
+
+def test_what_too_few_validation_subjects_chose_is_told(tmp_path) -> None:
+    table = rows()
+    known = table["split"] == "val"
+    table.loc[known, "subject"] = table.loc[known, "label"].map("made:the one of {}".format)
+    runs = [write(tmp_path / str(seed), scored(table, seed)) for seed in (1, 2)]
+    told = fuse(runs, tmp_path / "out", method="weighted")
+    assert f"repeat 0, fold 0 of {runs[0]}: what was chosen is hardly better than none; it takes 3 validation" in told
 
 
 def test_lineage_is_the_union_of_the_members(tmp_path) -> None:

@@ -191,8 +191,8 @@ def test_a_test_tells_what_its_thresholds_cannot_promise(tested, caplog):
     found = beside(tested, ["high", "low"])
     assert found.levels["clip"].subjects == (3, 3) and not found.remarks and not caplog.text
     assert found.doubts == [
-        "thresholds rest on few validation subjects (3 of high, 3 of low); below 9, they cannot promise 90 % of other"
-        " subjects' cases"
+        "thresholds rest on few validation subjects (3 of high, 3 of low; a larger data.split.val has more); below 9,"
+        " they cannot promise 90 % of other subjects' cases"
     ]
 
 

@@ -150,13 +150,14 @@ def subjects_of(cases: pd.DataFrame) -> dict[str, int]:
 def too_few(subjects: Mapping[str, int]) -> str:
     """Why so few validation subjects of each class calibrate nothing, in words; empty where they are enough."""
     few = [f"{n} of {name}" for name, n in subjects.items() if n < FEWEST]
-    return f"it takes {FEWEST} validation subjects of each class, here {', '.join(few)}" if few else ""
+    given = f"it takes {FEWEST} validation subjects of each class, here {', '.join(few)}"
+    return f"{given} (a larger data.split.val has more)" if few else ""
 
 
 def too_few_to_promise(subjects: Mapping[str, int]) -> str:
     """What thresholds of so few validation subjects of each class cannot do, in words; empty where they are enough."""
     few = [f"{n} of {name}" for name, n in subjects.items() if n < PROMISING]
-    rest = f"thresholds rest on few validation subjects ({', '.join(few)})"
+    rest = f"thresholds rest on few validation subjects ({', '.join(few)}; a larger data.split.val has more)"
     return f"{rest}; below {PROMISING}, they cannot promise {TARGET * 100:g} % of other subjects' cases" if few else ""
 
 

@@ -10,8 +10,9 @@ from cry_lightning import lineage
 from cry_lightning.commands.arguments import check_folder
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.clinical import too_few
 from cry_lightning.evaluation.compare import as_text
-from cry_lightning.evaluation.fusion import FOLD, Fused, Members, fuse_fold, fused_lineage, read_members
+from cry_lightning.evaluation.fusion import FOLD, Fused, Members, fold_in_words, fuse_fold, fused_lineage, read_members
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.files import Json, read_object, replacing
 from cry_lightning.lineage import AnyLineage, FoldedLineage
@@ -40,12 +41,16 @@ def fuse(given: Sequence[str], out: Path, method: str = "mean", calibrate: bool 
     recipe = {"method": method, "calibrate": calibrate, "members": members.names}
     _refuse_taken(out, recipe, members)
 
-    scores, lineages, learned = np.empty(members.scores.shape[1:]), {}, []
+    scores, lineages, learned, remarks = np.empty(members.scores.shape[1:]), {}, list[Json](), list[str]()
     for repeat, fold in members.rows[FOLD].drop_duplicates().itertuples(index=False):
         here = (members.rows[FOLD] == (repeat, fold)).all(axis=1).to_numpy()
         fused = fuse_fold(members, here, method, calibrate)
         scores[here] = fused.scores
         of = {"repeat": repeat, "fold": fold}
+        if fused.chose.any() and (
+            few := too_few(dict(members.rows[fused.chose].groupby("label")["subject"].nunique()))
+        ):
+            remarks.append(f"{fold_in_words(members, here)}: what was chosen is hardly better than none; {few}")
         lineages[repeat, fold] = fused_lineage(members, here, fused, f"fuse-{method}")
         learned.append(of | _learned(fused, here))
     table = members.rows.assign(**dict(zip([SCORE + name for name in members.classes], scores.T, strict=True)))
@@ -54,7 +59,7 @@ def fuse(given: Sequence[str], out: Path, method: str = "mean", calibrate: bool 
     _write_json(recipe | {"learned": learned}, out / PROVENANCE)
     predictions.write(table, out / "predictions.csv")
     lineage.write(known, out / lineage.FILE)
-    return "\n".join([*_in_words(members, method, learned), *_verdicts(members, known, out)])
+    return "\n".join([*_in_words(members, method, learned), *remarks, *_verdicts(members, known, out)])
 
 
 def _refuse_taken(out: Path, recipe: Json, members: Members) -> None:
