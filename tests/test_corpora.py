@@ -242,11 +242,20 @@ def test_fsdd_names(tmp_path):
         (["a/1.wav", "b/2.wav"], ClassFolders),
         (["1.wav", "a/2.wav", "b/3.wav"], UnlabelledTree),
         (["only/1.wav", "only/2.wav"], ClassFolders),
+        ([f"hungry/{INSTALL}-1430742197-1.0-m-04-hu.wav", f"tired/{INSTALL}-1430742198-1.0-m-04-ti.wav"], DonateACry),
     ],
 )
 def test_corpus_at_guesses_the_form(tmp_path, paths, form):
     corpus = corpus_at(put(tmp_path / "my data", *paths), window_s=1.0, target="sex" if form is DonateACry else None)
     assert type(corpus) is form and corpus.name == "my-data" and corpus.window_s == 1.0
+
+
+def test_folders_of_a_known_corpus_and_of_others_are_classes(tmp_path, caplog):
+    """Most names parse, yet the user's folders are the labels, and no recording is left out."""
+    cries = [f"cry/{INSTALL}-143074219{n}-1.0-m-04-hu.wav" for n in range(9)]
+    clips = corpus_at(put(tmp_path / "ward", *cries, "other/dog.wav", "other/rain.wav")).clips()
+    assert [clip.label for clip in clips] == ["cry"] * 9 + ["other"] * 2
+    assert "recordings in cry have names as of DonateACry, those in other have not" in caplog.text
 
 
 def test_corpus_at_passes_the_subject_pattern_on(tmp_path):

@@ -1,9 +1,10 @@
 """The corpus that lies at a path, its form guessed by its files."""
 
-import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError
 from cry_lightning.corpora import cries, words
 from cry_lightning.corpora.base import Corpus, safe_name
@@ -13,6 +14,11 @@ from cry_lightning.corpora.manifest import Manifest
 from cry_lightning.corpora.trees import ClassFolders, UnlabelledTree
 from cry_lightning.corpora.words import FSDD
 
+BY_NAME: dict[type[Corpus], Callable[[str], object]] = {  # what parses the name, or path, of a recording of these
+    DonateACry: lambda path: cries.DONATEACRY_NAME.match(Path(path).name),
+    FSDD: lambda path: words.NAME.match(Path(path).name),
+    CryCeleb: cries.CRYCELEB_PATH.match,
+}
 TAKEN_BY: dict[str, tuple[type[Corpus], ...]] = {
     "target": (DonateACry, CryCeleb),
     "subject_pattern": (ClassFolders, UnlabelledTree),
@@ -34,7 +40,8 @@ def corpus_at(
     """The corpus that lies at a path, its form guessed.
 
     A CSV file is a Manifest, as is a folder with a manifest.csv in it. Another folder is a DonateACry, an FSDD or a
-    CryCeleb if most names parse as such, ClassFolders if all its recordings lie in folders, and else an UnlabelledTree.
+    CryCeleb if most names parse as such, in each of its folders; ClassFolders if all its recordings lie in folders; and
+    else an UnlabelledTree.
 
     Args:
         path: a CSV file or a folder.
@@ -74,15 +81,21 @@ def _form(path: Path) -> type[Corpus]:
         raise UserError(f"{path}: is a file; give its folder, {path.parent}, or a manifest, a .csv file")
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; give a folder of recordings or a manifest, a .csv file")
-    recordings = find_recordings(path)
-    names: dict[type[Corpus], re.Pattern[str]] = {
-        DonateACry: cries.DONATEACRY_NAME,
-        FSDD: words.NAME,
-        CryCeleb: cries.CRYCELEB_PATH,
-    }
-    for form, pattern in names.items():
-        texts = recordings if form is CryCeleb else [Path(recording).name for recording in recordings]
-        if sum(bool(pattern.match(text)) for text in texts) > len(recordings) / 2:
+    in_folder: dict[str, list[str]] = {}
+    for recording in find_recordings(path):
+        in_folder.setdefault(recording.rpartition("/")[0].partition("/")[0], []).append(recording)
+    for form, named in BY_NAME.items():
+        known = [folder for folder, own in in_folder.items() if 2 * sum(map(bool, map(named, own))) > len(own)]
+        if known and len(known) == len(in_folder):
             return form
-    folders = {recording.rpartition("/")[0].partition("/")[0] for recording in recordings}
-    return UnlabelledTree if "" in folders else ClassFolders
+        if known:
+            others = sorted(in_folder.keys() - set(known))
+            warn_once(
+                f"{path}: recordings in {_some(known)} have names as of {form.__name__}, those in {_some(others)} have"
+                " not: its folders are taken for classes, or for none; a manifest.csv can say whose the recordings are"
+            )
+    return UnlabelledTree if "" in in_folder else ClassFolders
+
+
+def _some(folders: Sequence[str]) -> str:
+    return ", ".join(folder or "the folder itself" for folder in sorted(folders)[:3])
