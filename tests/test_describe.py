@@ -2,16 +2,19 @@
 
 import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import yaml
 from conftest import DATA, cry, real
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip
+from cry_lightning.data.argument import open_data
 from cry_lightning.data.splits import Split, assign
 from cry_lightning.describe import summary, support
 from cry_lightning.describe.figures import Example, choose, draw, row_label, row_names, unit
@@ -433,12 +436,12 @@ def test_what_the_corpus_leaves_out_is_counted_with_its_reason(manifest, tmp_pat
 @pytest.mark.slow
 def test_a_data_yaml_gives_front_end_and_split(tones, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    yaml = tmp_path / "data.yaml"
-    yaml.write_text(
+    data = tmp_path / "data.yaml"
+    data.write_text(
         f"corpus: {{class_path: cry_lightning.corpora.Manifest, init_args: {{root: {tones}, name: tones}}}}\n"
         "feature: {class_path: cry_lightning.features.MFCC}\nsplit: {val: 0.2, test: 0.45}\n"
     )
-    main(["--data", str(yaml), "--by", "site", "--out", str(tmp_path / "out"), "--data.split.seed=3"])
+    main(["--data", str(data), "--by", "site", "--out", str(tmp_path / "out"), "--data.split.seed=3"])
     told = capsys.readouterr().out
     assert "holdout by subject (val 0.2, test 0.45)" in told and "front end is MFCC" in told
     assert "Every class has 5 test subjects or more" in told and "site0" in told
@@ -447,6 +450,12 @@ def test_a_data_yaml_gives_front_end_and_split(tones, tmp_path, capsys, monkeypa
 
 
 @pytest.mark.slow
+def test_recordings_are_divided_as_make_divides_them(tones):
+    own = yaml.safe_load((Path(__file__).parents[1] / "configs/data/own.yaml").read_text())["split"]
+    split = open_data(str(tones)).split
+    assert {key: getattr(split, key) for key in own} == own
+
+
 def test_a_sample_is_said_to_be_one(tones, tmp_path, capsys):
     main(["--data", str(tones), "--sample", "10", "--out", str(tmp_path)])
     told = " ".join(capsys.readouterr().out.split())

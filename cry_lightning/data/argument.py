@@ -10,7 +10,11 @@ from cry_lightning.commands.stage import taken_out
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.trust.configs import resolving
 
-AT_A_PATH = ("--data.corpus=cry_lightning.corpora.corpus_at", "--data.feature=cry_lightning.features.LogMel")
+AT_A_PATH = (  # divided as `make` does it, by configs/data/own.yaml
+    "--data.corpus=cry_lightning.corpora.corpus_at",
+    "--data.feature=cry_lightning.features.LogMel",
+    "--data.split.test=0.3",
+)
 
 
 def open_data(given: str, overrides: Sequence[str] = ()) -> CryDataModule:
