@@ -24,7 +24,8 @@ OVERWRITE ?=
 
 # What the user gave, as one word of the shell, whatever is in it.
 quoted = '$(subst ','\'',$(value $(1)))'
-PIPELINE = $(PY) -m cry_lightning.make.command $@ --method='$(METHOD)' --data=$(call quoted,DATA) --arguments=$(call quoted,ARGS) --weights=$(call quoted,WEIGHTS) $(if $(OVERWRITE),--overwrite)
+PIPELINE = $(PY) -m cry_lightning.make.command $(TOGETHER) --method='$(METHOD)' --data=$(call quoted,DATA) --arguments=$(call quoted,ARGS) \
+	--weights=$(call quoted,WEIGHTS) --evaluate='$(subst ','\'',$(EVALUATE_ARGS))' $(if $(OVERWRITE),--overwrite)
 ROOT = --$(1).data.corpus.init_args.root=$(call quoted,$(2))
 ROOTS = $(if $(SOUNDS),$(foreach stage,supervised simclr,$(call ROOT,$(stage),SOUNDS) --$(stage).data.corpus.init_args.clip_list=$(call quoted,SOUNDS)/vggsound.csv)) \
 	$(if $(CRIES),$(foreach stage,adapt probe finetune,$(call ROOT,$(stage),CRIES)))
@@ -45,14 +46,19 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --editable '.[d
 	$(PY) $(PIP_INSTALL) $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
 	@touch $@
 
+# Goals side by side are brought about by one process, at the first of them, since its imports take long.
+STAGES = pretrain simclr adapt finetune evaluate
+ASKED = $(filter $(STAGES),$(MAKECMDGOALS))
+TOGETHER = $(or $(if $(findstring $(ASKED),$(MAKECMDGOALS)),$(ASKED)),$@)
+
 # Which runs there are, and which of them are out of date, is known to cry_lightning/make/command.py.
 pretrain:  ## pretrain the encoder on sound that is not cries, by METHOD
 simclr:  ## pretrain it without labels
 adapt:  ## go on without labels on cries (yours with DATA=), then used by finetune
 finetune:  ## fine-tune it on labelled cries (yours with DATA=)
 evaluate:  ## test it on unseen subjects: table, figures and report; trains nothing
-pretrain simclr adapt finetune evaluate: .venv/installed
-	$(PIPELINE) $(if $(filter evaluate,$@),--evaluate='$(subst ','\'',$(EVALUATE_ARGS))')
+$(STAGES): .venv/installed
+	$(if $(filter $@,$(firstword $(TOGETHER))),$(PIPELINE),@:)
 
 onu2019 zhao2020 le2020: .venv/installed  ## a published system whole, its table beside ours (ON=, ARGS= as of fit)
 	$(CRY) paper configs/papers/$@ $(if $(ON),--corpus $(ON)) $(ARGS)

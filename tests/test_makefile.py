@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -95,12 +94,9 @@ def make(house, stand_in, capsys):
         """The commands that these goals ran, in order: command and run folder."""
         stand_in.commands.clear()
         method = METHOD or ("adapt" if "adapt" in goals else "simclr")
-        for goal in goals:
-            args = [goal, f"--method={method}", f"--data={DATA}", f"--arguments={ARGS}", f"--evaluate={EVALUATE}"]
-            args += [f"--weights={WEIGHTS}"] if WEIGHTS else []
-            run.code = pipeline.main([*args, *(["--overwrite"] if OVERWRITE else [])])
-            if run.code:
-                break
+        args = [*goals, f"--method={method}", f"--data={DATA}", f"--arguments={ARGS}", f"--evaluate={EVALUATE}"]
+        args += [f"--weights={WEIGHTS}"] if WEIGHTS else []
+        run.code = pipeline.main([*args, *(["--overwrite"] if OVERWRITE else [])])
         run.output, run.error = capsys.readouterr()
         return [name_of(command) for command in stand_in.commands]
 
@@ -364,18 +360,6 @@ def test_an_interrupted_fit_goes_on(make, house, stand_in):
     assert make(*CHAIN) == []
 
 
-def test_signals_of_a_scheduler_reach_the_command_that_runs():
-    waiting = "import signal; signal.signal(signal.SIGUSR1, lambda *_: exit(7)); print(flush=True); signal.pause()"
-    before = signal.getsignal(signal.SIGUSR1)
-    process = subprocess.Popen([sys.executable, "-c", waiting], stdout=subprocess.PIPE, text=True)
-    with pipeline.passed_on(process):
-        process.stdout.readline()
-        signal.raise_signal(signal.SIGUSR1)
-        process.communicate(timeout=10)
-    assert process.returncode == 7
-    assert signal.getsignal(signal.SIGUSR1) is before
-
-
 def test_a_fit_that_failed_in_its_set_up_is_no_run(make, house, stand_in):
     stand_in.fails = "fit"
     assert make(*CHAIN) == ["fit simclr"] and make.code == 2
@@ -546,11 +530,23 @@ def test_recordings_of_a_grid_arrive_at_their_stages(shell, given):
     assert shell("onu2019", "ON=synthetic")[0][2:] == ["paper", "configs/papers/onu2019", "--corpus", "synthetic"]
 
 
-def test_goals_arrive_in_order_even_in_parallel(shell):
-    calls = shell("-j4", *LONG, "OVERWRITE=1", "EVALUATE_ARGS=--positive 'a b'")
-    assert [call[2] for call in calls] == LONG
-    assert all("--method=adapt" in call and "--overwrite" in call for call in calls)
-    assert "--evaluate=--positive 'a b'" in calls[-1]
+def test_goals_arrive_in_order_in_one_process_even_in_parallel(shell):
+    (call,) = shell("-j4", *LONG, "OVERWRITE=1", "EVALUATE_ARGS=--positive 'a b'")
+    assert call[2:6] == LONG
+    assert {"--method=adapt", "--overwrite", "--evaluate=--positive 'a b'"} <= {*call[6:]}
+
+
+@pytest.mark.parametrize(
+    ("goals", "calls"),
+    [
+        ("install pretrain evaluate", [["pretrain", "evaluate"]]),
+        ("pretrain finetune help", [["pretrain", "finetune"]]),
+        ("pretrain onu2019 finetune evaluate", [["pretrain"], ["paper"], ["finetune"], ["evaluate"]]),
+    ],
+)
+def test_goals_among_other_targets_keep_their_order(shell, goals, calls):
+    called = [[word for word in call[2:] if re.fullmatch(r"paper|[a-z]+", word)] for call in shell(*goals.split())]
+    assert called == calls
 
 
 def test_made_cries_are_evaluated_for_asphyxia_and_others_are_not(shell):

@@ -25,6 +25,7 @@ from cry_lightning.corpora.synthesis import (
     Infant,
     Utterance,
     cry,
+    frame_length,
     frame_times,
     noise_frequencies,
     tract_gain,
@@ -282,3 +283,23 @@ def test_knobs_decide_what_a_classifier_can_learn() -> None:
     assert uar(leaky, subject_wise=True) == pytest.approx(0.5, abs=0.15)
     assert uar(leaky, subject_wise=False) > 0.65
     assert uar(leaky, subject_wise=False) > uar(leaky, subject_wise=True) + 0.12
+
+
+def test_a_voice_is_the_sum_of_its_harmonics_where_it_sounds():
+    """Against cosines summed one by one over the whole utterance, silence included."""
+    rate, frames = 8000, 60
+    hop, voicing = frame_length(rate), np.zeros(frames)
+    voicing[20:41] = np.hanning(23)[1:-1]
+    f0_hz, formants_hz = np.linspace(300, 400, frames), np.full((frames, 2), [700.0, 1200.0])
+    still = {"jitter": 0.0, "shimmer": 0.0, "tilt": 1.0}
+    spoken = Utterance(f0_hz, formants_hz, voicing, np.zeros((frames, hop + 1)), **still)
+    sound = spoken.render(rate, np.random.default_rng(0))
+    times = np.arange(frames * hop) / hop
+    phase = 2 * np.pi * np.cumsum(np.interp(times, np.arange(frames), f0_hz)) / rate
+    summed = np.zeros(frames * hop)
+    for k in range(1, 1 + int(0.5 * rate / 300)):
+        fades = np.clip(20 * (0.5 - k * f0_hz / rate), 0, 1)
+        gain = voicing * tract_gain(k * f0_hz[:, None], formants_hz)[:, 0] / k * fades
+        summed += np.interp(times, np.arange(frames), gain) * np.cos(k * phase)
+    np.testing.assert_allclose(sound, summed, atol=1e-9)
+    assert not sound[: 19 * hop].any() and not sound[41 * hop :].any() and sound[19 * hop : 41 * hop].any()

@@ -30,6 +30,7 @@ from cry_lightning.callbacks import (
     set_up_wandb,
 )
 from cry_lightning.cli.precision import AUTO, automatic, canonical, of_test
+from cry_lightning.cli.process import restored
 from cry_lightning.cli.quiet import hushed
 from cry_lightning.cli.runfolder import (
     RunFolder,
@@ -43,7 +44,6 @@ from cry_lightning.commands.arguments import check_folder, check_name
 from cry_lightning.commands.messages import OneLineParser, WholeSection, instantiation_error
 from cry_lightning.commands.stage import taken_out
 from cry_lightning.console import Interrupted, UserError, one_line
-from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.inference import reference
 from cry_lightning.report.files import write_card
@@ -394,12 +394,11 @@ def main(args: list[str], own: bool = False) -> StageCLI:
         KeyboardInterrupt: the run was interrupted.
     """
     try:
-        return StageCLI(args, own)
+        with restored():
+            return StageCLI(args, own)
     except MisconfigurationException as error:
         raise UserError(one_line(str(error))) from error
     except SystemExit as stop:
         if stop.code == 1:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from stop
         raise
-    finally:
-        finish_wandb()

@@ -77,10 +77,11 @@ class Utterance:
         gain *= np.clip(20 * (0.5 - harmonic_hz / sample_rate), 0, 1)  # fades out below the Nyquist frequency
 
         voice = np.zeros_like(fundamental)
-        before, harmonic = np.ones_like(fundamental), fundamental
-        for harmonic_gain in gain.T:
-            voice += _to_samples(harmonic_gain, hop) * harmonic
-            before, harmonic = harmonic, 2 * fundamental * harmonic - before  # cos(kx), by Chebyshev's recurrence
+        voiced = self.voicing.nonzero()[0]
+        if len(voiced):  # the rest is silent
+            frames = slice(max(0, voiced[0] - 1), voiced[-1] + 1)  # a gain rises from the frame before
+            samples = slice(frames.start * hop, frames.stop * hop)
+            voice[samples] = _harmonics(fundamental[samples], gain[frames], gain[frames.stop : frames.stop + 1], hop)
         voice *= 1 + self.shimmer * amplitude_noise[cycle]
         if self.roughness.any():
             second = np.cos(2 * np.pi * np.cumsum(f0_hz * _to_samples(self.rough_ratio, hop)) / sample_rate)
@@ -90,7 +91,7 @@ class Utterance:
     def _noise(self, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
         # Independent noise frames under a window whose squares add up to 1: no filter has to change in time.
         hop = frame_length(sample_rate)
-        spectrum = rng.standard_normal((*self.noise.shape, 2)) @ np.array([1, 1j])
+        spectrum = rng.standard_normal((*self.noise.shape, 2)).view(complex)[..., 0]
         window = np.sin(np.pi * (np.arange(2 * hop) + 0.5) / (2 * hop))
         frames = fft.irfft(spectrum * self.noise, 2 * hop) * window * np.sqrt(hop)
         noise = np.zeros((len(frames) + 1) * hop)
@@ -144,6 +145,31 @@ class Recording:
         half_waves = np.arange(1, 1 + len(self.ripple_db))[:, None] * np.linspace(0, np.pi, len(frequency_hz))
         gain = low_cut * high_cut * 10 ** (self.ripple_db @ np.cos(half_waves) / 20)
         return np.interp(fft.rfftfreq(n_fft, 1 / sample_rate), frequency_hz, gain)
+
+
+def _harmonics(fundamental: np.ndarray, gain: np.ndarray, next_gain: np.ndarray, hop: int) -> np.ndarray:
+    """The sum (T * hop,) of cos(kx), k = 1 ... n, by Chebyshev's recurrence; x is the phase of the fundamental.
+
+    Args:
+        fundamental: cos(x) (T * hop,).
+        gain: of each harmonic (T, n) at the frames, linear between them.
+        next_gain: the same of the frame that follows (1, n), or of none (0, n).
+        hop: samples of a frame.
+    """
+    steps = np.diff(gain, axis=0, append=next_gain if len(next_gain) else gain[-1:])
+    ramp = np.arange(hop) / hop
+    fundamental = fundamental.reshape(-1, hop)
+    twice, before, harmonic = 2 * fundamental, np.ones_like(fundamental), fundamental.copy()
+    total, term = np.zeros_like(fundamental), np.empty_like(fundamental)
+    for track, step in zip(gain.T[:, :, None], steps.T[:, :, None], strict=True):  # in place, which is twice as fast
+        np.multiply(step, ramp, out=term)
+        term += track
+        term *= harmonic
+        total += term
+        np.multiply(twice, harmonic, out=term)
+        term -= before
+        before, harmonic, term = harmonic, term, before
+    return total.ravel()
 
 
 def _to_samples(track: np.ndarray, hop: int) -> np.ndarray:

@@ -4,15 +4,16 @@ A run folder is named by what the user chose (data, method, arguments); where a 
 has changed since, the old run is kept and the new one is numbered. `made_from.json` in it tells what it was made from.
 """
 
+import gc
 import json
+import runpy
 import shlex
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from contextvars import copy_context
+from io import StringIO
 from pathlib import Path
-from types import FrameType
 from typing import TypedDict
 
 from cry_lightning.commands.arguments import ArgumentParser
@@ -39,19 +40,21 @@ class Record(TypedDict, total=False):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Bring one goal about; a user's mistake is one line on stderr and exit code 2."""
+    """Bring goals about, one after the other; a user's mistake is one line on stderr and exit code 2."""
     try:
         options = _parser().parse_args(argv)
         if options.method not in METHODS:
             raise UserError(f"METHOD={options.method}: it is simclr, supervised, adapt or audioset")
         arguments = _words("ARGS", options.arguments)
         chain = Chain(options.method, options.data, arguments, options.overwrite, Path(options.weights).expanduser())
-        if options.goal == "evaluate":
-            evaluate(chain, _words("EVALUATE_ARGS", options.evaluate))
-        elif options.method == "audioset":
-            fit_published(chain, options.goal)
-        else:
-            fit(getattr(chain, options.goal), chain.overwrite)
+        of_evaluate = _words("EVALUATE_ARGS", options.evaluate)
+        for goal in options.goals:
+            if goal == "evaluate":
+                evaluate(chain, of_evaluate)
+            elif options.method == "audioset":
+                fit_published(chain, goal)
+            else:
+                fit(getattr(chain, goal), chain.overwrite)
     except UserError as error:
         sys.stderr.write(f"cry_lightning: error: {error}\n")
         return 2
@@ -119,10 +122,9 @@ def fit(stage: Stage, overwrite: bool = False) -> Path:
         write_record(folder, {"fit": {"inputs": wanted, "best.ckpt": None}})
     try:
         run("fit", "--config", str(stage.config), f"--name={folder.name}", *arguments, *stage.arguments)
-    except Stopped:
+    finally:
         if not any((folder / name).exists() for name in ("best.ckpt", "last.ckpt")):
             (folder / RECORD).unlink(missing_ok=True)  # it failed in its set-up, and is no run
-        raise
     if not is_finished(folder):
         raise UserError(f"{folder}: the fit has left no run there; see the name and the runs of {stage.config}")
     write_record(folder, {"fit": {"inputs": wanted, "best.ckpt": of_file(folder / "best.ckpt")}})
@@ -218,41 +220,29 @@ def weights_of(stage: Stage) -> tuple[Path | None, tuple[str, ...]]:
 
 
 def run(*command: str, capture: bool = False) -> str:
-    """Run one command of cry_lightning, and return what it prints where that is captured.
+    """Run one command of cry_lightning in this process, and return what it prints where that is captured.
 
     Raises:
         Stopped: it failed.
     """
     _say(shlex.join(["python", "-m", "cry_lightning", *command]))
-    whole = [sys.executable, "-m", "cry_lightning", *command]
-    process = subprocess.Popen(whole, stdout=subprocess.PIPE if capture else None, encoding="utf-8")
-    with passed_on(process):
-        while True:
-            try:
-                printed, _ = process.communicate()
-                break
-            except KeyboardInterrupt:  # the command has had it too, and tells how it goes on
-                continue
-    if process.returncode:
-        sys.stdout.write(printed or "")
-        raise Stopped(process.returncode if process.returncode > 0 else 128 - process.returncode)
-    return printed or ""
-
-
-@contextmanager
-def passed_on(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Give a scheduler's signals to a command while the block runs, which then ends where it can go on."""
-
-    def give(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
-
-    names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), give) for name in names}
+    printed, argv, code = StringIO(), sys.argv, None
     try:
-        yield
+        sys.argv = ["cry_lightning", *command]
+        with redirect_stdout(printed) if capture else nullcontext():
+            # As `python -m` does, since Lightning starts that again for each process of several. In a context of its
+            # own, since the parser keeps itself in a variable of the context, and with it the Trainer.
+            copy_context().run(runpy.run_module, "cry_lightning", run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        code = stop.code
     finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        sys.argv = argv
+        sys.stdout.flush()
+        gc.collect()  # a Trainer and its network hold each other
+    if code:
+        sys.stdout.write(printed.getvalue())
+        raise Stopped(int(code))
+    return printed.getvalue()
 
 
 def read_record(folder: Path) -> Record | None:
@@ -288,7 +278,7 @@ def _say(line: str) -> None:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m cry_lightning.make.command", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("goal", choices=GOALS)
+    parser.add_argument("goals", nargs="+", choices=GOALS, metavar="goal", help=", ".join(GOALS))
     parser.add_argument("--method", default="simclr", help="simclr, supervised, adapt or audioset")
     parser.add_argument("--data", default="", help="recordings, a manifest.csv or a data YAML; default: made cries")
     weights = "published weights of EfficientAT, for the method audioset (%(default)s)"

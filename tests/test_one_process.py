@@ -1,0 +1,119 @@
+"""The chain of `make` with real stages: all of them in one process, as if each had one of its own."""
+
+import gc
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import REPO, stage_config
+from lightning import Trainer
+
+from cry_lightning.callbacks import Figures
+from cry_lightning.make import command as pipeline
+
+CHAIN = ["pretrain", "finetune", "evaluate", "--method=supervised"]
+STAGES = {"pretrain": "synthetic-words", "finetune": "synthetic-cries"}
+FINETUNE = Path("runs/synthetic-cries/finetune-supervised")
+MADE = ("best.ckpt", "last.ckpt", "predictions.csv", "reference.pt", "lineage.json", "report.md", "fit/metrics.csv")
+
+
+@pytest.fixture
+def house(tones, tmp_path, monkeypatch):
+    """A folder whose stages are tiny ones on the tones, with augmentation and dropout; and this as the current one."""
+    (tmp_path / "configs").mkdir()
+    for name, corpus in STAGES.items():
+        head = {"class_path": "cry_lightning.tasks.heads.MLPHead", "init_args": {"hidden": [8], "dropout": 0.5}}
+        config = stage_config(
+            tones, tmp_path, name, head=head, augment=[{"class_path": "cry_lightning.tasks.augment.SpecAugment"}]
+        )
+        config["runs"], config["trainer"]["precision"] = "runs", "32-true"
+        config["data"]["corpus"]["init_args"]["name"] = corpus
+        del config["data"]["cache"]  # which is then beside the runs
+        (tmp_path / f"configs/{name}.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def made(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in MADE}
+
+
+def state() -> list[object]:
+    """What a stage could leave in its process for the next one."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC", "ORT"))}
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
+    return [environment, [*sys.argv], sys.modules["__main__"], torch.get_num_threads(), *handlers]
+
+
+def test_stages_share_a_process_and_leave_nothing_in_it(house, no_figures, capsys):
+    before = state()
+    assert pipeline.main(CHAIN) == 0
+    assert state() == before
+    assert not [one for one in gc.get_objects() if isinstance(one, Trainer)], "whose networks are still in memory"
+    out = capsys.readouterr().out
+    ran = re.findall(r"^python -m cry_lightning (\w+)", out, re.MULTILINE)
+    assert ran == ["fit", "fit", "test", "evaluate"]
+    table = (FINETUNE / "report.txt").read_text()
+    assert "UAR" in table and out.endswith(table) and out.count(table) == 1
+    assert pipeline.main(CHAIN) == 0 and "python -m" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 138), ("SIGINT", 130)])
+def test_a_signal_ends_the_chain_and_the_same_command_goes_on(house, no_figures, capsys, monkeypatch, name, code):
+    sent = []
+
+    def send(self, trainer, *_):
+        if trainer.global_step == 4 and not sent:
+            sent.append(name)
+            signal.raise_signal(getattr(signal, name))
+
+    monkeypatch.setattr(Figures, "on_train_batch_end", send, raising=False)
+    assert pipeline.main(CHAIN) == code
+    done = capsys.readouterr()
+    last = "runs/synthetic-words/pretrain/last.ckpt"
+    said = f"stopped by {name} after step 4, with {last} written; the same command goes on from there"
+    assert done.err.endswith(f"cry_lightning: {said}\n" if code > 130 else "all else with the same command\n")
+    assert done.out.count("python -m cry_lightning") == 1
+    assert pipeline.main(CHAIN) == 0
+    assert (f"--ckpt_path={last}" in capsys.readouterr().out) == (code > 130)
+
+
+def test_a_mistake_in_a_stage_ends_the_chain_in_a_line(house, capsys):
+    assert pipeline.main([*CHAIN, "--arguments=--model.init_args.nonsense=1"]) == 2
+    done = capsys.readouterr()
+    assert done.err == "cry_lightning: error: model.nonsense: no such key\n"
+    assert "cry_lightning test" not in done.out
+    assert (house / "runs/synthetic-words/pretrain/made_from.json").exists()
+    assert not [*house.glob("runs/synthetic-cries/*/made_from.json")]
+
+
+@pytest.mark.slow
+def test_one_process_makes_the_bits_of_many(house):
+    given = [sys.executable, "-m", "cry_lightning.make.command", *CHAIN]
+    environment = os.environ | {"PYTHONPATH": str(REPO)}
+    printed = subprocess.run(given, env=environment, check=True, capture_output=True, text=True).stdout
+    together = {path.parent: made(path.parent) for path in Path("runs").glob("*/finetune*/best.ckpt")}
+    Path("runs").rename("together")
+    for line in re.findall(r"^python -m (cry_lightning .*)$", printed, re.MULTILINE):
+        subprocess.run([sys.executable, "-m", *shlex.split(line)], env=environment, check=True, capture_output=True)
+    assert {folder: made(folder) for folder in together} == together and len(together) == 1
+
+
+@pytest.mark.slow
+def test_stages_of_several_processes_follow_each_other(house):
+    for name in STAGES:
+        config = yaml.safe_load((house / f"configs/{name}.yaml").read_text())
+        config["trainer"] |= {"devices": 2, "strategy": "ddp"}
+        (house / f"configs/{name}.yaml").write_text(yaml.safe_dump(config))
+    given = [sys.executable, "-m", "cry_lightning.make.command", *CHAIN]
+    done = subprocess.run(given, env=os.environ | {"PYTHONPATH": str(REPO)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "UAR" in (FINETUNE / "report.txt").read_text()
+    assert done.stdout.count("python -m cry_lightning fit") == 2
