@@ -108,6 +108,22 @@ def test_page_holds_all_it_shows(made) -> None:
         assert words in made.page
 
 
+def test_figures_follow_the_colours_of_the_page(made) -> None:
+    """What matplotlib draws in black: strokes, and fills that it does not name; copies of a mark have no parents."""
+    rules = re.findall(r"^(.+?) \{ (?:stroke|fill): currentColor", made.page, re.MULTILINE)
+    marks = re.findall(r'<use [^>]*style="([^"]*)"', made.page)
+    assert any("stroke: #000000" in style and "fill" not in style for style in marks)
+    assert '[style*="stroke: #000000"]' in rules
+    assert any(re.search(r'\buse\b.*:not\(\[style\*="fill"\]\)', rule) for rule in rules)
+
+
+def test_the_keyboard_reaches_and_screen_readers_name_what_is_shown(made) -> None:
+    figures = re.findall(r"<figure[^>]*>\s*<div role=\"img\" aria-label=\"[^\"]+\">\s*<svg", made.page)
+    assert len(figures) == made.page.count("<figure") > 1
+    tables = re.findall(r"<div class=\"scroll\"[^>]*>", made.page)
+    assert tables and all('tabindex="0"' in each and "aria-label" in each for each in tables)
+
+
 def test_names_from_files_are_text(made) -> None:
     assert SCRIPT not in made.page and "<b>north</b>" not in made.page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in made.page and "&lt;b&gt;north&lt;/b&gt;" in made.page
