@@ -383,7 +383,7 @@ def test_settings_are_those_of_the_config(no_figures, tmp_path) -> None:
 
 
 def test_a_study_has_such_a_page_too(tmp_path) -> None:
-    tables = [[["system", "UAR"], [SCRIPT, "0.5 [0.4, 0.6]"]]]
+    tables = [[["system", ""], [SCRIPT, "0.5 [0.4, 0.6]"]]]
     reports = [(AMPERSAND, Path("by subject/report.html"))]
     study = StudyPage(
         SCRIPT, f"run {AMPERSAND}", tables, verdict=SCRIPT, figures=[("curve", "<svg></svg>")], reports=reports
@@ -393,4 +393,5 @@ def test_a_study_has_such_a_page_too(tmp_path) -> None:
     reader = Reader(text)
     assert "script" not in reader.tags and "svg" in reader.tags and reader.urls == ["by%20subject/report.html"]
     assert html.unescape(text).count(SCRIPT) == 4  # title, heading, verdict, cell
+    assert '<th scope="col">system</th><td></td>' in text  # no header without a text
     assert "default-src 'none'" in text and html.escape(f"run {AMPERSAND}", quote=False).split("&")[0] in text
