@@ -108,6 +108,22 @@ def test_page_holds_all_it_shows(made) -> None:
         assert words in made.page
 
 
+def test_figures_follow_the_colours_of_the_page(made) -> None:
+    """What matplotlib draws in black: strokes, and fills that it does not name; copies of a mark have no parents."""
+    rules = re.findall(r"^(.+?) \{ (?:stroke|fill): currentColor", made.page, re.MULTILINE)
+    marks = re.findall(r'<use [^>]*style="([^"]*)"', made.page)
+    assert any("stroke: #000000" in style and "fill" not in style for style in marks)
+    assert '[style*="stroke: #000000"]' in rules
+    assert any(re.search(r'\buse\b.*:not\(\[style\*="fill"\]\)', rule) for rule in rules)
+
+
+def test_the_keyboard_reaches_and_screen_readers_name_what_is_shown(made) -> None:
+    figures = re.findall(r"<figure[^>]*>\s*<div role=\"img\" aria-label=\"[^\"]+\">\s*<svg", made.page)
+    assert len(figures) == made.page.count("<figure") > 1
+    tables = re.findall(r"<div class=\"scroll\"[^>]*>", made.page)
+    assert tables and all('tabindex="0"' in each and "aria-label" in each for each in tables)
+
+
 def test_names_from_files_are_text(made) -> None:
     assert SCRIPT not in made.page and "<b>north</b>" not in made.page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in made.page and "&lt;b&gt;north&lt;/b&gt;" in made.page
@@ -367,7 +383,7 @@ def test_settings_are_those_of_the_config(no_figures, tmp_path) -> None:
 
 
 def test_a_study_has_such_a_page_too(tmp_path) -> None:
-    tables = [[["system", "UAR"], [SCRIPT, "0.5 [0.4, 0.6]"]]]
+    tables = [[["system", ""], [SCRIPT, "0.5 [0.4, 0.6]"]]]
     reports = [(AMPERSAND, Path("by subject/report.html"))]
     study = StudyPage(
         SCRIPT, f"run {AMPERSAND}", tables, verdict=SCRIPT, figures=[("curve", "<svg></svg>")], reports=reports
@@ -377,4 +393,5 @@ def test_a_study_has_such_a_page_too(tmp_path) -> None:
     reader = Reader(text)
     assert "script" not in reader.tags and "svg" in reader.tags and reader.urls == ["by%20subject/report.html"]
     assert html.unescape(text).count(SCRIPT) == 4  # title, heading, verdict, cell
+    assert '<th scope="col">system</th><td></td>' in text  # no header without a text
     assert "default-src 'none'" in text and html.escape(f"run {AMPERSAND}", quote=False).split("&")[0] in text

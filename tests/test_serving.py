@@ -222,6 +222,15 @@ def test_the_page_is_whole_in_each_language_and_fetches_nothing(server, service)
         texts = page.text + server.get("/assets/page.css").text + server.get("/assets/page.js").text
         assert not re.findall(r"https?://|//\w+\.\w+/", texts) and "built-in" not in texts
         assert "default-src 'self'" in page.headers["content-security-policy"]
+        body = page.text.partition("<body")[2]
+        outside = body.partition("<main>")[0] + body.partition("</main>")[2]
+        assert (
+            "<p" not in outside and "<th></th>" not in body and '<ul id="errors" role' not in body
+        )  # as axe-core asks
+        assert re.search(rf'<p id="unplayable"[^>]* hidden>{words["cannot_play"]}<', body)
+        assert re.search(r'at\("player"\)\.addEventListener\("error"', texts)
+        landmarks = re.findall(r'(?:<section|role="region")[^>]* aria-labelledby="([^"]+)"', body)
+        assert len(landmarks) == len(set(landmarks)) > 3
     assert server.get("/assets/result.html").status_code == server.get("/docs").status_code == 404
     assert server.get("/", params={"language": "xx"}).status_code == 422
 

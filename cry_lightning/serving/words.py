@@ -57,6 +57,7 @@ EN = {
     "frequency": "kHz",
     "described": "Waveform and mel spectrogram of {name}, {seconds} s. Frames mark {n} of the rows of the table below.",
     "play": "Play the recording",
+    "cannot_play": "This browser cannot play a file of this kind; the server could read it.",
     "history": "History",
     "kept": "Kept in this tab only, until it is closed or loaded again. The server keeps no recording.",
     "recording_name": "Recording",
@@ -141,6 +142,7 @@ DE = {
     "described": "Wellenform und Mel-Spektrogramm von {name}, {seconds} s. Rahmen zeigen {n} der Zeilen in der Tabelle"
     " darunter.",
     "play": "Aufnahme abspielen",
+    "cannot_play": "Dieser Browser kann eine solche Datei nicht abspielen; der Server konnte sie lesen.",
     "history": "Verlauf",
     "kept": "Nur in diesem Tab, bis er geschlossen oder neu geladen wird. Der Server behält keine Aufnahme.",
     "recording_name": "Aufnahme",

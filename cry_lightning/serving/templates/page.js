@@ -65,7 +65,13 @@ function show(answer) {
   at("result").innerHTML = answer.html; // escaped by the server
   at("player").src = answer.url;
   at("player").hidden = false;
+  at("unplayable").hidden = true;
 }
+
+at("player").addEventListener("error", () => { // 3GP, for one, is decoded by the server alone
+  at("player").hidden = true;
+  at("unplayable").hidden = false;
+});
 
 function addToHistory(answer) {
   const row = at("history").querySelector("tbody").insertRow();
@@ -122,7 +128,7 @@ at("clear").addEventListener("click", () => {
   history.splice(0).forEach((answer) => URL.revokeObjectURL(answer.url));
   at("history").querySelector("tbody").replaceChildren();
   at("result").replaceChildren();
-  at("player").hidden = at("history").hidden = at("download").disabled = at("clear").disabled = true;
+  at("player").hidden = at("unplayable").hidden = at("history").hidden = at("download").disabled = at("clear").disabled = true;
   at("player").removeAttribute("src");
   at("files").focus();
 });
