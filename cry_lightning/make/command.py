@@ -90,7 +90,8 @@ def fit_published(chain: Chain, goal: str) -> None:
     if file.is_file() and is_published and of_file(file) != PUBLISHED_SHA256[: len(of_file(file))]:
         raise UserError(f"{file}: damaged, or another file: sha256 is not {PUBLISHED_SHA256}; get it again")
     if not checkpoint.exists():
-        run("import-weights", "efficientat", str(file), "--to", str(checkpoint))
+        tensors = run("import-weights", "efficientat", str(file), "--to", str(checkpoint), capture=True)
+        _say(tensors.rstrip().rpartition("\n")[2])  # where each went is told by the command itself
         source.write_text(of_file(file), encoding="utf-8")
     elif file.is_file() and source.is_file() and source.read_text(encoding="utf-8") != of_file(file):
         raise UserError(f"{checkpoint}: imported from another file than {file}; remove {checkpoint.parent} first")
