@@ -245,13 +245,13 @@ def clinical_coverage(test: Test, simulations: int) -> pd.DataFrame:
     return found.reset_index().assign(**vars(test), simulations=simulations)
 
 
-def false_alarms(test: "Test | Pooled", rivals: int, simulations: int) -> pd.Series:
+def false_alarms(test: "Test | Pooled", rivals: int, simulations: int, n_folds: int = 1) -> pd.Series:
     """Share of simulated reports in which any of some equal rivals is called different from the first model.
 
-    By any metric of a report, whose p are corrected for all; and by each, if it alone were reported.
+    By any metric of a report, whose p are corrected for all; and by each, if it alone were reported. With `n_folds`,
+    differences are held against those that so many pooled folds ask for.
     """
     rng, alarms = np.random.default_rng([rivals, *map(ord, repr(test))]), []
-    n_folds = getattr(test, "folds", 1)
     for _ in range(simulations):
         tables = test.equal(rng, 1 + rivals) if isinstance(test, Pooled) else test.simulated(rng, 1 + rivals)
         units = [Units("clip", table, *[0] * 4, n_folds) for table in tables]
@@ -375,6 +375,20 @@ def clinical_summary(cells: pd.DataFrame) -> str:
     return text.unstack("subjects").to_string()
 
 
+def print_tests(tests: Sequence[Test], simulations: int) -> None:
+    """False alarms of the plain tests among some."""
+    plain = [test for test in tests if test.equal_clips and test.skill == "middling" and test.prevalence == 0.5]
+    for test, rivals in product(plain, (1, 10)):
+        print(test, rivals, "rivals:", false_alarms(test, rivals, simulations).round(3).to_dict(), flush=True)
+
+
+def print_pooled_tests(tests: Sequence[Pooled], simulations: int) -> None:
+    """Those of one rival in pooled cross-validations, as `evaluate` widens what it asks for, and without that."""
+    for test in (test for test in tests if test.skill == "middling"):
+        for how, n_folds in (("widened", test.folds), ("as of one model", 1)):
+            print(test, how, false_alarms(test, 1, simulations, n_folds).round(3).to_dict(), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--simulations", type=int, default=500)
@@ -391,11 +405,10 @@ def main() -> None:
     of_pooled = [test for test in pooled_tests() if not options.subjects or test.subjects in options.subjects]
     if options.tests:
         permutation.PERMUTATIONS = 999  # a tenth of those of `evaluate`
-        plain = [test for test in chosen if test.equal_clips and test.skill == "middling" and test.prevalence == 0.5]
-        of_folds = [test for test in of_pooled if test.skill == "middling"]
-        for test, rivals in product(of_folds if options.pooled else plain, (1, 10)):
-            shares = false_alarms(test, rivals, options.simulations)
-            print(test, rivals, "rivals:", shares.round(3).to_dict(), flush=True)
+        if options.pooled:
+            print_pooled_tests(of_pooled, options.simulations)
+        else:
+            print_tests(chosen, options.simulations)
         return
     if options.clinical:
         cells = pd.concat([clinical_coverage(test, options.simulations) for test in chosen if test.by_infant])
