@@ -265,7 +265,7 @@ def test_the_same_signal_again_ends_what_hangs(config, tmp_path, monkeypatch, na
 
 
 def test_one_signal_on_two_ways_is_one(config, tmp_path, monkeypatch):
-    """As a scheduler sends it to all of a job's processes, and `make` to its fit."""
+    """As a scheduler sends it to all of a job's processes, and GNU make to those that it runs."""
     monkeypatch.setattr(Figures, "on_train_batch_start", lambda *_: signal.raise_signal(signal.SIGTERM), raising=False)
     with pytest.raises(Interrupted) as stop:
         cli.main(["fit", "--config", str(config), "--runs", str(tmp_path)])

@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 
+import lightning as L
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -12,6 +15,7 @@ import yaml
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
+from cry_lightning.tasks import Classifier
 
 
 def fit(config, *args):
@@ -184,3 +188,29 @@ def test_two_processes_share_a_fit_and_write_one_table(stage, tmp_path):
     cli.main(["test", "--config", str(config)])
     alone = pd.read_csv(table)
     pd.testing.assert_frame_equal(shared, alone, rtol=0, atol=1e-6)
+
+
+def test_lightning_is_told_of_each_figure_once_an_epoch(stage, monkeypatch, tmp_path):
+    """Which takes it a millisecond; yet every epoch has the figures of all its steps."""
+    told, seen, log, step = [], [], L.LightningModule.log, Classifier.training_step
+
+    def logging(self, name, *args, **more):
+        told.append(name)
+        log(self, name, *args, **more)
+
+    def stepping(self, batch, number):
+        seen.append((step(self, batch, number), len(batch["label"])))
+        return seen[-1][0]
+
+    monkeypatch.setattr(L.LightningModule, "log", logging)
+    monkeypatch.setattr(Classifier, "training_step", stepping)
+    fit(stage("told"), "--data.sampling.batch_size=7")  # the last one is smaller
+    of_steps = [name for name in told if name.startswith("train/")]
+    assert len(seen) > 8 and Counter(of_steps) == dict.fromkeys(
+        ("train/loss", "train/accuracy", "train/uar", "train/f1", "train/lr", "train/grad_norm"), 2
+    )
+    logged = pd.read_csv(tmp_path / "runs/tones/told/fit/metrics.csv")["train/loss"].dropna()
+    n = len(seen) // 2
+    for epoch, value in enumerate(logged):
+        losses, sizes = zip(*seen[n * epoch : n * epoch + n], strict=True)
+        assert value == pytest.approx(np.average([loss.item() for loss in losses], weights=sizes), rel=1e-5)

@@ -5,7 +5,6 @@ from cry_lightning.callbacks.interruption import Interruption
 from cry_lightning.callbacks.last import LastCheckpoint
 from cry_lightning.callbacks.lineage import LineageRecorder
 from cry_lightning.callbacks.maps import Maps
-from cry_lightning.callbacks.optimisation import Optimisation
 from cry_lightning.callbacks.progress import Bar, EpochLines
 from cry_lightning.callbacks.table import PredictionsWriter
 
@@ -18,7 +17,6 @@ __all__ = [
     "LastCheckpoint",
     "LineageRecorder",
     "Maps",
-    "Optimisation",
     "PredictionsWriter",
     "set_up_wandb",
 ]

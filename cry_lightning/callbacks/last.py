@@ -54,7 +54,7 @@ class LastCheckpoint(Checkpoint):
         """Save after a step that is due, unless a validation or the epoch's end is next."""
         loop = trainer.fit_loop.epoch_loop
         for key, sums in [*self.within_epoch.items()]:
-            if key not in loop._results or isinstance(sums, tuple):
+            if key not in loop._results or isinstance(sums, tuple) or not loop._results[key].is_tensor:
                 continue
             del self.within_epoch[key]
             here = loop._results[key]

@@ -25,7 +25,6 @@ from cry_lightning.callbacks import (
     LastCheckpoint,
     LineageRecorder,
     Maps,
-    Optimisation,
     PredictionsWriter,
     set_up_wandb,
 )
@@ -185,7 +184,6 @@ class StageCLI(LightningCLI):
         best.dirpath, best.filename = str(folder.path), "best"
         recorder = LineageRecorder(config.name, folder.path)
         callbacks = [
-            Optimisation(),
             PredictionsWriter(folder.path),
             recorder,  # after the table, whose hash it writes
             Dashboard(wandb_loggers, yaml.safe_load(self.body), folder.path),  # after what it states to be there

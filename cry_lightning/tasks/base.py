@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import lightning as L
@@ -10,16 +10,20 @@ import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.utilities.types import OptimizerConfig, OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import Metric, MetricCollection
 
 from cry_lightning.console import UserError
 from cry_lightning.files import Checkpoint, Json
 from cry_lightning.tasks.augment.waveform import RecordedNoise
 from cry_lightning.tasks.checkpoints import compare_front_ends, identity_of, load_encoder, read_checkpoint
+from cry_lightning.tasks.means import Mean
 from cry_lightning.tasks.optimisation import Optimisation, parameter_groups, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.stage_data import StageData
 from cry_lightning.trust.names import Trust
 
 Place = str | torch.device | None
+OF_STEPS = ("train/loss", "train/lr", "train/grad_norm")  # whose means over an epoch are logged
 
 
 def check_front_end(front_end: nn.Module | None, augment_waveform: Iterable[nn.Module], data: StageData) -> None:
@@ -128,6 +132,8 @@ class Stage(L.LightningModule):
         self.normalize = normalize
         self.channels_last = channels_last
         self.upstream: Json | None = None  # the checkpoint `weights` names, less its tensors
+        self.means = nn.ModuleDict({name: Mean() for name in OF_STEPS})
+        self.told: dict[str, int] = {}  # in which epoch Lightning was last told of a metric, by its name
         self._freeze(frozen)
         if compile:
             self.encoder.compile()
@@ -216,6 +222,7 @@ class Stage(L.LightningModule):
             UserError: naming what is at fault.
         """
         if stage == "fit":
+            self.told = {}
             check_front_end(self.front_end, self.augment_waveform, self.data)
             callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # which Lightning sets elsewhere
             if any(isinstance(each, StochasticWeightAveraging) for each in callbacks):
@@ -258,6 +265,32 @@ class Stage(L.LightningModule):
         seed_generators(hash((seed, step, self.global_rank)) % 2**63)
         if self.optimisation.head_first and self.encoder.training == (self.global_step < self.head_steps):
             self.train()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the learning rate of the head, or of all, and the norm of the gradients before any clipping."""
+        gradients = [each.grad for group in optimizer.param_groups for each in group["params"] if each.grad is not None]
+        if not self.trainer.loggers or not gradients:
+            return
+        self.log_mean("train/lr", float(optimizer.param_groups[-1]["lr"]))  # the head comes last
+        self.log_mean("train/grad_norm", torch.nn.utils.get_total_norm(gradients).float())
+
+    def log_mean(self, name: str, value: float | Tensor, weight: int = 1, prog_bar: bool = False) -> None:
+        """Log the mean over an epoch's steps of a value among `OF_STEPS`."""
+        mean = self.means[name]
+        assert isinstance(mean, Mean)
+        mean.update(value, weight)
+        self.log_at_end({name: mean}, prog_bar)
+
+    def log_at_end(self, metrics: Mapping[str, Metric] | MetricCollection, prog_bar: bool = False) -> None:
+        """Log metrics, which steps update, at the end of the epoch.
+
+        Lightning computes them then. It is told of them once an epoch, since that takes it a millisecond for each, and
+        at a step, so that it is told in the rest of an epoch that a fit goes on with, too.
+        """
+        first = str(next(iter(metrics)))
+        if self.told.get(first) != self.current_epoch:
+            self.told[first] = self.current_epoch
+            self.log_dict(metrics, prog_bar, on_step=False, on_epoch=True)
 
     def view(self, batch: Tensor, augmented: bool) -> Tensor:
         """What the encoder sees of features (B, C, F, T), or of waveforms where there is a front end."""

@@ -113,11 +113,8 @@ class Classifier(Stage):
         logits = self(batch["features"])
         loss = self.refuse_nan(self.loss(logits, batch["label"]), batch)
         self.train_metrics.update(logits.detach().float(), batch["label"])
-        self.log(
-            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(logits), sync_dist=True
-        )
-        # By Lightning at every step, which takes time, so that a fit ended within an epoch has the epoch's figures.
-        self.log_dict(self.train_metrics, on_step=False, on_epoch=True)
+        self.log_mean("train/loss", loss, len(logits), prog_bar=True)
+        self.log_at_end(self.train_metrics)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:

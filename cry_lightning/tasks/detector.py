@@ -190,7 +190,7 @@ class Detector(Stage):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch."""
         loss, logits, _ = self.loss_of(batch)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(logits))
+        self.log_mean("train/loss", loss, len(logits), prog_bar=True)
         return self.refuse_nan(loss, batch)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:

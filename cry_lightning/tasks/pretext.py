@@ -86,7 +86,7 @@ class Pretext(Stage):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch."""
         loss, clips = self.loss_of(batch["features"]), len(batch["features"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=clips, sync_dist=True)
+        self.log_mean("train/loss", loss, clips, prog_bar=True)
         return self.refuse_nan(loss, batch)
 
     def on_validation_epoch_start(self) -> None:
