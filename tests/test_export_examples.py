@@ -22,9 +22,11 @@ from cry_lightning.export.graph import WaveformModel
 WITHOUT = """
 import sys
 
+refused = sys.argv[1:]
+
 class Refused:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "cry_lightning", "onnx", "scipy", "pandas"):
+        if name.split(".")[0] in refused:
             raise ImportError(name)
 
 sys.meta_path.insert(0, Refused())
@@ -52,11 +54,27 @@ def cut(tmp_path_factory) -> SimpleNamespace:
 def test_the_example_of_the_manual_needs_neither_torch_nor_this_package(cut):
     example = next(block for block in re.findall(r"```python\n(.*?)```", MANUAL, re.DOTALL) if "soundfile" in block)
     (cut.place / "example.py").write_text(WITHOUT + example)
-    done = subprocess.run([sys.executable, "-I", "example.py"], cwd=cut.place, capture_output=True, text=True)
+    refused = ("torch", "cry_lightning", "onnx", "scipy", "pandas")
+    done = subprocess.run([sys.executable, "-I", "example.py", *refused], cwd=cut.place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     numbers = np.array(re.findall(r"\d\.\d+", done.stdout), float)
     assert len(cut.scores) == 8  # of 9, one is quiet
     assert np.abs(numbers.reshape(cut.scores.shape) - cut.scores).max() < 1e-3
+
+
+@pytest.mark.slow
+def test_a_pt2_file_needs_torch_alone(cut):
+    cry.export(cut.place / "best.ckpt", format="pt2")
+    example = next(block for block in re.findall(r"```python\n(.*?)```", MANUAL, re.DOTALL) if "pt2" in block)
+    sound = sounds(8000, 4000)[0]
+    sound.tofile(cut.place / "window.f32")
+    ours = 'print(about["classes"], *model(torch.from_file("window.f32", size=4000)[None])[0][0].tolist())'
+    (cut.place / "pt2.py").write_text(f"{WITHOUT}{example}{ours}")
+    refused = ("cry_lightning", "lightning", "torchaudio", "timm")
+    done = subprocess.run([sys.executable, "-I", "pt2.py", *refused], cwd=cut.place, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("['calm', 'cry']"), done.stderr
+    found = np.array(done.stdout.split("] ")[1].split(), float)
+    assert np.abs(found - cry.load(cut.place / "best.ckpt")(sound).filter(like="score_").to_numpy()[0]).max() < LIMIT
 
 
 IN_NODE = """
