@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from cry_lightning.export.check import sounds
@@ -59,3 +60,63 @@ def write_checkpoint(
     checkpoint["state_dict"] = stage.state_dict()
     torch.save(checkpoint, path)
     return path
+
+
+def fill_svm(stage) -> None:
+    """Machines of 20 support vectors."""
+    rng = np.random.default_rng(0)
+    d, m, s = stage.num_features, 3, 20
+    sizes = {"vectors": (s, d), "dual": (m, s), "intercept": (m,), "slope": (m,), "offset": (m,)}
+    numbers = {name: rng.standard_normal(size) for name, size in sizes.items()}
+    stage.head.take({"mean": np.zeros(d), "scale": np.ones(d), "gamma": 1 / d, "calibrated": 1.0, **numbers})
+
+
+NETWORKS = {  # encoder, feature, and what else of the stage: each network behind its own front end, and others
+    "res8-mfcc": (named(f"{ENCODERS}.Res8"), named(f"{FEATURES}.MFCC"), {"data": {"clip_s": 1.0}}),
+    "cnn6-logmel-relative": (
+        named(f"{ENCODERS}.CNN6", n_mels=40, width=8),
+        named(f"{FEATURES}.LogMel"),
+        {"normalize": named("cry_lightning.tasks.RelativeLevel"), "data": {"shift_s": 0.1, "fit": "repeat"}},
+    ),
+    "cnn14-fbank-mean": (
+        named(f"{ENCODERS}.CNN14", n_mels=80),
+        named(f"{FEATURES}.Fbank"),
+        {"normalize": named("cry_lightning.tasks.MeanSubtraction")},
+    ),
+    "vggish": (named(f"{ENCODERS}.VGGish"), named(f"{FEATURES}.VGGishLogMel"), {"data": {"clip_s": 0.975}}),
+    "statistics-vggish-z": (
+        named(f"{ENCODERS}.Statistics", n_bands=64),
+        named(f"{FEATURES}.VGGishLogMel", pre_emphasis=0.97, z_score=True),
+        {"data": {"shift_s": 0.1, "fit": "crop"}},
+    ),
+    "efficientat-probe": (
+        named(f"{ENCODERS}.EfficientAT", width_mult=0.4),
+        named(f"{FEATURES}.EfficientATLogMel"),
+        {"head": {"class_path": "cry_lightning.tasks.heads.ProbeHead"}, "data": {"clip_s": 1.0}},
+    ),
+    "resnet50-picture": (
+        named(f"{ENCODERS}.timm_network.TimmNetwork", model_name="resnet50"),
+        named(f"{FEATURES}.spectrogram.Spectrogram"),
+        {"normalize": named("cry_lightning.tasks.picture.ColourMap"), "data": {"clip_s": 1.0}},
+    ),
+    "resnet18-mfcc": (
+        {"class_path": "timm.create_model", "init_args": {"model_name": "resnet18", "num_classes": 0, "in_chans": 1}},
+        named(f"{FEATURES}.MFCC"),
+        {"loss": named("torch.nn.MultiMarginLoss")},
+    ),
+    "small-cnn-waveform": (
+        named(f"{ENCODERS}.CNN6", n_mels=40, width=4),
+        named(f"{FEATURES}.Waveform"),
+        {"front_end": named(f"{FEATURES}.LogMel"), "data": {"shift_s": 0.1, "cache": {"dtype": "float16"}}},
+    ),
+    "svm-flatten": (
+        named(f"{ENCODERS}.Flatten", num_features=40 * 51),
+        named(f"{FEATURES}.MFCC"),
+        {"task": "SVM", "classes": ("a", "b", "c"), "fill": fill_svm},
+    ),
+    "simclr-res8": (
+        named(f"{ENCODERS}.Res8", n_maps=5),
+        named(f"{FEATURES}.MFCC"),
+        {"task": "SimCLR", "classes": None},
+    ),
+}

@@ -316,6 +316,14 @@ def test_config_that_is_none(mistake, tmp_path, content):
     assert mistake("fit", "--config", tmp_path / "stage.yaml").startswith(NO_CONFIGS[content])
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_key_that_stands_twice_is_refused_and_not_forgotten(mistake, stage, tmp_path, nested):
+    (tmp_path / "twice.yaml").write_text("class_path: x\ninit_args: {}\nclass_path: y\n")
+    config = stage("pretrain", encoder="twice.yaml") if nested else tmp_path / "twice.yaml"
+    message = mistake("fit", "--config", config)
+    assert message == f"{tmp_path / 'twice.yaml'}, line 3: the key class_path stands there twice"
+
+
 LOOPS = {"itself by name": "{a: config.yaml}", "itself": "&a {b: *a}", "many times the same": None}
 
 

@@ -1,10 +1,7 @@
 """`export`: what other programs get of a trained stage gives what PyTorch gives, front end included."""
 
 import json
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,7 @@ import pytest
 import soundfile
 import torch
 from conftest import REPO
-from exported import ENCODERS, FEATURES, named, write_checkpoint
+from exported import NETWORKS, named, write_checkpoint
 from safetensors.torch import load_file, save_file
 
 import cry_lightning as cry
@@ -158,33 +155,6 @@ def test_eight_bits_are_smaller_and_leave_the_front_end(exported, tmp_path):
     front_end = [node for node in nodes if node.name.startswith(onnx_file.PREFIX)]
     assert {node.op_type for node in front_end} >= {"MatMul"} and not any("Integer" in n.op_type for n in front_end)
     assert any(node.op_type == "ConvInteger" for node in nodes)
-
-
-WITHOUT = """
-import sys
-
-class Refused:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "cry_lightning", "onnx", "scipy", "pandas"):
-            raise ImportError(name)
-
-sys.meta_path.insert(0, Refused())
-"""
-
-
-@pytest.mark.slow
-def test_the_example_of_the_manual_needs_neither_torch_nor_this_package(exported, model, tmp_path):
-    page = (REPO / "docs/export.md").read_text()
-    example = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "onnxruntime" in block)
-    sound = sounds(8000, 10_000)[0]
-    soundfile.write(tmp_path / "cry.wav", sound, 8000, subtype="FLOAT")
-    shutil.copy(exported, tmp_path / "best.onnx")
-    (tmp_path / "example.py").write_text(WITHOUT + example)
-    done = subprocess.run([sys.executable, "-I", "example.py"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    numbers = np.array(re.findall(r"\d\.\d+", done.stdout), float)
-    expected = model(sound).filter(like="score_").to_numpy()
-    assert len(expected) == 2 and np.abs(numbers.reshape(expected.shape) - expected).max() < 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -357,65 +327,7 @@ def test_a_detector_is_refused(model):
         WaveformModel(model.trained)
 
 
-NETWORKS = {  # encoder, feature, and what else of the stage: each network behind its own front end, and others
-    "res8-mfcc": (named(f"{ENCODERS}.Res8"), named(f"{FEATURES}.MFCC"), {"data": {"clip_s": 1.0}}),
-    "cnn6-logmel-relative": (
-        named(f"{ENCODERS}.CNN6", n_mels=40, width=8),
-        named(f"{FEATURES}.LogMel"),
-        {"normalize": named("cry_lightning.tasks.RelativeLevel"), "data": {"shift_s": 0.1, "fit": "repeat"}},
-    ),
-    "cnn14-fbank-mean": (
-        named(f"{ENCODERS}.CNN14", n_mels=80),
-        named(f"{FEATURES}.Fbank"),
-        {"normalize": named("cry_lightning.tasks.MeanSubtraction")},
-    ),
-    "vggish": (named(f"{ENCODERS}.VGGish"), named(f"{FEATURES}.VGGishLogMel"), {"data": {"clip_s": 0.975}}),
-    "statistics-vggish-z": (
-        named(f"{ENCODERS}.Statistics", n_bands=64),
-        named(f"{FEATURES}.VGGishLogMel", pre_emphasis=0.97, z_score=True),
-        {"data": {"shift_s": 0.1, "fit": "crop"}},
-    ),
-    "efficientat-probe": (
-        named(f"{ENCODERS}.EfficientAT", width_mult=0.4),
-        named(f"{FEATURES}.EfficientATLogMel"),
-        {"head": {"class_path": "cry_lightning.tasks.heads.ProbeHead"}, "data": {"clip_s": 1.0}},
-    ),
-    "resnet50-picture": (
-        named(f"{ENCODERS}.timm_network.TimmNetwork", model_name="resnet50"),
-        named(f"{FEATURES}.spectrogram.Spectrogram"),
-        {"normalize": named("cry_lightning.tasks.picture.ColourMap"), "data": {"clip_s": 1.0}},
-    ),
-    "resnet18-mfcc": (
-        {"class_path": "timm.create_model", "init_args": {"model_name": "resnet18", "num_classes": 0, "in_chans": 1}},
-        named(f"{FEATURES}.MFCC"),
-        {"loss": named("torch.nn.MultiMarginLoss")},
-    ),
-    "small-cnn-waveform": (
-        named(f"{ENCODERS}.CNN6", n_mels=40, width=4),
-        named(f"{FEATURES}.Waveform"),
-        {"front_end": named(f"{FEATURES}.LogMel"), "data": {"shift_s": 0.1, "cache": {"dtype": "float16"}}},
-    ),
-    "svm-flatten": (
-        named(f"{ENCODERS}.Flatten", num_features=40 * 51),
-        named(f"{FEATURES}.MFCC"),
-        {"task": "SVM", "classes": ("a", "b", "c"), "fill": lambda stage: fill_svm(stage)},
-    ),
-    "simclr-res8": (
-        named(f"{ENCODERS}.Res8", n_maps=5),
-        named(f"{FEATURES}.MFCC"),
-        {"task": "SimCLR", "classes": None},
-    ),
-}
 FIXED = {"vggish", "svm-flatten"}  # networks of one length
-
-
-def fill_svm(stage) -> None:
-    """Machines of 20 support vectors."""
-    rng = np.random.default_rng(0)
-    d, m, s = stage.num_features, 3, 20
-    sizes = {"vectors": (s, d), "dual": (m, s), "intercept": (m,), "slope": (m,), "offset": (m,)}
-    numbers = {name: rng.standard_normal(size) for name, size in sizes.items()}
-    stage.head.take({"mean": np.zeros(d), "scale": np.ones(d), "gamma": 1 / d, "calibrated": 1.0, **numbers})
 
 
 @pytest.mark.slow

@@ -7,12 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distributions
 
 import numpy as np
 import pytest
 import soundfile
 import yaml
 from conftest import RATE, REPO, ward
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 import cry_lightning
 
@@ -74,6 +77,17 @@ def test_the_container_has_what_it_runs(tmp_path):
     for target in ("install", *targets):
         planned = subprocess.run(["make", "-n", target], cwd=tmp_path, env=alone, capture_output=True, text=True)
         assert planned.returncode == 0, planned.stderr
+
+
+def test_what_is_installed_takes_every_python_that_the_readme_names():
+    """Of the pinned releases, as far as they are here: by their own word, the first 3.11 does."""
+    pins = re.findall(r"^([\w.-]+)==([^\s#]+)", (REPO / "constraints.txt").read_text(), re.MULTILINE)
+    here = {canonicalize_name(one.metadata["Name"]): one for one in distributions()}
+    found = [(here.get(canonicalize_name(name)), release) for name, release in pins]
+    pinned = [one for one, release in found if one and one.version == release]
+    assert len(pinned) > 50
+    refusing = [one.name for one in pinned if "3.11.0" not in SpecifierSet(one.metadata["Requires-Python"] or "")]
+    assert not refusing
 
 
 def test_the_container_is_of_the_default_registry_and_not_root():

@@ -17,12 +17,35 @@ WHOLE_SECTIONS = ("config", "data", "model")  # options in whose place a YAML ma
 ENDINGS = (".yaml", ".yml")
 OF_RUN = "config.yaml"  # in a run's folder
 DEEPEST = 50  # levels of tables and files
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
 OF_OPTIMIZER = ("lr", "learning_rate", "weight_decay", "momentum")
 SIMPLE = {"int": int, "float": float, "bool": bool}
 NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 UNDECIDED = object()
 BOOL_OR_INT = Parameter("", ast.parse("bool | int", mode="eval").body)
+
+
+class RepeatedKey(yaml.YAMLError):
+    """A key stands twice in a table, of which YAML would take the last, and say nothing."""
+
+
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # ten times as fast in C
+    """Loads YAML, and refuses a key that stands twice in a table."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+        """The table of a node."""
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key.value, str)):
+            if key.value in seen:
+                raise RepeatedKey(f"line {key.start_mark.line + 1}: the key {key.value} stands there twice")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _loaded(path: Path) -> object:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except RepeatedKey as error:
+        raise UserError(f"{path}, {error}") from error
 
 
 def check_there(path: str, key: str) -> None:
@@ -54,7 +77,7 @@ def _read(path: Path, key: str) -> Config:
     if key == "config" and path.exists():
         unread = "no such file, or not YAML with keys in it"
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), LOADER)
+        content = _loaded(path)
     except OSError as error:
         raise ConfigError(key, unread) from error
     except UnicodeDecodeError as error:
@@ -93,7 +116,7 @@ class Reader:
             return self.table(value, folder, depth)
         if isinstance(value, str) and value.endswith(ENDINGS) and (folder / value).is_file():
             try:
-                content = yaml.load((folder / value).read_text(encoding="utf-8"), LOADER)
+                content = _loaded(folder / value)
             except (UnicodeDecodeError, yaml.YAMLError):
                 return value
             return self.whole(content, (folder / value).parent, depth + 1)

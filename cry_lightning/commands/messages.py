@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from jsonargparse._actions import _ActionConfigLoad
 from lightning.pytorch.cli import LightningArgumentParser
 
-from cry_lightning.commands.configs import LOADER, OF_RUN, refuse_recordings
+from cry_lightning.commands.configs import OF_RUN, Loader, refuse_recordings
 from cry_lightning.commands.signatures import keys_of, nearest
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted, one_line
 from cry_lightning.files.former_names import as_now, renamed
@@ -86,7 +86,7 @@ def as_yaml(argument: str) -> str:
 def of_this_release(text: str) -> str:
     """The config of a run as this release writes it."""
     try:
-        config = yaml.load(text, LOADER)
+        config = yaml.load(text, Loader)
     except yaml.YAMLError:  # whoever reads it says so
         return text
     now = as_now(config) if isinstance(config, dict) else config

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from cry_lightning.commands.configs import LOADER
+from cry_lightning.commands.configs import Loader
 from cry_lightning.console import UserError, for_spreadsheets, from_cell
 from cry_lightning.files import replacing
 from cry_lightning.lineage.spelling import own_part
@@ -58,7 +58,7 @@ def _way_to_predictions(folder: Path) -> str:
 def _task_of(config: Path) -> str:
     """Name of the class that a run's config trains; empty where it cannot be read."""
     try:
-        return str(yaml.load(config.read_text(encoding="utf-8"), LOADER)["model"]["class_path"]).rpartition(".")[2]
+        return str(yaml.load(config.read_text(encoding="utf-8"), Loader)["model"]["class_path"]).rpartition(".")[2]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
         return ""
 

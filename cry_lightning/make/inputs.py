@@ -12,7 +12,7 @@ from unicodedata import normalize
 
 import yaml
 
-from cry_lightning.commands.configs import ENDINGS, LOADER
+from cry_lightning.commands.configs import ENDINGS, Loader
 from cry_lightning.console import UserError
 from cry_lightning.files import Json
 
@@ -133,7 +133,7 @@ def _contents(paths: Sequence[Path]) -> dict[Path, object]:
         if path in found:
             continue
         try:
-            found[path] = yaml.load(path.read_text(encoding="utf-8"), LOADER)
+            found[path] = yaml.load(path.read_text(encoding="utf-8"), Loader)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not YAML ({' '.join(str(error).split())[:150]})") from error
         for _, text in _texts(found[path]):
