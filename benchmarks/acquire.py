@@ -16,7 +16,7 @@ import numpy as np
 from cry_lightning import audio
 from cry_lightning.acquire.segmentation import BLOCK_S, units
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
-from cry_lightning.corpora import find_recordings
+from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.corpora.synthesis import NORMAL, Bout, Infant, frame_times
 
 SCENE_S = 15.0

@@ -24,7 +24,8 @@ import torch
 
 from cry_lightning import audio
 from cry_lightning.console import progress_bar
-from cry_lightning.corpora import DonateACry, corpus_at, find_recordings
+from cry_lightning.corpora import DonateACry, corpus_at
+from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.features import MFCC, Feature, LogMel
 from cry_lightning.lineage.acoustic_fingerprint import SAMPLE_RATE, alike, decoded, landmarks

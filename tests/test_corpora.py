@@ -255,7 +255,9 @@ def test_folders_of_a_known_corpus_and_of_others_are_classes(tmp_path, caplog):
     cries = [f"cry/{INSTALL}-143074219{n}-1.0-m-04-hu.wav" for n in range(9)]
     clips = corpus_at(put(tmp_path / "ward", *cries, "other/dog.wav", "other/rain.wav")).clips()
     assert [clip.label for clip in clips] == ["cry"] * 9 + ["other"] * 2
-    assert "recordings in cry have names as of DonateACry, those in other have not" in caplog.text
+    assert "in cry have names as of DonateACry, those in other have not: each folder is taken as a class" in caplog.text
+    put(tmp_path / "ward", *(f"cry/{INSTALL}-14307421{n}-1.0-m-04-hu.wav" for n in range(10, 60)))
+    assert {clip.label for clip in corpus_at(tmp_path / "ward").clips()} == {"hungry"}  # of a known corpus, and strays
 
 
 def test_corpus_at_passes_the_subject_pattern_on(tmp_path):

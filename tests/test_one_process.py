@@ -16,6 +16,7 @@ from conftest import REPO, stage_config
 from lightning import Trainer
 
 from cry_lightning.callbacks import Figures
+from cry_lightning.cli.process import restored
 from cry_lightning.make import command as pipeline
 
 CHAIN = ["pretrain", "finetune", "evaluate", "--method=supervised"]
@@ -48,8 +49,9 @@ def made(folder: Path) -> dict[str, bytes]:
 def state() -> list[object]:
     """What a stage could leave in its process for the next one."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC", "ORT"))}
+    settings = [torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark]
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
-    return [environment, [*sys.argv], sys.modules["__main__"], torch.get_num_threads(), *handlers]
+    return [environment, [*sys.argv], sys.modules["__main__"], torch.get_num_threads(), *settings, *handlers]
 
 
 def test_stages_share_a_process_and_leave_nothing_in_it(house, no_figures, capsys):
@@ -85,6 +87,23 @@ def test_a_signal_ends_the_chain_and_the_same_command_goes_on(house, no_figures,
     assert (f"--ckpt_path={last}" in capsys.readouterr().out) == (code > 130)
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_before_the_training_leaves_no_run(house, monkeypatch, name):
+    monkeypatch.setattr(pipeline.runpy, "run_module", lambda *_, **__: signal.raise_signal(getattr(signal, name)))
+    assert pipeline.main(CHAIN) == 128 + getattr(signal, name)
+    assert not [*house.rglob("made_from.json")]
+
+
+def test_settings_of_torch_end_with_their_command():
+    with pytest.raises(RuntimeError), restored():
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = True
+        os.environ["OF_A_STAGE"] = "1"
+        raise RuntimeError
+    assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
+    assert "OF_A_STAGE" not in os.environ
+
+
 def test_a_mistake_in_a_stage_ends_the_chain_in_a_line(house, capsys):
     assert pipeline.main([*CHAIN, "--arguments=--model.init_args.nonsense=1"]) == 2
     done = capsys.readouterr()
@@ -104,6 +123,22 @@ def test_one_process_makes_the_bits_of_many(house):
     for line in re.findall(r"^python -m (cry_lightning .*)$", printed, re.MULTILINE):
         subprocess.run([sys.executable, "-m", *shlex.split(line)], env=environment, check=True, capture_output=True)
     assert {folder: made(folder) for folder in together} == together and len(together) == 1
+
+
+@pytest.mark.slow
+def test_a_script_fits_and_tests_in_several_processes(house):
+    config = yaml.safe_load((house / "configs/finetune.yaml").read_text())
+    config["trainer"] |= {"devices": 2, "strategy": "ddp"}
+    (house / "both.yaml").write_text(yaml.safe_dump(config))
+    (house / "both.py").write_text(
+        "import cry_lightning as cry\n"
+        "if __name__ == '__main__':\n"
+        "    run = cry.fit('both.yaml')\n"
+        "    cry.test('runs/synthetic-cries/finetune/config.yaml')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPO)}
+    subprocess.run([sys.executable, "both.py"], env=environment, check=True, timeout=300)
+    assert (house / "runs/synthetic-cries/finetune/predictions.csv").exists()
 
 
 @pytest.mark.slow

@@ -49,9 +49,8 @@ def test_biases_and_normalisation_are_spared_decay():
 
 
 def test_the_encoder_learns_at_a_share_of_the_heads_rate(stage):
-    run = cli.main(
-        ["fit", "--config", str(stage("slow", optimisation={"encoder_lr_scale": 0.1})), "--trainer.max_steps=1"]
-    )
+    path = stage("slow", optimisation={"encoder_lr_scale": 0.1})
+    run = cli.main(["fit", "--config", str(path), "--trainer.max_steps=1", "--trainer.val_check_interval=1"])
     encoder, head = run.trainer.optimizers[0].param_groups
     assert {id(p) for p in encoder["params"]} == {id(p) for p in run.model.encoder.parameters()}
     assert {id(p) for p in head["params"]} == {id(p) for p in run.model.head.parameters()}
@@ -93,7 +92,8 @@ def test_while_the_head_learns_alone_nothing_of_the_encoder_moves(stage, monkeyp
 
     monkeypatch.setattr(Classifier, "on_train_batch_end", remember)
     path = stage("first", optimisation={"head_first": 0.6, "warmup_epochs": 0.2})
-    cli.main(["fit", "--config", str(path), "--trainer.max_epochs=1", "--trainer.limit_val_batches=0"])
+    unvalidated = ["--trainer.limit_val_batches=0", "--checkpoint.monitor=null"]
+    cli.main(["fit", "--config", str(path), "--trainer.max_epochs=1", *unvalidated])
     first, _, third, fourth, _ = seen
     assert all(torch.equal(first[name], third[name]) for name in first)
     assert not any(torch.equal(third[name], fourth[name]) for name in first if "num_batches" not in name)
@@ -124,7 +124,7 @@ def test_a_frozen_encoder_cannot_wait_for_the_head():
 @pytest.mark.slow
 def test_a_frozen_encoder_leaves_the_head_alone_to_train(stage):
     path = stage("probe", frozen=True, optimisation={"encoder_lr_scale": 0.1, "exclude_from_decay": True})
-    run = cli.main(["fit", "--config", str(path), "--trainer.max_steps=1"])
+    run = cli.main(["fit", "--config", str(path), "--trainer.max_steps=1", "--trainer.val_check_interval=1"])
     assert [group["lr"] for group in run.trainer.optimizers[0].param_groups] == [0.05, 0.05]
 
 

@@ -14,7 +14,7 @@ from lightning import Trainer
 
 from cry_lightning.console import Interrupted
 
-AGAIN_S = 5.0  # sooner, one signal has come on two ways: to a group of processes, and from `make` to its fit
+AGAIN_S = 5.0  # sooner, one signal has come on two ways: to a group of processes, and to each of them
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows lacks one
 
 Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None  # as `signal.signal` has it

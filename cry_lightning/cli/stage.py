@@ -29,7 +29,6 @@ from cry_lightning.callbacks import (
     set_up_wandb,
 )
 from cry_lightning.cli.precision import AUTO, automatic, canonical, of_test
-from cry_lightning.cli.process import restored
 from cry_lightning.cli.quiet import hushed
 from cry_lightning.cli.runfolder import (
     RunFolder,
@@ -43,6 +42,7 @@ from cry_lightning.commands.arguments import check_folder, check_name
 from cry_lightning.commands.messages import OneLineParser, WholeSection, instantiation_error
 from cry_lightning.commands.stage import taken_out
 from cry_lightning.console import Interrupted, UserError, one_line
+from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.inference import reference
 from cry_lightning.report.files import write_card
@@ -286,11 +286,13 @@ class StageCLI(LightningCLI):
         best, folder = self._get(self.config_init, "checkpoint"), self.run_folder
         if self.nothing_left:
             print(f"{folder.path}: nothing is left to train; the run is as it was")
-        elif self.trainer.is_global_zero and not (folder.best.exists() or self.trainer.fast_dev_run):  # type: ignore[attr-defined]
+        elif self.trainer.is_global_zero and self.trainer.global_step and not self.has_best:
+            goes_on = f"; with --ckpt_path {folder.last} it goes on" if folder.last.exists() else ""
             raise UserError(
-                f"{folder.path}: ended after {self.trainer.global_step} steps, before any validation, so that there is"
-                f" no {folder.best.name}: raise trainer.max_steps, or lower trainer.val_check_interval; with"
-                f" --ckpt_path {folder.last} it goes on"
+                f"{folder.path}: ended after {self.trainer.global_step} steps without a validation, by which a"
+                f" {folder.best.name} is chosen: raise trainer.max_steps or max_epochs, or validate earlier"
+                " (trainer.val_check_interval, check_val_every_n_epoch, limit_val_batches), or have the last weights"
+                f" kept by checkpoint.monitor=null{goes_on}"
             )
         elif self.trainer.is_global_zero:
             folder.finish()
@@ -331,6 +333,12 @@ class StageCLI(LightningCLI):
             found.save(path)
             for remark in [*found.remarks, *found.doubts]:
                 log.warning("%s: %s", path, remark)
+
+    @property
+    def has_best(self) -> bool:
+        """Whether the fit has left the checkpoint that it chose, or was told to leave none."""
+        told = self.trainer.fast_dev_run or not self._get(self.config_init, "checkpoint").save_top_k  # type: ignore[attr-defined]
+        return self.run_folder.best.exists() or bool(told)
 
     @property
     def has_test(self) -> bool:
@@ -392,11 +400,12 @@ def main(args: list[str], own: bool = False) -> StageCLI:
         KeyboardInterrupt: the run was interrupted.
     """
     try:
-        with restored():
-            return StageCLI(args, own)
+        return StageCLI(args, own)
     except MisconfigurationException as error:
         raise UserError(one_line(str(error))) from error
     except SystemExit as stop:
         if stop.code == 1:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from stop
         raise
+    finally:
+        finish_wandb()

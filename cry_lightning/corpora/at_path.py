@@ -1,6 +1,6 @@
 """The corpus that lies at a path, its form guessed by its files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from cry_lightning.corpora.manifest import Manifest
 from cry_lightning.corpora.trees import ClassFolders, UnlabelledTree
 from cry_lightning.corpora.words import FSDD
 
+STRAYS = 0.05  # of the recordings of a known corpus may lie in folders of other names, and are left out
 BY_NAME: dict[type[Corpus], Callable[[str], object]] = {  # what parses the name, or path, of a recording of these
     DonateACry: lambda path: cries.DONATEACRY_NAME.match(Path(path).name),
     FSDD: lambda path: words.NAME.match(Path(path).name),
@@ -40,8 +41,8 @@ def corpus_at(
     """The corpus that lies at a path, its form guessed.
 
     A CSV file is a Manifest, as is a folder with a manifest.csv in it. Another folder is a DonateACry, an FSDD or a
-    CryCeleb if most names parse as such, in each of its folders; ClassFolders if all its recordings lie in folders; and
-    else an UnlabelledTree.
+    CryCeleb if most names parse as such, in each of its folders, or nearly all; ClassFolders if all its recordings lie
+    in folders; and else an UnlabelledTree.
 
     Args:
         path: a CSV file or a folder.
@@ -84,18 +85,20 @@ def _form(path: Path) -> type[Corpus]:
     in_folder: dict[str, list[str]] = {}
     for recording in find_recordings(path):
         in_folder.setdefault(recording.rpartition("/")[0].partition("/")[0], []).append(recording)
+    n_recordings = sum(map(len, in_folder.values()))
     for form, named in BY_NAME.items():
-        known = [folder for folder, own in in_folder.items() if 2 * sum(map(bool, map(named, own))) > len(own)]
-        if known and len(known) == len(in_folder):
+        known = {folder: sum(map(bool, map(named, own))) for folder, own in in_folder.items()}
+        others = [folder for folder, n in known.items() if 2 * n <= len(in_folder[folder])]
+        if n_recordings and (not others or sum(known.values()) > (1 - STRAYS) * n_recordings):
             return form
-        if known:
-            others = sorted(in_folder.keys() - set(known))
+        if len(others) < len(in_folder):
+            whole = "is taken as recordings without labels" if "" in in_folder else "each folder is taken as a class"
             warn_once(
-                f"{path}: recordings in {_some(known)} have names as of {form.__name__}, those in {_some(others)} have"
-                " not: its folders are taken for classes, or for none; a manifest.csv can say whose the recordings are"
+                f"{path}: recordings in {_some(in_folder.keys() - set(others))} have names as of {form.__name__}, those"
+                f" in {_some(others)} have not: {whole}; move one kind away, or say by a manifest.csv whose they are"
             )
     return UnlabelledTree if "" in in_folder else ClassFolders
 
 
-def _some(folders: Sequence[str]) -> str:
+def _some(folders: Collection[str]) -> str:
     return ", ".join(folder or "the folder itself" for folder in sorted(folders)[:3])

@@ -160,6 +160,7 @@ class ClipBatches(Dataset[Batch]):
                 reasons[i] = str(error).removeprefix(f"{self.path(row)}: ") or type(error).__name__
         # Bad rows stay in the batch as silence: a row's last bit may depend on the batch's size.
         blocks = [one[None] for one in waveforms] if own_rate else [np.asarray(waveforms)]
+        rates = rates if own_rate else [rate]
         with torch.inference_mode(), np.errstate(over="ignore"):
             features = np.concatenate([self.feature(torch.from_numpy(block)).numpy() for block in blocks])
             features = features.astype(self.dtype)
@@ -169,7 +170,7 @@ class ClipBatches(Dataset[Batch]):
             for reason, ok in zip(reasons, finite, strict=True)
         ]
         features[[bool(reason) for reason in reasons]] = 0
-        marks = [landmarks(block, rate) for block, rate in zip(blocks, rates, strict=False)] if self.landmarks else []
+        marks = [landmarks(block, rate) for block, rate in zip(blocks, rates, strict=True)] if self.landmarks else []
         return rows, features, reasons, list(chain.from_iterable(marks))
 
     def path(self, row: int) -> Path:

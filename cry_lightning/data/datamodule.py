@@ -19,6 +19,7 @@ from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.data.loader import BatchLoader, EpochOrder, inverse_frequency
 from cry_lightning.data.splits import Split
 from cry_lightning.features import Feature
+from cry_lightning.features.base import HIGHEST_RATE_HZ
 from cry_lightning.lineage.spelling import doubts
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def check_lengths(feature: Feature, clip_s: float, shift_s: float) -> None:
 
 def numbers_of(feature: Feature, seconds: float) -> int:
     """How many numbers a clip is in the frames that a feature is computed from."""
-    n_samples = round(seconds * feature.sample_rate)
+    n_samples = round(seconds * (HIGHEST_RATE_HZ if feature.own_rate else feature.sample_rate))
     return max(n_samples, n_samples // feature.hop_length * getattr(feature, "n_fft", 1), 1)
 
 

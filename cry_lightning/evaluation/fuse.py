@@ -47,9 +47,9 @@ def fuse(given: Sequence[str], out: Path, method: str = "mean", calibrate: bool 
         fused = fuse_fold(members, here, method, calibrate)
         scores[here] = fused.scores
         of = {"repeat": repeat, "fold": fold}
-        if fused.chose.any() and (
-            few := too_few(dict(members.rows[fused.chose].groupby("label")["subject"].nunique()))
-        ):
+        subjects = members.rows[fused.chose].groupby("label")["subject"].nunique()
+        few = too_few(dict(subjects.reindex(members.classes, fill_value=0)))
+        if fused.chose.any() and few:
             remarks.append(f"{fold_in_words(members, here)}: what was chosen is hardly better than none; {few}")
         lineages[repeat, fold] = fused_lineage(members, here, fused, f"fuse-{method}")
         learned.append(of | _learned(fused, here))

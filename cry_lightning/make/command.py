@@ -8,12 +8,14 @@ import gc
 import json
 import runpy
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from contextvars import copy_context
 from io import StringIO
 from pathlib import Path
+from types import FrameType
 from typing import TypedDict
 
 from cry_lightning.commands.arguments import ArgumentParser
@@ -224,13 +226,15 @@ def run(*command: str, capture: bool = False) -> str:
     """Run one command of cry_lightning in this process, and return what it prints where that is captured.
 
     Raises:
-        Stopped: it failed.
+        Stopped: it failed, or a scheduler's signal came where it could not go on.
     """
+    from cry_lightning.cli.process import restored  # brings torch, which goals that are up to date do without
+
     _say(shlex.join(["python", "-m", "cry_lightning", *command]))
     printed, argv, code = StringIO(), sys.argv, None
     try:
         sys.argv = ["cry_lightning", *command]
-        with redirect_stdout(printed) if capture else nullcontext():
+        with stopped_by_signals(), restored(), redirect_stdout(printed) if capture else nullcontext():
             # As `python -m` does, since Lightning starts that again for each process of several. In a context of its
             # own, since the parser keeps itself in a variable of the context, and with it the Trainer.
             copy_context().run(runpy.run_module, "cry_lightning", run_name="__main__", alter_sys=True)
@@ -244,6 +248,22 @@ def run(*command: str, capture: bool = False) -> str:
         sys.stdout.write(printed.getvalue())
         raise Stopped(int(code))
     return printed.getvalue()
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """End by an exception, not at once, where a scheduler's signal comes outside of a training, which takes its own."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(128 + number)
+
+    names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows lacks one
+    before = {name: signal.signal(getattr(signal, name), stop) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def read_record(folder: Path) -> Record | None:
