@@ -1,6 +1,7 @@
 """Batches: the crop that is a shift, the order that is a function of seed and epoch, the subsets of labels."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -133,6 +134,21 @@ def test_excluded_subjects_that_are_not_there_are_told(make, tmp_path, caplog):
     like = min(clip.subject for clip in data.clips)
     assert "1 of the 2 subjects in" in caplog.text
     assert f"are none of this corpus, first 007; its ids are like {like}" in caplog.text
+
+
+def test_a_class_that_is_not_trained_on_is_told(tones, tmp_path, caplog):
+    """Its infants are all in the test part of a division of the manifest's own."""
+    table = pd.read_csv(tones)
+    table["path"] = str(tones.parent) + "/" + table["path"]
+    of_one = table["subject"] == "baby00"
+    table["part"] = np.where(of_one, "test", "train")
+    table.loc[of_one & (table["label"] == "high"), "label"] = "rare"
+    table.to_csv(tmp_path / "manifest.csv", index=False)
+    corpus, split = Manifest(tmp_path / "manifest.csv"), Split(column="part")
+    data = CryDataModule(corpus, MFCC(), split, clip_s=0.4, cache=Caching(str(tmp_path)))
+    data.prepare_data()
+    data.setup()
+    assert "no clip to train on of the class rare, which no network can learn so; leave it out by" in caplog.text
 
 
 def test_a_probe_has_labels(make):

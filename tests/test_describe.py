@@ -477,7 +477,10 @@ def test_unlabelled_recordings_can_be_described(tmp_path, capsys):
         write(tmp_path / f"noise/{number}.wav", tone(pitch=300 + number))
     main(["--data", str(tmp_path / "noise"), "--out", str(tmp_path / "out")])
     told = capsys.readouterr().out
-    assert "No clip has a label" in told and "Each recording has a subject of its own" in told
+    assert (
+        "No clip has a label (of a manifest, the column `label`)" in told
+        and "Each recording has a subject of its own" in told
+    )
 
 
 @pytest.mark.slow

@@ -330,6 +330,15 @@ def test_a_changed_config_makes_new_runs_beside_the_old(make, house, config, fit
     assert make(*CHAIN) == [] and f"table of {MAIN} " in make.output
 
 
+def test_what_a_fit_leaves_in_its_cache_is_no_recording(make, house):
+    (house / "kept").mkdir()
+    with (house / "configs/data/cries.yaml").open("a") as file:
+        file.write("cache: {folder: kept}\n")
+    make(*CHAIN)
+    (house / "kept/features.h5").write_bytes(b"features")
+    assert make(*CHAIN) == []
+
+
 def test_a_run_is_replaced_where_that_is_asked_for(make, house):
     make(*CHAIN)
     (house / "configs/finetune.yaml").write_text((house / "configs/finetune.yaml").read_text() + "added: 1\n")

@@ -39,6 +39,7 @@ def house(tones, tmp_path, monkeypatch):
         del config["data"]["cache"]  # which is then beside the runs
         (tmp_path / f"configs/{name}.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.chdir(tmp_path)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # from an interrupted test on, Lightning ignores Ctrl-C
     return tmp_path
 
 
@@ -58,6 +59,7 @@ def test_stages_share_a_process_and_leave_nothing_in_it(house, no_figures, capsy
     before = state()
     assert pipeline.main(CHAIN) == 0
     assert state() == before
+    gc.collect()
     assert not [one for one in gc.get_objects() if isinstance(one, Trainer)], "whose networks are still in memory"
     out = capsys.readouterr().out
     ran = re.findall(r"^python -m cry_lightning (\w+)", out, re.MULTILINE)

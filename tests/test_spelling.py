@@ -70,6 +70,12 @@ def two_spellings(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_labels_that_differ_in_spelling_alone_are_told():
+    (told,) = doubts([], ["Hunger", "hunger", "pain", None])
+    assert told.startswith("The labels 'Hunger' and 'hunger' differ in their spelling alone, and are so many classes")
+    assert not doubts([], ["hunger", "hungry", "pain 1", "pain 2"])
+
+
 def test_describe_tells_it(two_spellings, capsys):
     describe(["--data", str(two_spellings)])
     assert "PROBABLY ONE INFANT under several names (4 such): 'manifest:0' and" in capsys.readouterr().out

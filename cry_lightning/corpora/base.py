@@ -1,7 +1,6 @@
 """What a corpus is: clips of recordings, each with its subject and label; and several corpora as one."""
 
 import hashlib
-import logging
 import math
 import re
 import unicodedata
@@ -19,9 +18,6 @@ from cry_lightning.console import UserError, progress_bar
 from cry_lightning.corpora.clips import Clip, Clips
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.corpora.listing import nfc
-
-log = logging.getLogger(__name__)
-
 
 SHORTEST_S = 0.001  # of a window, and from one to the next
 N_HASHES = 2**27
@@ -168,8 +164,8 @@ class Corpus(ABC):
         if quiet:
             self.left_out["clips, all of whose windows are that quiet"] = len(quiet)
             shown = f"{', '.join(quiet[:5])}{' ...' * (len(quiet) > 5)}"
-            which = f"{len(quiet)} recording{' is' if len(quiet) == 1 else 's are'} nowhere above"
-            log.info("%s: %s %g dB: %s", self.name, which, self.min_active_db, shown)
+            which = f"{len(quiet)} recording{' is' if len(quiet) == 1 else 's are'} left out, being nowhere above"
+            warn_once(f"{self.name}: {which} {self.min_active_db:g} dB (`min_active_db`): {shown}")
         return Clips.joined(cut)
 
     def _cut(self, clip: Clip, levels: LevelIndex) -> Clips:

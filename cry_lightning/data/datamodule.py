@@ -14,7 +14,7 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora import Clips, Corpus
 from cry_lightning.corpora.base import named_subjects
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.division import class_indices, column, divide, in_words, known_classes
+from cry_lightning.data.division import class_indices, column, divide, in_words, known_classes, without_training
 from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.data.loader import BatchLoader, EpochOrder, inverse_frequency
 from cry_lightning.data.splits import Split
@@ -182,6 +182,13 @@ class CryDataModule(L.LightningDataModule):
         self.parts = self.divide()
         for part in ("train", "val", "test"):
             log.info("%s: %s", part, in_words(self.clips_of(part), self.classes))
+        if unlearned := without_training(self.labels.numpy(), self.parts, self.classes):
+            log.warning(
+                "%s: no clip to train on of the class %s, which no network can learn so; %s",
+                self.corpus.name,
+                " and of ".join(unlearned),
+                "leave it out by the corpus's `classes`, or see what is left out and how it is divided by `describe`",
+            )
         if self.probe is not None and stage == "fit":
             self.probe.setup("fit")
         self._ready = True

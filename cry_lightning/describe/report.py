@@ -207,7 +207,10 @@ def splits(census: CorpusSummary, out: Path) -> Section:
     data, clips = census.data, census.usable
     subjects = summary.subjects_of(clips)
     if subjects.empty:
-        told = "No clip has a label: there is nothing to test on; learning without labels (SimCLR) is what is left."
+        told = (
+            "No clip has a label (of a manifest, the column `label`): there is nothing to test on; learning without"
+            " labels (SimCLR) is what is left."
+        )
         return Section("Splits", [], [told])
     n_labelled = clips.loc[clips["class"] != UNLABELLED, "subject"].nunique()
     folds = support.across_subjects(subjects, n_labelled, data.split.val)

@@ -24,7 +24,13 @@ def doubts(subjects: Iterable[str], labels: Iterable[str | None] = ()) -> list[s
             f"PROBABLY ONE INFANT under several names ({len(same)} such): {groups}{more}. Spell each subject in one"
             " way, or a split may put one infant on both sides without notice."
         )
-    for what, names in (("subject", map(own_part, subjects)), ("label", labels)):
+    given = {label for label in labels if label}
+    for alike in probably_one(given):
+        sentences.append(
+            f"The labels {' and '.join(map(repr, alike))} differ in their spelling alone, and are so many classes:"
+            " spell them in one way, or join them by the corpus's `classes`."
+        )
+    for what, names in (("subject", map(own_part, subjects)), ("label", given)):
         if empty := sorted({name for name in names if name and name.strip().casefold() in NOT_KNOWN}):
             listed = ", ".join(map(repr, empty))
             sentences.append(f"The {what} {listed} probably stands for one that is not known: leave it blank then.")
@@ -32,7 +38,7 @@ def doubts(subjects: Iterable[str], labels: Iterable[str | None] = ()) -> list[s
 
 
 def probably_one(subjects: Iterable[str]) -> list[list[str]]:
-    """Groups of subjects that differ in case, leading zeros, blanks, a trailing `.0` or the form of Unicode alone."""
+    """Groups of names that differ in case, leading zeros, blanks, a trailing `.0` or the form of Unicode alone."""
     groups: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for subject in set(subjects):
         groups[subject.rpartition(":")[0], plain(own_part(subject))].add(subject)
