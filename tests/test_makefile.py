@@ -580,12 +580,15 @@ def test_help_lists_every_target(shell):
     assert all(f"make {target}" in shell.output for target in targets)
 
 
-def test_nothing_to_do_is_found_without_torch():
+def test_nothing_to_do_is_found_without_torch(make, house):
+    make(*CHAIN)
     script = (
-        "import sys; from cry_lightning.make import command; command.main(['evaluate']);"
-        "sys.exit(bool({'torch', 'lightning', 'numpy', 'pandas'} & set(sys.modules)))"
+        f"import sys; from cry_lightning.make import command; code = command.main({CHAIN});"
+        "sys.exit(code or bool({'torch', 'lightning', 'numpy', 'pandas'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0
+    environment = os.environ | {"PYTHONPATH": str(REPO)}
+    done = subprocess.run([sys.executable, "-c", script], cwd=house, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith(f"table of {MAIN} with ()\n"), done
 
 
 def test_make_calls_a_command_that_reads_its_arguments():
