@@ -136,8 +136,23 @@ class RunFolder:
         self._remove_what_later_commands_made()
         self._save(config)
 
-    def finish(self) -> None:
-        """Mark that the fit has reached its end: best.ckpt is there from the first epoch on."""
+    def finish(self, n_steps: int) -> None:
+        """Mark that the fit has reached its end: best.ckpt is there from the first validation on.
+
+        Args:
+            n_steps: trained, to choose a checkpoint by; 0 where none is wanted.
+
+        Raises:
+            UserError: none was chosen.
+        """
+        if n_steps and not self.best.exists():
+            goes_on = f"; with --ckpt_path {self.last} it goes on" if self.last.exists() else ""
+            raise UserError(
+                f"{self.path}: ended after {n_steps} steps without a validation, by which a {BEST} is chosen: raise"
+                " trainer.max_steps or max_epochs, or validate earlier (trainer.val_check_interval,"
+                " check_val_every_n_epoch, limit_val_batches), or have the last weights kept by checkpoint.monitor=null"
+                f"{goes_on}"
+            )
         self.finished.parent.mkdir(parents=True, exist_ok=True)
         self.finished.touch()
         self.interrupted.unlink(missing_ok=True)  # only now: processes that train together read it one after another

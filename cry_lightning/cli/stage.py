@@ -278,26 +278,15 @@ class StageCLI(LightningCLI):
             raise
 
     def after_fit(self) -> None:
-        """Say where the stage's checkpoint is, and by what it was chosen.
-
-        Raises:
-            UserError: none was chosen.
-        """
+        """Say where the stage's checkpoint is, and by what it was chosen."""
         best, folder = self._get(self.config_init, "checkpoint"), self.run_folder
         if self.nothing_left:
             print(f"{folder.path}: nothing is left to train; the run is as it was")
-        elif self.trainer.is_global_zero and self.trainer.global_step and not self.has_best:
-            goes_on = f"; with --ckpt_path {folder.last} it goes on" if folder.last.exists() else ""
-            raise UserError(
-                f"{folder.path}: ended after {self.trainer.global_step} steps without a validation, by which a"
-                f" {folder.best.name} is chosen: raise trainer.max_steps or max_epochs, or validate earlier"
-                " (trainer.val_check_interval, check_val_every_n_epoch, limit_val_batches), or have the last weights"
-                f" kept by checkpoint.monitor=null{goes_on}"
-            )
         elif self.trainer.is_global_zero:
-            folder.finish()
+            wanted = best.save_top_k and not self.trainer.fast_dev_run  # type: ignore[attr-defined]  # Trainer sets it
+            folder.finish(self.trainer.global_step if wanted else 0)
         if self.trainer.is_global_zero and best.best_model_score is not None:
-            print(f"{self.run_folder.best}: {best.monitor} {best.best_model_score:.3f}")
+            print(f"{folder.best}: {best.monitor} {best.best_model_score:.3f}")
 
     def test(self, **kwargs: Any) -> None:
         """Test without Lightning's table of metrics, which has no intervals."""
@@ -333,12 +322,6 @@ class StageCLI(LightningCLI):
             found.save(path)
             for remark in [*found.remarks, *found.doubts]:
                 log.warning("%s: %s", path, remark)
-
-    @property
-    def has_best(self) -> bool:
-        """Whether the fit has left the checkpoint that it chose, or was told to leave none."""
-        told = self.trainer.fast_dev_run or not self._get(self.config_init, "checkpoint").save_top_k  # type: ignore[attr-defined]
-        return self.run_folder.best.exists() or bool(told)
 
     @property
     def has_test(self) -> bool:
