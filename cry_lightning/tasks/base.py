@@ -133,7 +133,7 @@ class Stage(L.LightningModule):
         self.channels_last = channels_last
         self.upstream: Json | None = None  # the checkpoint `weights` names, less its tensors
         self.means = nn.ModuleDict({name: Mean() for name in OF_STEPS})
-        self.told: dict[str, int] = {}  # in which epoch Lightning was last told of a metric, by its name
+        self.logged_in: dict[str, int] = {}  # the epoch in which a metric was last logged, by its name
         self._freeze(frozen)
         if compile:
             self.encoder.compile()
@@ -222,7 +222,7 @@ class Stage(L.LightningModule):
             UserError: naming what is at fault.
         """
         if stage == "fit":
-            self.told = {}
+            self.logged_in = {}
             check_front_end(self.front_end, self.augment_waveform, self.data)
             callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # which Lightning sets elsewhere
             if any(isinstance(each, StochasticWeightAveraging) for each in callbacks):
@@ -284,12 +284,12 @@ class Stage(L.LightningModule):
     def log_at_end(self, metrics: Mapping[str, Metric] | MetricCollection, prog_bar: bool = False) -> None:
         """Log metrics, which steps update, at the end of the epoch.
 
-        Lightning computes them then. It is told of them once an epoch, since that takes it a millisecond for each, and
-        at a step, so that it is told in the rest of an epoch that a fit goes on with, too.
+        Lightning computes them then. They are logged once an epoch, since that takes it a millisecond for each, and
+        at a step, so that they are in the rest of an epoch that a fit goes on with, too.
         """
         first = str(next(iter(metrics)))
-        if self.told.get(first) != self.current_epoch:
-            self.told[first] = self.current_epoch
+        if self.logged_in.get(first) != self.current_epoch:
+            self.logged_in[first] = self.current_epoch
             self.log_dict(metrics, prog_bar, on_step=False, on_epoch=True)
 
     def view(self, batch: Tensor, augmented: bool) -> Tensor:
