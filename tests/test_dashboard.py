@@ -30,7 +30,7 @@ from cry_lightning.dashboard import runs, views
 from cry_lightning.dashboard.results import metrics, send_curves
 from cry_lightning.dashboard.runs import RunOfWandb, find
 from cry_lightning.dashboard.sections import SECTIONS
-from cry_lightning.lineage import digest
+from cry_lightning.files import sha256
 from cry_lightning.studies.engine import consequential
 
 PRIVATE = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
@@ -171,7 +171,7 @@ def test_the_summary_is_of_the_chosen_checkpoint(chain, written):
     assert summary["val/auc"] == pytest.approx(chosen["val/auc"])
     (checkpoint,) = (each for each in written[1].artifacts if each.type == "checkpoint")
     assert checkpoint.name == "tones-finetune"
-    assert digest(chain / "runs/tones/finetune/best.ckpt") in checkpoint.metadata
+    assert sha256(chain / "runs/tones/finetune/best.ckpt") in checkpoint.metadata
 
 
 @pytest.mark.slow
@@ -205,7 +205,7 @@ def test_evaluate_adds_its_intervals_and_report_to_the_run_that_was_tested(chain
     assert evaluated.summary[f"test/{own['level']}/uar"] == pytest.approx(own["value"])
     assert evaluated.summary["test/lineage"] == "CLEAN"
     (report,) = evaluated.artifacts
-    assert report.type == "report" and digest(chain / "runs/tones/finetune/report.html") in report.metadata
+    assert report.type == "report" and sha256(chain / "runs/tones/finetune/report.html") in report.metadata
     assert evaluated.files == ["report.html"]
     gains = [step["robustness/gain/place"] for step in robust.steps if "robustness/gain/uar" in step]
     assert gains == [-30, -20, -10, 0, 10, 20]

@@ -27,6 +27,7 @@ from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.clinical import platt
 from cry_lightning.export.about import decision_of
+from cry_lightning.files import sha256
 from cry_lightning.inference import output, predict
 from cry_lightning.inference.detect import by_thresholds
 from cry_lightning.inference.model import TrainedStage
@@ -34,7 +35,6 @@ from cry_lightning.inference.output import label_of
 from cry_lightning.inference.reference import FILE, Decisions, beside, fitting
 from cry_lightning.inference.reference.decisions import UNLIKE, UNSURE, add_decisions, limit_of
 from cry_lightning.inference.reference.novelty import Layer, Layers, layers_of
-from cry_lightning.lineage import digest
 
 NEW = ["calibrated_high", "calibrated_low", "novelty", "decision", "abstained"]
 
@@ -224,7 +224,7 @@ def test_layers_go_from_the_input_to_the_embedding_and_leave_no_hook():
 
 def test_a_test_writes_the_reference_of_its_checkpoint(tested, tones, caplog):
     found = beside(tested, ["high", "low"])
-    assert found.checkpoint == digest(tested) and found.n_subjects == 3
+    assert found.checkpoint == sha256(tested) and found.n_subjects == 3
     table = load_predictor(tested)(tones.parent / "high_01_1.wav")
     assert list(table.columns[-5:]) == NEW and table[NEW[:3]].notna().all(axis=None)
     assert table["calibrated_high"][0] + table["calibrated_low"][0] == pytest.approx(1)

@@ -25,7 +25,8 @@ from cry_lightning.data.inventory import content_hashes
 from cry_lightning.evaluation import figures, predictions
 from cry_lightning.evaluation.drawing import PAPER, save
 from cry_lightning.evaluation.run import evaluate_run, read_run
-from cry_lightning.lineage import digest, sound_fingerprint
+from cry_lightning.files import sha256
+from cry_lightning.lineage import sound_fingerprint
 from cry_lightning.report import mistakes, sounds
 from cry_lightning.report import page as html_page
 from cry_lightning.report.files import write_card
@@ -170,7 +171,7 @@ def test_worst_mistakes_are_listed_in_order(made) -> None:
 
 def test_page_tells_how_to_run_it_again(made) -> None:
     assert f"evaluate {made.run} --by {made.run.parent / 'about.csv'}" in made.reader.text
-    assert digest(made.run / "predictions.csv") in made.page
+    assert sha256(made.run / "predictions.csv") in made.page
     assert re.search(r"torch \d+\.\d+", made.reader.text) and "finetune, made" in made.reader.text
 
 
@@ -227,7 +228,7 @@ def test_hash_is_that_of_the_table_that_was_given(no_figures, tmp_path) -> None:
     other.write_text((run / "predictions.csv").read_text().replace("made:test0", "made:test99"))
     main([str(other), "--out", str(tmp_path / "out"), "--checklist", "stard-ai"])
     written = (tmp_path / "out/report.html").read_text() + (tmp_path / "out/checklist.md").read_text()
-    assert digest(other)[:12] in written and digest(run / "predictions.csv")[:12] not in written
+    assert sha256(other)[:12] in written and sha256(run / "predictions.csv")[:12] not in written
 
 
 def test_several_runs_on_one_page(no_figures, tmp_path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import Literal
 
 import av
 import numpy as np
@@ -27,10 +27,13 @@ from cry_lightning.audio.containers import (
     warn_once,
 )
 from cry_lightning.audio.decoders import UNKNOWN_LENGTH, FFmpegReader, SoundFileReader
-from cry_lightning.audio.wav import plain_wav
+from cry_lightning.audio.wav import WavReader, plain_wav
 from cry_lightning.console import UserError
 
 Fit = Literal["pad", "repeat", "crop"]
+# An open recording. Where it has random access, `chunks` can be called again and again at little cost; where it seeks
+# exactly, it need not decode all that is before `begin`. `declared` are the samples that its header promises.
+Reader = SoundFileReader | FFmpegReader | WavReader
 # The length of the file, bytes a second, and bytes of sound, as libsndfile's log of a WAV tells them.
 WAV_SIZES = re.compile(r"^Length : (\d+)$.*^ *Bytes/sec +: (\d+)$.*^data : (\d+)", re.MULTILINE | re.DOTALL)
 EMPTY = 1 << 12  # bytes: a file of this size may be a header without sound
@@ -55,31 +58,6 @@ def fit_to_length(waveform: np.ndarray, n_samples: int, fit: Fit) -> np.ndarray:
     if fit == "repeat":
         return np.resize(waveform, n_samples)
     raise UserError(f"{waveform.size} samples where {n_samples} are needed; use the fit `pad` or `repeat`")
-
-
-class Reader(Protocol):
-    """An open recording."""
-
-    sample_rate: int  # Hz
-    n_channels: int
-    container: str
-    codec: str
-    random_access: bool  # `chunks` can be called again and again, at little cost
-    seeks_exactly: bool  # it need not decode all that is before `begin`
-
-    @property
-    def n_samples(self) -> int:
-        """Its length: the header's where it can be trusted, else what decodes."""
-
-    @property
-    def declared(self) -> int | None:
-        """Samples that its header promises; None: nothing."""
-
-    def chunks(self, begin: int, end: int | None) -> Iterator[np.ndarray]:
-        """Float32 (N, C) of the samples from `begin` to `end`."""
-
-    def close(self) -> None:
-        """Let go of the file."""
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from cry_lightning.console import one_line
 from cry_lightning.dashboard.runs import artifact, artifact_name, is_disabled, is_online, keep_private, remember
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.run import Tested, evaluate_run
-from cry_lightning.files import Config
-from cry_lightning.lineage import digest, fingerprint
+from cry_lightning.files import Config, sha256
+from cry_lightning.lineage import fingerprint
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -90,7 +90,7 @@ class Dashboard(Callback):
         arguments = self.config["model"].get("init_args") or {}  # of a class without arguments there are none
         weights = trainer.ckpt_path if trainer.testing else arguments.get("weights")
         if weights and Path(weights).is_file():
-            inputs.append((artifact_name(Path(weights).parent), "checkpoint", {"sha256": digest(Path(weights))}))
+            inputs.append((artifact_name(Path(weights).parent), "checkpoint", {"sha256": sha256(Path(weights))}))
         run.config.update({"inputs": {name: {"type": kind, **contents} for name, kind, contents in inputs}})
         for each in () if run.offline else inputs:  # offline, W&B knows of no artifact that a run uses
             try:
@@ -111,7 +111,7 @@ class Dashboard(Callback):
         name = artifact_name(self.run_folder, kind)
         for logger in working(trainer) if path.is_file() else ():
             with attempted(logger):
-                logger.experiment.log_artifact(artifact(name, kind, {"sha256": digest(path)}))
+                logger.experiment.log_artifact(artifact(name, kind, {"sha256": sha256(path)}))
 
 
 class Figures(Callback):

@@ -9,7 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from cry_lightning import lineage
 from cry_lightning.callbacks.table import data_of
-from cry_lightning.files import Checkpoint
+from cry_lightning.files import Checkpoint, sha256
 from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, StageRecord, sketched, subject_fingerprint
 from cry_lightning.tasks.stage_data import StageData
 
@@ -80,7 +80,7 @@ class LineageRecorder(Callback):
         """Write lineage.json beside the predictions, which must lie there."""
         if not trainer.is_global_zero:
             return
-        tested_by = lineage.digest(Path(trainer.ckpt_path)) if trainer.ckpt_path else ""
+        tested_by = sha256(Path(trainer.ckpt_path)) if trainer.ckpt_path else ""
         known = replace(self.of_test(trainer, "val", "test"), uncalibrated=not pl_module.calibrated)
         lineage.write(replace(known, checkpoint=tested_by), self.run_folder / lineage.FILE)
 

@@ -14,7 +14,8 @@ import pandas as pd
 from cry_lightning.console import one_line
 from cry_lightning.dashboard import runs
 from cry_lightning.evaluation.run import Run
-from cry_lightning.lineage import digest, fingerprint
+from cry_lightning.files import sha256
+from cry_lightning.lineage import fingerprint
 
 if TYPE_CHECKING:
     import wandb
@@ -42,7 +43,7 @@ def send_report(evaluated: Sequence[Run], report: Path, whole: bool) -> None:
             (split,) = one.table["split"].unique()
             run.summary.update({f"{split}/{key}": value for key, value in metrics(one.results)})
             run.summary[f"{split}/lineage"] = one.leakage.status
-            contents = {"sha256": digest(report)}
+            contents = {"sha256": sha256(report)}
             run.log_artifact(runs.artifact(runs.artifact_name(one.folder, "report"), "report", contents))
             if whole:
                 run.save(str(report.resolve()), base_path=str(report.resolve().parent), policy="now")

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 
 # Without it Linux refuses to map caches larger than the memory; Python has a name for it from 3.13 on.
 MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
-T = TypeVar("T")
 BATCH_SIZE = 64  # larger batches leave the processor's cache
 MAX_BAD_SHARE = 0.05
 
@@ -197,22 +195,6 @@ class ClipBatches(Dataset[Batch]):
             self.recording = None
 
 
-def batch_loader(dataset: ClipBatches, batches: list[range], workers: int) -> DataLoader[Batch]:
-    """Yields the features of these ranges of rows, computed by workers of one thread each or, with none, here."""
-    return DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=batches,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        multiprocessing_context="spawn" if workers else None,  # a forked process inherits locks that may be held
-    )
-
-
-def _as_it_is(batch: T) -> T:
-    return batch
-
-
 @contextmanager
 def as_worker_errors(workers: int) -> Iterator[None]:
     """Turns the loader's alarm, which a signal raises wherever the process is then, into a UserError."""
@@ -246,9 +228,17 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int, 
     done[file.damaged_rows()] = False
     n = sum(map(len, batches))
     batches = [rows for rows in batches if not done[rows.start : rows.stop].all()]
+    loader: DataLoader[Batch] = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=batches,
+        num_workers=workers,
+        collate_fn=tuple,  # a batch is one already
+        multiprocessing_context="spawn" if workers else None,  # a forked process inherits locks that may be held
+    )
     bar = progress_bar(range(n), corpus_name, unit="clip", initial=n - sum(map(len, batches)))
     with bar, as_worker_errors(workers):
-        for rows, features, reasons, sounds in batch_loader(dataset, batches, workers):
+        for rows, features, reasons, sounds in loader:
             file.write_rows(rows, features, reasons, sounds)
             bar.update(len(rows))
             if any(reasons):

@@ -1,6 +1,5 @@
 """What is on disk: hashes of recordings, kept by path, size and time, and the caches that there are."""
 
-import hashlib
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ from filelock import FileLock, Timeout
 from cry_lightning.audio import what_it_is
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.data.cachefile import BAD, PENDING, UNREADABLE, CacheFile, clear, damage
-from cry_lightning.files import Json, replacing, waited_for
+from cry_lightning.files import Json, replacing, sha256, waited_for
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +78,7 @@ def _hash(path: Path, new: Index) -> str:
     try:
         if kind := what_it_is(path):
             return f"unreadable:is {kind}"  # opening a named pipe would wait for ever
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = sha256(path)
     except OSError as error:
         return f"unreadable:{error.strerror}"
     if before is not None and before == _stamp(path):  # else it changed while it was read

@@ -23,17 +23,25 @@ MAX_NAMED = 5  # in a remark, where there are many
 
 
 @dataclass(frozen=True)
-class Run:
-    """What the report tells of one run."""
+class Tested:
+    """The tested rows of one run, and what they share with its training."""
 
     name: str  # as given on the command line
     folder: Path
     table: pd.DataFrame  # the tested rows
     validation: pd.DataFrame  # the val rows; none where they are what is tested
-    classes: list[str]
-    positive: str | None  # the class of sensitivity; none with three classes or more
+    labels: pd.Series  # of all predicted rows, validation and test
     leakage: Leakage
     lineage: AnyLineage | None
+    doubts: Sequence[str] = ()  # names that look like slips of the pen, see `spelling`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Tested):
+    """What the report tells of one run."""
+
+    classes: list[str]
+    positive: str | None  # the class of sensitivity; none with three classes or more
     levels: list[Units]
     notes: list[str]  # what the reader must know to trust or doubt the numbers
     shared: str | None = None  # the leading folders of its name that all runs beside it share, if there are such runs
@@ -103,20 +111,6 @@ def named_apart(runs: Sequence[Run]) -> list[Run]:
     return [replace(run, shared=shared) for run in runs]
 
 
-@dataclass(frozen=True)
-class Tested:
-    """The tested rows of one run, and what they share with its training."""
-
-    name: str  # as given on the command line
-    folder: Path
-    table: pd.DataFrame
-    validation: pd.DataFrame
-    labels: pd.Series  # of all predicted rows, validation and test
-    leakage: Leakage
-    lineage: AnyLineage | None
-    doubts: Sequence[str] = ()  # names that look like slips of the pen, see `spelling`
-
-
 def read_run(given: str, split: str) -> Tested:
     """Read a run folder, or a predictions table, that the user named.
 
@@ -181,14 +175,9 @@ def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
     positive = _positive_class(run.labels, classes, positive, run.name)
     levels, notes = _levels(table)
     return Run(
-        name=run.name,
-        folder=run.folder,
-        table=table,
-        validation=run.validation,
+        **vars(run),
         classes=classes,
         positive=positive,
-        leakage=run.leakage,
-        lineage=run.lineage,
         levels=levels,
         notes=[
             *run.doubts,

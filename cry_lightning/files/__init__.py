@@ -1,6 +1,6 @@
 """Files complete or not at all, one process at a time in a folder, and types of what files contain."""
 
-from cry_lightning.files.contents import Checkpoint, Config, Json, read_object
+from cry_lightning.files.contents import Checkpoint, Config, Json, read_object, sha256
 from cry_lightning.files.writing import LOCK, locked, replacing, replacing_folder, waited_for
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "read_object",
     "replacing",
     "replacing_folder",
+    "sha256",
     "waited_for",
 ]

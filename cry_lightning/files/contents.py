@@ -1,5 +1,6 @@
-"""Types of what files contain, and JSON objects read with a clear error."""
+"""Types of what files contain, JSON objects read with a clear error, and the hash of a file."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict
@@ -46,3 +47,9 @@ def read_object(path: Path, way_out: str) -> Json:
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not a JSON object; {way_out}")
     return content
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from cry_lightning.console import UserError, printable
-from cry_lightning.corpora import Clip, Corpus, Union
+from cry_lightning.corpora import Corpus, Union
 from cry_lightning.data.argument import open_data
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.files import replacing
@@ -34,11 +34,6 @@ MAX_CATEGORIES = 12
 LONGEST_NAME = 24
 BLANK, OTHERS = "(blank)", "(others)"
 GREY = "0.7"
-
-
-def is_drawable(embeddings: np.ndarray) -> bool:
-    """Whether embeddings (n, D) differ enough for a map."""
-    return embeddings.shape[1] > 1 and len(np.unique(embeddings, axis=0)) >= MIN_DIFFERENT
 
 
 def draw(embeddings: np.ndarray, values: pd.Series, method: Method, title: str, alarming: bool) -> Figure:
@@ -127,7 +122,9 @@ def run(
     corpus, cache_dir = open_corpora(paths, trained, overrides)
     corpus.prepare()
     listed = FeatureCache(corpus, **trained.fitting, folder=cache_dir)  # never built
-    check_column(color, listed.clips)
+    known = list(dict.fromkeys([*COLUMNS, *(column for clip in listed.clips for column in clip.columns)]))
+    if color not in known:
+        raise UserError(f"--color {color}: no such column; there are {', '.join(known)}")
     outputs = run_model(trained, corpus, listed.clips, trained.stage.embed, batch_size, landmarks=True)
     report_left_out(outputs.bad, nothing_else=not outputs.clips)
     table = clip_table(corpus, outputs.clips)
@@ -139,7 +136,7 @@ def run(
     print(printable(told.strip()))
     embeddings = pd.DataFrame(outputs.values, index=table["clip"])
     embeddings.attrs["failed"] = failures(outputs.bad)
-    if not is_drawable(outputs.values):
+    if n_numbers < 2 or len(np.unique(outputs.values, axis=0)) < MIN_DIFFERENT:
         log.warning("no map is drawn: it needs three different embeddings")
         return embeddings
     stamp = "" if leakage.status == "CLEAN" else f"{leakage.status}: "
@@ -163,14 +160,3 @@ def open_corpora(paths: Sequence[str], trained: TrainedStage, overrides: Sequenc
         if names.count(corpus.name) > 1:
             corpus.name = f"{corpus.name}-{number}"
     return Union(corpora), data[0].cache.folder
-
-
-def check_column(name: str, clips: Sequence[Clip]) -> None:
-    """Refuse a column that no clip has.
-
-    Raises:
-        UserError: naming those there are.
-    """
-    known = list(dict.fromkeys([*COLUMNS, *(column for clip in clips for column in clip.columns)]))
-    if name not in known:
-        raise UserError(f"--color {name}: no such column; there are {', '.join(known)}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cry_lightning.console import UserError
-from cry_lightning.files import Json, read_object, replacing
+from cry_lightning.files import Json, read_object, replacing, sha256
 from cry_lightning.lineage.sketch import Sketch, sketched
 from cry_lightning.lineage.spelling import own_part, plain
 
@@ -191,7 +191,7 @@ def of_table(path: Path) -> AnyLineage | None:
         UserError: the file is damaged.
     """
     found = read(path.with_name(FILE))
-    if found is None or found.table == digest(path):
+    if found is None or found.table == sha256(path):
         return found
     return replace(found, doubt=OTHER_TABLE if found.table else NO_HASH)
 
@@ -199,15 +199,9 @@ def of_table(path: Path) -> AnyLineage | None:
 def write(lineage: AnyLineage, path: Path) -> None:
     """Write a lineage whole or not at all, bound to the predictions that lie beside it."""
     table = path.with_name(TABLE)
-    bound = replace(lineage, table=digest(table) if table.exists() else "")
+    bound = replace(lineage, table=sha256(table) if table.exists() else "")
     with replacing(path) as part:
         part.write_text(json.dumps(bound.as_dict(), indent=1), encoding="utf-8")
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def of_checkpoint(checkpoint: Mapping[str, object]) -> Lineage:

@@ -14,7 +14,7 @@ import yaml
 
 from cry_lightning.commands.configs import ENDINGS, Loader
 from cry_lightning.console import UserError
-from cry_lightning.files import Json
+from cry_lightning.files import Json, sha256
 
 NOTE = "recordings"  # in the folder of a corpus's runs: where the recordings lie
 NO_RUNS = ("describe", ".DS_Store")  # what is there where nothing was fitted
@@ -42,8 +42,7 @@ def digest(*parts: str) -> str:
 
 def of_file(path: Path) -> str:
     """The same of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256(path)[:16]
 
 
 def of_configs(paths: Sequence[Path]) -> dict[str, str]:

@@ -12,8 +12,9 @@ from shlex import quote
 import yaml
 
 from cry_lightning.evaluation.run import Run
+from cry_lightning.files import sha256
 from cry_lightning.files.former_names import as_now
-from cry_lightning.lineage import FoldedLineage, Lineage, StageRecord, digest
+from cry_lightning.lineage import FoldedLineage, Lineage, StageRecord
 
 CONFIG = "config.yaml"
 PACKAGES = ("cry_lightning", "torch", "torchaudio", "lightning", "numpy", "scipy", "pandas", "matplotlib")
@@ -94,7 +95,7 @@ class Provenance:
         """SHA-256 of the predictions; empty where they are several tables."""
         given = Path(self.run.name)
         path = given if given.is_file() else self.run.folder / "predictions.csv"
-        return digest(path) if path.is_file() else ""
+        return sha256(path) if path.is_file() else ""
 
     @property
     def boxes(self) -> list[Box]:

@@ -17,7 +17,6 @@ from cry_lightning.console import UserError
 from cry_lightning.files import Checkpoint, Json
 from cry_lightning.tasks.augment.waveform import RecordedNoise
 from cry_lightning.tasks.checkpoints import compare_front_ends, identity_of, load_encoder, read_checkpoint
-from cry_lightning.tasks.means import Mean
 from cry_lightning.tasks.optimisation import Optimisation, parameter_groups, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.stage_data import StageData
 from cry_lightning.trust.names import Trust
@@ -78,6 +77,27 @@ class RelativeLevel(nn.Module):
         """Features (B, C, F, T) between 0 and 1."""
         loudest = features.amax((1, 2, 3), keepdim=True)
         return (1 + (features - loudest) / self.range_db).clamp(min=0)
+
+
+class Mean(Metric):
+    """The weighted mean of numbers; `MeanMetric` leaves out the weights where it is not to look for NaN."""
+
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("weight", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, value: float | Tensor, weight: float) -> None:
+        """Add a number, in float32 whatever it is in."""
+        self.total += torch.as_tensor(value, dtype=torch.float32, device=self.device) * weight
+        self.weight += weight
+
+    def compute(self) -> Tensor:
+        """The mean so far."""
+        return self.total / self.weight
 
 
 class Stage(L.LightningModule):

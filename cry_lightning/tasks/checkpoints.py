@@ -1,6 +1,5 @@
 """Carrying an encoder from one stage's checkpoint into the next stage."""
 
-import hashlib
 import json
 import logging
 import zipfile
@@ -12,6 +11,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from cry_lightning import files
 from cry_lightning.console import UserError
 from cry_lightning.files import Checkpoint, Json
 from cry_lightning.tasks import hub
@@ -78,8 +78,7 @@ def sha256(path: str | Path) -> str:
     """
     config = Path(path) / hub.CONFIG
     try:
-        with (config if config.is_file() else Path(path)).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.sha256(config if config.is_file() else Path(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); fit the stage that makes it first") from error
 

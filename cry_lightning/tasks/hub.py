@@ -1,6 +1,5 @@
 """A checkpoint as a folder in the layout of Hugging Face: numbers in safetensors, all else in JSON, and no pickle."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from cry_lightning.console import UserError, one_line
-from cry_lightning.files import Checkpoint, read_object
+from cry_lightning.files import Checkpoint, read_object, sha256
 
 SCHEMA = 1
 CONFIG, TENSORS, LINEAGE = "config.json", "model.safetensors", "lineage.json"
@@ -34,7 +33,7 @@ def write(folder: Path, checkpoint: Checkpoint, about: Mapping[str, object]) -> 
         "schema": SCHEMA,
         **about,
         "checkpoint": plain,
-        "files": {name: _digest(folder / name) for name in (TENSORS, LINEAGE)},
+        "files": {name: sha256(folder / name) for name in (TENSORS, LINEAGE)},
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
 
@@ -55,7 +54,7 @@ def read(folder: Path) -> Checkpoint:
     if not isinstance(checkpoint, dict) or not isinstance(files, dict):
         raise UserError(f"{folder / CONFIG}: has no tables named checkpoint and files; {WAY_OUT}")
     for name in (TENSORS, LINEAGE):
-        if files.get(name) != _digest(folder / name):
+        if files.get(name) != sha256(folder / name):
             raise UserError(f"{folder / name}: damaged, or of another model: {CONFIG} has another hash; {WAY_OUT}")
     try:
         state = load_file(folder / TENSORS)
@@ -63,8 +62,3 @@ def read(folder: Path) -> Checkpoint:
         raise UserError(f"{folder / TENSORS}: no safetensors ({one_line(str(error))}); {WAY_OUT}") from error
     whole = checkpoint | {"state_dict": state, "lineage": read_object(folder / LINEAGE, WAY_OUT)}
     return cast(Checkpoint, whole)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

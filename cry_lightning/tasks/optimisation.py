@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypedDict
+from typing import Literal, NamedTuple, TypedDict
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import nn
@@ -68,10 +68,25 @@ class Optimisation:
             raise UserError(f"{place}.head_first needs {place}.warmup_epochs (0 or more)")
 
     def parts(self, stage: nn.Module, encoder: nn.Module) -> list["Part"]:
-        """The parameters of a stage by their learning rates: its encoder's apart, where they differ from its head's."""
+        """All parameters by their rates: where these differ, the encoder's last layers first, the head last."""
         if (self.encoder_lr_scale, self.layer_decay, self.head_first) == (1.0, 1.0, 0.0):
             return [Part([*stage.parameters()], 1.0, False)]
-        return parts(stage, encoder, self.encoder_lr_scale, self.layer_decay)
+        of_encoder = layers(encoder) if self.layer_decay < 1 else [[*encoder.parameters()]]
+        own = set(encoder.parameters())
+        head = [parameter for parameter in stage.parameters() if parameter not in own]
+        slower = enumerate(reversed(of_encoder))
+        return [
+            *(Part(each, self.encoder_lr_scale * self.layer_decay**depth, True) for depth, each in slower),
+            Part(head, 1.0, False),
+        ]
+
+
+class Part(NamedTuple):
+    """Parameters that learn at one rate."""
+
+    parameters: list[nn.Parameter]  # frozen ones among them
+    rate: float  # as a share of the optimizer's
+    of_encoder: bool  # whether they may have to wait for the head
 
 
 class Group(TypedDict, total=False):
@@ -113,40 +128,6 @@ def layers(encoder: nn.Module) -> list[list[nn.Parameter]]:
         several = part if isinstance(part, (nn.Sequential, nn.ModuleList)) else [part]
         found += [[*one.parameters()] for one in several]
     return [layer for layer in found if layer]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Parameters that learn at one rate.
-
-    Args:
-        parameters: frozen ones among them.
-        rate: as a share of the optimizer's.
-        of_encoder: whether they may have to wait for the head.
-    """
-
-    parameters: list[nn.Parameter]
-    rate: float
-    of_encoder: bool
-
-
-def parts(stage: nn.Module, encoder: nn.Module, encoder_lr_scale: float, layer_decay: float) -> list[Part]:
-    """All parameters of a stage, the last layers of its encoder first, then its head.
-
-    Args:
-        stage: all that is trained.
-        encoder: within it.
-        encoder_lr_scale: rate of the encoder's last layer.
-        layer_decay: rate of each layer, as a share of that of the layer after it.
-    """
-    of_encoder = layers(encoder) if layer_decay < 1 else [[*encoder.parameters()]]
-    own = set(encoder.parameters())
-    head = [parameter for parameter in stage.parameters() if parameter not in own]
-    slower = enumerate(reversed(of_encoder))
-    return [
-        *(Part(parameters, encoder_lr_scale * layer_decay**depth, True) for depth, parameters in slower),
-        Part(head, 1.0, False),
-    ]
 
 
 def scale_learning_rate(optimizer: Optimizer, clips_per_step: int) -> None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from cry_lightning.console import UserError
-from cry_lightning.lineage import digest, sound_fingerprint
+from cry_lightning.files import sha256
+from cry_lightning.lineage import sound_fingerprint
 from cry_lightning.lineage.acoustic_fingerprint import landmarks
 from cry_lightning.tasks.augment.spectrogram import WAVEFORMS, Gain, Sometimes, check_axes, uniform
 
@@ -86,7 +87,7 @@ class RecordedNoise(Sometimes):
         """What is read of the recordings, as of `lineage.sound_fingerprint`, a minute at a time."""
         found, n_samples = [], MINUTE_S * self.sample_rate
         for path, sound in noise_recordings(self.folder, self.sample_rate, self.share):
-            content = digest(path)
+            content = sha256(path)
             for first in range(0, len(sound), n_samples):
                 piece = sound[first : first + n_samples]
                 stretch = f"{first / self.sample_rate:.3f}-{len(piece) / self.sample_rate:.3f}"
