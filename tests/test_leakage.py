@@ -15,6 +15,7 @@ from cry_lightning.callbacks.lineage import LineageRecorder, noise_of, sounds_of
 from cry_lightning.console import UserError
 from cry_lightning.corpora import ClassFolders, Clips, Corpus, Manifest, UnlabelledTree
 from cry_lightning.evaluation import predictions
+from cry_lightning.files import sha256
 from cry_lightning.lineage import (
     UNKNOWN,
     FoldedLineage,
@@ -22,7 +23,6 @@ from cry_lightning.lineage import (
     Lineage,
     check,
     count_shared,
-    digest,
     fingerprint,
     of_table,
     parse,
@@ -276,7 +276,7 @@ class Part:
         clip = self.clips[row]
         path = self.corpus.path_of(clip)
         waveform = audio.load(path, RATE, clip.start_s, clip.duration_s)
-        return sound_fingerprint(f"{digest(path)}#{clip.name.rpartition('#')[2]}", *landmarks(waveform[None], RATE))
+        return sound_fingerprint(f"{sha256(path)}#{clip.name.rpartition('#')[2]}", *landmarks(waveform[None], RATE))
 
 
 def verdict(trained: Corpus, tested: Corpus, noise: Path | None = None) -> Leakage:
