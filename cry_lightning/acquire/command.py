@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from cry_lightning.acquire import inputs
-from cry_lightning.acquire.inputs import Finder, printable
+from cry_lightning.acquire.inputs import Finder
 from cry_lightning.acquire.run import MANIFEST, SOURCES, acquire, annotate, as_text, source_table, unit_table, write
 from cry_lightning.acquire.settings import Settings
 from cry_lightning.audio import what_it_is
 from cry_lightning.commands.arguments import check_folder
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, printable
 from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.files import read_object, replacing
 

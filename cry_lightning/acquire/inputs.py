@@ -17,13 +17,13 @@ import soundfile
 from cry_lightning import audio
 from cry_lightning.acquire.segmentation import BLOCK_S, Unit, harmonicity, units
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
-from cry_lightning.console import UserError, progress_bar
+from cry_lightning.console import UserError, printable, progress_bar
 from cry_lightning.corpora import ClassFolders, DonateACry
 from cry_lightning.corpora.base import safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.listing import nfc
 from cry_lightning.corpora.manifest import read_table
 from cry_lightning.corpora.trees import has_subject_folders
-from cry_lightning.files import Json
+from cry_lightning.files import Json, replacing_folder
 
 UNITS = "units"  # folder in OUT
 RECORD = "source.json"
@@ -171,11 +171,6 @@ def folder_name(source: str) -> str:
     return f"{safe_name(source)[-LONGEST_NAME:].lstrip('-.')}-{digest}"
 
 
-def printable(text: str) -> str:
-    """Text with what no encoding holds, as in file names from elsewhere, spelled out."""
-    return text.encode(errors="backslashreplace").decode()
-
-
 def done(root: Path, source: str, out: Path, settings: Settings, finder: Finder | None = None) -> Record | None:
     """The record of a source that was cut with these settings, is unchanged since, and has all its units."""
     try:
@@ -199,10 +194,7 @@ def cut(root: Path, source: str, out: Path, settings: Settings, finder: Finder |
         UserError: a unit cannot be written.
     """
     folder = out / UNITS / folder_name(source)
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # what a killed run left behind
-    try:
-        part.mkdir(parents=True)
+    with replacing_folder(folder) as part:
         made_of = _identity(root, source, settings, finder)
         measured = _Measured(root / source)
         rows: list[UnitRow] = []
@@ -214,12 +206,6 @@ def cut(root: Path, source: str, out: Path, settings: Settings, finder: Finder |
         record: Record = {**made_of, "duration_s": measured.n_samples / SAMPLE_RATE, "units": rows}
         (part / RECORD).write_text(json.dumps(record, indent=1))
         shutil.rmtree(folder, ignore_errors=True)  # of another state of the source, or other settings
-        part.rename(folder)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{folder}: cannot be written ({reason}); what was done before is kept: make room") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return record
 
 

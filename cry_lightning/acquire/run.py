@@ -14,9 +14,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cry_lightning import annotations, audio
-from cry_lightning.acquire.inputs import Finder, Identities, Identity, Record, cut, done, folder_name, printable
+from cry_lightning.acquire.inputs import Finder, Identities, Identity, Record, cut, done, folder_name
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
-from cry_lightning.console import UserError, progress_bar
+from cry_lightning.console import UserError, printable, progress_bar
 from cry_lightning.files import Json, replacing
 
 MANIFEST, SOURCES = "manifest.csv", "sources.csv"

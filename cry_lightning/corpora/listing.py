@@ -66,21 +66,21 @@ def look_through(root: Path) -> Listing:
     seen: set[tuple[int, int]] = set()
     while folders:
         folder, prefix = folders.pop()
-        status = _readable(folder)
+        status, entries = _entries(folder)
         if (status.st_dev, status.st_ino) in seen:
             listing.odd[prefix.rstrip("/")] = "a link to a folder that is listed already"
             continue
         seen.add((status.st_dev, status.st_ino))
         linked: list[tuple[Path, str]] = []
-        for entry in _entries(folder):
+        for entry in entries:
             path = prefix + entry.name
             if entry.name.startswith("."):
                 continue
-            if entry.is_symlink() and _leads_nowhere(entry):  # who reads it says so
-                _add_file(listing, path, folder / entry.name)
-            elif entry.is_dir():
+            # Nor may it be forbidden to look there: who reads it says so.
+            leads_nowhere = entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
+            if not leads_nowhere and entry.is_dir():
                 (linked if entry.is_symlink() else folders).append((folder / entry.name, f"{path}/"))
-            elif entry.is_file():
+            elif leads_nowhere or entry.is_file():
                 _add_file(listing, path, folder / entry.name)
             else:
                 listing.odd[path] = f"is {what_it_is(folder / entry.name)}"
@@ -89,28 +89,13 @@ def look_through(root: Path) -> Listing:
     return listing
 
 
-def _readable(folder: Path) -> os.stat_result:
-    try:
-        return folder.stat()
-    except OSError as error:
-        raise UserError(f"{folder}: the folder cannot be read ({error.strerror})") from error
-
-
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: Path) -> tuple[os.stat_result, list[os.DirEntry[str]]]:
+    """What a folder is, and what lies in it, by name."""
     try:
         with os.scandir(folder) as entries:
-            yield from sorted(entries, key=lambda entry: entry.name)
+            return folder.stat(), sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{folder}: the folder cannot be read ({error.strerror})") from error
-
-
-def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a link to nothing, or to itself."""
-    try:
-        entry.stat()
-    except OSError:
-        return True
-    return False
 
 
 def _add_file(listing: Listing, path: str, file: Path) -> None:

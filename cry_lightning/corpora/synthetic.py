@@ -33,7 +33,7 @@ from cry_lightning.corpora.synthesis import (
     noise_frequencies,
     tract_gain,
 )
-from cry_lightning.files import Json
+from cry_lightning.files import Json, replacing_folder
 
 WORDS = ("sima", "tako", "fenu", "kuli", "pola", "mesi", "nato", "luke", "sofi", "tupa", "kemo", "pilu")
 F4_HZ = 3300  # in every phone; Klatt 1980, Table I
@@ -178,7 +178,8 @@ class SyntheticCorpus(Manifest):
             for killed in folder.parent.glob(f"{self.collection}-*.part/"):  # who holds the lock renders alone
                 shutil.rmtree(killed)
             if not folder.exists():
-                self._render_into(folder.with_name(f"{folder.name}.part"))
+                with replacing_folder(folder) as part:
+                    self._render_into(part)
 
     def recordings(self) -> list[Clip]:
         """Every clip, rendered first where need be."""
@@ -186,22 +187,15 @@ class SyntheticCorpus(Manifest):
         return super().recordings()
 
     def _render_into(self, part: Path) -> None:
-        try:
-            rows = []
-            for row, samples in progress_bar(self.render(), f"rendering {self.collection}", self.n_clips, unit="clip"):
-                path = part / row["path"]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                buffer = BytesIO()  # libsndfile does not say why it cannot write
-                soundfile.write(buffer, samples, self.sample_rate, subtype="PCM_16", format="WAV")
-                path.write_bytes(buffer.getbuffer())
-                rows.append(row | {"start_s": "0", "duration_s": str(self.n_samples / self.sample_rate)})
-            pd.DataFrame(rows).to_csv(part / "manifest.csv", index=False)
-            part.rename(self.root.parent)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(f"{self.root.parent}: cannot be written ({reason}); make room, or see `folder`") from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        rows = []
+        for row, samples in progress_bar(self.render(), f"rendering {self.collection}", self.n_clips, unit="clip"):
+            path = part / row["path"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            buffer = BytesIO()  # libsndfile does not say why it cannot write
+            soundfile.write(buffer, samples, self.sample_rate, subtype="PCM_16", format="WAV")
+            path.write_bytes(buffer.getbuffer())
+            rows.append(row | {"start_s": "0", "duration_s": str(self.n_samples / self.sample_rate)})
+        pd.DataFrame(rows).to_csv(part / "manifest.csv", index=False)
 
 
 @contextmanager

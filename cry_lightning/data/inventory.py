@@ -152,17 +152,14 @@ def remove_caches(folder: str | Path, names: list[str]) -> list[Path]:
             with ExitStack() as locks:
                 for lock in (Path(folder) / f"{name}.lock", *Path(folder).glob(f"{escape(name)}.shard-*.lock")):
                     locks.enter_context(FileLock(lock, timeout=0))
-                files = [path for path in _files(folder, name) if os.path.lexists(path)]
+                paths = [Path(folder) / f"{name}{suffix}" for suffix in (".h5", ".h5.part")]
+                files = [path for path in paths if os.path.lexists(path)]
                 for path in files:
                     clear(path)
         except Timeout as error:
             raise UserError(f"cache {name} is being built: stop that build first") from error
         removed += files
     return removed
-
-
-def _files(folder: str | Path, name: str) -> list[Path]:
-    return [Path(folder) / f"{name}{suffix}" for suffix in (".h5", ".h5.part")]
 
 
 def _describe(path: Path) -> CacheInfo:

@@ -2,22 +2,21 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from cry_lightning.commands.arguments import check_there
 from cry_lightning.console import UserError
 from cry_lightning.download.archives import check, downloaded
-from cry_lightning.download.published import WEIGHTS, Weights
+from cry_lightning.download.published import WEIGHTS
 from cry_lightning.files import replacing
 
 FOLDER = Path("runs/weights")  # where recipes look for them
 OWN_COPY = "get a copy by other means, and give it by --file PATH"
 
 
-def places(weights: Mapping[str, Weights] = WEIGHTS) -> dict[str, Path]:
+def places() -> dict[str, Path]:
     """Where each goes, unless the user names another place."""
-    return {name: FOLDER / f"{name}{of.suffix}" for name, of in weights.items()}
+    return {name: FOLDER / f"{name}{of.suffix}" for name, of in WEIGHTS.items()}
 
 
 def table() -> str:

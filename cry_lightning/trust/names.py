@@ -119,7 +119,9 @@ class Trust:
             if fixed and len(value) != len(inside):
                 _wrong(field, f"{len(inside)} values", value)
             hints = inside if fixed else [inside[0]] * len(value)
-            return origin_of(origin)(self.made(h, one, field) for h, one in zip(hints, value, strict=True))
+            return (tuple if origin is tuple else list)(
+                self.made(h, one, field) for h, one in zip(hints, value, strict=True)
+            )
         if isinstance(hint, type) and hint in SCALARS:
             return value if SCALARS[hint](value) else _wrong(field, hint.__name__, value)
         if inspect.isclass(hint) and hint is not object and hint.__module__ not in WITHOUT_CLASSES:
@@ -180,24 +182,14 @@ def elsewhere(arguments: Mapping[str, object]) -> str:
     return f"{named[0]} {shortened(arguments[named[0]])}" if named else ""
 
 
-def is_number(value: object) -> bool:
-    """Whether it is a whole or decimal number, and no NaN."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
-
-
 SCALARS: dict[type, Callable[[object], bool]] = {
     bool: lambda value: isinstance(value, bool),
     int: lambda value: isinstance(value, int) and not isinstance(value, bool),
-    float: is_number,
+    float: lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value == value,  # no NaN
     str: lambda value: isinstance(value, str),
     Path: lambda value: isinstance(value, str),
     type(None): lambda value: value is None,
 }
-
-
-def origin_of(kind: type) -> type:
-    """What a checkpoint's list becomes where an argument is a sequence of this kind."""
-    return tuple if kind is tuple else list
 
 
 def hints_of(of: Callable[..., object]) -> Json:
