@@ -46,11 +46,8 @@ def main(args: list[str] | None = None) -> int:
     except Interrupted as stop:
         print(f"cry_lightning: {stop.message}", file=sys.stderr)
         return int(stop.code or 0)
-    except KeyboardInterrupt:
-        print(
-            "cry_lightning: stopped; a fit goes on with --ckpt_path RUN/last.ckpt, all else with the same command",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as stop:
+        print(f"cry_lightning: {str(stop) or 'stopped; the same command goes on'}", file=sys.stderr)
         return 130
     return DONE_IN_PART if getattr(result, "attrs", {}).get("failed") else 0
 

@@ -3,6 +3,7 @@
 import errno
 import logging
 import re
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -380,15 +381,16 @@ def main(args: list[str], own: bool = False) -> StageCLI:
 
     Raises:
         UserError: a mistake in the config, in one line.
-        KeyboardInterrupt: the run was interrupted.
+        Interrupted: a scheduler's signal has ended it.
+        KeyboardInterrupt: Ctrl-C has; it says how to go on.
     """
     try:
         return StageCLI(args, own)
     except MisconfigurationException as error:
         raise UserError(one_line(str(error))) from error
-    except SystemExit as stop:
-        if stop.code == 1:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from stop
+    except Interrupted as stop:
+        if stop.number == signal.SIGINT:  # so that it is to a script what it is elsewhere
+            raise KeyboardInterrupt(stop.message) from stop
         raise
     finally:
         finish_wandb()

@@ -29,7 +29,7 @@ from cry_lightning.files import Config, Json, read_object, replacing
 from cry_lightning.files.former_names import as_now, key_as_now
 from cry_lightning.tasks.checkpoints import sha256
 
-ANEW = "stopped by a signal; the same command goes on with the study, and begins this training anew"
+ANEW = "stopped; the same command goes on with the study, and begins this training anew"
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
 OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger", "map_every_n_epochs")
 OPTION = re.compile(r"(?<=^--)[\w.]+(?==)")
@@ -236,6 +236,8 @@ def train(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: 
             cli.main(["fit", *study.stage.changed(settled, changes, place).arguments])
         except Interrupted as stop:
             raise Interrupted(stop.number, f"{folder}: {ANEW}") from stop
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(f"{folder}: {ANEW}") from stop
         if tested:
             cli.main(["test", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / tested)], own=True)
     mark(folder / MARK, wanted)
