@@ -14,9 +14,10 @@ import torch
 import yaml
 from conftest import REPO, stage_config
 from lightning import Trainer
+from lightning.pytorch.strategies.launchers.subprocess_script import _basic_subprocess_cmd
 
 from cry_lightning.callbacks import Figures
-from cry_lightning.cli.process import restored
+from cry_lightning.cli.process import restored, started_alone
 from cry_lightning.make import command as pipeline
 
 CHAIN = ["pretrain", "finetune", "evaluate", "--method=supervised"]
@@ -109,6 +110,16 @@ def test_settings_of_torch_end_with_their_command():
         raise RuntimeError
     assert not torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.benchmark
     assert "OF_A_STAGE" not in os.environ
+
+
+def test_further_processes_of_a_training_run_its_command_alone():
+    before = [os.environ.get("PYTHONPATH"), [*sys.argv], sys.modules["__main__"]]
+    with started_alone(["fit", "--config", "stage.yaml"]):
+        command = _basic_subprocess_cmd()
+        found = subprocess.run([*command[:3], "--version"], cwd="/", capture_output=True, text=True)
+    assert command[1:] == ["-m", "cry_lightning.__main__", "fit", "--config", "stage.yaml"]
+    assert found.stdout.startswith("cry_lightning ")
+    assert [os.environ.get("PYTHONPATH"), sys.argv, sys.modules["__main__"]] == before
 
 
 def test_a_mistake_in_a_stage_ends_the_chain_in_a_line(house, capsys):

@@ -5,7 +5,7 @@ import logging
 import re
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from cry_lightning.callbacks import (
@@ -30,6 +31,7 @@ from cry_lightning.callbacks import (
     set_up_wandb,
 )
 from cry_lightning.cli.precision import AUTO, automatic, canonical, of_test
+from cry_lightning.cli.process import started_alone
 from cry_lightning.cli.quiet import hushed
 from cry_lightning.cli.runfolder import (
     RunFolder,
@@ -80,6 +82,7 @@ class StageCLI(LightningCLI):
 
     def __init__(self, args: list[str], own: bool = False) -> None:
         self.own = own
+        self.args = args
         self.trust, args = taken_out(args)
         self.given = args[:1]
         self.states_precision = any(arg.startswith("--trainer.precision") for arg in args)
@@ -233,8 +236,10 @@ class StageCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Override Lightning's: close what is opened for the command, and report a full disk in one line."""
         folder = self.run_folder
+        starts = isinstance(self.trainer.strategy.launcher, _SubprocessScriptLauncher)
+        alone = started_alone(self.args) if starts else nullcontext()
         try:
-            with self.interruption.noted(), ExitStack() as self.until_the_end:
+            with self.interruption.noted(), alone, ExitStack() as self.until_the_end:
                 super()._run_subcommand(subcommand)
         except OSError as error:
             if error.errno not in DISK_IS_FULL:
