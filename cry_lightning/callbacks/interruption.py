@@ -63,7 +63,7 @@ class Interruption:
         if again or not self.waits:
             raise Interrupted(number, f"stopped by {self.signal.name}{' again' * again}; the same command goes on")
         if by_hand:
-            rank_zero_only(log.warning)("stops after this step, to go on from there; Ctrl-C again stops at once")
+            rank_zero_only(log.warning)("stops after this step; Ctrl-C again stops at once")
 
     def came(self, trainer: Trainer) -> bool:
         """Whether one came, to this process or to one that trains with it."""
