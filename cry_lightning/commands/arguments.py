@@ -386,9 +386,9 @@ TABLES = (".csv", ".json", ".parquet")
 
 
 def by_recording(out: Path) -> Path:
-    """The table of recordings beside that of windows, or beside files of intervals."""
-    suffix = out.suffix.lower() if out.suffix.lower() in TABLES else ".csv"
-    return out.with_name(f"{out.name.removesuffix(out.suffix)}_recordings{suffix}")
+    """The table of recordings beside that of windows, or beside files of intervals of any form."""
+    is_table = out.suffix.lower() in TABLES
+    return out.with_name(f"{out.stem}_recordings{out.suffix.lower()}" if is_table else f"{out.name}_recordings.csv")
 
 
 Checkpoint = Annotated[Path, Taken("CKPT", option=True, instead="name a run's best.ckpt", what="checkpoint")]
