@@ -29,7 +29,10 @@ def main(args: list[str] | None = None) -> int:
         return 0
     keep_freed_memory()
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("cry_lightning").setLevel(logging.INFO)
+    is_first = (
+        os.environ.get("LOCAL_RANK", "0") == "0"
+    )  # of the processes that train together, all with the same to say
+    logging.getLogger("cry_lightning").setLevel(logging.INFO if is_first else logging.WARNING)
     try:
         result = run(args[0], find_shipped(args[1:]))
     except UserError as error:
@@ -46,11 +49,8 @@ def main(args: list[str] | None = None) -> int:
     except Interrupted as stop:
         print(f"cry_lightning: {stop.message}", file=sys.stderr)
         return int(stop.code or 0)
-    except KeyboardInterrupt:
-        print(
-            "cry_lightning: stopped; a fit goes on with --ckpt_path RUN/last.ckpt, all else with the same command",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as stop:
+        print(f"cry_lightning: {str(stop) or 'stopped; the same command goes on'}", file=sys.stderr)
         return 130
     return DONE_IN_PART if getattr(result, "attrs", {}).get("failed") else 0
 

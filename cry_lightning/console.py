@@ -25,7 +25,7 @@ class UserError(ValueError):
 
 
 class Interrupted(SystemExit):
-    """A scheduler's signal ended a command, which says so in one line; the exit code is 128 and the signal's number.
+    """A signal ended a command, which says so in one line; the exit code is 128 and the signal's number.
 
     Args:
         number: of the signal.

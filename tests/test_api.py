@@ -142,6 +142,15 @@ def test_mistakes_are_the_same_as_those_of_the_commands(tmp_path):
         cry.fuse(["a", "b"], out="c", wieghts=1)
 
 
+@pytest.mark.parametrize("many", [[f"{n}.wav" for n in range(999)], np.zeros(999), (Path(f"{n}") for n in range(999))])
+def test_many_values_for_one_are_told_in_a_short_line(many, tmp_path):
+    (tmp_path / "best.ckpt").touch()
+    with pytest.raises(UserError, match=r"--ckpt: one value is wanted, not several \((list|ndarray|generator)\)$"):
+        cry.predict(tmp_path / "best.ckpt", many)
+    with pytest.raises(UserError, match="--device: one value is wanted"):
+        cry.predict(tmp_path, tmp_path / "best.ckpt", device=many)
+
+
 @pytest.mark.slow
 def test_fit_test_and_evaluate(stage, capsys):
     run = cry.fit(stage("own"), {"trainer.max_epochs": 1, "data.split": {"val": 0.25, "test": 0.25}})

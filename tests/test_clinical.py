@@ -1,5 +1,6 @@
 """`evaluate --clinical` and `--by`: what is chosen on validation rows, what is reported of the test."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -234,6 +235,28 @@ def test_subjects_are_found_with_and_without_their_collection(written, no_figure
         pd.DataFrame({"subject": subjects, "site": "north"}).to_csv(tmp_path / "sites.csv", index=False)
         evaluate([str(folder), "--by", str(tmp_path / "sites.csv")])
         assert "site  north" in capsys.readouterr().out
+
+
+def test_numbers_are_in_order_and_many_make_ranges_of_as_many_subjects(written, no_figures, tmp_path, capsys) -> None:
+    table = a_table(80)
+    folder, subjects = written(table), table["subject"].drop_duplicates()
+    number = subjects.str.removeprefix("ward:").astype(int)
+    columns = {
+        "age_days": number.where(number != 2, "NA"),
+        "weight_kg": 2.5 + number**2 / 3000,
+        "parity": number % 3 + 9,
+        "born": "2024-" + number.astype(str),
+    }
+    pd.DataFrame({"subject": subjects, **columns}).to_csv(tmp_path / "wards.csv", index=False)
+    evaluate([str(folder), "--by", str(tmp_path / "wards.csv")])
+    printed = capsys.readouterr().out
+    printed = re.split(r"\n +value ", printed)[1].split("\n\n")[0]
+    rows = [re.split(" {2,}", line) for line in printed.splitlines() if re.match(r"\w", line)]
+    found = {column: {row[1]: int(row[3]) for row in rows if row[0] == column} for column in [*columns]}
+    assert found["age_days"] == {"0 to 20": 15, "22 to 40": 15, "42 to 59": 14, "60 to 79": 15, "NA": 1}
+    assert list(found["weight_kg"].values()) == [15] * 4
+    assert [*found["weight_kg"]] == ["2.5 to 2.62", "2.633 to 3.007", "3.033 to 3.66", "3.7 to 4.58"]
+    assert [*found["parity"]] == ["9", "10", "11"] and not found["born"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import RATE, stage_config
+from conftest import RATE, REPO, stage_config
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.cli import stage as cli
@@ -329,3 +329,19 @@ def test_every_fold_is_a_run_of_one_group_on_the_dashboard(tones, write, tmp_pat
         assert sum(fold in log for log in logs) == 2  # fit and test
         config = tmp_path / "out/folds" / tones.parent.name / fold.decode() / "config.yaml"
         assert yaml.safe_load(config.read_text())["pipeline"] == "out"
+
+
+@pytest.mark.slow
+def test_folds_of_two_processes_each_are_written_by_one(tones, write, tmp_path):
+    args = ["--config", write(tones, "finetune"), "--folds", "2", "--out", "out"]
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    command, env = [sys.executable, "-m", "cry_lightning", "cross-validate"], os.environ | {"PYTHONPATH": str(REPO)}
+    done = subprocess.run([*command, *args, *two], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Report: ") == 1 and "SD of folds" in done.stdout
+    assert len(pd.read_csv(tmp_path / "out/folds.csv")) == 2
+    refused = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", *command[1:], *args],
+        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert "a study starts the processes of its trainings itself" in refused.stderr

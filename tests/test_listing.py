@@ -39,6 +39,14 @@ def test_what_is_no_recording_is_counted_or_told_by_name(tmp_path, caplog):
     assert "notes.txt" not in caplog.text and "LICENSE" not in caplog.text
 
 
+def test_a_folder_without_recordings_is_told_in_a_short_line(tmp_path):
+    with pytest.raises(
+        UserError, match=r"no recordings found; looked for \.wav, \.mp3, \.m4a, \.mp4 and \d+ other"
+    ) as told:
+        corpus_at(tmp_path).clips()
+    assert len(str(told.value)) < len(str(tmp_path)) + 120 and {".wav", ".mp3", ".m4a", ".mp4"} < EXTENSIONS
+
+
 @pytest.mark.parametrize(
     "ending", [".oga", ".wma", ".avi", ".ts", ".wave", ".au", ".w64", ".spx", ".ac3", ".amr", ".sph"]
 )

@@ -190,6 +190,17 @@ def test_recording_shorter_than_a_window_is_fitted_as_in_the_training(pretrained
     assert scores["pad"] != pytest.approx(scores["repeat"], abs=1e-6)
 
 
+def test_clips_that_may_only_be_cropped_take_their_margins_from_the_recording(pretrained, tmp_path):
+    sound = np.random.default_rng(0).standard_normal(RATE * 2).astype(np.float32) / 10
+    soundfile.write(tmp_path / "long.wav", sound, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "first.wav", sound[: RATE // 2], RATE, subtype="FLOAT")  # 0.4 s and 0.05 s on each side
+    crop = changed(pretrained, tmp_path / "crop.ckpt", lambda c: c["datamodule_hyper_parameters"].update(fit="crop"))
+    table = predicted(crop, tmp_path / "long.wav", tmp_path / "first.wav", out=Path("crop.csv"))
+    long, first = (table[table["path"].str.endswith(name)] for name in ("long.wav", "first.wav"))
+    assert long["start_s"].tolist() == pytest.approx([0, 0.4, 0.8, 1.2]) and set(table["duration_s"]) == {0.5}
+    assert first["score_low"].tolist() == pytest.approx(long["score_low"].tolist()[:1], abs=1e-6)
+
+
 def test_long_recording_never_lies_in_memory(pretrained, tmp_path):
     """Twenty minutes would be 38 MB."""
     minute = np.random.default_rng(0).integers(-3000, 3000, 60 * RATE, np.int16)

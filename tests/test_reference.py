@@ -290,7 +290,7 @@ def test_units_are_found_first_and_are_rows(tested, bouts):
     assert not table.attrs["failed"]
     intervals = annotations.read("out.TextGrid")
     assert [one.start_s for one in intervals] == pytest.approx(table["start_s"].tolist(), abs=1e-5)
-    assert pd.read_csv("out_recordings.csv")["units"].tolist() == [len(found)]
+    assert pd.read_csv("out.TextGrid_recordings.csv")["units"].tolist() == [len(found)]
     whole = load_predictor(tested)(bouts, detect=True)
     pd.testing.assert_frame_equal(whole.drop(columns="path"), table.drop(columns="path"))
 
@@ -308,8 +308,8 @@ def test_a_unit_has_the_mean_of_its_windows(tested, monkeypatch, tmp_path):
 def test_recordings_without_a_cry_are_no_failure(tested, tmp_path):
     soundfile.write(tmp_path / "hum.wav", 0.001 * np.random.default_rng(0).standard_normal(2 * RATE), RATE)
     arguments = ["predict", str(tmp_path / "hum.wav"), "--ckpt", str(tested), "--detect", "--out"]
-    assert main([*arguments, "out.csv"]) == 0 and main([*arguments, "out.TextGrid"]) == 2  # out_recordings.csv is there
-    assert main([*arguments, "other.TextGrid"]) == 0 and annotations.read("other.TextGrid") == []
+    assert main([*arguments, "out.csv"]) == main([*arguments, "out.TextGrid"]) == 0
+    assert annotations.read("out.TextGrid") == []
     assert pd.read_csv("out_recordings.csv")["fault"].tolist() == [output.NO_UNIT]
     assert "novelty" in pd.read_csv("out.csv").columns and pd.read_csv("out.csv").empty
 
@@ -380,10 +380,21 @@ def test_forms_that_cannot_be_written_are_refused_before_the_work(tested, inbox,
     ]:
         with pytest.raises(UserError, match=told):
             command("predict", [str(inbox), "--ckpt", str(tested), "--out", out])
-    soundfile.write(tmp_path / "a.wav", cry(1), RATE)
-    soundfile.write(tmp_path / "a.flac", cry(1), RATE)
-    with pytest.raises(UserError, match=r"a\.wav and .*a\.flac would have the same .*a\.txt"):
-        command("predict", [str(tmp_path), "--ckpt", str(tested), "--out", "out.txt"])
+
+
+def test_recordings_of_one_name_and_forms_of_one_name_have_files_of_their_own(tested, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    for name in ("a.wav", "a.flac", "b.wav"):
+        soundfile.write(Path("in", name), cry(1), RATE)
+    for form in ("csv", "json", "txt", "TextGrid"):
+        command("predict", ["in", "--ckpt", str(tested), "--out", f"out.{form}"])
+    found = sorted(path.name for path in Path("out").iterdir())
+    assert found == [f"{name}.{form}" for name in ("a.flac", "a.wav", "b.wav") for form in ("TextGrid", "txt")]
+    tables = {path.name for path in Path().glob("out*_recordings.*")}
+    assert tables == {f"out{of}" for of in ("_recordings.csv", "_recordings.json")} | {
+        f"out.{form}_recordings.csv" for form in ("txt", "TextGrid")
+    }
 
 
 def test_chunks_of_windows_are_decoded_once(tested, tmp_path, monkeypatch):

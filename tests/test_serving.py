@@ -345,7 +345,7 @@ def coming(request: guard._Request) -> Callable[[], Coroutine]:
 def test_of_five_uploads_at_once_the_four_that_fit_come_in():
     kept = Guard(None, Limits(max_mb=1, queue=9, per_minute=9), ["testserver"])
 
-    def request() -> guard._Request:
+    def request(client: str) -> guard._Request:
         left = [11]  # pieces of 100 kB: as large as one may be
 
         async def receive():
@@ -353,7 +353,7 @@ def test_of_five_uploads_at_once_the_four_that_fit_come_in():
             left[0] -= 1
             return {"type": "http.request", "body": bytes(100_000), "more_body": left[0] > 0}
 
-        return guard._Request(kept, guard._Incoming(receive, kept.limits))
+        return guard._Request(kept, guard._Incoming(receive, kept.limits), client)
 
     async def run():
         refused = []
@@ -365,8 +365,8 @@ def test_of_five_uploads_at_once_the_four_that_fit_come_in():
                 refused.append(error.status_code)
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(5):
-                tasks.start_soon(send, request())
+            for number in range(5):
+                tasks.start_soon(send, request(f"10.0.0.{number % 3}"))
         return refused
 
     assert anyio.run(run) == [503] and kept.waiting == 4
@@ -377,7 +377,7 @@ def test_bodies_that_still_come_take_no_place_and_little_room():
     kept = Guard(None, limits, ["testserver"])
     gates = []
 
-    def request(n_pieces: int, gate: anyio.Event | None = None) -> guard._Request:
+    def request(n_pieces: int, gate: anyio.Event | None = None, client: str = "10.0.0.1") -> guard._Request:
         """Of pieces of 100 kB, the last of which waits for a gate."""
         left = [n_pieces]
 
@@ -387,17 +387,22 @@ def test_bodies_that_still_come_take_no_place_and_little_room():
                 await gate.wait()
             return {"type": "http.request", "body": bytes(100_000), "more_body": left[0] > 0}
 
-        return guard._Request(kept, guard._Incoming(receive, limits))
+        return guard._Request(kept, guard._Incoming(receive, limits), client)
 
     async def run():
         gates.extend(anyio.Event() for _ in range(9))
-        slow = [request(2, gate) for gate in gates]
+        slow = [request(2, gate, f"10.0.0.{number // 4}") for number, gate in enumerate(gates)]
         statuses = []
         async with anyio.create_task_group() as tasks:
-            for one in slow[:8]:
+            for one in slow[:4]:
                 tasks.start_soon(coming(one))
             await anyio.sleep(0.01)
-            assert (kept.waiting, kept.coming) == (0, 8 * 100_000)  # four of the largest
+            with pytest.raises(HTTPException, match="503"):  # half of the room is that of one client
+                await coming(request(2, client="10.0.0.0"))()
+            for one in slow[4:8]:
+                tasks.start_soon(coming(one))
+            await anyio.sleep(0.01)
+            assert (kept.waiting, kept.coming.total()) == (0, 8 * 100_000)  # four of the largest
             assert kept._refusal({"type": "http"}, Headers()) is None
             gates[8].set()
             with pytest.raises(HTTPException) as too_much:
@@ -412,11 +417,11 @@ def test_bodies_that_still_come_take_no_place_and_little_room():
             quick.leave()
             gates[0].set()
             await anyio.sleep(0.01)
-            assert (kept.waiting, kept.coming) == (1, 7 * 100_000)
+            assert (kept.waiting, kept.coming.total()) == (1, 7 * 100_000)
             tasks.cancel_scope.cancel()
         for one in slow:
             one.leave()
-        assert kept.waiting == kept.coming == 0
+        assert kept.waiting == 0 and not kept.coming
         return statuses
 
     assert anyio.run(run) == [

@@ -110,6 +110,12 @@ def test_four_subjects_have_no_interval():
     assert verify(sessions(4, 1.0))[["low", "high"]].isna().all(axis=None)
 
 
+def test_subjects_of_one_session_are_counted_and_have_no_pairs_of_their_own():
+    found = Sessions(*(part[3:] for part in sessions(7, 1.0)))  # the first has none left, the second one
+    counts = verify(found)[["n_same", "n_different", "n_subjects", "n_paired"]]
+    assert counts.iloc[0].tolist() == [5, 11 * 10 / 2 - 5, 6, 5]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("n_subjects", "strength"), [(10, 0.7), (20, 0.0), (40, 0.7), (40, 0.0)])
 def test_intervals_hold_the_truth(n_subjects, strength):

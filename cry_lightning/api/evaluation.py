@@ -73,7 +73,7 @@ def evaluate(
             chosen on the validation rows.
         prevalences: of the positive class, for the predictive values of --clinical.
         by: CSV with a column recording, path or subject, such as a manifest: metrics for each value of its other
-            columns, such as sex or site.
+            columns, such as sex or site; many numbers make ranges.
         style: of the figures in figures/; paper: one column wide, text of 8 pt.
         with_audio: embed the clips of the most confident mistakes in report.html, where their recordings are found.
         checklist: reporting guideline whose items are filled in as far as the run tells, in checklist.md and

@@ -1,8 +1,10 @@
-"""SIGTERM and SIGUSR1, by which a scheduler says that time is up: a fit ends where it can go on exactly.
+"""SIGTERM and SIGUSR1, by which a scheduler says that time is up, and Ctrl-C: a fit ends where it can go on exactly.
 
-The same signal again some seconds later, or Ctrl-C while a fit ends, is from somebody who will not wait for what hangs.
+The same signal again some seconds later, or another Ctrl-C, is from somebody who will not wait for what hangs.
 """
 
+import logging
+import math
 import signal
 import threading
 import time
@@ -11,12 +13,15 @@ from contextlib import contextmanager
 from types import FrameType
 
 from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_only
 
 from cry_lightning.console import Interrupted
 
 AGAIN_S = 5.0  # sooner, one signal has come on two ways: to a group of processes, and to each of them
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows lacks one
+BY_HAND_S = 0.5  # the same of Ctrl-C, by a person who waits
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name)]
 
+log = logging.getLogger(__name__)
 Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None  # as `signal.signal` has it
 
 
@@ -27,7 +32,6 @@ class Interruption:
         self.signal: signal.Signals | None = None
         self.seen: dict[int, float] = {}  # when each came first, s
         self.waits = False  # for a checkpoint
-        self.keyboard: Handler = signal.getsignal(signal.SIGINT)
 
     @contextmanager
     def noted(self) -> Iterator[None]:
@@ -36,7 +40,6 @@ class Interruption:
         try:
             yield
         finally:
-            self.mind_keyboard()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -46,14 +49,11 @@ class Interruption:
             return {}
         return {number: signal.signal(number, self._note) for number in SIGNALS}
 
-    def mind_keyboard(self) -> None:
-        """Give Ctrl-C its meaning back: from the first one on, Lightning ignores it, and whatever hangs goes on."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self.keyboard)
-
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        again = number in self.seen and now - self.seen[number] >= AGAIN_S
+        by_hand = number == signal.SIGINT
+        first = min(self.seen.values(), default=math.inf) if by_hand else self.seen.get(number, math.inf)
+        again = now - first >= (BY_HAND_S if by_hand else AGAIN_S)
         self.seen.setdefault(number, now)
         if self.signal is not None and not again:
             return
@@ -61,7 +61,9 @@ class Interruption:
         if again:
             signal.signal(number, signal.SIG_DFL)  # a third ends what no Python reaches
         if again or not self.waits:
-            raise Interrupted(number, f"stopped by {self.signal.name}{' twice' * again}; the same command goes on")
+            raise Interrupted(number, f"stopped by {self.signal.name}{' again' * again}; the same command goes on")
+        if by_hand:
+            rank_zero_only(log.warning)("stops after this step; Ctrl-C again stops at once")
 
     def came(self, trainer: Trainer) -> bool:
         """Whether one came, to this process or to one that trains with it."""

@@ -14,7 +14,7 @@ Gathered = dict[str, tuple[int, dict[str, Tensor | list[Tensor]]] | dict[str, Te
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes last.ckpt at the end of each epoch, or every so many steps, and where a scheduler's signal ends a fit.
+    """Writes last.ckpt at the end of each epoch, or every so many steps, and where a signal ends a fit.
 
     Never between a step and a validation that follows it: resumed from there, Lightning takes that validation for done,
     and another best.ckpt would win. What falls there is written after the step that follows, or at the epoch's end.
@@ -83,10 +83,6 @@ class LastCheckpoint(Checkpoint):
         """Save what no further step was left for."""
         if self.due:
             self.save(trainer)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let Ctrl-C end what hangs while the fit ends."""
-        self.interruption.mind_keyboard()
 
     def save(self, trainer: Trainer) -> None:
         """Write last.ckpt."""

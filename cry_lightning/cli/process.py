@@ -1,8 +1,11 @@
-"""The process that a command runs in, left for the next command as it was."""
+"""The process that a command runs in, left for the next command as it was; those that it starts."""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import distributed
@@ -26,3 +29,22 @@ def restored() -> Iterator[None]:
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment)
+
+
+@contextmanager
+def started_alone(args: Sequence[str]) -> Iterator[None]:
+    """Have Lightning start just this `fit` or `test` for each further process, and not the study or script around it.
+
+    Args:
+        args: of the command line.
+    """
+    main, argv = sys.modules["__main__"], sys.argv
+    command = ModuleType("__main__")
+    command.__spec__ = find_spec("cry_lightning.__main__")
+    with restored():
+        try:
+            sys.modules["__main__"], sys.argv = command, ["cry_lightning", *args]
+            os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # a script's own folder is among them
+            yield
+        finally:
+            sys.modules["__main__"], sys.argv = main, argv

@@ -49,7 +49,7 @@ class RunFolder:
         self.best = path / BEST
         self.last = path / LAST
         self.finished = path / "fit" / "finished"  # a mark that the fit reached its end
-        self.interrupted = path / "fit" / "interrupted"  # a mark that a scheduler's signal ended it, at last.ckpt
+        self.interrupted = path / "fit" / "interrupted"  # a mark that a signal ended it, at last.ckpt
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -3,8 +3,9 @@
 import errno
 import logging
 import re
+import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from cry_lightning.callbacks import (
@@ -29,6 +31,7 @@ from cry_lightning.callbacks import (
     set_up_wandb,
 )
 from cry_lightning.cli.precision import AUTO, automatic, canonical, of_test
+from cry_lightning.cli.process import started_alone
 from cry_lightning.cli.quiet import hushed
 from cry_lightning.cli.runfolder import (
     RunFolder,
@@ -79,6 +82,7 @@ class StageCLI(LightningCLI):
 
     def __init__(self, args: list[str], own: bool = False) -> None:
         self.own = own
+        self.args = args
         self.trust, args = taken_out(args)
         self.given = args[:1]
         self.states_precision = any(arg.startswith("--trainer.precision") for arg in args)
@@ -232,8 +236,10 @@ class StageCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Override Lightning's: close what is opened for the command, and report a full disk in one line."""
         folder = self.run_folder
+        starts = isinstance(self.trainer.strategy.launcher, _SubprocessScriptLauncher)
+        alone = started_alone(self.args) if starts else nullcontext()
         try:
-            with self.interruption.noted(), ExitStack() as self.until_the_end:
+            with self.interruption.noted(), alone, ExitStack() as self.until_the_end:
                 super()._run_subcommand(subcommand)
         except OSError as error:
             if error.errno not in DISK_IS_FULL:
@@ -380,15 +386,16 @@ def main(args: list[str], own: bool = False) -> StageCLI:
 
     Raises:
         UserError: a mistake in the config, in one line.
-        KeyboardInterrupt: the run was interrupted.
+        Interrupted: a scheduler's signal has ended it.
+        KeyboardInterrupt: Ctrl-C has; it says how to go on.
     """
     try:
         return StageCLI(args, own)
     except MisconfigurationException as error:
         raise UserError(one_line(str(error))) from error
-    except SystemExit as stop:
-        if stop.code == 1:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from stop
+    except Interrupted as stop:
+        if stop.number == signal.SIGINT:  # so that it is to a script what it is elsewhere
+            raise KeyboardInterrupt(stop.message) from stop
         raise
     finally:
         finish_wandb()

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, one_line
 
 if TYPE_CHECKING:  # it would slow down the start of every command
     from cry_lightning.files import Json
@@ -154,6 +154,8 @@ class Argument:
         taken = self.taken
         if self.kind is bool or not (isinstance(value, str) or self.kind in (str, Path, int, float)):
             return value
+        if isinstance(value, Iterable) and not isinstance(value, str):
+            raise UserError(f"{self.shown}: one value is wanted, not several ({type(value).__name__})")
         try:
             value = self.read(str(value))
         except (ValueError, argparse.ArgumentTypeError) as error:
@@ -328,7 +330,9 @@ def arguments_section(docstring: str) -> Iterator[tuple[str, str]]:
 def as_arguments(overrides: Overrides) -> list[str]:
     """Overrides as the command line gives them."""
     if isinstance(overrides, str):
-        raise UserError(f"overrides: give a list of arguments, or a table of keys and values, not {overrides!r}")
+        raise UserError(
+            f"overrides: give a list of arguments, or a table of keys and values, not {one_line(overrides)!r}"
+        )
     if not isinstance(overrides, Mapping):
         return find_shipped([str(one) for one in overrides])
     texts = {
@@ -382,9 +386,9 @@ TABLES = (".csv", ".json", ".parquet")
 
 
 def by_recording(out: Path) -> Path:
-    """The table of recordings beside that of windows, or beside files of intervals."""
-    suffix = out.suffix.lower() if out.suffix.lower() in TABLES else ".csv"
-    return out.with_name(f"{out.name.removesuffix(out.suffix)}_recordings{suffix}")
+    """The table of recordings beside that of windows, or beside files of intervals of any form."""
+    is_table = out.suffix.lower() in TABLES
+    return out.with_name(f"{out.stem}_recordings{out.suffix.lower()}" if is_table else f"{out.name}_recordings.csv")
 
 
 Checkpoint = Annotated[Path, Taken("CKPT", option=True, instead="name a run's best.ckpt", what="checkpoint")]

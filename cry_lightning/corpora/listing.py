@@ -38,7 +38,8 @@ def find_recordings(root: Path) -> list[str]:
     more = f"; and {len(odd) - MAX_NAMED} more" * (len(odd) > MAX_NAMED)
     reason = f"left out: {'; '.join(odd[:MAX_NAMED])}{more}" if odd else ""
     if not listing.recordings:
-        raise UserError(f"{root}: no recordings found; {reason or 'looked for ' + ' '.join(sorted(EXTENSIONS))}")
+        looked_for = f"looked for .wav, .mp3, .m4a, .mp4 and {len(EXTENSIONS) - 4} other endings of sound and video"
+        raise UserError(f"{root}: no recordings found; {reason or looked_for}")
     if odd:
         warn_once(f"{root}: {reason}")
     return listing.recordings

@@ -185,7 +185,7 @@ class ClipBatches(Dataset[Batch]):
         if self.recording is None or self.recording.path != path:
             self.close()
             self.recording = audio.Recording(path)
-        rate = self.recording.sample_rate if self.feature.own_rate else self.feature.sample_rate
+        rate = self.feature.rate_of(self.recording.sample_rate)
         return self.recording.fitted(rate, self.clip_s, self.fit, start_s, length_s), rate
 
     def close(self) -> None:

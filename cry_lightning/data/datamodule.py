@@ -67,7 +67,7 @@ def check_lengths(feature: Feature, clip_s: float, shift_s: float) -> None:
 
 def numbers_of(feature: Feature, seconds: float) -> int:
     """How many numbers a clip is in the frames that a feature is computed from."""
-    n_samples = round(seconds * (HIGHEST_RATE_HZ if feature.own_rate else feature.sample_rate))
+    n_samples = round(seconds * feature.rate_of(HIGHEST_RATE_HZ))
     return max(n_samples, n_samples // feature.hop_length * getattr(feature, "n_fft", 1), 1)
 
 

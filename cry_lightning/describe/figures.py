@@ -77,8 +77,9 @@ def example(clip: pd.Series, path: Path, feature: Feature) -> Example:
         UserError: the front end cannot take it.
     """
     shown_s = min(max(clip["duration_s"], SHORTEST_S), LONGEST_S)
-    rate = audio.info(path).sample_rate if feature.own_rate else feature.sample_rate
-    waveform = audio.load_fitted(path, rate, shown_s, "pad", clip["start_s"], clip["duration_s"])
+    with audio.Recording(path) as recording:
+        rate = feature.rate_of(recording.sample_rate)
+        waveform = recording.fitted(rate, shown_s, "pad", clip["start_s"], clip["duration_s"])
     with torch.inference_mode():
         return Example(clip["class"], waveform, rate, feature(torch.from_numpy(waveform)[None])[0, 0].numpy())
 

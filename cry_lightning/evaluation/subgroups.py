@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cry_lightning.console import UserError, from_cell
@@ -9,11 +10,13 @@ from cry_lightning.evaluation.compare import SUMMARY, Rows, cell
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.evaluation.run import Run
-from cry_lightning.lineage.spelling import own_part
+from cry_lightning.lineage.spelling import NOT_KNOWN, own_part
 
 RECORDING = ("recording", "path")  # columns that name a recording; the second as in a manifest
 SKIPPED = ("clip", "label", "start_s", "duration_s", "end_s", "split")
 MOST_VALUES = 20  # of a column that makes subgroups
+MOST_NUMBERS = 6  # of a column of numbers; of more, ranges make subgroups
+RANGES = 4  # at most
 NOT_GIVEN = "(not given)"
 
 
@@ -43,14 +46,37 @@ def subgroups(run: Run, path: Path) -> Rows:
     level = run.main_level
     rows = [["", "value", f"{level.level}s", "subjects", *SUMMARY.values(), *_of_two(run)]]
     for column in columns:
-        values = named.map(known[column]).fillna("").replace("", NOT_GIVEN)
-        if values.nunique() > MOST_VALUES:
+        values = _groups(named.map(known[column]).fillna(""), run.table["subject"])
+        if len(values.cat.categories) > MOST_VALUES:
             continue  # such as a date
-        for value in sorted(values.unique()):
+        for value in values.cat.categories:
             rows.append([column, value, *_row(run, run.table[values == value])])
     if len(rows) == 1:
-        raise UserError(f"{path}: each of {', '.join(columns)} has over {MOST_VALUES} values; give coarser ones")
+        raise UserError(
+            f"{path}: each of {', '.join(columns)} has over {MOST_VALUES} values; give coarser ones, or numbers"
+        )
     return rows
+
+
+def _groups(values: pd.Series, subjects: pd.Series) -> pd.Series:
+    """The values as categories in order; many numbers as ranges, each of about as many subjects."""
+    numbers = pd.to_numeric(values, errors="coerce").replace([np.inf, -np.inf], np.nan)
+    values = values.replace("", NOT_GIVEN)
+    if not (numbers.notna() | values.eq(NOT_GIVEN) | values.str.strip().str.casefold().isin(NOT_KNOWN)).all():
+        return values.astype("category")
+    if numbers.nunique() > MOST_NUMBERS:
+        of_subjects = numbers.groupby([subjects, numbers]).first()  # a subject's recordings may be of several ages
+        edges = pd.qcut(of_subjects, RANGES, retbins=True, duplicates="drop")[1]
+        low = numbers.groupby(pd.cut(numbers, list(edges), include_lowest=True), observed=True).transform("min")
+        high = numbers.groupby(low).transform("max")
+        values = (low.map(_digits) + " to " + high.map(_digits)).where(numbers.notna(), values)
+    in_order = pd.DataFrame({"value": values, "number": numbers}).sort_values(["number", "value"])
+    return pd.Series(pd.Categorical(values, in_order["value"].unique()), values.index)
+
+
+def _digits(number: float) -> str:
+    """A whole number as it is, another in four digits."""
+    return f"{number:.0f}" if number % 1 == 0 else np.format_float_positional(number, 4, fractional=False, trim="-")
 
 
 def _of_two(run: Run) -> dict[str, tuple[str, str]]:

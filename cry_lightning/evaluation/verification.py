@@ -19,7 +19,12 @@ log = logging.getLogger(__name__)
 DRAWS = 400  # of the subjects
 ROUNDING, DECIMALS = 1e-6, 9  # embeddings are float32
 METRICS = {"eer": "equal error rate", "auc": "AUC"}
-COUNTS = ("n_same", "n_different", "n_subjects")  # pairs of one subject, pairs of two, subjects with pairs of their own
+COUNTS = {  # the last: those with several sessions, on whom the intervals rest
+    "n_same": "pairs of one subject",
+    "n_different": "of two",
+    "n_subjects": "subjects",
+    "n_paired": "with pairs of their own",
+}
 MOST_SESSIONS = 6_000  # 18 million pairs
 NEEDED = ("subject", "subject_source", "recording")
 EMBEDDINGS = "embeddings"  # what a file of `embed` calls them
@@ -36,7 +41,7 @@ class Sessions(NamedTuple):
 def run(files: Sequence[Path], session: str, out: Path | None) -> pd.DataFrame:
     """Run the command."""
     tables = [_of_file(path, session) for path in files]
-    rows = [["embeddings", *METRICS.values(), "pairs of one subject", "of two", "subjects"]]
+    rows = [["embeddings", *METRICS.values(), *COUNTS.values()]]
     for path, table in zip(files, tables, strict=True):
         estimates = [cell(row) for _, row in table.iterrows()]
         rows.append([str(path), *estimates, *(f"{table[count].iloc[0]:,}" for count in COUNTS)])
@@ -170,8 +175,8 @@ def verify(sessions: Sessions) -> pd.DataFrame:
     that was; leaving subjects out in turn says too little of an equal error rate, which is a quantile.
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", ch. 6 and 11.6.
 
-    Returns: metric, value, low, high, n_same, n_different, n_subjects (that have pairs of their own). No interval (NaN)
-        where fewer than 5 subjects have any.
+    Returns: metric, value, low, high, n_same, n_different, n_subjects, n_paired (of them, with pairs of their own). No
+        interval (NaN) where fewer than 5 have any.
 
     Raises:
         UserError: no subject has two sessions, or there is one subject alone.
@@ -187,10 +192,10 @@ def verify(sessions: Sessions) -> pd.DataFrame:
     variances = np.nanvar([error_rates(scores, same, weights) for weights in drawn(same, one, other)], axis=0)
     n_sessions = np.bincount(pd.factorize(sessions.subjects)[0])
     paired = n_sessions[n_sessions > 1]
-    n_subjects = len(np.unique(one[same]))
-    effective = paired.sum() ** 2 / np.square(paired).sum() if n_subjects >= MIN_SUBJECTS else np.nan  # Kish 1965
+    counts = (same.sum(), (~same).sum(), len(n_sessions), len(np.unique(one[same])))
+    effective = paired.sum() ** 2 / np.square(paired).sum() if counts[-1] >= MIN_SUBJECTS else np.nan  # Kish 1965
     rows = [
-        (metric, value, *rate_interval(value, variance, effective), same.sum(), (~same).sum(), n_subjects)
+        (metric, value, *rate_interval(value, variance, effective), *counts)
         for metric, value, variance in zip(METRICS, values, variances, strict=True)
     ]
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high", *COUNTS])

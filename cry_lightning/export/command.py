@@ -52,7 +52,7 @@ def refuse_other_windows(trained: TrainedStage) -> None:
         UserError: naming both lengths.
     """
     window_s = trained.cutting["window_s"]
-    if window_s and abs(window_s - trained.clip_s) > 1e-6:
+    if window_s and abs(window_s - trained.shortest_s) > 1e-6:
         raise UserError(
             f"{trained.path}: takes {trained.clip_s:g} s of windows of {window_s:g} s, so that a graph would not answer"
             f" as predict does; use --format hub, or fine-tune with data.clip_s={window_s:g}"

@@ -39,9 +39,8 @@ class WaveformModel(nn.Module):
         self.outputs = [PROBABILITIES, EMBEDDING] if self.classes else [EMBEDDING]
         self.fit, self.is_rounded = trained.fitting["fit"], trained.fitting["dtype"] == "float16"
         rate, clip_s, whole_s = self.feature.sample_rate, trained.clip_s, trained.fitting["clip_s"]
-        n_samples = round(whole_s * rate)
-        self.window = n_samples if self.fit == "crop" else round(clip_s * rate)  # samples: the shortest waveform
-        self.missing = n_samples - self.window
+        self.window = round(trained.shortest_s * rate)  # samples
+        self.missing = round(whole_s * rate) - self.window
         n_margins = self.feature.n_frames(whole_s) - self.feature.n_frames(clip_s)
         self.before, self.after = n_margins // 2, n_margins - n_margins // 2  # frames
         with torch.inference_mode():

@@ -44,6 +44,10 @@ class Feature(nn.Module, ABC):
                 most = f" and at most {LARGEST[name]}" if name in LARGEST else ""
                 raise UserError(f"{type(self).__name__}: {name} must be at least 1{most}, not {value}")
 
+    def rate_of(self, recorded_hz: int) -> int:
+        """The sample rate at which a recording of this one is taken, both in Hz."""
+        return recorded_hz if self.own_rate else self.sample_rate
+
     def n_frames(self, seconds: float) -> int:
         """Frames T of this much sound."""
         return self(torch.zeros(1, round(seconds * self.sample_rate))).shape[-1]

@@ -171,7 +171,9 @@ class TrainedStage:
                 "fit": given.fit,
                 "dtype": given.cache.dtype,
             }
-            self.cutting = _cutting(trust, data["corpus"], self.clip_s)
+            # The shortest stretch that clips can be made of: those of the fit "crop" take their margins from it.
+            self.shortest_s = self.fitting["clip_s"] if given.fit == "crop" else given.clip_s
+            self.cutting = _cutting(trust, data["corpus"], self.shortest_s, self.clip_s)
             self.stage = self._stage(checkpoint)
         except Exception as error:
             raise checkpoint_error(path, error) from error
@@ -269,8 +271,8 @@ def _check_classes(classes: object, kept: object) -> None:
         raise UserError(f"{CryDataModule.__qualname__}: expected a table with the front_end, a text")
 
 
-def _cutting(trust: Trust, corpus: object, clip_s: float) -> Cutting:
-    """How long recordings are cut: as the training corpus was, or else into clips."""
+def _cutting(trust: Trust, corpus: object, shortest_s: float, clip_s: float) -> Cutting:
+    """How long recordings are cut: as the training corpus was, or else so that clips follow each other."""
     given = corpus.get("init_args", {}) if isinstance(corpus, dict) else None
     if not isinstance(given, dict):
         raise UserError("data.corpus: expected class_path and init_args")
@@ -278,7 +280,7 @@ def _cutting(trust: Trust, corpus: object, clip_s: float) -> Cutting:
     made = {name: trust.made(hint, given.get(name), f"data.corpus.{name}") for name in Cutting.__annotations__}
     cutting = cast(Cutting, made)
     if cutting["window_s"] is None:
-        return {"window_s": clip_s, "hop_s": None, "min_active_db": None}
+        return {"window_s": shortest_s, "hop_s": clip_s, "min_active_db": None}
     check_cutting(cutting["window_s"], cutting["hop_s"])
     return cutting
 

@@ -35,22 +35,19 @@ def check_packages(out: Path) -> None:
 def files_of(out: Path, recordings: Sequence[str]) -> dict[str, Path]:
     """The file that each recording's rows go to: one table for all, or intervals, whose readers want a file for each.
 
-    Raises:
-        UserError: two recordings differ in nothing but their endings.
+    These are named without the endings of the recordings, unless some differ in nothing else.
     """
     if out.suffix.lower() in TABLES or len(recordings) == 1:
         return dict.fromkeys(recordings, out)
     ending = ENDING.search(out.name)
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in recordings])  # noqa: PTH100, PTH120
-    files: dict[str, Path] = {}
-    taken: dict[Path, str] = {}
-    for path in recordings:
-        name = Path(os.path.relpath(path, common)).with_suffix("")
-        file = folder_of(out) / f"{name}{ending[0] if ending else ''}"
-        if other := taken.get(file):
-            raise UserError(f"{path} and {other} would have the same {file}; rename one of them, or take --out *.csv")
-        taken[file], files[path] = path, file
-    return files
+    whole = [os.path.relpath(path, common) for path in recordings]
+    names = [str(Path(name).with_suffix("")) for name in whole]
+    names = names if len({*names}) == len(names) else whole
+    return {
+        path: folder_of(out) / f"{name}{ending[0] if ending else ''}"
+        for path, name in zip(recordings, names, strict=True)
+    }
 
 
 def folder_of(out: Path) -> Path:

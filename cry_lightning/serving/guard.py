@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 READING = ("GET", "HEAD", "OPTIONS")
 PATIENCE_S = 120.0  # for a request to come in whole
 SLOW_S, LEAST = 10.0, 100_000  # how long is waited for so many further bytes of it
-COMING = 4  # of the largest requests: as much as may have come of all that are not whole
+COMING, OF_ONE = 4, 2  # of the largest requests: as much as may have come of all that are not whole; of one client's
 AROUND = 100_000  # bytes of a request beside its file
 HEADERS = {
     # All that the page needs comes from here; nobody may put it into a page of their own.
@@ -63,7 +63,7 @@ class Guard:
         self.limits = limits
         self.hosts = {_host_of(f"//[{host}]" if ":" in host else f"//{host}") for host in hosts}
         self.waiting = 0  # requests that are whole
-        self.coming = 0  # bytes of those that are not
+        self.coming = Counter[str]()  # bytes of those that are not, by client
         self._minute, self._seen = 0, Counter[str]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +93,7 @@ class Guard:
             response = JSONResponse({"detail": reason}, status, headers=wait)
             await response(scope, incoming, send_safely)
             return
-        request = _Request(self, incoming)
+        request = _Request(self, incoming, client_of(scope))
         try:
             await self.app(scope, request, send_safely)
         finally:
@@ -110,7 +110,7 @@ class Guard:
         minute = int(time.monotonic() // 60)
         if minute != self._minute:
             self._minute, self._seen = minute, Counter()
-        client = (scope.get("client") or ("",))[0]
+        client = client_of(scope)
         self._seen[client] += 1
         if self._seen[client] > self.limits.per_minute:
             wait_s = 60 - int(time.monotonic() % 60)
@@ -126,6 +126,11 @@ class Guard:
         if self.waiting < self.limits.queue:
             reason = "too much is being sent at once; send it again"
         return 503, reason, {"retry-after": "1"}
+
+
+def client_of(scope: Scope) -> str:
+    """The address that a request is from."""
+    return str((scope.get("client") or ("",))[0])
 
 
 def _host_of(address: str) -> str | None:
@@ -189,9 +194,10 @@ class _Incoming:
 class _Request:
     """A request that may come in: it takes a place when it is whole, so that nobody waits for a slow one."""
 
-    def __init__(self, guard: Guard, incoming: _Incoming) -> None:
+    def __init__(self, guard: Guard, incoming: _Incoming, client: str) -> None:
         self.guard = guard
         self.incoming = incoming
+        self.client = client
         self.n_bytes = 0  # that count as coming
         self.has_place = False
 
@@ -208,7 +214,8 @@ class _Request:
         if self.incoming.whole:
             has_room = guard.waiting < guard.limits.queue
         else:
-            has_room = guard.coming + n_bytes <= COMING * guard.limits.max_bytes
+            rooms = {OF_ONE: guard.coming[self.client], COMING: guard.coming.total()}
+            has_room = all(taken + n_bytes <= room * guard.limits.max_bytes for room, taken in rooms.items())
         if not has_room:
             self._count(0)  # or what is refused would keep others out while it comes
             await self.incoming.drain()
@@ -220,7 +227,8 @@ class _Request:
         return message
 
     def _count(self, n_bytes: int) -> None:
-        self.guard.coming += n_bytes - self.n_bytes
+        self.guard.coming[self.client] += n_bytes - self.n_bytes
+        self.guard.coming = +self.guard.coming  # without clients of whom nothing comes
         self.n_bytes = n_bytes
 
     def leave(self) -> None:

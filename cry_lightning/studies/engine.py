@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import torch
 import yaml
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.quiet import quiet
@@ -29,7 +30,7 @@ from cry_lightning.files import Config, Json, read_object, replacing
 from cry_lightning.files.former_names import as_now, key_as_now
 from cry_lightning.tasks.checkpoints import sha256
 
-ANEW = "stopped by a signal; the same command goes on with the study, and begins this training anew"
+ANEW = "stopped; the same command goes on with the study, and begins this training anew"
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
 OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger", "map_every_n_epochs")
 OPTION = re.compile(r"(?<=^--)[\w.]+(?==)")
@@ -85,6 +86,8 @@ def read_study(stage: StageConfig) -> Study:
     Raises:
         UserError: the config has a mistake, or a corpus or a folder of noise is not there.
     """
+    if TorchElasticEnvironment.detect():
+        raise UserError("a study starts the processes of its trainings itself (trainer.devices); leave torchrun out")
     with quiet():
         read = cli.ReadCLI(["fit", *stage.arguments])
     study = Study(stage, yaml.safe_load(read.dump()), read.datamodule, read.has_test)
@@ -236,10 +239,19 @@ def train(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: 
             cli.main(["fit", *study.stage.changed(settled, changes, place).arguments])
         except Interrupted as stop:
             raise Interrupted(stop.number, f"{folder}: {ANEW}") from stop
-        if tested:
-            cli.main(["test", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / tested)], own=True)
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(f"{folder}: {ANEW}") from stop
+    if tested:
+        test(folder, tested)
     mark(folder / MARK, wanted)
     gc.collect()  # a Trainer and its network hold each other, and large ones would pile up
+
+
+def test(folder: Path, checkpoint: str = BEST) -> None:
+    """Test a checkpoint of a run of the study's, on one device."""
+    place = ["--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / checkpoint)]
+    with quiet():
+        cli.main(["test", *place, "--trainer.devices=1", "--trainer.num_nodes=1"], own=True)
 
 
 def side_by_side(

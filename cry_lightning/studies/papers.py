@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from cry_lightning.cli import stage as cli
-from cry_lightning.cli.quiet import quiet
 from cry_lightning.commands.arguments import check_folder
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError, as_markdown_text, for_spreadsheets
@@ -21,7 +19,7 @@ from cry_lightning.report.files import write_report
 from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies import label_recipe
 from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
-from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, side_by_side
+from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, side_by_side, test
 from cry_lightning.studies.label_recipe import WEIGHTS, Encoder, LabelStudy
 from cry_lightning.studies.recipe import (
     EVERY,
@@ -283,8 +281,7 @@ def test_upstream(recipe: Recipe, plans: Plans) -> dict[str, Run]:
         for name, plan in of_protocol.items():
             for stage, folder in zip(recipe.systems[name].stages, plan.folders_once if plan else [], strict=False):
                 if stage in recipe.upstream and stage not in tested:
-                    with quiet():
-                        cli.main(["test", "--config", str(folder / "config.yaml")], own=True)
+                    test(folder)
                     tested[stage] = evaluated(folder, None)
     return tested
 
