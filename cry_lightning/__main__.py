@@ -29,9 +29,7 @@ def main(args: list[str] | None = None) -> int:
         return 0
     keep_freed_memory()
     logging.basicConfig(format="%(message)s")
-    is_first = (
-        os.environ.get("LOCAL_RANK", "0") == "0"
-    )  # of the processes that train together, all with the same to say
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of processes that train together, and would say the same
     logging.getLogger("cry_lightning").setLevel(logging.INFO if is_first else logging.WARNING)
     try:
         result = run(args[0], find_shipped(args[1:]))

@@ -15,7 +15,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
-from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from cry_lightning.callbacks import (
@@ -236,8 +235,8 @@ class StageCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Override Lightning's: close what is opened for the command, and report a full disk in one line."""
         folder = self.run_folder
-        starts = isinstance(self.trainer.strategy.launcher, _SubprocessScriptLauncher)
-        alone = started_alone(self.args) if starts else nullcontext()
+        several = self.trainer.num_devices * self.trainer.num_nodes > 1
+        alone = started_alone(self.args) if several else nullcontext()
         try:
             with self.interruption.noted(), alone, ExitStack() as self.until_the_end:
                 super()._run_subcommand(subcommand)
