@@ -191,10 +191,8 @@ def test_a_run_ended_anywhere_resumes_to_the_same(config, tmp_path, interrupted,
     for n in ends:
         runs = tmp_path / f"ended-{n}"
         interrupted(n, [*args, "--runs", str(runs)])
-        last = runs / "tones/pretrain/last.ckpt"
-        resume = ["--ckpt_path", str(last)] if last.exists() else []
-        interrupted(None, [*args, "--runs", str(runs), *resume])
-        assert_same(tmp_path / "whole/tones/pretrain", last.parent)
+        interrupted(None, [*args, "--runs", str(runs)])  # from its last.ckpt, where there was one already
+        assert_same(tmp_path / "whole/tones/pretrain", runs / "tones/pretrain")
 
 
 @pytest.fixture
@@ -240,7 +238,7 @@ def test_the_same_command_goes_on_after_a_signal(whole, config, tmp_path, signal
         cli.main(args)
     assert f"{folder}: goes on from its last.ckpt; --overwrite=true would begin anew" in caplog.messages
     assert_same(whole / "tones/pretrain", folder)
-    assert (folder / "fit/finished").exists() and not (folder / "fit/interrupted").exists()
+    assert (folder / "fit/finished").exists()
 
 
 @pytest.mark.parametrize("names", [["SIGUSR1", "SIGTERM", "SIGTERM"], ["SIGINT", "SIGINT"], ["SIGTERM", "SIGINT"]])
@@ -296,16 +294,16 @@ def test_a_signal_at_the_last_step_lets_the_fit_finish(whole, config, tmp_path, 
     assert (tmp_path / "tones/pretrain/fit/finished").exists()
 
 
-def test_with_another_config_a_signalled_run_does_not_go_on(tmp_path):
+def test_only_an_unfinished_run_of_the_same_config_goes_on(tmp_path):
     folder = RunFolder(tmp_path / "tones/pretrain")
-    folder.interrupt()  # before there was any checkpoint
-    assert not folder.interrupted.exists()
-    folder.path.mkdir(parents=True)
+    folder.finished.parent.mkdir(parents=True)
     folder.config.write_text("trainer: {max_epochs: 3}")
+    assert not folder.is_begun("trainer: {max_epochs: 3}")  # before there was any checkpoint
     folder.last.touch()
-    folder.interrupt()
-    assert folder.is_interrupted("trainer: {max_epochs: 3}")
-    assert not folder.is_interrupted("trainer: {max_epochs: 4}")
+    assert folder.is_begun("trainer: {max_epochs: 3}")
+    assert not folder.is_begun("trainer: {max_epochs: 4}")
+    folder.finished.touch()
+    assert not folder.is_begun("trainer: {max_epochs: 3}")
 
 
 @pytest.mark.slow

@@ -49,7 +49,6 @@ class RunFolder:
         self.best = path / BEST
         self.last = path / LAST
         self.finished = path / "fit" / "finished"  # a mark that the fit reached its end
-        self.interrupted = path / "fit" / "interrupted"  # a mark that a signal ended it, at last.ckpt
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -155,17 +154,10 @@ class RunFolder:
             )
         self.finished.parent.mkdir(parents=True, exist_ok=True)
         self.finished.touch()
-        self.interrupted.unlink(missing_ok=True)  # only now: processes that train together read it one after another
 
-    def interrupt(self) -> None:
-        """Mark that the same command is to go on from last.ckpt, where there is one."""
-        if self.last.exists():
-            self.interrupted.parent.mkdir(parents=True, exist_ok=True)
-            self.interrupted.touch()
-
-    def is_interrupted(self, config: str) -> bool:
-        """Whether a fit of this very config was ended by a signal, and is to go on."""
-        return self.interrupted.exists() and self.last.exists() and not self.changed_keys(config)
+    def is_begun(self, config: str) -> bool:
+        """Whether a fit of this very config has not reached its end, and has a last.ckpt to go on from."""
+        return self.last.exists() and not self.finished.exists() and not self.changed_keys(config)
 
     def is_done(self, config: str, checkpoint: Path) -> bool:
         """Whether a fit of this very config, resumed from this checkpoint of the run, has nothing left to do."""

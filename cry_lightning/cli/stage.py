@@ -254,7 +254,7 @@ class StageCLI(LightningCLI):
         self.model.check_inputs()
         if config.trainer.sync_batchnorm and self.trainer.strategy.root_device.type == "cpu":
             raise UserError("trainer.sync_batchnorm: torch has it for GPUs alone; leave it out on CPU")
-        if not config.ckpt_path and not config.overwrite and self.run_folder.is_interrupted(self.dump()):
+        if not config.ckpt_path and not config.overwrite and self.run_folder.is_begun(self.dump()):
             config.ckpt_path = self.config_init.fit.ckpt_path = str(self.run_folder.last)
             log.info("%s: goes on from its last.ckpt; --overwrite=true would begin anew", self.run_folder.path)
         if config.ckpt_path:
@@ -273,14 +273,8 @@ class StageCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Train, unless the run that is resumed has reached its end."""
-        if self.nothing_left:
-            return
-        try:
+        if not self.nothing_left:
             self.trainer.fit(**kwargs)
-        except Interrupted:
-            if self.trainer.is_global_zero:
-                self.run_folder.interrupt()
-            raise
 
     def after_fit(self) -> None:
         """Say where the stage's checkpoint is, and by what it was chosen."""
