@@ -96,7 +96,7 @@ def test_only_our_own_columns_may_be_in_capitals(tmp_path):
         (b"path,label\na.wav,cry\na.wav,hunger f\xfcr milk\n", "line 3, byte 35: not UTF-8"),
         ("path,label\na.wav,cry\n".encode("utf-16"), "not UTF-8"),
         ('path,label\na.wav,"cry\n', "not CSV"),
-        ("path\na.wav\nno1.wav\nno2.wav\nno3.wav\nno4.wav\n", r"4 listed files .* no1\.wav, no2\.wav, no3\.wav;"),
+        ("path\nno1.wav\nno2.wav\nno3.wav\nno4.wav\n", r"no listed file exists, first no1\.wav, no2\.wav, no3\.wav;"),
         ("path,start_s\na.wav,\nb.wav,\n./a.wav,0\n", r"a\.wav#0\.000-end on lines \[2, 4\]"),
     ],
 )
@@ -104,6 +104,11 @@ def test_a_bad_manifest_is_refused(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as error:
         Manifest(manifest(tmp_path, text, "a.wav", "b.wav")).clips()
     assert str(error.value).startswith(str(tmp_path / "list.csv")) and "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_left_to_who_reads_it(tmp_path):
+    csv = manifest(tmp_path, "path\na.wav\ngone.wav\n", "a.wav")
+    assert [clip.path for clip in Manifest(csv, window_s=0.02).clips()] == ["a.wav"] * 5 + ["gone.wav"]
 
 
 def test_a_missing_manifest_is_refused(tmp_path):

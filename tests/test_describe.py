@@ -185,7 +185,7 @@ def test_what_cannot_be_used_is_told_and_the_rest_is_measured(tmp_path):
         "NaN",
         "truncated",
         "cannot be decoded",
-        "No such file",
+        "there is no such file",
     )
     for name, reason in zip(names[1:], reasons, strict=True):
         assert reason in faults[name]

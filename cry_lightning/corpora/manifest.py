@@ -10,7 +10,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from cry_lightning.audio import warn_once, what_it_is
 from cry_lightning.console import UserError
 from cry_lightning.corpora.base import Corpus, safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.clips import Clip
@@ -104,9 +103,9 @@ class Manifest(Corpus):
         rows = read_table(self.root, self._columns)
         if not rows:
             raise UserError(f"{self.root}: lists no recordings; write one row for each clip")
-        listed = self._with_files([(line, self._clip(line, row)) for line, row in rows])
-        clips = [clip for _, clip in listed]
-        self._refuse_duplicates([line for line, _ in listed], clips)
+        clips = [self._clip(line, row) for line, row in rows]
+        self._refuse_misplaced(clips)
+        self._refuse_duplicates([line for line, _ in rows], clips)
         if any(clip.subject_source == "unknown" for clip in clips):
             warn_of_unknown_subjects(self.root, "fill in the column `subject`")
         return clips
@@ -178,28 +177,13 @@ class Manifest(Corpus):
             raise UserError(f"{self.root}: line {line}: {column} is {row[column]!r}, not a length of time in seconds")
         return seconds
 
-    def _with_files(self, clips: list[tuple[int, Clip]]) -> list[tuple[int, Clip]]:
-        """The clips with their lines, without those of what is no file.
-
-        Raises:
-            UserError: there is nothing at the path of some.
-        """
-        missing, no_file = [], {}
-        for path in dict.fromkeys(clip.path for _, clip in clips):
-            try:
-                if kind := what_it_is(self.root.parent / path):
-                    no_file[path] = kind
-            except OSError:
-                missing.append(path)
-        if missing:
+    def _refuse_misplaced(self, clips: list[Clip]) -> None:
+        """Refuse a table none of whose files is there; a file that is missing is left out by whoever reads it."""
+        if not any(self.path_of(clip).exists() for clip in clips):
+            named = ", ".join([*dict.fromkeys(clip.path for clip in clips)][:3])
             raise UserError(
-                f"{self.root}: {len(missing)} listed files do not exist, first {', '.join(missing[:3])}; "
-                f"paths are relative to {self.root.parent}"
+                f"{self.root}: no listed file exists, first {named}; paths are relative to {self.root.parent}"
             )
-        for path, kind in no_file.items():
-            self.left_out[f"file: {path}, is {kind}"] = 1
-            warn_once(f"{self.root}: left out: {path}, is {kind}")
-        return [(line, clip) for line, clip in clips if clip.path not in no_file]
 
     def _refuse_duplicates(self, lines: list[int], clips: list[Clip]) -> None:
         lines_of = defaultdict(list)
