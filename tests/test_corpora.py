@@ -84,8 +84,9 @@ def test_only_our_own_columns_may_be_in_capitals(tmp_path):
         (" \n\n", "empty"),
         ("path,label\n", "no recordings"),
         ("file,label\na.wav,cry\n", "no column `path`"),
-        ("path;label\na.wav;cry\n", "separated by semicolons; separate them by commas"),
-        ("Path\tLabel\na.wav\tcry\n", "separated by tabs"),
+        ("path|label\na.wav|cry\n", "no column `path`, only .*, and commas, semicolons or tabs between columns"),
+        ("path\tstart_s\na.wav\t1,5\n", "line 2: start_s is '1,5'"),
+        ('path,start_s\na.wav,"1,500"\n', "line 2: start_s is '1,500'"),
         ("path,label,Label\na.wav,cry,pain\n", "more than one column label"),
         ("path,label\n,cry\n", "line 2 has no path"),
         ("path,label\na.wav,cry,more\n", "line 2 has more fields"),
@@ -94,7 +95,7 @@ def test_only_our_own_columns_may_be_in_capitals(tmp_path):
         ("path,duration_s\na.wav,0\n", "line 2: duration_s is '0'"),
         ("path,duration_s\na.wav,nan\n", "line 2: duration_s is 'nan'"),
         (b"path,label\na.wav,cry\na.wav,hunger f\xfcr milk\n", "line 3, byte 35: not UTF-8"),
-        ("path,label\na.wav,cry\n".encode("utf-16"), "not UTF-8"),
+        ("path,label\na.wav,cry\n".encode("utf-16")[:-1], r"byte \d+: not UTF-16"),
         ('path,label\na.wav,"cry\n', "not CSV"),
         ("path\nno1.wav\nno2.wav\nno3.wav\nno4.wav\n", r"no listed file exists, first no1\.wav, no2\.wav, no3\.wav;"),
         ("path,start_s\na.wav,\nb.wav,\n./a.wav,0\n", r"a\.wav#0\.000-end on lines \[2, 4\]"),
@@ -104,6 +105,20 @@ def test_a_bad_manifest_is_refused(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as error:
         Manifest(manifest(tmp_path, text, "a.wav", "b.wav")).clips()
     assert str(error.value).startswith(str(tmp_path / "list.csv")) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path,label,start_s,"ward, old"\na.wav,"cry; loud",0.5,"3,1"\n',
+        ';;;\nPath;Label;Start_s;"ward, old"\na.wav;"cry; loud";0,5;3,1\n',
+        'path\tlabel\tstart_s\t"ward, old"\na.wav\tcry; loud\t0.5\t3,1\n',
+    ],
+)
+def test_a_manifest_is_read_as_spreadsheets_save_it(tmp_path, text, encoding):
+    (clip,) = Manifest(manifest(tmp_path, text.encode(encoding), "a.wav")).clips()
+    assert (clip.label, clip.start_s, clip.columns) == ("cry; loud", 0.5, {"ward, old": "3,1"})
 
 
 def test_a_missing_file_is_left_to_who_reads_it(tmp_path):

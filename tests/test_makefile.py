@@ -444,9 +444,11 @@ def test_changed_recordings_are_fitted_anew(make, house):
     assert "another recordings" in make.output
 
 
-def test_changed_recordings_of_a_manifest_are_fitted_anew(make, house):
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_changed_recordings_of_a_manifest_are_fitted_anew(make, house, separator):
     recordings = own_corpus(house)
-    (recordings / "manifest.csv").write_text("path,label,subject\nhungry/a.wav,hungry,1\n")
+    rows = "path,label,subject\nhungry/a.wav,hungry,1\n".replace(",", separator)
+    (recordings / "manifest.csv").write_text(rows)
     (house / "configs/data/ward.yaml").write_text(f"corpus: {{init_args: {{path: '{recordings}/manifest.csv'}}}}\n")
     for data in (str(recordings / "manifest.csv"), "configs/data/ward.yaml"):
         make(*CHAIN, DATA=data)
@@ -455,7 +457,7 @@ def test_changed_recordings_of_a_manifest_are_fitted_anew(make, house):
             sound.write("more of it")
         assert make(*CHAIN, DATA=data)
         with (recordings / "manifest.csv").open("a") as manifest:
-            manifest.write("hungry/a.wav,hungry,2\n")
+            manifest.write(rows)
         assert make(*CHAIN, DATA=data)
 
 

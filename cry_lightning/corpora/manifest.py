@@ -1,12 +1,9 @@
 """A corpus listed in a CSV file."""
 
-import csv
-import io
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,67 +11,15 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora.base import Corpus, safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.clips import Clip
 from cry_lightning.corpora.listing import on_disk
+from cry_lightning.files import read_table
 
-OWN_COLUMNS = {"path", "label", "subject", "start_s", "end_s", "duration_s"}
+TIMES = {"start_s", "end_s", "duration_s"}
+OWN_COLUMNS = {"path", "label", "subject", *TIMES}
 AGREEING_S = 0.001  # `end_s` and `start_s` + `duration_s` may differ by this much
-OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-
-
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with or without a byte-order mark.
-
-    Raises:
-        UserError: the file cannot be read, is empty, or is in another encoding.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a CSV file") from error
-    if not content.strip():
-        raise UserError(f"{path}: the file is empty")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}: line {line}, byte {error.start}: not UTF-8; save it as UTF-8") from error
-
-
-def read_table(path: Path, columns_of: Callable[[Sequence[str]], list[str]]) -> list[tuple[int, dict[str, str]]]:
-    """Line number and columns of every row that is not empty, blanks stripped; empty columns without a name left out.
-
-    Args:
-        path: a file separated by commas, with a header.
-        columns_of: the header -> the names of the columns, as they are to be called.
-
-    Raises:
-        UserError: the file cannot be read as such, or has a value in no column, or in one without a name.
-    """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    rows: list[tuple[int, dict[str, str]]] = []
-    columns: list[str] | None = None
-    try:
-        for fields in reader:
-            fields = [field.strip() for field in fields]
-            if not any(fields):
-                continue
-            if columns is None:
-                columns = columns_of(fields)
-                continue
-            for place, (name, value) in enumerate(zip_longest(columns, fields, fillvalue="")):
-                if not name and value:
-                    fault = f"has {value!r} in a column without a name; name it, or empty it"
-                    if place >= len(columns):
-                        fault = "has more fields than the header"
-                    raise UserError(f"{path}: line {reader.line_num} {fault}")
-            own = zip_longest(columns, fields, fillvalue="")
-            rows.append((reader.line_num, {name: value for name, value in own if name}))
-    except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num} is not CSV: {error}") from error
-    return rows
 
 
 class Manifest(Corpus):
-    """A UTF-8 CSV file, separated by commas, with a header and one clip per row.
+    """A CSV file as `read_table` takes it, with a header and one clip per row.
 
     Columns, in capitals or not: `path` (relative to the CSV's folder, or absolute), and by choice `label` (blank:
     unlabelled), `subject` (blank, or the path itself, or what the column `source` says a clip was cut from: not known,
@@ -100,7 +45,7 @@ class Manifest(Corpus):
 
     def recordings(self) -> list[Clip]:
         """One clip per row, in the order of the file."""
-        rows = read_table(self.root, self._columns)
+        rows = read_table(self.root, self._columns, TIMES)
         if not rows:
             raise UserError(f"{self.root}: lists no recordings; write one row for each clip")
         clips = [self._clip(line, row) for line, row in rows]
@@ -114,10 +59,10 @@ class Manifest(Corpus):
         """The names of the columns, our own in lower case, empty where they have none."""
         columns = [column.lower() if column.lower() in OWN_COLUMNS else column for column in header]
         if "path" not in columns:
-            for separator, name in OTHER_SEPARATORS.items():
-                if separator in "".join(header):
-                    raise UserError(f"{self.root}: columns are separated by {name}; separate them by commas")
-            raise UserError(f"{self.root}: no column `path`, only {columns}; the header needs at least `path`")
+            raise UserError(
+                f"{self.root}: no column `path`, only {columns}; the header needs at least `path`, and commas,"
+                " semicolons or tabs between columns"
+            )
         if self.label not in ("label", *columns):
             raise UserError(
                 f"{self.root}: no column {self.label!r} for the label; the columns are {', '.join(columns)}"

@@ -13,6 +13,7 @@ from cry_lightning.corpora.clips import Names, as_names
 from cry_lightning.data import splits
 from cry_lightning.data.groups import Subset
 from cry_lightning.data.splits import census, count
+from cry_lightning.files import read_text
 
 
 def fraction_of_groups(labels: Names, groups: Names, fraction: float, seed: int) -> np.ndarray:
@@ -73,8 +74,7 @@ def read_exclusions(path: str | Path) -> set[str]:
 
 
 def _listed_subjects(path: Path) -> set[str]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return {line.split("#")[0].strip() for line in lines} - {""}
+    return {line.split("#")[0].strip() for line in read_text(path).splitlines()} - {""}
 
 
 def _tested_subjects(path: Path) -> set[str]:
