@@ -166,12 +166,6 @@ def _keep(parts: np.ndarray, train: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return left
 
 
-def without_training(labels: np.ndarray, parts: np.ndarray, classes: Sequence[str]) -> list[str]:
-    """The classes of which no clip is trained on, where others are; index of the class, and part, of each clip (n,)."""
-    n_trained = np.bincount(labels[(parts == "train") & (labels >= 0)], minlength=len(classes))
-    return [name for name, n in zip(classes, n_trained, strict=True) if not n] if n_trained.any() else []
-
-
 def in_words(clips: Clips, classes: Sequence[str]) -> str:
     """How many clips and subjects there are, and how many subjects of each class."""
     of_class: dict[str | None, set[str]] = {name: set() for name in classes}

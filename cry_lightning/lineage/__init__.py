@@ -18,6 +18,7 @@ from cry_lightning.lineage.records import (
     sound_fingerprint,
     subject_fingerprint,
     union,
+    without_training,
     write,
 )
 from cry_lightning.lineage.sketch import Sketch, sketched
@@ -47,6 +48,7 @@ __all__ = [
     "sound_fingerprint",
     "subject_fingerprint",
     "union",
+    "without_training",
     "worst",
     "write",
 ]

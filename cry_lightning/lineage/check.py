@@ -120,7 +120,11 @@ def check(predictions: pd.DataFrame, lineage: AnyLineage | None) -> Leakage:
     )
     found = {"LEAKY": bool(overlaps), "UNKNOWN LINEAGE": bool(unknown), "SUBJECTS UNKNOWN": bool(whose)}
     status = max((name for name in ORDER if found.get(name, True)), key=ORDER.index)
-    remarks = [*tested.namesakes(lineage.stages), *map(_sketched, lineage.stages)]
+    remarks = [
+        *map(_unlearned, lineage.stages[-1:]),
+        *tested.namesakes(lineage.stages),
+        *map(_sketched, lineage.stages),
+    ]
     return Leakage(status, overlaps, unknown, lineage.uncalibrated, whose, list(filter(None, remarks)))
 
 
@@ -200,6 +204,12 @@ class Tested:
                     " corpora the same `collection`."
                 )
         return found
+
+
+def _unlearned(stage: StageRecord) -> str:
+    """The classes that it could not learn, in words; empty where there is none."""
+    named = " nor of ".join(stage.untrained)
+    return f"Stage {stage.stage} was trained on no clip of {named}, and cannot have learned it." if named else ""
 
 
 def _sketched(stage: StageRecord) -> str:
