@@ -456,6 +456,15 @@ def test_recordings_are_divided_as_make_divides_them(tones):
     assert {key: getattr(split, key) for key in own} == own
 
 
+def test_it_is_told_what_make_cuts_whole_recordings_into(manifest, capsys):
+    path = manifest([(tone(seconds=2.5), "ab"[n % 2], f"s{n}") for n in range(8)])
+    main(["--data", str(path)])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "cuts them into windows of 1 s, by configs/data/own.yaml: 16 clips, less the windows below -50 dB" in told
+    main(["--data", str(path), "--data.corpus.init_args.window_s=0.5"])
+    assert "Clips are whole here" not in capsys.readouterr().out
+
+
 def test_a_sample_is_said_to_be_one(tones, tmp_path, capsys):
     main(["--data", str(tones), "--sample", "10", "--out", str(tmp_path)])
     told = " ".join(capsys.readouterr().out.split())
