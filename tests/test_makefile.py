@@ -484,6 +484,17 @@ def test_data_may_be_a_yaml(make, house):
     assert make(*CHAIN, DATA="configs/data/ward.yaml") == []
 
 
+def test_changed_intervals_are_fitted_anew(make, house):
+    annotations = own_corpus(house).with_name("intervals")
+    annotations.mkdir()
+    (annotations / "a.TextGrid").write_text("pain")
+    (house / "configs/data/ward.yaml").write_text(f"corpus: {{init_args: {{annotations: '{annotations}'}}}}\n")
+    make(*CHAIN, DATA="configs/data/ward.yaml")
+    assert make(*CHAIN, DATA="configs/data/ward.yaml") == []
+    (annotations / "a.TextGrid").write_text("hunger")
+    assert make(*CHAIN, DATA="configs/data/ward.yaml")
+
+
 SAY = f"""#!/bin/bash
 exec {sys.executable} -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
 """

@@ -18,7 +18,7 @@ from cry_lightning.files import Json, read_table
 
 NOTE = "recordings"  # in the folder of a corpus's runs: where the recordings lie
 NO_RUNS = ("describe", ".DS_Store")  # what is there where nothing was fitted
-OF_RECORDINGS = ("root", "path", "clip_list", "folder")  # keys of a YAML that name a folder or a table
+OF_RECORDINGS = ("root", "path", "clip_list", "folder", "annotations")  # keys that name a folder or a table
 
 
 # What a run is made from, as digests; "stage before" has the same of that stage, less its configs.
