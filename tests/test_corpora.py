@@ -227,8 +227,8 @@ def test_donate_a_cry_has_one_subject_space_for_both_forms(tmp_path, caplog):
     assert [clip.label for clip in DonateACry(cleaned).clips()] == ["discomfort", "hungry"]
     corpus = DonateACry(raw)
     clips = corpus.clips()
-    assert corpus.left_out["recordings whose names do not parse"] == 1
-    assert len(caplog.messages) == 1 and "1 recordings left out" in caplog.messages[0]
+    assert corpus.left_out["recordings with a name that does not parse"] == 1
+    assert len(caplog.messages) == 1 and "1 recording left out" in caplog.messages[0]
     assert {clip.subject for clip in clips} == {f"donateacry:{INSTALL.lower()}"}
     assert {clip.label for clip in clips} == {"hungry", "tired", None}
     by_reason = {clip.columns["reason"]: clip.columns for clip in clips}

@@ -410,7 +410,7 @@ def test_the_report_of_a_small_corpus(manifest, capsys, tmp_path):
     }
     for text in (" ".join(told.split()), (out / "describe.md").read_text()):
         assert "LEAK: the same sound under several subjects" in text and "000.wav = 036.wav" in text
-        assert "037.wav`: silent" in text and "1 clips of 1 recordings cannot be used" in text
+        assert "037.wav`: silent" in text and "1 clip of 1 recording cannot be used" in text
         assert "12 folds at the most" in text
         assert "By sex" in text and "By peak_db" not in text and "unless --by names them: peak_db." in text
     assert "![One clip of each class](clips.png)" in (out / "describe.md").read_text()
@@ -428,8 +428,8 @@ def test_what_the_corpus_leaves_out_is_counted_with_its_reason(manifest, tmp_pat
     corpus = {"window_s": "0.5", "min_active_db": "-50", "classes": "{a: [a], b: [b]}"}
     main(["--data", str(path), *(f"--data.corpus.init_args.{key}={value}" for key, value in corpus.items())])
     told = capsys.readouterr().out
-    assert "- 1 clips to which `classes` gives no class\n" in told
-    assert "- 4 windows below -50 dB (`min_active_db`)\n- 1 clips, all of whose windows are that quiet\n" in told
+    assert "- 1 clip to which `classes` gives no class\n" in told
+    assert "- 4 windows below -50 dB (`min_active_db`)\n- 1 clip, all of whose windows are that quiet\n" in told
     assert "Nothing: every clip" not in told
 
 

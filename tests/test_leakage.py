@@ -252,7 +252,7 @@ def test_an_id_that_another_collection_has_too_is_remarked() -> None:
     found = check(rows(), lineage(other, stage("finetune")))
     assert found.status == "CLEAN"
     (remark,) = found.remarks
-    assert "1 of 3 tested subjects bear the id" in remark and "made:b" in remark and "`collection`" in remark
+    assert "1 of 3 tested subjects bears the id" in remark and "made:b" in remark and "`collection`" in remark
 
 
 def test_stand_ins_leave_a_run_clean_and_unknown_subjects_of_any_stage_do_not() -> None:

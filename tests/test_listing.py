@@ -37,7 +37,7 @@ def test_what_is_no_recording_is_counted_or_told_by_name(tmp_path, caplog):
     told = " ".join(corpus.left_out)
     for words in ("a/pipe.wav, is a named pipe", "a/zero.wav, is a device", "a/memo.xyz, its ending .xyz is not known"):
         assert words in told and words in caplog.text
-    assert corpus.left_out["files that hold no sound, by their endings (.txt none)"] == 2
+    assert corpus.left_out["files without sound, by their endings (.txt none)"] == 2
     assert "notes.txt" not in caplog.text and "LICENSE" not in caplog.text
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from cry_lightning import annotations, audio
 from cry_lightning.annotations.spans import COLUMN, as_column, marked_in
 from cry_lightning.audio import warn_once
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, counted
 from cry_lightning.corpora.base import Corpus
 from cry_lightning.corpora.clips import Clip, Clips
 
@@ -82,7 +82,9 @@ class Intervals(Corpus):
         with_file = [(clip, files[name]) for clip in clips if (name := Path(clip.path).stem) in files]
         if without := len(clips) - len(with_file):
             self.left_out["recordings without a file of intervals"] = without
-            warn_once(f"{self.annotations}: {without} of {len(clips)} recordings have no file there; they are left out")
+            of = f"of {len(clips)} recordings"
+            which = counted(without, f"{of} has", f"{of} have")
+            warn_once(f"{self.annotations}: {which} no file there, and left out")
         marked = [one for clip, path in with_file for one in self._marked(clip, path)]
         if not any(self.label is None or clip.columns[COLUMN] for clip in marked):
             sought = "anything" if self.label is None else repr(self.label)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, counted
 from cry_lightning.corpora.base import Corpus, safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.clips import Clip
 from cry_lightning.corpora.listing import on_disk
@@ -136,4 +136,5 @@ class Manifest(Corpus):
             lines_of[clip.name].append(line)
         if twice := {name: at for name, at in lines_of.items() if len(at) > 1}:
             name, at = next(iter(twice.items()))
-            raise UserError(f"{self.root}: {len(twice)} clips are listed more than once, first {name} on lines {at}")
+            which = counted(len(twice), "clip is", "clips are")
+            raise UserError(f"{self.root}: {which} listed more than once, first {name} on lines {at}")

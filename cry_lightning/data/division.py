@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning.audio import warn_once
-from cry_lightning.console import UserError, from_cell
+from cry_lightning.console import UserError, counted, from_cell
 from cry_lightning.corpora import Clip, Clips
 from cry_lightning.corpora.clips import Names, as_names
 from cry_lightning.data import splits
@@ -173,7 +173,8 @@ def in_words(clips: Clips, classes: Sequence[str]) -> str:
         if clip.label in of_class:
             of_class[clip.label].add(clip.subject)
     counts = ", ".join(f"{name} {len(subjects)}" for name, subjects in of_class.items())
-    return f"{len(clips)} clips of {len({clip.subject for clip in clips.used})} subjects ({counts})"
+    n_subjects = len({clip.subject for clip in clips.used})
+    return f"{counted(len(clips), 'clip')} of {counted(n_subjects, 'subject')} ({counts})"
 
 
 def known_classes(corpus: str, own: list[str], trained: list[str] | None) -> list[str]:
@@ -212,5 +213,6 @@ def column(clips: Clips, name: str) -> pd.Categorical:
     has = np.array([name in clip.columns for clip in clips.sources], bool)[clips.source_of]
     if not has.all():
         known = sorted({key for clip in clips.used for key in clip.columns} | {*own, "clip"})
-        raise UserError(f"{(~has).sum()} clips have no column {name!r}; the columns are {', '.join(known)}")
+        which = counted((~has).sum(), "clip has", "clips have")
+        raise UserError(f"{which} no column {name!r}; the columns are {', '.join(known)}")
     return clips.each(lambda clip: clip.columns.get(name, ""))

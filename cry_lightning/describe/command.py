@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cry_lightning.commands.arguments import check_folder, find_shipped
 from cry_lightning.commands.configs import ENDINGS
-from cry_lightning.console import printable
+from cry_lightning.console import counted, printable
 from cry_lightning.data.argument import open_data
 from cry_lightning.describe import summary
 from cry_lightning.describe.report import as_page, as_terminal, tell
@@ -37,4 +37,4 @@ def as_make_cuts(given: str, overrides: Sequence[str]) -> list[str]:
         return []
     quiet = f", less the windows below {level_db:g} dB" if level_db is not None else ""
     cut = f"`make` cuts them into windows of {corpus.window_s:g} s, by {OWN}"
-    return [f"Clips are whole here; {cut}: {len(corpus.clips()):,} clips{quiet}."]
+    return [f"Clips are whole here; {cut}: {counted(len(corpus.clips()), 'clip')}{quiet}."]

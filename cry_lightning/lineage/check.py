@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, counted
 from cry_lightning.lineage.acoustic_fingerprint import Landmarks, alike, decoded
 from cry_lightning.lineage.records import (
     FILE,
@@ -198,8 +198,9 @@ class Tested:
             ours = {one[0].partition("/")[0] for one in self.subjects.values()}
             same = sorted(ids[own] for subject, own in theirs.items() if subject not in ours and own in ids)
             if same:
+                of = f"of {len(self.subjects)} tested subjects"
                 found.append(
-                    f"{len(same)} of {len(self.subjects)} tested subjects bear the id of one that stage {stage.stage}"
+                    f"{counted(len(same), f'{of} bears', f'{of} bear')} the id of one that stage {stage.stage}"
                     f" was trained on in another collection, first {same[0]}. If these are the same infants, give both"
                     " corpora the same `collection`."
                 )
@@ -222,7 +223,8 @@ def _unknown_in(stage: StageRecord) -> list[str]:
     n_unknown, n_all = (stage.subject_sources or {}).get("unknown", 0), sum((stage.subject_sources or {}).values())
     if not n_unknown:
         return []
-    return [f"{n_unknown} of {n_all} subjects of stage {stage.stage} on {stage.corpus} are not known"]
+    of = f"of {n_all} subjects of stage {stage.stage} on {stage.corpus}"
+    return [f"{counted(n_unknown, f'{of} is', f'{of} are')} not known"]
 
 
 def _cannot_be_compared(sounds: pd.Series, stages: list[StageRecord]) -> str:
