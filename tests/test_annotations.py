@@ -133,7 +133,8 @@ def test_labelled_intervals_are_the_corpus_that_the_manual_shows(tmp_path):
         write(marked, tmp_path / f"baby{infant}_1.TextGrid", 12.0)
     corpus = Intervals(UnlabelledTree(**inner), **(arguments | {"annotations": tmp_path}))
     assert corpus.class_names() == ["pain", "hunger"]
-    found = [(clip.subject.partition(":")[2], clip.label, clip.start_s, clip.duration_s) for clip in corpus.clips()]
+    clips = corpus.clips(tmp_path)
+    found = [(clip.subject.partition(":")[2], clip.label, clip.start_s, clip.duration_s) for clip in clips]
     assert found == [
         ("baby0", "pain", 0.0, 1.0), ("baby0", "hunger", 3.0, 1.0), ("baby0", "hunger", 4.0, 1.0),
         ("baby0", "hunger", 6.0, 1.0), ("baby0", "hunger", 7.0, 1.0),
