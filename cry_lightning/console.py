@@ -104,6 +104,11 @@ def one_line(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... (--debug shows all)"
 
 
+def counted(n: int, one: str, several: str = "") -> str:
+    """A number with what it counts: "1 clip is", "2 clips are"; `several` is `one` with an s unless it is given."""
+    return f"{n:,} {one if n == 1 else several or f'{one}s'}"
+
+
 def for_spreadsheets(table: "pd.DataFrame") -> "pd.DataFrame":
     """The table with an apostrophe before each text, names of columns included, that a spreadsheet would run."""
     from pandas.api.types import is_numeric_dtype

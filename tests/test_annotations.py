@@ -1,10 +1,17 @@
 """Files of intervals: three forms, every encoding that their programs write, and what is wrong with some."""
 
+import re
+from pathlib import Path
+
+import numpy as np
 import pytest
+import soundfile
+import yaml
 from conftest import DATA, real
 
 from cry_lightning.annotations import FORMS, Interval, find, read, write
 from cry_lightning.console import UserError
+from cry_lightning.corpora import Intervals, UnlabelledTree
 
 CRIES = [Interval(0.1, 1 / 3, "cry"), Interval(1 / 3, 0.9, 'a "hic"'), Interval(1.25, 6.94, "schrei é")]
 HEAD = 'File type = "ooTextFile"\nObject class = "TextGrid"\n\n'
@@ -110,8 +117,31 @@ def test_what_is_wrong_with_a_textgrid_is_one_line_with_the_file(file, text, rea
 
 
 def test_other_encodings_are_refused(file):
-    with pytest.raises(UserError, match=r"byte \d+ is not UTF-8; save it as UTF-8"):
+    with pytest.raises(UserError, match=r"byte \d+: not UTF-8; save it as UTF-8"):
         read(file(SHORT.replace("cry", "schré"), encoding="latin-1"))
+
+
+def test_labelled_intervals_are_the_corpus_that_the_manual_shows(tmp_path):
+    page = (Path(__file__).parents[1] / "docs/data.md").read_text()
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    arguments = yaml.safe_load(shown)["corpus"]["init_args"]
+    inner = arguments.pop("corpus")["init_args"] | {"root": tmp_path}
+    labels = ["pain", "feeding", "hunger", "noise"]
+    for infant in range(2):
+        soundfile.write(tmp_path / f"baby{infant}_1.wav", np.full(8000 * 12, 0.1), 8000)
+        marked = [Interval(3.0 * n, 3.0 * n + 1.5 + n / 2, label) for n, label in enumerate(labels[infant:])]
+        write(marked, tmp_path / f"baby{infant}_1.TextGrid", 12.0)
+    corpus = Intervals(UnlabelledTree(**inner), **(arguments | {"annotations": tmp_path}))
+    assert corpus.class_names() == ["pain", "hunger"]
+    clips = corpus.clips(tmp_path)
+    found = [(clip.subject.partition(":")[2], clip.label, clip.start_s, clip.duration_s) for clip in clips]
+    assert found == [
+        ("baby0", "pain", 0.0, 1.0), ("baby0", "hunger", 3.0, 1.0), ("baby0", "hunger", 4.0, 1.0),
+        ("baby0", "hunger", 6.0, 1.0), ("baby0", "hunger", 7.0, 1.0),
+        ("baby1", "hunger", 0.0, 1.0), ("baby1", "hunger", 3.0, 1.0), ("baby1", "hunger", 4.0, 1.0),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="`annotations` is needed"):
+        Intervals(UnlabelledTree(**inner), label=None)
 
 
 def test_audacity_labels(file):

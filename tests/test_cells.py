@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cry_lightning.__main__ import run as command
-from cry_lightning.console import as_cell, as_markdown_text, for_spreadsheets, from_cell
+from cry_lightning.console import as_cell, as_markdown_text, counted, for_spreadsheets, from_cell
 from cry_lightning.describe.report import Section, as_page
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import as_markdown, as_text
@@ -87,3 +87,8 @@ def test_code_in_a_remark_stays_code():
     assert (
         as_markdown_text("`min_active_db` of a|b") == "`min_active_db` of a\\|b" and as_markdown_text("a`b") == "a\\`b"
     )
+
+
+def test_what_is_counted_agrees_with_its_number():
+    assert [counted(n, "clip") for n in (0, 1, 2000)] == ["0 clips", "1 clip", "2,000 clips"]
+    assert [counted(n, "class is", "classes are") for n in (1, 2)] == ["1 class is", "2 classes are"]

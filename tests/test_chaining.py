@@ -26,6 +26,22 @@ def fit(config, *args):
     return cli.main(["fit", "--config", str(config), *args])
 
 
+def test_what_the_test_shares_with_the_training_is_told_before_it(stage, pretrained, tones, tmp_path, caplog):
+    fit(stage("finetune", weights=str(pretrained)), "--trainer.max_epochs=0")
+    assert "LEAKY" not in caplog.text
+    fit(stage("elsewhere", weights=str(pretrained)), "--trainer.max_epochs=0", "--data.split.seed=1")
+    assert "2 of 4 tested subjects trained on, 16 of 32 tested clips trained on (found by content)" in caplog.text
+    caplog.clear()
+    header, *rows = tones.read_text().split()
+    for n in range(12):
+        shutil.copy(tones.parent / f"low_{n:02}_0.wav", tmp_path / f"{n}.wav")
+    copies = [header, *(f"{tones.parent}/{row}" for row in rows), *(f"{n}.wav,low,twin{n},north" for n in range(12))]
+    (tmp_path / "copies.csv").write_text("\n".join(copies))
+    fit(stage("copies"), "--trainer.max_epochs=0", f"--data.corpus.init_args.root={tmp_path / 'copies.csv'}")
+    (told,) = [text for text in caplog.messages if "LEAKY" in text]
+    assert "tested clips trained on (found by content)" in told and "stage copies on tones" in told
+
+
 def encoder_weights(state):
     return {name: value for name, value in state.items() if name.startswith("encoder.")}
 

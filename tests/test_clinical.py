@@ -259,6 +259,14 @@ def test_numbers_are_in_order_and_many_make_ranges_of_as_many_subjects(written, 
     assert [*found["parity"]] == ["9", "10", "11"] and not found["born"]
 
 
+def test_a_table_of_subgroups_is_read_as_spreadsheets_save_it(written, no_figures, tmp_path, capsys) -> None:
+    folder = written(a_table())
+    rows = [f"{subject};{'north, old' if n % 2 else 'south'}" for n, subject in enumerate(set(a_table()["subject"]))]
+    (tmp_path / "sites.csv").write_text("\n".join(["subject;site", *rows]), encoding="utf-16")
+    evaluate([str(folder), "--by", str(tmp_path / "sites.csv")])
+    assert "north, old" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("change", "args", "message"),
     [
@@ -289,7 +297,7 @@ def test_what_cannot_be_is_one_line(written, change, args, message) -> None:
         ("recording\n0-0.wav\n", "and a column such as sex or site"),
         ("recording,sex\nelsewhere.wav,f\n", "none of its recordings was tested"),
         ("subject,sex\n0,f\n0,m\n", "subject '0' has different values of sex"),
-        ('recording,sex\n"0-0.wav,f\n', "not a CSV table in UTF-8"),
+        ('recording,sex\n"0-0.wav,f\n', "line 2 is not CSV"),
     ],
 )
 def test_tables_of_subgroups_that_cannot_be_used(written, tmp_path, rows, message) -> None:

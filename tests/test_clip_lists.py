@@ -141,7 +141,7 @@ def test_a_folder_without_any_listed_clip_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "empty"),
+        ("", "lists no clip"),
         ("# YTID, start_seconds, end_seconds, positive_labels\n", "lists no clip"),
         ("--PJHxphWEs, 30.000, 40.000\n", "line 1 is not of the form `YTID, start_seconds"),
         ("\n--PJHxphWEs, soon, 40.000, /m/09x0r\n", "line 2 is not of the form"),

@@ -84,8 +84,9 @@ def test_only_our_own_columns_may_be_in_capitals(tmp_path):
         (" \n\n", "empty"),
         ("path,label\n", "no recordings"),
         ("file,label\na.wav,cry\n", "no column `path`"),
-        ("path;label\na.wav;cry\n", "separated by semicolons; separate them by commas"),
-        ("Path\tLabel\na.wav\tcry\n", "separated by tabs"),
+        ("path|label\na.wav|cry\n", "no column `path`, only .*, and commas, semicolons or tabs between columns"),
+        ("path\tstart_s\na.wav\t1,5\n", "line 2: start_s is '1,5'"),
+        ('path,start_s\na.wav,"1,500"\n', "line 2: start_s is '1,500'"),
         ("path,label,Label\na.wav,cry,pain\n", "more than one column label"),
         ("path,label\n,cry\n", "line 2 has no path"),
         ("path,label\na.wav,cry,more\n", "line 2 has more fields"),
@@ -94,9 +95,9 @@ def test_only_our_own_columns_may_be_in_capitals(tmp_path):
         ("path,duration_s\na.wav,0\n", "line 2: duration_s is '0'"),
         ("path,duration_s\na.wav,nan\n", "line 2: duration_s is 'nan'"),
         (b"path,label\na.wav,cry\na.wav,hunger f\xfcr milk\n", "line 3, byte 35: not UTF-8"),
-        ("path,label\na.wav,cry\n".encode("utf-16"), "not UTF-8"),
+        ("path,label\na.wav,cry\n".encode("utf-16")[:-1], r"byte \d+: not UTF-16"),
         ('path,label\na.wav,"cry\n', "not CSV"),
-        ("path\na.wav\nno1.wav\nno2.wav\nno3.wav\nno4.wav\n", r"4 listed files .* no1\.wav, no2\.wav, no3\.wav;"),
+        ("path\nno1.wav\nno2.wav\nno3.wav\nno4.wav\n", r"no listed file exists, first no1\.wav, no2\.wav, no3\.wav;"),
         ("path,start_s\na.wav,\nb.wav,\n./a.wav,0\n", r"a\.wav#0\.000-end on lines \[2, 4\]"),
     ],
 )
@@ -104,6 +105,25 @@ def test_a_bad_manifest_is_refused(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as error:
         Manifest(manifest(tmp_path, text, "a.wav", "b.wav")).clips()
     assert str(error.value).startswith(str(tmp_path / "list.csv")) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path,label,start_s,"ward, old"\na.wav,"cry; loud",0.5,"3,1"\n',
+        ';;;\nPath;Label;Start_s;"ward, old"\na.wav;"cry; loud";0,5;3,1\n',
+        'path\tlabel\tstart_s\t"ward, old"\na.wav\tcry; loud\t0.5\t3,1\n',
+    ],
+)
+def test_a_manifest_is_read_as_spreadsheets_save_it(tmp_path, text, encoding):
+    (clip,) = Manifest(manifest(tmp_path, text.encode(encoding), "a.wav")).clips()
+    assert (clip.label, clip.start_s, clip.columns) == ("cry; loud", 0.5, {"ward, old": "3,1"})
+
+
+def test_a_missing_file_is_left_to_who_reads_it(tmp_path):
+    csv = manifest(tmp_path, "path\na.wav\ngone.wav\n", "a.wav")
+    assert [clip.path for clip in Manifest(csv, window_s=0.02).clips()] == ["a.wav"] * 5 + ["gone.wav"]
 
 
 def test_a_missing_manifest_is_refused(tmp_path):
@@ -207,8 +227,8 @@ def test_donate_a_cry_has_one_subject_space_for_both_forms(tmp_path, caplog):
     assert [clip.label for clip in DonateACry(cleaned).clips()] == ["discomfort", "hungry"]
     corpus = DonateACry(raw)
     clips = corpus.clips()
-    assert corpus.left_out["recordings whose names do not parse"] == 1
-    assert len(caplog.messages) == 1 and "1 recordings left out" in caplog.messages[0]
+    assert corpus.left_out["recordings with a name that does not parse"] == 1
+    assert len(caplog.messages) == 1 and "1 recording left out" in caplog.messages[0]
     assert {clip.subject for clip in clips} == {f"donateacry:{INSTALL.lower()}"}
     assert {clip.label for clip in clips} == {"hungry", "tired", None}
     by_reason = {clip.columns["reason"]: clip.columns for clip in clips}

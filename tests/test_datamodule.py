@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from cry_lightning.callbacks.lineage import LineageRecorder
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Manifest
 from cry_lightning.data.datamodule import CryDataModule
@@ -149,6 +150,7 @@ def test_a_class_that_is_not_trained_on_is_told(tones, tmp_path, caplog):
     data.prepare_data()
     data.setup()
     assert "no clip to train on of the class rare, which no network can learn so; leave it out by" in caplog.text
+    assert LineageRecorder("finetune", tmp_path).own_stage(data).untrained == ["rare"]
 
 
 def test_a_probe_has_labels(make):

@@ -185,7 +185,7 @@ def test_what_cannot_be_used_is_told_and_the_rest_is_measured(tmp_path):
         "NaN",
         "truncated",
         "cannot be decoded",
-        "No such file",
+        "there is no such file",
     )
     for name, reason in zip(names[1:], reasons, strict=True):
         assert reason in faults[name]
@@ -410,7 +410,7 @@ def test_the_report_of_a_small_corpus(manifest, capsys, tmp_path):
     }
     for text in (" ".join(told.split()), (out / "describe.md").read_text()):
         assert "LEAK: the same sound under several subjects" in text and "000.wav = 036.wav" in text
-        assert "037.wav`: silent" in text and "1 clips of 1 recordings cannot be used" in text
+        assert "037.wav`: silent" in text and "1 clip of 1 recording cannot be used" in text
         assert "12 folds at the most" in text
         assert "By sex" in text and "By peak_db" not in text and "unless --by names them: peak_db." in text
     assert "![One clip of each class](clips.png)" in (out / "describe.md").read_text()
@@ -428,8 +428,8 @@ def test_what_the_corpus_leaves_out_is_counted_with_its_reason(manifest, tmp_pat
     corpus = {"window_s": "0.5", "min_active_db": "-50", "classes": "{a: [a], b: [b]}"}
     main(["--data", str(path), *(f"--data.corpus.init_args.{key}={value}" for key, value in corpus.items())])
     told = capsys.readouterr().out
-    assert "- 1 clips to which `classes` gives no class\n" in told
-    assert "- 4 windows below -50 dB (`min_active_db`)\n- 1 clips, all of whose windows are that quiet\n" in told
+    assert "- 1 clip to which `classes` gives no class\n" in told
+    assert "- 4 windows below -50 dB (`min_active_db`)\n- 1 clip, all of whose windows are that quiet\n" in told
     assert "Nothing: every clip" not in told
 
 
@@ -454,6 +454,15 @@ def test_recordings_are_divided_as_make_divides_them(tones):
     own = yaml.safe_load((Path(__file__).parents[1] / "configs/data/own.yaml").read_text())["split"]
     split = open_data(str(tones)).split
     assert {key: getattr(split, key) for key in own} == own
+
+
+def test_it_is_told_what_make_cuts_whole_recordings_into(manifest, capsys):
+    path = manifest([(tone(seconds=2.5), "ab"[n % 2], f"s{n}") for n in range(8)])
+    main(["--data", str(path)])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "cuts them into windows of 1 s, by configs/data/own.yaml: 16 clips, less the windows below -50 dB" in told
+    main(["--data", str(path), "--data.corpus.init_args.window_s=0.5"])
+    assert "Clips are whole here" not in capsys.readouterr().out
 
 
 def test_a_sample_is_said_to_be_one(tones, tmp_path, capsys):

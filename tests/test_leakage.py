@@ -239,12 +239,20 @@ def test_one_infant_spelled_in_two_ways_is_one() -> None:
     assert subject_fingerprint("w:1", "given").split("/")[0] != subject_fingerprint("v:1", "given").split("/")[0]
 
 
+def test_a_class_that_was_not_trained_on_is_remarked() -> None:
+    stages = [stage("pretrain") | {"untrained": ["one"]}, stage("finetune") | {"untrained": ["rare", "odd"]}]
+    (remark,) = check(rows(), lineage(*stages)).remarks
+    assert remark == "Stage finetune was trained on no clip of rare nor of odd, and cannot have learned it."
+    with pytest.raises(UserError, match=r"stages\[0\]: 'untrained' is not a list of classes"):
+        lineage(stage("finetune") | {"untrained": [3]})
+
+
 def test_an_id_that_another_collection_has_too_is_remarked() -> None:
     other = stage("pretrain") | {"subjects": [subject_fingerprint("ward:B", "given")]}
     found = check(rows(), lineage(other, stage("finetune")))
     assert found.status == "CLEAN"
     (remark,) = found.remarks
-    assert "1 of 3 tested subjects bear the id" in remark and "made:b" in remark and "`collection`" in remark
+    assert "1 of 3 tested subjects bears the id" in remark and "made:b" in remark and "`collection`" in remark
 
 
 def test_stand_ins_leave_a_run_clean_and_unknown_subjects_of_any_stage_do_not() -> None:
@@ -265,6 +273,7 @@ class Part:
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus, self.clips, self.features, self.probe = corpus, corpus.clips(), self, None
+        self.classes = corpus.class_names()
 
     def rows(self, part: str) -> np.ndarray:
         return np.arange(len(self.clips) if part in ("train", "test") else 0)

@@ -12,7 +12,9 @@ from cry_lightning.audio import EXTENSIONS
 from cry_lightning.console import UserError
 from cry_lightning.corpora import ClassFolders, Manifest, corpus_at
 from cry_lightning.corpora.base import safe_name
+from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.inventory import content_hashes
+from cry_lightning.features import Waveform
 
 
 def put(root: Path, *paths: str) -> Path:
@@ -35,7 +37,7 @@ def test_what_is_no_recording_is_counted_or_told_by_name(tmp_path, caplog):
     told = " ".join(corpus.left_out)
     for words in ("a/pipe.wav, is a named pipe", "a/zero.wav, is a device", "a/memo.xyz, its ending .xyz is not known"):
         assert words in told and words in caplog.text
-    assert corpus.left_out["files that hold no sound, by their endings (.txt none)"] == 2
+    assert corpus.left_out["files without sound, by their endings (.txt none)"] == 2
     assert "notes.txt" not in caplog.text and "LICENSE" not in caplog.text
 
 
@@ -82,12 +84,15 @@ def test_hashing_a_named_pipe_waits_for_nobody(tmp_path):
     assert content_hashes([tmp_path / "pipe.wav"], tmp_path)[tmp_path / "pipe.wav"] == "unreadable:is a named pipe"
 
 
-def test_a_pipe_in_a_manifest_is_left_out_with_that_reason(tmp_path, caplog):
-    put(tmp_path, "a.wav")
+def test_what_a_manifest_lists_and_nobody_can_read_is_left_out_with_its_reason(tmp_path, caplog):
+    put(tmp_path, *(f"{n}.wav" for n in range(58)))
     os.mkfifo(tmp_path / "pipe.wav")
-    (tmp_path / "list.csv").write_text("path,subject\na.wav,b1\npipe.wav,b2\n")
-    assert [clip.path for clip in Manifest(tmp_path / "list.csv").clips()] == ["a.wav"]
-    assert "pipe.wav, is a named pipe" in caplog.text
+    names = [*(f"{n}.wav" for n in range(58)), "pipe.wav", "gone.wav"]
+    (tmp_path / "list.csv").write_text("\n".join(["path,subject", *(f"{name},b{name}" for name in names)]))
+    cache = FeatureCache(Manifest(tmp_path / "list.csv"), Waveform(8000), 0.1, folder=tmp_path / "cache")
+    cache.build(0)
+    assert cache.open().bad == {58: "is a named pipe, no recording", 59: "there is no such file"}
+    assert "2 of 60 clips are left out" in caplog.text and "gone.wav#0.000-end: there is no such file" in caplog.text
 
 
 # --- manifests

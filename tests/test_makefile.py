@@ -444,9 +444,11 @@ def test_changed_recordings_are_fitted_anew(make, house):
     assert "another recordings" in make.output
 
 
-def test_changed_recordings_of_a_manifest_are_fitted_anew(make, house):
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_changed_recordings_of_a_manifest_are_fitted_anew(make, house, separator):
     recordings = own_corpus(house)
-    (recordings / "manifest.csv").write_text("path,label,subject\nhungry/a.wav,hungry,1\n")
+    rows = "path,label,subject\nhungry/a.wav,hungry,1\n".replace(",", separator)
+    (recordings / "manifest.csv").write_text(rows)
     (house / "configs/data/ward.yaml").write_text(f"corpus: {{init_args: {{path: '{recordings}/manifest.csv'}}}}\n")
     for data in (str(recordings / "manifest.csv"), "configs/data/ward.yaml"):
         make(*CHAIN, DATA=data)
@@ -455,7 +457,7 @@ def test_changed_recordings_of_a_manifest_are_fitted_anew(make, house):
             sound.write("more of it")
         assert make(*CHAIN, DATA=data)
         with (recordings / "manifest.csv").open("a") as manifest:
-            manifest.write("hungry/a.wav,hungry,2\n")
+            manifest.write(rows)
         assert make(*CHAIN, DATA=data)
 
 
@@ -480,6 +482,17 @@ def test_data_may_be_a_yaml(make, house):
     stages = ["fit simclr", "fit finetune", *tail("runs/ward/finetune")]
     assert make(*CHAIN, DATA="configs/data/ward.yaml") == stages
     assert make(*CHAIN, DATA="configs/data/ward.yaml") == []
+
+
+def test_changed_intervals_are_fitted_anew(make, house):
+    annotations = own_corpus(house).with_name("intervals")
+    annotations.mkdir()
+    (annotations / "a.TextGrid").write_text("pain")
+    (house / "configs/data/ward.yaml").write_text(f"corpus: {{init_args: {{annotations: '{annotations}'}}}}\n")
+    make(*CHAIN, DATA="configs/data/ward.yaml")
+    assert make(*CHAIN, DATA="configs/data/ward.yaml") == []
+    (annotations / "a.TextGrid").write_text("hunger")
+    assert make(*CHAIN, DATA="configs/data/ward.yaml")
 
 
 SAY = f"""#!/bin/bash

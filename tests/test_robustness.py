@@ -294,7 +294,7 @@ def test_models_that_cannot_be_used(runs, tones, tmp_path):
     path = copies / "noisy/predictions.csv"
     table = pd.read_csv(path)
     table[table["clip"] != table.query("split == 'test'")["clip"].iloc[0]].to_csv(path, index=False)
-    refused("not tested on the same clips.*1 clips are tested only by .*plain", copies, "plain", "noisy")
+    refused("not tested on the same clips.*1 clip is tested only by .*plain", copies, "plain", "noisy")
     table.replace({table["clip"].iloc[0]: "gone.wav#0.000-end"}).to_csv(path, index=False)
     refused("1 clips that it was tested on are no longer in its corpus .*first gone.wav", copies, "noisy")
     path.unlink()

@@ -8,7 +8,7 @@ import pandas as pd
 
 from cry_lightning.annotations import Interval, find, read
 from cry_lightning.annotations.spans import FRAME_S, LEAST_IOU, ONSET_S, frames, matches, onset_matches
-from cry_lightning.console import UserError, for_spreadsheets
+from cry_lightning.console import UserError, counted, for_spreadsheets
 from cry_lightning.corpora import corpus_at
 from cry_lightning.corpora.base import warn_of_unknown_subjects
 from cry_lightning.corpora.cries import DONATEACRY_NAME
@@ -42,7 +42,8 @@ def run(
     subject_of = by_corpus(subjects, there) if subjects else by_name(reference, there)
     per_recording = {name: counts(_of(label, marked[name]), _of(label, read(found[name], tier))) for name in there}
     table = table_of(per_recording, subject_of)
-    print(f"{len(there)} recordings of {table['n_subjects'].iloc[0]} subjects, intervals labelled {label!r}")
+    of = counted(table["n_subjects"].iloc[0], "subject")
+    print(f"{counted(len(there), 'recording')} of {of}, intervals labelled {label!r}")
     print(as_text(as_rows(table)))
     if out is not None:
         with replacing(out) as part:

@@ -21,9 +21,8 @@ from cry_lightning.console import UserError, printable, progress_bar
 from cry_lightning.corpora import ClassFolders, DonateACry
 from cry_lightning.corpora.base import safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.listing import nfc
-from cry_lightning.corpora.manifest import read_table
 from cry_lightning.corpora.trees import has_subject_folders
-from cry_lightning.files import Json, replacing_folder
+from cry_lightning.files import Json, read_table, replacing_folder
 
 UNITS = "units"  # folder in OUT
 RECORD = "source.json"
@@ -109,7 +108,7 @@ def by_table(path: Path, sources: Sequence[str]) -> Identities:
 
     def columns_of(header: Sequence[str]) -> list[str]:
         if "source" not in header:
-            raise UserError(f"{path}: no column `source`; the header is source,label,subject, separated by commas")
+            raise UserError(f"{path}: no column `source`; the header is source,label,subject")
         return list(header)
 
     identities: Identities = {}

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from cry_lightning import annotations, audio
 from cry_lightning.acquire.inputs import Finder, Identities, Identity, Record, cut, done, folder_name
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
-from cry_lightning.console import UserError, printable, progress_bar
+from cry_lightning.console import UserError, counted, printable, progress_bar
 from cry_lightning.files import Json, replacing
 
 MANIFEST, SOURCES = "manifest.csv", "sources.csv"
@@ -86,16 +86,17 @@ def annotate(records: Sequence[Record], out: Path, form: str) -> None:
 def as_text(overview: pd.DataFrame, units: pd.DataFrame) -> str:
     """What was read and what was cut of it, in a few lines."""
     read = overview[overview["refused"] == ""]
+    without = counted((read["units"] == 0).sum(), "file holds", "files hold")
     lines = [
-        f"{len(read)} files read, {_hours(read['duration_s'])}; {len(overview) - len(read)} refused",
-        f"{len(units)} units, {_hours(read['units_s'])}; {(read['units'] == 0).sum()} files hold no unit",
+        f"{counted(len(read), 'file')} read, {_hours(read['duration_s'])}; {len(overview) - len(read)} refused",
+        f"{counted(len(units), 'unit')}, {_hours(read['units_s'])}; {without} no unit",
     ]
     if units.empty:
         return "\n".join([*lines, "No unit was found: --figures shows why, the thresholds are arguments."])
     labels = units["label"].replace("", "(unlabelled)").value_counts()
-    counted = ", ".join(f"{label} {count}" for label, count in labels.head(MAX_LABELS).items())
+    of_labels = ", ".join(f"{label} {count}" for label, count in labels.head(MAX_LABELS).items())
     more = f" and {len(labels) - MAX_LABELS} more" if len(labels) > MAX_LABELS else ""
-    lines.append(f"{units['subject'].nunique()} subjects; {printable(counted)}{more}")
+    lines.append(f"{counted(units['subject'].nunique(), 'subject')}; {printable(of_labels)}{more}")
     return "\n".join(lines)
 
 
@@ -115,7 +116,7 @@ def draw(source: Path, record: Record, path: Path) -> None:
     level = 10 * np.log10(np.maximum(power.T, 1e-12))
     seconds = np.arange(len(lowest)) * column_s
     figure = Figure(figsize=(11, 5), layout="constrained")
-    figure.suptitle(printable(f"{record['source']}: {len(units)} units"), fontsize=10, parse_math=False)
+    figure.suptitle(printable(f"{record['source']}: {counted(len(units), 'unit')}"), fontsize=10, parse_math=False)
     wave, spectrogram = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.6])
     wave.fill_between(seconds, lowest, highest, step="post", linewidth=0.3)
     wave.set(ylabel="amplitude", xlim=(0, max(duration_s, column_s)))

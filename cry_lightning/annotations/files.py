@@ -1,6 +1,5 @@
 """Files of intervals: Praat TextGrids, Audacity labels and Raven selection tables, by their names."""
 
-import codecs
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 from cry_lightning.annotations import tables, textgrid
 from cry_lightning.console import UserError
-from cry_lightning.files import replacing
+from cry_lightning.files import read_text, replacing
 
 
 class Interval(NamedTuple):
@@ -24,7 +23,6 @@ class Interval(NamedTuple):
 FORMS = {"textgrid": ".TextGrid", "audacity": ".txt", "raven": ".selections.txt"}  # name of a form -> end of its files
 ENDING = re.compile(r"(\.textgrid|(\.table\.\d+)?\.selections\.txt|\.txt)$", re.IGNORECASE)
 SLACK_S = 0.1  # an interval may end this much behind the sound, whose length differs between decoders
-ENCODINGS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}  # else UTF-8, marked or not
 
 
 @dataclass(frozen=True)
@@ -127,20 +125,3 @@ def _refuse_overlaps(found: list[Found], path: Path) -> None:
 
 def _forms() -> str:
     return ", ".join(f"*{ending} ({name})" for name, ending in FORMS.items())
-
-
-def read_text(path: Path) -> str:
-    """The text of a file, by its byte-order mark in UTF-16, else in UTF-8.
-
-    Raises:
-        UserError: the file cannot be read, or is in another encoding.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give a file of intervals") from error
-    encoding = next((name for mark, name in ENCODINGS.items() if content.startswith(mark)), "UTF-8")
-    try:
-        return content.decode(encoding).removeprefix("\N{BYTE ORDER MARK}")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start} is not {encoding}; save it as UTF-8") from error

@@ -100,6 +100,8 @@ def check_file(path: Path) -> None:
     Raises:
         AudioError: it is none.
     """
+    if not path.exists():
+        raise AudioError(f"{path}: there is no such file")
     status = path.stat()
     if kind := _kind(status.st_mode):
         raise AudioError(f"{path}: is {kind}, no recording")

@@ -1,5 +1,6 @@
 """Whose sound a checkpoint was trained on."""
 
+import logging
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,9 @@ from cry_lightning.callbacks.table import data_of
 from cry_lightning.files import Checkpoint, sha256
 from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, StageRecord, sketched, subject_fingerprint
 from cry_lightning.tasks.stage_data import StageData
+
+log = logging.getLogger(__name__)
+WAY_OUT = "train without these: `describe` names what is there twice, and subjects that a split does not keep apart"
 
 
 class LineageRecorder(Callback):
@@ -27,6 +31,24 @@ class LineageRecorder(Callback):
         self.run_folder = run_folder
         self.loaded: Lineage | None = None
         self._own: tuple[StageData, StageRecord] | None = None  # of many clips it takes seconds
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say before the training, not only after it, what the test shares with it and with the stages before."""
+        data = data_of(trainer)
+        tested = data.clips_of("test")
+        if not (trainer.is_global_zero and len(tested)):
+            return
+        known = replace(self.lineage(trainer, pl_module), test_clips=sounds_of(data, "test"))
+        table = pd.DataFrame(
+            {
+                "clip": tested.names,
+                "subject": tested.each(lambda clip: clip.subject),
+                "subject_source": tested.each(lambda clip: clip.subject_source),
+                "split": "test",
+            }
+        )
+        if overlaps := lineage.check(table, known).overlaps:
+            log.warning("the test will be LEAKY: %s; %s", "; ".join(map(str, overlaps)), WAY_OUT)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Checkpoint) -> None:
         """Keep the lineage of the checkpoint that is resumed or tested."""
@@ -65,6 +87,7 @@ class LineageRecorder(Callback):
             validation_subjects=subjects_of(chose),
             validation_clips=sketched(clips_of(chose)),
             subject_sources=sources_of([*trained, *chose]),
+            untrained=lineage.without_training(data.classes, {clip.label for clip in data.clips_of("train").used}),
         )
         self._own = data, record
         return record

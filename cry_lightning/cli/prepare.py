@@ -3,7 +3,7 @@
 import os
 
 from cry_lightning.cli.stage import StageCLI
-from cry_lightning.console import UserError, printable
+from cry_lightning.console import UserError, counted, printable
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.datamodule import CryDataModule
 
@@ -64,4 +64,4 @@ def tell(cache: FeatureCache, verify: bool) -> None:
         print(printable(f"left out: {cache.clips[row].name}: {reason}"))
     if verify:
         print(f"{cache.path}: {len(features.good)} rows and their audio were read, and are sound")
-    print(f"{cache.path}: {len(features.good)} clips, {len(features.bad)} left out")
+    print(f"{cache.path}: {counted(len(features.good), 'clip')}, {len(features.bad):,} left out")

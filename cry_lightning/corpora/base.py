@@ -14,7 +14,7 @@ import numpy as np
 
 from cry_lightning import audio
 from cry_lightning.audio import warn_once
-from cry_lightning.console import UserError, progress_bar
+from cry_lightning.console import UserError, counted, progress_bar
 from cry_lightning.corpora.clips import Clip, Clips
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.corpora.listing import nfc
@@ -164,7 +164,7 @@ class Corpus(ABC):
         if quiet:
             self.left_out["clips, all of whose windows are that quiet"] = len(quiet)
             shown = f"{', '.join(quiet[:5])}{' ...' * (len(quiet) > 5)}"
-            which = f"{len(quiet)} recording{' is' if len(quiet) == 1 else 's are'} left out, being nowhere above"
+            which = f"{counted(len(quiet), 'recording is', 'recordings are')} left out, being nowhere above"
             warn_once(f"{self.name}: {which} {self.min_active_db:g} dB (`min_active_db`): {shown}")
         return Clips.joined(cut)
 

@@ -15,7 +15,7 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora.base import Corpus
 from cry_lightning.corpora.clips import Clip
 from cry_lightning.corpora.listing import find_recordings
-from cry_lightning.corpora.manifest import read_text
+from cry_lightning.files import read_text
 
 # A file's name without its extension, as the downloaders in use give it: the 11 characters of the video, by choice
 # after a Y (a leading dash would be an option to many a program), then by choice the clip's start in s or ms, and end.

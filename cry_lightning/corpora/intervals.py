@@ -1,5 +1,6 @@
-"""Recordings in which stretches were marked: windows of them, labelled by what was marked."""
+"""Recordings in which stretches were marked: windows of them, labelled by what was marked, or these stretches."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from cry_lightning import annotations, audio
 from cry_lightning.annotations.spans import COLUMN, as_column, marked_in
 from cry_lightning.audio import warn_once
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, counted
 from cry_lightning.corpora.base import Corpus
 from cry_lightning.corpora.clips import Clip, Clips
 
@@ -18,16 +19,18 @@ HALF = 0.5
 class Intervals(Corpus):
     """The recordings of another corpus, labelled by what is marked in them.
 
-    A clip has the label where at least half of it is marked, and else the label `other`. Subjects and columns are those
-    of the corpus; the column `intervals` holds what is marked, for a `Detector`.
+    A clip has the label where at least half of it is marked, and else the label `other`; the column `intervals` holds
+    what is marked, for a `Detector`. Without a label, each interval is a clip, and what it is called its label.
+    Subjects and columns are those of the corpus.
 
     Args:
         corpus: the recordings.
         annotations: folder of TextGrids, Audacity labels or Raven tables, called like the recordings; recordings
             without one are left out. Left out: nothing is marked in any, as in recordings of noise.
-        label: of the intervals that count.
+        label: of the intervals that count; None: all do.
         tier: of TextGrids with several.
         name: names the run folder and the cache; that of the corpus by default.
+        classes: see `Corpus`; for intervals that are clips.
         window_s: see `Corpus`.
         hop_s: see `Corpus`.
         min_active_db: see `Corpus`.
@@ -37,15 +40,18 @@ class Intervals(Corpus):
         self,
         corpus: Corpus,
         annotations: str | Path | None = None,
-        label: str = "cry",
+        label: str | None = "cry",
         tier: str | None = None,
         name: str | None = None,
+        classes: dict[str, list[str]] | None = None,
         window_s: float | None = None,
         hop_s: float | None = None,
         min_active_db: float | None = None,
     ) -> None:
         self.collection = corpus.collection
-        super().__init__(corpus.root, name or corpus.name, window_s=window_s, hop_s=hop_s, min_active_db=min_active_db)
+        super().__init__(corpus.root, name or corpus.name, classes, window_s, hop_s, min_active_db)
+        if label is None and annotations is None:
+            raise UserError("corpus: the labels of intervals are the classes, so `annotations` is needed")
         self.corpus = corpus
         self.annotations = annotations
         self.label = label
@@ -60,11 +66,11 @@ class Intervals(Corpus):
         return self.corpus.path_of(clip)
 
     def class_names(self) -> list[str]:
-        """The label, then `other`."""
-        return [self.label, OTHER]
+        """The label, then `other`; without a label those of the intervals, as `Corpus` has them."""
+        return super().class_names() if self.label is None else [self.label, OTHER]
 
     def recordings(self) -> list[Clip]:
-        """The recordings that have a file of intervals, in the order of the corpus.
+        """The recordings that have a file of intervals, or these, in the order of the corpus.
 
         Raises:
             UserError: none has, a file is at fault, or none of its intervals has the label.
@@ -73,25 +79,33 @@ class Intervals(Corpus):
         if self.annotations is None:
             return [self._labelled(clip, []) for clip in clips]
         files = annotations.find(self.annotations)
-        marked = [self._marked(clip, files[name]) for clip in clips if (name := Path(clip.path).stem) in files]
-        if without := len(clips) - len(marked):
+        with_file = [(clip, files[name]) for clip in clips if (name := Path(clip.path).stem) in files]
+        if without := len(clips) - len(with_file):
             self.left_out["recordings without a file of intervals"] = without
-            warn_once(f"{self.annotations}: {without} of {len(clips)} recordings have no file there; they are left out")
-        if not any(clip.columns[COLUMN] for clip in marked):
+            of = f"of {len(clips)} recordings"
+            which = counted(without, f"{of} has", f"{of} have")
+            warn_once(f"{self.annotations}: {which} no file there, and left out")
+        marked = [one for clip, path in with_file for one in self._marked(clip, path)]
+        if not any(self.label is None or clip.columns[COLUMN] for clip in marked):
+            sought = "anything" if self.label is None else repr(self.label)
             raise UserError(
-                f"{self.annotations}: none of its {len(files)} files marks {self.label!r} in a recording of"
+                f"{self.annotations}: none of its {len(files)} files marks {sought} in a recording of"
                 f" {self.root}; files are called like recordings, and `label` is that of the intervals that count"
             )
         return marked
 
-    def _marked(self, clip: Clip, path: Path) -> Clip:
-        """A recording with the intervals of its file; one that cannot be read is for the cache to report."""
+    def _marked(self, clip: Clip, path: Path) -> list[Clip]:
+        """A recording with the intervals of its file, or these; one that cannot be read is for the cache to report."""
         try:
             length_s = audio.info(self.path_of(clip)).duration_s
         except audio.AudioError:
             length_s = None
         found = annotations.read(path, self.tier, length_s)
-        return self._labelled(clip, [(one.start_s, one.end_s) for one in found if one.label == self.label])
+        if self.label is not None:
+            return [self._labelled(clip, [(one.start_s, one.end_s) for one in found if one.label == self.label])]
+        end_s = math.inf if clip.duration_s is None else clip.start_s + clip.duration_s
+        inside = [one for one in found if clip.start_s <= one.start_s and one.end_s <= end_s]
+        return [replace(clip.cut(one.start_s, round(one.end_s - one.start_s, 6)), label=one.label) for one in inside]
 
     def _labelled(self, clip: Clip, spans: Sequence[tuple[float, float]]) -> Clip:
         """A clip with its label, and with the spans, in seconds of its recording, as a column."""
@@ -109,5 +123,7 @@ class Intervals(Corpus):
         )
 
     def _grid(self, clip: Clip, length_s: float) -> Clips:
+        if self.label is None:
+            return super()._grid(clip, length_s)
         marked = marked_in(clip.path, clip.columns)
         return Clips.of([self._labelled(window, marked) for window in super()._grid(clip, length_s)])

@@ -1,81 +1,25 @@
 """A corpus listed in a CSV file."""
 
-import csv
-import io
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from cry_lightning.audio import warn_once, what_it_is
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, counted
 from cry_lightning.corpora.base import Corpus, safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.clips import Clip
 from cry_lightning.corpora.listing import on_disk
+from cry_lightning.files import read_table
 
-OWN_COLUMNS = {"path", "label", "subject", "start_s", "end_s", "duration_s"}
+TIMES = {"start_s", "end_s", "duration_s"}
+OWN_COLUMNS = {"path", "label", "subject", *TIMES}
 AGREEING_S = 0.001  # `end_s` and `start_s` + `duration_s` may differ by this much
-OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-
-
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with or without a byte-order mark.
-
-    Raises:
-        UserError: the file cannot be read, is empty, or is in another encoding.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a CSV file") from error
-    if not content.strip():
-        raise UserError(f"{path}: the file is empty")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}: line {line}, byte {error.start}: not UTF-8; save it as UTF-8") from error
-
-
-def read_table(path: Path, columns_of: Callable[[Sequence[str]], list[str]]) -> list[tuple[int, dict[str, str]]]:
-    """Line number and columns of every row that is not empty, blanks stripped; empty columns without a name left out.
-
-    Args:
-        path: a file separated by commas, with a header.
-        columns_of: the header -> the names of the columns, as they are to be called.
-
-    Raises:
-        UserError: the file cannot be read as such, or has a value in no column, or in one without a name.
-    """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    rows: list[tuple[int, dict[str, str]]] = []
-    columns: list[str] | None = None
-    try:
-        for fields in reader:
-            fields = [field.strip() for field in fields]
-            if not any(fields):
-                continue
-            if columns is None:
-                columns = columns_of(fields)
-                continue
-            for place, (name, value) in enumerate(zip_longest(columns, fields, fillvalue="")):
-                if not name and value:
-                    fault = f"has {value!r} in a column without a name; name it, or empty it"
-                    if place >= len(columns):
-                        fault = "has more fields than the header"
-                    raise UserError(f"{path}: line {reader.line_num} {fault}")
-            own = zip_longest(columns, fields, fillvalue="")
-            rows.append((reader.line_num, {name: value for name, value in own if name}))
-    except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num} is not CSV: {error}") from error
-    return rows
 
 
 class Manifest(Corpus):
-    """A UTF-8 CSV file, separated by commas, with a header and one clip per row.
+    """A CSV file as `read_table` takes it, with a header and one clip per row.
 
     Columns, in capitals or not: `path` (relative to the CSV's folder, or absolute), and by choice `label` (blank:
     unlabelled), `subject` (blank, or the path itself, or what the column `source` says a clip was cut from: not known,
@@ -101,12 +45,12 @@ class Manifest(Corpus):
 
     def recordings(self) -> list[Clip]:
         """One clip per row, in the order of the file."""
-        rows = read_table(self.root, self._columns)
+        rows = read_table(self.root, self._columns, TIMES)
         if not rows:
             raise UserError(f"{self.root}: lists no recordings; write one row for each clip")
-        listed = self._with_files([(line, self._clip(line, row)) for line, row in rows])
-        clips = [clip for _, clip in listed]
-        self._refuse_duplicates([line for line, _ in listed], clips)
+        clips = [self._clip(line, row) for line, row in rows]
+        self._refuse_misplaced(clips)
+        self._refuse_duplicates([line for line, _ in rows], clips)
         if any(clip.subject_source == "unknown" for clip in clips):
             warn_of_unknown_subjects(self.root, "fill in the column `subject`")
         return clips
@@ -115,10 +59,10 @@ class Manifest(Corpus):
         """The names of the columns, our own in lower case, empty where they have none."""
         columns = [column.lower() if column.lower() in OWN_COLUMNS else column for column in header]
         if "path" not in columns:
-            for separator, name in OTHER_SEPARATORS.items():
-                if separator in "".join(header):
-                    raise UserError(f"{self.root}: columns are separated by {name}; separate them by commas")
-            raise UserError(f"{self.root}: no column `path`, only {columns}; the header needs at least `path`")
+            raise UserError(
+                f"{self.root}: no column `path`, only {columns}; the header needs at least `path`, and commas,"
+                " semicolons or tabs between columns"
+            )
         if self.label not in ("label", *columns):
             raise UserError(
                 f"{self.root}: no column {self.label!r} for the label; the columns are {', '.join(columns)}"
@@ -178,28 +122,13 @@ class Manifest(Corpus):
             raise UserError(f"{self.root}: line {line}: {column} is {row[column]!r}, not a length of time in seconds")
         return seconds
 
-    def _with_files(self, clips: list[tuple[int, Clip]]) -> list[tuple[int, Clip]]:
-        """The clips with their lines, without those of what is no file.
-
-        Raises:
-            UserError: there is nothing at the path of some.
-        """
-        missing, no_file = [], {}
-        for path in dict.fromkeys(clip.path for _, clip in clips):
-            try:
-                if kind := what_it_is(self.root.parent / path):
-                    no_file[path] = kind
-            except OSError:
-                missing.append(path)
-        if missing:
+    def _refuse_misplaced(self, clips: list[Clip]) -> None:
+        """Refuse a table none of whose files is there; a file that is missing is left out by whoever reads it."""
+        if not any(self.path_of(clip).exists() for clip in clips):
+            named = ", ".join([*dict.fromkeys(clip.path for clip in clips)][:3])
             raise UserError(
-                f"{self.root}: {len(missing)} listed files do not exist, first {', '.join(missing[:3])}; "
-                f"paths are relative to {self.root.parent}"
+                f"{self.root}: no listed file exists, first {named}; paths are relative to {self.root.parent}"
             )
-        for path, kind in no_file.items():
-            self.left_out[f"file: {path}, is {kind}"] = 1
-            warn_once(f"{self.root}: left out: {path}, is {kind}")
-        return [(line, clip) for line, clip in clips if clip.path not in no_file]
 
     def _refuse_duplicates(self, lines: list[int], clips: list[Clip]) -> None:
         lines_of = defaultdict(list)
@@ -207,4 +136,5 @@ class Manifest(Corpus):
             lines_of[clip.name].append(line)
         if twice := {name: at for name, at in lines_of.items() if len(at) > 1}:
             name, at = next(iter(twice.items()))
-            raise UserError(f"{self.root}: {len(twice)} clips are listed more than once, first {name} on lines {at}")
+            which = counted(len(twice), "clip is", "clips are")
+            raise UserError(f"{self.root}: {which} listed more than once, first {name} on lines {at}")

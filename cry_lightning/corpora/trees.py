@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cry_lightning.audio import warn_once
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, counted
 from cry_lightning.corpora.base import Corpus, safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.clips import Clip, SubjectSource
 from cry_lightning.corpora.listing import find_recordings, look_through
@@ -26,9 +26,9 @@ class Tree(Corpus):
         if not clips:
             raise UserError(f"{self.root}: no file is named as in {type(self).__name__}, e.g. not {paths[0]}")
         if left_out := [path for path, clip in clip_at.items() if not clip]:
-            self.left_out["recordings whose names do not parse"] = len(left_out)
+            self.left_out["recordings with a name that does not parse"] = len(left_out)
             first = f"{left_out[0]}{' ...' * (len(left_out) > 1)}"
-            warn_once(f"{self.root}: {len(left_out)} recordings left out, their names do not parse: {first}")
+            warn_once(f"{self.root}: {counted(len(left_out), 'recording')} left out, as names do not parse: {first}")
         return clips
 
     def _report_left_out(self) -> None:
@@ -38,7 +38,7 @@ class Tree(Corpus):
             self.left_out[f"file: {path}, {why}"] = 1
         if listing.beside:
             endings = " ".join(sorted(listing.beside))
-            self.left_out[f"files that hold no sound, by their endings ({endings})"] = listing.beside.total()
+            self.left_out[f"files without sound, by their endings ({endings})"] = listing.beside.total()
 
     @abstractmethod
     def clip_at(self, path: str) -> Clip | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cry_lightning import audio
-from cry_lightning.console import UserError, progress_bar
+from cry_lightning.console import UserError, counted, progress_bar
 from cry_lightning.corpora import Clip, Clips, Corpus
 from cry_lightning.data.cachefile import GOOD, PENDING, CacheFile
 from cry_lightning.features.base import Feature
@@ -245,7 +245,8 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int, 
                 _refuse_too_many(file, corpus_name)
     if bad := file.reasons():
         listed = "\n  ".join(_listed(file, bad, at_most=100))
-        log.warning("%s: %d of %d clips are left out:\n  %s", corpus_name, len(bad), len(dataset), listed)
+        of = f"of {len(dataset)} clips"
+        log.warning("%s: %s left out:\n  %s", corpus_name, counted(len(bad), f"{of} is", f"{of} are"), listed)
 
 
 def _refuse_too_many(file: CacheFile, corpus_name: str) -> None:

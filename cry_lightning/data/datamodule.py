@@ -14,12 +14,13 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora import Clips, Corpus
 from cry_lightning.corpora.base import named_subjects
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.division import class_indices, column, divide, in_words, known_classes, without_training
+from cry_lightning.data.division import class_indices, column, divide, in_words, known_classes
 from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.data.loader import BatchLoader, EpochOrder, inverse_frequency
 from cry_lightning.data.splits import Split
 from cry_lightning.features import Feature
 from cry_lightning.features.base import HIGHEST_RATE_HZ
+from cry_lightning.lineage import without_training
 from cry_lightning.lineage.spelling import doubts
 
 log = logging.getLogger(__name__)
@@ -182,7 +183,7 @@ class CryDataModule(L.LightningDataModule):
         self.parts = self.divide()
         for part in ("train", "val", "test"):
             log.info("%s: %s", part, in_words(self.clips_of(part), self.classes))
-        if unlearned := without_training(self.labels.numpy(), self.parts, self.classes):
+        if unlearned := without_training(self.classes, {clip.label for clip in self.clips_of("train").used}):
             log.warning(
                 "%s: no clip to train on of the class %s, which no network can learn so; %s",
                 self.corpus.name,

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning.audio import warn_once
-from cry_lightning.console import UserError, from_cell
+from cry_lightning.console import UserError, counted, from_cell
 from cry_lightning.corpora import Clip, Clips
 from cry_lightning.corpora.clips import Names, as_names
 from cry_lightning.data import splits
 from cry_lightning.data.groups import Subset
 from cry_lightning.data.splits import census, count
+from cry_lightning.files import read_text
 
 
 def fraction_of_groups(labels: Names, groups: Names, fraction: float, seed: int) -> np.ndarray:
@@ -73,8 +74,7 @@ def read_exclusions(path: str | Path) -> set[str]:
 
 
 def _listed_subjects(path: Path) -> set[str]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return {line.split("#")[0].strip() for line in lines} - {""}
+    return {line.split("#")[0].strip() for line in read_text(path).splitlines()} - {""}
 
 
 def _tested_subjects(path: Path) -> set[str]:
@@ -166,12 +166,6 @@ def _keep(parts: np.ndarray, train: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return left
 
 
-def without_training(labels: np.ndarray, parts: np.ndarray, classes: Sequence[str]) -> list[str]:
-    """The classes of which no clip is trained on, where others are; index of the class, and part, of each clip (n,)."""
-    n_trained = np.bincount(labels[(parts == "train") & (labels >= 0)], minlength=len(classes))
-    return [name for name, n in zip(classes, n_trained, strict=True) if not n] if n_trained.any() else []
-
-
 def in_words(clips: Clips, classes: Sequence[str]) -> str:
     """How many clips and subjects there are, and how many subjects of each class."""
     of_class: dict[str | None, set[str]] = {name: set() for name in classes}
@@ -179,7 +173,8 @@ def in_words(clips: Clips, classes: Sequence[str]) -> str:
         if clip.label in of_class:
             of_class[clip.label].add(clip.subject)
     counts = ", ".join(f"{name} {len(subjects)}" for name, subjects in of_class.items())
-    return f"{len(clips)} clips of {len({clip.subject for clip in clips.used})} subjects ({counts})"
+    n_subjects = len({clip.subject for clip in clips.used})
+    return f"{counted(len(clips), 'clip')} of {counted(n_subjects, 'subject')} ({counts})"
 
 
 def known_classes(corpus: str, own: list[str], trained: list[str] | None) -> list[str]:
@@ -218,5 +213,6 @@ def column(clips: Clips, name: str) -> pd.Categorical:
     has = np.array([name in clip.columns for clip in clips.sources], bool)[clips.source_of]
     if not has.all():
         known = sorted({key for clip in clips.used for key in clip.columns} | {*own, "clip"})
-        raise UserError(f"{(~has).sum()} clips have no column {name!r}; the columns are {', '.join(known)}")
+        which = counted((~has).sum(), "clip has", "clips have")
+        raise UserError(f"{which} no column {name!r}; the columns are {', '.join(known)}")
     return clips.each(lambda clip: clip.columns.get(name, ""))

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, counted
 from cry_lightning.corpora.base import part_by_hash
 from cry_lightning.corpora.clips import Names, as_names
 from cry_lightning.data.folds import division
@@ -242,4 +242,5 @@ def _refuse_rare(classes: np.ndarray, counts: np.ndarray, needed: int, purpose: 
 def census(classes: np.ndarray, counts: np.ndarray, group: str = "group") -> str:
     """Each class with its numbers of groups, by the name that these have, and clips; arrays as from `count`."""
     groups, clips = (counts > 0).sum(0), counts.sum(0)
-    return ", ".join(f"{name} ({g} {group}s, {n} clips)" for name, g, n in zip(classes, groups, clips, strict=True))
+    rows = zip(classes, groups, clips, strict=True)
+    return ", ".join(f"{name} ({counted(g, group)}, {counted(n, 'clip')})" for name, g, n in rows)

@@ -1,5 +1,6 @@
 """The report on a corpus, section by section, with the tables and the figure beside it."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cry_lightning.console import UserError, as_markdown_list, as_markdown_text, for_spreadsheets, on_one_line
+from cry_lightning.console import UserError, as_markdown_list, as_markdown_text, counted, for_spreadsheets, on_one_line
 from cry_lightning.corpora.base import named_subjects
 from cry_lightning.describe import summary, support
 from cry_lightning.describe.figures import LONGEST_S, Example, choose, draw, example
@@ -94,7 +95,8 @@ def remarks_on_subjects(census: CorpusSummary) -> Iterator[str]:
         yield "Each recording has a subject of its own. If one infant made several, no split can keep it on one side."
     if labelled["class"].nunique() > 1:
         several = (labelled.groupby("subject")["class"].nunique() > 1).sum()
-        yield f"{several:,} of {labelled['subject'].nunique():,} labelled subjects have clips of several classes."
+        of = f"of {labelled['subject'].nunique():,} labelled subjects"
+        yield f"{counted(several, f'{of} has', f'{of} have')} clips of several classes."
         shares = labelled["class"].value_counts(normalize=True)
         yield f"{shares.iloc[0]:.1%} of the labelled clips are {shares.index[0]}: the accuracy of always saying so."
 
@@ -108,7 +110,7 @@ def by_columns(census: CorpusSummary, out: Path) -> list[Section]:
     for name, values in columns.items():
         found.append(summary.by_column(clips, str(name), summary.grouped(values)))
         several = (values.groupby(clips["subject"]).nunique() > 1).sum()
-        remarks = [f"{several:,} subjects have several values."] if several else []
+        remarks = [f"{counted(several, 'subject has', 'subjects have')} several values."] if several else []
         sections.append(Section(f"By {name}: clips (subjects)", [support.column_rows(found[-1])], remarks))
     if census.uncounted:
         sections[-1].remarks.append(
@@ -144,15 +146,16 @@ def remarks_on_sound(census: CorpusSummary) -> Iterator[str]:
     if census.n_not_decoded:
         yield (
             f"Levels, silence and clipping are those of {len(decoded):,} recordings, drawn with the seed {SEED};"
-            f" {census.n_not_decoded:,} others were not decoded, their durations and forms are as their headers say."
+            f" {counted(census.n_not_decoded, 'other was', 'others were')} not decoded: only their headers were read."
         )
     clipped, badly = (int((decoded["clipped_share"] > share).sum()) for share in (0, CLIPPED_BADLY))
+    of = f"of {len(decoded):,} recordings"
     yield (
-        f"{clipped:,} of {len(decoded):,} recordings have samples at full scale; in {badly:,} they are more than"
+        f"{counted(clipped, f'{of} has', f'{of} have')} samples at full scale; in {badly:,} they are more than"
         f" {CLIPPED_BADLY:.1%} of all samples."
     )
     if quiet := int((decoded["silence_share"] == 1).sum()):
-        yield f"{quiet:,} recording{' is' if quiet == 1 else 's are'} nowhere above {QUIET_DB:g} dBFS."
+        yield f"{counted(quiet, 'recording is', 'recordings are')} nowhere above {QUIET_DB:g} dBFS."
     yield MEASURED
 
 
@@ -161,10 +164,11 @@ def left_out(census: CorpusSummary, out: Path) -> Section:
     faulty = census.clips[census.clips["fault"] != ""]
     table = faulty.groupby(["recording", "fault"], sort=False).size().rename("clips").reset_index()
     write_table(table[["recording", "clips", "fault"]], out / "left_out.csv")
-    remarks = [f"{n:,} {what}" for what, n in census.data.corpus.left_out.items() if n]
+    kinds = census.data.corpus.left_out.items()
+    remarks = [counted(n, re.sub(r"^(\w+)s\b", r"\1", what), what) for what, n in kinds if n]
     if len(faulty):
-        of = f"{table['recording'].nunique():,} recordings"
-        remarks.append(f"{len(faulty):,} clips of {of} cannot be used, and are not counted:")
+        of = counted(table["recording"].nunique(), "recording")
+        remarks.append(f"{counted(len(faulty), 'clip')} of {of} cannot be used; not counted:")
         remarks += [f"`{row.recording}`: {row.fault}" for row in table.head(FIRST).itertuples()]
     if len(table) > FIRST:
         remarks.append(f"and {len(table) - FIRST:,} more, in left_out.csv")
@@ -188,7 +192,8 @@ def picture(census: CorpusSummary, out: Path) -> Section:
         f" {at}; the front end is {type(feature).__name__}."
     ]
     if missing := len(summary.subjects_of(census.usable).drop(chosen["class"], errors="ignore")):
-        remarks.append(f"{missing} classes are not shown: they have the fewest clips, or none was decoded.")
+        which = counted(missing, "class is", "classes are")
+        remarks.append(f"{which} not shown, for want of clips or of any that was decoded.")
     examples: list[Example] = []
     for _, clip in chosen.iterrows():
         try:

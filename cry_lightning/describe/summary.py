@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from cry_lightning import audio
 from cry_lightning.audio import SLACK_S
 from cry_lightning.audio.recording import opened
-from cry_lightning.console import UserError, progress_bar
+from cry_lightning.console import UserError, counted, progress_bar
 from cry_lightning.corpora import Clip, Clips
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.files import Json
@@ -197,7 +197,8 @@ def in_words(found: pd.DataFrame, n_not_decoded: int) -> list[str]:
     if not remarks:
         remarks = ["No sound is there twice."]
     if n_not_decoded:
-        remarks.append(f"{n_not_decoded:,} recordings were not decoded: copies of them go unseen.")
+        which = counted(n_not_decoded, "recording was", "recordings were")
+        remarks.append(f"{which} not decoded: copies of them go unseen.")
     return [*remarks, COMPARED]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from cry_lightning.console import as_markdown_text, on_one_line
+from cry_lightning.console import as_markdown_text, counted, on_one_line
 from cry_lightning.evaluation.permutation import TESTED, Exchange, p_values
 from cry_lightning.evaluation.run import Run
 from cry_lightning.lineage import other_sound
@@ -143,7 +143,8 @@ def unlikeness(run: Run, first: Run) -> str:
         (first.label, theirs.index.difference(ours.index)),
     ):
         if len(only):
-            reasons.append(f"{len(only)} clips are tested only by {name}, first {in_words(only)}")
+            which = counted(len(only), "clip is", "clips are")
+            reasons.append(f"{which} tested only by {name}, first {in_words(only)}")
     both = ours.index.intersection(theirs.index)
     differs = ours.loc[both] != theirs.loc[both]
     for column in SAME:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 import pandas as pd
 
 from cry_lightning import lineage
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, counted
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate, widened
 from cry_lightning.evaluation.metrics import Units, measure, units_at
@@ -273,7 +273,8 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
     if len(rare) + len(absent) > MAX_SHOWN:
         rare, absent = (_first_few(names) for names in (rare, absent))
     if units.n_subjects < MIN_SUBJECTS:
-        yield f"no intervals, since they need {MIN_SUBJECTS} subjects and {units.n_subjects} were tested."
+        tested = counted(units.n_subjects, "was", "were")
+        yield f"no intervals, since they need {MIN_SUBJECTS} subjects and {tested} tested."
     elif rare:
         yield (
             f"fewer than {MIN_SUBJECTS} tested subjects have {', '.join(rare)}: too few for intervals of the figures of"
@@ -286,9 +287,8 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
     if len(said := set(units.predicted)) == 1:
         yield f"the model answered {said.pop()} to every case."
     if units.n_left_out:
-        ending, verb = ("", "is") if units.n_left_out == 1 else ("s", "are")
-        several = f"{units.level}{ending} with several labels or subjects {verb}"
-        yield f"{units.n_left_out} {several} left out, having no one right answer."
+        one, several = (f"{units.level}{ending} with several labels or subjects" for ending in ("", "s"))
+        yield f"{counted(units.n_left_out, f'{one} is', f'{several} are')} left out, having no one right answer."
 
 
 def _first_few(names: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from cry_lightning.evaluation.compare import SUMMARY, Rows, cell
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.evaluation.run import Run
+from cry_lightning.files import read_table
 from cry_lightning.lineage.spelling import NOT_KNOWN, own_part
 
 RECORDING = ("recording", "path")  # columns that name a recording; the second as in a manifest
@@ -96,10 +97,4 @@ def _row(run: Run, tested: pd.DataFrame) -> list[str]:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give a CSV table") from error
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: not a CSV table in UTF-8; give a manifest.csv, or a table like it") from error
-    return table.rename(columns=str.strip).map(from_cell)
+    return pd.DataFrame([row for _, row in read_table(path)]).map(from_cell)

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from cry_lightning.console import UserError, for_spreadsheets
+from cry_lightning.console import UserError, counted, for_spreadsheets
 from cry_lightning.evaluation.compare import as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, rate_interval
 from cry_lightning.files import replacing
@@ -79,7 +79,8 @@ def read_sessions(path: Path, session: str) -> Sessions:
             " (subject_pattern, or a manifest.csv)"
         )
     if not known.all():
-        log.warning("%s: %d clips without a known subject, or a %s, are left out", path, (~known).sum(), session)
+        n_unknown = counted((~known).sum(), "clip")
+        log.warning("%s: left out: %s without a known subject, or a %s", path, n_unknown, session)
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     unit = pd.DataFrame(embeddings / np.maximum(lengths, np.finfo(np.float32).tiny))[known]
     means = unit.groupby([table["subject"][known], table[session][known]]).mean()

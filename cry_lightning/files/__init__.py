@@ -1,6 +1,7 @@
-"""Files complete or not at all, one process at a time in a folder, and types of what files contain."""
+"""Files complete or not at all, one process at a time in a folder; types of what files contain; texts and tables."""
 
 from cry_lightning.files.contents import Checkpoint, Config, Json, read_object, sha256
+from cry_lightning.files.tables import read_table, read_text
 from cry_lightning.files.writing import LOCK, locked, replacing, replacing_folder, waited_for
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "Json",
     "locked",
     "read_object",
+    "read_table",
+    "read_text",
     "replacing",
     "replacing_folder",
     "sha256",

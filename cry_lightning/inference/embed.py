@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from cry_lightning.console import UserError, printable
+from cry_lightning.console import UserError, counted, printable
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.data.argument import open_data
 from cry_lightning.data.cache import FeatureCache
@@ -140,7 +140,7 @@ def run(
         log.warning("no map is drawn: it needs three different embeddings")
         return embeddings
     stamp = "" if leakage.status == "CLEAN" else f"{leakage.status}: "
-    title = f"{stamp}{n_clips} clips of {corpus.name} by {ckpt}"
+    title = f"{stamp}{counted(n_clips, 'clip')} of {corpus.name} by {ckpt}"
     drawn = draw(outputs.values, table[color], method, title, alarming=bool(stamp))
     with replacing(figure) as part:
         drawn.savefig(part, format="png", dpi=150)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cry_lightning import audio
 from cry_lightning.commands.arguments import by_recording, refuse_existing
-from cry_lightning.console import UserError, printable
+from cry_lightning.console import UserError, counted, printable
 from cry_lightning.evaluation.compare import as_text
 from cry_lightning.evaluation.predictions import SCORE, score_columns
 from cry_lightning.inference import output
@@ -72,7 +72,7 @@ def run(
     found = predicted(trained, recordings, batch_size)
     output.write(found.rows, found.recordings, files, of_recordings)
     written = {file for file in files.values() if file.exists()}
-    count = f"{len(written)} file{'s' * (len(written) != 1)}"
+    count = counted(len(written), "file")
     where = out if set(files.values()) == {out} else f"{output.folder_of(out)} ({count})"
     print(printable(f"{shown(found.recordings, shutil.get_terminal_size().columns)}\n{where}\n{of_recordings}"))
     return found.rows

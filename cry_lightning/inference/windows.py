@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cry_lightning import audio
 from cry_lightning.annotations.spans import Span
-from cry_lightning.console import UserError, printable, progress_bar
+from cry_lightning.console import UserError, counted, printable, progress_bar
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.corpora.listing import recordings_named
@@ -172,8 +172,8 @@ def report_left_out(bad: Mapping[str, Sequence[str]], nothing_else: bool) -> Non
     """
     at_most = MAX_TOLD if nothing_else else MAX_LISTED
     faults = [
-        f"{printable(path)}: {reasons[0]}" + (f" (and {len(reasons) - 1} more windows)" if len(reasons) > 1 else "")
-        for path, reasons in list(bad.items())[:at_most]
+        f"{printable(path)}: {first}" + (f" (and {counted(len(others), 'more window')})" if others else "")
+        for path, (first, *others) in list(bad.items())[:at_most]
     ]
     if len(bad) > at_most:
         faults.append(f"and {len(bad) - at_most} more")

@@ -17,6 +17,7 @@ from cry_lightning.lineage.records import (
     sound_fingerprint,
     subject_fingerprint,
     union,
+    without_training,
     write,
 )
 from cry_lightning.lineage.sketch import Sketch, sketched
@@ -45,6 +46,7 @@ __all__ = [
     "sound_fingerprint",
     "subject_fingerprint",
     "union",
+    "without_training",
     "worst",
     "write",
 ]

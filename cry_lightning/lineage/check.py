@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, counted
 from cry_lightning.lineage.acoustic_fingerprint import Landmarks, alike, decoded
 from cry_lightning.lineage.records import (
     FILE,
@@ -120,7 +120,11 @@ def check(predictions: pd.DataFrame, lineage: AnyLineage | None) -> Leakage:
     )
     found = {"LEAKY": bool(overlaps), "UNKNOWN LINEAGE": bool(unknown), "SUBJECTS UNKNOWN": bool(whose)}
     status = max((name for name in ORDER if found.get(name, True)), key=ORDER.index)
-    remarks = [*tested.namesakes(lineage.stages), *map(_sketched, lineage.stages)]
+    remarks = [
+        *map(_unlearned, lineage.stages[-1:]),
+        *tested.namesakes(lineage.stages),
+        *map(_sketched, lineage.stages),
+    ]
     return Leakage(status, overlaps, unknown, lineage.uncalibrated, whose, list(filter(None, remarks)))
 
 
@@ -194,12 +198,19 @@ class Tested:
             ours = {one[0].partition("/")[0] for one in self.subjects.values()}
             same = sorted(ids[own] for subject, own in theirs.items() if subject not in ours and own in ids)
             if same:
+                of = f"of {len(self.subjects)} tested subjects"
                 found.append(
-                    f"{len(same)} of {len(self.subjects)} tested subjects bear the id of one that stage {stage.stage}"
+                    f"{counted(len(same), f'{of} bears', f'{of} bear')} the id of one that stage {stage.stage}"
                     f" was trained on in another collection, first {same[0]}. If these are the same infants, give both"
                     " corpora the same `collection`."
                 )
         return found
+
+
+def _unlearned(stage: StageRecord) -> str:
+    """The classes that it could not learn, in words; empty where there is none."""
+    named = " nor of ".join(stage.untrained)
+    return f"Stage {stage.stage} was trained on no clip of {named}, and cannot have learned it." if named else ""
 
 
 def _sketched(stage: StageRecord) -> str:
@@ -212,7 +223,8 @@ def _unknown_in(stage: StageRecord) -> list[str]:
     n_unknown, n_all = (stage.subject_sources or {}).get("unknown", 0), sum((stage.subject_sources or {}).values())
     if not n_unknown:
         return []
-    return [f"{n_unknown} of {n_all} subjects of stage {stage.stage} on {stage.corpus} are not known"]
+    of = f"of {n_all} subjects of stage {stage.stage} on {stage.corpus}"
+    return [f"{counted(n_unknown, f'{of} is', f'{of} are')} not known"]
 
 
 def _cannot_be_compared(sounds: pd.Series, stages: list[StageRecord]) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class StageRecord:
     validation_clips: Sounds = field(default_factory=list)
     noise: list[str] = field(default_factory=list)  # recordings that augmentation added
     subject_sources: dict[str, int] | None = None  # how subjects are known -> how many; None: not recorded
+    untrained: list[str] = field(default_factory=list)  # classes without a training clip, where others have some
 
     def as_dict(self) -> Json:
         """Plain data, for JSON and checkpoints."""
@@ -160,7 +161,12 @@ def _parse_stage(content: object, where: str) -> StageRecord:
     sources = content.get("subject_sources")
     if sources is not None and not (isinstance(sources, dict) and all(isinstance(n, int) for n in sources.values())):
         raise UserError(f"{where}: 'subject_sources' is not an object of numbers")
-    return StageRecord(content["stage"], content["corpus"], **sounds_and_subjects, subject_sources=sources)
+    untrained = content.get("untrained", [])
+    if not (isinstance(untrained, list) and all(isinstance(name, str) for name in untrained)):
+        raise UserError(f"{where}: 'untrained' is not a list of classes")
+    return StageRecord(
+        content["stage"], content["corpus"], **sounds_and_subjects, subject_sources=sources, untrained=untrained
+    )
 
 
 def _are_texts(texts: object, form: re.Pattern[str]) -> bool:
@@ -244,6 +250,12 @@ def subject_fingerprint(subject: str, source: str) -> str:
         return fingerprint(subject)
     own = plain(own_part(subject))
     return f"{fingerprint(f'{plain(subject.removesuffix(own_part(subject)))}{own}')}/{fingerprint(own)[:8]}"
+
+
+def without_training(classes: Iterable[str], labels: Collection[str | None]) -> list[str]:
+    """The classes that none of the labels of the training clips is, where some are."""
+    untrained = [name for name in classes if name not in labels]
+    return untrained if set(labels).intersection(classes) else []
 
 
 def sound_fingerprint(content: str, landmarks: str | None = None) -> str:

@@ -1,11 +1,11 @@
 """What a run is made from, as digests: its YAMLs and all that they name, recordings, files; and whether it still is."""
 
-import csv
 import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 from unicodedata import normalize
@@ -14,11 +14,11 @@ import yaml
 
 from cry_lightning.commands.configs import ENDINGS, Loader
 from cry_lightning.console import UserError
-from cry_lightning.files import Json, sha256
+from cry_lightning.files import Json, read_table, sha256
 
 NOTE = "recordings"  # in the folder of a corpus's runs: where the recordings lie
 NO_RUNS = ("describe", ".DS_Store")  # what is there where nothing was fitted
-OF_RECORDINGS = ("root", "path", "clip_list", "folder")  # keys of a YAML that name a folder or a table
+OF_RECORDINGS = ("root", "path", "clip_list", "folder", "annotations")  # keys that name a folder or a table
 
 
 # What a run is made from, as digests; "stage before" has the same of that stage, less its configs.
@@ -176,10 +176,11 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def _in_table(path: Path) -> Iterator[str]:
-    """The state of every file that a cell of a table names."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        cells = {cell for row in csv.reader(line.replace("\0", "") for line in file) for cell in row if cell}
-    for cell in cells:
+    """The state of every file that a cell of a table names; a table that cannot be read is for the fit to refuse."""
+    rows = []
+    with suppress(UserError):
+        rows = read_table(path)
+    for cell in {cell for _, row in rows for cell in row.values() if cell}:
         named = path.parent / cell.replace("\\", "/")
         if len(cell) < 1000 and named.is_file():
             yield _state(named)

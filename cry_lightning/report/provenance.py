@@ -11,6 +11,7 @@ from shlex import quote
 
 import yaml
 
+from cry_lightning.console import counted
 from cry_lightning.evaluation.run import Run
 from cry_lightning.files import sha256
 from cry_lightning.files.former_names import as_now
@@ -112,9 +113,10 @@ class Provenance:
 
     def _test(self) -> Box:
         table = self.run.table
-        subjects = "subjects not known" if self.run.n_unknown else f"{table['subject'].nunique():,} subjects"
+        subjects = "subjects not known" if self.run.n_unknown else counted(table["subject"].nunique(), "subject")
         split = "validation rows" if table["split"].iloc[0] == "val" else "test rows"
-        counts = f"{table['clip'].nunique():,} clips of {table['recording'].nunique():,} recordings, {subjects}"
+        clips, recordings = (counted(table[kind].nunique(), kind) for kind in ("clip", "recording"))
+        counts = f"{clips} of {recordings}, {subjects}"
         models = f"{len(self.models):,} models, one for each fold" if len(self.models) > 1 else ""
         checkpoint = f"checkpoint {self.checkpoint[:12]}" if self.checkpoint else models or "checkpoint not known"
         return Box("test", "test", [f"{split}: {counts}", checkpoint, self.run.leakage.status])
@@ -160,16 +162,16 @@ def _of_stage(stages: Sequence[StageRecord]) -> tuple[str, list[str]]:
         ("checkpoint chosen on", "validation_clips", "validation_subjects"),
     ):
         if any(getattr(stage, clips) for stage in stages):
-            lines.append(f"{used} {_count(stages, clips)} clips of {_count(stages, subjects)} subjects")
+            lines.append(f"{used} {_count(stages, clips, 'clip')} of {_count(stages, subjects, 'subject')}")
     if any(stage.noise for stage in stages):
-        lines.append(f"noise of {_count(stages, 'noise')} recordings added")
+        lines.append(f"noise of {_count(stages, 'noise', 'recording')} added")
     return f"{first.stage}, {first.corpus}", lines
 
 
-def _count(stages: Sequence[StageRecord], what: str) -> str:
+def _count(stages: Sequence[StageRecord], what: str, called: str) -> str:
     """How many of these a stage has; of several models, the lowest and the highest number."""
     counts = [len(getattr(stage, what)) for stage in stages]
-    return f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+    return f"{min(counts):,} to " * (min(counts) < max(counts)) + counted(max(counts), called)
 
 
 def _at(config: object, dotted: str) -> object:
