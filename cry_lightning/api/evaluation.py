@@ -23,17 +23,9 @@ if TYPE_CHECKING:
 
 
 RUN = "name the folder of a run that was tested, or a predictions.csv"
-
-
 Run = Annotated[str, Taken("RUN", instead=RUN, what="run")]
-
-
 Numbers = Sequence[float]
-
-
 Kind = Literal["noise", "white", "bands", "ends", "gain", "channel"]
-
-
 KINDS = get_args(Kind)
 
 
