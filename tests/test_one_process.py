@@ -15,7 +15,7 @@ import yaml
 from conftest import REPO, stage_config
 from lightning import Trainer
 
-from cry_lightning.callbacks import Figures
+from cry_lightning.callbacks.dashboard import Figures
 from cry_lightning.cli.process import restored
 from cry_lightning.make import command as pipeline
 
