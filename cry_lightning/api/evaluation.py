@@ -279,6 +279,6 @@ def dashboard(
     """
     if find_spec("wandb_workspaces") is None:
         raise UserError("wandb-workspaces is not installed; pip install wandb-workspaces")
-    from cry_lightning.dashboard.command import run
+    from cry_lightning.dashboard.views import run
 
     return run(project, entity, out)
