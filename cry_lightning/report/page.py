@@ -34,16 +34,6 @@ class Section:
     provenance: Provenance
 
     @property
-    def stamp(self) -> str:
-        """The stamp of the lineage in words."""
-        return words.STAMPS[self.run.leakage.status]
-
-    @property
-    def verdict(self) -> str:
-        """Whether the model does better than the majority baseline."""
-        return words.verdict(self.run)
-
-    @property
     def warnings(self) -> list[str]:
         """What a reader must know to trust or doubt the numbers."""
         clean = self.run.leakage.status == "CLEAN" and not self.run.leakage.uncalibrated
@@ -92,6 +82,7 @@ def page(report: Contents, asked: Asked, checklist: Checklist | None = None) -> 
         "several": len(runs) > 1,
         "contents": _contents(sections, checklist is not None),
         "sections": sections,
+        "words": words,
         "audio_asked": asked.with_audio,
         # Of one run, its name and its stamp stand above.
         "summary": summary if len(runs) > 1 else [row[1:-1] for row in summary],
@@ -148,7 +139,6 @@ class StudyPage:
         title: what was studied.
         command: that wrote it.
         tables: with a header each.
-        note: what a reader must know of the corpus.
         verdict: in words.
         warnings: why to doubt the numbers.
         figures: caption and SVG element of each.
@@ -159,7 +149,6 @@ class StudyPage:
     title: str
     command: str
     tables: Sequence[Rows]
-    note: str = ""
     verdict: str = ""
     warnings: Sequence[str] = ()
     figures: Sequence[tuple[str, str]] = ()
