@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
@@ -21,6 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cry_lightning import lineage
+from cry_lightning.cli.quiet import hushed
 from cry_lightning.console import UserError, did_you_mean, one_line, progress_bar
 from cry_lightning.dashboard.runs import begin_study
 from cry_lightning.files import Config, Json
@@ -196,17 +196,6 @@ def goal_of(study: Study) -> Goal:
             f"checkpoint.monitor: {chosen_by['monitor']} is no validation metric; name one, such as val/uar"
         )
     return Goal(chosen_by["monitor"], chosen_by["mode"])
-
-
-@contextmanager
-def hushed() -> Iterator[None]:
-    """Keep from the terminal what Optuna tells of each study that it makes."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
 
 
 @hushed()
