@@ -1,9 +1,11 @@
 """The server: a page for people, and REST for programs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pandas as pd
 from fastapi import FastAPI, File, HTTPException, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,13 +21,13 @@ from cry_lightning.inference.output import Row, as_csv, as_records
 from cry_lightning.inference.reference.decisions import UNLIKE, UNSURE
 from cry_lightning.serving.guard import Guard, Limits
 from cry_lightning.serving.picture import picture
-from cry_lightning.serving.rows import MOST_BYTES, table_of
 from cry_lightning.serving.service import USE, Answer, Service, shown_name
 from cry_lightning.serving.words import WORDS
 
 TEMPLATES = Path(__file__).parent / "templates"
 ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
 LONGEST = 300  # characters of a reason
+MOST_BYTES = 5_000_000  # of rows that come back from a page, some 20,000
 Language = Literal["en", "de"]
 Sound = Annotated[UploadFile, File(description="a recording of any container")]
 
@@ -112,6 +114,33 @@ def _add_rest(app: FastAPI, service: Service, limits: Limits) -> None:
         text = await run_in_threadpool(lambda: as_csv(table_of(bytes(content))))
         headers = {"content-disposition": 'attachment; filename="cries.csv"'}
         return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def table_of(content: bytes) -> pd.DataFrame:
+    """The table of a JSON list of rows, which all have the columns of the first; `path` is one of them.
+
+    Raises:
+        UserError: it is something else, naming the first row that is at fault.
+    """
+    try:
+        rows = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"no JSON: {error}") from error
+    if not isinstance(rows, list):
+        raise UserError("no list of rows")
+    columns = list(rows[0]) if rows and isinstance(rows[0], dict) else []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not isinstance(row.get("path"), str):
+            raise UserError(f"row {number} has no path")
+        if row.keys() != set(columns):
+            raise UserError(f"row {number} has other columns than the first")
+        if odd := [name for name, value in row.items() if not isinstance(value, str | int | float | None)]:
+            raise UserError(f"row {number}: {odd[0]} is no text and no number")
+    cells = [
+        {printable(name): printable(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in rows
+    ]
+    return pd.DataFrame(cells, columns=None if rows else ["path"])
 
 
 def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language) -> None:
