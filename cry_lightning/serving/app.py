@@ -11,7 +11,6 @@ from fastapi.exceptions import RequestValidationError
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 import cry_lightning
@@ -74,7 +73,6 @@ def app_of(service: Service, limits: Limits, hosts: Sequence[str], language: Lan
     app.add_middleware(Guard, limits=limits, hosts=hosts)
     app.add_exception_handler(UserError, _unusable)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(AnyHTTPException, _refused)
     app.add_exception_handler(Exception, _failed)
     _add_rest(app, service, limits)
     _add_page(app, service, limits, language)
@@ -219,13 +217,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return _problem(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 422)
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, AnyHTTPException)
-    return _problem(str(error.detail), error.status_code, error.headers)
-
-
-def _problem(reason: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": on_one_line(printable(reason))[:LONGEST]}, status, headers)
+def _problem(reason: str, status: int) -> JSONResponse:
+    return JSONResponse({"detail": on_one_line(printable(reason))[:LONGEST]}, status)
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
