@@ -14,36 +14,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 COMMANDS = (
-    *(
-        "acquire",
-        "describe",
-        "fit",
-        "test",
-        "evaluate",
-        "evaluate_events",
-        "verify",
-        "predict",
-        "embed",
-        "export",
-        "serve",
-        "dashboard",
-        "cross_validate",
-        "tune",
-        "robustness",
-    ),
-    *(
-        "fuse",
-        "leakage",
-        "paper",
-        "architectures",
-        "picture",
-        "label_efficiency",
-        "import_weights",
-        "prepare",
-        "download",
-        "weights",
-        "list_",
-    ),
+    *("acquire", "describe", "fit", "test", "evaluate", "evaluate_events", "verify", "predict", "embed"),
+    *("export", "serve", "dashboard", "cross_validate", "tune", "robustness", "fuse", "leakage", "paper"),
+    *("architectures", "picture", "label_efficiency", "import_weights", "prepare", "download", "weights", "list_"),
 )
 __all__ = [*COMMANDS, "load"]  # noqa: F405
 

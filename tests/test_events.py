@@ -114,6 +114,21 @@ def test_each_recording_is_a_subject_where_no_more_is_known(folders):
     assert set(table["n_subjects"]) == {6}
 
 
+@pytest.mark.parametrize(("tier", "recall"), [("child", 1.0), ("monitor", 0.0)])
+def test_one_of_several_tiers_is_compared(tmp_path, tier, recall):
+    begins = {"child": 0, "monitor": 2}
+    tiers = [f'"IntervalTier" "{name}" 0 3 1 {begin} {begin + 0.5} "cry"' for name, begin in begins.items()]
+    (tmp_path / "there").mkdir()
+    text = " ".join(['File type = "ooTextFile" Object class = "TextGrid" 0 3 <exists> 2', *tiers])
+    (tmp_path / "there/a.TextGrid").write_text(text)
+    write(cries((0, 0.5)), tmp_path / "found/a.txt", 3.0)
+    given = tmp_path / "there", tmp_path / "found"
+    found = cry_lightning.evaluate_events(*given, tier=tier).set_index(["level", "metric"])["value"]
+    assert found["events", "recall"] == recall
+    with pytest.raises(UserError, match="has the tiers 'child', 'monitor'; name one by `tier`"):
+        evaluate([*map(str, given)])
+
+
 def test_what_cannot_be_compared_is_refused(folders):
     there, found = folders / "there", folders / "found"
     with pytest.raises(UserError, match="no interval is labelled 'wail', only -, cry; give --label"):

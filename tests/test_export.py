@@ -143,14 +143,14 @@ def test_the_file_tells_what_it_is_and_nothing_of_this_machine(exported, ckpt):
 
 
 @pytest.mark.slow
-def test_eight_bits_are_smaller_and_leave_the_front_end(exported, tmp_path):
+def test_eight_bits_are_smaller_and_leave_the_front_end(exported, tmp_path, caplog):
     import onnx
 
     path = tmp_path / "int8.onnx"
     shutil.copy(exported, path)
     before, sound = onnx_file.runner(exported), sounds(8000, 4000)
     difference = differences(before, onnx_file.reduce_to_int8(path), [sound])
-    assert 0 < difference["probabilities"] < 0.1
+    assert 0 < difference["probabilities"] < 0.1 and not caplog.records
     nodes = onnx.load(path).graph.node
     front_end = [node for node in nodes if node.name.startswith(onnx_file.PREFIX)]
     assert {node.op_type for node in front_end} >= {"MatMul"} and not any("Integer" in n.op_type for n in front_end)

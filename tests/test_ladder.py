@@ -10,7 +10,7 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.studies import leakage
-from cry_lightning.studies.leakage import BY_CLIP, BY_SUBJECT, IDENTITY, MAJORITY, MODEL, RECORDER, Rung
+from cry_lightning.studies.leakage import BY_CLIP, BY_SUBJECT, IDENTITY, MAJORITY, MODEL, RECORDER
 
 main = partial(command, "leakage")
 N_SUBJECTS, N_CLIPS = 24, 10
@@ -40,9 +40,11 @@ def value(found: pd.DataFrame, division: str, predictor: str) -> pd.Series:
     return rows.iloc[0]
 
 
-def ladder(skill_by_clip: float, skill_by_subject: float, gain_db: float = 0.0) -> tuple[list[Rung], pd.DataFrame]:
+def ladder(
+    skill_by_clip: float, skill_by_subject: float, gain_db: float = 0.0
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
     by_clip, by_subject = pooled("clip", skill_by_clip), pooled("subject", skill_by_subject, seed=2)
-    rungs = [Rung(BY_SUBJECT, by_subject), Rung(BY_CLIP, by_clip)]
+    rungs = {BY_SUBJECT: by_subject, BY_CLIP: by_clip}
     return rungs, leakage.results(rungs, features_of(by_clip, gain_db))
 
 

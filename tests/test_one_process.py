@@ -16,7 +16,7 @@ from conftest import REPO, stage_config
 from lightning import Trainer
 from lightning.pytorch.strategies.launchers.subprocess_script import _basic_subprocess_cmd
 
-from cry_lightning.callbacks import Figures
+from cry_lightning.callbacks.dashboard import Figures
 from cry_lightning.cli.process import restored, started_alone
 from cry_lightning.make import command as pipeline
 

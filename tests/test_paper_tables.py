@@ -150,6 +150,14 @@ def test_the_corpus_is_counted_by_infant_and_class_as_published_and_here():
     assert ours[1] == ["2 infants", "2", "2", "4"]  # as there, whoever they are
 
 
+def test_classes_stand_in_order_and_infants_by_number_in_the_table_of_the_corpus():
+    clips = [Clip(f"{n}.wav", f"ward:{n % 12:02}", label=f"class {n % 7}") for n in range(84)]
+    plan = SimpleNamespace(chain=SimpleNamespace(last=SimpleNamespace(data=SimpleNamespace(clips=clips[::-1]))))
+    (ours,) = FORMS["corpus"](recipe(), {}, {PROTOCOL: {"net": plan}})
+    assert ours[0][1:-1] == [f"class {n}" for n in range(7)]  # which a set has in an order of its own each time
+    assert [row[0] for row in ours[1:13]] == [f"infant {n}" for n in range(1, 13)]
+
+
 def test_a_class_that_is_never_predicted_has_no_precision_and_counts_as_none():
     values, cases = {"a": 0.8, "b": np.nan, "c": 0.9}, {"a": 6, "b": 2}
     assert paper_tables.averaged("macro_precision", values, cases) == pytest.approx(0.4)
@@ -157,7 +165,8 @@ def test_a_class_that_is_never_predicted_has_no_precision_and_counts_as_none():
 
 
 def test_one_infant_has_no_identity_to_go_by():
-    assert [row[0] for row in counts("x", {"all": {"a": 1, "b": 3}})] == ["x", "all", "commonest class (derived)"]
+    rows = counts("x", pd.DataFrame({"a": 1, "b": 3}, ["all"]))
+    assert [row[0] for row in rows] == ["x", "all", "commonest class (derived)"]
 
 
 def test_systems_that_cannot_be_run_here_have_their_published_figures(runs):

@@ -33,7 +33,7 @@ from cry_lightning.report.files import write_card
 from cry_lightning.report.mistakes import Mistake, Mistakes
 from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.report.pictures import Picture
-from cry_lightning.report.words import Asked, Contents, Extras
+from cry_lightning.report.words import Asked, Extras
 
 main = partial(command, "evaluate")
 SCRIPT, AMPERSAND = "<script>alert(1)</script>", 'a&b "$x$"'  # names of classes
@@ -264,7 +264,7 @@ def test_what_makes_a_page_too_large_is_left_out(made, monkeypatch) -> None:
     monkeypatch.setattr(mistakes, "find", lambda *args: found)
     svg = "<svg>" + 4000 * " " + "</svg>"
     drawn = {run.name: [Picture("confusion", "figures/confusion.png", svg)]}
-    arguments = Contents([run], [], {run.name: Extras()}, drawn), Asked(with_audio=True)
+    arguments = [run], [], {run.name: Extras()}, drawn, Asked(with_audio=True)
     whole = html_page.page(*arguments)
     assert "Their sound" not in whole
     for part, without in (("data:audio", 20), ("data:image", 90), ("<svg", 500)):

@@ -16,7 +16,8 @@ import yaml
 from conftest import stage_config
 from lightning.pytorch.loggers import CSVLogger
 
-from cry_lightning.callbacks import Figures, interruption
+from cry_lightning.callbacks import interruption
+from cry_lightning.callbacks.dashboard import Figures
 from cry_lightning.callbacks.interruption import SIGNALS
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.runfolder import RunFolder
@@ -25,7 +26,7 @@ from cry_lightning.console import Interrupted
 KILLER = """
 import os, signal, sys
 from cry_lightning.cli import stage as cli
-from cry_lightning.callbacks import Figures
+from cry_lightning.callbacks.dashboard import Figures
 
 def kill(self, trainer, *args):
     if trainer.global_step == {step}:

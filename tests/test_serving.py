@@ -38,11 +38,10 @@ from cry_lightning.api import models
 from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError
 from cry_lightning.serving import connection, guard
-from cry_lightning.serving.app import app_of
+from cry_lightning.serving.app import MOST_BYTES, app_of
 from cry_lightning.serving.command import is_loopback
 from cry_lightning.serving.guard import Guard, Limits
 from cry_lightning.serving.picture import maps, picture
-from cry_lightning.serving.rows import MOST_BYTES
 from cry_lightning.serving.saliency import saliency
 from cry_lightning.serving.service import LONGEST_NAME, SHOWN_S, Service, shown_name
 from cry_lightning.serving.words import WORDS

@@ -78,7 +78,7 @@ def fits(monkeypatch) -> list[str]:
         ("lr: {low: 0.0, high: 1.0, log: true}", "lr: `low > 0` must hold for `log=True`"),
         ("lr: {low: 0.1, high: 1.0, log: true, step: 0.1}", "lr: The parameter `step` is not supported when `log`"),
         ("lr: {low: 1}", "lr: high missing"),
-        ("lr: {low: small, high: 1}", "lr: could not convert string to float: 'small'"),
+        ("lr: {low: small, high: 1}", "lr: expected a number, not small"),
         ("lr: {low: true, high: 1}", "lr: expected a number, not True"),
         ("lr: {low: 1, hihg: 2}", r"lr: no such setting: hihg; did you mean high\?"),
         ("lr: {choices: []}", "lr: The `choices` must contain one or more elements"),

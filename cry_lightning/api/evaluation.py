@@ -23,17 +23,9 @@ if TYPE_CHECKING:
 
 
 RUN = "name the folder of a run that was tested, or a predictions.csv"
-
-
 Run = Annotated[str, Taken("RUN", instead=RUN, what="run")]
-
-
 Numbers = Sequence[float]
-
-
 Kind = Literal["noise", "white", "bands", "ends", "gain", "channel"]
-
-
 KINDS = get_args(Kind)
 
 
@@ -287,6 +279,6 @@ def dashboard(
     """
     if find_spec("wandb_workspaces") is None:
         raise UserError("wandb-workspaces is not installed; pip install wandb-workspaces")
-    from cry_lightning.dashboard.command import run
+    from cry_lightning.dashboard.views import run
 
     return run(project, entity, out)

@@ -37,23 +37,11 @@ NETWORKS: Mapping[str, tuple[str, ...]] = {  # publisher -> the networks that it
     "vggish": ("vggish",),
     "efficientat": ("efficientat",),
 }
-
-
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
-
-
 Format = Literal["onnx", "pt2", "hub"]
-
-
 ENDINGS: Mapping[str, str] = {"onnx": ".onnx", "pt2": ".pt2", "hub": "-hub"}
-
-
 FOR_ONNX = ("onnx", "onnxruntime", "onnxscript")
-
-
 FOR_SERVING = ("fastapi", "uvicorn", "python_multipart")
-
-
 OVERRIDDEN = ("--data.corpus", "--data.cache.folder")  # by `embed`
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 
 Folds = Annotated[int, Taken("N", counted="folds")]
-
-
 MODELS = ("resnet18", "resnet50", "efficientnet_b0", "mobilenetv3_small_100", "vit_tiny_patch16_224")
 
 

@@ -14,12 +14,12 @@ TOLD_ANYWAY = (  # of Lightning's warnings: metrics are logged per epoch, and ru
     r".*module\(s\) in eval mode at the start of training.*",  # frozen encoders are, on purpose
     ".*using the WeightAveraging callback.*",  # no layer is sharded, and the average is what is tested, on purpose
 )
-TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
+TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed", "optuna")
 
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Keep back what Lightning tells anyway."""
+    """Keep back what Lightning and Optuna tell anyway."""
     loggers = {logging.getLogger(name): logging.getLogger(name).level for name in TALKATIVE}
     with warnings.catch_warnings():
         for pattern in TOLD_ANYWAY:

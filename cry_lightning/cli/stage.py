@@ -17,18 +17,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from cry_lightning.callbacks import (
-    Bar,
-    Dashboard,
-    EpochLines,
-    Figures,
-    Interruption,
-    LastCheckpoint,
-    LineageRecorder,
-    Maps,
-    PredictionsWriter,
-    set_up_wandb,
-)
+from cry_lightning.callbacks.dashboard import Dashboard, Figures, set_up_wandb
+from cry_lightning.callbacks.interruption import Interruption
+from cry_lightning.callbacks.last import LastCheckpoint
+from cry_lightning.callbacks.lineage import LineageRecorder
+from cry_lightning.callbacks.maps import Maps
+from cry_lightning.callbacks.progress import Bar, EpochLines
+from cry_lightning.callbacks.table import PredictionsWriter
 from cry_lightning.cli.precision import AUTO, automatic, canonical, of_test
 from cry_lightning.cli.process import started_alone
 from cry_lightning.cli.quiet import hushed
@@ -42,7 +37,7 @@ from cry_lightning.cli.runfolder import (
 )
 from cry_lightning.commands.arguments import check_folder, check_name
 from cry_lightning.commands.messages import OneLineParser, WholeSection, instantiation_error
-from cry_lightning.commands.stage import taken_out
+from cry_lightning.commands.stage import OWN, taken_out
 from cry_lightning.console import Interrupted, UserError, one_line
 from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.data.datamodule import CryDataModule
@@ -115,18 +110,8 @@ class StageCLI(LightningCLI):
             elif action.dest == "trainer.precision":
                 action._typehint = Literal[AUTO] | action._typehint  # type: ignore[attr-defined]
         parser.epilog = f"--trust PACKAGE: let a run's config.yaml {HELP}."
-        parser.add_argument("--name", type=str, required=True, help="Stage name: the run folder is RUNS/CORPUS/NAME.")
-        parser.add_argument("--pipeline", type=str, default="main", help="Stages of one chain: the W&B group.")
-        parser.add_argument("--runs", type=str, default="runs", help="Folder of all run folders.")
-        parser.add_argument(
-            "--overwrite", type=bool, default=False, help="Replace a finished run, or one of another config."
-        )
-        parser.add_argument(
-            "--save_every_n_steps", type=int | None, default=None, help="Write last.ckpt mid-epoch too."
-        )
-        parser.add_argument(
-            "--map_every_n_epochs", type=int, default=5, help="Send W&B a map of embeddings so often; 0 for never."
-        )
+        for name, (kind, default, about) in OWN.items():
+            parser.add_argument(f"--{name}", type=kind, default=default, required=name == "name", help=about)
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {"checkpoint.monitor": "val/uar", "checkpoint.mode": "max", "checkpoint.enable_version_counter": False}

@@ -48,17 +48,6 @@ def _loaded(path: Path) -> object:
         raise UserError(f"{path}, {error}") from error
 
 
-def check_there(path: str, key: str) -> None:
-    """Refuse a config that is not there.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    elsewhere = path.startswith("~") or "://" in path  # where the command itself knows to look
-    if not (elsewhere or Path(path).exists()):
-        raise UserError(f"--{key}: {path}: no such file; give a YAML such as configs/finetune.yaml")
-
-
 def read_config(path: str, key: str) -> Config:
     """What a YAML holds, files that it names by paths relative to itself read in their places.
 

@@ -16,7 +16,6 @@ from cry_lightning.commands.configs import (
     WHOLE_SECTIONS,
     check_class,
     check_keys,
-    check_there,
     check_type,
     read_config,
     refuse_recordings,
@@ -31,7 +30,14 @@ GROUPS = {
     "trainer": "lightning.pytorch.Trainer",
     "checkpoint": "lightning.pytorch.callbacks.ModelCheckpoint",
 }
-CLI = "cry_lightning.cli.stage.StageCLI"
+OWN: dict[str, tuple[object, object, str]] = {  # type, default and help of what a stage has beside model and groups
+    "name": (str, None, "Stage name: the run folder is RUNS/CORPUS/NAME."),  # always given
+    "pipeline": (str, "main", "Stages of one chain: the W&B group."),
+    "runs": (str, "runs", "Folder of all run folders."),
+    "overwrite": (bool, False, "Replace a finished run, or one of another config."),
+    "save_every_n_steps": (int | None, None, "Write last.ckpt mid-epoch too."),
+    "map_every_n_epochs": (int, 5, "Send W&B a map of embeddings so often; 0 for never."),
+}
 # Tables that an option adds to; any other is replaced.
 ADDED_TO = {"init_args", "split", *(new.partition(".")[0] for moved in MOVED.values() for new in moved.values())}
 OF_LIGHTNING = {  # options that LightningCLI adds by itself
@@ -48,11 +54,13 @@ def help_text(command: str, configs: Sequence[str]) -> str:
     named = [read_config(path, "config") for path in configs]
     task = next((one["model"]["class_path"] for one in named if isinstance(one.get("model"), dict)), None)
     task = task or "cry_lightning.tasks.Classifier"
+    own = OF_LIGHTNING | {name: about for name, (_, _, about) in OWN.items()}
+    own["trust PACKAGE"] = "let a run's config.yaml name classes of this package, too"
     example = "  python -m cry_lightning fit --config configs/finetune.yaml --trainer.max_epochs=30"
     if command == "test":
         example = "  python -m cry_lightning test --config runs/synthetic-cries/finetune/config.yaml"
     sections = {
-        "": _own_options(command),
+        "": {f"--{name}": about for name, about in own.items()},
         "--data FILE.yaml, or --data.NAME VALUE:": _described(GROUPS["data"]),
         f"--model.init_args.NAME VALUE, here of {task.rpartition('.')[2]}:": _described(task),
     }
@@ -64,15 +72,6 @@ def help_text(command: str, configs: Sequence[str]) -> str:
         lines += [f"  {name:<{width}}  {about}" for name, about in rows.items()]
     lines += ["", f"--trainer.NAME VALUE: Lightning's Trainer: {trainer} ...", "--checkpoint.NAME VALUE: monitor, mode"]
     return "\n".join([*lines, "", f"Every option: python -m cry_lightning {command} --help-all"])
-
-
-def _own_options(command: str) -> dict[str, str]:
-    rows = {f"--{name}": about for name, about in OF_LIGHTNING.items()}
-    for name, call in added_options().items():
-        about = next((keyword.value for keyword in call.keywords if keyword.arg == "help"), None)
-        rows[f"--{name}"] = str(ast.literal_eval(about)) if about is not None else ""
-    rows["--trust PACKAGE"] = "let a run's config.yaml name classes of this package, too"
-    return rows
 
 
 def _described(path: str) -> dict[str, str]:
@@ -99,14 +98,6 @@ def _in_short(text: str) -> str:
         ".;:"
     )
     return text if len(text) <= 84 else f"{text[:81].rsplit(' ', 1)[0]} ..."
-
-
-def added_options() -> dict[str, ast.Call]:
-    """Name -> call of `add_argument` for the options that the stage's command line adds."""
-    definition = signatures.find(CLI)
-    calls = [node for node in ast.walk(definition.node) if isinstance(node, ast.Call)] if definition else []
-    added = [call for call in calls if ast.unparse(call.func).endswith(".add_argument")]
-    return {ast.literal_eval(call.args[0]).removeprefix("--"): call for call in added}
 
 
 @dataclass(frozen=True)
@@ -194,9 +185,11 @@ def resolved(given: Sequence[Argument]) -> Config:
     config: Config = {}
     for one in given:
         if one.key == "config" and one.value is not None:
-            check_there(one.value, "config")
+            elsewhere = one.value.startswith("~") or "://" in one.value  # where `read_config` knows to look
+            if not (elsewhere or Path(one.value).exists()):
+                raise UserError(f"--config: {one.value}: no such file; give a YAML such as configs/finetune.yaml")
             config = _merged(config, read_config(one.value, "config"))
-    known = _top_level()
+    known = dict.fromkeys(["model", *GROUPS, *OF_LIGHTNING, *OWN])
     _refuse_unrecognized([one for one in given if not _recognized(one.key, known)], known)
     if unknown := [key for key in config if key not in known]:
         raise ConfigError(unknown[0], f"no such key{did_you_mean(unknown[:1], list(known))}")
@@ -206,10 +199,6 @@ def resolved(given: Sequence[Argument]) -> Config:
         if one.value is not None and one.key not in OF_LIGHTNING:
             _set(config, one.key.rstrip("+").split("."), one.value, one.key)
     return config
-
-
-def _top_level() -> dict[str, None]:
-    return dict.fromkeys(["model", *GROUPS, *OF_LIGHTNING, *added_options()])
 
 
 def _options(argv: Sequence[str]) -> Iterator[Argument]:
@@ -242,12 +231,8 @@ def _refuse_unrecognized(wrong: Sequence[Argument], known: Mapping[str, None]) -
     for group, path in GROUPS.items():
         whole += [dotted(group, name) for name in signatures.keys_of(path)]
     keys = [one.key if one.key.partition(".")[0] in known else one.key.partition(".")[0] for one in wrong]
-    hint = next(filter(None, map(renamed, keys)), "") or _near(keys, whole)
+    hint = next(filter(None, map(renamed, keys)), "") or did_you_mean(keys, whole, "--")
     raise ConfigError("", f"unrecognized arguments: {' '.join(one.typed for one in wrong)}{hint}")
-
-
-def _near(keys: list[str], known: list[str]) -> str:
-    return did_you_mean(keys, known, "--")
 
 
 def _merged(below: Config, above: Config) -> Config:

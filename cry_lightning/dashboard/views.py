@@ -1,11 +1,18 @@
-"""A workspace and a report of W&B, made of the sections."""
+"""`dashboard`: a workspace and a report of W&B, made of the sections, sent there or written down."""
 
+import json
+import logging
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
+import wandb
+
+from cry_lightning.console import one_line
+from cry_lightning.dashboard.runs import is_online, keep_private
 from cry_lightning.dashboard.sections import SECTIONS, Panel
-from cry_lightning.files import Json
+from cry_lightning.files import Json, replacing
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -13,6 +20,7 @@ if TYPE_CHECKING:
 reports: ModuleType = import_module("wandb_workspaces.reports.v2")  # what it exports, its types do not say
 workspaces: ModuleType = import_module("wandb_workspaces.workspaces")
 NAME = "cry_lightning"
+log = logging.getLogger(__name__)
 
 
 class View(Protocol):
@@ -68,3 +76,21 @@ def send(entity: str, project: str) -> list[str]:
     """Save both on the server; returns their addresses."""
     saved = [workspace(entity, project).save(), report(entity, project).save()]
     return [view.url for view in saved]
+
+
+def run(project: str, entity: str | None, out: Path | None) -> list[str]:
+    """Make the views; returns their addresses, or the file in which they are described."""
+    keep_private()
+    if out is None and is_online():
+        try:
+            addresses = send(entity or wandb.Api().default_entity or "", project)
+            print("\n".join(addresses))
+            return addresses
+        except Exception as error:  # of the network, the server or the library
+            log.warning("W&B does not take the dashboard: %s", one_line(str(error)))
+    out = out or Path("dashboard.json")
+    with replacing(out) as part:
+        part.write_text(json.dumps(specification(entity or "", project), indent=1), encoding="utf-8")
+    again = f"python -m cry_lightning dashboard --project {project}" + (f" --entity {entity}" if entity else "")
+    print(f"{out}; to send it, `wandb login`, or set WANDB_API_KEY, where there is a network, then: {again}")
+    return [str(out)]

@@ -1,7 +1,6 @@
 """`export`: a trained stage for other programs, compared with PyTorch before it is written."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 
 from cry_lightning.console import UserError
 from cry_lightning.export import hub, pt2
-from cry_lightning.export.about import describe
+from cry_lightning.export.about import About, describe
 from cry_lightning.export.check import (
     LIMIT,
     Reference,
@@ -37,12 +36,16 @@ def run(
     recordings: Sequence[str],
 ) -> None:
     """Run the command."""
-    with one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
         for ckpt, out in zip(ckpts, outs, strict=True):
             trained = TrainedStage(ckpt, trust=Trust(tuple(trust)))
             if form != "hub":
                 refuse_other_windows(trained)
-            Export(trained, licence, recordings).write(form, int8, out)
+            export(trained, form, int8, out, licence, recordings)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def refuse_other_windows(trained: TrainedStage) -> None:
@@ -59,99 +62,74 @@ def refuse_other_windows(trained: TrainedStage) -> None:
         )
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """While the block runs, torch computes by one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-class Export:
-    """A stage to be exported, and what it is compared on.
-
-    Args:
-        trained: the stage.
-        licence: of its weights.
-        recordings: that are compared, too.
+def export(
+    trained: TrainedStage, form: str, int8: bool, out: Path, licence: str | None, recordings: Sequence[str]
+) -> None:
+    """Write a stage where it gives what PyTorch gives, on recordings, too, and print what was found.
 
     Raises:
-        UserError: one of them cannot be read, or the stage cannot be exported.
+        UserError: a recording cannot be read, or the stage cannot be exported.
     """
-
-    def __init__(self, trained: TrainedStage, licence: str | None, recordings: Sequence[str]) -> None:
-        self.trained, self.model = trained, WaveformModel(trained)
-        self.about = describe(trained, self.model, licence)
-        self.reference = Reference(trained, self.model)
-        rate = self.about["sample_rate"]
-        recorded = windows_of(recordings, rate, self.model.window)
-        self.inputs = list(batches(self.model, recorded))
-        self.compared_on = (
-            f"{len(self.inputs[0]) - len(recorded)} synthetic sounds and {len(recorded)} recorded windows"
-        )
-        self.timed = sounds(rate, max(rate, self.model.window) if self.model.takes_any_length else self.model.window)[
-            :1
+    model = WaveformModel(trained)
+    about, reference = describe(trained, model, licence), Reference(trained, model)
+    rate = about["sample_rate"]
+    recorded = windows_of(recordings, rate, model.window)
+    inputs = list(batches(model, recorded))
+    timed = sounds(rate, max(rate, model.window) if model.takes_any_length else model.window)[:1]
+    with (replacing_folder if form == "hub" else replacing)(out) as part:
+        written = _written(trained, model, about, form, part)
+        found = differences(reference, written, inputs)
+        refuse_different(found, out)
+        compared_on = f"{len(inputs[0]) - len(recorded)} synthetic sounds and {len(recorded)} recorded windows"
+        lines = [
+            f"{out}: {_signature(model, about)}",
+            f"as PyTorch on {compared_on}: off by {_in_words(found)} (at most {LIMIT:g})",
+            _costs(part, written, timed, rate),
         ]
+        if int8:
+            from cry_lightning.export import onnx
 
-    def write(self, form: str, int8: bool, out: Path) -> None:
-        """Write the model where it gives what PyTorch gives, and print what was found."""
-        with (replacing_folder if form == "hub" else replacing)(out) as part:
-            written = self._written(form, part)
-            found = differences(self.reference, written, self.inputs)
-            refuse_different(found, out)
-            lines = [
-                f"as PyTorch on {self.compared_on}: off by {_in_words(found)} (at most {LIMIT:g})",
-                self._costs(part, written),
-            ]
-            if int8:
-                from cry_lightning.export import onnx
+            reduced = onnx.reduce_to_int8(part)
+            lines += [f"int8: {_change(reference, reduced, inputs)}", f"int8: {_costs(part, reduced, timed, rate)}"]
+    print("\n  ".join([*lines, f"lineage {about['lineage']}, licence {about['licence']}"]))
 
-                reduced = onnx.reduce_to_int8(part)
-                lines += [f"int8: {self._change(reduced)}", f"int8: {self._costs(part, reduced)}"]
-        print("\n  ".join([f"{out}: {self._signature()}", *lines, self._origin()]))
 
-    def _written(self, form: str, part: Path) -> Run:
-        if form == "hub":
-            return hub.write(self.trained, self.about, part)
-        if form == "pt2":
-            return pt2.write(self.model, self.about, part)
-        from cry_lightning.export import onnx  # whose libraries are an extra
+def _written(trained: TrainedStage, model: WaveformModel, about: About, form: str, part: Path) -> Run:
+    if form == "hub":
+        return hub.write(trained, about, part)
+    if form == "pt2":
+        return pt2.write(model, about, part)
+    from cry_lightning.export import onnx  # whose libraries are an extra
 
-        return onnx.write(self.model, self.about, part)
+    return onnx.write(model, about, part)
 
-    def _signature(self) -> str:
-        about, model = self.about, self.model
-        length = f"N >= {model.window}" if model.takes_any_length else f"N = {model.window}"
-        sizes = {"probabilities": len(model.classes or ()), "embedding": about["embedding_size"]}
-        outputs = ", ".join(f"{name} (B, {sizes[name]})" for name in model.outputs)
-        return f"waveform (B, N) at {about['sample_rate']} Hz, {length}, to {outputs}"
 
-    def _costs(self, part: Path, written: Run) -> str:
-        files = [path for path in part.rglob("*") if path.is_file()] if part.is_dir() else [part]
-        megabytes = sum(path.stat().st_size for path in files) / 1e6
-        seconds = self.timed.shape[1] / self.about["sample_rate"]
-        return (
-            f"{megabytes:.2f} MB, {latency_ms(written, self.timed):.2f} ms for {seconds:g} s of sound on one core (p50)"
-        )
+def _signature(model: WaveformModel, about: About) -> str:
+    length = f"N >= {model.window}" if model.takes_any_length else f"N = {model.window}"
+    sizes = {"probabilities": len(model.classes or ()), "embedding": about["embedding_size"]}
+    outputs = ", ".join(f"{name} (B, {sizes[name]})" for name in model.outputs)
+    return f"waveform (B, N) at {about['sample_rate']} Hz, {length}, to {outputs}"
 
-    def _change(self, reduced: Run) -> str:
-        """What the rounding changes, in words."""
-        changed = differences(self.reference, reduced, self.inputs)
-        if PROBABILITIES not in changed:
-            return f"off by {_in_words(changed)}"
-        ours, theirs = (one(self.inputs[0])[PROBABILITIES] for one in (self.reference, reduced))
-        others = int((ours.argmax(1) != theirs.argmax(1)).sum())
-        mean = float(np.abs(ours - theirs).mean())
-        return (
-            f"off by {_in_words(changed)}, the probabilities by {mean:.2g} in the mean; {others} of {len(ours)} windows"
-            " change their class"
-        )
 
-    def _origin(self) -> str:
-        return f"lineage {self.about['lineage']}, licence {self.about['licence']}"
+def _costs(part: Path, written: Run, timed: np.ndarray, rate: int) -> str:
+    files = [path for path in part.rglob("*") if path.is_file()] if part.is_dir() else [part]
+    megabytes = sum(path.stat().st_size for path in files) / 1e6
+    seconds = timed.shape[1] / rate
+    return f"{megabytes:.2f} MB, {latency_ms(written, timed):.2f} ms for {seconds:g} s of sound on one core (p50)"
+
+
+def _change(reference: Reference, reduced: Run, inputs: Sequence[np.ndarray]) -> str:
+    """What the rounding changes, in words."""
+    changed = differences(reference, reduced, inputs)
+    if PROBABILITIES not in changed:
+        return f"off by {_in_words(changed)}"
+    ours, theirs = (one(inputs[0])[PROBABILITIES] for one in (reference, reduced))
+    others = int((ours.argmax(1) != theirs.argmax(1)).sum())
+    mean = float(np.abs(ours - theirs).mean())
+    return (
+        f"off by {_in_words(changed)}, the probabilities by {mean:.2g} in the mean; {others} of {len(ours)} windows"
+        " change their class"
+    )
 
 
 def _in_words(found: dict[str, float]) -> str:

@@ -3,8 +3,6 @@
 import ast
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -86,24 +84,14 @@ def reduce_to_int8(path: Path) -> Run:
     """
     nodes = onnx.load(path).graph.node
     kept = [node.name for node in nodes if node.name.startswith(PREFIX) or _is_depthwise(node)]
-    with _without_advice():
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # onnxruntime's advice
+    try:
         quantize_dynamic(path, path, weight_type=QuantType.QUInt8, nodes_to_exclude=kept)
+    finally:
+        logging.disable(disabled)
     return runner(path)
 
 
 def _is_depthwise(node: onnx.NodeProto) -> bool:
     return node.op_type == "Conv" and any(one.name == "group" and one.i > 1 for one in node.attribute)
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """While the block runs, the root logger, which onnxruntime advises through, is silent."""
-
-    def silent(record: logging.LogRecord) -> bool:
-        return False
-
-    logging.getLogger().addFilter(silent)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeFilter(silent)

@@ -16,7 +16,7 @@ from cry_lightning.lineage import refuse_leaky
 from cry_lightning.report import checklist, markdown
 from cry_lightning.report.checklist import fill
 from cry_lightning.report.facts import Facts
-from cry_lightning.report.words import Asked, Contents, Extras
+from cry_lightning.report.words import Asked, Extras
 
 log = logging.getLogger(__name__)
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
@@ -53,8 +53,8 @@ def write_report(
     }
     only = Facts(runs[0], extras[runs[0].name]) if len(runs) == 1 else None
     filled = fill(asked.checklist, only) if only and asked.checklist else None
-    report = Contents(runs, compared, extras, drawn)
-    texts = {"report.md": markdown.page(report), "report.html": page.page(report, asked, filled)}
+    contents = runs, compared, extras, drawn
+    texts = {"report.md": markdown.page(*contents), "report.html": page.page(*contents, asked, filled)}
     if only and (only.run.table["split"] == "test").all():
         texts[CARD] = markdown.card(only)
     if only and filled:

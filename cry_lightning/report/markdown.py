@@ -3,7 +3,7 @@
 Source: Mitchell et al. 2019, "Model cards for model reporting", FAT*.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cry_lightning.console import as_markdown_list, as_markdown_text
@@ -11,7 +11,7 @@ from cry_lightning.evaluation.compare import Pair, as_markdown, per_class, secti
 from cry_lightning.evaluation.run import Run
 from cry_lightning.report import words
 from cry_lightning.report.facts import Facts
-from cry_lightning.report.words import Contents, Extras
+from cry_lightning.report.words import Extras
 
 if TYPE_CHECKING:  # it takes a while to import
     from cry_lightning.report.pictures import Picture
@@ -24,13 +24,17 @@ USE = (
 CITE = "Cite the software (`CITATION.cff` of cry_lightning), the corpora, and the source of any published weights."
 
 
-def page(report: Contents) -> str:
-    """The report as Markdown."""
-    runs = report.runs
+def page(
+    runs: Sequence[Run],
+    compared: Sequence[Pair],
+    extras: Mapping[str, Extras],
+    pictures: Mapping[str, Sequence["Picture"]],
+) -> str:
+    """The report as Markdown; arguments as of the HTML page."""
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
-    sections = ["\n\n".join(_section(run, report.extras[run.name], report.pictures[run.name])) for run in runs]
+    sections = ["\n\n".join(_section(run, extras[run.name], pictures[run.name])) for run in runs]
     method = "\n".join(f"- **{term}** {text}" for term, text in words.method(runs).items())
-    head = [f"# Evaluation of {as_markdown_text(title)}", *_head(runs), *_differences(report.compared)]
+    head = [f"# Evaluation of {as_markdown_text(title)}", *_head(runs), *_differences(compared)]
     return "\n\n".join([*head, "## How to read the numbers", method, *sections]) + "\n"
 
 

@@ -1,6 +1,6 @@
 """report.html, of runs or of a study: one file that holds all it shows, and fetches nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from cry_lightning.evaluation import compare
-from cry_lightning.evaluation.compare import Rows
+from cry_lightning.evaluation.compare import Pair, Rows
 from cry_lightning.evaluation.run import Run
 from cry_lightning.files import replacing
 from cry_lightning.report import mistakes, words
@@ -17,7 +17,7 @@ from cry_lightning.report.checklist import Checklist
 from cry_lightning.report.mistakes import Mistakes
 from cry_lightning.report.pictures import Picture
 from cry_lightning.report.provenance import Provenance, evaluation_command, versions
-from cry_lightning.report.words import Asked, Contents, Extras
+from cry_lightning.report.words import Asked, Extras
 
 MOST_BYTES = 3_000_000  # of a page that can be sent
 MOST_MISTAKES = 30  # of all runs together
@@ -32,16 +32,6 @@ class Section:
     pictures: Sequence[Picture]
     mistakes: Mistakes
     provenance: Provenance
-
-    @property
-    def stamp(self) -> str:
-        """The stamp of the lineage in words."""
-        return words.STAMPS[self.run.leakage.status]
-
-    @property
-    def verdict(self) -> str:
-        """Whether the model does better than the majority baseline."""
-        return words.verdict(self.run)
 
     @property
     def warnings(self) -> list[str]:
@@ -65,24 +55,27 @@ class Section:
         return {name: value for name, value in found.items() if value}
 
 
-def page(report: Contents, asked: Asked, checklist: Checklist | None = None) -> str:
+def page(
+    runs: Sequence[Run],
+    compared: Sequence[Pair],
+    extras: Mapping[str, Extras],
+    pictures: Mapping[str, Sequence[Picture]],
+    asked: Asked,
+    checklist: Checklist | None = None,
+) -> str:
     """The report as one HTML page.
 
     Args:
-        report: what it is of.
+        runs: one or several.
+        compared: their differences.
+        extras: of each run, by its name.
+        pictures: of each run, by its name.
         asked: what a reader wants besides.
         checklist: of the run, filled in.
     """
-    runs, compared = report.runs, report.compared
     each = min(mistakes.MOST, max(1, MOST_MISTAKES // len(runs)))
     sections = [
-        Section(
-            run,
-            report.extras[run.name],
-            report.pictures[run.name],
-            mistakes.find(run, each, asked.with_audio),
-            Provenance(run),
-        )
+        Section(run, extras[run.name], pictures[run.name], mistakes.find(run, each, asked.with_audio), Provenance(run))
         for run in runs
     ]
     paired = [pair for pair in compared if not pair.unlike]
@@ -92,6 +85,7 @@ def page(report: Contents, asked: Asked, checklist: Checklist | None = None) -> 
         "several": len(runs) > 1,
         "contents": _contents(sections, checklist is not None),
         "sections": sections,
+        "words": words,
         "audio_asked": asked.with_audio,
         # Of one run, its name and its stamp stand above.
         "summary": summary if len(runs) > 1 else [row[1:-1] for row in summary],
@@ -148,7 +142,6 @@ class StudyPage:
         title: what was studied.
         command: that wrote it.
         tables: with a header each.
-        note: what a reader must know of the corpus.
         verdict: in words.
         warnings: why to doubt the numbers.
         figures: caption and SVG element of each.
@@ -159,7 +152,6 @@ class StudyPage:
     title: str
     command: str
     tables: Sequence[Rows]
-    note: str = ""
     verdict: str = ""
     warnings: Sequence[str] = ()
     figures: Sequence[tuple[str, str]] = ()

@@ -1,17 +1,14 @@
 """What is said of runs in every form of the report, and what a reader asked for besides."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from cry_lightning.evaluation.clinical import Readout, chosen_rows, clinical_rows
-from cry_lightning.evaluation.compare import Pair, Rows, cell
+from cry_lightning.evaluation.compare import Rows, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import LEVELS
 from cry_lightning.evaluation.run import Run
-
-if TYPE_CHECKING:  # it takes a while to import
-    from cry_lightning.report.pictures import Picture
 
 POSITIVE = "that of sensitivity; unless named, the rarer one in all of predictions.csv, val and test"
 KIND = {"subjects": "infant", "recordings": "recording"}  # of what the intervals are over
@@ -81,23 +78,6 @@ class Asked:
     checklist: str = ""
     command: str = ""
     send_report: bool = False
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What a report is of.
-
-    Args:
-        runs: one or several.
-        compared: their differences.
-        extras: of each run, by its name.
-        pictures: of each run, by its name.
-    """
-
-    runs: Sequence[Run]
-    compared: Sequence[Pair]
-    extras: Mapping[str, Extras]
-    pictures: Mapping[str, Sequence["Picture"]]
 
 
 def verdict(run: Run) -> str:

@@ -1,15 +1,16 @@
 """The server: a page for people, and REST for programs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pandas as pd
 from fastapi import FastAPI, File, HTTPException, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 import cry_lightning
@@ -19,13 +20,13 @@ from cry_lightning.inference.output import Row, as_csv, as_records
 from cry_lightning.inference.reference.decisions import UNLIKE, UNSURE
 from cry_lightning.serving.guard import Guard, Limits
 from cry_lightning.serving.picture import picture
-from cry_lightning.serving.rows import MOST_BYTES, table_of
 from cry_lightning.serving.service import USE, Answer, Service, shown_name
 from cry_lightning.serving.words import WORDS
 
 TEMPLATES = Path(__file__).parent / "templates"
 ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
 LONGEST = 300  # characters of a reason
+MOST_BYTES = 5_000_000  # of rows that come back from a page, some 20,000
 Language = Literal["en", "de"]
 Sound = Annotated[UploadFile, File(description="a recording of any container")]
 
@@ -72,7 +73,6 @@ def app_of(service: Service, limits: Limits, hosts: Sequence[str], language: Lan
     app.add_middleware(Guard, limits=limits, hosts=hosts)
     app.add_exception_handler(UserError, _unusable)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(AnyHTTPException, _refused)
     app.add_exception_handler(Exception, _failed)
     _add_rest(app, service, limits)
     _add_page(app, service, limits, language)
@@ -112,6 +112,33 @@ def _add_rest(app: FastAPI, service: Service, limits: Limits) -> None:
         text = await run_in_threadpool(lambda: as_csv(table_of(bytes(content))))
         headers = {"content-disposition": 'attachment; filename="cries.csv"'}
         return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def table_of(content: bytes) -> pd.DataFrame:
+    """The table of a JSON list of rows, which all have the columns of the first; `path` is one of them.
+
+    Raises:
+        UserError: it is something else, naming the first row that is at fault.
+    """
+    try:
+        rows = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"no JSON: {error}") from error
+    if not isinstance(rows, list):
+        raise UserError("no list of rows")
+    columns = list(rows[0]) if rows and isinstance(rows[0], dict) else []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not isinstance(row.get("path"), str):
+            raise UserError(f"row {number} has no path")
+        if row.keys() != set(columns):
+            raise UserError(f"row {number} has other columns than the first")
+        if odd := [name for name, value in row.items() if not isinstance(value, str | int | float | None)]:
+            raise UserError(f"row {number}: {odd[0]} is no text and no number")
+    cells = [
+        {printable(name): printable(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in rows
+    ]
+    return pd.DataFrame(cells, columns=None if rows else ["path"])
 
 
 def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language) -> None:
@@ -190,13 +217,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return _problem(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 422)
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, AnyHTTPException)
-    return _problem(str(error.detail), error.status_code, error.headers)
-
-
-def _problem(reason: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": on_one_line(printable(reason))[:LONGEST]}, status, headers)
+def _problem(reason: str, status: int) -> JSONResponse:
+    return JSONResponse({"detail": on_one_line(printable(reason))[:LONGEST]}, status)
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:

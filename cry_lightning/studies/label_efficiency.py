@@ -3,8 +3,8 @@
 import re
 import shlex
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Literal
 
 import pandas as pd
 
-from cry_lightning.cli.runfolder import LAST
+from cry_lightning.cli.runfolder import BEST, LAST
 from cry_lightning.commands.arguments import as_arguments
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError
@@ -21,10 +21,22 @@ from cry_lightning.evaluation.run import Tested, read_run
 from cry_lightning.files import Json
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.studies import engine
-from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_finished
+from cry_lightning.studies.cross_validation import (
+    WITHOUT_LAST,
+    Chain,
+    adapt,
+    open_chain,
+    read_chain,
+    starting_from,
+    train_once,
+)
+from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, is_finished
+from cry_lightning.studies.recipe import Changes, Labels
+from cry_lightning.studies.rounds import divided
 from cry_lightning.tasks.checkpoints import sha256
 
 SCRATCH = "scratch"
+WEIGHTS = "model.init_args.weights"
 FOLD = "{fold}"  # in a checkpoint's path: an encoder that was not trained on the fold's test subjects
 CountedBy = Literal["label_fraction", "per_class"]
 # Whatever the YAML says, one of them limits the labels.
@@ -69,7 +81,7 @@ class Trial:
         seeds: Json = {"data.seed": self.seed, "seed_everything": self.seed}
         fold = {} if self.fold is None else {"data.split.fold": self.fold}
         limits = NO_LIMIT | {f"data.subset.{self.counted_by}": self.amount}
-        return [*as_arguments(limits | seeds | {"model.init_args.weights": self.weights} | fold), *self.own]
+        return [*as_arguments(limits | seeds | {WEIGHTS: self.weights} | fold), *self.own]
 
 
 def points(
@@ -208,6 +220,15 @@ def subset(study: Study, point: Trial) -> Subset:
     )
 
 
+def subsets_of(study: Study, trials: Sequence[Trial]) -> Subsets:
+    """The subsets of all points, each drawn once.
+
+    Raises:
+        UserError: one cannot be drawn.
+    """
+    return {trial.subset: subset(study, trial) for trial in {trial.subset: trial for trial in trials}.values()}
+
+
 def made_by(study: Study, point: Trial, subset: Subset) -> Json:
     """All that a point's predictions depend on."""
     weights = sha256(point.weights) if point.weights else None
@@ -221,49 +242,6 @@ def train(study: Study, point: Trial, wanted: Json, runs: Path) -> None:
     (folder / LAST).unlink()  # hundreds of a large encoder would fill a disk; config.yaml makes it again
 
 
-def run(
-    stage: StageConfig, planned: list[Trial], out: Path | None, allow_leaky: bool, jobs: int, command: str
-) -> pd.DataFrame:
-    """Run the command on a stage; returns what label_efficiency.csv holds."""
-    study = open_study(stage)
-    subsets = {point.subset: subset(study, point) for point in {point.subset: point for point in planned}.values()}
-    out = out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
-    return report(study, run_points(study, planned, subsets, out / "points", allow_leaky, jobs), subsets, out, command)
-
-
-def report(study: Study, tested: dict[Trial, Tested], subsets: Subsets, out: Path, command: str) -> pd.DataFrame:
-    """Write and print the curves; returns what label_efficiency.csv holds."""
-    from cry_lightning.studies import label_curves  # which needs what is above
-
-    result = label_curves.curves(tested, subsets)
-    begin_study(out, study.corpus, study.loggers)
-    label_curves.write(result, out, len(study.data.classes), f"Label efficiency on {study.corpus}", command)
-    written = "\n".join(str(out / name) for name in ("label_efficiency.csv", "label_efficiency.png", "report.html"))
-    print(f"\n{label_curves.text(result)}\n\n{written}")
-    return result
-
-
-def run_points(
-    study: Study,
-    planned: list[Trial],
-    subsets: Subsets,
-    runs: Path,
-    allow_leaky: bool,
-    jobs: int,
-) -> dict[Trial, Tested]:
-    """Train the points that are not finished, and read the predictions of all."""
-    tested = {}
-    results = engine.side_by_side(partial(run_point, study, subsets, runs), planned, jobs, "label-efficiency", "point")
-    for number, (point, state) in enumerate(zip(planned, results, strict=True), 1):
-        folder = str(runs / study.corpus / point.name)
-        tested[point] = read_run(folder, "test")
-        if not allow_leaky:
-            way_out = f"Give an encoder that was not trained on them (with {FOLD} in its path, one for each fold)"
-            refuse_leaky([(folder, tested[point].leakage)], f"{way_out}, or let --allow-leaky stamp the table LEAKY")
-        print(f"{number}/{len(planned)} {point.name}: {state}", flush=True)
-    return tested
-
-
 def run_point(study: Study, subsets: Subsets, runs: Path, point: Trial) -> str:
     """Train and test a point, unless that is done; returns how long it took, in words."""
     began, wanted = time.monotonic(), made_by(study, point, subsets[point.subset])
@@ -271,3 +249,129 @@ def run_point(study: Study, subsets: Subsets, runs: Path, point: Trial) -> str:
         return "finished before"
     train(study, point, wanted, runs)
     return f"{time.monotonic() - began:.0f} s"
+
+
+@dataclass(frozen=True)
+class LabelStudy:
+    """A label efficiency whose inputs, divisions and subsets have been checked; nothing of it is trained yet."""
+
+    study: Study  # the last stage
+    trials: list[Trial]
+    subsets: Subsets
+    out: Path
+    chains: dict[str, Chain] = field(default_factory=dict)  # by encoder: what makes its trials' weights
+    upstream: Path = Path()  # where the stages of chains on other corpora lie
+
+    def run(self, jobs: int, command: str, allow_leaky: bool = False) -> pd.DataFrame:
+        """Train what is not finished, and report; returns what label_efficiency.csv holds."""
+        from cry_lightning.studies import label_curves  # which needs what is above
+
+        name = f"Label efficiency on {self.study.corpus}"
+        result = label_curves.curves(self._tested(jobs, allow_leaky), self.subsets)
+        begin_study(self.out, self.study.corpus, self.study.loggers)
+        label_curves.write(result, self.out, len(self.study.data.classes), name, command)
+        files = ("label_efficiency.csv", "label_efficiency.png", "report.html")
+        print("\n".join([f"\n{label_curves.text(result)}\n", *(str(self.out / file) for file in files)]))
+        return result
+
+    def _tested(self, jobs: int, allow_leaky: bool) -> dict[Trial, Tested]:
+        """Train the points that are not finished, and read the predictions of all."""
+        trials, runs, tested = self._with_weights(), self.out / "points", {}
+        point = partial(run_point, self.study, self.subsets, runs)
+        results = engine.side_by_side(point, trials, jobs, "label-efficiency", "point")
+        for number, (trial, state) in enumerate(zip(trials, results, strict=True), 1):
+            folder = str(runs / self.study.corpus / trial.name)
+            tested[trial] = read_run(folder, "test")
+            if not allow_leaky:
+                way_out = f"Give an encoder that was not trained on them (with {FOLD} in its path, one for each fold)"
+                refuse_leaky(
+                    [(folder, tested[trial].leakage)], f"{way_out}, or let --allow-leaky stamp the table LEAKY"
+                )
+            print(f"{number}/{len(trials)} {trial.name}: {state}", flush=True)
+        return tested
+
+    def _with_weights(self) -> list[Trial]:
+        """The points, those of chains with the checkpoints that these make."""
+        once = {name: train_once(chain, self.upstream) for name, chain in self.chains.items()}
+        folds = dict.fromkeys(trial.fold for trial in self.trials)
+        weights = {(name, fold): self._adapted(name, fold, once[name]) for name, fold in product(once, folds)}
+        return [
+            replace(trial, weights=weights.get((trial.encoder, trial.fold), trial.weights)) for trial in self.trials
+        ]
+
+    def _adapted(self, name: str, fold: int | None, weights: str | None) -> str | None:
+        """The checkpoint of an encoder whose stages on the tested corpus have not been trained on a fold's test."""
+        chain = self.chains[name]
+        split = chain.last.data.split if fold is None else replace(chain.last.data.split, fold=fold)
+        tested = divided(chain.last.data, split)
+        made = [study.config["name"] for study in chain.once]
+        for study in chain.adapting:  # encoders that share their first stages share these folders
+            made.append(study.config["name"])
+            folder = self.out / "adapted" / study.corpus / f"fold{split.fold}-{'-'.join(made)}"
+            weights = str(adapt(study, tested, WITHOUT_LAST | starting_from(weights), folder) / BEST)
+        return weights
+
+
+def run(
+    stage: StageConfig, trials: list[Trial], out: Path | None, allow_leaky: bool, jobs: int, command: str
+) -> pd.DataFrame:
+    """Run the command on a stage; returns what label_efficiency.csv holds."""
+    study = open_study(stage)
+    subsets = subsets_of(study, trials)
+    out = out or Path(study.config["runs"]) / study.corpus / "label-efficiency"
+    return LabelStudy(study, trials, subsets, out).run(jobs, command, allow_leaky)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Where an encoder comes from, and what holds for it alone.
+
+    Args:
+        before: the stages that make it; none for training from scratch.
+        own: what it changes in the last stage.
+    """
+
+    before: Sequence[StageConfig]
+    own: Changes
+
+
+def planned(
+    last: StageConfig, encoders: Mapping[str, Encoder], labels: Labels, out: Path, upstream: Path, known: Stages
+) -> LabelStudy:
+    """A label efficiency, checked whole.
+
+    Args:
+        last: the stage that all points train.
+        encoders: by name.
+        labels: amounts, seeds and folds.
+        out: folder of the study.
+        upstream: where the stages on other corpora lie.
+        known: stages that other studies have opened.
+
+    Raises:
+        UserError: an input is missing, or a subset cannot be drawn.
+    """
+    for encoder in encoders.values():
+        read_chain([*encoder.before, last], known)
+    chains = {name: open_chain([*of.before, last], known) for name, of in encoders.items() if of.before}
+    study = open_study(last)
+    amounts: Sequence[float] = labels.per_class or labels.fractions
+    folds: list[int | None] = [*labels.folds] or [None]
+    trials = [
+        Trial(name, None, labels.counted_by, amount, seed, fold, own_of(name, encoders[name].own))
+        for amount, seed, fold, name in product(sorted(amounts), labels.seeds, folds, encoders)
+    ]
+    return LabelStudy(study, trials, subsets_of(study, trials), out, chains, upstream)
+
+
+def own_of(name: str, changes: Changes) -> tuple[str, ...]:
+    """What an encoder changes in the last stage, as `fit` takes it.
+
+    Raises:
+        UserError: it changes what it is trained on.
+    """
+    changes = {key: value for key, value in changes.items() if (key, value) != (WEIGHTS, None)}
+    arguments = as_arguments(changes)
+    if alien := [text for text in arguments if not OWN.match(text)]:
+        raise UserError(f"system {name!r}: {alien[0]}: with labels, only model.KEY and trainer.KEY may differ")
+    return tuple(arguments)

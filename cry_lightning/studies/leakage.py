@@ -3,8 +3,8 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,16 +53,8 @@ clipping, spectral tilt, bandwidth, noise floor, length of the file, sample rate
 Train = Callable[[str, Sequence[str], Path], Path]  # what is never divided, arguments, folder -> the run folder
 
 
-@dataclass(frozen=True)
-class Rung:
-    """One way to divide the clips: the pooled tests of the recipe under it."""
-
-    name: str
-    table: pd.DataFrame  # as of predictions.csv, the tested rows
-
-
-def ladder(data: CryDataModule, train: Train, copies: int, out: Path) -> list[Rung]:
-    """Cross-validate the recipe in each way that differs.
+def ladder(data: CryDataModule, train: Train, copies: int, out: Path) -> dict[str, pd.DataFrame]:
+    """Cross-validate the recipe in each way that differs; returns the pooled tests under each, as of predictions.csv.
 
     Args:
         data: of the recipe, set up.
@@ -70,20 +62,20 @@ def ladder(data: CryDataModule, train: Train, copies: int, out: Path) -> list[Ru
         copies: of each clip, with another level and noise, before the last division; 0 leaves that out.
         out: where all is written.
     """
-    rungs = []
+    rungs = {}
     recordings = len({clip.path for clip in data.clips})
     for name, group in GROUPS.items():
         if group == "recording" and recordings == len(data.clips):
             log.info("every recording is one clip: by recording is by clip")
             continue
         log.info("%s", name)
-        rungs.append(Rung(name, _tested(train(group, [], out / name.replace(" ", "-")))))
+        rungs[name] = _tested(train(group, [], out / name.replace(" ", "-")))
     if copies:
         log.info("%s", AUGMENTED)
         manifest = write_copies(data, copies, out / "copies")
         corpus = {"class_path": "cry_lightning.corpora.Manifest", "init_args": {"root": str(manifest)}}
         given = [f"--data.corpus={json.dumps(corpus)}", "--data.split.column=null"]
-        rungs.append(Rung(AUGMENTED, _tested(train("clip", given, out / "augmented"))))
+        rungs[AUGMENTED] = _tested(train("clip", given, out / "augmented"))
     return rungs
 
 
@@ -203,20 +195,20 @@ def _by_folds(table: pd.DataFrame, scored: Callable[[pd.DataFrame, pd.DataFrame]
     return found
 
 
-def results(rungs: Sequence[Rung], features: pd.DataFrame) -> pd.DataFrame:
+def results(rungs: Mapping[str, pd.DataFrame], features: pd.DataFrame) -> pd.DataFrame:
     """division, predictor, metric, value, low, high, clips, subjects; the baselines by subject and by clip."""
     rows = []
-    for rung in rungs:
-        scored = {MODEL: rung.table}
-        if rung.name in (BY_SUBJECT, BY_CLIP):
-            scored |= {IDENTITY: identity_only(rung.table), RECORDER: recorder_only(rung.table, features)}
-            scored[MAJORITY] = rung.table.assign(**_scores(majority(units_at("clip", rung.table))))
+    for division, tested in rungs.items():
+        scored = {MODEL: tested}
+        if division in (BY_SUBJECT, BY_CLIP):
+            scored |= {IDENTITY: identity_only(tested), RECORDER: recorder_only(tested, features)}
+            scored[MAJORITY] = tested.assign(**_scores(majority(units_at("clip", tested))))
         for predictor, table in scored.items():
             units = units_at("clip", table)
             jackknife = Jackknife.of(units)
             for metric in METRICS:
                 counts = units.n_clips, units.n_subjects
-                rows.append((rung.name, predictor, metric, *jackknife.score(metric), *counts))
+                rows.append((division, predictor, metric, *jackknife.score(metric), *counts))
     columns = ["division", "predictor", "metric", "value", "low", "high", "clips", "subjects"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -226,14 +218,13 @@ def _scores(table: pd.DataFrame) -> dict[str, float]:
     return {column: float(table[column].iloc[0]) for column in score_columns(table)}
 
 
-def verdict(rungs: Sequence[Rung], found: pd.DataFrame) -> str:
+def verdict(rungs: Mapping[str, pd.DataFrame], found: pd.DataFrame) -> str:
     """How much of the score above chance is identity, and how much the recorder alone would reach.
 
     By subject and by clip, the same clips of the same subjects are tested, so that the difference is paired.
     """
-    tables = {rung.name: rung.table for rung in rungs}
-    chance = 1 / tables[BY_CLIP]["label"].nunique()
-    by_clip, by_subject = (Jackknife.of(units_at("clip", tables[name])) for name in (BY_CLIP, BY_SUBJECT))
+    chance = 1 / rungs[BY_CLIP]["label"].nunique()
+    by_clip, by_subject = (Jackknife.of(units_at("clip", rungs[name])) for name in (BY_CLIP, BY_SUBJECT))
     identity = _estimate(by_clip.difference(by_subject, "uar"))
     rows = found[found["metric"] == "uar"].to_dict("records")
     uar = {(row["division"], row["predictor"]): pd.Series(row) for row in rows}

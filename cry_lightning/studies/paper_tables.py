@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from cry_lightning.evaluation.compare import PER_CLASS, Pair, Rows, cell, corrected, p_text, pair
+from cry_lightning.evaluation.compare import PER_CLASS, Pair, Rows, cell, corrected, number, p_text, pair
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.run import Run
@@ -43,11 +43,6 @@ def figures(recipe: Recipe, runs: Runs) -> Rows:
 def published(recipe: Recipe, system: System, metric: str) -> dict[str, str]:
     """A system's figure in each version of the publication, empty where there is none."""
     return {version: system.published.get(version, {}).get(metric, "") for version in recipe.versions}
-
-
-def number(value: float) -> str:
-    """A figure without an interval."""
-    return "n/a" if np.isnan(value) else f"{value:.3f}"
 
 
 def figure(run: Run, metric: str, deviation: str) -> str:
@@ -115,31 +110,27 @@ def of_corpus(recipe: Recipe, runs: Runs, plans: Plans) -> list[Rows]:
 
     Infants are numbered here; a row for all of them where they are too many, or the publication lists none.
     """
-    tables = [counts("clips, as published", recipe.published_corpus)] if recipe.published_corpus else []
+    theirs = pd.DataFrame(recipe.published_corpus).T.fillna(0).astype(int)
     plan = next(plan for of in plans.values() for plan in of.values() if plan)
-    clips = {(clip.subject, clip.path, clip.label) for clip in plan.chain.last.data.clips if clip.label is not None}
-    subjects = {subject: f"infant {number}" for number, subject in enumerate(sorted({each[0] for each in clips}), 1)}
-    several = len(recipe.published_corpus) != 1 and len(subjects) <= MOST_SUBJECTS
-    rows: dict[str, Counter[str]] = {}
-    for subject, _, label in clips:
-        rows.setdefault(subjects[subject] if several else f"{len(subjects)} infants", Counter())[label] += 1
-    ordered = {name: dict(rows[name]) for name in (subjects.values() if several else rows)}
-    return [*tables, counts("recordings, here", ordered)]
+    clips = [(clip.subject, clip.path, clip.label) for clip in plan.chain.last.data.clips if clip.label is not None]
+    recordings = pd.DataFrame(clips, columns=["subject", "path", "label"]).drop_duplicates()
+    ours = pd.crosstab(recordings["subject"], recordings["label"])
+    if len(theirs) == 1 or len(ours) > MOST_SUBJECTS:
+        ours = ours.sum().to_frame(f"{len(ours)} infants").T
+    else:
+        ours.index = pd.Index([f"infant {n}" for n in range(1, len(ours) + 1)])
+    return [*([counts("clips, as published", theirs)] if len(theirs) else []), counts("recordings, here", ours)]
 
 
-def counts(title: str, rows: Mapping[str, Mapping[str, int]]) -> Rows:
+def counts(title: str, clips: pd.DataFrame) -> Rows:
     """A row for each infant, or for all, a column for each class; then shares that are derived from them."""
-    classes = list(dict.fromkeys(name for of_classes in rows.values() for name in of_classes))
-    table = [[title, *classes, "total"]]
-    table += [[name, *(str(of.get(each, 0)) for each in classes), str(sum(of.values()))] for name, of in rows.items()]
-    sums = [sum(of.get(each, 0) for of in rows.values()) for each in classes]
-    if len(rows) > 1:
-        table.append(["total", *map(str, sums), str(sum(sums))])
-    blank = [""] * len(classes)
-    table.append(["commonest class (derived)", *blank, number(max(sums) / sum(sums))])
-    if len(rows) > 1:
-        own = sum(max(of.values()) for of in rows.values())
-        table.append(["commonest class of each infant (derived)", *blank, number(own / sum(sums))])
+    several, n, blank = len(clips) > 1, clips.to_numpy().sum(), [""] * len(clips.columns)
+    shown = pd.concat([clips, clips.sum().to_frame("total").T]) if several else clips
+    table = [[title, *shown.columns, "total"]]
+    table += [[str(name), *map(str, row), str(row.sum())] for name, row in shown.iterrows()]
+    table.append(["commonest class (derived)", *blank, number(clips.sum().max() / n)])
+    if several:
+        table.append(["commonest class of each infant (derived)", *blank, number(clips.max(axis=1).sum() / n)])
     return table
 
 

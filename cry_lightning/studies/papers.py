@@ -17,10 +17,10 @@ from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_ru
 from cry_lightning.files import replacing
 from cry_lightning.report.files import write_report
 from cry_lightning.report.page import StudyPage, write_page
-from cry_lightning.studies import label_recipe
+from cry_lightning.studies import label_efficiency
 from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, side_by_side, test
-from cry_lightning.studies.label_recipe import WEIGHTS, Encoder, LabelStudy
+from cry_lightning.studies.label_efficiency import WEIGHTS, Encoder, LabelStudy
 from cry_lightning.studies.recipe import (
     EVERY,
     LAST,
@@ -228,7 +228,7 @@ def plan_labels(order: Order, out: Path, known: Stages) -> list[LabelStudy]:
         systems = labels.systems(order.recipe.systems)
         encoders = {key: Encoder(order.before_last(system), system.arguments) for key, system in systems.items()}
         last = order.with_labels(next(iter(systems.values())), labels)
-        studies.append(label_recipe.planned(last, encoders, labels, out / slug(name), out / "upstream", known))
+        studies.append(label_efficiency.planned(last, encoders, labels, out / slug(name), out / "upstream", known))
     return studies
 
 

@@ -3,12 +3,12 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
+import jsonargparse
 import numpy as np
 import optuna
 import pandas as pd
@@ -21,6 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cry_lightning import lineage
+from cry_lightning.cli.quiet import hushed
 from cry_lightning.console import UserError, did_you_mean, one_line, progress_bar
 from cry_lightning.dashboard.runs import begin_study
 from cry_lightning.files import Config, Json
@@ -50,7 +51,8 @@ def read_space(path: str) -> Space:
         UserError: the file is missing or is no such space.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        read = jsonargparse.get_loader("yaml")  # as `fit` reads: 1e-3 is a number
+        content = read(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"--space {path}: no such file") from error
     except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
@@ -83,26 +85,13 @@ def distribution(setting: object) -> Drawn:
         return CategoricalDistribution([json.dumps(c) if isinstance(c, dict | list) else c for c in choices])
     if missing := [key for key in ("low", "high") if key not in setting]:
         raise ValueError(f"{' and '.join(missing)} missing; expected {SHAPES}")
-    low, high = number(setting["low"]), number(setting["high"])
-    step, log = setting.get("step"), bool(setting.get("log", False))
-    step = None if step is None else number(step)
-    steps = step or 1
-    if isinstance(low, int) and isinstance(high, int) and isinstance(steps, int):
-        return IntDistribution(low, high, log, steps)
+    low, high, step, log = setting["low"], setting["high"], setting.get("step"), bool(setting.get("log", False))
+    numbers = [low, high, 1 if step is None else step]
+    if wrong := [each for each in numbers if isinstance(each, bool) or not isinstance(each, int | float)]:
+        raise ValueError(f"expected a number, not {wrong[0]}")
+    if all(isinstance(each, int) for each in numbers):
+        return IntDistribution(low, high, log, step or 1)
     return FloatDistribution(low, high, log, step)
-
-
-def number(value: object) -> int | float:
-    """An int or a float; YAML takes 1e-3, without a dot, for a text.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if isinstance(value, str):
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"expected a number, not {value}")
-    return value
 
 
 def corners(space: Space) -> list[Values]:
@@ -196,17 +185,6 @@ def goal_of(study: Study) -> Goal:
             f"checkpoint.monitor: {chosen_by['monitor']} is no validation metric; name one, such as val/uar"
         )
     return Goal(chosen_by["monitor"], chosen_by["mode"])
-
-
-@contextmanager
-def hushed() -> Iterator[None]:
-    """Keep from the terminal what Optuna tells of each study that it makes."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
 
 
 @hushed()
