@@ -261,10 +261,12 @@ def test_numbers_are_in_order_and_many_make_ranges_of_as_many_subjects(written, 
 
 def test_a_table_of_subgroups_is_read_as_spreadsheets_save_it(written, no_figures, tmp_path, capsys) -> None:
     folder = written(a_table())
-    rows = [f"{subject};{'north, old' if n % 2 else 'south'}" for n, subject in enumerate(set(a_table()["subject"]))]
-    (tmp_path / "sites.csv").write_text("\n".join(["subject;site", *rows]), encoding="utf-16")
+    each = enumerate(dict.fromkeys(a_table()["subject"]))
+    rows = [f"{subject};{'north, old' if n % 2 else 'south'};{n % 3},5" for n, subject in each]
+    (tmp_path / "sites.csv").write_text("\n".join(["subject;site;kg", *rows]), encoding="utf-16")
     evaluate([str(folder), "--by", str(tmp_path / "sites.csv")])
-    assert "north, old" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "north, old" in printed and re.findall(r"kg +(\S+)", printed) == ["0.5", "1.5", "2.5"]
 
 
 @pytest.mark.parametrize(

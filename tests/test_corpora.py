@@ -111,14 +111,14 @@ def test_a_bad_manifest_is_refused(tmp_path, text, message):
 @pytest.mark.parametrize(
     "text",
     [
-        'path,label,start_s,"ward, old"\na.wav,"cry; loud",0.5,"3,1"\n',
-        ';;;\nPath;Label;Start_s;"ward, old"\na.wav;"cry; loud";0,5;3,1\n',
-        'path\tlabel\tstart_s\t"ward, old"\na.wav\tcry; loud\t0.5\t3,1\n',
+        'path,label,start_s,"ward, old"\na.wav,"cry; loud",0.5,"B3,1"\n',
+        ';;;\nPath;Label;Start_s;"ward, old"\na.wav;"cry; loud";0,5;B3,1\n',
+        'path\tlabel\tstart_s\t"ward, old"\na.wav\tcry; loud\t0.5\tB3,1\n',
     ],
 )
 def test_a_manifest_is_read_as_spreadsheets_save_it(tmp_path, text, encoding):
     (clip,) = Manifest(manifest(tmp_path, text.encode(encoding), "a.wav")).clips()
-    assert (clip.label, clip.start_s, clip.columns) == ("cry; loud", 0.5, {"ward, old": "3,1"})
+    assert (clip.label, clip.start_s, clip.columns) == ("cry; loud", 0.5, {"ward, old": "B3,1"})
 
 
 def test_a_missing_file_is_left_to_who_reads_it(tmp_path):

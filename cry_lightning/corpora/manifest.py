@@ -45,7 +45,7 @@ class Manifest(Corpus):
 
     def recordings(self) -> list[Clip]:
         """One clip per row, in the order of the file."""
-        rows = read_table(self.root, self._columns, TIMES)
+        rows = read_table(self.root, self._columns)
         if not rows:
             raise UserError(f"{self.root}: lists no recordings; write one row for each clip")
         clips = [self._clip(line, row) for line, row in rows]

@@ -3,7 +3,8 @@
 import codecs
 import csv
 import io
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cry_lightning.console import UserError
 
 ENCODINGS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}  # else UTF-8, marked or not
 SEPARATORS = ",;\t"
-DECIMAL_COMMA = ";"  # is what spreadsheets separate columns by, where numbers are written so
+NUMBER = re.compile(r"[-+]?\d*,\d+")
 
 
 def read_text(path: Path) -> str:
@@ -32,15 +33,14 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: line {line}, byte {error.start}: not {encoding}; save it as UTF-8") from error
 
 
-def read_table(
-    path: Path, columns_of: Callable[[Sequence[str]], list[str]] = list, numbers: Collection[str] = ()
-) -> list[tuple[int, dict[str, str]]]:
+def read_table(path: Path, columns_of: Callable[[Sequence[str]], list[str]] = list) -> list[tuple[int, dict[str, str]]]:
     """Line number and columns of every row that is not empty, blanks stripped; empty columns without a name left out.
+
+    In a file that is separated by semicolons, decimal commas become points.
 
     Args:
         path: a file with a header, separated by commas, semicolons or tabs: by that of which the header has most.
         columns_of: the header -> the names of the columns, as they are to be called.
-        numbers: columns whose decimal commas, of a file that is separated by semicolons, become points.
 
     Raises:
         UserError: the file cannot be read as such, or has a value in no column, or in one without a name.
@@ -50,6 +50,7 @@ def read_table(
     if not header:
         raise UserError(f"{path}: the file is empty")
     separator = max(SEPARATORS, key=header.count)
+    has_commas = separator == ";"  # as spreadsheets save numbers with decimal commas
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows: list[tuple[int, dict[str, str]]] = []
     columns: list[str] | None = None
@@ -69,8 +70,7 @@ def read_table(
                         fault = "has more fields than the header"
                     raise UserError(f"{path}: line {reader.line_num} {fault}")
                 if name:
-                    is_european = name in numbers and separator == DECIMAL_COMMA
-                    row[name] = value.replace(",", ".") if is_european else value
+                    row[name] = value.replace(",", ".") if has_commas and NUMBER.fullmatch(value) else value
             rows.append((reader.line_num, row))
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} is not CSV: {error}") from error
