@@ -21,7 +21,7 @@ from cry_lightning.callbacks.dashboard import Figures
 from cry_lightning.callbacks.interruption import SIGNALS
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.runfolder import RunFolder
-from cry_lightning.console import Interrupted
+from cry_lightning.console import Interrupted, UserError
 
 KILLER = """
 import os, signal, sys
@@ -286,6 +286,24 @@ def test_a_signal_anywhere_leaves_what_resumes_to_the_same(config, tmp_path, sig
         assert_same(tmp_path / "whole/tones/pretrain", tmp_path / f"{step}-{hook}/tones/pretrain")
 
 
+def test_a_fit_goes_on_unasked_only_from_what_it_was(config, tmp_path, signalled, caplog):
+    args, folder = ["fit", "--config", str(config), "--runs", str(tmp_path)], tmp_path / "tones/pretrain"
+    signalled(7, "on_train_batch_end", "SIGUSR1")
+    with pytest.raises(Interrupted):
+        cli.main(args)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    cli.main([*args, "--trainer.fast_dev_run=true"])  # a trial of the code alone
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    checkpoint["lineage"]["stages"][-1]["clips"].pop()  # as if there were one clip more now
+    torch.save(checkpoint, folder / "last.ckpt")
+    with pytest.raises(UserError, match="or their division, have changed since this fit began; --overwrite=true"):
+        cli.main(args)
+    (folder / "last.ckpt").write_bytes(before[folder / "last.ckpt"][:1000])
+    with pytest.raises(UserError, match=r"last\.ckpt.*; --overwrite=true begins this fit anew"):
+        cli.main(args)
+
+
 @pytest.mark.slow
 def test_a_signal_at_the_last_step_lets_the_fit_finish(whole, config, tmp_path, signalled):
     signalled(15, "on_validation_start", "SIGTERM")
@@ -302,7 +320,9 @@ def test_only_an_unfinished_run_of_the_same_config_goes_on(tmp_path):
     assert not folder.is_begun("trainer: {max_epochs: 3}")  # before there was any checkpoint
     folder.last.touch()
     assert folder.is_begun("trainer: {max_epochs: 3}")
+    assert folder.is_begun("{trainer: {max_epochs: 3, logger: false}, ckpt_path: last.ckpt}")
     assert not folder.is_begun("trainer: {max_epochs: 4}")
+    assert not folder.is_begun("trainer: {max_epochs: 3, gradient_clip_val: 0.1}")
     folder.finished.touch()
     assert not folder.is_begun("trainer: {max_epochs: 3}")
 

@@ -10,6 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from cry_lightning import lineage
 from cry_lightning.callbacks.table import data_of
+from cry_lightning.console import UserError
 from cry_lightning.files import Checkpoint, sha256
 from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, StageRecord, sketched, subject_fingerprint
 from cry_lightning.tasks.stage_data import StageData
@@ -30,11 +31,17 @@ class LineageRecorder(Callback):
         self.stage = stage
         self.run_folder = run_folder
         self.loaded: Lineage | None = None
+        self.only_as_begun = False  # a fit that goes on by the same command, on the same clips
         self._own: tuple[StageData, StageRecord] | None = None  # of many clips it takes seconds
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say before the training, not only after it, what the test shares with it and with the stages before."""
         data = data_of(trainer)
+        if self.only_as_begun and not self.divided_as_trained(data):
+            raise UserError(
+                f"{self.run_folder}: the recordings, or their division, have changed since this fit began;"
+                " --overwrite=true begins it anew, --ckpt_path goes on all the same"
+            )
         tested = data.clips_of("test")
         if not (trainer.is_global_zero and len(tested)):
             return
@@ -67,7 +74,8 @@ class LineageRecorder(Callback):
             own_start = not getattr(pl_module.encoder, "weights_from_elsewhere", False)
             before = Lineage(complete=own_start, stages=[])
         own = replace(self.own_stage(data_of(trainer)), noise=noise_of(pl_module))
-        stages = [stage for stage in before.stages if stage != own]  # a resumed run finds itself there
+        # A resumed run finds itself there, perhaps as a release wrote it that did not look for untrained classes.
+        stages = [stage for stage in before.stages if replace(stage, untrained=own.untrained) != own]
         return Lineage(before.complete, [*stages, own])
 
     def own_stage(self, data: StageData) -> StageRecord:

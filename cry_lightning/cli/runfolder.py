@@ -19,6 +19,10 @@ from cry_lightning.lineage import of_checkpoint
 IDENTITY = ("name", "model", "data", "seed_everything", "trainer.precision")  # what makes two fits the same stage
 LENGTH = ("checkpoint", "trainer.max_epochs", "trainer.max_steps")  # and the same run of it
 HARMLESS = ("data.cache.workers", "data.cache.folder")
+BESIDE_TRAINING = (  # what may differ where a fit goes on unasked
+    *("ckpt_path", "overwrite", "runs", "pipeline", "map_every_n_epochs", "save_every_n_steps", "trainer.max_time"),
+    *("trainer.logger", "trainer.log_every_n_steps", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
+)
 BEST, LAST = "best.ckpt", "last.ckpt"
 FOR_RESUMING = ("optimizer_states", "lr_schedulers")  # of a checkpoint's keys
 STATE = ("epoch", "global_step", "loops", "callbacks")  # and what else a resumed fit reads
@@ -157,7 +161,9 @@ class RunFolder:
 
     def is_begun(self, config: str) -> bool:
         """Whether a fit of this very config has not reached its end, and has a last.ckpt to go on from."""
-        return self.last.exists() and not self.finished.exists() and not self.changed_keys(config)
+        if self.finished.exists() or not (self.last.exists() and self.config.exists()):
+            return False
+        return all(key.startswith(BESIDE_TRAINING) for key in self.changed_keys(config, ("",)))
 
     def is_done(self, config: str, checkpoint: Path) -> bool:
         """Whether a fit of this very config, resumed from this checkpoint of the run, has nothing left to do."""

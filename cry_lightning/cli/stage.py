@@ -239,15 +239,20 @@ class StageCLI(LightningCLI):
         self.model.check_inputs()
         if config.trainer.sync_batchnorm and self.trainer.strategy.root_device.type == "cpu":
             raise UserError("trainer.sync_batchnorm: torch has it for GPUs alone; leave it out on CPU")
-        if not config.ckpt_path and not config.overwrite and self.run_folder.is_begun(self.dump()):
-            config.ckpt_path = self.config_init.fit.ckpt_path = str(self.run_folder.last)
-            log.info("%s: goes on from its last.ckpt; --overwrite=true would begin anew", self.run_folder.path)
+        folder, is_trial = self.run_folder, self.trainer.fast_dev_run  # type: ignore[attr-defined]  # Trainer sets it
+        unasked = not (config.ckpt_path or config.overwrite or is_trial) and folder.is_begun(self.dump())
+        if unasked:
+            config.ckpt_path = self.config_init.fit.ckpt_path = str(folder.last)
+            log.info("%s: goes on from its last.ckpt; --overwrite=true would begin anew", folder.path)
+            self.recorder.only_as_begun = True
         if config.ckpt_path:
-            self.load_checkpoint(config.ckpt_path)
-            self.nothing_left = self.run_folder.is_done(self.dump(), Path(config.ckpt_path))
-        if self.nothing_left or not self.trainer.is_global_zero:
+            try:
+                self.load_checkpoint(config.ckpt_path)
+            except UserError as error:
+                raise UserError(f"{error}{'; --overwrite=true begins this fit anew' * unasked}") from error
+            self.nothing_left = folder.is_done(self.dump(), Path(config.ckpt_path))
+        if self.nothing_left or is_trial or not self.trainer.is_global_zero:
             return
-        folder = self.run_folder
         self.until_the_end.enter_context(folder.held())
         open_folder = folder.resume if config.ckpt_path else folder.begin
         open_folder(self.dump(), config.overwrite)
@@ -255,6 +260,11 @@ class StageCLI(LightningCLI):
             log.info(self.about_precision)
         for logger in self.trainer.loggers:
             logger.log_hyperparams({"stage": yaml.safe_load(self.body)})
+
+    @property
+    def recorder(self) -> LineageRecorder:
+        """Of what the stage is trained on."""
+        return next(one for one in self.trainer.callbacks if isinstance(one, LineageRecorder))  # type: ignore[attr-defined]
 
     def fit(self, **kwargs: Any) -> None:
         """Train, unless the run that is resumed has reached its end."""
@@ -266,9 +276,8 @@ class StageCLI(LightningCLI):
         best, folder = self._get(self.config_init, "checkpoint"), self.run_folder
         if self.nothing_left:
             print(f"{folder.path}: nothing is left to train; the run is as it was")
-        elif self.trainer.is_global_zero:
-            wanted = best.save_top_k and not self.trainer.fast_dev_run  # type: ignore[attr-defined]  # Trainer sets it
-            folder.finish(self.trainer.global_step if wanted else 0)
+        elif self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            folder.finish(self.trainer.global_step if best.save_top_k else 0)
         if self.trainer.is_global_zero and best.best_model_score is not None:
             print(f"{folder.best}: {best.monitor} {best.best_model_score:.3f}")
 
@@ -291,8 +300,7 @@ class StageCLI(LightningCLI):
         """Write, beside the run's own checkpoint, what its training and validation clips say of others."""
         if checkpoint.resolve() != self.run_folder.best.resolve() or not isinstance(self.model, Classifier):
             return
-        (recorder,) = (one for one in self.trainer.callbacks if isinstance(one, LineageRecorder))  # type: ignore[attr-defined]
-        if not recorder.divided_as_trained(self.datamodule):
+        if not self.recorder.divided_as_trained(self.datamodule):
             log.warning(
                 "%s: the corpus has changed since the fit, so that what was trained on and what was not is no longer"
                 " known here; no %s is written",
