@@ -91,7 +91,10 @@ def test_a_tier_is_named_where_there_are_several(file):
     with pytest.raises(UserError, match=r"a\.TextGrid: has the tiers 'cries', 'noises'; name one by `tier`"):
         read(path)
     with pytest.raises(UserError, match=r"no tier of intervals 'cry', only 'cries', 'noises'"):
-        read(path, "cry")
+        read(path, "cry", or_only=True)
+    assert read(file(SHORT), "noises", or_only=True) == FOUND
+    with pytest.raises(UserError, match=r"no tier of intervals 'noises', only 'cries'"):
+        read(file(SHORT), "noises")  # it may be what another person marked
 
 
 @pytest.mark.parametrize(
