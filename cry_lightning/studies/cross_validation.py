@@ -128,42 +128,6 @@ def made_by(stages: Sequence[Study], start: str | None, data: str) -> Json:
     return {"stages": {str(place): study.config for place, study in enumerate(stages)}, "weights": start, "data": data}
 
 
-def train_fold(
-    chain: Chain, this: Fold, weights: str | None, out: Path, keep: bool, shared: Path | None = None
-) -> Path:
-    """Train and test one round, unless that is done; returns its run folder.
-
-    Args:
-        chain: the stages.
-        this: the round.
-        weights: checkpoint of the stages that were trained once, if there are any.
-        out: folder of the study.
-        keep: leave the checkpoints.
-        shared: where the adapted stages lie, and stay, for other studies that adapt alike.
-    """
-    folder = out / "folds" / chain.last.corpus / this.name
-    data = divided(chain.last.data, this.split)
-    stages = [*chain.adapting, chain.last]
-    digests = " ".join(engine.digest(part) for part in (*(study.data for study in chain.adapting), data))
-    provenance = made_by(stages, engine.start(stages[0], weights), digests) | {"seed": this.seed}
-    if is_finished(folder, provenance):
-        return folder
-    common = this.seeds | WITHOUT_LAST | {"pipeline": out.name}  # the dashboard's one view of all rounds
-    adapted = []
-    for study in chain.adapting:
-        path = (shared or out / "folds") / study.corpus / f"{this.name}-{study.config['name']}"
-        weights = str(adapt(study, data, common | starting_from(weights), path) / BEST)
-        adapted.append(path)
-    own = {"data.split": asdict(this.split)} | common | starting_from(weights)
-    engine.train(chain.last, own, folder, provenance, tested=BEST)
-    if not keep:
-        for path in [] if shared else adapted:
-            shutil.rmtree(path)
-        for checkpoint in folder.glob("*.ckpt"):
-            checkpoint.unlink()
-    return folder
-
-
 def adapt(study: Study, tested: CryDataModule, changes: Json, folder: Path) -> Path:
     """Train a stage on the tested corpus without the test subjects, unless that is done; returns its run folder.
 
@@ -294,8 +258,34 @@ class CrossValidation:
         return train_once(self.chain, self.upstream)
 
     def train_round(self, this: Fold, weights: str | None, keep: bool = False) -> Path:
-        """Train and test one round, unless that is done; returns its run folder."""
-        return train_fold(self.chain, this, weights, self.out, keep, self.adapted)
+        """Train and test one round, unless that is done; returns its run folder.
+
+        Args:
+            this: the round.
+            weights: checkpoint of the stages that were trained once, if there are any.
+            keep: leave the checkpoints.
+        """
+        folder = self.out / "folds" / self.chain.last.corpus / this.name
+        data = divided(self.chain.last.data, this.split)
+        stages = [*self.chain.adapting, self.chain.last]
+        digests = " ".join(engine.digest(part) for part in (*(study.data for study in self.chain.adapting), data))
+        provenance = made_by(stages, engine.start(stages[0], weights), digests) | {"seed": this.seed}
+        if is_finished(folder, provenance):
+            return folder
+        common = this.seeds | WITHOUT_LAST | {"pipeline": self.out.name}  # the dashboard's one view of all rounds
+        adapted = []
+        for study in self.chain.adapting:
+            path = (self.adapted or self.out / "folds") / study.corpus / f"{this.name}-{study.config['name']}"
+            weights = str(adapt(study, data, common | starting_from(weights), path) / BEST)
+            adapted.append(path)
+        own = {"data.split": asdict(this.split)} | common | starting_from(weights)
+        engine.train(self.chain.last, own, folder, provenance, tested=BEST)
+        if not keep:
+            for path in [] if self.adapted else adapted:
+                shutil.rmtree(path)
+            for checkpoint in folder.glob("*.ckpt"):
+                checkpoint.unlink()
+        return folder
 
     def run(self, jobs: int, keep: bool, launcher: str | None = None) -> Path:
         """Train and test all rounds that are not finished, and pool the tests in a run folder, which is returned."""
