@@ -4,7 +4,7 @@ import difflib
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
@@ -133,6 +133,12 @@ def one_line(text: str) -> str:
 def counted(n: int, one: str, several: str = "") -> str:
     """A number with what it counts: "1 clip is", "2 clips are"; `several` is `one` with an s unless it is given."""
     return f"{n:,} {one if n == 1 else several or f'{one}s'}"
+
+
+def first_few(texts: Sequence[str], at_most: int, between: str = ", ", rest: str = " and") -> str:
+    """Some texts, and how many more there are: "a, b and 3 more"."""
+    n_more = len(texts) - at_most
+    return between.join(texts[:at_most]) + (f"{rest} {n_more} more" if n_more > 0 else "")
 
 
 def for_spreadsheets(table: "pd.DataFrame") -> "pd.DataFrame":
