@@ -18,7 +18,7 @@ from typing import TypedDict
 
 from cry_lightning.commands.arguments import ArgumentParser
 from cry_lightning.console import UserError, stopped_by
-from cry_lightning.files import Json, replacing
+from cry_lightning.files import Json, replacing, write_json
 from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Chain, Stage, imported
 from cry_lightning.make.inputs import Inputs, changed, of_file
 
@@ -261,8 +261,7 @@ def read_record(folder: Path) -> Record | None:
 
 def write_record(folder: Path, record: Record) -> None:
     """Say in a run folder what it was made from."""
-    with replacing(folder / RECORD) as part:
-        part.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    write_json(record, folder / RECORD)
 
 
 def _of(path: Path) -> str:

@@ -18,20 +18,11 @@ from cry_lightning.evaluation import predictions, repeats
 from cry_lightning.evaluation.compare import SUMMARY, as_text
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.repeats import division_of
-from cry_lightning.files import Json, replacing, waited_for
+from cry_lightning.files import Json, replacing, waited_for, write_json
 from cry_lightning.lineage import FoldedLineage, Lineage
 from cry_lightning.studies import engine
 from cry_lightning.studies.division import Division
-from cry_lightning.studies.engine import (
-    WITHOUT_BARS,
-    StageConfig,
-    Stages,
-    Study,
-    is_begun,
-    is_finished,
-    mark,
-    run_stage,
-)
+from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, is_begun, is_finished, run_stage
 from cry_lightning.studies.launcher import submitted
 from cry_lightning.studies.rounds import Fold, divided, plan, trained_again
 
@@ -254,7 +245,7 @@ class CrossValidation:
     def train_once(self) -> str | None:
         """Begin: train the stages on other corpora, unless that is done; returns the checkpoint that all rounds get."""
         if not (self.out / PROVENANCE).exists():
-            mark(self.out / PROVENANCE, self.provenance)
+            write_json(self.provenance, self.out / PROVENANCE)
         return train_once(self.chain, self.upstream)
 
     def train_round(self, this: Fold, weights: str | None, keep: bool = False) -> Path:
