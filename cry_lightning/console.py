@@ -2,7 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:  # either would slow down the start of every command
@@ -39,6 +43,28 @@ class Interrupted(SystemExit):
 
     def __reduce__(self) -> tuple[type["Interrupted"], tuple[int, str]]:
         return type(self), (self.number, self.message)
+
+
+@contextmanager
+def stopped_by(names: Iterable[str], stop: Callable[[int], BaseException]) -> Iterator[None]:
+    """End the block by an exception, not the process at once, where a signal comes; only the main thread can.
+
+    Args:
+        names: of the signals; those that the system lacks do not count.
+        stop: the exception, of the signal's number.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise stop(number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = [getattr(signal, name) for name in names if is_main and hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def progress_bar(
@@ -107,6 +133,12 @@ def one_line(text: str) -> str:
 def counted(n: int, one: str, several: str = "") -> str:
     """A number with what it counts: "1 clip is", "2 clips are"; `several` is `one` with an s unless it is given."""
     return f"{n:,} {one if n == 1 else several or f'{one}s'}"
+
+
+def first_few(texts: Sequence[str], at_most: int, between: str = ", ", rest: str = " and") -> str:
+    """Some texts, and how many more there are: "a, b and 3 more"."""
+    n_more = len(texts) - at_most
+    return between.join(texts[:at_most]) + (f"{rest} {n_more} more" if n_more > 0 else "")
 
 
 def for_spreadsheets(table: "pd.DataFrame") -> "pd.DataFrame":

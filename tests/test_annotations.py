@@ -91,7 +91,10 @@ def test_a_tier_is_named_where_there_are_several(file):
     with pytest.raises(UserError, match=r"a\.TextGrid: has the tiers 'cries', 'noises'; name one by `tier`"):
         read(path)
     with pytest.raises(UserError, match=r"no tier of intervals 'cry', only 'cries', 'noises'"):
-        read(path, "cry")
+        read(path, "cry", or_only=True)
+    assert read(file(SHORT), "noises", or_only=True) == FOUND
+    with pytest.raises(UserError, match=r"no tier of intervals 'noises', only 'cries'"):
+        read(file(SHORT), "noises")  # it may be what another person marked
 
 
 @pytest.mark.parametrize(
@@ -142,6 +145,17 @@ def test_labelled_intervals_are_the_corpus_that_the_manual_shows(tmp_path):
     ]  # fmt: skip
     with pytest.raises(UserError, match="`annotations` is needed"):
         Intervals(UnlabelledTree(**inner), label=None)
+
+
+@pytest.mark.parametrize(("windows", "span"), [(None, "2 to 3"), (0.5, "1 to 1.5")])
+def test_a_stretch_with_two_labels_is_refused(file, tmp_path, windows, span):
+    soundfile.write(tmp_path / "a.wav", np.full(8000 * 4, 0.1), 8000)
+    path = file("0\t1.5\tcry\n1\t2\tpain\n2\t3\tcry\n2\t3\tpain\n2\t3\tgood take\n", "a.txt")
+    corpus = Intervals(UnlabelledTree(tmp_path), tmp_path, label=None, window_s=windows)
+    with pytest.raises(UserError, match=rf"{re.escape(str(path))}: two clips, 'cry' and '[\w ]+', go from {span} s; "):
+        corpus.clips(tmp_path)
+    corpus.classes = {"distress": ["cry"]}  # the others are left out
+    assert {clip.label for clip in corpus.clips(tmp_path)} == {"distress"}
 
 
 def test_audacity_labels(file):

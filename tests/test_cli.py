@@ -23,7 +23,7 @@ from cry_lightning.cli import stage as cli
 from cry_lightning.cli.stage import ReadCLI
 from cry_lightning.commands.arguments import arguments_of, find_shipped
 from cry_lightning.commands.signatures import ROOMS
-from cry_lightning.console import UserError, one_line, progress_bar
+from cry_lightning.console import UserError, first_few, one_line, progress_bar
 from cry_lightning.dashboard.runs import is_online
 from cry_lightning.encoders.importers import PUBLISHERS
 from cry_lightning.inference import embed
@@ -342,6 +342,11 @@ def test_missing_config(mistake):
 def test_message_that_goes_on_and_on_is_cut():
     assert one_line("a  b\nc") == "a b c"
     assert len(one_line("word " * 1000)) < 300
+
+
+def test_what_is_left_of_a_long_list_is_counted():
+    assert [first_few("abc", n) for n in (2, 3, 4)] == ["a, b and 1 more", "a, b, c", "a, b, c"]
+    assert first_few("abc", 1, "; ", "; and") == "a; and 2 more"
 
 
 PLAIN_COMMANDS = {

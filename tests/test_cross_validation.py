@@ -20,9 +20,10 @@ from cry_lightning.cli.runfolder import TESTED
 from cry_lightning.console import UserError
 from cry_lightning.data.splits import Split
 from cry_lightning.evaluation.run import read_run
+from cry_lightning.files import write_json
 from cry_lightning.lineage import read, subject_fingerprint
 from cry_lightning.studies import engine
-from cry_lightning.studies.cross_validation import exclude_test_subjects, open_chain, planned, train_fold
+from cry_lightning.studies.cross_validation import CrossValidation, exclude_test_subjects, open_chain, planned
 from cry_lightning.studies.division import Division
 from cry_lightning.studies.engine import StageConfig
 from cry_lightning.studies.rounds import Fold, divided, plan
@@ -234,12 +235,13 @@ def test_a_fold_is_trained_again_where_what_it_adapted_to_has_changed(tones, wri
         folder.mkdir(parents=True, exist_ok=True)
         for name in TESTED:
             (folder / name).touch()
-        engine.mark(folder / engine.MARK, provenance)
+        write_json(provenance, folder / engine.MARK)
 
     def run_again():
         trained.clear()
         chain = open_chain([StageConfig(adapt), StageConfig(finetune)])
-        train_fold(chain, Fold(Split(scheme="kfold", folds=2, fold=0)), None, tmp_path / "out", keep=True)
+        rounds = CrossValidation(chain, [], {}, tmp_path / "out", tmp_path / "out/stages")
+        rounds.train_round(Fold(Split(scheme="kfold", folds=2, fold=0)), None, keep=True)
         return trained
 
     monkeypatch.setattr(engine, "train", train)

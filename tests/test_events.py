@@ -121,7 +121,7 @@ def test_one_of_several_tiers_is_compared(tmp_path, tier, recall):
     (tmp_path / "there").mkdir()
     text = " ".join(['File type = "ooTextFile" Object class = "TextGrid" 0 3 <exists> 2', *tiers])
     (tmp_path / "there/a.TextGrid").write_text(text)
-    write(cries((0, 0.5)), tmp_path / "found/a.txt", 3.0)
+    write(cries((0, 0.5)), tmp_path / "found/a.TextGrid", 3.0)  # in one tier, called otherwise
     given = tmp_path / "there", tmp_path / "found"
     found = cry_lightning.evaluate_events(*given, tier=tier).set_index(["level", "metric"])["value"]
     assert found["events", "recall"] == recall

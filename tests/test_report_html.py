@@ -367,12 +367,18 @@ def test_a_test_that_leaks_has_no_card_before_it_is_asked_for(no_figures, tmp_pa
 def test_settings_are_those_of_the_config(no_figures, tmp_path) -> None:
     run = run_of(tmp_path / "run")
     encoder = {"class_path": "cry_lightning.encoders.Res8", "init_args": {"n_maps": 4, "other": None}}
-    config = {"seed_everything": 7, "model": {"init_args": {"encoder": encoder, "weights": "runs/a b/best.ckpt"}}}
+    weights, upstream = tmp_path / "a b/best.ckpt", tmp_path / "a b/config.yaml"
+    config = {"seed_everything": 7, "model": {"init_args": {"encoder": encoder, "weights": str(weights)}}}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     main([str(run)])
     page = Reader((run / "report.html").read_text()).text
     assert "network Res8(n_maps=4)" in page and "seed 7" in page
-    assert "fit --config 'runs/a b/config.yaml'" in page and f"test --config {run / 'config.yaml'}" in page
+    assert f"# weights that come from elsewhere: '{weights}'" in page and f"fit --config '{upstream}'" not in page
+    assert f"test --config {run / 'config.yaml'}" in page
+    upstream.parent.mkdir()
+    upstream.touch()
+    main([str(run)])
+    assert f"fit --config '{upstream}'" in Reader((run / "report.html").read_text()).text
     assert "Res8(n_maps=4)" in (run / "card.md").read_text()
     again = [f"{chr(n + 1)}: &{chr(n + 1)} [{', '.join(9 * ['*' + chr(n)])}]" for n in range(ord("a"), ord("i"))]
     (run / "config.yaml").write_text("\n".join(["a: &a [x, x, x]", *again, "data: {split: *i}"]))

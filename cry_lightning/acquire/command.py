@@ -1,6 +1,5 @@
 """`python -m cry_lightning acquire`: recordings of any container in, cry units and a manifest out."""
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from cry_lightning.audio import what_it_is
 from cry_lightning.commands.arguments import check_folder
 from cry_lightning.console import UserError, printable
 from cry_lightning.corpora.listing import find_recordings
-from cry_lightning.files import read_object, replacing
+from cry_lightning.files import read_object, write_json
 
 log = logging.getLogger(__name__)
 PROVENANCE = "settings.json"  # in OUT
@@ -110,8 +109,7 @@ def begin(out: Path, provenance: Mapping[str, object], overwrite: bool) -> None:
     ]
     if changed and not overwrite:
         raise UserError(f"{out}: was made with {', '.join(changed)}; give --overwrite to make it anew, or another OUT")
-    with replacing(path) as part:
-        part.write_text(json.dumps(provenance, indent=1))
+    write_json(provenance, path)
 
 
 def report_refused(refused: Mapping[str, str], n_sources: int, listed: Path) -> None:

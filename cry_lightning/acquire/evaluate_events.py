@@ -40,7 +40,8 @@ def run(
         labels = sorted({one.label for intervals in marked.values() for one in intervals})
         raise UserError(f"{reference}: no interval is labelled {label!r}, only {', '.join(labels)}; give --label")
     subject_of = by_corpus(subjects, there) if subjects else by_name(reference, there)
-    per_recording = {name: counts(_of(label, marked[name]), _of(label, read(found[name], tier))) for name in there}
+    predictions = {name: read(found[name], tier, or_only=True) for name in there}
+    per_recording = {name: counts(_of(label, marked[name]), _of(label, predictions[name])) for name in there}
     table = table_of(per_recording, subject_of)
     of = counted(table["n_subjects"].iloc[0], "subject")
     print(f"{counted(len(there), 'recording')} of {of}, intervals labelled {label!r}")

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from cry_lightning import annotations, audio
 from cry_lightning.acquire.inputs import Finder, Identities, Identity, Record, cut, done, folder_name
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
-from cry_lightning.console import UserError, counted, printable, progress_bar
+from cry_lightning.console import UserError, counted, first_few, printable, progress_bar
 from cry_lightning.files import Json, replacing
 
 MANIFEST, SOURCES = "manifest.csv", "sources.csv"
@@ -94,9 +94,8 @@ def as_text(overview: pd.DataFrame, units: pd.DataFrame) -> str:
     if units.empty:
         return "\n".join([*lines, "No unit was found: --figures shows why, the thresholds are arguments."])
     labels = units["label"].replace("", "(unlabelled)").value_counts()
-    of_labels = ", ".join(f"{label} {count}" for label, count in labels.head(MAX_LABELS).items())
-    more = f" and {len(labels) - MAX_LABELS} more" if len(labels) > MAX_LABELS else ""
-    lines.append(f"{counted(units['subject'].nunique(), 'subject')}; {printable(of_labels)}{more}")
+    of_labels = first_few([f"{label} {count}" for label, count in labels.items()], MAX_LABELS)
+    lines.append(f"{counted(units['subject'].nunique(), 'subject')}; {printable(of_labels)}")
     return "\n".join(lines)
 
 

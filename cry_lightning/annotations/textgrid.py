@@ -48,8 +48,8 @@ class Tokens:
         return float(self.next(3, called))
 
 
-def parse(text: str, path: Path, tier: str | None = None) -> list[tuple[str, Row]]:
-    """The labelled intervals of a tier, each with its place.
+def parse(text: str, path: Path, tier: str | None = None, or_only: bool = False) -> list[tuple[str, Row]]:
+    """The labelled intervals of a tier, or, where that is enough, of the only one; each with its place.
 
     Raises:
         UserError: it is no TextGrid, is cut short, or has no such tier of intervals, or several and none is named.
@@ -65,7 +65,7 @@ def parse(text: str, path: Path, tier: str | None = None) -> list[tuple[str, Row
         tokens.number(f"the {name}")
     exist = tokens.next(2, "<exists>") == "<exists>"
     tiers = dict(_tiers(tokens)) if exist else {}
-    if tier is None and len(tiers) == 1:
+    if len(tiers) == 1 and (or_only or tier is None):
         return next(iter(tiers.values()))
     if tier in tiers:
         return tiers[tier]

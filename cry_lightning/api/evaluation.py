@@ -113,7 +113,7 @@ def evaluate_events(
         reference: folder of files, at any depth.
         predicted: such a folder, as `acquire --annotations` makes one; with a file for each recording of REFERENCE.
         label: of the intervals that count.
-        tier: of TextGrids with several.
+        tier: of TextGrids with several; in PREDICTED, a single one may be called otherwise.
         subjects: manifest.csv or folder of the recordings; default: Donate-a-Cry names, or each recording its own.
         out: write the table there, too.
 

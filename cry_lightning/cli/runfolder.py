@@ -276,11 +276,17 @@ class WholeCheckpointIO(TorchCheckpointIO):
             super().remove_checkpoint(path)
 
 
-def check_task(path: str, checkpoint: Checkpoint, task: str) -> None:
-    """Refuse a checkpoint of another task, given by its class path.
+def check_checkpoint(path: str, checkpoint: Checkpoint, task: str, resumed: tuple[str, str] | None) -> None:
+    """Refuse a checkpoint of another task, and to resume any but the stage's own, with all that it goes on from.
+
+    Args:
+        path: of the checkpoint.
+        checkpoint: what it holds; best.ckpt has no state of its optimizer.
+        task: class path.
+        resumed: corpus and name of the stage that goes on from it; None of a test.
 
     Raises:
-        UserError: another task made it.
+        UserError: it is another's, or lacks something.
     """
     made_by = checkpoint.get("hyper_parameters", {}).get("_class_path")
     if made_by != task:
@@ -288,29 +294,15 @@ def check_task(path: str, checkpoint: Checkpoint, task: str) -> None:
             f"ckpt_path: {path} was made by {made_by}, not by {task};"
             " to start from its encoder use model.init_args.weights"
         )
-
-
-def check_stage(path: str, checkpoint: Checkpoint, corpus: str, name: str) -> None:
-    """Refuse to resume a checkpoint as any but its own stage: the one of this name on this corpus.
-
-    Raises:
-        UserError: it is of another stage.
-    """
+    if resumed is None:
+        return
     stages = of_checkpoint(checkpoint).stages
     own = (stages[-1].corpus, stages[-1].stage) if stages else ("?",)
-    if own != (corpus, name):
+    if own != resumed:
         raise UserError(
-            f"ckpt_path: {path} is of stage {'/'.join(own)}, not {corpus}/{name}: ckpt_path resumes the same stage;"
+            f"ckpt_path: {path} is of stage {'/'.join(own)}, not {'/'.join(resumed)}: ckpt_path resumes the same stage;"
             " to start from another stage's encoder use model.init_args.weights"
         )
-
-
-def check_resumable(path: str, checkpoint: Checkpoint) -> None:
-    """Refuse to resume a checkpoint without the state of its optimizer, as best.ckpt is, or without other state.
-
-    Raises:
-        UserError: it has none.
-    """
     if not checkpoint.keys() >= set(FOR_RESUMING):
         raise UserError(
             f"ckpt_path: {path} is for testing and predicting, without the optimizer's state: resume from"

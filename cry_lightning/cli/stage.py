@@ -27,14 +27,7 @@ from cry_lightning.callbacks.table import PredictionsWriter
 from cry_lightning.cli.precision import AUTO, automatic, canonical, of_test
 from cry_lightning.cli.process import started_alone
 from cry_lightning.cli.quiet import hushed
-from cry_lightning.cli.runfolder import (
-    RunFolder,
-    WholeCheckpointIO,
-    check_resumable,
-    check_stage,
-    check_task,
-    check_whole,
-)
+from cry_lightning.cli.runfolder import RunFolder, WholeCheckpointIO, check_checkpoint, check_whole
 from cry_lightning.commands.arguments import check_folder, check_name
 from cry_lightning.commands.messages import OneLineParser, WholeSection, instantiation_error
 from cry_lightning.commands.stage import OWN, taken_out
@@ -341,10 +334,8 @@ class StageCLI(LightningCLI):
             raise UserError(f"--ckpt_path {path}: a folder; name a run's best.ckpt or last.ckpt")
         check_whole(path)
         checkpoint, config = read_checkpoint(path), self.config[self.subcommand]
-        check_task(path, checkpoint, config.model.class_path)
-        if self.subcommand == "fit":
-            check_stage(path, checkpoint, self.datamodule.corpus.name, config.name)
-            check_resumable(path, checkpoint)
+        resumed = (self.datamodule.corpus.name, config.name) if self.subcommand == "fit" else None
+        check_checkpoint(path, checkpoint, config.model.class_path, resumed)
         self.datamodule.trained_classes = checkpoint.get("classes")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from cry_lightning.audio import EXTENSIONS, NO_SOUND, warn_once, what_it_is
 from cry_lightning.commands.arguments import check_there
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, first_few
 
 MAX_NAMED = 3  # files, in one line
 LOOKED_AT = 512  # bytes of a file with an unknown ending
@@ -35,8 +35,7 @@ def find_recordings(root: Path) -> list[str]:
     """
     listing = look_through(root)
     odd = [f"{path}, {why}" for path, why in sorted(listing.odd.items())]
-    more = f"; and {len(odd) - MAX_NAMED} more" * (len(odd) > MAX_NAMED)
-    reason = f"left out: {'; '.join(odd[:MAX_NAMED])}{more}" if odd else ""
+    reason = f"left out: {first_few(odd, MAX_NAMED, '; ', '; and')}" if odd else ""
     if not listing.recordings:
         looked_for = f"looked for .wav, .mp3, .m4a, .mp4 and {len(EXTENSIONS) - 4} other endings of sound and video"
         raise UserError(f"{root}: no recordings found; {reason or looked_for}")

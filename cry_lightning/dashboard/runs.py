@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from cry_lightning.console import UserError, one_line
-from cry_lightning.files import read_object, replacing
+from cry_lightning.files import read_object, write_json
 
 if TYPE_CHECKING:
     import wandb
@@ -110,8 +110,7 @@ class RunOfWandb:
 
     def write(self, folder: Path) -> None:
         """Keep it in a folder."""
-        with replacing(folder / MARK) as part:
-            part.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        write_json(asdict(self), folder / MARK)
 
     def resumed(self, runs: Path) -> "wandb.Run":
         """The run of W&B again; offline it is written to a folder of its own with the same id, in `runs`/wandb.

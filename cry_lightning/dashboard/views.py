@@ -1,6 +1,5 @@
 """`dashboard`: a workspace and a report of W&B, made of the sections, sent there or written down."""
 
-import json
 import logging
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +11,7 @@ import wandb
 from cry_lightning.console import one_line
 from cry_lightning.dashboard.runs import is_online, keep_private
 from cry_lightning.dashboard.sections import SECTIONS, Panel
-from cry_lightning.files import Json, replacing
+from cry_lightning.files import Json, write_json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -89,8 +88,7 @@ def run(project: str, entity: str | None, out: Path | None) -> list[str]:
         except Exception as error:  # of the network, the server or the library
             log.warning("W&B does not take the dashboard: %s", one_line(str(error)))
     out = out or Path("dashboard.json")
-    with replacing(out) as part:
-        part.write_text(json.dumps(specification(entity or "", project), indent=1), encoding="utf-8")
+    write_json(specification(entity or "", project), out)
     again = f"python -m cry_lightning dashboard --project {project}" + (f" --entity {entity}" if entity else "")
     print(f"{out}; to send it, `wandb login`, or set WANDB_API_KEY, where there is a network, then: {again}")
     return [str(out)]

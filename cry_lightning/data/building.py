@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cry_lightning import audio
-from cry_lightning.console import UserError, counted, progress_bar
+from cry_lightning.console import UserError, counted, first_few, progress_bar
 from cry_lightning.corpora import Clip, Clips, Corpus
 from cry_lightning.data.cachefile import GOOD, PENDING, CacheFile
 from cry_lightning.features.base import Feature
@@ -244,7 +244,7 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int, 
             if any(reasons):
                 _refuse_too_many(file, corpus_name)
     if bad := file.reasons():
-        listed = "\n  ".join(_listed(file, bad, at_most=100))
+        listed = _listed(file, bad, 100, "\n  ")
         of = f"of {len(dataset)} clips"
         log.warning("%s: %s left out:\n  %s", corpus_name, counted(len(bad), f"{of} is", f"{of} are"), listed)
 
@@ -252,7 +252,7 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int, 
 def _refuse_too_many(file: CacheFile, corpus_name: str) -> None:
     bad, n = file.reasons(), file.shape[0]
     if len(bad) > MAX_BAD_SHARE * n:
-        listed = "; ".join(_listed(file, bad, at_most=10))
+        listed = _listed(file, bad, 10, "; ")
         file.path.unlink()  # mended clips would have another cache
         raise UserError(
             f"{corpus_name}: {len(bad)} of {n} clips are bad already, and more than {MAX_BAD_SHARE:.0%} are too many; "
@@ -260,7 +260,6 @@ def _refuse_too_many(file: CacheFile, corpus_name: str) -> None:
         )
 
 
-def _listed(file: CacheFile, bad: dict[int, str], at_most: int) -> list[str]:
+def _listed(file: CacheFile, bad: dict[int, str], at_most: int, between: str) -> str:
     names = [name.encode(errors="backslashreplace").decode() for name in file.texts("clip")]  # fit to be printed
-    listed = [f"{names[row]}: {reason}" for row, reason in list(bad.items())[:at_most]]
-    return listed if len(listed) == len(bad) else [*listed, f"and {len(bad) - len(listed)} more"]
+    return first_few([f"{names[row]}: {reason}" for row, reason in bad.items()], at_most, between, f"{between}and")

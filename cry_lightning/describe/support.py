@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from cry_lightning.console import first_few
 from cry_lightning.corpora import Clip
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import divide
@@ -128,9 +129,7 @@ def listed(subjects: pd.Series) -> str:
     """Classes with their numbers of subjects, those of equal numbers together."""
     texts = []
     for n, own in subjects.groupby(subjects, sort=False):
-        names = [str(name) for name in own.index[:NAMED]]
-        more = f" and {len(own) - NAMED} more" if len(own) > NAMED else ""
-        texts.append(f"{', '.join(names)}{more} ({n}{' each' if len(own) > 1 else ''})")
+        texts.append(f"{first_few([*map(str, own.index)], NAMED)} ({n}{' each' if len(own) > 1 else ''})")
     return ", ".join(texts)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, first_few
 from cry_lightning.encoders.importers import PUBLISHERS, Publisher, publisher_of
 from cry_lightning.features import MFCC, EfficientATLogMel, Feature, LogMel, VGGishLogMel
 from cry_lightning.files import replacing
@@ -71,8 +71,7 @@ def encoder_of(published: dict[str, Tensor], publisher: Publisher, network: type
         raise UserError(f"{path}: holds no {error}: another publisher's, or not this network at all") from error
     problems = publisher.misfits(published, encoder)
     if problems:
-        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise UserError(f"{path}: does not fit --encoder {network.__name__.lower()}: {'; '.join(problems[:4])}{more}")
+        raise UserError(f"{path}: does not fit --encoder {network.__name__.lower()}: {first_few(problems, 4, '; ')}")
     return encoder
 
 

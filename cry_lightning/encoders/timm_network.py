@@ -10,7 +10,7 @@ from timm.data.config import resolve_model_data_config
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, first_few
 
 
 class Published(TypedDict, total=False):
@@ -136,8 +136,7 @@ def with_weights(make: partial[nn.Module], path: str, names: list[str], head: st
             return make(pretrained=True, pretrained_cfg_overlay={"file": path, "custom_load": False})
         except RuntimeError as error:
             problems = [" ".join(line.split()) for line in str(error).splitlines()[1:]] or [str(error)]
-    more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-    raise UserError(f"checkpoint_path: {path} is not of {make.args[0]}: {'; '.join(problems[:3])}{more}")
+    raise UserError(f"checkpoint_path: {path} is not of {make.args[0]}: {first_few(problems, 3, '; ')}")
 
 
 def pixels_of(size: tuple[int, ...]) -> str:

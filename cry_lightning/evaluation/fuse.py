@@ -1,6 +1,5 @@
 """`python -m cry_lightning fuse`: several runs in, one run folder out."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from cry_lightning.evaluation.clinical import too_few
 from cry_lightning.evaluation.compare import as_text
 from cry_lightning.evaluation.fusion import FOLD, Fused, Members, fold_in_words, fuse_fold, fused_lineage, read_members
 from cry_lightning.evaluation.predictions import SCORE
-from cry_lightning.files import Json, read_object, replacing
+from cry_lightning.files import Json, read_object, write_json
 from cry_lightning.lineage import AnyLineage, FoldedLineage
 
 PROVENANCE = "fusion.json"  # what a folder is the fusion of, and what was learned for it
@@ -56,7 +55,7 @@ def fuse(given: Sequence[str], out: Path, method: str = "mean", calibrate: bool 
     table = members.rows.assign(**dict(zip([SCORE + name for name in members.classes], scores.T, strict=True)))
     known = FoldedLineage(lineages) if len(lineages) > 1 else lineages[repeat, fold]
 
-    _write_json(recipe | {"learned": learned}, out / PROVENANCE)
+    write_json(recipe | {"learned": learned}, out / PROVENANCE)
     predictions.write(table, out / "predictions.csv")
     lineage.write(known, out / lineage.FILE)
     return "\n".join([*_in_words(members, method, learned), *remarks, *_verdicts(members, known, out)])
@@ -124,8 +123,3 @@ def _verdicts(members: Members, known: AnyLineage, out: Path) -> Iterator[str]:
         found = lineage.check(rows, own)
         if found.status != "CLEAN" or own is known:
             yield ", ".join(filter(None, [f"{name}: {found.status}", found.reason]))
-
-
-def _write_json(content: Json, path: Path) -> None:
-    with replacing(path) as part:
-        part.write_text(json.dumps(content), encoding="utf-8")

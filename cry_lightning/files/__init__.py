@@ -2,7 +2,7 @@
 
 from cry_lightning.files.contents import Checkpoint, Config, Json, read_object, sha256
 from cry_lightning.files.tables import read_table, read_text
-from cry_lightning.files.writing import LOCK, locked, replacing, replacing_folder, waited_for
+from cry_lightning.files.writing import LOCK, locked, replacing, replacing_folder, waited_for, write_json
 
 __all__ = [
     "LOCK",
@@ -17,4 +17,5 @@ __all__ = [
     "replacing_folder",
     "sha256",
     "waited_for",
+    "write_json",
 ]

@@ -1,11 +1,12 @@
 """Files and folders written completely or not at all, by one process at a time."""
 
 import errno
+import json
 import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def write_json(content: Mapping[str, object], path: Path) -> None:
+    """Write a JSON object by `replacing`."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cry_lightning import audio
 from cry_lightning.annotations.spans import Span
-from cry_lightning.console import UserError, counted, printable, progress_bar
+from cry_lightning.console import UserError, counted, first_few, printable, progress_bar
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.corpora.listing import recordings_named
@@ -170,17 +170,14 @@ def report_left_out(bad: Mapping[str, Sequence[str]], nothing_else: bool) -> Non
     Raises:
         UserError: there was nothing else.
     """
-    at_most = MAX_TOLD if nothing_else else MAX_LISTED
     faults = [
         f"{printable(path)}: {first}" + (f" (and {counted(len(others), 'more window')})" if others else "")
-        for path, (first, *others) in list(bad.items())[:at_most]
+        for path, (first, *others) in bad.items()
     ]
-    if len(bad) > at_most:
-        faults.append(f"and {len(bad) - at_most} more")
     if nothing_else:
-        raise UserError(f"no recording could be used: {'; '.join(faults)}")
+        raise UserError(f"no recording could be used: {first_few(faults, MAX_TOLD, '; ', '; and')}")
     if faults:
-        log.warning("left out:\n  %s", "\n  ".join(faults))
+        log.warning("left out:\n  %s", first_few(faults, MAX_LISTED, "\n  ", "\n  and"))
 
 
 def failures(bad: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -1,14 +1,13 @@
 """What a model was trained on, stage by stage, in hashes: in memory, in checkpoints and in lineage.json."""
 
 import hashlib
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cry_lightning.console import UserError
-from cry_lightning.files import Json, read_object, replacing, sha256
+from cry_lightning.files import Json, read_object, sha256, write_json
 from cry_lightning.lineage.sketch import Sketch, sketched
 from cry_lightning.lineage.spelling import own_part, plain
 
@@ -206,8 +205,7 @@ def write(lineage: AnyLineage, path: Path) -> None:
     """Write a lineage whole or not at all, bound to the predictions that lie beside it."""
     table = path.with_name(TABLE)
     bound = replace(lineage, table=sha256(table) if table.exists() else "")
-    with replacing(path) as part:
-        part.write_text(json.dumps(bound.as_dict(), indent=1), encoding="utf-8")
+    write_json(bound.as_dict(), path)
 
 
 def of_checkpoint(checkpoint: Mapping[str, object]) -> Lineage:

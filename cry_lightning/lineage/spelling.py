@@ -5,6 +5,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 
+from cry_lightning.console import first_few
+
 MAX_NAMED = 5  # of each kind
 NOT_KNOWN = {"na", "n/a", "#n/a", "nan", "none", "null", "nil", "unknown", "undefined", "missing", "?", "-", "--"}
 
@@ -18,10 +20,9 @@ def doubts(subjects: Iterable[str], labels: Iterable[str | None] = ()) -> list[s
     """
     sentences, subjects = [], set(subjects)
     if same := probably_one(subjects):
-        groups = "; ".join(" and ".join(map(repr, group)) for group in same[:MAX_NAMED])
-        more = f"; and {len(same) - MAX_NAMED} more" if len(same) > MAX_NAMED else ""
+        groups = first_few([" and ".join(map(repr, group)) for group in same], MAX_NAMED, "; ", "; and")
         sentences.append(
-            f"PROBABLY ONE INFANT under several names ({len(same)} such): {groups}{more}. Spell each subject in one"
+            f"PROBABLY ONE INFANT under several names ({len(same)} such): {groups}. Spell each subject in one"
             " way, or a split may put one infant on both sides without notice."
         )
     given = {label for label in labels if label}

@@ -8,25 +8,24 @@ import gc
 import json
 import runpy
 import shlex
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from contextvars import copy_context
 from io import StringIO
 from pathlib import Path
-from types import FrameType
 from typing import TypedDict
 
 from cry_lightning.commands.arguments import ArgumentParser
-from cry_lightning.console import UserError
-from cry_lightning.files import Json, replacing
+from cry_lightning.console import UserError, stopped_by
+from cry_lightning.files import Json, replacing, write_json
 from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Chain, Stage, imported
 from cry_lightning.make.inputs import Inputs, changed, of_file
 
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
 PUBLISHED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
 RECORD = "made_from.json"
+SIGNALS = ("SIGTERM", "SIGUSR1")  # of a scheduler, which come outside of a training; a training takes its own
 OURS = ("config.yaml", "fit", "test", ".lock", ".DS_Store")  # what a fit that failed in its set-up leaves
 
 
@@ -234,7 +233,8 @@ def run(*command: str, capture: bool = False) -> str:
     printed, argv, code = StringIO(), sys.argv, None
     try:
         sys.argv = ["cry_lightning", *command]
-        with stopped_by_signals(), restored(), redirect_stdout(printed) if capture else nullcontext():
+        stopped = stopped_by(SIGNALS, lambda number: Stopped(128 + number))
+        with stopped, restored(), redirect_stdout(printed) if capture else nullcontext():
             # As `python -m` does, since Lightning starts that again for each process of several. In a context of its
             # own, since the parser keeps itself in a variable of the context, and with it the Trainer.
             copy_context().run(runpy.run_module, "cry_lightning", run_name="__main__", alter_sys=True)
@@ -250,22 +250,6 @@ def run(*command: str, capture: bool = False) -> str:
     return printed.getvalue()
 
 
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """End by an exception, not at once, where a scheduler's signal comes outside of a training, which takes its own."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(128 + number)
-
-    names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows lacks one
-    before = {name: signal.signal(getattr(signal, name), stop) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
-
-
 def read_record(folder: Path) -> Record | None:
     """What a run folder's record tells; None where there is none, or it is damaged."""
     try:
@@ -277,8 +261,7 @@ def read_record(folder: Path) -> Record | None:
 
 def write_record(folder: Path, record: Record) -> None:
     """Say in a run folder what it was made from."""
-    with replacing(folder / RECORD) as part:
-        part.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    write_json(record, folder / RECORD)
 
 
 def _of(path: Path) -> str:

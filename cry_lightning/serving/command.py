@@ -1,19 +1,16 @@
 """`python -m cry_lightning serve`: starts the server, and leaves nothing behind."""
 
 import logging
-import signal
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 
 import uvicorn
 
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, stopped_by
 from cry_lightning.serving.app import Language, app_of
 from cry_lightning.serving.connection import Connection
 from cry_lightning.serving.guard import Limits
@@ -38,7 +35,8 @@ def run(
 ) -> None:
     """Serve a checkpoint until it is stopped."""
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is wrong with a form is answered
-    with _stopped_tidily(), TemporaryDirectory(prefix="cry-lightning-") as folder, _bound(host, port) as listening:
+    stopped = stopped_by(["SIGTERM"], lambda _: KeyboardInterrupt())  # as by Ctrl+C, with the folder removed
+    with stopped, TemporaryDirectory(prefix="cry-lightning-") as folder, _bound(host, port) as listening:
         service = Service(ckpt, device, trust, detector, max_seconds, Path(folder))
         named = [*LOOPBACK, *([host] if is_loopback(host) else []), *hosts]
         app = app_of(service, limits, named, language)
@@ -81,20 +79,3 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         ) from error
     with listening:
         yield listening
-
-
-@contextmanager
-def _stopped_tidily() -> Iterator[None]:
-    """Let SIGTERM end the process as Ctrl+C does, with its folder removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -18,20 +18,11 @@ from cry_lightning.evaluation import predictions, repeats
 from cry_lightning.evaluation.compare import SUMMARY, as_text
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.repeats import division_of
-from cry_lightning.files import Json, replacing, waited_for
+from cry_lightning.files import Json, replacing, waited_for, write_json
 from cry_lightning.lineage import FoldedLineage, Lineage
 from cry_lightning.studies import engine
 from cry_lightning.studies.division import Division
-from cry_lightning.studies.engine import (
-    WITHOUT_BARS,
-    StageConfig,
-    Stages,
-    Study,
-    is_begun,
-    is_finished,
-    mark,
-    run_stage,
-)
+from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, is_begun, is_finished, run_stage
 from cry_lightning.studies.launcher import submitted
 from cry_lightning.studies.rounds import Fold, divided, plan, trained_again
 
@@ -126,42 +117,6 @@ def train_once(chain: Chain, stages: Path) -> str | None:
 def made_by(stages: Sequence[Study], start: str | None, data: str) -> Json:
     """All that what they make depends on: their configs, the weights they start from, and their data, by hashes."""
     return {"stages": {str(place): study.config for place, study in enumerate(stages)}, "weights": start, "data": data}
-
-
-def train_fold(
-    chain: Chain, this: Fold, weights: str | None, out: Path, keep: bool, shared: Path | None = None
-) -> Path:
-    """Train and test one round, unless that is done; returns its run folder.
-
-    Args:
-        chain: the stages.
-        this: the round.
-        weights: checkpoint of the stages that were trained once, if there are any.
-        out: folder of the study.
-        keep: leave the checkpoints.
-        shared: where the adapted stages lie, and stay, for other studies that adapt alike.
-    """
-    folder = out / "folds" / chain.last.corpus / this.name
-    data = divided(chain.last.data, this.split)
-    stages = [*chain.adapting, chain.last]
-    digests = " ".join(engine.digest(part) for part in (*(study.data for study in chain.adapting), data))
-    provenance = made_by(stages, engine.start(stages[0], weights), digests) | {"seed": this.seed}
-    if is_finished(folder, provenance):
-        return folder
-    common = this.seeds | WITHOUT_LAST | {"pipeline": out.name}  # the dashboard's one view of all rounds
-    adapted = []
-    for study in chain.adapting:
-        path = (shared or out / "folds") / study.corpus / f"{this.name}-{study.config['name']}"
-        weights = str(adapt(study, data, common | starting_from(weights), path) / BEST)
-        adapted.append(path)
-    own = {"data.split": asdict(this.split)} | common | starting_from(weights)
-    engine.train(chain.last, own, folder, provenance, tested=BEST)
-    if not keep:
-        for path in [] if shared else adapted:
-            shutil.rmtree(path)
-        for checkpoint in folder.glob("*.ckpt"):
-            checkpoint.unlink()
-    return folder
 
 
 def adapt(study: Study, tested: CryDataModule, changes: Json, folder: Path) -> Path:
@@ -290,12 +245,38 @@ class CrossValidation:
     def train_once(self) -> str | None:
         """Begin: train the stages on other corpora, unless that is done; returns the checkpoint that all rounds get."""
         if not (self.out / PROVENANCE).exists():
-            mark(self.out / PROVENANCE, self.provenance)
+            write_json(self.provenance, self.out / PROVENANCE)
         return train_once(self.chain, self.upstream)
 
     def train_round(self, this: Fold, weights: str | None, keep: bool = False) -> Path:
-        """Train and test one round, unless that is done; returns its run folder."""
-        return train_fold(self.chain, this, weights, self.out, keep, self.adapted)
+        """Train and test one round, unless that is done; returns its run folder.
+
+        Args:
+            this: the round.
+            weights: checkpoint of the stages that were trained once, if there are any.
+            keep: leave the checkpoints.
+        """
+        folder = self.out / "folds" / self.chain.last.corpus / this.name
+        data = divided(self.chain.last.data, this.split)
+        stages = [*self.chain.adapting, self.chain.last]
+        digests = " ".join(engine.digest(part) for part in (*(study.data for study in self.chain.adapting), data))
+        provenance = made_by(stages, engine.start(stages[0], weights), digests) | {"seed": this.seed}
+        if is_finished(folder, provenance):
+            return folder
+        common = this.seeds | WITHOUT_LAST | {"pipeline": self.out.name}  # the dashboard's one view of all rounds
+        adapted = []
+        for study in self.chain.adapting:
+            path = (self.adapted or self.out / "folds") / study.corpus / f"{this.name}-{study.config['name']}"
+            weights = str(adapt(study, data, common | starting_from(weights), path) / BEST)
+            adapted.append(path)
+        own = {"data.split": asdict(this.split)} | common | starting_from(weights)
+        engine.train(self.chain.last, own, folder, provenance, tested=BEST)
+        if not keep:
+            for path in [] if self.adapted else adapted:
+                shutil.rmtree(path)
+            for checkpoint in folder.glob("*.ckpt"):
+                checkpoint.unlink()
+        return folder
 
     def run(self, jobs: int, keep: bool, launcher: str | None = None) -> Path:
         """Train and test all rounds that are not finished, and pool the tests in a run folder, which is returned."""

@@ -26,7 +26,7 @@ from cry_lightning.console import ConfigError, Interrupted, UserError, progress_
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.files import Config, Json, read_object, replacing
+from cry_lightning.files import Config, Json, read_object, write_json
 from cry_lightning.files.former_names import as_now, key_as_now
 from cry_lightning.tasks.checkpoints import sha256
 
@@ -199,12 +199,6 @@ def _as_now(saved: object) -> object:
     return OPTION.sub(lambda key: key_as_now(key[0]), saved) if isinstance(saved, str) else saved
 
 
-def mark(file: Path, provenance: Json) -> None:
-    """Say in a folder, as JSON, what its study or its predictions are made of."""
-    with replacing(file) as part:
-        part.write_text(json.dumps(provenance, indent=1), encoding="utf-8")
-
-
 def is_finished(folder: Path, wanted: Json, files: Sequence[str] = TESTED) -> bool:
     """Whether a run folder holds these files, made of just this."""
     try:
@@ -243,7 +237,7 @@ def train(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: 
             raise KeyboardInterrupt(f"{folder}: {ANEW}") from stop
     if tested:
         test(folder, tested)
-    mark(folder / MARK, wanted)
+    write_json(wanted, folder / MARK)
     gc.collect()  # a Trainer and its network hold each other, and large ones would pile up
 
 

@@ -26,7 +26,7 @@ from cry_lightning.evaluation.drawing import SCREEN, as_svg, save
 from cry_lightning.evaluation.intervals import Estimate, Jackknife
 from cry_lightning.evaluation.metrics import majority, units_at
 from cry_lightning.evaluation.predictions import classes_of, score_columns
-from cry_lightning.files import Json, replacing
+from cry_lightning.files import Json, replacing, write_json
 from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies import engine
 from cry_lightning.studies.cross_validation import planned
@@ -102,7 +102,7 @@ def write_copies(data: CryDataModule, copies: int, folder: Path) -> Path:
             rows.append({"path": path, "label": clip.label, "subject": clip.subject})
     with replacing(manifest) as part:
         for_spreadsheets(pd.DataFrame(rows)).to_csv(part, index=False)
-    engine.mark(folder / engine.MARK, provenance)  # written last: a folder without it, or of other clips, is begun anew
+    write_json(provenance, folder / engine.MARK)  # written last: a folder without it, or of other clips, is begun anew
     return manifest
 
 

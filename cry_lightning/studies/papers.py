@@ -36,11 +36,13 @@ from cry_lightning.studies.recipe import (
     texts,
     yaml_of,
 )
+from cry_lightning.studies.rounds import Fold
 
 log = logging.getLogger(__name__)
 
 Runs = dict[str, dict[str, Run]]  # protocol -> system -> run
 Plans = dict[str, dict[str, CrossValidation | None]]  # protocol -> system; a fusion has none
+NamedRound = tuple[CrossValidation, Fold, str | None, str]  # and the checkpoint that it starts from
 
 
 @dataclass(frozen=True)
@@ -235,27 +237,19 @@ def plan_labels(order: Order, out: Path, known: Stages) -> list[LabelStudy]:
 def train_all(plans: Plans, jobs: int) -> None:
     """Train and test what is not finished, all rounds of all systems some at a time, and pool the tests of each."""
     named = [(f"{protocol}: {name}", plan) for protocol, of in plans.items() for name, plan in of.items() if plan]
-    rounds = [
-        Round(plan, number, plan.train_once(), name) for name, plan in named for number in range(len(plan.rounds))
-    ]
-    folders = iter(list(side_by_side(Round.train, rounds, jobs, desc="paper", unit="fold")))
+    rounds: list[NamedRound] = []
+    for name, plan in named:
+        weights = plan.train_once()
+        rounds += [(plan, this, weights, name) for this in plan.rounds]
+    folders = iter(list(side_by_side(_trained, rounds, jobs, desc="paper", unit="fold")))
     for _, plan in named:
         write_pooled([next(folders) for _ in plan.rounds], plan.out)
 
 
-@dataclass(frozen=True)
-class Round:
-    """One training and test of a system under a protocol."""
-
-    plan: CrossValidation
-    number: int
-    weights: str | None  # of the stage before
-    name: str
-
-    def train(self) -> Path:
-        """Its run folder, with what it trained and tested."""
-        log.info(self.name)
-        return self.plan.train_round(self.plan.rounds[self.number], self.weights)
+def _trained(given: NamedRound) -> Path:
+    plan, this, weights, name = given
+    log.info(name)
+    return plan.train_round(this, weights)
 
 
 def evaluate_all(order: Order, plans: Plans, out: Path) -> Runs:

@@ -24,10 +24,10 @@ from cry_lightning import lineage
 from cry_lightning.cli.quiet import hushed
 from cry_lightning.console import UserError, did_you_mean, one_line, progress_bar
 from cry_lightning.dashboard.runs import begin_study
-from cry_lightning.files import Config, Json
+from cry_lightning.files import Config, Json, write_json
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.studies import engine
-from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_begun, mark, open_study
+from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_begun, open_study
 from cry_lightning.tasks.checkpoints import read_checkpoint
 
 Drawn = CategoricalDistribution | FloatDistribution | IntDistribution
@@ -326,7 +326,7 @@ def run(stage: StageConfig, space_path: str, n_trials: int, seed: int, out: Path
         check_grouping(study)
         check_space(study, space, space_path)
         rehearse(study, runs / "rehearsal")
-        mark(out / PROVENANCE, wanted)
+        write_json(wanted, out / PROVENANCE)
     search = run_trials(study, space, goal, seed, n_trials, runs, jobs)
     trials = search.trials
     best = goal.best_first(trials)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, first_few
 from cry_lightning.files import Checkpoint, Json
 from cry_lightning.tasks.augment.waveform import RecordedNoise
 from cry_lightning.tasks.checkpoints import compare_front_ends, identity_of, load_encoder, read_checkpoint
@@ -333,7 +333,7 @@ class Stage(L.LightningModule):
             names = [self.data.clips[row].name for row in batch["index"].tolist()]
             raise UserError(
                 f"the loss is {loss.item()} at step {self.global_step}: lower the learning rate, or look at"
-                f" {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
+                f" {first_few(names, 8)}"
             )
         return loss
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cry_lightning import files
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, first_few
 from cry_lightning.files import Checkpoint, Json
 from cry_lightning.tasks import hub
 
@@ -107,8 +107,8 @@ def load_encoder(encoder: nn.Module, path: str | Path) -> Checkpoint:
     ]
     if problems:
         raise UserError(
-            f"weights: {path} does not fit this encoder ({type(encoder).__name__}): {'; '.join(sorted(problems)[:4])}"
-            f"{f' and {len(problems) - 4} more' if len(problems) > 4 else ''}; use the encoder that made it"
+            f"weights: {path} does not fit this encoder ({type(encoder).__name__}):"
+            f" {first_few(sorted(problems), 4, '; ')}; use the encoder that made it"
         )
     encoder.load_state_dict(given, strict=True)
     return checkpoint
