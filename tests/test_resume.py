@@ -137,8 +137,12 @@ SCHEMES = {
     "validations by steps": ["--trainer.check_val_every_n_epoch=null", "--trainer.val_check_interval=3"],
     "two batches a step": ["--trainer.accumulate_grad_batches=2", "--save_every_n_steps=1"],
     "so many steps": ["--trainer.max_steps=13", "--trainer.max_epochs=-1", "--save_every_n_steps=5"],
+    "a warm-up": [
+        *("--model.optimisation.scheduler=null", "--model.optimisation.warmup_epochs=1", "--save_every_n_steps=3")
+    ],
     "chosen by the training": ["--checkpoint.monitor=train/loss", "--checkpoint.mode=min", "--save_every_n_steps=5"],
 }
+QUICK = ("at an epoch's last step", "a warm-up")  # once in the default tier
 HOOKS = [
     "on_train_epoch_start",
     "on_train_batch_start",
@@ -179,15 +183,12 @@ def interrupted(monkeypatch):
 
 @pytest.mark.parametrize(
     "scheme",
-    [
-        pytest.param(name, marks=() if name == "at an epoch's last step" else pytest.mark.slow, id=name)
-        for name in SCHEMES
-    ],
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow, id=name) for name in SCHEMES],
 )
 def test_a_run_ended_anywhere_resumes_to_the_same(config, tmp_path, interrupted, request, scheme):
     args = ["fit", "--config", str(config), *SCHEMES[scheme]]
     n_hooks = interrupted(None, [*args, "--runs", str(tmp_path / "whole")])
-    is_quick = scheme == "at an epoch's last step" and "slow" in request.config.getoption("-m")
+    is_quick = scheme in QUICK and "slow" in request.config.getoption("-m")
     ends = [13] if is_quick else range(7, n_hooks + 1, max(1, n_hooks // 10))  # 13: before the first validation's end
     for n in ends:
         runs = tmp_path / f"ended-{n}"

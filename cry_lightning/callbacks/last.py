@@ -1,6 +1,7 @@
 """last.ckpt, from which a killed fit goes on to the very result of one that was not killed."""
 
 from pathlib import Path
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -33,9 +34,17 @@ class LastCheckpoint(Checkpoint):
         self.step = 0  # the last that was seen
         self.due = False
         self.within_epoch: Gathered = {}  # what the metrics of a running epoch have gathered
+        self.loaders: list[dict[str, int]] = []  # where in its epoch the loader stood
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep where the loader stood, which Lightning forgets if a schedule has asked for the number of steps."""
+        fit_loop = checkpoint.get("loops", {}).get("fit_loop", {})
+        self.loaders = fit_loop.get("state_dict", {}).get("combined_loader", [])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from where the fit begins or goes on."""
+        for state in self.loaders:
+            trainer.train_dataloader.load_state_dict(state)
         self.step = trainer.global_step
         self.interruption.waits = True
         self.interruption.take()
