@@ -144,6 +144,17 @@ def test_labelled_intervals_are_the_corpus_that_the_manual_shows(tmp_path):
         Intervals(UnlabelledTree(**inner), label=None)
 
 
+@pytest.mark.parametrize(("windows", "span"), [(None, "2 to 3"), (0.5, "1 to 1.5")])
+def test_a_stretch_with_two_labels_is_refused(file, tmp_path, windows, span):
+    soundfile.write(tmp_path / "a.wav", np.full(8000 * 4, 0.1), 8000)
+    path = file("0\t1.5\tcry\n1\t2\tpain\n2\t3\tcry\n2\t3\tpain\n2\t3\tgood take\n", "a.txt")
+    corpus = Intervals(UnlabelledTree(tmp_path), tmp_path, label=None, window_s=windows)
+    with pytest.raises(UserError, match=rf"{re.escape(str(path))}: two clips, 'cry' and '[\w ]+', go from {span} s; "):
+        corpus.clips(tmp_path)
+    corpus.classes = {"distress": ["cry"]}  # the others are left out
+    assert {clip.label for clip in corpus.clips(tmp_path)} == {"distress"}
+
+
 def test_audacity_labels(file):
     path = file("0.5\t1.0\tcry\n\\\t200\t4000\n1.2\t1.2\tpoint\n2.0\t3.5\tlong cry\n4\t5\n", "a.txt")
     assert read(path) == [Interval(0.5, 1, "cry"), Interval(2, 3.5, "long cry")]

@@ -1,6 +1,7 @@
 """Recordings in which stretches were marked: windows of them, labelled by what was marked, or these stretches."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,22 @@ class Intervals(Corpus):
                 f" {self.root}; files are called like recordings, and `label` is that of the intervals that count"
             )
         return marked
+
+    def clips(self, levels_folder: Path = Path("cache")) -> Clips:
+        """See `Corpus`.
+
+        Raises:
+            UserError: a stretch is marked twice, which would be two clips of one name.
+        """
+        found = super().clips(levels_folder)
+        if self.label is None and (twice := [name for name, n in Counter(found.names).items() if n > 1]):
+            one, other, *_ = (clip for clip in found if clip.name == twice[0])
+            path = annotations.find(str(self.annotations))[Path(one.path).stem]
+            raise UserError(
+                f"{path}: two clips, {one.label!r} and {other.label!r}, go from {one.start_s:g} to"
+                f" {one.start_s + (one.duration_s or 0):g} s; remove one interval, or leave its label out by `classes`"
+            )
+        return found
 
     def _marked(self, clip: Clip, path: Path) -> list[Clip]:
         """A recording with the intervals of its file, or these; one that cannot be read is for the cache to report."""
