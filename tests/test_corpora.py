@@ -126,6 +126,14 @@ def test_a_missing_file_is_left_to_who_reads_it(tmp_path):
     assert [clip.path for clip in Manifest(csv, window_s=0.02).clips()] == ["a.wav"] * 5 + ["gone.wav"]
 
 
+@pytest.mark.parametrize("long", ["x" * 300, "\u00fc" * 300])  # the disk takes 255 bytes
+def test_a_path_too_long_for_a_file_is_one_that_is_missing(tmp_path, long):
+    csv = manifest(tmp_path, f"path\n{long}/b.wav\n{long}\na.wav\n", "a.wav")
+    assert [clip.path for clip in Manifest(csv, window_s=0.05).clips()] == [f"{long}/b.wav", long, "a.wav", "a.wav"]
+    with pytest.raises(UserError, match="no listed file exists"):
+        Manifest(manifest(tmp_path, f"path\n{long}\n")).clips()
+
+
 def test_a_missing_manifest_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"none\.csv"):
         Manifest(tmp_path / "none.csv").clips()

@@ -447,7 +447,7 @@ def test_changed_recordings_are_fitted_anew(make, house):
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_changed_recordings_of_a_manifest_are_fitted_anew(make, house, separator):
     recordings = own_corpus(house)
-    rows = "path,label,subject\nhungry/a.wav,hungry,1\n".replace(",", separator)
+    rows = f"path,label,subject,note\nhungry/a.wav,hungry,1,{'quiet ' * 60}\n".replace(",", separator)
     (recordings / "manifest.csv").write_text(rows)
     (house / "configs/data/ward.yaml").write_text(f"corpus: {{init_args: {{path: '{recordings}/manifest.csv'}}}}\n")
     for data in (str(recordings / "manifest.csv"), "configs/data/ward.yaml"):
