@@ -233,9 +233,10 @@ def test_subjects_are_found_with_and_without_their_collection(written, no_figure
     table = a_table()
     folder = written(table)
     for subjects in (table["subject"], table["subject"].str.removeprefix("ward:")):
-        pd.DataFrame({"subject": subjects, "site": "north"}).to_csv(tmp_path / "sites.csv", index=False)
-        evaluate([str(folder), "--by", str(tmp_path / "sites.csv")])
-        assert "site  north" in capsys.readouterr().out
+        for index in (False, True):  # pandas writes it by default, without a name
+            pd.DataFrame({"subject": subjects, "site": "north"}).to_csv(tmp_path / "sites.csv", index=index)
+            evaluate([str(folder), "--by", str(tmp_path / "sites.csv")])
+            assert "site  north" in capsys.readouterr().out
 
 
 def test_numbers_are_in_order_and_many_make_ranges_of_as_many_subjects(written, no_figures, tmp_path, capsys) -> None:
@@ -318,6 +319,8 @@ def test_what_cannot_be_is_one_line(written, change, args, message) -> None:
     [
         ("name,sex\na,f\n", "needs a column recording, path or subject"),
         ("recording\n0-0.wav\n", "and a column such as sex or site"),
+        (",recording\n0,0-0.wav\n", "and a column such as sex or site"),
+        ("recording,sex\n", "the table is empty"),
         ("recording,sex\nelsewhere.wav,f\n", "none of its recordings was tested"),
         ("subject,sex\n0,f\n0,m\n", "subject '0' has different values of sex"),
         ('recording,sex\n"0-0.wav,f\n', "line 2 is not CSV"),

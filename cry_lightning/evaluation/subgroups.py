@@ -19,6 +19,7 @@ MOST_VALUES = 20  # of a column that makes subgroups
 MOST_NUMBERS = 6  # of a column of numbers; of more, ranges make subgroups
 RANGES = 4  # at most
 NOT_GIVEN = "(not given)"
+NAMELESS = "(no name)"  # such as the index that pandas writes
 
 
 def subgroups(run: Run, path: Path) -> Rows:
@@ -93,4 +94,7 @@ def _row(run: Run, tested: pd.DataFrame) -> list[str]:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return pd.DataFrame([row for _, row in read_table(path)]).map(from_cell)
+    rows = [row for _, row in read_table(path, lambda header: [name or NAMELESS for name in header])]
+    if not rows:
+        raise UserError(f"{path}: the table is empty, but for its header")
+    return pd.DataFrame(rows).map(from_cell).drop(columns=NAMELESS, errors="ignore")
