@@ -86,6 +86,8 @@ def test_only_our_own_columns_may_be_in_capitals(tmp_path):
         ("file,label\na.wav,cry\n", "no column `path`"),
         ("path|label\na.wav|cry\n", "no column `path`, only .*, and commas, semicolons or tabs between columns"),
         ("path\tstart_s\na.wav\t1,5\n", "line 2: start_s is '1,5'"),
+        ("sep=\t\npath\tstart_s\na.wav\t1,5\n", "line 3: start_s is '1,5'"),
+        ("sep=;\n", "empty"),
         ('path,start_s\na.wav,"1,500"\n', "line 2: start_s is '1,500'"),
         ("path,label,Label\na.wav,cry,pain\n", "more than one column label"),
         ("path,label\n,cry\n", "line 2 has no path"),
@@ -114,6 +116,8 @@ def test_a_bad_manifest_is_refused(tmp_path, text, message):
         'path,label,start_s,"ward, old"\na.wav,"cry; loud",0.5,"B3,1"\n',
         ';;;\nPath;Label;Start_s;"ward, old"\na.wav;"cry; loud";0,5;B3,1\n',
         'path\tlabel\tstart_s\t"ward, old"\na.wav\tcry; loud\t0.5\tB3,1\n',
+        'sep=;\r\npath;label;start_s;"ward, old"\r\na.wav;"cry; loud";0,5;B3,1\r\n',
+        '"sep=|"\npath|label|start_s|ward, old\na.wav|cry; loud|0.5|B3,1\n',
     ],
 )
 def test_a_manifest_is_read_as_spreadsheets_save_it(tmp_path, text, encoding):
@@ -124,6 +128,12 @@ def test_a_manifest_is_read_as_spreadsheets_save_it(tmp_path, text, encoding):
 def test_a_missing_file_is_left_to_who_reads_it(tmp_path):
     csv = manifest(tmp_path, "path\na.wav\ngone.wav\n", "a.wav")
     assert [clip.path for clip in Manifest(csv, window_s=0.02).clips()] == ["a.wav"] * 5 + ["gone.wav"]
+
+
+def test_quoted_text_of_a_header_does_not_tell_what_separates(tmp_path):
+    csv = manifest(tmp_path, 'path,"label; reason; of\n the; cry",label\na.wav,x,pain\n', "a.wav")
+    (clip,) = Manifest(csv).clips()
+    assert (clip.label, clip.columns) == ("pain", {"label; reason; of\n the; cry": "x"})
 
 
 @pytest.mark.parametrize("long", ["x" * 300, "\u00fc" * 300])  # the disk takes 255 bytes
