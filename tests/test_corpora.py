@@ -130,6 +130,14 @@ def test_a_missing_file_is_left_to_who_reads_it(tmp_path):
     assert [clip.path for clip in Manifest(csv, window_s=0.02).clips()] == ["a.wav"] * 5 + ["gone.wav"]
 
 
+def test_ids_and_labels_are_the_same_with_semicolons_as_with_commas(tmp_path):
+    rows = [["Path", "LABEL", "Subject", "start_s", "kg"], ["a.wav", "3,4", "1,2", "0,5", "2,5"]]
+    texts = ["\n".join(";".join(row) for row in rows), "\n".join(",".join(f'"{cell}"' for cell in row) for row in rows)]
+    texts[1] = texts[1].replace("0,5", "0.5").replace("2,5", "2.5")
+    one, other = (Manifest(manifest(tmp_path, text, "a.wav"), collection="ward").clips()[0] for text in texts)
+    assert one == other and (one.label, one.subject, one.columns) == ("3,4", "ward:1,2", {"kg": "2.5"})
+
+
 def test_quoted_text_of_a_header_does_not_tell_what_separates(tmp_path):
     csv = manifest(tmp_path, 'path,"label; reason; of\n the; cry",label\na.wav,x,pain\n', "a.wav")
     (clip,) = Manifest(csv).clips()

@@ -15,6 +15,7 @@ SEPARATORS = ",;\t"
 SEPARATOR_LINE = re.compile(r'"?sep=([^\w"\r\n])"?(?=[\r\n])', re.IGNORECASE)  # the first, as Excel takes it
 QUOTED = re.compile('"([^"]*)"')
 NUMBER = re.compile(r"[-+]?\d*,\d+")
+NAMES = {"path", "recording", "source", "label", "subject"}  # columns of no numbers
 
 
 def read_text(path: Path) -> str:
@@ -38,7 +39,8 @@ def read_text(path: Path) -> str:
 def read_table(path: Path, columns_of: Callable[[Sequence[str]], list[str]] = list) -> list[tuple[int, dict[str, str]]]:
     """Line number and columns of every row that is not empty, blanks stripped; empty columns without a name left out.
 
-    In a file that is separated by semicolons, decimal commas become points.
+    In a file that is separated by semicolons, decimal commas become points, but not in what names files, labels or
+    subjects.
 
     Args:
         path: a file with a header, separated by commas, semicolons or tabs: by that of which the header has most
@@ -77,7 +79,8 @@ def read_table(path: Path, columns_of: Callable[[Sequence[str]], list[str]] = li
                         fault = "has more fields than the header"
                     raise UserError(f"{path}: line {reader.line_num} {fault}")
                 if name:
-                    row[name] = value.replace(",", ".") if has_commas and NUMBER.fullmatch(value) else value
+                    is_number = has_commas and name.lower() not in NAMES and NUMBER.fullmatch(value)
+                    row[name] = value.replace(",", ".") if is_number else value
             rows.append((reader.line_num, row))
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} is not CSV: {error}") from error
