@@ -53,13 +53,16 @@ def find(folder: str | Path) -> dict[str, Path]:
     return found
 
 
-def read(path: str | Path, tier: str | None = None, duration_s: float | None = None) -> list[Interval]:
+def read(
+    path: str | Path, tier: str | None = None, duration_s: float | None = None, unlabelled: bool = False
+) -> list[Interval]:
     """The labelled intervals of a file, in the order of their beginnings.
 
     Args:
         path: a Praat TextGrid (long or short text), Audacity labels, or a Raven selection table; in UTF-8 or UTF-16.
         tier: of a TextGrid that has several tiers of intervals.
         duration_s: of the recording, where it is known; an interval may end a tenth of a second behind it at most.
+        unlabelled: also those of Audacity and Raven that have no label; in a TextGrid, they are what is not marked.
 
     Raises:
         UserError: the file is none of these, has no such tier, or has intervals that are reversed, overlap under one
@@ -69,8 +72,9 @@ def read(path: str | Path, tier: str | None = None, duration_s: float | None = N
     text = read_text(path)
     rows = textgrid.parse(text, path, tier) if path.suffix.lower() == ".textgrid" else tables.parse(text, path)
     found = sorted((Found(place, Interval(*row)) for place, row in rows), key=lambda one: one.interval)
-    _check(found, path, duration_s)
-    return [one.interval for one in found]
+    labelled = [one for one in found if one.interval.label]
+    _check(labelled, path, duration_s)
+    return [one.interval for one in (found if unlabelled else labelled)]
 
 
 def write(intervals: Iterable[Interval], path: str | Path, duration_s: float, tier: str = "cries") -> None:
