@@ -15,7 +15,7 @@ from cry_lightning.corpora.clips import Clip, Clips
 
 OTHER = "other"
 HALF = 0.5
-UNLABELLED, ACROSS = "intervals without a label", "intervals, or parts of them, that go on beyond their row"
+UNLABELLED, ACROSS = "intervals without a label", "intervals across an end of a row"
 
 
 class Intervals(Corpus):
