@@ -5,7 +5,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 from unicodedata import normalize
@@ -176,11 +175,19 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def _in_table(path: Path) -> Iterator[str]:
-    """The state of every file that a cell of a table names; a table that cannot be read is for the fit to refuse."""
-    rows = []
-    with suppress(UserError):
-        rows = read_table(path)
-    for cell in {cell for _, row in rows for cell in row.values() if cell}:
+    """The state of every file that a cell of a table names, those of its first line too, which may be no header."""
+    first: list[str] = []
+
+    def numbered(header: Sequence[str]) -> list[str]:
+        first.extend(header)
+        return [str(place) for place in range(len(header))]
+
+    try:
+        cells = {cell for _, row in read_table(path, numbered) for cell in row.values()}.union(first)
+    except UserError:  # no table, which the fit may refuse
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        cells = {cell.strip(' "') for cell in re.split(r"[,;\t\n]", text)}
+    for cell in cells - {""}:
         named = path.parent / cell.replace("\\", "/")
         if os.path.isfile(named):  # noqa: PTH113  that of Path raises at what is too long for a name
             yield _state(named)
