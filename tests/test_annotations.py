@@ -11,7 +11,8 @@ from conftest import DATA, real
 
 from cry_lightning.annotations import FORMS, Interval, find, read, write
 from cry_lightning.console import UserError
-from cry_lightning.corpora import Intervals, UnlabelledTree
+from cry_lightning.corpora import Intervals, Manifest, UnlabelledTree
+from cry_lightning.corpora.intervals import ACROSS, UNLABELLED
 
 CRIES = [Interval(0.1, 1 / 3, "cry"), Interval(1 / 3, 0.9, 'a "hic"'), Interval(1.25, 6.94, "schrei é")]
 HEAD = 'File type = "ooTextFile"\nObject class = "TextGrid"\n\n'
@@ -156,6 +157,23 @@ def test_a_stretch_with_two_labels_is_refused(file, tmp_path, windows, span):
         corpus.clips(tmp_path)
     corpus.classes = {"distress": ["cry"]}  # the others are left out
     assert {clip.label for clip in corpus.clips(tmp_path)} == {"distress"}
+
+
+def test_rows_that_share_an_interval_are_refused_and_intervals_that_no_row_holds_are_counted(file, tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(8000 * 6, 0.1), 8000)
+    file("0\t1\tcry\n1.5\t2.5\tpain\n3\t4\t\n4\t5\tcry\n", "a.txt")
+
+    def of_rows(*ends: str) -> Intervals:
+        rows = "".join(f"a.wav,b1,{at}\n" for at in ends)
+        (tmp_path / "list.csv").write_text(f"path,subject,start_s,end_s\n{rows}")
+        return Intervals(Manifest(tmp_path / "list.csv"), tmp_path, label=None)
+
+    corpus = of_rows("0,2", "2.8,6")
+    assert [(clip.label, clip.start_s) for clip in corpus.clips(tmp_path)] == [("cry", 0), ("cry", 4)]
+    corpus.class_names()  # which lists them again
+    assert (corpus.left_out[UNLABELLED], corpus.left_out[ACROSS]) == (1, 1)
+    with pytest.raises(UserError, match=r"list\.csv: 1 interval is in more than one row, first 'pain', a\.wav#1\.500"):
+        of_rows("0,3", "1,6").clips(tmp_path)
 
 
 def test_audacity_labels(file):

@@ -17,6 +17,7 @@ from cry_lightning.evaluation import clinical, figures, predictions
 from cry_lightning.evaluation.bands import bands
 from cry_lightning.evaluation.drawing import SCREEN
 from cry_lightning.evaluation.run import evaluate_run, read_run
+from cry_lightning.evaluation.subgroups import subgroups
 
 evaluate = partial(command, "evaluate")
 
@@ -232,9 +233,10 @@ def test_subjects_are_found_with_and_without_their_collection(written, no_figure
     table = a_table()
     folder = written(table)
     for subjects in (table["subject"], table["subject"].str.removeprefix("ward:")):
-        pd.DataFrame({"subject": subjects, "site": "north"}).to_csv(tmp_path / "sites.csv", index=False)
-        evaluate([str(folder), "--by", str(tmp_path / "sites.csv")])
-        assert "site  north" in capsys.readouterr().out
+        for index in (False, True):  # pandas writes it by default, without a name
+            pd.DataFrame({"subject": subjects, "site": "north"}).to_csv(tmp_path / "sites.csv", index=index)
+            evaluate([str(folder), "--by", str(tmp_path / "sites.csv")])
+            assert "site  north" in capsys.readouterr().out
 
 
 def test_numbers_are_in_order_and_many_make_ranges_of_as_many_subjects(written, no_figures, tmp_path, capsys) -> None:
@@ -243,7 +245,7 @@ def test_numbers_are_in_order_and_many_make_ranges_of_as_many_subjects(written, 
     number = subjects.str.removeprefix("ward:").astype(int)
     columns = {
         "age_days": number.where(number != 2, "NA"),
-        "weight_kg": 2.5 + number**2 / 3000,
+        "weight_kg": (2.5 + number**2 / 3000).round(3),
         "parity": number % 3 + 9,
         "born": "2024-" + number.astype(str),
     }
@@ -257,6 +259,26 @@ def test_numbers_are_in_order_and_many_make_ranges_of_as_many_subjects(written, 
     assert list(found["weight_kg"].values()) == [15] * 4
     assert [*found["weight_kg"]] == ["2.5 to 2.62", "2.633 to 3.007", "3.033 to 3.66", "3.7 to 4.58"]
     assert [*found["parity"]] == ["9", "10", "11"] and not found["born"]
+
+
+@pytest.mark.parametrize(
+    ("value_of", "ranges"),
+    [
+        (
+            lambda n: 1234567 + n / 20,
+            ["1234567.0 to 1234567.75", "1234567.8 to 1234568.5", "1234568.55 to 1234569.2", "1234569.3 to 1234569.95"],
+        ),
+        (lambda n: 2017 + n / 20, ["2017.0 to 2017.75", "2017.8 to 2018.5", "2018.55 to 2019.2", "2019.3 to 2019.95"]),
+        (lambda n: max(0, n - 48), ["0", "2", "3", "4", "6", "7", "8", "10", "11"]),  # most are one value
+        (lambda n: max(0, n - 30), ["0 to 14", "16 to 29"]),
+    ],
+)
+def test_ranges_are_named_by_their_true_ends_and_never_merge(written, tmp_path, value_of, ranges) -> None:
+    run = evaluate_run(read_run(str(written(a_table())), "test"), "test", "sick")
+    values = "\n".join(f"{n},{value_of(n)}" for n in range(60))
+    (tmp_path / "by.csv").write_text(f"subject,value\n{values}\n")
+    rows = subgroups(run, tmp_path / "by.csv")[1:]
+    assert [row[1] for row in rows] == ranges and sum(int(row[3]) for row in rows) == 45
 
 
 def test_a_table_of_subgroups_is_read_as_spreadsheets_save_it(written, no_figures, tmp_path, capsys) -> None:
@@ -297,6 +319,8 @@ def test_what_cannot_be_is_one_line(written, change, args, message) -> None:
     [
         ("name,sex\na,f\n", "needs a column recording, path or subject"),
         ("recording\n0-0.wav\n", "and a column such as sex or site"),
+        (",recording\n0,0-0.wav\n", "and a column such as sex or site"),
+        ("recording,sex\n", "the table is empty"),
         ("recording,sex\nelsewhere.wav,f\n", "none of its recordings was tested"),
         ("subject,sex\n0,f\n0,m\n", "subject '0' has different values of sex"),
         ('recording,sex\n"0-0.wav,f\n', "line 2 is not CSV"),

@@ -86,6 +86,8 @@ def test_only_our_own_columns_may_be_in_capitals(tmp_path):
         ("file,label\na.wav,cry\n", "no column `path`"),
         ("path|label\na.wav|cry\n", "no column `path`, only .*, and commas, semicolons or tabs between columns"),
         ("path\tstart_s\na.wav\t1,5\n", "line 2: start_s is '1,5'"),
+        ("sep=\t\npath\tstart_s\na.wav\t1,5\n", "line 3: start_s is '1,5'"),
+        ("sep=;\n", "empty"),
         ('path,start_s\na.wav,"1,500"\n', "line 2: start_s is '1,500'"),
         ("path,label,Label\na.wav,cry,pain\n", "more than one column label"),
         ("path,label\n,cry\n", "line 2 has no path"),
@@ -114,6 +116,8 @@ def test_a_bad_manifest_is_refused(tmp_path, text, message):
         'path,label,start_s,"ward, old"\na.wav,"cry; loud",0.5,"B3,1"\n',
         ';;;\nPath;Label;Start_s;"ward, old"\na.wav;"cry; loud";0,5;B3,1\n',
         'path\tlabel\tstart_s\t"ward, old"\na.wav\tcry; loud\t0.5\tB3,1\n',
+        'sep=;\r\npath;label;start_s;"ward, old"\r\na.wav;"cry; loud";0,5;B3,1\r\n',
+        '"sep=|"\npath|label|start_s|ward, old\na.wav|cry; loud|0.5|B3,1\n',
     ],
 )
 def test_a_manifest_is_read_as_spreadsheets_save_it(tmp_path, text, encoding):
@@ -124,6 +128,28 @@ def test_a_manifest_is_read_as_spreadsheets_save_it(tmp_path, text, encoding):
 def test_a_missing_file_is_left_to_who_reads_it(tmp_path):
     csv = manifest(tmp_path, "path\na.wav\ngone.wav\n", "a.wav")
     assert [clip.path for clip in Manifest(csv, window_s=0.02).clips()] == ["a.wav"] * 5 + ["gone.wav"]
+
+
+def test_ids_and_labels_are_the_same_with_semicolons_as_with_commas(tmp_path):
+    rows = [["Path", "LABEL", "Subject", "start_s", "kg"], ["a.wav", "3,4", "1,2", "0,5", "2,5"]]
+    texts = ["\n".join(";".join(row) for row in rows), "\n".join(",".join(f'"{cell}"' for cell in row) for row in rows)]
+    texts[1] = texts[1].replace("0,5", "0.5").replace("2,5", "2.5")
+    one, other = (Manifest(manifest(tmp_path, text, "a.wav"), collection="ward").clips()[0] for text in texts)
+    assert one == other and (one.label, one.subject, one.columns) == ("3,4", "ward:1,2", {"kg": "2.5"})
+
+
+def test_quoted_text_of_a_header_does_not_tell_what_separates(tmp_path):
+    csv = manifest(tmp_path, 'path,"label; reason; of\n the; cry",label\na.wav,x,pain\n', "a.wav")
+    (clip,) = Manifest(csv).clips()
+    assert (clip.label, clip.columns) == ("pain", {"label; reason; of\n the; cry": "x"})
+
+
+@pytest.mark.parametrize("long", ["x" * 300, "\u00fc" * 300])  # the disk takes 255 bytes
+def test_a_path_too_long_for_a_file_is_one_that_is_missing(tmp_path, long):
+    csv = manifest(tmp_path, f"path\n{long}/b.wav\n{long}\na.wav\n", "a.wav")
+    assert [clip.path for clip in Manifest(csv, window_s=0.05).clips()] == [f"{long}/b.wav", long, "a.wav", "a.wav"]
+    with pytest.raises(UserError, match="no listed file exists"):
+        Manifest(manifest(tmp_path, f"path\n{long}\n")).clips()
 
 
 def test_a_missing_manifest_is_refused(tmp_path):

@@ -16,6 +16,7 @@ from conftest import REPO
 from cry_lightning.download.published import WEIGHTS
 from cry_lightning.make import chain
 from cry_lightning.make import command as pipeline
+from cry_lightning.make.inputs import of_recordings
 
 
 class StandIn:
@@ -447,7 +448,7 @@ def test_changed_recordings_are_fitted_anew(make, house):
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_changed_recordings_of_a_manifest_are_fitted_anew(make, house, separator):
     recordings = own_corpus(house)
-    rows = "path,label,subject\nhungry/a.wav,hungry,1\n".replace(",", separator)
+    rows = f"path,label,subject,note\nhungry/a.wav,hungry,1,{'quiet ' * 60}\n".replace(",", separator)
     (recordings / "manifest.csv").write_text(rows)
     (house / "configs/data/ward.yaml").write_text(f"corpus: {{init_args: {{path: '{recordings}/manifest.csv'}}}}\n")
     for data in (str(recordings / "manifest.csv"), "configs/data/ward.yaml"):
@@ -459,6 +460,24 @@ def test_changed_recordings_of_a_manifest_are_fitted_anew(make, house, separator
         with (recordings / "manifest.csv").open("a") as manifest:
             manifest.write(rows)
         assert make(*CHAIN, DATA=data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hungry/a.wav,hungry,1\n",  # without a header
+        "1,1\nhungry/a.wav,2\n",
+        'path,label\nhungry/a.wav,hungry,more\n"',
+        "path;label\n hungry/a.wav;'hungry;1;2;3\n",
+    ],
+)
+def test_changed_recordings_are_seen_whatever_the_table_is_like(house, text):
+    recordings = own_corpus(house)
+    (recordings / "list.csv").write_text(text)
+    before = of_recordings([recordings / "list.csv"])
+    assert before == of_recordings([recordings / "list.csv"])
+    (recordings / "hungry/a.wav").write_bytes(b"another sound")
+    assert before != of_recordings([recordings / "list.csv"])
 
 
 def test_links_in_circles_end(make, house):

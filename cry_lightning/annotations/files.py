@@ -54,7 +54,11 @@ def find(folder: str | Path) -> dict[str, Path]:
 
 
 def read(
-    path: str | Path, tier: str | None = None, duration_s: float | None = None, or_only: bool = False
+    path: str | Path,
+    tier: str | None = None,
+    duration_s: float | None = None,
+    or_only: bool = False,
+    unlabelled: bool = False,
 ) -> list[Interval]:
     """The labelled intervals of a file, in the order of their beginnings.
 
@@ -63,6 +67,7 @@ def read(
         tier: of a TextGrid that has several tiers of intervals.
         duration_s: of the recording, where it is known; an interval may end a tenth of a second behind it at most.
         or_only: a TextGrid with one tier of intervals need not call it so.
+        unlabelled: also those of Audacity and Raven that have no label; in a TextGrid, they are what is not marked.
 
     Raises:
         UserError: the file is none of these, has no such tier, or has intervals that are reversed, overlap under one
@@ -73,8 +78,9 @@ def read(
     is_textgrid = path.suffix.lower() == ".textgrid"
     rows = textgrid.parse(text, path, tier, or_only) if is_textgrid else tables.parse(text, path)
     found = sorted((Found(place, Interval(*row)) for place, row in rows), key=lambda one: one.interval)
-    _check(found, path, duration_s)
-    return [one.interval for one in found]
+    labelled = [one for one in found if one.interval.label]
+    _check(labelled, path, duration_s)
+    return [one.interval for one in (found if unlabelled else labelled)]
 
 
 def write(intervals: Iterable[Interval], path: str | Path, duration_s: float, tier: str = "cries") -> None:

@@ -13,7 +13,7 @@ Row = tuple[float, float, str]
 
 
 def parse(text: str, path: Path) -> list[tuple[str, Row]]:
-    """The labelled intervals of a file, each with its place.
+    """The intervals of a file, each with its place; their labels may be empty.
 
     Raises:
         UserError: a line is neither's.
@@ -36,7 +36,7 @@ def _labels(lines: list[list[str]], path: Path) -> Iterator[tuple[str, Row]]:
             raise UserError(f"{path}: line {number} is no interval; {way_out}")
         start_s, end_s = (_seconds(field, path, number) for field in fields[:2])
         label = _one_cell(" ".join(fields[2:]))
-        if label and start_s != end_s:
+        if start_s != end_s:
             yield f"line {number}", (start_s, end_s, label)
 
 
@@ -57,8 +57,7 @@ def _selections(lines: list[list[str]], path: Path) -> Iterator[tuple[str, Row]]
         if END not in row:
             raise UserError(f"{path}: line {number} has fewer columns than the header; save the table again from Raven")
         start_s, end_s = (_seconds(row[name], path, number) for name in (BEGIN, END))
-        if label := _one_cell(row.get(names[0], "")):
-            yield f"line {number}", (start_s, end_s, label)
+        yield f"line {number}", (start_s, end_s, _one_cell(row.get(names[0], "")))
 
 
 def _seconds(field: str, path: Path, line: int) -> float:

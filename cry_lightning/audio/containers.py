@@ -100,9 +100,12 @@ def check_file(path: Path) -> None:
     Raises:
         AudioError: it is none.
     """
-    if not path.exists():
-        raise AudioError(f"{path}: there is no such file")
-    status = path.stat()
+    try:
+        status = path.stat()
+    except PermissionError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # a name may be none
+        raise AudioError(f"{path}: there is no such file") from error
     if kind := _kind(status.st_mode):
         raise AudioError(f"{path}: is {kind}, no recording")
     if not status.st_size:

@@ -15,6 +15,7 @@ from cry_lightning.corpora.clips import Clip, Clips
 
 OTHER = "other"
 HALF = 0.5
+UNLABELLED, ACROSS = "intervals without a label", "intervals across an end of a row"
 
 
 class Intervals(Corpus):
@@ -86,7 +87,10 @@ class Intervals(Corpus):
             of = f"of {len(clips)} recordings"
             which = counted(without, f"{of} has", f"{of} have")
             warn_once(f"{self.annotations}: {which} no file there, and left out")
+        self.left_out[UNLABELLED] = self.left_out[ACROSS] = 0
         marked = [one for clip, path in with_file for one in self._marked(clip, path)]
+        if self.label is None:
+            self._refuse_duplicates(marked)
         if not any(self.label is None or clip.columns[COLUMN] for clip in marked):
             sought = "anything" if self.label is None else repr(self.label)
             raise UserError(
@@ -117,12 +121,23 @@ class Intervals(Corpus):
             length_s = audio.info(self.path_of(clip)).duration_s
         except audio.AudioError:
             length_s = None
-        found = annotations.read(path, self.tier, length_s)
+        found = annotations.read(path, self.tier, length_s, unlabelled=True)
         if self.label is not None:
             return [self._labelled(clip, [(one.start_s, one.end_s) for one in found if one.label == self.label])]
         end_s = math.inf if clip.duration_s is None else clip.start_s + clip.duration_s
-        inside = [one for one in found if clip.start_s <= one.start_s and one.end_s <= end_s]
+        there = [one for one in found if one.start_s < end_s and one.end_s > clip.start_s]
+        labelled = [one for one in there if one.label]
+        inside = [one for one in labelled if clip.start_s <= one.start_s and one.end_s <= end_s]
+        self.left_out[UNLABELLED] += len(there) - len(labelled)
+        self.left_out[ACROSS] += len(labelled) - len(inside)
         return [replace(clip.cut(one.start_s, round(one.end_s - one.start_s, 6)), label=one.label) for one in inside]
+
+    def _refuse_duplicates(self, marked: list[Clip]) -> None:
+        """Refuse rows of the corpus that overlap in an interval, which would be a clip of each."""
+        if twice := [one for one, n in Counter((clip.label, clip.name) for clip in marked).items() if n > 1]:
+            which = counted(len(twice), "interval is", "intervals are")
+            first = "{!r}, {}".format(*twice[0])
+            raise UserError(f"{self.root}: {which} in more than one row, first {first}; let no rows overlap there")
 
     def _labelled(self, clip: Clip, spans: Sequence[tuple[float, float]]) -> Clip:
         """A clip with its label, and with the spans, in seconds of its recording, as a column."""

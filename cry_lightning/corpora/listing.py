@@ -4,6 +4,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -120,13 +121,14 @@ def _is_text(file: Path) -> bool:
 
 def on_disk(path: Path) -> Path:
     """The path as the disk spells it, where its names are there in another form of Unicode; else as it is."""
-    if str(path).isascii() or path.exists():
+    if str(path).isascii() or os.path.exists(path):  # noqa: PTH110  that of Path may raise
         return path
     found = Path(path.anchor)
     for part in path.parts[bool(path.anchor) :]:
         here = found / part
-        if not here.exists() and found.is_dir():
-            here = next((other for other in found.iterdir() if nfc(other.name) == nfc(part)), here)
+        if not os.path.exists(here):  # noqa: PTH110
+            with suppress(OSError, ValueError):  # no folder, or one that may not be listed
+                here = next((other for other in found.iterdir() if nfc(other.name) == nfc(part)), here)
         found = here
     return found
 

@@ -19,6 +19,7 @@ MOST_VALUES = 20  # of a column that makes subgroups
 MOST_NUMBERS = 6  # of a column of numbers; of more, ranges make subgroups
 RANGES = 4  # at most
 NOT_GIVEN = "(not given)"
+NAMELESS = "(no name)"  # such as the index that pandas writes
 
 
 def subgroups(run: Run, path: Path) -> Rows:
@@ -67,17 +68,13 @@ def _groups(values: pd.Series, subjects: pd.Series) -> pd.Series:
         return values.astype("category")
     if numbers.nunique() > MOST_NUMBERS:
         of_subjects = numbers.groupby([subjects, numbers]).first()  # a subject's recordings may be of several ages
-        edges = pd.qcut(of_subjects, RANGES, retbins=True, duplicates="drop")[1]
-        low = numbers.groupby(pd.cut(numbers, list(edges), include_lowest=True), observed=True).transform("min")
-        high = numbers.groupby(low).transform("max")
-        values = (low.map(_digits) + " to " + high.map(_digits)).where(numbers.notna(), values)
+        edges = pd.qcut(of_subjects, RANGES, labels=False, retbins=True, duplicates="drop")[1]
+        if len(edges) > 2 or numbers.nunique() > MOST_VALUES:  # most may be of one value, such as 0
+            place = pd.cut(numbers, list(edges), labels=False, include_lowest=True)
+            of_range = values[numbers.sort_values().index].groupby(place)
+            values = values.where(numbers.isna(), of_range.transform("first") + " to " + of_range.transform("last"))
     in_order = pd.DataFrame({"value": values, "number": numbers}).sort_values(["number", "value"])
     return pd.Series(pd.Categorical(values, in_order["value"].unique()), values.index)
-
-
-def _digits(number: float) -> str:
-    """A whole number as it is, another in four digits."""
-    return f"{number:.0f}" if number % 1 == 0 else np.format_float_positional(number, 4, fractional=False, trim="-")
 
 
 def _of_two(run: Run) -> dict[str, tuple[str, str]]:
@@ -97,4 +94,7 @@ def _row(run: Run, tested: pd.DataFrame) -> list[str]:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return pd.DataFrame([row for _, row in read_table(path)]).map(from_cell)
+    rows = [row for _, row in read_table(path, lambda header: [name or NAMELESS for name in header])]
+    if not rows:
+        raise UserError(f"{path}: the table is empty, but for its header")
+    return pd.DataFrame(rows).map(from_cell).drop(columns=NAMELESS, errors="ignore")

@@ -12,7 +12,10 @@ from cry_lightning.console import UserError
 
 ENCODINGS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}  # else UTF-8, marked or not
 SEPARATORS = ",;\t"
+SEPARATOR_LINE = re.compile(r'"?sep=([^\w"\r\n])"?(?=[\r\n])', re.IGNORECASE)  # the first, as Excel takes it
+QUOTED = re.compile('"([^"]*)"')
 NUMBER = re.compile(r"[-+]?\d*,\d+")
+NAMES = {"path", "recording", "source", "label", "subject"}  # columns of no numbers
 
 
 def read_text(path: Path) -> str:
@@ -36,20 +39,26 @@ def read_text(path: Path) -> str:
 def read_table(path: Path, columns_of: Callable[[Sequence[str]], list[str]] = list) -> list[tuple[int, dict[str, str]]]:
     """Line number and columns of every row that is not empty, blanks stripped; empty columns without a name left out.
 
-    In a file that is separated by semicolons, decimal commas become points.
+    In a file that is separated by semicolons, decimal commas become points, but not in what names files, labels or
+    subjects.
 
     Args:
-        path: a file with a header, separated by commas, semicolons or tabs: by that of which the header has most.
+        path: a file with a header, separated by commas, semicolons or tabs: by that of which the header has most
+            outside of quotes, or by what a line `sep=;` before it says.
         columns_of: the header -> the names of the columns, as they are to be called.
 
     Raises:
         UserError: the file cannot be read as such, or has a value in no column, or in one without a name.
     """
     text = read_text(path)
-    header = next((line for line in text.splitlines() if line.strip(f'{SEPARATORS} "')), "")
+    told = SEPARATOR_LINE.match(text)
+    if told:
+        text = text[told.end() :]  # with its end of line, so that lines are counted
+    unquoted = QUOTED.sub(lambda quoted: "x" if quoted[1].strip() else "", text)
+    header = next((line for line in unquoted.splitlines() if line.strip(f"{SEPARATORS} ")), "")
     if not header:
         raise UserError(f"{path}: the file is empty")
-    separator = max(SEPARATORS, key=header.count)
+    separator = told[1] if told else max(SEPARATORS, key=header.count)
     has_commas = separator == ";"  # as spreadsheets save numbers with decimal commas
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     rows: list[tuple[int, dict[str, str]]] = []
@@ -70,7 +79,8 @@ def read_table(path: Path, columns_of: Callable[[Sequence[str]], list[str]] = li
                         fault = "has more fields than the header"
                     raise UserError(f"{path}: line {reader.line_num} {fault}")
                 if name:
-                    row[name] = value.replace(",", ".") if has_commas and NUMBER.fullmatch(value) else value
+                    is_number = has_commas and name.lower() not in NAMES and NUMBER.fullmatch(value)
+                    row[name] = value.replace(",", ".") if is_number else value
             rows.append((reader.line_num, row))
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} is not CSV: {error}") from error

@@ -5,7 +5,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 from unicodedata import normalize
@@ -99,7 +98,7 @@ def corpus_of(data: str, runs: Path, reserved: Sequence[str]) -> str:
         UserError: there is no such file or folder.
     """
     path = Path(data).expanduser()
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110  that of Path may raise
         raise UserError(f"DATA={data}: no such file or folder")
     where = path.resolve()
     of = where.parent if where.name == "manifest.csv" else where
@@ -158,7 +157,7 @@ def _named(content: object) -> Iterator[Path]:
     """The recordings that a YAML names; the folder of all, as a placeholder, is none."""
     for key, text in _texts(content):
         path = Path(text).expanduser()
-        is_one = key in OF_RECORDINGS and path.suffix.lower() not in ENDINGS and path.exists()
+        is_one = key in OF_RECORDINGS and path.suffix.lower() not in ENDINGS and os.path.exists(path)  # noqa: PTH110
         if is_one and not Path.cwd().is_relative_to(path.resolve()):
             yield path
 
@@ -176,13 +175,21 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def _in_table(path: Path) -> Iterator[str]:
-    """The state of every file that a cell of a table names; a table that cannot be read is for the fit to refuse."""
-    rows = []
-    with suppress(UserError):
-        rows = read_table(path)
-    for cell in {cell for _, row in rows for cell in row.values() if cell}:
+    """The state of every file that a cell of a table names, those of its first line too, which may be no header."""
+    first: list[str] = []
+
+    def numbered(header: Sequence[str]) -> list[str]:
+        first.extend(header)
+        return [str(place) for place in range(len(header))]
+
+    try:
+        cells = {cell for _, row in read_table(path, numbered) for cell in row.values()}.union(first)
+    except UserError:  # no table, which the fit may refuse
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        cells = {cell.strip(' "') for cell in re.split(r"[,;\t\n]", text)}
+    for cell in cells - {""}:
         named = path.parent / cell.replace("\\", "/")
-        if len(cell) < 1000 and named.is_file():
+        if os.path.isfile(named):  # noqa: PTH113  that of Path raises at what is too long for a name
             yield _state(named)
 
 
