@@ -4,6 +4,7 @@ import gc
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +37,8 @@ MARK = "made_of.json"  # written last: what the predictions beside it were made 
 OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger", "map_every_n_epochs")
 OPTION = re.compile(r"(?<=^--)[\w.]+(?==)")
 WITHOUT_BARS = {"trainer.enable_progress_bar": False, "trainer.enable_model_summary": False}
+GRACE_S = 5.0  # for processes to end of themselves
+STOPS: list[BaseException] = []  # what has stopped this one of several processes
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -259,6 +263,8 @@ def side_by_side(
 ) -> Iterator[R]:
     """The function's result of each item in their order, some at a time, each in a process with its share of the cores.
 
+    Ctrl-C ends them all.
+
     Args:
         function: of one item; with several jobs it must be picklable, as the items must be.
         items: what it is called on.
@@ -271,9 +277,45 @@ def side_by_side(
         yield from shown(map(function, items))
         return
     with ProcessPoolExecutor(jobs, get_context("spawn"), share_cores, (jobs,)) as pool:
-        yield from shown(pool.map(function, items))
+        try:
+            yield from shown(pool.map(partial(unless_stopped, function), items))
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            end(pool)
+            raise
 
 
 def share_cores(jobs: int) -> None:
     """Give each of several processes its share of the cores."""
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+
+
+def unless_stopped(function: Callable[[T], R], item: T) -> R:
+    """The function's result; a process that was stopped once does nothing more, though items wait in it already."""
+    if STOPS:
+        raise STOPS[0]
+    try:
+        return function(item)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        STOPS.append(stop)
+        raise
+
+
+def end(pool: ProcessPoolExecutor) -> None:
+    """End its processes, which a terminal's Ctrl-C has reached, too; another Ctrl-C leaves them no time for that."""
+    workers = [*pool._processes.values()]
+    pool.shutdown(wait=False, cancel_futures=True)
+    try:
+        join(workers)
+        for worker in workers:
+            worker.terminate()
+        join(workers)
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def join(workers: Sequence[BaseProcess]) -> None:
+    """Wait for processes to end, for `GRACE_S` at most."""
+    until = time.monotonic() + GRACE_S
+    for worker in workers:
+        worker.join(max(0.0, until - time.monotonic()))

@@ -1,0 +1,83 @@
+"""Trainings of a study at the same time, ended by Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import REPO
+
+from cry_lightning.studies import engine
+
+STUDY = """
+import sys, time
+from functools import partial
+from pathlib import Path
+from cry_lightning.studies import engine
+
+def train(folder, number):
+    (folder / str(number)).touch()
+    try:
+        time.sleep(0 if number < 2 else 60)
+    except KeyboardInterrupt:  # as a training that ends after its step
+        (folder / f"{number} ended").touch()
+        raise
+
+if __name__ == "__main__":
+    engine.GRACE_S = float(sys.argv[2])
+    print(*engine.side_by_side(partial(train, Path(sys.argv[1])), range(9), 2))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("times", "to_all", "grace_s"),
+    [
+        (1, True, 60.0),  # from a terminal: the trainings end of themselves
+        (1, False, 0.5),  # to the study alone, which ends them
+        (2, False, 60.0),
+    ],
+)
+def test_ctrl_c_ends_all_trainings_and_begins_no_other(tmp_path, times, to_all, grace_s):
+    (tmp_path / "study.py").write_text(STUDY)
+    began = tmp_path / "began"
+    began.mkdir()
+    command = [sys.executable, str(tmp_path / "study.py"), str(began), str(grace_s)]
+    environment = os.environ | {"PYTHONPATH": str(REPO)}
+    study = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len([*began.iterdir()]) == 4)
+    for _ in range(times):
+        (os.killpg if to_all else os.kill)(study.pid, signal.SIGINT)
+        time.sleep(0.5)
+    assert "KeyboardInterrupt" in study.communicate(timeout=30)[1]
+    assert {path.name for path in began.iterdir()} == {*"0123"} | ({"2 ended", "3 ended"} if to_all else set())
+    wait_for(lambda: not is_there(study.pid))
+
+
+def test_a_process_that_was_stopped_does_nothing_more(monkeypatch):
+    monkeypatch.setattr(engine, "STOPS", [])
+    assert engine.unless_stopped(abs, -1) == 1
+    with pytest.raises(SystemExit):
+        engine.unless_stopped(sys.exit, 143)
+    with pytest.raises(SystemExit) as stop:
+        engine.unless_stopped(abs, -1)
+    assert stop.value.code == 143
+
+
+def is_there(group):
+    """Whether any process of a group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(condition):
+    """Wait until it holds, for a minute at most."""
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
