@@ -2,7 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:  # either would slow down the start of every command
@@ -10,6 +14,7 @@ if TYPE_CHECKING:  # either would slow down the start of every command
     from tqdm import tqdm
 
 T = TypeVar("T")
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name)]
 LONGEST = 250  # characters of a message
 RUN_BY_SPREADSHEETS = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -39,6 +44,26 @@ class Interrupted(SystemExit):
 
     def __reduce__(self) -> tuple[type["Interrupted"], tuple[int, str]]:
         return type(self), (self.number, self.message)
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Stop trainings that follow each other by an exception, not at once, where a signal comes outside of one.
+
+    Each takes the signals for itself, and passes on one that came in its last step, and so did not end it.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        said = f"stopped by {signal.Signals(number).name}; the same command goes on"
+        raise KeyboardInterrupt(said) if number == signal.SIGINT else Interrupted(number, said)
+
+    here = threading.current_thread() is threading.main_thread()  # others take no signals
+    before = {number: signal.signal(number, stop) for number in SIGNALS if here}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def progress_bar(

@@ -95,6 +95,27 @@ def test_a_signal_ends_the_chain_and_the_same_command_goes_on(house, no_figures,
     assert f"--ckpt_path={last}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_in_the_last_step_of_a_training_ends_the_chain_after_it(
+    house, no_figures, capsys, monkeypatch, name, code
+):
+    sent = []
+
+    def send(self, trainer, *_):
+        if trainer.is_last_batch and trainer.current_epoch == trainer.max_epochs - 1 and not sent:
+            sent.append(name)
+            signal.raise_signal(getattr(signal, name))
+
+    monkeypatch.setattr(Figures, "on_train_batch_end", send, raising=False)
+    before = state()
+    assert pipeline.main(CHAIN) == code and state() == before
+    done = capsys.readouterr()
+    assert done.err.endswith(f"cry_lightning: stopped by {name}; the same command goes on\n")
+    assert done.out.count("python -m cry_lightning") == 1
+    assert pipeline.main(CHAIN) == 0
+    assert "runs/synthetic-words/pretrain: up to date" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_signal_before_the_training_leaves_no_run(house, monkeypatch, name):
     monkeypatch.setattr(pipeline.runpy, "run_module", lambda *_, **__: signal.raise_signal(getattr(signal, name)))

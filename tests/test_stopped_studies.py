@@ -1,4 +1,4 @@
-"""Trainings of a study at the same time, ended by Ctrl-C."""
+"""Studies ended by a signal, whether their trainings are one after the other or at the same time."""
 
 import os
 import signal
@@ -7,8 +7,11 @@ import sys
 import time
 
 import pytest
-from conftest import REPO
+import yaml
+from conftest import REPO, stage_config
 
+from cry_lightning.callbacks.dashboard import Figures
+from cry_lightning.console import Interrupted
 from cry_lightning.studies import engine
 
 STUDY = """
@@ -47,13 +50,17 @@ def test_ctrl_c_ends_all_trainings_and_begins_no_other(tmp_path, times, to_all, 
     command = [sys.executable, str(tmp_path / "study.py"), str(began), str(grace_s)]
     environment = os.environ | {"PYTHONPATH": str(REPO)}
     study = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len([*began.iterdir()]) == 4)
-    for _ in range(times):
-        (os.killpg if to_all else os.kill)(study.pid, signal.SIGINT)
-        time.sleep(0.5)
-    assert "KeyboardInterrupt" in study.communicate(timeout=30)[1]
-    assert {path.name for path in began.iterdir()} == {*"0123"} | ({"2 ended", "3 ended"} if to_all else set())
-    wait_for(lambda: not is_there(study.pid))
+    try:
+        wait_for(lambda: len([*began.iterdir()]) == 4)
+        for _ in range(times):
+            (os.killpg if to_all else os.kill)(study.pid, signal.SIGINT)
+            time.sleep(0.5)
+        assert "KeyboardInterrupt" in study.communicate(timeout=50)[1]
+        assert {path.name for path in began.iterdir()} == {*"0123"} | ({"2 ended", "3 ended"} if to_all else set())
+        wait_for(lambda: not is_there(study.pid))
+    finally:
+        if is_there(study.pid):
+            os.killpg(study.pid, signal.SIGKILL)
 
 
 def test_a_process_that_was_stopped_does_nothing_more(monkeypatch):
@@ -66,6 +73,25 @@ def test_a_process_that_was_stopped_does_nothing_more(monkeypatch):
     assert stop.value.code == 143
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", None), ("SIGTERM", 143)])
+def test_a_signal_in_the_last_step_of_a_training_ends_the_study(tones, tmp_path, monkeypatch, name, code):
+    (tmp_path / "stage.yaml").write_text(yaml.safe_dump(stage_config(tones, tmp_path)))
+    study = engine.read_study(engine.StageConfig(str(tmp_path / "stage.yaml")))
+    folder = tmp_path / "runs/tones/first"
+
+    def send(self, trainer, *_):
+        if trainer.is_last_batch and trainer.current_epoch == trainer.max_epochs - 1:
+            signal.raise_signal(getattr(signal, name))
+
+    monkeypatch.setattr(Figures, "on_train_batch_end", send, raising=False)
+    with pytest.raises((Interrupted, KeyboardInterrupt)) as stop:
+        engine.train(study, {"trainer.logger": False}, folder, {}, engine.BEST)
+    assert getattr(stop.value, "message", str(stop.value)) == f"{folder}: {engine.ANEW}"
+    assert getattr(stop.value, "code", None) == code
+    assert (folder / "fit/finished").exists() and not (folder / "predictions.csv").exists()
+    assert not (folder / engine.MARK).exists()
+
+
 def is_there(group):
     """Whether any process of a group is left."""
     try:
@@ -76,8 +102,8 @@ def is_there(group):
 
 
 def wait_for(condition):
-    """Wait until it holds, for a minute at most."""
-    until = time.monotonic() + 60
+    """Wait until it holds; processes may take long to import torch."""
+    until = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.05)

@@ -8,18 +8,16 @@ import gc
 import json
 import runpy
 import shlex
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from contextvars import copy_context
 from io import StringIO
 from pathlib import Path
-from types import FrameType
 from typing import TypedDict
 
 from cry_lightning.commands.arguments import ArgumentParser
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, stopped_by_signals
 from cry_lightning.files import Json, replacing
 from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Chain, Stage, imported
 from cry_lightning.make.inputs import Inputs, changed, of_file
@@ -248,22 +246,6 @@ def run(*command: str, capture: bool = False) -> str:
         sys.stdout.write(printed.getvalue())
         raise Stopped(int(code))
     return printed.getvalue()
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """End by an exception, not at once, where a scheduler's signal comes outside of a training, which takes its own."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(128 + number)
-
-    names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows lacks one
-    before = {name: signal.signal(getattr(signal, name), stop) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
 
 
 def read_record(folder: Path) -> Record | None:

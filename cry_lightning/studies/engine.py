@@ -24,7 +24,7 @@ from cry_lightning.cli import stage as cli
 from cry_lightning.cli.quiet import quiet
 from cry_lightning.cli.runfolder import BEST, HARMLESS, TESTED, differences
 from cry_lightning.commands.arguments import Overrides, as_arguments
-from cry_lightning.console import ConfigError, Interrupted, UserError, progress_bar
+from cry_lightning.console import ConfigError, Interrupted, UserError, progress_bar, stopped_by_signals
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
@@ -238,15 +238,15 @@ def train(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: 
     (folder / MARK).unlink(missing_ok=True)
     settled = {"trainer.precision": study.config["trainer"]["precision"]}  # as it is recorded, on whatever machine
     place = {"runs": folder.parent.parent, "name": folder.name, "overwrite": True}
-    with quiet():
-        try:
+    try:
+        with quiet(), stopped_by_signals():
             cli.main(["fit", *study.stage.changed(settled, changes, place).arguments])
-        except Interrupted as stop:
-            raise Interrupted(stop.number, f"{folder}: {ANEW}") from stop
-        except KeyboardInterrupt as stop:
-            raise KeyboardInterrupt(f"{folder}: {ANEW}") from stop
-    if tested:
-        test(folder, tested)
+            if tested:
+                test(folder, tested)
+    except Interrupted as stop:
+        raise Interrupted(stop.number, f"{folder}: {ANEW}") from stop
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"{folder}: {ANEW}") from stop
     mark(folder / MARK, wanted)
     gc.collect()  # a Trainer and its network hold each other, and large ones would pile up
 
