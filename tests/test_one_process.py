@@ -17,6 +17,7 @@ from lightning import Trainer
 from lightning.pytorch.strategies.launchers.subprocess_script import _basic_subprocess_cmd
 
 from cry_lightning.callbacks.dashboard import Figures
+from cry_lightning.cli import stage as cli
 from cry_lightning.cli.process import restored, started_alone
 from cry_lightning.make import command as pipeline
 
@@ -143,6 +144,18 @@ def test_further_processes_of_a_training_run_its_command_alone():
     assert [os.environ.get("PYTHONPATH"), sys.argv, sys.modules["__main__"]] == before
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_further_processes_of_a_fit_outside_of_studies_run_its_script(house, alone):
+    seen, main = [], sys.modules["__main__"]
+
+    class Fit(cli.ReadCLI):
+        def fit(self, **_):
+            seen.append(sys.modules["__main__"])
+
+    Fit(["fit", "--config", "configs/finetune.yaml", "--trainer.devices=2"], alone=alone)
+    assert (seen == [main]) == (not alone) and sys.modules["__main__"] is main
+
+
 def test_a_mistake_in_a_stage_ends_the_chain_in_a_line(house, capsys):
     assert pipeline.main([*CHAIN, "--arguments=--model.init_args.nonsense=1"]) == 2
     done = capsys.readouterr()
@@ -165,15 +178,19 @@ def test_one_process_makes_the_bits_of_many(house):
 
 
 @pytest.mark.slow
-def test_a_script_fits_and_tests_in_several_processes(house):
+def test_a_script_fits_and_tests_its_own_class_in_several_processes(house):
     config = yaml.safe_load((house / "configs/finetune.yaml").read_text())
     config["trainer"] |= {"devices": 2, "strategy": "ddp"}
+    config["model"]["init_args"]["encoder"]["class_path"] = "__main__.Net"
     (house / "both.yaml").write_text(yaml.safe_dump(config))
     (house / "both.py").write_text(
         "import cry_lightning as cry\n"
+        "from cry_lightning.encoders import Res8\n"
+        "class Net(Res8):\n"
+        "    pass\n"
         "if __name__ == '__main__':\n"
-        "    run = cry.fit('both.yaml')\n"
-        "    cry.test('runs/synthetic-cries/finetune/config.yaml')\n"
+        "    cry.fit('both.yaml')\n"
+        "    cry.test('both.yaml')\n"
     )
     environment = os.environ | {"PYTHONPATH": str(REPO)}
     subprocess.run([sys.executable, "both.py"], env=environment, check=True, timeout=300)

@@ -240,7 +240,7 @@ def train(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: 
     place = {"runs": folder.parent.parent, "name": folder.name, "overwrite": True}
     try:
         with quiet(), stopped_by_signals():
-            cli.main(["fit", *study.stage.changed(settled, changes, place).arguments])
+            cli.main(["fit", *study.stage.changed(settled, changes, place).arguments], alone=True)
             if tested:
                 test(folder, tested)
     except Interrupted as stop:
