@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import TypeVar
 
 import torch
 import yaml
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.quiet import quiet
@@ -90,8 +91,10 @@ def read_study(stage: StageConfig) -> Study:
     Raises:
         UserError: the config has a mistake, or a corpus or a folder of noise is not there.
     """
-    if TorchElasticEnvironment.detect():
-        raise UserError("a study starts the processes of its trainings itself (trainer.devices); leave torchrun out")
+    tasks = int(os.environ["SLURM_NTASKS"]) if SLURMEnvironment.detect() else 1
+    if tasks > 1 or TorchElasticEnvironment.detect():
+        started = f"give srun one task, not {tasks}" if tasks > 1 else "leave torchrun out"
+        raise UserError(f"a study starts the processes of its trainings itself (trainer.devices); {started}")
     with quiet():
         read = cli.ReadCLI(["fit", *stage.arguments])
     study = Study(stage, yaml.safe_load(read.dump()), read.datamodule, read.has_test)

@@ -1,0 +1,22 @@
+"""The processes and the devices of a study's trainings and tests."""
+
+import pytest
+import yaml
+from conftest import stage_config
+
+from cry_lightning.console import UserError
+from cry_lightning.studies import engine
+
+
+@pytest.fixture
+def stage(tones, tmp_path):
+    (tmp_path / "stage.yaml").write_text(yaml.safe_dump(stage_config(tones, tmp_path)))
+    return engine.StageConfig(str(tmp_path / "stage.yaml"))
+
+
+def test_several_tasks_of_slurm_are_refused_and_one_is_not(stage, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    with pytest.raises(UserError, match=r"trainings itself \(trainer.devices\); give srun one task, not 4"):
+        engine.read_study(stage)
+    monkeypatch.setenv("SLURM_NTASKS", "1")  # as submitit's jobs have it
+    assert engine.read_study(stage).config["name"] == "pretrain"
