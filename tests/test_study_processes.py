@@ -20,3 +20,12 @@ def test_several_tasks_of_slurm_are_refused_and_one_is_not(stage, monkeypatch):
         engine.read_study(stage)
     monkeypatch.setenv("SLURM_NTASKS", "1")  # as submitit's jobs have it
     assert engine.read_study(stage).config["name"] == "pretrain"
+
+
+@pytest.mark.parametrize(("named", "tested_on"), [([1], [1]), ([2, 3], [2]), (2, 1), ("auto", 1)])
+def test_a_study_tests_on_one_of_the_devices_that_are_named(tmp_path, monkeypatch, named, tested_on):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"trainer": {"devices": named}}))
+    asked = []
+    monkeypatch.setattr(engine.cli, "main", lambda arguments, **_: asked.extend(arguments))
+    engine.test(tmp_path)
+    assert f"--trainer.devices={tested_on}" in asked

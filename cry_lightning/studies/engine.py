@@ -256,9 +256,12 @@ def train(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: 
 
 def test(folder: Path, checkpoint: str = BEST) -> None:
     """Test a checkpoint of a run of the study's, on one device."""
-    place = ["--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / checkpoint)]
+    config = folder / "config.yaml"
+    place = ["--config", str(config), "--ckpt_path", str(folder / checkpoint)]
+    devices = yaml.safe_load(config.read_text(encoding="utf-8"))["trainer"].get("devices")
+    one = devices[:1] if isinstance(devices, list) else 1  # of those that are named
     with quiet():
-        cli.main(["test", *place, "--trainer.devices=1", "--trainer.num_nodes=1"], own=True)
+        cli.main(["test", *place, f"--trainer.devices={one}", "--trainer.num_nodes=1"], own=True)
 
 
 def side_by_side(
