@@ -18,6 +18,7 @@ STUDY = """
 import sys, time
 from functools import partial
 from pathlib import Path
+from cry_lightning.console import Interrupted
 from cry_lightning.studies import engine
 
 def train(folder, number):
@@ -30,20 +31,23 @@ def train(folder, number):
 
 if __name__ == "__main__":
     engine.GRACE_S = float(sys.argv[2])
-    print(*engine.side_by_side(partial(train, Path(sys.argv[1])), range(9), 2))
+    try:
+        print(*engine.side_by_side(partial(train, Path(sys.argv[1])), range(9), 2))
+    except Interrupted as stop:
+        sys.exit(stop.message)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("times", "to_all", "grace_s"),
+    ("number", "times", "to_all", "grace_s"),
     [
-        (1, True, 60.0),  # from a terminal: the trainings end of themselves
-        (1, False, 0.5),  # to the study alone, which ends them
-        (2, False, 60.0),
+        (signal.SIGINT, 1, True, 60.0),  # from a terminal: the trainings end of themselves
+        (signal.SIGTERM, 1, False, 0.5),  # to the study alone, which ends them
+        (signal.SIGINT, 2, False, 60.0),
     ],
 )
-def test_ctrl_c_ends_all_trainings_and_begins_no_other(tmp_path, times, to_all, grace_s):
+def test_a_signal_ends_all_trainings_and_begins_no_other(tmp_path, number, times, to_all, grace_s):
     (tmp_path / "study.py").write_text(STUDY)
     began = tmp_path / "began"
     began.mkdir()
@@ -53,9 +57,9 @@ def test_ctrl_c_ends_all_trainings_and_begins_no_other(tmp_path, times, to_all, 
     try:
         wait_for(lambda: len([*began.iterdir()]) == 4)
         for _ in range(times):
-            (os.killpg if to_all else os.kill)(study.pid, signal.SIGINT)
+            (os.killpg if to_all else os.kill)(study.pid, number)
             time.sleep(0.5)
-        assert "KeyboardInterrupt" in study.communicate(timeout=50)[1]
+        assert f"stopped by {signal.Signals(number).name}; the same command goes on" in study.communicate(timeout=50)[1]
         assert {path.name for path in began.iterdir()} == {*"0123"} | ({"2 ended", "3 ended"} if to_all else set())
         wait_for(lambda: not is_there(study.pid))
     finally:

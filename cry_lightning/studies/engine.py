@@ -19,7 +19,8 @@ from typing import TypeVar
 
 import torch
 import yaml
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.quiet import quiet
@@ -269,7 +270,7 @@ def side_by_side(
 ) -> Iterator[R]:
     """The function's result of each item in their order, some at a time, each in a process with its share of the cores.
 
-    Ctrl-C ends them all.
+    Ctrl-C, or a scheduler's signal, ends them all.
 
     Args:
         function: of one item; with several jobs it must be picklable, as the items must be.
@@ -282,7 +283,7 @@ def side_by_side(
     if jobs == 1 or len(items) < 2:
         yield from shown(map(function, items))
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), share_cores, (jobs,)) as pool:
+    with stopped_by_signals(), ProcessPoolExecutor(jobs, get_context("spawn"), share_cores, (jobs,)) as pool:
         try:
             yield from shown(pool.map(partial(unless_stopped, function), items))
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
