@@ -48,7 +48,7 @@ def main(args: list[str] | None = None) -> int:
         print(f"cry_lightning: {stop.message}", file=sys.stderr)
         return int(stop.code or 0)
     except KeyboardInterrupt as stop:
-        print(f"cry_lightning: {str(stop) or 'stopped; the same command goes on'}", file=sys.stderr)
+        print(f"cry_lightning: {str(stop) or 'stopped; give the same command again'}", file=sys.stderr)
         return 130
     return DONE_IN_PART if getattr(result, "attrs", {}).get("failed") else 0
 

@@ -5,7 +5,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # either would slow down the start of every command
     from tqdm import tqdm
 
 T = TypeVar("T")
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name)]
 LONGEST = 250  # characters of a message
 RUN_BY_SPREADSHEETS = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -46,11 +47,11 @@ class Interrupted(SystemExit):
 
 
 @contextmanager
-def stopped_by(names: Iterable[str], stop: Callable[[int], BaseException]) -> Iterator[None]:
+def stopped_by(numbers: Iterable[int], stop: Callable[[int], BaseException]) -> Iterator[None]:
     """End the block by an exception, not the process at once, where a signal comes; only the main thread can.
 
     Args:
-        names: of the signals; those that the system lacks do not count.
+        numbers: of the signals.
         stop: the exception, of the signal's number.
     """
 
@@ -58,13 +59,25 @@ def stopped_by(names: Iterable[str], stop: Callable[[int], BaseException]) -> It
         raise stop(number)
 
     is_main = threading.current_thread() is threading.main_thread()
-    numbers = [getattr(signal, name) for name in names if is_main and hasattr(signal, name)]
-    before = {number: signal.signal(number, end) for number in numbers}
+    before = {number: signal.signal(number, end) for number in numbers if is_main}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stopped_by_signals() -> AbstractContextManager[None]:
+    """Stop trainings that follow each other by an exception where a signal comes outside of one.
+
+    Each takes the signals for itself, and passes on one that came in its last step, and so did not end it.
+    """
+
+    def stop(number: int) -> BaseException:
+        said = f"stopped by {signal.Signals(number).name}; the same command goes on"
+        return KeyboardInterrupt(said) if number == signal.SIGINT else Interrupted(number, said)
+
+    return stopped_by(SIGNALS, stop)
 
 
 def progress_bar(

@@ -397,6 +397,15 @@ def test_a_mistake_is_one_line_and_exit_code_2():
     assert done.returncode == 2 and "Traceback" not in done.stderr and "nowhere.yaml" in done.stderr
 
 
+def test_ctrl_c_promises_nothing_of_commands_that_begin_anew(monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "run", stop)
+    assert command_line.main(["predict"]) == 130
+    assert capsys.readouterr().err == "cry_lightning: stopped; give the same command again\n"
+
+
 @pytest.mark.parametrize("written", ["~/pretrain.yaml", "file://{}/pretrain.yaml"])
 def test_a_config_may_be_given_by_home_or_address(stage, monkeypatch, capsys, written):
     folder = stage().parent

@@ -297,7 +297,7 @@ def test_a_killed_study_goes_on_and_every_encoder_sees_the_same_labels(
     shutil.copy(config, pretrained)  # other weights under the same name
     assert not is_finished(folder, made_by(study, of_pre, labels))
 
-    def killed_at_once(arguments):
+    def killed_at_once(arguments, **_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "main", killed_at_once)

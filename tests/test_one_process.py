@@ -17,6 +17,7 @@ from lightning import Trainer
 from lightning.pytorch.strategies.launchers.subprocess_script import _basic_subprocess_cmd
 
 from cry_lightning.callbacks.dashboard import Figures
+from cry_lightning.cli import stage as cli
 from cry_lightning.cli.process import restored, started_alone
 from cry_lightning.make import command as pipeline
 
@@ -95,6 +96,27 @@ def test_a_signal_ends_the_chain_and_the_same_command_goes_on(house, no_figures,
     assert f"--ckpt_path={last}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_in_the_last_step_of_a_training_ends_the_chain_after_it(
+    house, no_figures, capsys, monkeypatch, name, code
+):
+    sent = []
+
+    def send(self, trainer, *_):
+        if trainer.is_last_batch and trainer.current_epoch == trainer.max_epochs - 1 and not sent:
+            sent.append(name)
+            signal.raise_signal(getattr(signal, name))
+
+    monkeypatch.setattr(Figures, "on_train_batch_end", send, raising=False)
+    before = state()
+    assert pipeline.main(CHAIN) == code and state() == before
+    done = capsys.readouterr()
+    assert done.err.endswith(f"cry_lightning: stopped by {name}; the same command goes on\n")
+    assert done.out.count("python -m cry_lightning") == 1
+    assert pipeline.main(CHAIN) == 0
+    assert "runs/synthetic-words/pretrain: up to date" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_signal_before_the_training_leaves_no_run(house, monkeypatch, name):
     monkeypatch.setattr(pipeline.runpy, "run_module", lambda *_, **__: signal.raise_signal(getattr(signal, name)))
@@ -122,6 +144,18 @@ def test_further_processes_of_a_training_run_its_command_alone():
     assert [os.environ.get("PYTHONPATH"), sys.argv, sys.modules["__main__"]] == before
 
 
+@pytest.mark.parametrize("alone", [False, True])
+def test_further_processes_of_a_fit_outside_of_studies_run_its_script(house, alone):
+    seen, main = [], sys.modules["__main__"]
+
+    class Fit(cli.ReadCLI):
+        def fit(self, **_):
+            seen.append(sys.modules["__main__"])
+
+    Fit(["fit", "--config", "configs/finetune.yaml", "--trainer.devices=2"], alone=alone)
+    assert (seen == [main]) == (not alone) and sys.modules["__main__"] is main
+
+
 def test_a_mistake_in_a_stage_ends_the_chain_in_a_line(house, capsys):
     assert pipeline.main([*CHAIN, "--arguments=--model.init_args.nonsense=1"]) == 2
     done = capsys.readouterr()
@@ -144,15 +178,19 @@ def test_one_process_makes_the_bits_of_many(house):
 
 
 @pytest.mark.slow
-def test_a_script_fits_and_tests_in_several_processes(house):
+def test_a_script_fits_and_tests_its_own_class_in_several_processes(house):
     config = yaml.safe_load((house / "configs/finetune.yaml").read_text())
     config["trainer"] |= {"devices": 2, "strategy": "ddp"}
+    config["model"]["init_args"]["encoder"]["class_path"] = "__main__.Net"
     (house / "both.yaml").write_text(yaml.safe_dump(config))
     (house / "both.py").write_text(
         "import cry_lightning as cry\n"
+        "from cry_lightning.encoders import Res8\n"
+        "class Net(Res8):\n"
+        "    pass\n"
         "if __name__ == '__main__':\n"
-        "    run = cry.fit('both.yaml')\n"
-        "    cry.test('runs/synthetic-cries/finetune/config.yaml')\n"
+        "    cry.fit('both.yaml')\n"
+        "    cry.test('both.yaml')\n"
     )
     environment = os.environ | {"PYTHONPATH": str(REPO)}
     subprocess.run([sys.executable, "both.py"], env=environment, check=True, timeout=300)

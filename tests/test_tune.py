@@ -54,9 +54,9 @@ def fits(monkeypatch) -> list[str]:
     fitted = []
     really = cli.main
 
-    def counted(args):
+    def counted(args, **kwargs):
         assert args[0] == "fit"
-        run = really(args)
+        run = really(args, **kwargs)
         fitted.append(run.run_folder.path.name)
         return run
 
@@ -245,10 +245,10 @@ def test_a_killed_search_ends_as_an_unkilled_one_and_hears_no_test_subject(
     fits.clear()
     counted, killed = cli.main, tmp_path / "killed"
 
-    def kill(args):
+    def kill(args, **kwargs):
         if "0001" in " ".join(args):
             raise KeyboardInterrupt
-        return counted(args)
+        return counted(args, **kwargs)
 
     command = ["--config", config, *at, "--out", str(killed)]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -15,11 +15,10 @@ from types import FrameType
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from cry_lightning.console import Interrupted
+from cry_lightning.console import SIGNALS, Interrupted
 
 AGAIN_S = 5.0  # sooner, one signal has come on two ways: to a group of processes, and to each of them
 BY_HAND_S = 0.5  # the same of Ctrl-C, by a person who waits
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT") if hasattr(signal, name)]
 
 log = logging.getLogger(__name__)
 Handler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None  # as `signal.signal` has it
@@ -35,13 +34,19 @@ class Interruption:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Take these signals until the block ends; threads other than the main one cannot."""
+        """Take these signals until the block ends; threads other than the main one cannot.
+
+        One that has not ended it is passed on to the study that it is a part of, if any, or to a script's own handler.
+        """
         before = self.take()
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        passed_on = before.get(self.signal) if self.signal else None
+        if self.signal and callable(passed_on) and passed_on is not signal.default_int_handler:
+            passed_on(self.signal, None)
 
     def take(self) -> dict[signal.Signals, Handler]:
         """Take these signals, also from Lightning, which would end a validation half done; returns who had them."""

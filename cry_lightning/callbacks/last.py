@@ -92,6 +92,7 @@ class LastCheckpoint(Checkpoint):
         """Save what no further step was left for."""
         if self.due:
             self.save(trainer)
+        self.interruption.waits = False
 
     def save(self, trainer: Trainer) -> None:
         """Write last.ckpt."""

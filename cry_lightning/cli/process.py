@@ -33,7 +33,7 @@ def restored() -> Iterator[None]:
 
 @contextmanager
 def started_alone(args: Sequence[str]) -> Iterator[None]:
-    """Have Lightning start just this `fit` or `test` for each further process, and not the study or script around it.
+    """Have Lightning start just this `fit` for each further process, and not the study around it.
 
     Args:
         args: of the command line.

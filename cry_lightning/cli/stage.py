@@ -59,6 +59,7 @@ class StageCLI(LightningCLI):
     Args:
         args: of the command.
         own: the config is of a run that this very process has made, one of a study's many; its reference.pt is not.
+        alone: further processes of the training run just this command, and not the study around it.
     """
 
     nothing_left = False  # of a resumed fit
@@ -67,8 +68,9 @@ class StageCLI(LightningCLI):
     body: str  # the whole config, written out once since that takes long
     until_the_end: ExitStack  # of the command: the lock on its run folder
 
-    def __init__(self, args: list[str], own: bool = False) -> None:
+    def __init__(self, args: list[str], own: bool = False, alone: bool = False) -> None:
         self.own = own
+        self.alone = alone
         self.args = args
         self.trust, args = taken_out(args)
         self.given = args[:1]
@@ -214,7 +216,7 @@ class StageCLI(LightningCLI):
         """Override Lightning's: close what is opened for the command, and report a full disk in one line."""
         folder = self.run_folder
         several = self.trainer.num_devices * self.trainer.num_nodes > 1
-        alone = started_alone(self.args) if several else nullcontext()
+        alone = started_alone(self.args) if several and self.alone else nullcontext()
         try:
             with self.interruption.noted(), alone, ExitStack() as self.until_the_end:
                 super()._run_subcommand(subcommand)
@@ -354,12 +356,13 @@ class ReadCLI(StageCLI):
         """Nothing was fitted."""
 
 
-def main(args: list[str], own: bool = False) -> StageCLI:
+def main(args: list[str], own: bool = False, alone: bool = False) -> StageCLI:
     """Run `fit` or `test` with command-line arguments, as the shell or a test gives them.
 
     Args:
         args: the arguments.
         own: see `StageCLI`.
+        alone: likewise.
 
     Raises:
         UserError: a mistake in the config, in one line.
@@ -367,7 +370,7 @@ def main(args: list[str], own: bool = False) -> StageCLI:
         KeyboardInterrupt: Ctrl-C has; it says how to go on.
     """
     try:
-        return StageCLI(args, own)
+        return StageCLI(args, own, alone)
     except MisconfigurationException as error:
         raise UserError(one_line(str(error))) from error
     except Interrupted as stop:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from cry_lightning.commands.arguments import ArgumentParser
-from cry_lightning.console import UserError, stopped_by
+from cry_lightning.console import UserError, stopped_by_signals
 from cry_lightning.files import Json, replacing, write_json
 from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Chain, Stage, imported
 from cry_lightning.make.inputs import Inputs, changed, of_file
@@ -25,7 +25,6 @@ from cry_lightning.make.inputs import Inputs, changed, of_file
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
 PUBLISHED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
 RECORD = "made_from.json"
-SIGNALS = ("SIGTERM", "SIGUSR1")  # of a scheduler, which come outside of a training; a training takes its own
 OURS = ("config.yaml", "fit", "test", ".lock", ".DS_Store")  # what a fit that failed in its set-up leaves
 
 
@@ -233,8 +232,7 @@ def run(*command: str, capture: bool = False) -> str:
     printed, argv, code = StringIO(), sys.argv, None
     try:
         sys.argv = ["cry_lightning", *command]
-        stopped = stopped_by(SIGNALS, lambda number: Stopped(128 + number))
-        with stopped, restored(), redirect_stdout(printed) if capture else nullcontext():
+        with stopped_by_signals(), restored(), redirect_stdout(printed) if capture else nullcontext():
             # As `python -m` does, since Lightning starts that again for each process of several. In a context of its
             # own, since the parser keeps itself in a variable of the context, and with it the Trainer.
             copy_context().run(runpy.run_module, "cry_lightning", run_name="__main__", alter_sys=True)

@@ -1,6 +1,7 @@
 """`python -m cry_lightning serve`: starts the server, and leaves nothing behind."""
 
 import logging
+import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,7 +36,7 @@ def run(
 ) -> None:
     """Serve a checkpoint until it is stopped."""
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is wrong with a form is answered
-    stopped = stopped_by(["SIGTERM"], lambda _: KeyboardInterrupt())  # as by Ctrl+C, with the folder removed
+    stopped = stopped_by([signal.SIGTERM], lambda _: KeyboardInterrupt())  # as by Ctrl+C, with the folder removed
     with stopped, TemporaryDirectory(prefix="cry-lightning-") as folder, _bound(host, port) as listening:
         service = Service(ckpt, device, trust, detector, max_seconds, Path(folder))
         named = [*LOOPBACK, *([host] if is_loopback(host) else []), *hosts]

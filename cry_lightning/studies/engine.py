@@ -3,7 +3,9 @@
 import gc
 import hashlib
 import json
+import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -11,18 +13,20 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 import yaml
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.quiet import quiet
 from cry_lightning.cli.runfolder import BEST, HARMLESS, TESTED, differences
 from cry_lightning.commands.arguments import Overrides, as_arguments
-from cry_lightning.console import ConfigError, Interrupted, UserError, progress_bar
+from cry_lightning.console import ConfigError, Interrupted, UserError, progress_bar, stopped_by_signals
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
@@ -35,6 +39,8 @@ MARK = "made_of.json"  # written last: what the predictions beside it were made 
 OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger", "map_every_n_epochs")
 OPTION = re.compile(r"(?<=^--)[\w.]+(?==)")
 WITHOUT_BARS = {"trainer.enable_progress_bar": False, "trainer.enable_model_summary": False}
+GRACE_S = 5.0  # for processes to end of themselves
+STOPS: list[BaseException] = []  # what has stopped this one of several processes
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -86,8 +92,10 @@ def read_study(stage: StageConfig) -> Study:
     Raises:
         UserError: the config has a mistake, or a corpus or a folder of noise is not there.
     """
-    if TorchElasticEnvironment.detect():
-        raise UserError("a study starts the processes of its trainings itself (trainer.devices); leave torchrun out")
+    tasks = int(os.environ["SLURM_NTASKS"]) if SLURMEnvironment.detect() else 1
+    if tasks > 1 or TorchElasticEnvironment.detect():
+        started = f"give srun one task, not {tasks}" if tasks > 1 else "leave torchrun out"
+        raise UserError(f"a study starts the processes of its trainings itself (trainer.devices); {started}")
     with quiet():
         read = cli.ReadCLI(["fit", *stage.arguments])
     study = Study(stage, yaml.safe_load(read.dump()), read.datamodule, read.has_test)
@@ -228,30 +236,35 @@ def train(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: 
     (folder / MARK).unlink(missing_ok=True)
     settled = {"trainer.precision": study.config["trainer"]["precision"]}  # as it is recorded, on whatever machine
     place = {"runs": folder.parent.parent, "name": folder.name, "overwrite": True}
-    with quiet():
-        try:
-            cli.main(["fit", *study.stage.changed(settled, changes, place).arguments])
-        except Interrupted as stop:
-            raise Interrupted(stop.number, f"{folder}: {ANEW}") from stop
-        except KeyboardInterrupt as stop:
-            raise KeyboardInterrupt(f"{folder}: {ANEW}") from stop
-    if tested:
-        test(folder, tested)
+    try:
+        with quiet(), stopped_by_signals():
+            cli.main(["fit", *study.stage.changed(settled, changes, place).arguments], alone=True)
+            if tested:
+                test(folder, tested)
+    except Interrupted as stop:
+        raise Interrupted(stop.number, f"{folder}: {ANEW}") from stop
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"{folder}: {ANEW}") from stop
     write_json(wanted, folder / MARK)
     gc.collect()  # a Trainer and its network hold each other, and large ones would pile up
 
 
 def test(folder: Path, checkpoint: str = BEST) -> None:
     """Test a checkpoint of a run of the study's, on one device."""
-    place = ["--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / checkpoint)]
+    config = folder / "config.yaml"
+    place = ["--config", str(config), "--ckpt_path", str(folder / checkpoint)]
+    devices = yaml.safe_load(config.read_text(encoding="utf-8"))["trainer"].get("devices")
+    one = devices[:1] if isinstance(devices, list) else 1  # of those that are named
     with quiet():
-        cli.main(["test", *place, "--trainer.devices=1", "--trainer.num_nodes=1"], own=True)
+        cli.main(["test", *place, f"--trainer.devices={one}", "--trainer.num_nodes=1"], own=True)
 
 
 def side_by_side(
     function: Callable[[T], R], items: Sequence[T], jobs: int, desc: str = "", unit: str = ""
 ) -> Iterator[R]:
     """The function's result of each item in their order, some at a time, each in a process with its share of the cores.
+
+    Ctrl-C, or a scheduler's signal, ends them all.
 
     Args:
         function: of one item; with several jobs it must be picklable, as the items must be.
@@ -264,10 +277,46 @@ def side_by_side(
     if jobs == 1 or len(items) < 2:
         yield from shown(map(function, items))
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), share_cores, (jobs,)) as pool:
-        yield from shown(pool.map(function, items))
+    with stopped_by_signals(), ProcessPoolExecutor(jobs, get_context("spawn"), share_cores, (jobs,)) as pool:
+        try:
+            yield from shown(pool.map(partial(unless_stopped, function), items))
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            end(pool)
+            raise
 
 
 def share_cores(jobs: int) -> None:
     """Give each of several processes its share of the cores."""
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+
+
+def unless_stopped(function: Callable[[T], R], item: T) -> R:
+    """The function's result; a process that was stopped once does nothing more, though items wait in it already."""
+    if STOPS:
+        raise STOPS[0]
+    try:
+        return function(item)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        STOPS.append(stop)
+        raise
+
+
+def end(pool: ProcessPoolExecutor) -> None:
+    """End its processes, which a terminal's Ctrl-C has reached, too; another Ctrl-C leaves them no time for that."""
+    workers = [*pool._processes.values()]
+    pool.shutdown(wait=False, cancel_futures=True)
+    try:
+        join(workers)
+        for worker in workers:
+            worker.terminate()
+        join(workers)
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def join(workers: Sequence[BaseProcess]) -> None:
+    """Wait for processes to end, for `GRACE_S` at most."""
+    until = time.monotonic() + GRACE_S
+    for worker in workers:
+        worker.join(max(0.0, until - time.monotonic()))
