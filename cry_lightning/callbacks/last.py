@@ -44,7 +44,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from where the fit begins or goes on."""
         for state in self.loaders:
-            trainer.train_dataloader.load_state_dict(state)
+            trainer.train_dataloader.load_state_dict(state)  # type: ignore[union-attr]  # it is there
         self.step = trainer.global_step
         self.interruption.waits = True
         self.interruption.take()
