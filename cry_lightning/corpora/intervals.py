@@ -82,11 +82,11 @@ class Intervals(Corpus):
             return [self._labelled(clip, []) for clip in clips]
         files = annotations.find(self.annotations)
         with_file = [(clip, files[name]) for clip in clips if (name := Path(clip.path).stem) in files]
-        if without := len(clips) - len(with_file):
-            self.left_out["recordings without a file of intervals"] = without
+        if without := [clip.path for clip in clips if Path(clip.path).stem not in files]:
+            self.left_out["recordings without a file of intervals"] = len(without)
             of = f"of {len(clips)} recordings"
-            which = counted(without, f"{of} has", f"{of} have")
-            warn_once(f"{self.annotations}: {which} no file there, and left out")
+            which = counted(len(without), f"{of} has no file there and is", f"{of} have no file there and are")
+            warn_once(f"{self.annotations}: {which} left out, first {without[0]}")
         self.left_out[UNLABELLED] = self.left_out[ACROSS] = 0
         marked = [one for clip, path in with_file for one in self._marked(clip, path)]
         if self.label is None:
