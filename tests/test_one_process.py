@@ -21,6 +21,7 @@ from cry_lightning.cli import stage as cli
 from cry_lightning.cli.process import restored, started_alone
 from cry_lightning.make import command as pipeline
 
+SCHEDULERS = [("SIGTERM", 143), ("SIGUSR1", 138)]
 CHAIN = ["pretrain", "finetune", "evaluate", "--method=supervised"]
 STAGES = {"pretrain": "synthetic-words", "finetune": "synthetic-cries"}
 FINETUNE = Path("runs/synthetic-cries/finetune-supervised")
@@ -76,7 +77,9 @@ def test_stages_share_a_process_and_leave_nothing_in_it(house, no_figures, capsy
     assert pipeline.main(CHAIN) == 0 and "python -m" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 138), ("SIGINT", 130)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGINT", 130), *(pytest.param(*one, marks=pytest.mark.slow) for one in SCHEDULERS)]
+)
 def test_a_signal_ends_the_chain_and_the_same_command_goes_on(house, no_figures, capsys, monkeypatch, name, code):
     sent = []
 
@@ -96,7 +99,7 @@ def test_a_signal_ends_the_chain_and_the_same_command_goes_on(house, no_figures,
     assert f"--ckpt_path={last}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("name", "code"), [pytest.param("SIGINT", 130, marks=pytest.mark.slow), SCHEDULERS[0]])
 def test_a_signal_in_the_last_step_of_a_training_ends_the_chain_after_it(
     house, no_figures, capsys, monkeypatch, name, code
 ):
