@@ -121,6 +121,14 @@ def false_matches(groups: Sequence[Sequence[str]]) -> tuple[int, int, set[tuple[
     return len(found), sum(len(group) * (len(group) - 1) // 2 for group in groups), found
 
 
+def report_words(title: str, sounds: dict[str, np.ndarray], n_most: int = 150) -> None:
+    """How many of some short recordings are found again after a few changes."""
+    chosen = sorted(sounds, key=lambda name: hashlib.md5(name.encode(), usedforsecurity=False).digest())[:n_most]
+    changes = ["FLAC", "first 1 ms cut", "MP3", "OGG Opus", "AMR-NB, 12.2 kbit/s"]
+    rows = rows_of_changes({name: sounds[name] for name in chosen}, changes, [1])
+    print(f"| {title}: {'; '.join(changes)} | {', '.join(str(n_found) for _, (n_found,) in rows)} of {len(chosen)} |")
+
+
 def grouped(names: dict[str, str], sounds: dict[str, str]) -> list[list[str]]:
     """Sounds by what their names are mapped to."""
     groups: dict[str, list[str]] = {}
@@ -197,10 +205,14 @@ def main() -> None:
     if raw:
         report_false("raw, of one install", grouped({clip.path: clip.subject for clip in raw_clips}, raw))
     for folder in given.others:
-        sounds = {path: named(path, audio.load(folder / path, SAMPLE_RATE)) for path in find_recordings(folder)}
-        speaker = {path: next(filter(None, SPEAKER.search(f"/{path}").groups()), "") for path in sounds}
-        own = {path: sound for path, sound in sounds.items() if halved(speaker[path], given.chosen_on)}
-        report_false(f"{folder.name}, of one speaker", grouped(speaker, own))
+        speaker = {
+            path: next(filter(None, SPEAKER.search(f"/{path}").groups()), "") for path in find_recordings(folder)
+        }
+        own = [path for path in speaker if halved(speaker[path], given.chosen_on)]
+        sounds = {path: audio.load(folder / path, SAMPLE_RATE) for path in own}
+        fingerprints = {path: named(path, sound) for path, sound in sounds.items()}
+        report_false(f"{folder.name}, of one speaker", grouped(speaker, fingerprints))
+        report_words(folder.name, sounds)
 
 
 def install_of(pair: Sequence[int], sounds: Sequence[str], install: dict[str, str]) -> bool:

@@ -7,6 +7,7 @@ import pytest
 import soxr
 from conftest import cry
 
+from cry_lightning.corpora import SyntheticWords
 from cry_lightning.lineage import acoustic_fingerprint
 from cry_lightning.lineage.acoustic_fingerprint import TYPE, alike, landmarks, most_letters
 
@@ -76,6 +77,37 @@ def test_windows_of_one_file_are_compared_as_one_recording(monkeypatch) -> None:
     assert not len(alike(windows[:1], windows[1:]))  # of one file, lineage compares the stretches
     monkeypatch.setattr(acoustic_fingerprint, "AT_ONCE", 1)
     assert alike(windows, [*others, *copy]).tolist() == found.tolist()
+
+
+def packed(name: str, times: list[int], hashes: list[int]) -> str:
+    """A sound of such landmarks, beside twelve of its own."""
+    own = int.from_bytes(name.encode()[:2]) << 16
+    rows = [*zip(hashes, times, strict=True), *((own + k, 3 * k) for k in range(12))]
+    return f"{name}#0.000-7.000#{base64.b64encode(np.array(rows, TYPE).tobytes()).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("times", "is_copy"),
+    [
+        ([5, 5, 6, 6, 6, 9, 10], False),  # as two speakers' words do, within a second
+        ([5, 8, 10, 14], False),
+        ([5, 18, 30, 47], True),  # over a second
+        ([5, 8, 10, 14, 17], True),
+        ([5, 5, 5, 5, 5, 9, 9, 9], True),  # a copied word of few peaks
+        ([5, 5, 5, 5, 5, 5, 5, 5], False),  # one beginning, as of a click
+    ],
+)
+def test_a_short_sound_needs_more_to_be_a_copy(times, is_copy) -> None:
+    shifted = packed("bb", [time + 7 for time in times], list(range(len(times))))
+    assert len(alike([packed("aa", times, list(range(len(times))))], [shifted])) == is_copy
+
+
+def test_other_words_are_no_copies_and_copies_of_words_are(tmp_path) -> None:
+    words = [waveform for _, waveform in SyntheticWords(n_speakers=3, n_words=4, n_takes=4, folder=str(tmp_path)).render()]
+    known = [sound(str(place), waveform) for place, waveform in enumerate(words)]
+    assert not len(alike(known, known))
+    found = alike([sound(f"copy {place}", 0.5 * waveform) for place, waveform in enumerate(words)], known)
+    assert (found[:, 0] == found[:, 1]).all() and len(found) > 0.95 * len(words)
 
 
 def test_nothing_is_alike_to_nothing() -> None:

@@ -23,7 +23,7 @@ AROUND_T, AROUND_F = 5, 10  # frames and bins on each side, above all of which a
 GAPS, JUMPS = (1, 21), (2, 96)  # frames and bins from peak to peak: a steady tone, as of mains, has no landmarks
 GAP_STEP, FAN = 2, 3  # frames that a gap is measured in, and how many of the next peaks are joined to one
 PER_S, NEXT = 16, 40  # landmarks kept of each second, the strongest; peaks among which the next are looked for
-ENOUGH, CHANCE = 4, 1e-6  # landmarks at one shift in time, and how unlikely they are by chance: the same sound
+ENOUGH, LONG, CHANCE = 4, 42, 1e-6  # landmarks at one shift, over so many frames, so unlikely by chance: one sound
 TYPE, LETTERS = np.dtype([("hash", "<u4"), ("time", "<u2")]), 8  # of a landmark in memory, and in text
 FRAMES = 2**10  # whose spectra are in memory at once, so that a core keeps them at hand
 AT_ONCE = 2**18  # pairs of equal landmarks that are in memory at once
@@ -201,8 +201,26 @@ def _alike(mine: Landmarks, other: Landmarks, ends: np.ndarray) -> np.ndarray:
     enough = np.zeros(len(pair), bool)
     for slack in (0, 1):  # two frames are one shift, whichever of them comes first
         at = np.unique((pair << 32) + (mine.time - other.time + slack) // 2, return_inverse=True)[1]
-        distinct = [np.unique(at << 32 | values) >> 32 for values in (mine.time // 2, mine.hash)]
-        n_here = np.minimum(*(np.bincount(each)[at] for each in distinct))
+        n_times, n_hashes = (np.bincount(np.unique(at << 32 | one) >> 32)[at] for one in (mine.time // 2, mine.hash))
         n_other = np.bincount(pair)[pair] - np.bincount(at)[at]  # a hum has many, at every shift
-        enough |= (n_here >= ENOUGH) & (n_shifts * pdtrc(n_here - 1, n_other / n_shifts) < CHANCE)
+        n_apart = np.maximum(np.minimum(n_times, n_hashes), n_hashes // 2)  # landmarks that share peaks come together
+        unlikely = n_shifts * pdtrc(n_apart - 1, n_other / n_shifts) < CHANCE
+        enough |= unlikely & _agree(n_times, n_hashes, _spans(at, mine.time))
     return np.stack([mine.sound[enough], other.sound[enough]], axis=1)
+
+
+def _agree(n_times: np.ndarray, n_hashes: np.ndarray, span: np.ndarray) -> np.ndarray:
+    """Whether landmarks at one shift are of one sound, by their beginnings, their kinds and the frames they span.
+
+    Within a second, other words have up to seven that begin at four times; a copy of one with few peaks has all of its
+    landmarks, though they begin at two.
+    """
+    fewest = np.minimum(n_times, n_hashes)
+    return (fewest > ENOUGH) | (fewest == ENOUGH) & (span >= LONG) | (n_times > 1) & (n_hashes >= 2 * ENOUGH)
+
+
+def _spans(at: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Of each landmark, how many frames lie between the first and the last at its shift."""
+    order = np.lexsort((time, at))
+    first, last = np.searchsorted(at[order], at), np.searchsorted(at[order], at, "right") - 1
+    return time[order[last]] - time[order[first]]
