@@ -102,8 +102,21 @@ def test_a_short_sound_needs_more_to_be_a_copy(times, is_copy) -> None:
     assert len(alike([packed("aa", times, list(range(len(times))))], [shifted])) == is_copy
 
 
+@pytest.mark.parametrize("n_landmarks", [3, 4])
+def test_all_of_few_landmarks_are_a_copy(n_landmarks) -> None:
+    rows = [(hashed, 5) for hashed in range(n_landmarks)]
+    one, other, more = (
+        f"{name}#0.000-0.400#{base64.b64encode(np.array(own, TYPE).tobytes()).decode()}"
+        for name, own in (("one", rows), ("other", rows), ("more", [*rows, (99, 6)]))
+    )
+    assert len(alike([one], [other])) == (n_landmarks == 4)
+    assert not len(alike([one], [more]))
+
+
 def test_other_words_are_no_copies_and_copies_of_words_are(tmp_path) -> None:
-    words = [waveform for _, waveform in SyntheticWords(n_speakers=3, n_words=4, n_takes=4, folder=str(tmp_path)).render()]
+    words = [
+        waveform for _, waveform in SyntheticWords(n_speakers=3, n_words=4, n_takes=4, folder=str(tmp_path)).render()
+    ]
     known = [sound(str(place), waveform) for place, waveform in enumerate(words)]
     assert not len(alike(known, known))
     found = alike([sound(f"copy {place}", 0.5 * waveform) for place, waveform in enumerate(words)], known)

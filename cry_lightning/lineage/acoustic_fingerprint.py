@@ -149,6 +149,7 @@ def alike(sounds: Sequence[str] | Landmarks, others: Sequence[str] | Landmarks) 
     ends = np.zeros(len(numbers), int)  # of each file, in frames
     for each in (ours, theirs):
         np.maximum.at(ends, each.file, each.time)
+    sizes = np.maximum(*(np.bincount(each.file, minlength=len(numbers)) for each in (ours, theirs)))
     known, begins, n_known = np.unique(theirs.hash, return_index=True, return_counts=True)
     known, begins, n_known = (np.append(each, end) for each, end in ((known, -1), (begins, 0), (n_known, 0)))
     place = np.searchsorted(known[:-1], ours.hash)
@@ -158,7 +159,7 @@ def alike(sounds: Sequence[str] | Landmarks, others: Sequence[str] | Landmarks) 
         end = max(int(np.searchsorted(upto, upto[begin] + AT_ONCE)), begin + 1)
         end = int(np.searchsorted(ours.file, ours.file[end - 1], "right"))
         block = slice(begin, end)
-        found.append(_alike(*_equal(ours.at(block), theirs, first[block], n_equal[block]), ends))
+        found.append(_alike(*_equal(ours.at(block), theirs, first[block], n_equal[block]), ends, sizes))
         begin = end
     return np.unique(np.concatenate(found), axis=0)
 
@@ -194,29 +195,31 @@ def _often(keys: np.ndarray) -> np.ndarray:
     return (np.bincount(buckets) >= ENOUGH)[buckets]
 
 
-def _alike(mine: Landmarks, other: Landmarks, ends: np.ndarray) -> np.ndarray:
-    """Places (n, 2) of sounds whose landmarks have their like in another file, many at one shift in time."""
+def _alike(mine: Landmarks, other: Landmarks, ends: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Places (n, 2) of sounds whose landmarks have their like in another file, many at one shift in time.
+
+    Within a second, other words have up to seven that begin at four times; a copy of a word with few peaks has all of
+    its landmarks, though they begin at one or two.
+    """
+    whole = np.maximum(sizes[mine.file], sizes[other.file])  # number of landmarks in a whole copy
     pair = np.unique(mine.file << 32 | other.file, return_inverse=True)[1]
     n_shifts = 1 + (ends[mine.file] + ends[other.file]) / 2
     enough = np.zeros(len(pair), bool)
     for slack in (0, 1):  # two frames are one shift, whichever of them comes first
         at = np.unique((pair << 32) + (mine.time - other.time + slack) // 2, return_inverse=True)[1]
-        n_times, n_hashes = (np.bincount(np.unique(at << 32 | one) >> 32)[at] for one in (mine.time // 2, mine.hash))
-        n_other = np.bincount(pair)[pair] - np.bincount(at)[at]  # a hum has many, at every shift
-        n_apart = np.maximum(np.minimum(n_times, n_hashes), n_hashes // 2)  # landmarks that share peaks come together
-        unlikely = n_shifts * pdtrc(n_apart - 1, n_other / n_shifts) < CHANCE
-        enough |= unlikely & _agree(n_times, n_hashes, _spans(at, mine.time))
+        n_here, (n_times, n_hashes) = np.bincount(at)[at], (_kinds(at, kind) for kind in (mine.time // 2, mine.hash))
+        fewest = np.minimum(n_times, n_hashes)
+        several = (fewest > ENOUGH) | (fewest == ENOUGH) & (_spans(at, mine.time) >= LONG)
+        word = (n_hashes >= ENOUGH) & (n_here >= whole) | (n_hashes >= 2 * ENOUGH) & (n_times > 1)
+        n_other = np.bincount(pair)[pair] - n_here  # a hum has many, at every shift
+        n_apart = np.maximum(fewest, n_hashes // 2)  # landmarks that share peaks come together
+        enough |= (several | word) & (n_shifts * pdtrc(n_apart - 1, n_other / n_shifts) < CHANCE)
     return np.stack([mine.sound[enough], other.sound[enough]], axis=1)
 
 
-def _agree(n_times: np.ndarray, n_hashes: np.ndarray, span: np.ndarray) -> np.ndarray:
-    """Whether landmarks at one shift are of one sound, by their beginnings, their kinds and the frames they span.
-
-    Within a second, other words have up to seven that begin at four times; a copy of one with few peaks has all of its
-    landmarks, though they begin at two.
-    """
-    fewest = np.minimum(n_times, n_hashes)
-    return (fewest > ENOUGH) | (fewest == ENOUGH) & (span >= LONG) | (n_times > 1) & (n_hashes >= 2 * ENOUGH)
+def _kinds(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Of each of some values (n,), how many different ones its group has."""
+    return np.bincount(np.unique(groups << 32 | values) >> 32)[groups]
 
 
 def _spans(at: np.ndarray, time: np.ndarray) -> np.ndarray:
