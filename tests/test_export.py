@@ -19,8 +19,7 @@ from cry_lightning.console import UserError
 from cry_lightning.export import hub as hub_folder
 from cry_lightning.export import onnx as onnx_file
 from cry_lightning.export.check import LIMIT, Reference, differences, sounds
-from cry_lightning.export.graph import WaveformModel
-from cry_lightning.export.spectra import Products
+from cry_lightning.export.graph import Products, WaveformModel
 from cry_lightning.features import MFCC as Mfcc
 from cry_lightning.features import EfficientATLogMel, Fbank, LogMel, VGGishLogMel, Waveform
 from cry_lightning.features.spectrogram import Spectrogram
