@@ -300,17 +300,13 @@ def _resumed(folder: Path) -> Iterator["wandb.Run | None"]:
     """The run of W&B of a folder while something is added to it, or None; what W&B refuses is a warning."""
     run = None
     with _harmless(folder):
-        run = _opened(folder)
+        found = None if is_disabled() else find(folder)
+        run = None if found is None else found[0].resumed(found[1])
     with _harmless(folder):
         yield run
     if run is not None:
         with _harmless(folder):
             run.finish()
-
-
-def _opened(folder: Path) -> "wandb.Run | None":
-    found = None if is_disabled() else find(folder)
-    return None if found is None else found[0].resumed(found[1])
 
 
 @contextmanager

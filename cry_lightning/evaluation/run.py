@@ -125,7 +125,9 @@ def read_run(given: str, split: str) -> Tested:
     known = lineage.of_table(path)
     validation = others if split == "test" else others.iloc[:0]
     verdict = lineage.check(table, known)
-    return Tested(name, path.parent, table, validation, whole["label"], verdict, known, _doubts(whole))
+    subjects = whole["subject"][whole[predictions.SOURCE] != "unknown"]
+    doubted = doubts(subjects.unique(), whole["label"].unique())
+    return Tested(name, path.parent, table, validation, whole["label"], verdict, known, doubted)
 
 
 def pool(runs: list[Tested]) -> Tested:
@@ -151,11 +153,6 @@ def pool(runs: list[Tested]) -> Tested:
     verdict = lineage.worst([run.leakage for run in runs])
     told = list(dict.fromkeys(doubt for run in runs for doubt in run.doubts))
     return Tested(name, first.folder.parent / "pooled", table, validation, labels, verdict, known, told)
-
-
-def _doubts(table: pd.DataFrame) -> list[str]:
-    known = table["subject"][table[predictions.SOURCE] != "unknown"]
-    return doubts(known.unique(), table["label"].unique())
 
 
 def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
