@@ -20,7 +20,7 @@ import cry_lightning
 from cry_lightning import audio
 from cry_lightning.corpora import DonateACry
 from cry_lightning.corpora.listing import find_recordings
-from cry_lightning.encoders.efficientat import BABY_CRY, AudioSetHead, EfficientAT
+from cry_lightning.encoders.audioset import BABY_CRY, AudioSetHead, EfficientAT
 from cry_lightning.features import EfficientATLogMel
 from cry_lightning.tasks.checkpoints import load_encoder
 

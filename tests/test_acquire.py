@@ -17,7 +17,8 @@ from conftest import DATA, real
 
 from cry_lightning import annotations, audio
 from cry_lightning.__main__ import run as command
-from cry_lightning.acquire import inputs, run, segmentation
+from cry_lightning.acquire import command as acquiring
+from cry_lightning.acquire import inputs, segmentation
 from cry_lightning.acquire.segmentation import spans
 from cry_lightning.acquire.settings import Settings
 from cry_lightning.console import UserError
@@ -338,7 +339,7 @@ def test_done_sources_are_not_cut_again_but_changed_ones_are(tmp_path, tree_of_w
     out, cut = tmp_path / "out", []
     acquire(tree_of_wavs, out)
     first = tree(out)
-    monkeypatch.setattr(run, "cut", lambda *args: cut.append(args[1]) or inputs.cut(*args))
+    monkeypatch.setattr(acquiring, "cut", lambda *args: cut.append(args[1]) or inputs.cut(*args))
     acquire(tree_of_wavs, out)
     assert cut == [] and tree(out) == first
     wav(tree_of_wavs / "1.wav", scene(CRIES[:1]))

@@ -8,7 +8,7 @@ import pytest
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import as_cell, as_markdown_text, counted, for_spreadsheets, from_cell
-from cry_lightning.describe.report import Section, as_page
+from cry_lightning.describe.command import Section, as_page
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import as_markdown, as_text
 from cry_lightning.inference.output import write_table

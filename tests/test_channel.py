@@ -9,7 +9,7 @@ from torch import Tensor
 from cry_lightning.console import UserError
 from cry_lightning.tasks.augment import BandLimit, Clipping, Codec, PitchShift, RoomResponse, TimeStretch
 from cry_lightning.tasks.augment.channel import FORMATS, decoded
-from cry_lightning.tasks.augment.stretch import vocoded
+from cry_lightning.tasks.augment.waveform import vocoded
 
 RATE = 8000
 ALL = [

@@ -14,8 +14,8 @@ from sklearn.metrics import brier_score_loss
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import clinical, figures, predictions
-from cry_lightning.evaluation.bands import bands
 from cry_lightning.evaluation.drawing import SCREEN
+from cry_lightning.evaluation.figures import bands
 from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.evaluation.subgroups import subgroups
 

@@ -27,9 +27,8 @@ from cry_lightning.__main__ import main
 from cry_lightning.api.evaluation import KINDS as DISTURBANCES
 from cry_lightning.callbacks.dashboard import harmless
 from cry_lightning.dashboard import runs, views
-from cry_lightning.dashboard.results import metrics, send_curves
-from cry_lightning.dashboard.runs import RunOfWandb, find
-from cry_lightning.dashboard.sections import SECTIONS
+from cry_lightning.dashboard.runs import RunOfWandb, find, metrics, send_curves
+from cry_lightning.dashboard.views import SECTIONS
 from cry_lightning.files import sha256
 from cry_lightning.studies.engine import consequential
 

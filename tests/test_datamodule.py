@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cry_lightning.callbacks.lineage import LineageRecorder
+from cry_lightning.callbacks.records import LineageRecorder
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Manifest
 from cry_lightning.data.datamodule import CryDataModule

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cry_lightning.tasks import probe
-from cry_lightning.tasks.probe import alignment, effective_rank, uniformity
+from cry_lightning.tasks import pretext
+from cry_lightning.tasks.pretext import alignment, effective_rank, uniformity
 
 
 def projections(n: int, d: int) -> Tensor:
@@ -38,7 +38,7 @@ def test_isotropic_projections_are_uniform_and_unaligned():
 
 def test_of_many_rows_evenly_spaced_ones_are_used(monkeypatch):
     z = projections(250, 4)
-    monkeypatch.setattr(probe, "MAX_ROWS", 100)
+    monkeypatch.setattr(pretext, "MAX_ROWS", 100)
     assert uniformity(z) == uniformity(z[::3]) != uniformity(z[:100])
     assert effective_rank(z) == effective_rank(z[::3]) != effective_rank(z[:100])
 

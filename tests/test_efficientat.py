@@ -15,7 +15,7 @@ from cry_lightning import audio
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.encoders import EfficientAT
-from cry_lightning.encoders.efficientat import BABY_CRY, AudioSetHead
+from cry_lightning.encoders.audioset import BABY_CRY, AudioSetHead
 from cry_lightning.features import EfficientATLogMel
 from cry_lightning.tasks.checkpoints import identity_of, load_encoder
 

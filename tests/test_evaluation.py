@@ -10,7 +10,7 @@ from cry_lightning.evaluation import intervals, predictions
 from cry_lightning.evaluation.figures import hits_and_alarms, precision_recall_steps, roc_corners
 from cry_lightning.evaluation.intervals import MOST_GROUPS, Jackknife, evaluate, rate_interval
 from cry_lightning.evaluation.metrics import majority, measure, units_at
-from cry_lightning.evaluation.repeats import division_of, in_words, spread
+from cry_lightning.evaluation.run import division_of, repeats_in_words, spread_of_repeats
 
 
 def made(classes: list[str], truth: np.ndarray, scores: np.ndarray, subjects: np.ndarray) -> pd.DataFrame:
@@ -142,11 +142,11 @@ def test_spread_over_seeds_is_apart_from_that_over_divisions() -> None:
     of_division = rng.normal(0.7, 0.04, n_divisions)
     values = pd.Series((of_division[:, None] + rng.normal(0, 0.02, (n_divisions, n_seeds))).ravel())
     division = pd.Series(np.repeat(np.arange(n_divisions), n_seeds))
-    assert spread(values, division) == pytest.approx((0.02, 0.04), rel=0.1)
-    of_seeds, of_divisions = spread(pd.Series([0.5, 0.7]), pd.Series([0, 1]))
+    assert spread_of_repeats(values, division) == pytest.approx((0.02, 0.04), rel=0.1)
+    of_seeds, of_divisions = spread_of_repeats(pd.Series([0.5, 0.7]), pd.Series([0, 1]))
     assert np.isnan(of_seeds) and of_divisions == pytest.approx(np.std([0.5, 0.7], ddof=1))
-    assert in_words(pd.Series([0.5, 0.7]), pd.Series([0, 0])) == "± 0.141 (SD) over 2 training seeds"
-    crossed = in_words(pd.Series([0.5, 0.6, 0.8, 0.9]), pd.Series([0, 0, 1, 1]))
+    assert repeats_in_words(pd.Series([0.5, 0.7]), pd.Series([0, 0])) == "± 0.141 (SD) over 2 training seeds"
+    crossed = repeats_in_words(pd.Series([0.5, 0.6, 0.8, 0.9]), pd.Series([0, 0, 1, 1]))
     assert crossed == (
         "± 0.071 (SD) over 2 training seeds of a division and"
         " ± 0.206 (SD) over 2 divisions into folds, beyond the seeds'"

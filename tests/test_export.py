@@ -19,13 +19,12 @@ from cry_lightning.console import UserError
 from cry_lightning.export import hub as hub_folder
 from cry_lightning.export import onnx as onnx_file
 from cry_lightning.export.check import LIMIT, Reference, differences, sounds
-from cry_lightning.export.graph import WaveformModel
-from cry_lightning.export.spectra import Products
+from cry_lightning.export.graph import Products, WaveformModel
 from cry_lightning.features import MFCC as Mfcc
 from cry_lightning.features import EfficientATLogMel, Fbank, LogMel, VGGishLogMel, Waveform
 from cry_lightning.features.spectrogram import Spectrogram
-from cry_lightning.tasks import Detector, hub
-from cry_lightning.tasks.checkpoints import load_encoder, sha256
+from cry_lightning.tasks import Detector
+from cry_lightning.tasks.checkpoints import CONFIG, LINEAGE, TENSORS, load_encoder, sha256
 
 SHIFTED = {"shift_s": 0.05, "cache": {"dtype": "float16"}}
 
@@ -232,8 +231,8 @@ def test_a_reference_that_was_made_by_hand_is_refused_in_one_line(tested_folder,
 
 
 def test_a_folder_has_a_card_and_nothing_of_this_machine(folder):
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", hub.CONFIG, hub.LINEAGE, hub.TENSORS]
-    card, config = (folder / "README.md").read_text(), json.loads((folder / hub.CONFIG).read_text())
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", CONFIG, LINEAGE, TENSORS]
+    card, config = (folder / "README.md").read_text(), json.loads((folder / CONFIG).read_text())
     assert "license: unknown" in card and "calm and cry" in card and "NOT TESTED" in card
     assert config["classes"] == ["calm", "cry"] and config["sample_rate"] == 8000
     assert not any("secret" in path.read_text(errors="ignore") for path in folder.iterdir())
@@ -242,33 +241,33 @@ def test_a_folder_has_a_card_and_nothing_of_this_machine(folder):
 
 def rewritten(change):
     def damage(folder: Path) -> None:
-        config = json.loads((folder / hub.CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text())
         change(config)
-        (folder / hub.CONFIG).write_text(json.dumps(config))
+        (folder / CONFIG).write_text(json.dumps(config))
 
     return damage
 
 
 def other_tensors(folder: Path) -> None:
     """Whole safetensors, with their hash, of a network that is not the config's."""
-    state = load_file(folder / hub.TENSORS)
-    save_file({name: tensor for name, tensor in state.items() if "norms" not in name}, folder / hub.TENSORS)
-    rewritten(lambda c: c["files"].update({hub.TENSORS: sha256(folder / hub.TENSORS)}))(folder)
+    state = load_file(folder / TENSORS)
+    save_file({name: tensor for name, tensor in state.items() if "norms" not in name}, folder / TENSORS)
+    rewritten(lambda c: c["files"].update({TENSORS: sha256(folder / TENSORS)}))(folder)
 
 
 def no_tensors(folder: Path) -> None:
-    (folder / hub.TENSORS).write_bytes(b"\xff" * 100)
-    rewritten(lambda c: c["files"].update({hub.TENSORS: sha256(folder / hub.TENSORS)}))(folder)
+    (folder / TENSORS).write_bytes(b"\xff" * 100)
+    rewritten(lambda c: c["files"].update({TENSORS: sha256(folder / TENSORS)}))(folder)
 
 
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda folder: (folder / hub.TENSORS).unlink(), "no model in it, it has no model.safetensors"),
-        (lambda folder: (folder / hub.TENSORS).write_bytes(b""), "model.safetensors: damaged, or of another model"),
-        (lambda folder: (folder / hub.LINEAGE).write_text("{}"), "lineage.json: damaged, or of another model"),
-        (lambda folder: (folder / hub.CONFIG).write_text("{"), "config.json: cannot be read as JSON"),
-        (lambda folder: (folder / hub.CONFIG).unlink(), "a folder; name the checkpoint in it"),
+        (lambda folder: (folder / TENSORS).unlink(), "no model in it, it has no model.safetensors"),
+        (lambda folder: (folder / TENSORS).write_bytes(b""), "model.safetensors: damaged, or of another model"),
+        (lambda folder: (folder / LINEAGE).write_text("{}"), "lineage.json: damaged, or of another model"),
+        (lambda folder: (folder / CONFIG).write_text("{"), "config.json: cannot be read as JSON"),
+        (lambda folder: (folder / CONFIG).unlink(), "a folder; name the checkpoint in it"),
         (rewritten(lambda c: c.pop("checkpoint")), "has no tables named checkpoint and files"),
         (rewritten(lambda c: c.update(schema=2)), "schema is 2, where this version reads 1"),
         (rewritten(lambda c: c["checkpoint"].pop("hyper_parameters")), "not a checkpoint of a stage"),

@@ -10,7 +10,16 @@ from conftest import DATA, REPO
 
 from cry_lightning import features
 from cry_lightning.console import UserError
-from cry_lightning.features import MFCC, EfficientATLogMel, Fbank, Feature, LogMel, VGGishLogMel
+from cry_lightning.features import (
+    MFCC,
+    EfficientATLogMel,
+    Fbank,
+    Feature,
+    LogMel,
+    OwnRateSpectrogram,
+    VGGishLogMel,
+    Waveform,
+)
 from cry_lightning.features.spectrogram import Spectrogram
 from cry_lightning.tasks.base import MeanSubtraction
 
@@ -243,6 +252,29 @@ def test_identity_of_the_mfcc_is_what_caches_were_built_with() -> None:
         "f_min": 20.0,
         "f_max": 4000.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("front_end", "file"),
+    [
+        (MFCC, "mfcc"),
+        (LogMel, "logmel"),
+        (Fbank, "logmel"),
+        (EfficientATLogMel, "efficientat"),
+        (VGGishLogMel, "vggish"),
+        (Waveform, "waveform"),
+        (Spectrogram, "spectrogram"),
+        (OwnRateSpectrogram, "spectrogram"),
+    ],
+)
+def test_caches_and_checkpoints_know_a_front_end_by_the_file_that_it_first_was_in(
+    front_end: type[Feature], file: str
+) -> None:
+    assert front_end().identity()["class_path"] == f"cry_lightning.features.{file}.{front_end.__name__}"
+
+
+def test_a_subclass_of_a_front_end_has_an_identity_of_its_own() -> None:
+    assert type("MFCC", (MFCC,), {"__module__": "my_package"})().identity()["class_path"] == "my_package.MFCC"
 
 
 @pytest.mark.parametrize("front_end", [MFCC, LogMel, Fbank])

@@ -18,8 +18,8 @@ from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.download.import_weights import PANNS_STFT, front_end
 from cry_lightning.encoders import CNN6, CNN10, CNN14
+from cry_lightning.encoders.audioset import PANN
 from cry_lightning.encoders.importers import PUBLISHERS
-from cry_lightning.encoders.panns import PANN
 from cry_lightning.features import LogMel
 from cry_lightning.lineage import UNKNOWN, of_checkpoint
 from cry_lightning.tasks.checkpoints import load_encoder

@@ -11,7 +11,7 @@ import soundfile
 from conftest import cry
 
 from cry_lightning import audio
-from cry_lightning.callbacks.lineage import LineageRecorder, noise_of, sounds_of
+from cry_lightning.callbacks.records import LineageRecorder, noise_of, sounds_of
 from cry_lightning.console import UserError
 from cry_lightning.corpora import ClassFolders, Clips, Corpus, Manifest, UnlabelledTree
 from cry_lightning.evaluation import predictions

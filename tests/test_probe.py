@@ -8,8 +8,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from cry_lightning.console import UserError
-from cry_lightning.tasks import probe as module
-from cry_lightning.tasks.probe import probe
+from cry_lightning.tasks import pretext as module
+from cry_lightning.tasks.pretext import probe
 
 
 def blobs(counts: tuple[int, ...], distance: float, seed: int, d: int = 8) -> tuple[np.ndarray, np.ndarray]:

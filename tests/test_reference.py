@@ -28,13 +28,13 @@ from cry_lightning.console import UserError
 from cry_lightning.evaluation.clinical import platt
 from cry_lightning.export.about import decision_of
 from cry_lightning.files import sha256
-from cry_lightning.inference import output, predict
+from cry_lightning.inference import output, predict, reference
+from cry_lightning.inference.decisions import UNLIKE, UNSURE, Decisions, add_decisions, limit_of
 from cry_lightning.inference.detect import by_thresholds
 from cry_lightning.inference.model import TrainedStage
+from cry_lightning.inference.novelty import Layer, Layers, layers_of
 from cry_lightning.inference.output import label_of
-from cry_lightning.inference.reference import FILE, Decisions, beside, fitting
-from cry_lightning.inference.reference.decisions import UNLIKE, UNSURE, add_decisions, limit_of
-from cry_lightning.inference.reference.novelty import Layer, Layers, layers_of
+from cry_lightning.inference.reference import FILE, beside
 
 NEW = ["calibrated_high", "calibrated_low", "novelty", "decision", "abstained"]
 
@@ -440,8 +440,8 @@ def test_an_export_states_what_predict_decides_by(tested, inbox):
 def test_recordings_of_several_labels_each_decide_nothing():
     table = pd.DataFrame({"recording": ["a", "a"], "subject": "s", "label": ["x", "y"], "repeat": 0, "fold": 0})
     table = table.assign(clip=["a#0", "a#1"], novelty=1.0, score_x=[0.9, 0.2], score_y=[0.1, 0.8])
-    assert fitting._decisions(table, "recording", ["x", "y"]) is None
-    assert fitting._decisions(table, "clip", ["x", "y"]) is not None
+    assert reference._decisions(table, "recording", ["x", "y"]) is None
+    assert reference._decisions(table, "clip", ["x", "y"]) is not None
 
 
 def test_a_broken_file_beside_recordings_without_a_cry_is_one_failure_and_has_no_intervals(tested, inbox):

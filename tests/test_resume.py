@@ -16,9 +16,9 @@ import yaml
 from conftest import stage_config
 from lightning.pytorch.loggers import CSVLogger
 
-from cry_lightning.callbacks import interruption
+from cry_lightning.callbacks import resuming
 from cry_lightning.callbacks.dashboard import Figures
-from cry_lightning.callbacks.interruption import SIGNALS
+from cry_lightning.callbacks.resuming import SIGNALS
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import Interrupted, UserError
@@ -246,8 +246,8 @@ def test_the_same_command_goes_on_after_a_signal(whole, config, tmp_path, signal
 @pytest.mark.parametrize("names", [["SIGUSR1", "SIGTERM", "SIGTERM"], ["SIGINT", "SIGINT"], ["SIGTERM", "SIGINT"]])
 def test_the_same_signal_again_ends_what_hangs(config, tmp_path, monkeypatch, names):
     """In the first step, which goes on for ever."""
-    monkeypatch.setattr(interruption, "AGAIN_S", 0.0)
-    monkeypatch.setattr(interruption, "BY_HAND_S", 0.0)
+    monkeypatch.setattr(resuming, "AGAIN_S", 0.0)
+    monkeypatch.setattr(resuming, "BY_HAND_S", 0.0)
     sent, handlers = [], [signal.getsignal(number) for number in SIGNALS]
 
     def hang(*_):

@@ -37,13 +37,12 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.api import models
 from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError
-from cry_lightning.serving import connection, guard
+from cry_lightning.serving import guard
 from cry_lightning.serving.app import MOST_BYTES, app_of
 from cry_lightning.serving.command import is_loopback
 from cry_lightning.serving.guard import Guard, Limits
 from cry_lightning.serving.picture import maps, picture
-from cry_lightning.serving.saliency import saliency
-from cry_lightning.serving.service import LONGEST_NAME, SHOWN_S, Service, shown_name
+from cry_lightning.serving.service import LONGEST_NAME, SHOWN_S, Service, saliency, shown_name
 from cry_lightning.serving.words import WORDS
 
 spec = spec_from_file_location("benchmark_of_serve", REPO / "benchmarks/serve.py")
@@ -474,7 +473,7 @@ def test_the_guard_waits_for_no_slow_body(monkeypatch, name, value):
 @contextmanager
 def listening(app) -> Iterator[tuple[str, int]]:
     """The address of an application behind our connections, in a thread of this process."""
-    config = uvicorn.Config(app, http=connection.Connection, lifespan="off", log_level="error")
+    config = uvicorn.Config(app, http=guard.Connection, lifespan="off", log_level="error")
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as bound:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
@@ -488,7 +487,7 @@ def listening(app) -> Iterator[tuple[str, int]]:
 
 def test_connections_that_neither_ask_nor_take_the_answer_are_broken(monkeypatch):
     """But one whose answer takes longer than that is not."""
-    monkeypatch.setattr(connection, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(guard, "IDLE_S", 0.3)
 
     async def app(scope, receive, send):
         await anyio.sleep(0.9 if scope["path"] == "/slow" else 0)

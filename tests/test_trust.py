@@ -12,6 +12,7 @@ import torch
 import yaml
 from conftest import RATE
 
+from cry_lightning import features
 from cry_lightning.__main__ import main
 from cry_lightning.console import UserError
 from cry_lightning.encoders import Res8
@@ -263,8 +264,12 @@ def test_own_classes_are_trusted_by_name(trap, pretrained, sound, tmp_path, caps
 
 
 def test_a_class_is_found_though_an_older_checkpoint_names_the_file_that_it_stood_in(pretrained, tmp_path):
-    old = {"hyper_parameters__encoder__class_path": "cry_lightning.encoders.res8.Res8"}
-    assert isinstance(TrainedStage(changed(pretrained, tmp_path / "old.ckpt", **old)).stage.encoder, Res8)
+    old = {
+        "hyper_parameters__encoder__class_path": "cry_lightning.encoders.res8.Res8",
+        "datamodule_hyper_parameters__feature__class_path": "cry_lightning.features.mfcc.MFCC",
+    }
+    trained = TrainedStage(changed(pretrained, tmp_path / "old.ckpt", **old))
+    assert isinstance(trained.stage.encoder, Res8) and isinstance(trained.feature, features.MFCC)
 
 
 def test_a_sub_config_that_the_config_of_a_run_names_is_trusted_no_more(trap, pretrained, capsys):

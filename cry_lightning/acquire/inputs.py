@@ -200,7 +200,9 @@ def cut(root: Path, source: str, out: Path, settings: Settings, finder: Finder |
         found = units(measured.blocks(), settings) if finder is None else measured.events(finder, settings)
         for number, unit in enumerate(found, 1):
             name = f"{folder.name}-{number:04}.wav"
-            _write(part / name, unit)
+            buffer = BytesIO()  # libsndfile does not say why it cannot write
+            soundfile.write(buffer, unit.samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+            (part / name).write_bytes(buffer.getbuffer())
             rows.append({"path": f"{UNITS}/{folder.name}/{name}", **_measures(unit)})
         record: Record = {**made_of, "duration_s": measured.n_samples / SAMPLE_RATE, "units": rows}
         (part / RECORD).write_text(json.dumps(record, indent=1))
@@ -248,12 +250,6 @@ def _identity(root: Path, source: str, settings: Settings, finder: Finder | None
         "settings": asdict(settings),
     }
     return known if finder is None else {**known, "detector": finder.digest}
-
-
-def _write(path: Path, unit: Unit) -> None:
-    buffer = BytesIO()  # libsndfile does not say why it cannot write
-    soundfile.write(buffer, unit.samples, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-    path.write_bytes(buffer.getbuffer())
 
 
 def _measures(unit: Unit) -> Measures:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.image import imsave
 
-from cry_lightning.cli.quiet import quiet
+from cry_lightning.cli.process import quiet
 from cry_lightning.cli.stage import ReadCLI, StageCLI
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.corpora import Clip, Corpus

@@ -17,16 +17,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from cry_lightning.callbacks.dashboard import Dashboard, Figures, set_up_wandb
-from cry_lightning.callbacks.interruption import Interruption
-from cry_lightning.callbacks.last import LastCheckpoint
-from cry_lightning.callbacks.lineage import LineageRecorder
-from cry_lightning.callbacks.maps import Maps
+from cry_lightning.callbacks.dashboard import Dashboard, Figures, Maps, set_up_wandb
 from cry_lightning.callbacks.progress import Bar, EpochLines
-from cry_lightning.callbacks.table import PredictionsWriter
+from cry_lightning.callbacks.records import LineageRecorder, PredictionsWriter
+from cry_lightning.callbacks.resuming import Interruption, LastCheckpoint
 from cry_lightning.cli.precision import AUTO, automatic, canonical, of_test
-from cry_lightning.cli.process import started_alone
-from cry_lightning.cli.quiet import hushed
+from cry_lightning.cli.process import hushed, started_alone
 from cry_lightning.cli.runfolder import RunFolder, WholeCheckpointIO, check_checkpoint, check_whole
 from cry_lightning.commands.arguments import check_folder, check_name
 from cry_lightning.commands.messages import OneLineParser, WholeSection, instantiation_error

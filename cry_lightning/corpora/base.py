@@ -255,7 +255,6 @@ class Union(Corpus):
         """A member's clips as they are called here, without their labels where none are kept."""
         for what, n in corpus.left_out.items():
             self.left_out[f"{what}, of {corpus.name}"] = n
-        return clips.replaced(lambda clip: self._own(corpus, clip))
-
-    def _own(self, corpus: Corpus, clip: Clip) -> Clip:
-        return replace(clip, path=f"{corpus.name}/{clip.path}", label=clip.label if self.labels else None)
+        return clips.replaced(
+            lambda clip: replace(clip, path=f"{corpus.name}/{clip.path}", label=clip.label if self.labels else None)
+        )

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from cry_lightning.encoders.efficientat import AudioSetHead, EfficientAT
-from cry_lightning.encoders.panns import CNN6, CNN10, CNN14
+from cry_lightning.encoders.audioset import CNN6, CNN10, CNN14, AudioSetHead, EfficientAT, VGGish
 from cry_lightning.encoders.small import N_LAYERS, Res8
-from cry_lightning.encoders.vggish import VGGish
 from cry_lightning.files import Json
 
 Tensors = dict[str, Tensor]

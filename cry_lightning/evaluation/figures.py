@@ -1,4 +1,4 @@
-"""Confusion matrix, ROC and precision-recall curves, and clinical figures of one run."""
+"""Confusion matrix, ROC and precision-recall curves with their bands, and clinical figures of one run."""
 
 from functools import partial
 
@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cry_lightning.evaluation.bands import bands
 from cry_lightning.evaluation.clinical import Readout, reliability
 from cry_lightning.evaluation.compare import cell
 from cry_lightning.evaluation.drawing import COLOURS, Style, entitle, line
+from cry_lightning.evaluation.intervals import Jackknife
+from cry_lightning.evaluation.metrics import Groups, Measures, Units
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.evaluation.run import Run
 
@@ -19,6 +20,8 @@ MARGIN_IN = 1.2  # beside a confusion matrix, for names
 DARK = 55  # percent, from which a cell is so dark that its text is white
 BAND = "95 % interval at each threshold"
 NEARLY_BLACK = "#111111"  # on a cell that is always light, unlike the page
+POINTS = 101  # thresholds at most, at as many quantiles of the scores
+OF_THRESHOLD = ("sensitivity", "precision")
 
 
 def confusion(run: Run, style: Style) -> Figure:
@@ -180,3 +183,56 @@ def _titled(figure: Figure, run: Run) -> Figure:
     stamp = run.leakage.status if run.leakage.status != "CLEAN" else ""
     entitle(figure, f"{run.title}, {run.main_level.level} level", stamp)
     return figure
+
+
+def bands(units: Units, positive: str, thresholds: np.ndarray | None = None) -> pd.DataFrame:
+    """Rates of a class at thresholds of its score, from the highest down, with 95 % intervals over subjects.
+
+    Each interval holds for its threshold, not for all of them at once.
+
+    Args:
+        units: the tested cases.
+        positive: the class.
+        thresholds: cases of so high a score are called positive; quantiles of the scores by default.
+
+    Returns:
+        threshold, alarms (1 - specificity), sensitivity and precision, the last two with _low and _high, which are NaN
+        where there are too few subjects for an interval.
+    """
+    score = units.table[SCORE + positive].to_numpy()
+    if thresholds is None:
+        thresholds = np.quantile(score, np.linspace(0, 1, POINTS), method="inverted_cdf")
+    thresholds = np.unique(thresholds)[::-1]
+    found = Jackknife(units.table, positive, partial(_measure, thresholds=thresholds), units.n_folds)
+    columns = {"threshold": thresholds, "alarms": _all(found, "alarms", thresholds)[:, 0]}
+    for name in OF_THRESHOLD:
+        values, n = _all(found, name, thresholds), found.subjects(name, positive)
+        estimates = np.array([found.estimate(of_one, n) for of_one in values])
+        columns |= {f"{name}{end}": estimates[:, place] for place, end in enumerate(("", "_low", "_high"))}
+    return pd.DataFrame(columns)
+
+
+def _all(found: Jackknife, name: str, thresholds: np.ndarray) -> np.ndarray:
+    """A rate at all thresholds (T, 1 + G)."""
+    return np.stack([found.measures[name, str(place)] for place in range(len(thresholds))])
+
+
+def _measure(table: pd.DataFrame, group: np.ndarray | None, positive: str | None, thresholds: np.ndarray) -> Measures:
+    """The rates at each threshold, as `Jackknife` asks for them, from the counts of each group of subjects."""
+    groups = Groups.of(table, group)
+    truth = (table["label"] == positive).to_numpy()
+    first = np.searchsorted(-thresholds, -table[f"{SCORE}{positive}"].to_numpy())  # at which a case is called positive
+    counted = []
+    for of_class in (truth, ~truth):
+        counts = np.zeros((max(groups.n, 1), len(thresholds) + 1))
+        np.add.at(counts, (groups.of_case[of_class], first[of_class]), 1)
+        called = counts.cumsum(axis=1)  # the last are all cases of the class
+        counted.append(np.vstack([called.sum(axis=0), called.sum(axis=0) - called[: groups.n]]))  # (1 + G, T + 1)
+    hits, alarms = counted
+    with np.errstate(invalid="ignore"):
+        rates = {
+            "sensitivity": hits[:, :-1] / hits[:, -1:],
+            "alarms": alarms[:, :-1] / alarms[:, -1:],
+            "precision": hits[:, :-1] / (hits + alarms)[:, :-1],
+        }
+    return {(name, str(place)): of_all[:, place] for name, of_all in rates.items() for place in range(len(thresholds))}

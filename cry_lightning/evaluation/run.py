@@ -1,4 +1,4 @@
-"""One run's predictions, scored at every level that exists."""
+"""One run's predictions, scored at every level that exists; and what the repeats of a test differ in."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import takewhile
 from pathlib import Path, PurePath
 
+import numpy as np
 import pandas as pd
 
 from cry_lightning import lineage
@@ -13,8 +14,6 @@ from cry_lightning.console import UserError, counted
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate, widened
 from cry_lightning.evaluation.metrics import Units, measure, units_at
-from cry_lightning.evaluation.repeats import division_of
-from cry_lightning.evaluation.repeats import in_words as repeats_in_words
 from cry_lightning.lineage import AnyLineage, FoldedLineage, Leakage, Lineage
 from cry_lightning.lineage.spelling import doubts
 
@@ -126,7 +125,9 @@ def read_run(given: str, split: str) -> Tested:
     known = lineage.of_table(path)
     validation = others if split == "test" else others.iloc[:0]
     verdict = lineage.check(table, known)
-    return Tested(name, path.parent, table, validation, whole["label"], verdict, known, _doubts(whole))
+    subjects = whole["subject"][whole[predictions.SOURCE] != "unknown"]
+    doubted = doubts(subjects.unique(), whole["label"].unique())
+    return Tested(name, path.parent, table, validation, whole["label"], verdict, known, doubted)
 
 
 def pool(runs: list[Tested]) -> Tested:
@@ -152,11 +153,6 @@ def pool(runs: list[Tested]) -> Tested:
     verdict = lineage.worst([run.leakage for run in runs])
     told = list(dict.fromkeys(doubt for run in runs for doubt in run.doubts))
     return Tested(name, first.folder.parent / "pooled", table, validation, labels, verdict, known, told)
-
-
-def _doubts(table: pd.DataFrame) -> list[str]:
-    known = table["subject"][table[predictions.SOURCE] != "unknown"]
-    return doubts(known.unique(), table["label"].unique())
 
 
 def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
@@ -293,3 +289,44 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
 
 def _first_few(names: list[str]) -> list[str]:
     return names if len(names) <= MAX_NAMED else [*names[:MAX_NAMED], f"and {len(names) - MAX_NAMED} more classes"]
+
+
+def division_of(table: pd.DataFrame) -> pd.Series:
+    """The number of the division of each repeat: two have the same where every clip is in the same fold of both."""
+    each = pd.util.hash_pandas_object(table[["clip", "fold"]], index=False)
+    of_repeat = each.groupby(table["repeat"], sort=False).sum()
+    return pd.Series(pd.factorize(of_repeat)[0], of_repeat.index)
+
+
+def spread_of_repeats(values: pd.Series, division: pd.Series) -> tuple[float, float]:
+    """Standard deviations of a figure over training seeds of one division, and over divisions; NaN where not repeated.
+
+    That over divisions is what is left when the seeds' part in the means of the divisions is taken off, if they have
+    several seeds each; else both are in it. It is 0 where the seeds explain all.
+
+    Args:
+        values: of each repeat.
+        division: of each repeat, see `division_of`.
+
+    Source: Searle, Casella and McCulloch 1992, "Variance Components", ch. 3 (one-way, ANOVA estimators).
+    """
+    groups = values.groupby(division)
+    of_seeds, of_divisions = groups.var(ddof=1).mean(), groups.mean().var(ddof=1)
+    if np.isfinite(of_seeds):
+        of_divisions = np.maximum(of_divisions - of_seeds / groups.size().mean(), 0)
+    return float(np.sqrt(of_seeds)), float(np.sqrt(of_divisions))
+
+
+def repeats_in_words(values: pd.Series, division: pd.Series) -> str:
+    """Both deviations, as far as they are known: "± 0.012 (SD) over 3 training seeds"."""
+    n_divisions, per_division = division.nunique(), len(division) / division.nunique()
+    of_seeds, of_divisions = spread_of_repeats(values, division)
+    parts = []
+    if np.isfinite(of_seeds):
+        parts.append(
+            f"± {of_seeds:.3f} (SD) over {per_division:g} training seeds" + " of a division" * (n_divisions > 1)
+        )
+    if np.isfinite(of_divisions):
+        how = "beyond the seeds'" if parts else "each trained from its own seed"
+        parts.append(f"± {of_divisions:.3f} (SD) over {n_divisions} divisions into folds, {how}")
+    return " and ".join(parts)

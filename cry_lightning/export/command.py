@@ -1,18 +1,23 @@
 """`export`: a trained stage for other programs, compared with PyTorch before it is written."""
 
+import json
+import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from cry_lightning.console import UserError
-from cry_lightning.export import hub, pt2
+from cry_lightning.export import hub
 from cry_lightning.export.about import About, describe
 from cry_lightning.export.check import (
     LIMIT,
+    Outputs,
     Reference,
     Run,
+    as_outputs,
     batches,
     differences,
     latency_ms,
@@ -20,10 +25,12 @@ from cry_lightning.export.check import (
     sounds,
     windows_of,
 )
-from cry_lightning.export.graph import PROBABILITIES, WaveformModel
+from cry_lightning.export.graph import PROBABILITIES, WaveformModel, traced
 from cry_lightning.files import replacing, replacing_folder
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.trust.names import Trust
+
+METADATA = "cry_lightning.json"  # of a file of `torch.export`, the name of the file within
 
 
 def run(
@@ -98,10 +105,27 @@ def _written(trained: TrainedStage, model: WaveformModel, about: About, form: st
     if form == "hub":
         return hub.write(trained, about, part)
     if form == "pt2":
-        return pt2.write(model, about, part)
+        return write_pt2(model, about, part)
     from cry_lightning.export import onnx  # whose libraries are an extra
 
     return onnx.write(model, about, part)
+
+
+def write_pt2(model: WaveformModel, about: About, path: Path) -> Run:
+    """Write a file of `torch.export`, for PyTorch without this package; returns what runs it."""
+    file = BytesIO()  # torch wants a path that ends in .pt2
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No complete tensor found")  # of a constant that is part of another
+        torch.export.save(traced(model), file, extra_files={METADATA: json.dumps(about)})
+        path.write_bytes(file.getbuffer())
+        file.seek(0)
+        module = torch.export.load(file).module()
+
+    def run(waveforms: np.ndarray) -> Outputs:
+        with torch.inference_mode():
+            return as_outputs(model, module(torch.from_numpy(waveforms)))
+
+    return run
 
 
 def _signature(model: WaveformModel, about: About) -> str:

@@ -11,8 +11,7 @@ from cry_lightning.export.graph import WaveformModel
 from cry_lightning.files import Checkpoint
 from cry_lightning.files.former_names import OF_DATA, regrouped, stage_as_now
 from cry_lightning.inference.model import Cutting, Data, TrainedStage
-from cry_lightning.tasks import hub
-from cry_lightning.tasks.checkpoints import read_checkpoint
+from cry_lightning.tasks.checkpoints import read_checkpoint, write_folder
 from cry_lightning.tasks.making import UNTRAINED
 from cry_lightning.trust.names import WEIGHTS_OF_TIMM
 
@@ -44,7 +43,7 @@ model = cry.load("path/to/this/folder")
 
 def write(trained: TrainedStage, about: About, folder: Path) -> Run:
     """Fill a folder that is there, and empty; returns what runs the model in it."""
-    hub.write(folder, public(read_checkpoint(trained.path)), about)
+    write_folder(folder, public(read_checkpoint(trained.path)), about)
     (folder / CARD).write_text(card(about, trained), encoding="utf-8")
     if trained.reference:
         trained.reference.export(folder)

@@ -42,18 +42,14 @@ def write(model: WaveformModel, about: About, path: Path) -> Run:
     assert program is not None
     proto = program.model_proto
     for node in proto.graph.node:
-        if _is_of_front_end(node):
+        scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
+        if any(scope in FRONT_ENDS for scope in ast.literal_eval(scopes)):
             node.name = PREFIX + node.name
     _forget_origin(proto.graph)
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
     onnx.helper.set_model_props(proto, texts)
     onnx.save(proto, path)
     return runner(path)
-
-
-def _is_of_front_end(node: onnx.NodeProto) -> bool:
-    scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "[]")
-    return any(scope in FRONT_ENDS for scope in ast.literal_eval(scopes))
 
 
 def _forget_origin(graph: onnx.GraphProto) -> None:

@@ -1,4 +1,4 @@
-"""What every front end shares: its identity, by which caches are keyed."""
+"""What every front end shares: its identity, by which caches are keyed; and the waveform itself as features."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cry_lightning.console import UserError
 from cry_lightning.files import Json
+from cry_lightning.files.former_names import KNOWN_AS
 
 HIGHEST_RATE_HZ = 768_000
 BLOCK = 2**19  # samples of frames that are transformed at once: 2 MB, which a core keeps at hand
@@ -31,7 +32,7 @@ class Feature(nn.Module, ABC):
         """Class path, version and every init argument: equal identities give equal features."""
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
         arguments = {name: getattr(self, name) for name in _arguments(type(self))}
-        return {"class_path": class_path, "version": self.version} | arguments
+        return {"class_path": KNOWN_AS.get(class_path, class_path), "version": self.version} | arguments
 
     def check_sizes(self, **sizes: int) -> None:
         """Refuse arguments below 1, or larger than any memory is for.
@@ -90,3 +91,22 @@ def _arguments(feature: type) -> list[str]:
         if not any(argument.kind == argument.VAR_KEYWORD for argument in arguments):
             break
     return names
+
+
+class Waveform(Feature):
+    """Waveforms (B, N) as features (B, 1, 1, N).
+
+    Args:
+        sample_rate: Hz.
+    """
+
+    hop_length = 1
+
+    def __init__(self, sample_rate: int = 8000) -> None:
+        super().__init__()
+        self.check_sizes(sample_rate=sample_rate)
+        self.sample_rate = sample_rate
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Features (B, 1, 1, N) of waveforms (B, N)."""
+        return waveform[:, None, None].float()

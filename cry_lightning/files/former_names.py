@@ -1,4 +1,4 @@
-"""Keys that older releases have in configs and checkpoints, and where they are now."""
+"""Names that older releases have in configs, checkpoints and caches, and what they are now."""
 
 from collections.abc import Callable
 
@@ -31,6 +31,17 @@ MOVED = {  # where a config has such arguments -> which they are; the longest pl
     "data": OF_DATA,
     "model.init_args": OF_MODEL,
     "model": OF_MODEL,
+}
+KNOWN_AS = {  # front end -> its class path in caches and checkpoints, which has the file that it first was in
+    f"cry_lightning.features.{now}": f"cry_lightning.features.{then}"
+    for now, then in {
+        "base.Waveform": "waveform.Waveform",
+        "mel.EfficientATLogMel": "efficientat.EfficientATLogMel",
+        "mel.Fbank": "logmel.Fbank",
+        "mel.LogMel": "logmel.LogMel",
+        "mel.MFCC": "mfcc.MFCC",
+        "mel.VGGishLogMel": "vggish.VGGishLogMel",
+    }.items()
 }
 
 

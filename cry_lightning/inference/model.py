@@ -23,9 +23,8 @@ from cry_lightning.features import Feature
 from cry_lightning.files import Checkpoint, Json
 from cry_lightning.files.former_names import OF_DATA, regrouped
 from cry_lightning.inference import reference
-from cry_lightning.inference.reference import Reference
-from cry_lightning.inference.reference.novelty import Layers
-from cry_lightning.inference.reference.reference import way_out
+from cry_lightning.inference.novelty import Layers
+from cry_lightning.inference.reference import Reference, way_out
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.checkpoints import read_checkpoint, size_of
 from cry_lightning.tasks.making import checkpoint_error, made, maker_of

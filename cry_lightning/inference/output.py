@@ -132,7 +132,8 @@ def intervals(rows: pd.DataFrame, joined: bool) -> Iterator[Interval]:
         if starts[after] < ends[before]:
             ends[before] = starts[after] = (starts[after] + ends[before]) / 2
     held: Interval | None = None
-    for start, end, label in zip(np.round(starts, 6), np.round(ends, 6), map(label_of, _records(rows)), strict=True):
+    labels = map(label_of, rows[["predicted", "decision", "abstained", "novelty"]].to_dict("records"))  # type: ignore[arg-type]
+    for start, end, label in zip(np.round(starts, 6), np.round(ends, 6), labels, strict=True):
         if held and joined and held.label == label and start - held.end_s < 1e-5:
             held = Interval(held.start_s, float(end), label)
             continue
@@ -141,10 +142,6 @@ def intervals(rows: pd.DataFrame, joined: bool) -> Iterator[Interval]:
         held = Interval(float(start), float(end), label)
     if held:
         yield held
-
-
-def _records(rows: pd.DataFrame) -> Iterator[Mapping[str, object]]:
-    return iter(rows[["predicted", "decision", "abstained", "novelty"]].to_dict("records"))  # type: ignore[arg-type]
 
 
 def label_of(row: Mapping[str, object]) -> str:

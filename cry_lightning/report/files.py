@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from cry_lightning.console import UserError, for_spreadsheets
-from cry_lightning.dashboard.results import send_report
+from cry_lightning.dashboard.runs import send_report
 from cry_lightning.evaluation.compare import COLUMNS, Pair
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.files import replacing

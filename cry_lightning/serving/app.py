@@ -16,8 +16,8 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 import cry_lightning
 from cry_lightning.console import UserError, on_one_line, printable
 from cry_lightning.files import Json
+from cry_lightning.inference.decisions import UNLIKE, UNSURE
 from cry_lightning.inference.output import Row, as_csv, as_records
-from cry_lightning.inference.reference.decisions import UNLIKE, UNSURE
 from cry_lightning.serving.guard import Guard, Limits
 from cry_lightning.serving.picture import picture
 from cry_lightning.serving.service import USE, Answer, Service, shown_name

@@ -13,8 +13,7 @@ import uvicorn
 
 from cry_lightning.console import UserError, stopped_by
 from cry_lightning.serving.app import Language, app_of
-from cry_lightning.serving.connection import Connection
-from cry_lightning.serving.guard import Limits
+from cry_lightning.serving.guard import Connection, Limits
 from cry_lightning.serving.service import Service
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

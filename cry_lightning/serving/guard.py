@@ -1,5 +1,6 @@
-"""What the server lets in: whose requests, how large, how many a minute, and how many at once."""
+"""What the server lets in: whose requests, how large, how many a minute and at once, and for how long they may wait."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,9 +14,11 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 READING = ("GET", "HEAD", "OPTIONS")
 PATIENCE_S = 120.0  # for a request to come in whole
+IDLE_S = 20.0  # for the head of a request, and for any part of an answer to be taken
 SLOW_S, LEAST = 10.0, 100_000  # how long is waited for so many further bytes of it
 COMING, OF_ONE = 4, 2  # of the largest requests: as much as may have come of all that are not whole; of one client's
 AROUND = 100_000  # bytes of a request beside its file
@@ -235,3 +238,33 @@ class _Request:
         """Give back what it has taken."""
         self._count(0)
         self.guard.waiting -= self.has_place
+
+
+class Connection(H11Protocol):
+    """uvicorn's, which waits for the head of a request for ever; here for `IDLE_S`, or up to twice that.
+
+    The body of a request is limited by the `Guard`, and the time between two requests by uvicorn.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """See asyncio."""
+        super().connection_made(transport)
+        self._look(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def _look(self, before: object) -> None:
+        """Break the connection where all is as before: nothing is computed, or no byte of an answer was taken."""
+        under_way = self.cycle is not None and not self.cycle.response_complete
+        untaken = self.transport.get_write_buffer_size()
+        now = None if under_way and not untaken else (self.cycle, untaken)
+        if now is not None and now == before:
+            self.transport.abort()
+        else:
+            self._timer = self.loop.call_later(IDLE_S, self._look, now)

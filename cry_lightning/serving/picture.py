@@ -13,7 +13,7 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from cry_lightning.annotations.spans import Span
 from cry_lightning.features import LogMel
-from cry_lightning.features.logmel import decibels
+from cry_lightning.features.mel import decibels
 
 LEFT, RIGHT = 46, 8  # px, of the margins
 HEAD, WAVE, GAP, MAP, BELOW = 16, 56, 8, 160, 36  # px, from top to bottom

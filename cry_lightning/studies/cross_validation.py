@@ -14,10 +14,10 @@ from cry_lightning.cli.runfolder import BEST
 from cry_lightning.console import UserError, for_spreadsheets
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column
-from cry_lightning.evaluation import predictions, repeats
+from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import SUMMARY, as_text
 from cry_lightning.evaluation.metrics import measure, units_at
-from cry_lightning.evaluation.repeats import division_of
+from cry_lightning.evaluation.run import division_of, spread_of_repeats
 from cry_lightning.files import Json, replacing, waited_for, write_json
 from cry_lightning.lineage import FoldedLineage, Lineage
 from cry_lightning.studies import engine
@@ -208,7 +208,7 @@ def folds_as_text(out: Path) -> str:
     of_repeats = folds.groupby("repeat")[list(SUMMARY)]
     spreads = {"mean": of_repeats.mean().mean(), "SD of folds": of_repeats.std().mean()}
     division = folds.groupby("repeat")["division"].first()
-    found = {metric: repeats.spread(of_repeats.mean()[metric], division) for metric in SUMMARY}
+    found = {metric: spread_of_repeats(of_repeats.mean()[metric], division) for metric in SUMMARY}
     for place, name in enumerate(("SD of seeds", "SD of divisions")):
         spreads[name] = pd.Series({metric: of_metric[place] for metric, of_metric in found.items()})
     rows += [

@@ -23,7 +23,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from cry_lightning.cli import stage as cli
-from cry_lightning.cli.quiet import quiet
+from cry_lightning.cli.process import quiet
 from cry_lightning.cli.runfolder import BEST, HARMLESS, TESTED, differences
 from cry_lightning.commands.arguments import Overrides, as_arguments
 from cry_lightning.console import ConfigError, Interrupted, UserError, progress_bar, stopped_by_signals

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from cry_lightning.console import for_spreadsheets
-from cry_lightning.dashboard.results import send_curves
+from cry_lightning.dashboard.runs import send_curves
 from cry_lightning.evaluation.compare import Rows, as_text, cell
 from cry_lightning.evaluation.drawing import SCREEN, as_svg, entitle, legend_below, line, marker, save
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Estimate

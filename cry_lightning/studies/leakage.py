@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from cry_lightning.audio.recording import opened
-from cry_lightning.cli.quiet import quiet
+from cry_lightning.cli.process import quiet
 from cry_lightning.commands.arguments import check_folder
 from cry_lightning.console import UserError, for_spreadsheets, progress_bar
-from cry_lightning.dashboard.results import send_curves, with_interval
+from cry_lightning.dashboard.runs import send_curves, with_interval
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.evaluation import predictions

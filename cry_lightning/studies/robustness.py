@@ -16,7 +16,7 @@ from cry_lightning.console import UserError, one_line, progress_bar
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.corpora.base import safe_name
 from cry_lightning.corpora.synthetic import SyntheticCorpus
-from cry_lightning.dashboard.results import send_curves
+from cry_lightning.dashboard.runs import send_curves
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import unlikeness

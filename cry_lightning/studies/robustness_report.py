@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cry_lightning.console import for_spreadsheets
-from cry_lightning.dashboard.results import with_interval
+from cry_lightning.dashboard.runs import with_interval
 from cry_lightning.evaluation.compare import SUMMARY, Rows, as_text, cell
 from cry_lightning.evaluation.drawing import SCREEN, as_svg, entitle, legend_below, line, marker, save
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife

@@ -21,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cry_lightning import lineage
-from cry_lightning.cli.quiet import hushed
+from cry_lightning.cli.process import hushed
 from cry_lightning.console import UserError, did_you_mean, one_line, progress_bar
 from cry_lightning.dashboard.runs import begin_study
 from cry_lightning.files import Config, Json, write_json

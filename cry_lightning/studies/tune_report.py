@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
 from cry_lightning.console import for_spreadsheets
-from cry_lightning.dashboard.results import Values, send_curves
+from cry_lightning.dashboard.runs import Values, send_curves
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.files import Config, replacing
 from cry_lightning.studies.tune import Goal

@@ -1,22 +1,30 @@
-"""Carrying an encoder from one stage's checkpoint into the next stage."""
+"""Checkpoints as files, and as folders in the layout of Hugging Face; an encoder carried from one into the next stage.
+
+Such a folder has numbers in safetensors, all else in JSON, and no pickle.
+"""
 
 import json
 import logging
 import zipfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import cast
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import nn
 
 from cry_lightning import files
-from cry_lightning.console import UserError, first_few
-from cry_lightning.files import Checkpoint, Json
-from cry_lightning.tasks import hub
+from cry_lightning.console import UserError, first_few, one_line
+from cry_lightning.files import Checkpoint, Json, read_object
 
 PREFIX = "encoder."
+SCHEMA = 1  # of a folder
+CONFIG, TENSORS, LINEAGE = "config.json", "model.safetensors", "lineage.json"
+WAY_OUT = "export the model again, or fetch the whole folder again"
 log = logging.getLogger(__name__)
 
 
@@ -62,12 +70,60 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         UserError: where the file is missing, damaged, or would run code on loading.
     """
-    if (Path(path) / hub.CONFIG).is_file():
-        return hub.read(Path(path))
+    if (Path(path) / CONFIG).is_file():
+        return read_folder(Path(path))
     checkpoint = load_data(path, "checkpoint", "fit the stage that makes it first")
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path}: not a checkpoint of a stage (it has no state_dict)")
     return cast(Checkpoint, checkpoint)
+
+
+def write_folder(folder: Path, checkpoint: Checkpoint, about: Mapping[str, object]) -> None:
+    """Write a checkpoint into a folder.
+
+    Args:
+        folder: it exists, and is empty.
+        checkpoint: state_dict, lineage, and plain data.
+        about: what others may want to know of it.
+    """
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint["state_dict"].items()}
+    (folder / TENSORS).write_bytes(save(state, metadata={"format": "pt"}))  # save_file's are for its owner's eyes alone
+    (folder / LINEAGE).write_text(json.dumps(checkpoint["lineage"]), encoding="utf-8")
+    plain = {name: value for name, value in checkpoint.items() if name not in ("state_dict", "lineage")}
+    config = {
+        "model_type": "cry_lightning",
+        "schema": SCHEMA,
+        **about,
+        "checkpoint": plain,
+        "files": {name: files.sha256(folder / name) for name in (TENSORS, LINEAGE)},
+    }
+    (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def read_folder(folder: Path) -> Checkpoint:
+    """The checkpoint in a folder; what its texts name is another's matter, see `trust`.
+
+    Raises:
+        UserError: a file is missing, damaged, or not the one that config.json was written for.
+    """
+    for name in (CONFIG, TENSORS, LINEAGE):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: no model in it, it has no {name}; {WAY_OUT}")
+    config = read_object(folder / CONFIG, WAY_OUT)
+    checkpoint, hashes = config.get("checkpoint"), config.get("files")
+    if config.get("schema") != SCHEMA:
+        raise UserError(f"{folder / CONFIG}: schema is {config.get('schema')!r}, where this version reads {SCHEMA}")
+    if not isinstance(checkpoint, dict) or not isinstance(hashes, dict):
+        raise UserError(f"{folder / CONFIG}: has no tables named checkpoint and files; {WAY_OUT}")
+    for name in (TENSORS, LINEAGE):
+        if hashes.get(name) != files.sha256(folder / name):
+            raise UserError(f"{folder / name}: damaged, or of another model: {CONFIG} has another hash; {WAY_OUT}")
+    try:
+        state = load_file(folder / TENSORS)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise UserError(f"{folder / TENSORS}: no safetensors ({one_line(str(error))}); {WAY_OUT}") from error
+    whole = checkpoint | {"state_dict": state, "lineage": read_object(folder / LINEAGE, WAY_OUT)}
+    return cast(Checkpoint, whole)
 
 
 def sha256(path: str | Path) -> str:
@@ -76,7 +132,7 @@ def sha256(path: str | Path) -> str:
     Raises:
         UserError: it cannot be read.
     """
-    config = Path(path) / hub.CONFIG
+    config = Path(path) / CONFIG
     try:
         return files.sha256(config if config.is_file() else Path(path))
     except OSError as error:
@@ -85,7 +141,7 @@ def sha256(path: str | Path) -> str:
 
 def size_of(path: Path) -> int:
     """Bytes of the file that has the numbers of a checkpoint."""
-    tensors = path / hub.TENSORS
+    tensors = path / TENSORS
     return (tensors if tensors.is_file() else path).stat().st_size
 
 

@@ -11,8 +11,7 @@ from cry_lightning.console import UserError
 from cry_lightning.tasks.heads import Projector
 from cry_lightning.tasks.losses import nt_xent
 from cry_lightning.tasks.optimisation import Optimisation
-from cry_lightning.tasks.pretext import Pretext
-from cry_lightning.tasks.probe import alignment, uniformity
+from cry_lightning.tasks.pretext import Pretext, alignment, uniformity
 
 log = logging.getLogger(__name__)
 

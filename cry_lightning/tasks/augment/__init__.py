@@ -14,8 +14,7 @@ from cry_lightning.tasks.augment.spectrogram import (
     SpecAugment,
     TimeRoll,
 )
-from cry_lightning.tasks.augment.stretch import PitchShift, TimeStretch
-from cry_lightning.tasks.augment.waveform import BackgroundNoise, WaveformGain, WaveformNoise
+from cry_lightning.tasks.augment.waveform import BackgroundNoise, PitchShift, TimeStretch, WaveformGain, WaveformNoise
 
 __all__ = [
     "BackgroundNoise",

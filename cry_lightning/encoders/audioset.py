@@ -1,12 +1,14 @@
-"""EfficientAT's MobileNet up to its embedding, and the head with which it tells the classes of AudioSet."""
+"""The networks of AudioSet up to their embedding: those of PANNs, VGGish, and EfficientAT with its head."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
 
+PATCH = (64, 96)  # mel bands and frames
 N_CLASSES = 527  # of AudioSet
 BABY_CRY = 23  # "Baby cry, infant cry" in AudioSet's class_labels_indices.csv
 # kernel, expanded channels, channels, squeeze-and-excitation, activation, stride: MobileNetV3-Large's table at width 1
@@ -28,6 +30,140 @@ BLOCKS = (
     (5, 960, 160, True, nn.Hardswish, 1),
 )
 FIRST, EXPANSION, HIDDEN = 16, 6, 1280  # channels of the first convolution, of the last by those before, of the head
+
+
+class ConvBlock(nn.Sequential):
+    """Convolutions without bias, each with BatchNorm and ReLU: (B, in, F, T) to (B, out, F, T)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernels: tuple[int, ...]) -> None:
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for i, kernel in enumerate(kernels, start=1):
+            layers[f"conv{i}"] = conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+            layers[f"norm{i}"] = nn.BatchNorm2d(out_channels)
+            layers[f"relu{i}"] = nn.ReLU(inplace=True)
+            nn.init.xavier_uniform_(conv.weight)
+            in_channels = out_channels
+        super().__init__(layers)
+
+
+class PANN(nn.Module):
+    """Embeddings (B, num_features) of log-mel spectrograms (B, 1, F, T): what the networks of PANNs share.
+
+    BatchNorm over the bands; blocks of convolutions, each twice as wide as the one before; between them average pooling
+    by 2 in both axes, and dropout; mean over F; maximum plus mean over T.
+
+    Args:
+        n_mels: bands F of the front end.
+        width: channels of the first block; 64 in the published networks.
+        dropout: probability of dropping a value after each block.
+
+    Raises:
+        UserError: for features of another number of bands, or too short for the poolings.
+
+    Source: Kong et al. 2020, "PANNs: large-scale pretrained audio neural networks for audio pattern recognition",
+    CNNs (their axes are (T, F)).
+    """
+
+    n_blocks: int
+    n_pools: int  # after the first blocks
+    kernels: tuple[int, ...]  # of the convolutions in each block
+
+    def __init__(self, n_mels: int = 64, width: int = 64, dropout: float = 0.2) -> None:
+        super().__init__()
+        if n_mels < self.shortest:
+            raise UserError(f"{type(self).__name__}: n_mels must be at least {self.shortest}, not {n_mels}")
+        channels = [1, *(width * 2**block for block in range(self.n_blocks))]
+        self.num_features = channels[-1]
+        self.n_mels = n_mels
+        self.width = width
+        self.norm = nn.BatchNorm2d(n_mels)
+        self.blocks = nn.ModuleList(ConvBlock(before, after, self.kernels) for before, after in pairwise(channels))
+        self.pool = nn.AvgPool2d(2)
+        self.dropout = nn.Dropout(dropout)
+
+    @property
+    def shortest(self) -> int:
+        """Bands or frames that leave one value after the poolings."""
+        return 2**self.n_pools
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Embeddings (B, num_features) of features (B, 1, F, T)."""
+        shape = tuple(features.shape)
+        if len(shape) != 4 or shape[1:3] != (1, self.n_mels) or shape[3] < self.shortest:
+            raise UserError(
+                f"{type(self).__name__}: wants features of shape (B, 1, {self.n_mels}, T) with T of at least "
+                f"{self.shortest} frames, not {shape}; set n_mels to the front end's, and longer clips or crops"
+            )
+        x = self.norm(features.transpose(1, 2)).transpose(1, 2)
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            x = self.dropout(self.pool(x) if i < self.n_pools else x)
+        over_time = x.mean(2)
+        return over_time.amax(2) + over_time.mean(2)
+
+
+class CNN14(PANN):
+    """Six blocks of two 3x3 convolutions and five poolings: embeddings (B, 2048), 75 million parameters."""
+
+    n_blocks, n_pools, kernels = 6, 5, (3, 3)
+
+
+class CNN10(PANN):
+    """Four blocks of two 3x3 convolutions, each pooled: embeddings (B, 512), 4.7 million parameters."""
+
+    n_blocks, n_pools, kernels = 4, 4, (3, 3)
+
+
+class CNN6(PANN):
+    """Four blocks of one 5x5 convolution, each pooled: embeddings (B, 512), 4.3 million parameters."""
+
+    n_blocks, n_pools, kernels = 4, 4, (5,)
+
+
+class VGGish(nn.Module):
+    """Embeddings (B, 2 * width) of log-mel patches (B, 1, 64, 96).
+
+    Six 3x3 convolutions with ReLU and four poolings by 2, then three dense layers, ReLU after the last one, too. It has
+    no normalisation inside; the initial weights are those of He et al. (2015), which keep the variance through it.
+
+    Args:
+        width: channels of the first convolution; 64 in the published network (128 features, 72 million parameters).
+
+    Raises:
+        UserError: for features of another shape.
+
+    Source: Hershey et al. 2017, "CNN architectures for large-scale audio classification" (their axes are (T, F)).
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.width = width
+        self.num_features = 2 * width
+        channels = [1, width, 2 * width, 4 * width, 4 * width, 8 * width, 8 * width]
+        pooled = (True, True, False, True, False, True)
+        convolutions: list[nn.Module] = []
+        for (before, after), pool in zip(pairwise(channels), pooled, strict=True):
+            convolutions += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True)]
+            if pool:
+                convolutions.append(nn.MaxPool2d(2))
+        dense: list[nn.Module] = []
+        for before, after in pairwise([4 * 6 * channels[-1], 64 * width, 64 * width, self.num_features]):
+            dense += [nn.Linear(before, after), nn.ReLU(inplace=True)]
+        self.features = nn.Sequential(*convolutions)  # named as in the published weights
+        self.embeddings = nn.Sequential(*dense)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Embeddings (B, num_features) of features (B, 1, 64, 96)."""
+        if features.ndim != 4 or features.shape[1:] != (1, *PATCH):
+            raise UserError(
+                f"VGGish: wants features of shape (B, 1, 64, 96), not {tuple(features.shape)}; those are the feature "
+                "VGGishLogMel of clip_s: 0.975"
+            )
+        maps = self.features(features)  # (B, C, F, T)
+        return self.embeddings(maps.permute(0, 3, 2, 1).flatten(1))  # (T, F, C) is the published order
 
 
 class ConvNorm(nn.Sequential):
