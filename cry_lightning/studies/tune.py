@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cry_lightning import lineage
 from cry_lightning.cli.quiet import hushed
-from cry_lightning.console import UserError, did_you_mean, one_line, progress_bar
+from cry_lightning.console import UserError, did_you_mean, log_line, one_line, progress_bar
 from cry_lightning.dashboard.runs import begin_study
 from cry_lightning.files import Config, Json, write_json
 from cry_lightning.lineage import refuse_leaky
@@ -242,10 +242,16 @@ def run_trials(
             proposed = [(number, propose(space, search.trials, goal, seed, number)) for number in numbers]
             for trial in engine.side_by_side(run_one, proposed, jobs):
                 search.add_trial(trial)
+                log_line(f"tune: trial {len(search.trials)} of {wanted} done, {scored(trial, goal)}")
                 bar.update()
                 if best := goal.best_first(search.trials):
                     bar.set_postfix({goal.metric: f"{best[0].value:.3f}"})
     return search
+
+
+def scored(trial: FrozenTrial, goal: Goal) -> str:
+    """What came of a trial, in a few words."""
+    return f"failed: {trial.user_attrs['failure']}" if trial.value is None else f"{goal.metric} {trial.value:.3f}"
 
 
 def rehearse(study: Study, folder: Path) -> None:
