@@ -117,7 +117,9 @@ class LineageRecorder(Callback):
 
     def of_test(self, trainer: Trainer, *parts: str) -> Lineage:
         """The lineage of the checkpoint that was loaded, tested on these parts."""
-        return replace(self.loaded or UNKNOWN, test_clips=sounds_of(data_of(trainer), *parts))
+        data = data_of(trainer)
+        found = {"listed": len(data.clips), "left_out": data.features.left_out, "not_listed": not_listed(data)}
+        return replace(self.loaded or UNKNOWN, test_clips=sounds_of(data, *parts), **found)
 
     def verdict(self, trainer: Trainer, pl_module: LightningModule, part: str, table: pd.DataFrame) -> Leakage:
         """What is known against predictions on a part: on `val`, of the model that is trained, else of that loaded."""
@@ -142,6 +144,11 @@ def sources_of(parts: list[tuple[StageData, str]]) -> dict[str, int]:
 def clips_of(parts: list[tuple[StageData, str]]) -> list[str]:
     """Fingerprints of the clips of some parts, as of `subjects_of`."""
     return sorted({data.features.sound(row) for data, part in parts for row in data.rows(part).tolist()})
+
+
+def not_listed(data: StageData) -> dict[str, int]:
+    """What the corpus left out when it was listed, and how many, by kinds; no file is named."""
+    return {what: n for what, n in data.corpus.left_out.items() if n and not what.startswith("file")}
 
 
 def sounds_of(data: StageData, *parts: str) -> dict[str, str]:

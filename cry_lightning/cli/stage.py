@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from cry_lightning import lineage
 from cry_lightning.callbacks.dashboard import Dashboard, Figures, set_up_wandb
 from cry_lightning.callbacks.interruption import Interruption
 from cry_lightning.callbacks.last import LastCheckpoint
@@ -289,6 +290,9 @@ class StageCLI(LightningCLI):
         if not self.own:
             self.write_reference(Path(self.config_init.test.ckpt_path))
             write_card(folder)
+        tested = lineage.read(folder / lineage.FILE)
+        if tested and tested.left_out_in_words:
+            print(tested.left_out_in_words)
         print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {folder}")
 
     def write_reference(self, checkpoint: Path) -> None:
