@@ -85,8 +85,9 @@ def test_only_our_own_columns_may_be_in_capitals(tmp_path):
         ("path,label\n", "no recordings"),
         ("file,label\na.wav,cry\n", "no column `path`"),
         ("path|label\na.wav|cry\n", "no column `path`, only .*, and commas, semicolons or tabs between columns"),
-        ("path\tstart_s\na.wav\t1,5\n", "line 2: start_s is '1,5'"),
-        ("sep=\t\npath\tstart_s\na.wav\t1,5\n", "line 3: start_s is '1,5'"),
+        ("path\tstart_s\na.wav\t1,500\n", "line 2: start_s is '1,500'"),
+        ("sep=\t\npath\tstart_s\tkg\na.wav\t1,5\t2.5\n", "line 3: start_s is '1,5'"),
+        (",path\n1,a.wav\n2,b.wav\n", "line 2 has '1' in a column without a name"),
         ("sep=;\n", "empty"),
         ('path,start_s\na.wav,"1,500"\n', "line 2: start_s is '1,500'"),
         ("path,label,Label\na.wav,cry,pain\n", "more than one column label"),
@@ -96,7 +97,9 @@ def test_only_our_own_columns_may_be_in_capitals(tmp_path):
         ("path,start_s\na.wav,-1\n", "line 2: start_s is '-1'"),
         ("path,duration_s\na.wav,0\n", "line 2: duration_s is '0'"),
         ("path,duration_s\na.wav,nan\n", "line 2: duration_s is 'nan'"),
-        (b"path,label\na.wav,cry\na.wav,hunger f\xfcr milk\n", "line 3, byte 35: not UTF-8"),
+        (b"path,label\na.wav,cry\na.wav,hunger m\xe8re\n", "line 3, byte 35: not UTF-8"),  # or of cp1250, m\u010dre
+        (b"path,label\na.wav,\xef\xeb\xe0\xf7\n", "line 2, byte 17: not UTF-8"),  # cp1251
+        (b"path,label\na.wav,M\x81ller\n", "line 2, byte 18: not UTF-8"),  # cp850
         ("path,label\na.wav,cry\n".encode("utf-16")[:-1], r"byte \d+: not UTF-16"),
         ('path,label\na.wav,"cry\n', "not CSV"),
         ("path\nno1.wav\nno2.wav\nno3.wav\nno4.wav\n", r"no listed file exists, first no1\.wav, no2\.wav, no3\.wav;"),
@@ -123,6 +126,20 @@ def test_a_bad_manifest_is_refused(tmp_path, text, message):
 def test_a_manifest_is_read_as_spreadsheets_save_it(tmp_path, text, encoding):
     (clip,) = Manifest(manifest(tmp_path, text.encode(encoding), "a.wav")).clips()
     assert (clip.label, clip.start_s, clip.columns) == ("cry; loud", 0.5, {"ward, old": "B3,1"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"path,label,start_s\na.wav,f\xfcr M\xfcller,0.5\n",
+        "path\tlabel\tstart_s\na.wav\tf\u00fcr M\u00fcller\t0,5\n".encode(),
+        ",path,label,start_s\n0,a.wav,f\u00fcr M\u00fcller,0.5\n".encode(),
+    ],
+    ids=["Windows", "decimal commas between tabs", "pandas' index"],
+)
+def test_what_other_programs_save_is_read_where_it_is_beyond_doubt(tmp_path, text):
+    (clip,) = Manifest(manifest(tmp_path, text, "a.wav")).clips()
+    assert (clip.label, clip.start_s, clip.columns) == ("f\u00fcr M\u00fcller", 0.5, {})
 
 
 def test_a_missing_file_is_left_to_who_reads_it(tmp_path):
