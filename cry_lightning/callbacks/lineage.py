@@ -1,7 +1,10 @@
 """Whose sound a checkpoint was trained on."""
 
+import hashlib
+import json
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pandas as pd
 from lightning import Callback, LightningModule, Trainer
 
 from cry_lightning import lineage
+from cry_lightning.annotations.spans import COLUMN
 from cry_lightning.callbacks.table import data_of
 from cry_lightning.console import UserError
 from cry_lightning.files import Checkpoint, sha256
@@ -16,6 +20,11 @@ from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, StageRecord, sketch
 from cry_lightning.tasks.stage_data import StageData
 
 log = logging.getLogger(__name__)
+DESCRIPTION = "described"  # key of a checkpoint
+DESCRIBED: dict[str, Callable[..., str]] = {
+    "labels": lambda clip: json.dumps([clip.label, clip.columns.get(COLUMN)]),
+    "subjects": lambda clip: clip.subject,
+}
 WAY_OUT = "train without these: `describe` names what is there twice, and subjects that a split does not keep apart"
 
 
@@ -33,14 +42,16 @@ class LineageRecorder(Callback):
         self.loaded: Lineage | None = None
         self.only_as_begun = False  # a fit that goes on by the same command, on the same clips
         self._own: tuple[StageData, StageRecord] | None = None  # of many clips it takes seconds
+        self._described: tuple[StageData, dict[str, str]] | None = None  # likewise
+        self.loaded_description: dict[str, str] = {}  # of the clips of the checkpoint that was loaded
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say before the training, not only after it, what the test shares with it and with the stages before."""
         data = data_of(trainer)
-        if self.only_as_begun and not self.divided_as_trained(data):
+        if self.only_as_begun and (changed := self.changed_since_begun(data)):
             raise UserError(
-                f"{self.run_folder}: the recordings, or their division, have changed since this fit began;"
-                " --overwrite=true begins it anew, --ckpt_path goes on all the same"
+                f"{self.run_folder}: {changed} have changed since this fit began; --overwrite=true begins it anew,"
+                f" --ckpt_path={self.run_folder / 'last.ckpt'} goes on all the same"
             )
         tested = data.clips_of("test")
         if not (trainer.is_global_zero and len(tested)):
@@ -60,10 +71,12 @@ class LineageRecorder(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Checkpoint) -> None:
         """Keep the lineage of the checkpoint that is resumed or tested."""
         self.loaded = lineage.of_checkpoint(checkpoint) if "lineage" in checkpoint else None
+        self.loaded_description = checkpoint.get(DESCRIPTION, {})
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Checkpoint) -> None:
         """Add the lineage so far."""
         checkpoint["lineage"] = self.lineage(trainer, pl_module).as_dict()
+        checkpoint[DESCRIPTION] = self.description(data_of(trainer))
 
     def lineage(self, trainer: Trainer, pl_module: LightningModule) -> Lineage:
         """The stages before this one, oldest first, then this one."""
@@ -99,6 +112,21 @@ class LineageRecorder(Callback):
         )
         self._own = data, record
         return record
+
+    def description(self, data: StageData) -> dict[str, str]:
+        """Hashes of all labels, and of all subjects, of the clips that are trained on or choose the checkpoint."""
+        if self._described is None or self._described[0] is not data:
+            parts = [(one, part) for one in (data, data.probe) if one for part in ("train", "val")]
+            self._described = data, {what: digest_of(parts, value) for what, value in DESCRIBED.items()}
+        return self._described[1]
+
+    def changed_since_begun(self, data: StageData) -> str:
+        """What is not as it was when the checkpoint that was loaded was written, in words; empty where all is."""
+        if not self.divided_as_trained(data):
+            return "the recordings, or their division,"
+        now = self.description(data)
+        changed = [what for what, then in self.loaded_description.items() if now.get(what, then) != then]
+        return f"{' and '.join(changed)} of the clips" if changed else ""
 
     def divided_as_trained(self, data: StageData) -> bool:
         """Whether training and validation clips are those of the last stage of the checkpoint that was loaded."""
@@ -139,6 +167,16 @@ def sources_of(parts: list[tuple[StageData, str]]) -> dict[str, int]:
     """How the subjects of some parts are known, and how many are so, as of `subjects_of`."""
     source_of = {clip.subject: clip.subject_source for data, part in parts for clip in data.clips_of(part).used}
     return dict(Counter(source_of.values()))
+
+
+def digest_of(parts: list[tuple[StageData, str]], value: Callable[..., str]) -> str:
+    """SHA-256 of the sound of each clip of some parts with what stands there of it, in whatever order."""
+    rows = [
+        f"{data.features.content[row]} {said}"
+        for data, part in parts
+        for row, said in zip(data.rows(part).tolist(), data.clips_of(part).each(value), strict=True)
+    ]
+    return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
 
 
 def clips_of(parts: list[tuple[StageData, str]]) -> list[str]:
