@@ -254,10 +254,17 @@ def test(folder: Path, checkpoint: str = BEST) -> None:
     """Test a checkpoint of a run of the study's, on one device."""
     config = folder / "config.yaml"
     place = ["--config", str(config), "--ckpt_path", str(folder / checkpoint)]
-    devices = yaml.safe_load(config.read_text(encoding="utf-8"))["trainer"].get("devices")
-    one = devices[:1] if isinstance(devices, list) else 1  # of those that are named
+    one = one_device(yaml.safe_load(config.read_text(encoding="utf-8")))
     with quiet():
-        cli.main(["test", *place, f"--trainer.devices={one}", "--trainer.num_nodes=1"], own=True)
+        cli.main(["test", *place, *as_arguments(one), "--trainer.num_nodes=1"], own=True)
+
+
+def one_device(config: Config) -> Json:
+    """The change that has a stage use one device: the first of those that it names, or any."""
+    devices = (config.get("trainer") or {}).get("devices")
+    if isinstance(devices, str) and (named := re.match(r"(\d+)\s*,", devices)):  # as Lightning takes them
+        devices = [int(named[1])]
+    return {"trainer.devices": devices[:1] if isinstance(devices, list) else 1}
 
 
 def side_by_side(

@@ -45,7 +45,6 @@ COMMON = {
     **NO_LIMIT,
     "trainer.limit_val_batches": 0,  # labels that choose a checkpoint would be labels that nobody counts
     "checkpoint.save_top_k": 0,
-    "trainer.devices": 1,
     "trainer.logger": None,
     **WITHOUT_BARS,
 }
@@ -182,8 +181,10 @@ def open_study(stage: StageConfig) -> Study:
     Raises:
         UserError: the stage has no test.
     """
-    loggers = check_overrides(stage.path, stage.changes).get("trainer", {}).get("logger")
-    study = replace(engine.open_study(stage.changed(COMMON)), loggers=loggers)
+    given = check_overrides(stage.path, stage.changes)
+    loggers = given.get("trainer", {}).get("logger")
+    study = replace(engine.open_study(stage.changed(COMMON, engine.one_device(given))), loggers=loggers)
+    study.config["trainer"]["devices"] = 1  # whichever it is: points are not trained again on another
     if not study.has_test:
         raise UserError("--config: this stage is a pretraining, which no labels enter: give one that is fine-tuned")
     steps, epochs = study.config["trainer"]["max_steps"], study.config["trainer"]["max_epochs"]
