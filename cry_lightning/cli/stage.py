@@ -67,6 +67,7 @@ class StageCLI(LightningCLI):
     goes_on = True  # with the run in its folder, if there is one
     about_precision = ""  # of a fit, where it is not stated
     body: str  # the whole config, written out once since that takes long
+    made: list[Path] | None = None  # folders, for a fit that has begun
     until_the_end: ExitStack  # of the command: the lock on its run folder
 
     def __init__(self, args: list[str], own: bool = False, alone: bool = False) -> None:
@@ -221,8 +222,10 @@ class StageCLI(LightningCLI):
         try:
             with self.interruption.noted(), alone, ExitStack() as self.until_the_end:
                 super()._run_subcommand(subcommand)
-        except OSError as error:
-            if error.errno not in DISK_IS_FULL:
+        except BaseException as error:
+            if self.made is not None:
+                folder.forsake(self.made)
+            if not (isinstance(error, OSError) and error.errno in DISK_IS_FULL):
                 raise
             raise UserError(
                 f"{folder.path}: nothing more can be written ({error.strerror}); make room, then go on with"
@@ -249,7 +252,9 @@ class StageCLI(LightningCLI):
             self.nothing_left = folder.is_done(self.dump(), Path(config.ckpt_path))
         if self.nothing_left or is_trial or not self.trainer.is_global_zero:
             return
+        made = folder.missing()
         self.until_the_end.enter_context(folder.held())
+        self.made = made
         open_folder = folder.resume if config.ckpt_path else folder.begin
         open_folder(self.dump(), config.overwrite)
         if self.about_precision:

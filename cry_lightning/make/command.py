@@ -10,7 +10,7 @@ import runpy
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout, suppress
 from contextvars import copy_context
 from io import StringIO
 from pathlib import Path
@@ -126,6 +126,8 @@ def fit(stage: Stage, overwrite: bool = False) -> Path:
     finally:
         if not any((folder / name).exists() for name in ("best.ckpt", "last.ckpt")):
             (folder / RECORD).unlink(missing_ok=True)  # it failed in its set-up, and is no run
+            with suppress(OSError):  # something else is there
+                folder.rmdir()
     if not is_finished(folder):
         raise UserError(f"{folder}: the fit has left no run there; see the name and the runs of {stage.config}")
     write_record(folder, {"fit": {"inputs": wanted, "best.ckpt": of_file(folder / "best.ckpt")}})
