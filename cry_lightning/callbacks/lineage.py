@@ -20,7 +20,6 @@ from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, StageRecord, sketch
 from cry_lightning.tasks.stage_data import StageData
 
 log = logging.getLogger(__name__)
-DESCRIPTION = "described"  # key of a checkpoint
 DESCRIBED: dict[str, Callable[..., str]] = {
     "labels": lambda clip: json.dumps([clip.label, clip.columns.get(COLUMN)]),
     "subjects": lambda clip: clip.subject,
@@ -71,12 +70,12 @@ class LineageRecorder(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Checkpoint) -> None:
         """Keep the lineage of the checkpoint that is resumed or tested."""
         self.loaded = lineage.of_checkpoint(checkpoint) if "lineage" in checkpoint else None
-        self.loaded_description = checkpoint.get(DESCRIPTION, {})
+        self.loaded_description = checkpoint.get("described", {})
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Checkpoint) -> None:
         """Add the lineage so far."""
         checkpoint["lineage"] = self.lineage(trainer, pl_module).as_dict()
-        checkpoint[DESCRIPTION] = self.description(data_of(trainer))
+        checkpoint["described"] = self.description(data_of(trainer))
 
     def lineage(self, trainer: Trainer, pl_module: LightningModule) -> Lineage:
         """The stages before this one, oldest first, then this one."""
@@ -125,7 +124,8 @@ class LineageRecorder(Callback):
         if not self.divided_as_trained(data):
             return "the recordings, or their division,"
         now = self.description(data)
-        changed = [what for what, then in self.loaded_description.items() if now.get(what, then) != then]
+        then = self.loaded_description
+        changed = [what for what in now if isinstance(then, dict) and then.get(what, now[what]) != now[what]]
         return f"{' and '.join(changed)} of the clips" if changed else ""
 
     def divided_as_trained(self, data: StageData) -> bool:
@@ -146,8 +146,13 @@ class LineageRecorder(Callback):
     def of_test(self, trainer: Trainer, *parts: str) -> Lineage:
         """The lineage of the checkpoint that was loaded, tested on these parts."""
         data = data_of(trainer)
-        found = {"listed": len(data.clips), "left_out": data.features.left_out, "not_listed": not_listed(data)}
-        return replace(self.loaded or UNKNOWN, test_clips=sounds_of(data, *parts), **found)
+        return replace(
+            self.loaded or UNKNOWN,
+            test_clips=sounds_of(data, *parts),
+            listed=len(data.clips),
+            left_out=data.features.left_out,
+            not_listed=not_listed(data),
+        )
 
     def verdict(self, trainer: Trainer, pl_module: LightningModule, part: str, table: pd.DataFrame) -> Leakage:
         """What is known against predictions on a part: on `val`, of the model that is trained, else of that loaded."""

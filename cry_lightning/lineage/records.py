@@ -142,6 +142,13 @@ def _text(content: Json, key: str) -> str:
     return text
 
 
+def _counts(content: Json, key: str) -> dict[str, int]:
+    counts = content.get(key, {})
+    if not (isinstance(counts, dict) and all(isinstance(n, int) for n in counts.values())):
+        raise UserError(f"{key!r} is not an object of numbers")
+    return counts
+
+
 def _parse_one(content: Json) -> Lineage:
     stages, clips = content.get("stages"), content.get("test_clips", {})
     if not isinstance(complete := content.get("complete"), bool):
@@ -151,14 +158,19 @@ def _parse_one(content: Json) -> Lineage:
     if not isinstance(stages, list) or (complete and not stages):
         raise UserError("'stages' is not a list that holds at least the run's own stage")
     parsed = [_parse_stage(stage, f"stages[{number}]") for number, stage in enumerate(stages)]
-    hashes = {key: _text(content, key) for key in ("table", "checkpoint")}
-    counts = {"listed": content.get("listed", 0)}
-    counts |= {key: content.get(key, {}) for key in ("left_out", "not_listed")}
-    for key, count in counts.items():
-        numbers = [count] if key == "listed" else count.values() if isinstance(count, dict) else [None]
-        if not all(isinstance(number, int) for number in numbers):
-            raise UserError(f"{key!r} is not a number, or an object of numbers")
-    return Lineage(complete, parsed, clips, bool(content.get("uncalibrated", False)), **hashes, **counts)
+    if not isinstance(listed := content.get("listed", 0), int):
+        raise UserError("'listed' is not a number")
+    return Lineage(
+        complete,
+        parsed,
+        clips,
+        uncalibrated=bool(content.get("uncalibrated", False)),
+        table=_text(content, "table"),
+        checkpoint=_text(content, "checkpoint"),
+        listed=listed,
+        left_out=_counts(content, "left_out"),
+        not_listed=_counts(content, "not_listed"),
+    )
 
 
 def _parse_stage(content: object, where: str) -> StageRecord:
