@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cry_lightning.console import UserError
+from cry_lightning.files import kind_of
 
 log = logging.getLogger(__name__)
 UNCOMPRESSED = """
@@ -73,6 +74,8 @@ def as_audio_errors(path: str | Path) -> Iterator[None]:
         if isinstance(error, MemoryError):
             reason = "it would need more memory than there is"
         reason = " ".join(str(reason).replace(str(path), "").split()) or type(error).__name__
+        if (kind := kind_of(path)) not in ("", "a recording"):
+            reason = f"it is {kind}"
         raise AudioError(f"{path}: cannot be decoded as sound ({reason})") from error
 
 

@@ -9,6 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from cry_lightning.console import UserError
+from cry_lightning.files.kinds import kind_of
 
 ENCODINGS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}  # else UTF-8, marked or not
 SEPARATORS = ",;\t"
@@ -38,6 +39,10 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         if encoding == "UTF-8" and (text := _from_windows(content)):
             return text
+        if (kind := kind_of(path)) not in ("", "text"):
+            raise UserError(
+                f"{path}: {kind}, and no text; give a file that an editor or a spreadsheet wrote"
+            ) from error
         line = content[: error.start].count(b"\n") + 1
         raise UserError(f"{path}: line {line}, byte {error.start}: not {encoding}; save it as UTF-8") from error
 
