@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cry_lightning import lineage
 from cry_lightning.annotations.spans import COLUMN
@@ -85,9 +86,9 @@ class LineageRecorder(Callback):
         if before is None:
             own_start = not getattr(pl_module.encoder, "weights_from_elsewhere", False)
             before = Lineage(complete=own_start, stages=[])
-        own = replace(self.own_stage(data_of(trainer)), noise=noise_of(pl_module))
-        # A resumed run finds itself there, perhaps as a release wrote it that did not look for untrained classes.
-        stages = [stage for stage in before.stages if replace(stage, untrained=own.untrained) != own]
+        own = chosen_on(trainer, replace(self.own_stage(data_of(trainer)), noise=noise_of(pl_module)))
+        # A resumed run finds itself there, perhaps as a release wrote it that did not look for all of this.
+        stages = [stage for stage in before.stages if _as_recorded_now(stage, own) != own]
         return Lineage(before.complete, [*stages, own])
 
     def own_stage(self, data: StageData) -> StageRecord:
@@ -160,6 +161,22 @@ class LineageRecorder(Callback):
         if part == "val":
             known = replace(self.lineage(trainer, pl_module), test_clips=known.test_clips)
         return lineage.check(table, known)
+
+
+def _as_recorded_now(stage: StageRecord, own: StageRecord) -> StageRecord:
+    return replace(stage, untrained=own.untrained, chosen_on=own.chosen_on, probed_on=own.probed_on)
+
+
+def chosen_on(trainer: Trainer, stage: StageRecord) -> StageRecord:
+    """The stage with what a fit chooses its checkpoint on: a probe's validation clips, its own ones, or none."""
+    data, best = data_of(trainer), trainer.checkpoint_callback
+    monitor = best.monitor if isinstance(best, ModelCheckpoint) and best.save_top_k else None
+    if monitor is None:
+        return replace(stage, chosen_on={})
+    probe = data.probe if "probe" in monitor else None
+    clips = (probe or data).clips_of("val")
+    counts = {"clips": len(clips), "subjects": len({clip.subject for clip in clips.used})}
+    return replace(stage, chosen_on=counts, probed_on=probe.corpus.name if probe else "")
 
 
 def subjects_of(parts: list[tuple[StageData, str]]) -> list[str]:

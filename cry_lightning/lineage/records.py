@@ -40,6 +40,10 @@ class StageRecord:
     noise: list[str] = field(default_factory=list)  # recordings that augmentation added
     subject_sources: dict[str, int] | None = None  # how subjects are known -> how many; None: not recorded
     untrained: list[str] = field(default_factory=list)  # classes without a training clip, where others have some
+    # What chose the checkpoint, of the validation: how many clips and subjects; none of either: they are the last
+    # weights; None: not recorded.
+    chosen_on: dict[str, int] | None = None
+    probed_on: str = ""  # the corpus of these, where a probe chose it
 
     def as_dict(self) -> Json:
         """Plain data, for JSON and checkpoints."""
@@ -200,7 +204,13 @@ def _parse_stage(content: object, where: str) -> StageRecord:
     if not (isinstance(untrained, list) and all(isinstance(name, str) for name in untrained)):
         raise UserError(f"{where}: 'untrained' is not a list of classes")
     return StageRecord(
-        content["stage"], content["corpus"], **sounds_and_subjects, subject_sources=sources, untrained=untrained
+        content["stage"],
+        content["corpus"],
+        **sounds_and_subjects,
+        subject_sources=sources,
+        untrained=untrained,
+        chosen_on=None if content.get("chosen_on") is None else _counts(content, "chosen_on"),
+        probed_on=_text(content, "probed_on"),
     )
 
 
