@@ -1,6 +1,7 @@
 """Corpora: what each form lists, how clips are mapped and cut, and what is refused."""
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -416,6 +417,20 @@ def test_quiet_windows_are_left_out_and_bad_files_stay(ward):
     assert active == [("a", 0, 1), ("a", 1, 1), ("a", 6, 1), ("b", 0, None), ("c", 0, None)]
     (ward / "list.csv").write_text("path,start_s,duration_s\na.wav,5.5,2\n")
     assert spans(Manifest(ward / "list.csv", window_s=0.5, min_active_db=-30.0)) == [("a", 6, 0.5), ("a", 6.5, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("a.wav,,\nsilent.wav,,", "1 recording is left out, .*: silent.wav"),
+        ("a.wav,2.5,2\na.wav,3,2\na.wav,0,2", "2 clips are left out, .*: a.wav#2.500-2.000, a.wav#3.000-2.000"),
+    ],
+)
+def test_what_is_too_quiet_is_called_what_it_is(ward, caplog, rows, said):
+    soundfile.write(ward / "silent.wav", np.zeros(2 * RATE), RATE)
+    (ward / "list.csv").write_text(f"path,start_s,duration_s\n{rows}\n")
+    Manifest(ward / "list.csv", name=said[:6], window_s=0.5, min_active_db=-30.0).clips(ward)
+    assert re.search(said, caplog.text)
 
 
 def test_levels_are_those_of_the_samples(ward):
