@@ -51,7 +51,7 @@ def test_what_is_given_in_the_place_of_another_is_told_in_one_line(file_of, kind
     path = file_of(kind)
     assert kind_of(path) == kind
     readers = {
-        "a checkpoint": (read_checkpoint, f"{kind}[,;] |refused, not a checkpoint"),
+        "a checkpoint": (read_checkpoint, f"{kind}[,;] |its end is missing|refused, not a checkpoint"),
         "HDF5": (
             lambda path: verification.read_embeddings(path, []),
             f"{kind}, and no embeddings|cannot be read as HDF5",

@@ -6,7 +6,7 @@ from codecs import getincrementaldecoder
 from contextlib import suppress
 from pathlib import Path
 
-CHECKPOINT = "a checkpoint"
+CHECKPOINT, TRUNCATED = "a checkpoint", "a truncated checkpoint or archive"
 LOOKED_AT = 512  # bytes
 BY_BEGINNING = {
     rb"RIFF....WAVE|RF64|FORM....AIF|\.snd|OggS|fLaC|#!AMR|\x1aE\xdf\xa3|....ftyp": "a recording",
@@ -44,7 +44,7 @@ def _archive(path: Path) -> str:
         with zipfile.ZipFile(path) as bundle:
             names = bundle.namelist()
     except (OSError, ValueError, zipfile.BadZipFile):
-        return "a truncated checkpoint or archive"
+        return TRUNCATED
     return CHECKPOINT if any(name.endswith("/data.pkl") for name in names) else "a ZIP archive"
 
 

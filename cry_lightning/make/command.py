@@ -156,8 +156,17 @@ def find(stage: Stage, wanted: Inputs, unknown: Sequence[str] = ()) -> tuple[Pat
         elif is_free(folder):
             return folder, differs
         else:
-            differs = differs or f"{folder} was not made by make, or its {RECORD} is damaged"
+            differs = differs or f"{folder} {why_not_known(folder)}"
     raise AssertionError("folders have no end")
+
+
+def why_not_known(folder: Path) -> str:
+    """Why a folder that is in use is not taken up, in words."""
+    if (folder / RECORD).exists():
+        return f"cannot be taken up, as its {RECORD} is damaged"
+    if (folder / "config.yaml").exists():
+        return f"was not made by make but by `fit`, which writes no {RECORD} of what it was made from"
+    return "was not made by make"
 
 
 def is_free(folder: Path) -> bool:

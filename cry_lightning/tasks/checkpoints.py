@@ -40,8 +40,9 @@ def load_data(path: str | Path, kind: str, if_missing: str) -> object:
         raise UserError(f"{path}: a folder; name the {kind} in it, such as {Path(path) / 'best.ckpt'}") from error
     except Exception as error:  # a damaged pickle may fail in any way
         if (found := files.kind_of(path)) not in ("", files.CHECKPOINT):
-            whole = "whole " * ("truncated" in found)
-            raise UserError(f"{path}: {found}, and not a {whole}{kind}") from error
+            if found == files.TRUNCATED:
+                raise UserError(f"{path}: not a whole {kind}, its end is missing") from error
+            raise UserError(f"{path}: {found}, and not a {kind}") from error
         if not isinstance(error, UnpicklingError):
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"{path}: not a whole {kind} ({reason})") from error
