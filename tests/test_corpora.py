@@ -338,10 +338,10 @@ def test_corpus_at_manifest_and_nothing(tmp_path):
             corpus_at(csv, **argument)
     with pytest.raises(UserError, match="nowhere: no such folder"):
         corpus_at(tmp_path / "nowhere")
-    for content, told in {b"RIFF\0\0\0\0WAVE": "a recording; give its folder", b"x": "text; give a folder of"}.items():
-        (tmp_path / "a.wav").write_bytes(content)
-        with pytest.raises(UserError, match=rf"a\.wav: is {told}"):
-            corpus_at(tmp_path / "a.wav")
+    for name, told in {"a.wav": "a recording; give its folder", "best.ckpt": "text; give a folder of"}.items():
+        (tmp_path / name).write_text("x")
+        with pytest.raises(UserError, match=rf"{name}: is {told}"):
+            corpus_at(tmp_path / name)
 
 
 # --- classes

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
 
-from cry_lightning.audio import warn_once
+from cry_lightning.audio import EXTENSIONS, warn_once
 from cry_lightning.console import UserError
 from cry_lightning.corpora import cries, words
 from cry_lightning.corpora.base import Corpus, safe_name
@@ -80,7 +80,7 @@ def _form(path: Path) -> type[Corpus]:
     if path.suffix.lower() == ".csv":
         return Manifest
     if path.is_file():
-        kind = kind_of(path) or "a file"
+        kind = "a recording" if path.suffix.lower() in EXTENSIONS else kind_of(path) or "a file"
         its_folder = f"its folder, {path.parent}" if kind == "a recording" else "a folder of recordings"
         raise UserError(f"{path}: is {kind}; give {its_folder}, or a manifest, a .csv file")
     if not path.is_dir():
