@@ -537,6 +537,7 @@ def bad(tmp_path, monkeypatch):
         (["--data", "good", "--out", "file/deep"], "--out: file is a file"),
         (["--data", "good", "--sample", "0"], "--sample: 0: 1 or more recordings are needed"),
         (["--data", "good", "--fold", "3"], "fold"),
+        (["--data", "good", "--data.split.val=1.5"], r"^split: val 1\.5 and test 0\.3 must not be negative and sum"),
         ([], "--data"),
     ],
 )
