@@ -3,7 +3,9 @@
 import difflib
 import re
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
@@ -96,6 +98,21 @@ def progress_bar(
 
     disable = True if hidden else None
     return tqdm(items, desc, total, leave, unit=unit, initial=initial, delay=delay, disable=disable)
+
+
+def log_line(text: str) -> None:
+    """A line on stderr where that is a log file, of what a bar shows in a terminal; any process may write one."""
+    if not sys.stderr.isatty():
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def followed(items: Iterable[T], desc: str, total: int, unit: str) -> Iterator[T]:
+    """The items, with a bar in a terminal, and a line for each in a log file: "cross-validate: fold 2 of 5, 41 s"."""
+    began = time.monotonic()
+    for number, item in enumerate(progress_bar(items, desc, total, unit=unit), 1):
+        log_line(f"{desc}: {unit} {number} of {total} done, {time.monotonic() - began:.0f} s since the start")
+        yield item
 
 
 class ConfigError(UserError):

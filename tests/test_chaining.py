@@ -311,6 +311,20 @@ def test_unfinished_fit_is_not_tested_as_if_it_were_whole(pretrained):
         cli.main(["test", "--config", str(pretrained.parent / "config.yaml")])
 
 
+@pytest.mark.parametrize("beside", [None, "notes.txt"])
+def test_a_refused_fit_leaves_no_run_folder(stage, tmp_path, beside):
+    folder = tmp_path / "runs/tones/pretrain"
+    if beside:  # of the user's, beside an older fit that failed
+        folder.mkdir(parents=True)
+        (folder / ".lock").touch()
+        (folder / beside).touch()
+    with pytest.raises(UserError, match="num_classes is 17, but the corpus has 2"):
+        cli.main(["fit", "--config", str(stage(num_classes=17))])
+    assert sorted((tmp_path / "runs").rglob("*") if beside else tmp_path.glob("runs")) == (
+        [folder.parent, folder, folder / beside] if beside else []
+    )
+
+
 def test_misspelt_monitor_is_one_line(stage):
     with pytest.raises(UserError, match="val/ura"):
         fit(stage("pretrain"), "--checkpoint.monitor=val/ura")
@@ -419,7 +433,7 @@ def test_a_lock_goes_with_its_process_though_a_child_lives_on(tmp_path):
 
 DAMAGES = {
     "config.yaml": (b"# python -m cry_lightning fit\n\xff: [", "config.yaml: damaged, so that nobody can tell"),
-    "last.ckpt": (b"", "last.ckpt: not a whole checkpoint|last.ckpt: refused"),
+    "last.ckpt": (b"", "last.ckpt: an empty file, and not a checkpoint"),
 }
 
 

@@ -306,6 +306,7 @@ def test_a_table_of_subgroups_is_read_as_spreadsheets_save_it(written, no_figure
             ["--clinical", "--prevalences", "5"],
             "--prevalences 5: .* between 0 and 1",
         ),
+        (lambda table: table, ["--prevalences", "0.1"], "--prevalences: are for the predictive values of --clinical"),
         (lambda table: table, ["--by", "nowhere.csv"], "nowhere.csv: cannot be read"),
     ],
 )

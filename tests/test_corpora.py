@@ -1,6 +1,7 @@
 """Corpora: what each form lists, how clips are mapped and cut, and what is refused."""
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -85,8 +86,9 @@ def test_only_our_own_columns_may_be_in_capitals(tmp_path):
         ("path,label\n", "no recordings"),
         ("file,label\na.wav,cry\n", "no column `path`"),
         ("path|label\na.wav|cry\n", "no column `path`, only .*, and commas, semicolons or tabs between columns"),
-        ("path\tstart_s\na.wav\t1,5\n", "line 2: start_s is '1,5'"),
-        ("sep=\t\npath\tstart_s\na.wav\t1,5\n", "line 3: start_s is '1,5'"),
+        ("path\tstart_s\na.wav\t1,500\n", "line 2: start_s is '1,500'"),
+        ("sep=\t\npath\tstart_s\tkg\na.wav\t1,5\t2.5\n", "line 3: start_s is '1,5'"),
+        (",path\n1,a.wav\n2,b.wav\n", "line 2 has '1' in a column without a name"),
         ("sep=;\n", "empty"),
         ('path,start_s\na.wav,"1,500"\n', "line 2: start_s is '1,500'"),
         ("path,label,Label\na.wav,cry,pain\n", "more than one column label"),
@@ -96,7 +98,9 @@ def test_only_our_own_columns_may_be_in_capitals(tmp_path):
         ("path,start_s\na.wav,-1\n", "line 2: start_s is '-1'"),
         ("path,duration_s\na.wav,0\n", "line 2: duration_s is '0'"),
         ("path,duration_s\na.wav,nan\n", "line 2: duration_s is 'nan'"),
-        (b"path,label\na.wav,cry\na.wav,hunger f\xfcr milk\n", "line 3, byte 35: not UTF-8"),
+        (b"path,label\na.wav,cry\na.wav,hunger m\xe8re\n", "line 3, byte 35: not UTF-8"),  # or of cp1250, m\u010dre
+        (b"path,label\na.wav,\xef\xeb\xe0\xf7\n", "line 2, byte 17: not UTF-8"),  # cp1251
+        (b"path,label\na.wav,M\x81ller\n", "line 2, byte 18: not UTF-8"),  # cp850
         ("path,label\na.wav,cry\n".encode("utf-16")[:-1], r"byte \d+: not UTF-16"),
         ('path,label\na.wav,"cry\n', "not CSV"),
         ("path\nno1.wav\nno2.wav\nno3.wav\nno4.wav\n", r"no listed file exists, first no1\.wav, no2\.wav, no3\.wav;"),
@@ -123,6 +127,20 @@ def test_a_bad_manifest_is_refused(tmp_path, text, message):
 def test_a_manifest_is_read_as_spreadsheets_save_it(tmp_path, text, encoding):
     (clip,) = Manifest(manifest(tmp_path, text.encode(encoding), "a.wav")).clips()
     assert (clip.label, clip.start_s, clip.columns) == ("cry; loud", 0.5, {"ward, old": "B3,1"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"path,label,start_s\na.wav,f\xfcr M\xfcller,0.5\n",
+        "path\tlabel\tstart_s\na.wav\tf\u00fcr M\u00fcller\t0,5\n".encode(),
+        ",path,label,start_s\n0,a.wav,f\u00fcr M\u00fcller,0.5\n".encode(),
+    ],
+    ids=["Windows", "decimal commas between tabs", "pandas' index"],
+)
+def test_what_other_programs_save_is_read_where_it_is_beyond_doubt(tmp_path, text):
+    (clip,) = Manifest(manifest(tmp_path, text, "a.wav")).clips()
+    assert (clip.label, clip.start_s, clip.columns) == ("f\u00fcr M\u00fcller", 0.5, {})
 
 
 def test_a_missing_file_is_left_to_who_reads_it(tmp_path):
@@ -320,9 +338,10 @@ def test_corpus_at_manifest_and_nothing(tmp_path):
             corpus_at(csv, **argument)
     with pytest.raises(UserError, match="nowhere: no such folder"):
         corpus_at(tmp_path / "nowhere")
-    (tmp_path / "a.wav").touch()
-    with pytest.raises(UserError, match=r"a\.wav: is a file; give its folder"):
-        corpus_at(tmp_path / "a.wav")
+    for name, told in {"a.wav": "a recording; give its folder", "best.ckpt": "text; give a folder of"}.items():
+        (tmp_path / name).write_text("x")
+        with pytest.raises(UserError, match=rf"{name}: is {told}"):
+            corpus_at(tmp_path / name)
 
 
 # --- classes
@@ -398,6 +417,20 @@ def test_quiet_windows_are_left_out_and_bad_files_stay(ward):
     assert active == [("a", 0, 1), ("a", 1, 1), ("a", 6, 1), ("b", 0, None), ("c", 0, None)]
     (ward / "list.csv").write_text("path,start_s,duration_s\na.wav,5.5,2\n")
     assert spans(Manifest(ward / "list.csv", window_s=0.5, min_active_db=-30.0)) == [("a", 6, 0.5), ("a", 6.5, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("a.wav,,\nsilent.wav,,", "1 recording is left out, .*: silent.wav"),
+        ("a.wav,2.5,2\na.wav,3,2\na.wav,0,2", "2 clips are left out, .*: a.wav#2.500-2.000, a.wav#3.000-2.000"),
+    ],
+)
+def test_what_is_too_quiet_is_called_what_it_is(ward, caplog, rows, said):
+    soundfile.write(ward / "silent.wav", np.zeros(2 * RATE), RATE)
+    (ward / "list.csv").write_text(f"path,start_s,duration_s\n{rows}\n")
+    Manifest(ward / "list.csv", name=said[:6], window_s=0.5, min_active_db=-30.0).clips(ward)
+    assert re.search(said, caplog.text)
 
 
 def test_levels_are_those_of_the_samples(ward):

@@ -434,6 +434,18 @@ def test_what_the_corpus_leaves_out_is_counted_with_its_reason(manifest, tmp_pat
 
 
 @pytest.mark.slow
+def test_recordings_of_which_clips_are_a_part_are_said_to_be_measured_whole(manifest, tmp_path, capsys):
+    path = manifest([(cry(number, 4.0), "ab"[number % 2], f"i{number}") for number in range(4)])
+    main(["--data", str(path), "--out", str(tmp_path / "whole")])
+    assert "whole recordings, and the clips" not in capsys.readouterr().out
+    header, *rows = path.read_text().split()
+    cut = [f"{row},{start_s},1.5" for row in rows for start_s in (0.5, 1.0)]  # together from 0.5 to 2.5 s
+    path.write_text("\n".join([f"{header},start_s,duration_s", *cut]))
+    main(["--data", str(path), "--out", str(tmp_path / "cut"), "--data.corpus.init_args.window_s=null"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "All this is of whole recordings, and the clips are 50.0% of their 0.3 min" in told
+
+
 def test_a_data_yaml_gives_front_end_and_split(tones, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = tmp_path / "data.yaml"
@@ -525,6 +537,7 @@ def bad(tmp_path, monkeypatch):
         (["--data", "good", "--out", "file/deep"], "--out: file is a file"),
         (["--data", "good", "--sample", "0"], "--sample: 0: 1 or more recordings are needed"),
         (["--data", "good", "--fold", "3"], "fold"),
+        (["--data", "good", "--data.split.val=1.5"], r"^split: val 1\.5 and test 0\.3 must not be negative and sum"),
         ([], "--data"),
     ],
 )

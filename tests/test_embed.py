@@ -150,6 +150,8 @@ def test_what_is_refused(pretrained, strangers, tmp_path):
     ]:
         with pytest.raises(UserError, match=told):
             embedded(ckpt, strangers, out=tmp_path / out, args=args)
+    with pytest.raises(UserError, match="a corpus is named twice among"):
+        embedded(pretrained, strangers, strangers / ".", out=tmp_path / "e.h5")
     with pytest.raises(UserError, match="no recordings found"):
         (tmp_path / "bare").mkdir()
         embedded(pretrained, tmp_path / "bare", out=tmp_path / "e.h5")

@@ -353,9 +353,11 @@ def test_what_make_did_not_make_is_kept(make, house):
     by_hand = house / "runs/synthetic-words/simclr"
     (by_hand / "fit").mkdir(parents=True)
     (by_hand / "best.ckpt").write_text("by hand")
+    (by_hand / "config.yaml").write_text("# python -m cry_lightning fit")
     before = contents(by_hand)
     assert make("pretrain") == ["fit simclr-2"] and contents(by_hand) == before
-    assert "was not made by make" in make.output
+    told = "was not made by make but by `fit`, which writes no made_from.json of what it was made from; it is kept"
+    assert told in make.output
     (house / "runs/synthetic-words/simclr-2/best.ckpt").write_text("fitted by hand, longer")
     assert make("pretrain") == ["fit simclr-3"]
 

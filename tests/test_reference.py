@@ -240,7 +240,7 @@ def test_without_a_reference_its_columns_are_empty_and_the_remark_says_what_writ
     assert table[NEW[:3]].isna().all(axis=None) and set(table["decision"]) == set(table["abstained"]) == {""}
     assert table["score_high"].notna().all() and "`test` of its run writes it" in caplog.text
     pretrained.with_name(FILE).write_bytes(b"damaged")
-    with pytest.raises(UserError, match=rf"{FILE}: refused, not a reference"):
+    with pytest.raises(UserError, match=rf"{FILE}: text, and not a reference"):
         load_predictor(pretrained)(tones.parent / "high_01_1.wav")
     torch.save({"schema": 1, "classes": []}, pretrained.with_name(FILE))
     with pytest.raises(UserError, match=rf"{FILE}: damaged \(KeyError: .*test its run again"):

@@ -305,6 +305,30 @@ def test_a_fit_goes_on_unasked_only_from_what_it_was(config, tmp_path, signalled
         cli.main(args)
 
 
+def test_a_fit_does_not_go_on_unasked_where_labels_or_subjects_were_edited(tones, config, tmp_path, signalled):
+    rows = [line.split(",") for line in tones.read_text().split()[1:]]
+    content = yaml.safe_load(config.read_text())
+    table, path = tmp_path / "manifest.csv", tmp_path / "stage.yaml"
+    content["data"]["corpus"]["init_args"]["root"] = str(table)
+    path.write_text(yaml.safe_dump(content))
+    args = ["fit", "--config", str(path), "--runs", str(tmp_path)]
+    other = {"low": "high", "high": "low"}
+
+    def write(label, subject):
+        lines = [f"{tones.parent / name},{label(one)},{subject(infant)}" for name, one, infant, _ in rows]
+        table.write_text("\n".join(["path,label,subject", *lines]))
+
+    write(str, str)
+    signalled(2, "on_train_batch_end", "SIGUSR1")
+    with pytest.raises(Interrupted):
+        cli.main(args)
+    edits = {"labels": (other.get, str), "labels and subjects": (other.get, "{}b".format)}
+    for what, edit in edits.items():
+        write(*edit)
+        with pytest.raises(UserError, match=f"pretrain: {what} of the clips have changed since this fit began"):
+            cli.main(args)
+
+
 @pytest.mark.slow
 def test_a_signal_at_the_last_step_lets_the_fit_finish(whole, config, tmp_path, signalled):
     signalled(15, "on_validation_start", "SIGTERM")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -12,7 +13,8 @@ from torch import nn
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
-from cry_lightning.lineage import check, read, subject_fingerprint
+from cry_lightning.lineage import check, of_checkpoint, read, subject_fingerprint
+from cry_lightning.report.provenance import _of_stage
 
 CURVES = {"train/loss", "val/loss", "val/alignment", "val/uniformity", "val/effective_rank", "val/probe_uar"}
 CROP = {"class_path": "cry_lightning.tasks.augment.RandomCrop", "init_args": {"length": 30}}
@@ -74,6 +76,29 @@ def test_probe_may_choose_the_checkpoint(simclr):
     assert float(run._get(run.config_init, "checkpoint").best_model_score) == pytest.approx(
         curves(run)["val/probe_uar"].max()
     )
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("monitor", ["val/probe_uar", "null", "val/loss"])
+def test_the_lineage_tells_what_chose_the_checkpoint(simclr, monitor):
+    short = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1")
+    mode = "max" if "probe" in monitor else "min"
+    data = {"split": {"val": 0.3, "test": 0.3}}
+    run = fit(simclr(data=data), f"--checkpoint.monitor={monitor}", f"--checkpoint.mode={mode}", *short)
+    stage = of_checkpoint(torch.load(run.run_folder.best, weights_only=True)).stages[-1]
+    (line,) = _of_stage([stage])[1][1:]
+    own = run.datamodule if monitor == "val/loss" else run.datamodule.probe
+    counts = f"{len(own.clips_of('val'))} clips of {len(own.subjects('val'))} subjects"
+    assert (
+        line
+        == {
+            "val/loss": f"checkpoint chosen on {counts}",
+            "val/probe_uar": f"checkpoint chosen on {counts} of tones, by a probe",
+            "null": "no checkpoint chosen: the last weights",
+        }[monitor]
+    )
+    before = replace(stage, chosen_on=None)  # as an older release wrote it
+    assert _of_stage([before])[1][1].startswith("checkpoint chosen on ")
 
 
 @pytest.mark.slow

@@ -157,7 +157,7 @@ def test_clips_of_unknown_subjects_are_left_out(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda path: path.write_bytes(b"not HDF5"), "cannot be read as HDF5"),
+        (lambda path: path.write_bytes(b"not HDF5"), "text, and no embeddings; give a file that `embed` wrote"),
         (lambda path: path.write_bytes(path.read_bytes()[:2000]), "cannot be read as HDF5"),
         (lambda path: h5py.File(path, "w").close(), "is no file of"),
         (lambda path: write(path, np.ones((2, 3)), start_s=[0.0, 1.0], subject=["a", "b"]), "has no column"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 RUN = "name the folder of a run that was tested, or a predictions.csv"
 Run = Annotated[str, Taken("RUN", instead=RUN, what="run")]
 Numbers = Sequence[float]
+PREVALENCES = (0.01, 0.05, 0.2)
 Kind = Literal["noise", "white", "bands", "ends", "gain", "channel"]
 KINDS = get_args(Kind)
 
@@ -39,7 +40,7 @@ def evaluate(
     split: Literal["test", "val"] = "test",
     positive: Annotated[str | None, Taken("CLASS")] = None,
     clinical: bool = False,
-    prevalences: Annotated[Numbers, Taken("SHARE")] = (0.01, 0.05, 0.2),
+    prevalences: Annotated[Numbers, Taken("SHARE")] = PREVALENCES,
     by: Annotated[Path | None, Taken("TABLE")] = None,
     style: Literal["screen", "paper"] = "screen",
     with_audio: bool = False,
@@ -85,6 +86,8 @@ def evaluate(
         raise UserError("the following arguments are required: RUN; see python -m cry_lightning evaluate --help")
     if len({Path(run).resolve() for run in named}) < len(named):
         raise UserError(f"a run is named twice among {', '.join(named)}; name each once")
+    if tuple(prevalences) != PREVALENCES and not clinical:
+        raise UserError("--prevalences: are for the predictive values of --clinical; give that too")
     from cry_lightning.report.command import run
     from cry_lightning.report.words import Asked
 

@@ -210,6 +210,8 @@ def embed(
         raise UserError(f"{reason}; see python -m cry_lightning embed --help")
     if out.suffix not in (".h5", ".hdf5"):
         raise UserError(f"--out {out}: embeddings are written as HDF5; name a file that ends in .h5")
+    if len({Path(path).resolve() for path in paths}) < len(paths):
+        raise UserError(f"a corpus is named twice among {', '.join(paths)}; name each once")
     refuse_existing(out, out.with_suffix(".png"))
     from cry_lightning.inference.embed import run
 

@@ -7,6 +7,7 @@ from cry_lightning.audio.containers import (
     SILENT,
     SLACK_S,
     AudioError,
+    kind_of_fault,
     warn_once,
     what_it_is,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "blocks",
     "fit_to_length",
     "info",
+    "kind_of_fault",
     "load",
     "load_fitted",
     "warn_once",

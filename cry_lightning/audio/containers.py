@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from cry_lightning.console import UserError
+from cry_lightning.files import kind_of
 
 log = logging.getLogger(__name__)
 UNCOMPRESSED = """
@@ -36,6 +37,8 @@ MOST_CHANNELS = 64
 MOST_SAMPLES = 1 << 30  # of a recording in memory at once, 4 GiB; longer ones are read in blocks or windows
 SLACK_S = 0.1  # a declared length that is off by less is right: lossy codecs are padded, headers rounded
 SILENT = "silent"  # begins what is said of a clip of zeros
+NO_FILE, EMPTY = "there is no such file", "the file is empty"
+KINDS_OF_FAULTS = {NO_FILE: "missing", EMPTY: "empty", SILENT: "silent"}  # by their beginnings; else "unreadable"
 MOST_WARNINGS = 10_000  # remembered, so that none is repeated
 SHORTEST_S = 0.01  # a clip shorter than this holds no sound worth a row
 CANCELLED = 1e-3  # channels whose mean has less than this share of their power cancel each other
@@ -71,6 +74,8 @@ def as_audio_errors(path: str | Path) -> Iterator[None]:
         if isinstance(error, MemoryError):
             reason = "it would need more memory than there is"
         reason = " ".join(str(reason).replace(str(path), "").split()) or type(error).__name__
+        if (kind := kind_of(path)) not in ("", "a recording"):
+            reason = f"it is {kind}"
         raise AudioError(f"{path}: cannot be decoded as sound ({reason})") from error
 
 
@@ -94,6 +99,11 @@ def _kind(mode: int) -> str:
     return "" if kind == stat.S_IFREG else KINDS.get(kind, "no file")
 
 
+def kind_of_fault(reason: str) -> str:
+    """What is wrong with a clip, in a word, by what an AudioError says of it behind its path."""
+    return next((kind for text, kind in KINDS_OF_FAULTS.items() if reason.startswith(text)), "unreadable")
+
+
 def check_file(path: Path) -> None:
     """Refuse what is no file with something in it; opening a named pipe would wait for ever.
 
@@ -105,11 +115,11 @@ def check_file(path: Path) -> None:
     except PermissionError as error:
         raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
     except (OSError, ValueError) as error:  # a name may be none
-        raise AudioError(f"{path}: there is no such file") from error
+        raise AudioError(f"{path}: {NO_FILE}") from error
     if kind := _kind(status.st_mode):
         raise AudioError(f"{path}: is {kind}, no recording")
     if not status.st_size:
-        raise AudioError(f"{path}: the file is empty")
+        raise AudioError(f"{path}: {EMPTY}")
 
 
 def check_form(path: Path, sample_rate: int, n_channels: int) -> None:

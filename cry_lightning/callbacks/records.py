@@ -1,15 +1,20 @@
 """What a run is judged by: its predictions.csv, and whose sound its checkpoint was trained on."""
 
+import hashlib
+import json
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cry_lightning import lineage
+from cry_lightning.annotations.spans import COLUMN
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.files import Checkpoint, sha256
@@ -17,6 +22,10 @@ from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, StageRecord, sketch
 from cry_lightning.tasks.stage_data import StageData
 
 log = logging.getLogger(__name__)
+DESCRIBED: dict[str, Callable[..., str]] = {
+    "labels": lambda clip: json.dumps([clip.label, clip.columns.get(COLUMN)]),
+    "subjects": lambda clip: clip.subject,
+}
 WAY_OUT = "train without these: `describe` names what is there twice, and subjects that a split does not keep apart"
 Outputs = dict[str, torch.Tensor]
 
@@ -35,14 +44,16 @@ class LineageRecorder(Callback):
         self.loaded: Lineage | None = None
         self.only_as_begun = False  # a fit that goes on by the same command, on the same clips
         self._own: tuple[StageData, StageRecord] | None = None  # of many clips it takes seconds
+        self._described: tuple[StageData, dict[str, str]] | None = None  # likewise
+        self.loaded_description: dict[str, str] = {}  # of the clips of the checkpoint that was loaded
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say before the training, not only after it, what the test shares with it and with the stages before."""
         data = data_of(trainer)
-        if self.only_as_begun and not self.divided_as_trained(data):
+        if self.only_as_begun and (changed := self.changed_since_begun(data)):
             raise UserError(
-                f"{self.run_folder}: the recordings, or their division, have changed since this fit began;"
-                " --overwrite=true begins it anew, --ckpt_path goes on all the same"
+                f"{self.run_folder}: {changed} have changed since this fit began; --overwrite=true begins it anew,"
+                f" --ckpt_path={self.run_folder / 'last.ckpt'} goes on all the same"
             )
         tested = data.clips_of("test")
         if not (trainer.is_global_zero and len(tested)):
@@ -62,10 +73,12 @@ class LineageRecorder(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Checkpoint) -> None:
         """Keep the lineage of the checkpoint that is resumed or tested."""
         self.loaded = lineage.of_checkpoint(checkpoint) if "lineage" in checkpoint else None
+        self.loaded_description = checkpoint.get("described", {})
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Checkpoint) -> None:
         """Add the lineage so far."""
         checkpoint["lineage"] = self.lineage(trainer, pl_module).as_dict()
+        checkpoint["described"] = self.description(data_of(trainer))
 
     def lineage(self, trainer: Trainer, pl_module: LightningModule) -> Lineage:
         """The stages before this one, oldest first, then this one."""
@@ -75,9 +88,9 @@ class LineageRecorder(Callback):
         if before is None:
             own_start = not getattr(pl_module.encoder, "weights_from_elsewhere", False)
             before = Lineage(complete=own_start, stages=[])
-        own = replace(self.own_stage(data_of(trainer)), noise=noise_of(pl_module))
-        # A resumed run finds itself there, perhaps as a release wrote it that did not look for untrained classes.
-        stages = [stage for stage in before.stages if replace(stage, untrained=own.untrained) != own]
+        own = chosen_on(trainer, replace(self.own_stage(data_of(trainer)), noise=noise_of(pl_module)))
+        # A resumed run finds itself there, perhaps as a release wrote it that did not look for all of this.
+        stages = [stage for stage in before.stages if _as_recorded_now(stage, own) != own]
         return Lineage(before.complete, [*stages, own])
 
     def own_stage(self, data: StageData) -> StageRecord:
@@ -102,6 +115,22 @@ class LineageRecorder(Callback):
         self._own = data, record
         return record
 
+    def description(self, data: StageData) -> dict[str, str]:
+        """Hashes of all labels, and of all subjects, of the clips that are trained on or choose the checkpoint."""
+        if self._described is None or self._described[0] is not data:
+            parts = [(one, part) for one in (data, data.probe) if one for part in ("train", "val")]
+            self._described = data, {what: digest_of(parts, value) for what, value in DESCRIBED.items()}
+        return self._described[1]
+
+    def changed_since_begun(self, data: StageData) -> str:
+        """What is not as it was when the checkpoint that was loaded was written, in words; empty where all is."""
+        if not self.divided_as_trained(data):
+            return "the recordings, or their division,"
+        now = self.description(data)
+        then = self.loaded_description
+        changed = [what for what in now if isinstance(then, dict) and then.get(what, now[what]) != now[what]]
+        return f"{' and '.join(changed)} of the clips" if changed else ""
+
     def divided_as_trained(self, data: StageData) -> bool:
         """Whether training and validation clips are those of the last stage of the checkpoint that was loaded."""
         if self.loaded is None or not self.loaded.stages:
@@ -119,7 +148,14 @@ class LineageRecorder(Callback):
 
     def of_test(self, trainer: Trainer, *parts: str) -> Lineage:
         """The lineage of the checkpoint that was loaded, tested on these parts."""
-        return replace(self.loaded or UNKNOWN, test_clips=sounds_of(data_of(trainer), *parts))
+        data = data_of(trainer)
+        return replace(
+            self.loaded or UNKNOWN,
+            test_clips=sounds_of(data, *parts),
+            listed=len(data.clips),
+            left_out=data.features.left_out,
+            not_listed=not_listed(data),
+        )
 
     def verdict(self, trainer: Trainer, pl_module: LightningModule, part: str, table: pd.DataFrame) -> Leakage:
         """What is known against predictions on a part: on `val`, of the model that is trained, else of that loaded."""
@@ -127,6 +163,22 @@ class LineageRecorder(Callback):
         if part == "val":
             known = replace(self.lineage(trainer, pl_module), test_clips=known.test_clips)
         return lineage.check(table, known)
+
+
+def _as_recorded_now(stage: StageRecord, own: StageRecord) -> StageRecord:
+    return replace(stage, untrained=own.untrained, chosen_on=own.chosen_on, probed_on=own.probed_on)
+
+
+def chosen_on(trainer: Trainer, stage: StageRecord) -> StageRecord:
+    """The stage with what a fit chooses its checkpoint on: a probe's validation clips, its own ones, or none."""
+    data, best = data_of(trainer), trainer.checkpoint_callback
+    monitor = best.monitor if isinstance(best, ModelCheckpoint) and best.save_top_k else None
+    if monitor is None:
+        return replace(stage, chosen_on={})
+    probe = data.probe if "probe" in monitor else None
+    clips = (probe or data).clips_of("val")
+    counts = {"clips": len(clips), "subjects": len({clip.subject for clip in clips.used})}
+    return replace(stage, chosen_on=counts, probed_on=probe.corpus.name if probe else "")
 
 
 def subjects_of(parts: list[tuple[StageData, str]]) -> list[str]:
@@ -141,9 +193,24 @@ def sources_of(parts: list[tuple[StageData, str]]) -> dict[str, int]:
     return dict(Counter(source_of.values()))
 
 
+def digest_of(parts: list[tuple[StageData, str]], value: Callable[..., str]) -> str:
+    """SHA-256 of the sound of each clip of some parts with what stands there of it, in whatever order."""
+    rows = [
+        f"{data.features.content[row]} {said}"
+        for data, part in parts
+        for row, said in zip(data.rows(part).tolist(), data.clips_of(part).each(value), strict=True)
+    ]
+    return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
+
+
 def clips_of(parts: list[tuple[StageData, str]]) -> list[str]:
     """Fingerprints of the clips of some parts, as of `subjects_of`."""
     return sorted({data.features.sound(row) for data, part in parts for row in data.rows(part).tolist()})
+
+
+def not_listed(data: StageData) -> dict[str, int]:
+    """What the corpus left out when it was listed, and how many, by kinds; no file is named."""
+    return {what: n for what, n in data.corpus.left_out.items() if n and not what.startswith("file")}
 
 
 def sounds_of(data: StageData, *parts: str) -> dict[str, str]:

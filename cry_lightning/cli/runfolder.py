@@ -4,7 +4,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -216,6 +216,23 @@ class RunFolder:
     def way_on(self) -> str:
         """How a fit that a full disk ended goes on."""
         return f"fit --config {self.config} --ckpt_path {self.last}" if self.last.exists() else "the same command"
+
+    def missing(self) -> list[Path]:
+        """The folders that `held` will make, the innermost first."""
+        return [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+
+    def forsake(self, made: list[Path]) -> None:
+        """Remove what a fit has left that ended before its first checkpoint, and the folders that it made.
+
+        Args:
+            made: these folders, the innermost first.
+        """
+        if any(path.exists() for path in (self.best, self.last, self.finished)):
+            return
+        self._remove(("config.yaml", "fit", LOCK))
+        with suppress(OSError):  # something else is there
+            for folder in made or [self.path]:
+                folder.rmdir()
 
     def forget_evaluation(self) -> None:
         """Remove the reports, which would pass for those of another test."""

@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from cry_lightning import lineage
 from cry_lightning.callbacks.dashboard import Dashboard, Figures, Maps, set_up_wandb
 from cry_lightning.callbacks.progress import Bar, EpochLines
 from cry_lightning.callbacks.records import LineageRecorder, PredictionsWriter
@@ -62,6 +63,7 @@ class StageCLI(LightningCLI):
     goes_on = True  # with the run in its folder, if there is one
     about_precision = ""  # of a fit, where it is not stated
     body: str  # the whole config, written out once since that takes long
+    made: list[Path] | None = None  # folders, for a fit that has begun
     until_the_end: ExitStack  # of the command: the lock on its run folder
 
     def __init__(self, args: list[str], own: bool = False, alone: bool = False) -> None:
@@ -216,8 +218,10 @@ class StageCLI(LightningCLI):
         try:
             with self.interruption.noted(), alone, ExitStack() as self.until_the_end:
                 super()._run_subcommand(subcommand)
-        except OSError as error:
-            if error.errno not in DISK_IS_FULL:
+        except BaseException as error:
+            if self.made is not None:
+                folder.forsake(self.made)
+            if not (isinstance(error, OSError) and error.errno in DISK_IS_FULL):
                 raise
             raise UserError(
                 f"{folder.path}: nothing more can be written ({error.strerror}); make room, then go on with"
@@ -244,7 +248,9 @@ class StageCLI(LightningCLI):
             self.nothing_left = folder.is_done(self.dump(), Path(config.ckpt_path))
         if self.nothing_left or is_trial or not self.trainer.is_global_zero:
             return
+        made = folder.missing()
         self.until_the_end.enter_context(folder.held())
+        self.made = made
         open_folder = folder.resume if config.ckpt_path else folder.begin
         open_folder(self.dump(), config.overwrite)
         if self.about_precision:
@@ -285,6 +291,9 @@ class StageCLI(LightningCLI):
         if not self.own:
             self.write_reference(Path(self.config_init.test.ckpt_path))
             write_card(folder)
+        tested = lineage.read(folder / lineage.FILE)
+        if tested and tested.left_out_in_words:
+            print(tested.left_out_in_words)
         print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {folder}")
 
     def write_reference(self, checkpoint: Path) -> None:

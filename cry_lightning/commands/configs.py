@@ -10,7 +10,7 @@ import yaml
 from cry_lightning.commands import signatures
 from cry_lightning.commands.signatures import Parameter, nearest
 from cry_lightning.console import ConfigError, UserError, did_you_mean, dotted, one_line
-from cry_lightning.files import Config
+from cry_lightning.files import Config, kind_of
 from cry_lightning.files.former_names import as_now, renamed
 
 WHOLE_SECTIONS = ("config", "data", "model")  # options in whose place a YAML may stand
@@ -62,15 +62,18 @@ def read_config(path: str, key: str) -> Config:
 
 
 def _read(path: Path, key: str) -> Config:
+    kind = kind_of(path)
     unread = f"{path}: no such file, or not YAML with keys in it"
-    if key == "config" and path.exists():
-        unread = "no such file, or not YAML with keys in it"
+    if kind not in ("", "text"):
+        unread = f"{path}: {kind}, and not YAML with keys in it"
+    elif key == "config" and kind:
+        unread = f"{path}: not YAML with keys in it"
     try:
         content = _loaded(path)
     except OSError as error:
         raise ConfigError(key, unread) from error
     except UnicodeDecodeError as error:
-        raise UserError("config: a file that should be YAML is not text; is it a checkpoint?") from error
+        raise UserError(f"{key}: {path}: {kind or 'not text'}, and not YAML") from error
     except yaml.YAMLError as error:
         if key != "config":
             raise ConfigError(key, unread) from error

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
 
-from cry_lightning.audio import warn_once
+from cry_lightning.audio import EXTENSIONS, warn_once
 from cry_lightning.console import UserError
 from cry_lightning.corpora import cries, words
 from cry_lightning.corpora.base import Corpus, safe_name
@@ -13,6 +13,7 @@ from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.corpora.manifest import Manifest
 from cry_lightning.corpora.trees import ClassFolders, UnlabelledTree
 from cry_lightning.corpora.words import FSDD
+from cry_lightning.files import kind_of
 
 STRAYS = 0.05  # of the recordings of a known corpus may lie in folders of other names, and are left out
 BY_NAME: dict[type[Corpus], Callable[[str], object]] = {  # what parses the name, or path, of a recording of these
@@ -79,7 +80,9 @@ def _form(path: Path) -> type[Corpus]:
     if path.suffix.lower() == ".csv":
         return Manifest
     if path.is_file():
-        raise UserError(f"{path}: is a file; give its folder, {path.parent}, or a manifest, a .csv file")
+        kind = "a recording" if path.suffix.lower() in EXTENSIONS else kind_of(path) or "a file"
+        its_folder = f"its folder, {path.parent}" if kind == "a recording" else "a folder of recordings"
+        raise UserError(f"{path}: is {kind}; give {its_folder}, or a manifest, a .csv file")
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; give a folder of recordings or a manifest, a .csv file")
     in_folder: dict[str, list[str]] = {}

@@ -160,11 +160,14 @@ class Corpus(ABC):
     def _windows(self, clips: list[Clip], levels_folder: Path) -> Clips:
         with LevelIndex(levels_folder / f"{self.name}-levels.json") as levels:
             cut = [self._cut(clip, levels) for clip in progress_bar(clips, "windows")]
-        quiet = [clip.path for clip, windows in zip(clips, cut, strict=True) if not len(windows)]
+        quiet = [clip for clip, windows in zip(clips, cut, strict=True) if not len(windows)]
         if quiet:
             self.left_out["clips, all of whose windows are that quiet"] = len(quiet)
-            shown = f"{', '.join(quiet[:5])}{' ...' * (len(quiet) > 5)}"
-            which = f"{counted(len(quiet), 'recording is', 'recordings are')} left out, being nowhere above"
+            are_whole = all(clip.start_s == 0 and clip.duration_s is None for clip in clips)
+            names = [clip.path if are_whole else clip.name for clip in quiet[:5]]
+            shown = f"{', '.join(names)}{' ...' * (len(quiet) > 5)}"
+            called = "recording" if are_whole else "clip"
+            which = f"{counted(len(quiet), f'{called} is', f'{called}s are')} left out, being nowhere above"
             warn_once(f"{self.name}: {which} {self.min_active_db:g} dB (`min_active_db`): {shown}")
         return Clips.joined(cut)
 

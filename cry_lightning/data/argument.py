@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cry_lightning.commands.arguments import check_name
-from cry_lightning.commands.messages import OneLineParser
+from cry_lightning.commands.messages import OneLineParser, instantiation_error
 from cry_lightning.commands.stage import taken_out
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.trust.configs import resolving
@@ -36,6 +36,9 @@ def open_data(given: str, overrides: Sequence[str] = ()) -> CryDataModule:
     with resolving(trust, arguments), warnings.catch_warnings():
         config = parser.parse_args(arguments)
         warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")  # hyper-parameters that nobody saves
-        data: CryDataModule = parser.instantiate_classes(config).data
+        try:
+            data: CryDataModule = parser.instantiate_classes(config).data
+        except Exception as error:
+            raise instantiation_error(error, "data") from error
     check_name("data.corpus.name", data.corpus.name)
     return data

@@ -4,6 +4,7 @@ import logging
 import math
 import mmap
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -65,6 +66,11 @@ class CachedFeatures:
     def bad(self) -> dict[int, str]:
         """Row -> why it is masked."""
         return self._file.reasons()
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """What is wrong with masked rows, in a word, and with how many."""
+        return dict(Counter(map(audio.kind_of_fault, self.bad.values())))
 
     @cached_property
     def content(self) -> list[str]:

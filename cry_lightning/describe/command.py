@@ -33,6 +33,7 @@ OWN = "configs/data/own.yaml"
 WIDTH = 110
 FIRST = 10  # files that the report names; the CSV names all
 CLIPPED_BADLY = 0.001
+WHOLE = 0.95  # of the recordings in clips: what is left over behind windows is not worth a word
 MEASURED = (
     "Measured on the mean of the channels, at each recording's own rate. Level: a sine at full scale has -3 dBFS."
     f" Silence: share of {1000 * FRAME_S:.0f} ms frames below {QUIET_DB:g} dBFS. At full scale: share of samples above"
@@ -185,6 +186,12 @@ def remarks_on_sound(census: CorpusSummary) -> Iterator[str]:
         yield (
             f"Levels, silence and clipping are those of {len(decoded):,} recordings, drawn with the seed {SEED};"
             f" {counted(census.n_not_decoded, 'other was', 'others were')} not decoded: only their headers were read."
+        )
+    in_clips_s, of_s = census.cut_s
+    if in_clips_s < WHOLE * of_s:
+        yield (
+            f"All this is of whole recordings, and the clips are {in_clips_s / of_s:.1%} of their {of_s / 60:,.1f} min:"
+            " the rest, which no clip holds, is measured too."
         )
     clipped, badly = (int((decoded["clipped_share"] > share).sum()) for share in (0, CLIPPED_BADLY))
     of = f"of {len(decoded):,} recordings"

@@ -356,6 +356,15 @@ class CorpusSummary:
         return self.recordings[self.recordings["sound"] != ""]
 
     @property
+    def cut_s(self) -> tuple[float, float]:
+        """Seconds of the recordings that are in clips, and of all these recordings."""
+        clips = self.usable.sort_values(["recording", "start_s"])
+        whose, ends_s = clips["recording"], clips["start_s"] + clips["duration_s"]
+        covered_s = ends_s.groupby(whose).cummax().groupby(whose).shift(fill_value=0.0)  # by the clips before
+        in_clips_s = (ends_s - np.maximum(clips["start_s"], covered_s)).clip(lower=0).sum()
+        return float(in_clips_s), float(self.recordings.loc[whose.unique(), "duration_s"].sum())
+
+    @property
     def n_not_decoded(self) -> int:
         """Recordings that are not in the sample, and known by their headers only."""
         return int(((self.recordings["sound"] == "") & (self.recordings["fault"] == "")).sum())

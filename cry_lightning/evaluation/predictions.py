@@ -8,7 +8,7 @@ import yaml
 
 from cry_lightning.commands.configs import Loader
 from cry_lightning.console import UserError, for_spreadsheets, from_cell
-from cry_lightning.files import replacing
+from cry_lightning.files import kind_of, replacing
 from cry_lightning.lineage.spelling import own_part
 
 KEYS = ("clip", "recording", "subject", "repeat", "fold", "split", "label")
@@ -75,7 +75,7 @@ def read(path: str | Path) -> pd.DataFrame:
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path}: the file is empty; run the test that writes it again") from error
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = kind_of(path).replace("text", "") or str(error).strip().splitlines()[-1]
         raise UserError(f"{path}: not a CSV table in UTF-8 ({reason}); give the predictions.csv of a run") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the predictions.csv of a run") from error

@@ -178,6 +178,7 @@ def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
         notes=[
             *run.doubts,
             *run.leakage.remarks,
+            *filter(None, [run.lineage.left_out_in_words if run.lineage else ""]),
             *_whose(table),
             *_notes(table, split),
             *_spread(table, _main(levels)),

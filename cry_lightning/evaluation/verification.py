@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from cry_lightning.console import UserError, counted, for_spreadsheets
+from cry_lightning.console import UserError, counted, for_spreadsheets, one_line
 from cry_lightning.evaluation.compare import as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, rate_interval
-from cry_lightning.files import replacing
+from cry_lightning.files import kind_of, replacing
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,10 @@ def read_embeddings(path: Path, columns: Sequence[str]) -> tuple[pd.DataFrame, n
     except UserError:
         raise
     except (OSError, KeyError, ValueError, MemoryError) as error:
-        raise UserError(f"{path}: cannot be read as HDF5 ({error})") from error
+        what = kind_of(path)
+        if what not in ("", "HDF5"):
+            raise UserError(f"{path}: {what}, and no embeddings; give a file that `embed` wrote") from error
+        raise UserError(one_line(f"{path}: cannot be read as HDF5 ({error})")) from error
 
 
 def _columns(file: h5py.File, path: Path, columns: Sequence[str]) -> pd.DataFrame:

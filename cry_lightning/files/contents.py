@@ -25,6 +25,7 @@ class Checkpoint(TypedDict, total=False):
     front_end: str | None  # its identity, as JSON
     precision: str
     lineage: Json
+    described: dict[str, str]  # hashes of the labels, and of the subjects, of the clips
     probe_uar: float | None
     probed_in: int | None  # epoch
     source: Json  # of published weights that were imported

@@ -9,12 +9,17 @@ from itertools import zip_longest
 from pathlib import Path
 
 from cry_lightning.console import UserError
+from cry_lightning.files.kinds import kind_of
 
 ENCODINGS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}  # else UTF-8, marked or not
 SEPARATORS = ",;\t"
 SEPARATOR_LINE = re.compile(r'"?sep=([^\w"\r\n])"?(?=[\r\n])', re.IGNORECASE)  # the first, as Excel takes it
 QUOTED = re.compile('"([^"]*)"')
-NUMBER = re.compile(r"[-+]?\d*,\d+")
+NUMBER, WITH_POINT = re.compile(r"[-+]?\d*,\d+"), re.compile(r"[-+]?\d*\.\d+")
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")  # or a number with a decimal comma
+CODE_PAGES = ("cp1252", "cp1250", "cp1254")  # of Windows, for languages in Latin letters
+WORD = re.compile(r"[^\W\d_]+")
+Row = tuple[int, dict[str, str]]  # number of its line, and its values by column
 NAMES = {"path", "recording", "source", "label", "subject"}  # columns of no numbers
 
 
@@ -32,15 +37,39 @@ def read_text(path: Path) -> str:
     try:
         return content.decode(encoding).removeprefix("\N{BYTE ORDER MARK}")
     except UnicodeDecodeError as error:
+        if encoding == "UTF-8" and (text := _from_windows(content)):
+            return text
+        if (kind := kind_of(path)) not in ("", "text"):
+            raise UserError(
+                f"{path}: {kind}, and no text; give a file that an editor or a spreadsheet wrote"
+            ) from error
         line = content[: error.start].count(b"\n") + 1
         raise UserError(f"{path}: line {line}, byte {error.start}: not {encoding}; save it as UTF-8") from error
 
 
-def read_table(path: Path, columns_of: Callable[[Sequence[str]], list[str]] = list) -> list[tuple[int, dict[str, str]]]:
+def _from_windows(content: bytes) -> str:
+    """The text, where it is in one of Windows' encodings beyond doubt, as `M\xfcller` is; else nothing.
+
+    All that come into question must agree in it, and bytes beyond ASCII be letters, fewer in each word than others: a
+    word of Greek or Cyrillic has no others, and DOS and old Macs have accented letters where Windows has none.
+    """
+    try:
+        texts = {content.decode(page) for page in CODE_PAGES}
+    except UnicodeDecodeError:
+        return ""
+    text = texts.pop()
+    words = (word for word in WORD.findall(text) if not word.isascii())
+    is_plain = all(byte < 0x80 or byte >= 0xC0 for byte in content)
+    sure = is_plain and not texts and all(2 * len(word.encode("ascii", "ignore")) > len(word) for word in words)
+    return text if sure else ""
+
+
+def read_table(path: Path, columns_of: Callable[[Sequence[str]], list[str]] = list) -> list[Row]:
     """Line number and columns of every row that is not empty, blanks stripped; empty columns without a name left out.
 
-    In a file that is separated by semicolons, decimal commas become points, but not in what names files, labels or
-    subjects.
+    So is a first column without a name that numbers the rows from 0, as pandas writes its index. In a file that is
+    separated by semicolons, or by tabs where no comma can be one of thousands, decimal commas become points, but not
+    in what names files, labels or subjects.
 
     Args:
         path: a file with a header, separated by commas, semicolons or tabs: by that of which the header has most
@@ -50,6 +79,24 @@ def read_table(path: Path, columns_of: Callable[[Sequence[str]], list[str]] = li
     Raises:
         UserError: the file cannot be read as such, or has a value in no column, or in one without a name.
     """
+    separator, ((_, header), *lines) = _lines(path)
+    columns = columns_of(header)
+    if not columns[0] and [fields[0] for _, fields in lines] == [str(number) for number in range(len(lines))]:
+        lines = [(line, ["", *fields[1:]]) for line, fields in lines]
+    rows: list[Row] = []
+    for line, fields in lines:
+        pairs = [*zip_longest(columns, fields, fillvalue="")]
+        if nameless := [place for place, (name, value) in enumerate(pairs) if value and not name]:
+            fault = f"has {fields[nameless[0]]!r} in a column without a name; name it, or empty it"
+            if nameless[0] >= len(columns):
+                fault = "has more fields than the header"
+            raise UserError(f"{path}: line {line} {fault}")
+        rows.append((line, {name: value for name, value in pairs if name}))
+    return _with_points(rows, separator)
+
+
+def _lines(path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
+    """The separator, and number and fields of every line that is not empty, the header first."""
     text = read_text(path)
     told = SEPARATOR_LINE.match(text)
     if told:
@@ -59,29 +106,25 @@ def read_table(path: Path, columns_of: Callable[[Sequence[str]], list[str]] = li
     if not header:
         raise UserError(f"{path}: the file is empty")
     separator = told[1] if told else max(SEPARATORS, key=header.count)
-    has_commas = separator == ";"  # as spreadsheets save numbers with decimal commas
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    rows: list[tuple[int, dict[str, str]]] = []
-    columns: list[str] | None = None
     try:
-        for fields in reader:
-            fields = [field.strip() for field in fields]
-            if not any(fields):
-                continue
-            if columns is None:
-                columns = columns_of(fields)
-                continue
-            row: dict[str, str] = {}
-            for place, (name, value) in enumerate(zip_longest(columns, fields, fillvalue="")):
-                if not name and value:
-                    fault = f"has {value!r} in a column without a name; name it, or empty it"
-                    if place >= len(columns):
-                        fault = "has more fields than the header"
-                    raise UserError(f"{path}: line {reader.line_num} {fault}")
-                if name:
-                    is_number = has_commas and name.lower() not in NAMES and NUMBER.fullmatch(value)
-                    row[name] = value.replace(",", ".") if is_number else value
-            rows.append((reader.line_num, row))
+        stripped = ((reader.line_num, [field.strip() for field in fields]) for fields in reader)
+        return separator, [(line, fields) for line, fields in stripped if any(fields)]
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} is not CSV: {error}") from error
-    return rows
+
+
+def _with_points(rows: list[Row], separator: str) -> list[Row]:
+    """The rows with points for decimal commas, where commas separate no columns, and no thousands either."""
+    if separator not in ";\t":
+        return rows
+    cells = {value for _, row in rows for name, value in row.items() if name.lower() not in NAMES}
+    numbers = {cell for cell in cells if NUMBER.fullmatch(cell)}
+    may_be_thousands = all(map(THOUSANDS.fullmatch, numbers)) or any(map(WITH_POINT.fullmatch, cells))
+    if not numbers or (separator == "\t" and may_be_thousands):
+        return rows
+
+    def pointed(name: str, value: str) -> str:
+        return value.replace(",", ".") if value in numbers and name.lower() not in NAMES else value
+
+    return [(line, {name: pointed(name, value) for name, value in row.items()}) for line, row in rows]

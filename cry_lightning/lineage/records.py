@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, counted
 from cry_lightning.files import Json, read_object, sha256, write_json
 from cry_lightning.lineage.sketch import Sketch, sketched
 from cry_lightning.lineage.spelling import own_part, plain
@@ -40,6 +40,10 @@ class StageRecord:
     noise: list[str] = field(default_factory=list)  # recordings that augmentation added
     subject_sources: dict[str, int] | None = None  # how subjects are known -> how many; None: not recorded
     untrained: list[str] = field(default_factory=list)  # classes without a training clip, where others have some
+    # What chose the checkpoint, of the validation: how many clips and subjects; none of either: they are the last
+    # weights; None: not recorded.
+    chosen_on: dict[str, int] | None = None
+    probed_on: str = ""  # the corpus of these, where a probe chose it
 
     def as_dict(self) -> Json:
         """Plain data, for JSON and checkpoints."""
@@ -56,11 +60,24 @@ class Lineage:
     uncalibrated: bool = False  # the scores rank, but are no probabilities
     table: str = ""  # SHA-256 of the predictions that this is the lineage of
     checkpoint: str = ""  # SHA-256 of the file that made them
+    listed: int = 0  # clips of the tested corpus; 0: not recorded
+    left_out: dict[str, int] = field(default_factory=dict)  # of these, what cannot be used: why -> how many
+    not_listed: dict[str, int] = field(default_factory=dict)  # what that corpus leaves out: what and why -> how many
     doubt: str = ""  # why this may be the lineage of something else; never written
 
     def of_fold(self, repeat: str, fold: str) -> "Lineage":
         """What is known of the model of one fold: all, since there is one model."""
         return self
+
+    @property
+    def left_out_in_words(self) -> str:
+        """How many clips the tested corpus had to do without; empty where it was none, or is not recorded."""
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in self.left_out.items())
+        n_left_out = sum(self.left_out.values())
+        of = f"of {self.listed:,} clips"
+        said = [f"{counted(n_left_out, f'{of} was', f'{of} were')} left out: {kinds}." if kinds else ""]
+        others = "; ".join(f"{n:,} {what}" for what, n in self.not_listed.items())
+        return " ".join(filter(None, [*said, f"The corpus does not list {others}." if others else ""]))
 
     def as_dict(self) -> Json:
         """Plain data, for JSON and checkpoints."""
@@ -76,6 +93,11 @@ class FoldedLineage:
     folds: dict[tuple[str, str], Lineage]
     table: str = ""  # as of a `Lineage`, of all folds
     doubt: str = ""
+
+    @property
+    def left_out_in_words(self) -> str:
+        """As of a `Lineage`: the folds divide one corpus."""
+        return next((said for fold in self.folds.values() if (said := fold.left_out_in_words)), "")
 
     @property
     def test_clips(self) -> dict[str, str]:
@@ -124,6 +146,13 @@ def _text(content: Json, key: str) -> str:
     return text
 
 
+def _counts(content: Json, key: str) -> dict[str, int]:
+    counts = content.get(key, {})
+    if not (isinstance(counts, dict) and all(isinstance(n, int) for n in counts.values())):
+        raise UserError(f"{key!r} is not an object of numbers")
+    return counts
+
+
 def _parse_one(content: Json) -> Lineage:
     stages, clips = content.get("stages"), content.get("test_clips", {})
     if not isinstance(complete := content.get("complete"), bool):
@@ -133,8 +162,19 @@ def _parse_one(content: Json) -> Lineage:
     if not isinstance(stages, list) or (complete and not stages):
         raise UserError("'stages' is not a list that holds at least the run's own stage")
     parsed = [_parse_stage(stage, f"stages[{number}]") for number, stage in enumerate(stages)]
-    hashes = {key: _text(content, key) for key in ("table", "checkpoint")}
-    return Lineage(complete, parsed, clips, bool(content.get("uncalibrated", False)), **hashes)
+    if not isinstance(listed := content.get("listed", 0), int):
+        raise UserError("'listed' is not a number")
+    return Lineage(
+        complete,
+        parsed,
+        clips,
+        uncalibrated=bool(content.get("uncalibrated", False)),
+        table=_text(content, "table"),
+        checkpoint=_text(content, "checkpoint"),
+        listed=listed,
+        left_out=_counts(content, "left_out"),
+        not_listed=_counts(content, "not_listed"),
+    )
 
 
 def _parse_stage(content: object, where: str) -> StageRecord:
@@ -164,7 +204,13 @@ def _parse_stage(content: object, where: str) -> StageRecord:
     if not (isinstance(untrained, list) and all(isinstance(name, str) for name in untrained)):
         raise UserError(f"{where}: 'untrained' is not a list of classes")
     return StageRecord(
-        content["stage"], content["corpus"], **sounds_and_subjects, subject_sources=sources, untrained=untrained
+        content["stage"],
+        content["corpus"],
+        **sounds_and_subjects,
+        subject_sources=sources,
+        untrained=untrained,
+        chosen_on=None if content.get("chosen_on") is None else _counts(content, "chosen_on"),
+        probed_on=_text(content, "probed_on"),
     )
 
 
@@ -223,6 +269,7 @@ def of_checkpoint(checkpoint: Mapping[str, object]) -> Lineage:
 def union(lineages: Iterable[Lineage]) -> Lineage:
     """All stages and tested clips of several lineages, as complete as the least complete of them."""
     lineages = list(lineages)
+    fullest = max(lineages, key=lambda lineage: lineage.listed, default=UNKNOWN)  # all were tested on the same clips
     stages: list[StageRecord] = []
     for lineage in lineages:
         stages += [stage for stage in lineage.stages if stage not in stages]  # they may share a pretraining
@@ -231,6 +278,9 @@ def union(lineages: Iterable[Lineage]) -> Lineage:
         stages=stages,
         test_clips={clip: sound for lineage in lineages for clip, sound in lineage.test_clips.items()},
         uncalibrated=any(lineage.uncalibrated for lineage in lineages),
+        listed=fullest.listed,
+        left_out=fullest.left_out,
+        not_listed=fullest.not_listed,
     )
 
 

@@ -10,7 +10,7 @@ import runpy
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout, suppress
 from contextvars import copy_context
 from io import StringIO
 from pathlib import Path
@@ -126,6 +126,8 @@ def fit(stage: Stage, overwrite: bool = False) -> Path:
     finally:
         if not any((folder / name).exists() for name in ("best.ckpt", "last.ckpt")):
             (folder / RECORD).unlink(missing_ok=True)  # it failed in its set-up, and is no run
+            with suppress(OSError):  # something else is there
+                folder.rmdir()
     if not is_finished(folder):
         raise UserError(f"{folder}: the fit has left no run there; see the name and the runs of {stage.config}")
     write_record(folder, {"fit": {"inputs": wanted, "best.ckpt": of_file(folder / "best.ckpt")}})
@@ -154,8 +156,17 @@ def find(stage: Stage, wanted: Inputs, unknown: Sequence[str] = ()) -> tuple[Pat
         elif is_free(folder):
             return folder, differs
         else:
-            differs = differs or f"{folder} was not made by make, or its {RECORD} is damaged"
+            differs = differs or f"{folder} {why_not_known(folder)}"
     raise AssertionError("folders have no end")
+
+
+def why_not_known(folder: Path) -> str:
+    """Why a folder that is in use is not taken up, in words."""
+    if (folder / RECORD).exists():
+        return f"cannot be taken up, as its {RECORD} is damaged"
+    if (folder / "config.yaml").exists():
+        return f"was not made by make but by `fit`, which writes no {RECORD} of what it was made from"
+    return "was not made by make"
 
 
 def is_free(folder: Path) -> bool:

@@ -80,7 +80,8 @@ class Facts:
         """What is not there."""
         found = [f"{units.n_left_out} {units.level}s" for units in self.run.levels if units.n_left_out]
         cases = f" Without one right answer, and left out: {', '.join(found)}." if found else ""
-        return ((LEFT_OUT if self.made.config else "") + cases).strip()
+        said = self.run.lineage.left_out_in_words if self.run.lineage else ""
+        return ((said or (LEFT_OUT if self.made.config else "")) + cases).strip()
 
     @property
     def partition(self) -> str:

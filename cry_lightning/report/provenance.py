@@ -157,20 +157,36 @@ def versions() -> dict[str, str]:
 def _of_stage(stages: Sequence[StageRecord]) -> tuple[str, list[str]]:
     """Title and lines of a stage, of each model once."""
     first, lines = stages[0], []
-    for used, clips, subjects in (
-        ("trained on", "clips", "subjects"),
-        ("checkpoint chosen on", "validation_clips", "validation_subjects"),
-    ):
-        if any(getattr(stage, clips) for stage in stages):
-            lines.append(f"{used} {_count(stages, clips, 'clip')} of {_count(stages, subjects, 'subject')}")
+    if any(stage.clips for stage in stages):
+        lines.append(f"trained on {_count(stages, 'clips', 'clip')} of {_count(stages, 'subjects', 'subject')}")
+    lines += _chosen(stages)
     if any(stage.noise for stage in stages):
         lines.append(f"noise of {_count(stages, 'noise', 'recording')} added")
     return f"{first.stage}, {first.corpus}", lines
 
 
+def _chosen(stages: Sequence[StageRecord]) -> list[str]:
+    """On what a stage's checkpoint was chosen, or what may have chosen it, where that is not recorded."""
+    known = [stage.chosen_on for stage in stages if stage.chosen_on is not None]
+    if len(known) == len(stages):
+        of_clips, of_subjects = ([counts.get(what, 0) for counts in known] for what in ("clips", "subjects"))
+        if not any(of_clips):
+            return ["no checkpoint chosen: the last weights"]
+        probe = f" of {stages[0].probed_on}, by a probe" if stages[0].probed_on else ""
+        return [f"checkpoint chosen on {_range(of_clips, 'clip')} of {_range(of_subjects, 'subject')}{probe}"]
+    if not any(stage.validation_clips for stage in stages):
+        return []
+    clips, subjects = _count(stages, "validation_clips", "clip"), _count(stages, "validation_subjects", "subject")
+    return [f"checkpoint chosen on {clips} of {subjects}"]
+
+
 def _count(stages: Sequence[StageRecord], what: str, called: str) -> str:
-    """How many of these a stage has; of several models, the lowest and the highest number."""
-    counts = [len(getattr(stage, what)) for stage in stages]
+    """How many of these a stage has."""
+    return _range([len(getattr(stage, what)) for stage in stages], called)
+
+
+def _range(counts: Sequence[int], called: str) -> str:
+    """How many they are; of several models, the lowest and the highest number."""
     return f"{min(counts):,} to " * (min(counts) < max(counts)) + counted(max(counts), called)
 
 

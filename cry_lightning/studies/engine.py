@@ -26,7 +26,7 @@ from cry_lightning.cli import stage as cli
 from cry_lightning.cli.process import quiet
 from cry_lightning.cli.runfolder import BEST, HARMLESS, TESTED, differences
 from cry_lightning.commands.arguments import Overrides, as_arguments
-from cry_lightning.console import ConfigError, Interrupted, UserError, progress_bar, stopped_by_signals
+from cry_lightning.console import ConfigError, Interrupted, UserError, followed, log_line, stopped_by_signals
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
@@ -234,6 +234,7 @@ def run_stage(study: Study, changes: Overrides, folder: Path, wanted: Json, test
 def train(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: str | None = None) -> None:
     """Do that, whatever a killed run has left in the folder."""
     (folder / MARK).unlink(missing_ok=True)
+    log_line(f"{folder}: training begins")
     settled = {"trainer.precision": study.config["trainer"]["precision"]}  # as it is recorded, on whatever machine
     place = {"runs": folder.parent.parent, "name": folder.name, "overwrite": True}
     try:
@@ -253,10 +254,17 @@ def test(folder: Path, checkpoint: str = BEST) -> None:
     """Test a checkpoint of a run of the study's, on one device."""
     config = folder / "config.yaml"
     place = ["--config", str(config), "--ckpt_path", str(folder / checkpoint)]
-    devices = yaml.safe_load(config.read_text(encoding="utf-8"))["trainer"].get("devices")
-    one = devices[:1] if isinstance(devices, list) else 1  # of those that are named
+    one = one_device(yaml.safe_load(config.read_text(encoding="utf-8")))
     with quiet():
-        cli.main(["test", *place, f"--trainer.devices={one}", "--trainer.num_nodes=1"], own=True)
+        cli.main(["test", *place, *as_arguments(one), "--trainer.num_nodes=1"], own=True)
+
+
+def one_device(config: Config) -> Json:
+    """The change that has a stage use one device: the first of those that it names, or any."""
+    devices = (config.get("trainer") or {}).get("devices")
+    if isinstance(devices, str) and (named := re.match(r"(\d+)\s*,", devices)):  # as Lightning takes them
+        devices = [int(named[1])]
+    return {"trainer.devices": devices[:1] if isinstance(devices, list) else 1}
 
 
 def side_by_side(
@@ -270,10 +278,10 @@ def side_by_side(
         function: of one item; with several jobs it must be picklable, as the items must be.
         items: what it is called on.
         jobs: how many at a time; one is done in this process.
-        desc: what the progress bar shows; there is none without it.
+        desc: what the progress bar, or each line in a log file, shows; there are none without it.
         unit: what an item is.
     """
-    shown = partial(progress_bar, total=len(items), desc=desc, unit=unit, hidden=not desc)
+    shown = partial(followed, desc=desc, total=len(items), unit=unit) if desc else iter
     if jobs == 1 or len(items) < 2:
         yield from shown(map(function, items))
         return

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -46,7 +45,6 @@ COMMON = {
     **NO_LIMIT,
     "trainer.limit_val_batches": 0,  # labels that choose a checkpoint would be labels that nobody counts
     "checkpoint.save_top_k": 0,
-    "trainer.devices": 1,
     "trainer.logger": None,
     **WITHOUT_BARS,
 }
@@ -183,8 +181,10 @@ def open_study(stage: StageConfig) -> Study:
     Raises:
         UserError: the stage has no test.
     """
-    loggers = check_overrides(stage.path, stage.changes).get("trainer", {}).get("logger")
-    study = replace(engine.open_study(stage.changed(COMMON)), loggers=loggers)
+    given = check_overrides(stage.path, stage.changes)
+    loggers = given.get("trainer", {}).get("logger")
+    study = replace(engine.open_study(stage.changed(COMMON, engine.one_device(given))), loggers=loggers)
+    study.config["trainer"]["devices"] = 1  # whichever it is: points are not trained again on another
     if not study.has_test:
         raise UserError("--config: this stage is a pretraining, which no labels enter: give one that is fine-tuned")
     steps, epochs = study.config["trainer"]["max_steps"], study.config["trainer"]["max_epochs"]
@@ -242,13 +242,12 @@ def train(study: Study, point: Trial, wanted: Json, runs: Path) -> None:
     (folder / LAST).unlink()  # hundreds of a large encoder would fill a disk; config.yaml makes it again
 
 
-def run_point(study: Study, subsets: Subsets, runs: Path, point: Trial) -> str:
-    """Train and test a point, unless that is done; returns how long it took, in words."""
-    began, wanted = time.monotonic(), made_by(study, point, subsets[point.subset])
-    if is_finished(runs / study.corpus / point.name, wanted):
-        return "finished before"
-    train(study, point, wanted, runs)
-    return f"{time.monotonic() - began:.0f} s"
+def run_point(study: Study, subsets: Subsets, runs: Path, point: Trial) -> Trial:
+    """Train and test a point, unless that is done."""
+    wanted = made_by(study, point, subsets[point.subset])
+    if not is_finished(runs / study.corpus / point.name, wanted):
+        train(study, point, wanted, runs)
+    return point
 
 
 @dataclass(frozen=True)
@@ -276,10 +275,9 @@ class LabelStudy:
 
     def _tested(self, jobs: int, allow_leaky: bool) -> dict[Trial, Tested]:
         """Train the points that are not finished, and read the predictions of all."""
-        trials, runs, tested = self._with_weights(), self.out / "points", {}
+        runs, tested = self.out / "points", {}
         point = partial(run_point, self.study, self.subsets, runs)
-        results = engine.side_by_side(point, trials, jobs, "label-efficiency", "point")
-        for number, (trial, state) in enumerate(zip(trials, results, strict=True), 1):
+        for trial in engine.side_by_side(point, self._with_weights(), jobs, "label-efficiency", "point"):
             folder = str(runs / self.study.corpus / trial.name)
             tested[trial] = read_run(folder, "test")
             if not allow_leaky:
@@ -287,7 +285,6 @@ class LabelStudy:
                 refuse_leaky(
                     [(folder, tested[trial].leakage)], f"{way_out}, or let --allow-leaky stamp the table LEAKY"
                 )
-            print(f"{number}/{len(trials)} {trial.name}: {state}", flush=True)
         return tested
 
     def _with_weights(self) -> list[Trial]:

@@ -2,16 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
-from cry_lightning.console import UserError, one_line, progress_bar
+from cry_lightning.console import UserError, followed, one_line
 
 if TYPE_CHECKING:
-    from submitit import Executor
+    from submitit import Executor, Job
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,12 +39,16 @@ def submitted(
         jobs = executor.map_array(function, list(items))
     except Exception as refusal:  # of submitit, or of the scheduler that it calls
         raise UserError(f"--launcher {launcher}: cannot be submitted ({one_line(reason(refusal))})") from refusal
-    for job in progress_bar(jobs, total=len(jobs), desc=desc, unit=unit):
-        if (error := job.exception()) is not None:
-            raise UserError(
-                f"{unit} in job {job.job_id}: {reason(error)}; see {job.paths.stderr}, then give the same command again"
-            )
-        yield job.result()
+    yield from followed(map(partial(result_of, unit=unit), jobs), desc, len(jobs), unit)
+
+
+def result_of(job: "Job[R]", unit: str) -> R:
+    """What a job returns, which is waited for."""
+    if (error := job.exception()) is not None:
+        raise UserError(
+            f"{unit} in job {job.job_id}: {reason(error)}; see {job.paths.stderr}, then give the same command again"
+        )
+    return job.result()
 
 
 def reason(error: Exception) -> str:

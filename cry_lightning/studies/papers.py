@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 Runs = dict[str, dict[str, Run]]  # protocol -> system -> run
 Plans = dict[str, dict[str, CrossValidation | None]]  # protocol -> system; a fusion has none
-NamedRound = tuple[CrossValidation, Fold, str | None, str]  # and the checkpoint that it starts from
+Round = tuple[CrossValidation, Fold, str | None]  # and the checkpoint that it starts from
 
 
 @dataclass(frozen=True)
@@ -236,19 +236,18 @@ def plan_labels(order: Order, out: Path, known: Stages) -> list[LabelStudy]:
 
 def train_all(plans: Plans, jobs: int) -> None:
     """Train and test what is not finished, all rounds of all systems some at a time, and pool the tests of each."""
-    named = [(f"{protocol}: {name}", plan) for protocol, of in plans.items() for name, plan in of.items() if plan]
-    rounds: list[NamedRound] = []
-    for name, plan in named:
+    trained = [plan for of_protocol in plans.values() for plan in of_protocol.values() if plan]
+    rounds: list[Round] = []
+    for plan in trained:
         weights = plan.train_once()
-        rounds += [(plan, this, weights, name) for this in plan.rounds]
+        rounds += [(plan, this, weights) for this in plan.rounds]
     folders = iter(list(side_by_side(_trained, rounds, jobs, desc="paper", unit="fold")))
-    for _, plan in named:
+    for plan in trained:
         write_pooled([next(folders) for _ in plan.rounds], plan.out)
 
 
-def _trained(given: NamedRound) -> Path:
-    plan, this, weights, name = given
-    log.info(name)
+def _trained(given: Round) -> Path:
+    plan, this, weights = given
     return plan.train_round(this, weights)
 
 

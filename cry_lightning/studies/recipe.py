@@ -12,7 +12,7 @@ import yaml
 from cry_lightning.commands.arguments import check_name
 from cry_lightning.console import UserError, one_line
 from cry_lightning.evaluation.compare import SUMMARY
-from cry_lightning.files import Json
+from cry_lightning.files import Json, kind_of
 from cry_lightning.studies.division import Division
 
 OF_POSITIVE = {"sensitivity": "sensitivity", "specificity": "specificity", "precision": "precision", "f1": "F1"}
@@ -264,7 +264,9 @@ def _content(path: Path) -> object:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {_way_out()}") from error
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: is not YAML; {_way_out()}") from error
-    if isinstance(content, dict) and "model" in content:
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {kind_of(path)}, and not YAML with keys in it; {_way_out()}")
+    if "model" in content:
         raise UserError(f"{path}: is a stage, no paper.yaml; {_way_out(path)}")
     return content
 

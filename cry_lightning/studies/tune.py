@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cry_lightning import lineage
 from cry_lightning.cli.process import hushed
-from cry_lightning.console import UserError, did_you_mean, one_line, progress_bar
+from cry_lightning.console import UserError, did_you_mean, log_line, one_line, progress_bar
 from cry_lightning.dashboard.runs import begin_study
 from cry_lightning.files import Config, Json, write_json
 from cry_lightning.lineage import refuse_leaky
@@ -38,7 +38,6 @@ PARTS = ("train", "val", "test")
 FIXED = ("name", "runs", "overwrite", "ckpt_path", "checkpoint", "trainer.logger", "trainer.devices")  # for all trials
 SHAPES = "{low, high} with log or step by choice, or {choices}"
 JOURNAL = "journal.log"  # the finished trials, as Optuna keeps them
-COMMON: Json = {"trainer.devices": 1, **WITHOUT_BARS}
 ONE_STEP: Json = {"trainer.max_epochs": 1, "trainer.limit_train_batches": 1, "trainer.logger": None}
 AT_RANDOM = 10  # trials that do not depend on those before
 PROVENANCE = "tune.json"  # what is searched in a folder
@@ -242,10 +241,21 @@ def run_trials(
             proposed = [(number, propose(space, search.trials, goal, seed, number)) for number in numbers]
             for trial in engine.side_by_side(run_one, proposed, jobs):
                 search.add_trial(trial)
+                log_line(f"tune: trial {len(search.trials)} of {wanted} done, {scored(trial, goal)}")
                 bar.update()
                 if best := goal.best_first(search.trials):
                     bar.set_postfix({goal.metric: f"{best[0].value:.3f}"})
     return search
+
+
+def scored(trial: FrozenTrial, goal: Goal) -> str:
+    """What came of a trial, in a few words."""
+    return f"failed: {trial.user_attrs['failure']}" if trial.value is None else f"{goal.metric} {trial.value:.3f}"
+
+
+def common(study: Study) -> Json:
+    """What all trials share."""
+    return engine.one_device(study.config) | WITHOUT_BARS
 
 
 def rehearse(study: Study, folder: Path) -> None:
@@ -254,7 +264,7 @@ def rehearse(study: Study, folder: Path) -> None:
     Raises:
         UserError: as `fit`; the stage does not log its metric, or its encoder was trained on test subjects.
     """
-    engine.train(study, COMMON | ONE_STEP, folder, {})
+    engine.train(study, common(study) | ONE_STEP, folder, {})
     keep_lineage(study, folder)
     shutil.rmtree(folder)
 
@@ -285,7 +295,8 @@ def finished(space: Space, values: Values, score: float | None, epoch: int | Non
 def fit(study: Study, goal: Goal, values: Values, folder: Path) -> tuple[float | None, int | None, str]:
     """Score, epoch and failure of a fit; values under which it cannot end well fail the trial, not the search."""
     try:
-        engine.train(study, values | COMMON | {"pipeline": folder.parents[2].name}, folder, {})  # one group in W&B
+        group = {"pipeline": folder.parents[2].name}  # one in W&B
+        engine.train(study, values | common(study) | group, folder, {})
     except (UserError, RuntimeError) as error:  # RuntimeError: out of memory, shapes that do not go together
         return None, None, one_line(str(error))
     scores = pd.read_csv(folder / "fit/metrics.csv")[["epoch", goal.metric]]

@@ -46,12 +46,17 @@ def load_data(path: str | Path, kind: str, if_missing: str) -> object:
         raise UserError(f"{path}: no such {kind}; {if_missing}") from error
     except IsADirectoryError as error:
         raise UserError(f"{path}: a folder; name the {kind} in it, such as {Path(path) / 'best.ckpt'}") from error
-    except UnpicklingError as error:
+    except Exception as error:  # a damaged pickle may fail in any way
+        if (found := files.kind_of(path)) not in ("", files.CHECKPOINT):
+            if found == files.TRUNCATED:
+                raise UserError(f"{path}: not a whole {kind}, its end is missing") from error
+            raise UserError(f"{path}: {found}, and not a {kind}") from error
+        if not isinstance(error, UnpicklingError):
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise UserError(f"{path}: not a whole {kind} ({reason})") from error
         raise UserError(
             f"{path}: refused, not a {kind}, or it holds more than data (tensors, strings, numbers, lists)"
         ) from error
-    except Exception as error:  # a damaged pickle may fail in any way
-        raise UserError(f"{path}: not a whole {kind} ({(str(error) or 'it is empty').splitlines()[0]})") from error
 
 
 def _refuse_compressed(path: Path) -> None:

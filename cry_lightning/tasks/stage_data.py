@@ -21,6 +21,10 @@ class Features(Protocol):
     def content(self) -> list[str]:
         """What each row holds: "hash of the file#start-duration"."""
 
+    @property
+    def left_out(self) -> dict[str, int]:
+        """What is wrong with clips that have no feature, in a word, and with how many."""
+
     def sound(self, row: int) -> str:
         """Fingerprint of a row's sound, as of `lineage.sound_fingerprint`."""
 

@@ -1,0 +1,17 @@
+"""What a person reads while a command runs."""
+
+import sys
+
+import pytest
+
+from cry_lightning.studies.engine import side_by_side
+
+
+@pytest.mark.parametrize("is_terminal", [True, False], ids=["in a terminal", "in a log file"])
+def test_a_bar_in_a_terminal_is_lines_in_a_log_file(is_terminal, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    assert [*side_by_side(abs, [-1, 2], jobs=1, desc="cross-validate", unit="fold")] == [1, 2]
+    told = capsys.readouterr().err
+    assert ("100%" in told) == is_terminal
+    assert (told.splitlines()[-1] == "cross-validate: fold 2 of 2 done, 0 s since the start") != is_terminal
+    assert [*side_by_side(abs, [-1, 2], jobs=1)] == [1, 2] and not capsys.readouterr().err
