@@ -20,6 +20,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import soundfile
 
+from cry_lightning.data import soundness
+
 RATE, WINDOW_S, HOP_S, RECORDINGS = 8000, 0.2, 0.02, 50
 STEPS = ("list", "prepare", "open", "order")
 AT_ONCE = 10_000  # rows of zeros
@@ -78,6 +80,7 @@ def fill(cache) -> None:
         rows = range(first, min(first + AT_ONCE, len(cache.clips)))
         file.write_rows(rows, np.zeros((len(rows), *cache.shape[1:]), np.float32), [""] * len(rows))
     cache._finish()
+    soundness.note_as_built(cache.path)
 
 
 def measured(step: str, folder: Path) -> tuple[float, int]:

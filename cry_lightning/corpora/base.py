@@ -68,6 +68,16 @@ def part_by_hash(name: str, val: float, test: float) -> str:
     return "val" if percentage < 100 * val else "test" if percentage < 100 * (val + test) else "train"
 
 
+def to_microseconds(seconds: np.ndarray) -> np.ndarray:
+    """Times (n,) to the nearest microsecond, as `round` gives them."""
+    exact = seconds * 1e6
+    nearest = np.rint(exact)
+    rounded = nearest / 1e6
+    doubtful = abs(abs(exact - nearest) - 0.5) < 0.01  # near halves the product, rounded itself, may mislead
+    rounded[doubtful] = [round(each, 6) for each in seconds[doubtful].tolist()]
+    return rounded
+
+
 def named_subjects(clips: Clips) -> set[str]:
     """The subjects that are more than the name of their recording."""
     return {clip.subject for clip in clips.used if clip.subject_source != "unknown"}
@@ -199,8 +209,7 @@ class Corpus(ABC):
             raise UserError(
                 f"{clip.path}: {length_s:g} s are {n_windows} windows, and more than {MOST_WINDOWS}: raise hop_s"
             )
-        starts = [round(clip.start_s + i * hop_s, 6) for i in range(n_windows)]  # NumPy rounds otherwise at halves
-        return Clips.windows(clip, np.array(starts), window_s)
+        return Clips.windows(clip, to_microseconds(clip.start_s + np.arange(n_windows) * hop_s), window_s)
 
 
 class Union(Corpus):
