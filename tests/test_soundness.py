@@ -154,7 +154,7 @@ def test_a_row_that_was_damaged_unseen_is_refused_where_it_is_read_then_computed
 def test_a_byte_that_was_flipped_unseen_gives_no_wrong_number(tmp_path, unseen, every):
     cache = make_cache(tmp_path, n=20)
     cache.build()
-    unharmed, content, sounds = features_of(cache), cache.content, [cache.open().sound(row) for row in range(20)]
+    unharmed, content, sounds = features_of(cache), cache.content, [*cache.open().sounds(torch.arange(20))]
     sound, noticed = cache.path.read_bytes(), 0
     note = soundness.note_of(cache.path).read_text()
     for offset in flips(cache.path, every):
@@ -164,7 +164,7 @@ def test_a_byte_that_was_flipped_unseen_gives_no_wrong_number(tmp_path, unseen, 
         try:
             features = cache.open()
             assert features.good.all() and torch.equal(features.gather(torch.arange(20)), unharmed)
-            assert features.content == content and [features.sound(row) for row in range(20)] == sounds
+            assert features.content == content and [*features.sounds(torch.arange(20))] == sounds
             assert not features.bad
         except UserError:
             noticed += 1

@@ -12,7 +12,7 @@ from cry_lightning import lineage
 from cry_lightning.callbacks.table import data_of
 from cry_lightning.console import UserError
 from cry_lightning.files import Checkpoint, sha256
-from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, StageRecord, sketched, subject_fingerprint
+from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, Sounds, StageRecord, subject_fingerprint
 from cry_lightning.tasks.stage_data import StageData
 
 log = logging.getLogger(__name__)
@@ -91,9 +91,9 @@ class LineageRecorder(Callback):
             stage=self.stage,
             corpus=data.corpus.name,
             subjects=subjects_of(trained),
-            clips=sketched(clips_of(trained)),
+            clips=clips_of(trained),
             validation_subjects=subjects_of(chose),
-            validation_clips=sketched(clips_of(chose)),
+            validation_clips=clips_of(chose),
             subject_sources=sources_of([*trained, *chose]),
             untrained=lineage.without_training(data.classes, {clip.label for clip in data.clips_of("train").used}),
         )
@@ -139,14 +139,15 @@ def sources_of(parts: list[tuple[StageData, str]]) -> dict[str, int]:
     return dict(Counter(source_of.values()))
 
 
-def clips_of(parts: list[tuple[StageData, str]]) -> list[str]:
-    """Fingerprints of the clips of some parts, as of `subjects_of`."""
-    return sorted({data.features.sound(row) for data, part in parts for row in data.rows(part).tolist()})
+def clips_of(parts: list[tuple[StageData, str]]) -> Sounds:
+    """Fingerprints of the clips of some parts, as of `subjects_of`, or a sketch of them."""
+    return lineage.sketched(*(data.features.sounds(data.rows(part)) for data, part in parts))
 
 
 def sounds_of(data: StageData, *parts: str) -> dict[str, str]:
     """Name and fingerprint of each clip of some parts."""
-    return {data.clips[row].name: data.features.sound(row) for part in parts for row in data.rows(part).tolist()}
+    each = ((data.clips_of(part).names, data.features.sounds(data.rows(part))) for part in parts)
+    return {name: sound for names, sounds in each for name, sound in zip(names, sounds, strict=True)}
 
 
 def noise_of(stage: LightningModule) -> list[str]:

@@ -23,7 +23,7 @@ from cry_lightning.data import soundness
 from cry_lightning.data.cachefile import GOOD, PENDING, CacheFile
 from cry_lightning.features.base import Feature
 from cry_lightning.files import Json
-from cry_lightning.lineage import sound_fingerprint
+from cry_lightning.lineage import Recorded
 from cry_lightning.lineage.acoustic_fingerprint import landmarks
 
 log = logging.getLogger(__name__)
@@ -80,13 +80,9 @@ class CachedFeatures:
         """What each row was made from: the hash of its file, and the stretch of it."""
         return self._columns.texts("content")
 
-    @cached_property
-    def _described(self) -> tuple[np.ndarray, ...]:
-        return self._columns.column("content"), self._columns.column("landmarks")
-
-    def sound(self, row: int) -> str:
-        """What a row holds and how it sounds, as the lineage has it."""
-        return sound_fingerprint(*(bytes(column[row]).decode(errors="surrogateescape") for column in self._described))
+    def sounds(self, rows: Tensor) -> Recorded:
+        """What some rows (n,) hold and how they sound, as the lineage has it."""
+        return Recorded(self._columns.column("content"), self._columns.column("landmarks"), rows.numpy())
 
     @cached_property
     def _rows(self) -> Tensor:
