@@ -170,7 +170,7 @@ def test_rows_that_share_an_interval_are_refused_and_intervals_that_no_row_holds
 
     corpus = of_rows("0,2", "2.8,6")
     assert [(clip.label, clip.start_s) for clip in corpus.clips(tmp_path)] == [("cry", 0), ("cry", 4)]
-    corpus.class_names()  # which lists them again
+    corpus.recordings()  # lists them again
     assert (corpus.left_out[UNLABELLED], corpus.left_out[ACROSS]) == (1, 1)
     with pytest.raises(UserError, match=r"list\.csv: 1 interval is in more than one row, first 'pain', a\.wav#1\.500"):
         of_rows("0,3", "1,6").clips(tmp_path)

@@ -19,7 +19,6 @@ from cry_lightning import audio
 from cry_lightning.console import UserError
 from cry_lightning.corpora import UnlabelledTree
 from cry_lightning.corpora.clips import Clip
-from cry_lightning.data import cache as cache_module
 from cry_lightning.data import cachefile
 from cry_lightning.data.building import CachedFeatures, ClipBatches
 from cry_lightning.data.cache import FeatureCache
@@ -287,7 +286,7 @@ def test_the_key_is_the_hash_of_settings_clips_and_content_however_many_are_in_m
     clips = [(clip.path, clip.start_s, clip.duration_s) for clip in cache.clips]
     literal = json.dumps([cache.settings, clips, cache.content])
     for at_once in (1, 3, 7, 100):
-        monkeypatch.setattr(cache_module, "AT_ONCE", at_once)
+        monkeypatch.setattr("cry_lightning.corpora.clips.MOST_IN_A_RUN", at_once)
         assert make_cache(tmp_path, n=7).key == hashlib.sha256(literal.encode()).hexdigest()
 
 

@@ -43,21 +43,6 @@ def test_damaged_rows_are_named_and_alone_computed_again(tmp_path, unharmed, cap
     assert torch.equal(features_of(cache), unharmed)
 
 
-def test_rows_are_read_once_per_process_and_state_of_the_file(tmp_path, monkeypatch):
-    cache = make_cache(tmp_path, n=10)
-    cache.build()
-    monkeypatch.setattr(cachefile, "RACY_NS", 0)
-    read = []
-    damaged_rows = CacheFile.damaged_rows
-    monkeypatch.setattr(CacheFile, "damaged_rows", lambda self: (read.append(1), damaged_rows(self))[1])
-    cache.build()
-    cache.open()
-    assert len(read) == 1
-    flip_byte(cache.path, CacheFile(cache.path).offset)
-    assert "1 damaged row" in cache.fault()
-    assert len(read) == 2
-
-
 def test_checking_takes_no_memory(tmp_path):
     shape = (64, 1, 1, 250_000)  # 64 MB
     file = cachefile.create(tmp_path / "large.h5", shape, "float32", ["a"] * 64, [""] * 64, {"key": ""})

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from cry_lightning.corpora import Clip, Clips, Manifest, UnlabelledTree
+from cry_lightning.corpora.base import to_microseconds
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column, divide
@@ -49,6 +50,26 @@ def test_a_part_of_them_knows_only_its_own_sources(clips):
     assert [*Clips.joined([])] == [*Clips.of([])] == []
 
 
+def test_neighbours_of_one_source_are_runs(clips, monkeypatch):
+    many = Clips.joined([clips, clips[:1], Clips.windows(PIECE, np.arange(5.0), 1.0), clips[1:2]])
+    for most in (1, 2, 1000):
+        monkeypatch.setattr("cry_lightning.corpora.clips.MOST_IN_A_RUN", most)
+        runs = [*many.runs()]
+        assert [row for _, rows in runs for row in range(len(many))[rows]] == [*range(len(many))]
+        assert all(many.sources[source] == whose for whose, rows in runs for source in many.source_of[rows])
+        assert max(rows.stop - rows.start for _, rows in runs) <= most
+    assert [rows.stop - rows.start for _, rows in runs] == [1, 1, 2, 1, 5, 1]
+    assert [*Clips.of([]).runs()] == []
+
+
+def test_times_are_rounded_as_by_python():
+    rng = np.random.default_rng(0)
+    halves = (np.arange(10_000) + 0.5) * 1e-6  # to the nearest number of two that are equally near, or nearly so
+    for seconds in (halves, rng.random(5000) * 1e5, 86_400 * 11 + halves, np.arange(5000) * 0.1234565):
+        assert to_microseconds(seconds).tolist() == [round(each, 6) for each in seconds.tolist()]
+    assert (np.rint(halves * 1e6) / 1e6 != to_microseconds(halves)).any()
+
+
 @pytest.mark.parametrize("hop_s", [0.01, 0.037, 1 / 3, 0.1234567])
 def test_windows_begin_where_they_always_did(tmp_path, hop_s):
     soundfile.write(tmp_path / "1.wav", np.zeros(80_000), 8000)
@@ -60,10 +81,10 @@ def test_windows_begin_where_they_always_did(tmp_path, hop_s):
 def test_key_of_a_cache_is_that_of_the_json_of_all_it_depends_on(tmp_path, monkeypatch, window_s):
     soundfile.write(tmp_path / "1.wav", np.zeros(8000), 8000)
     (tmp_path / 'ä"2.wav').write_text("no sound")
-    monkeypatch.setattr("cry_lightning.data.cache.AT_ONCE", 3)
+    monkeypatch.setattr("cry_lightning.corpora.clips.MOST_IN_A_RUN", 3)
     cache = FeatureCache(UnlabelledTree(tmp_path, window_s=window_s), LogMel(), 0.2, folder=tmp_path / "cache")
     located = [(clip.path, float(clip.start_s), clip.duration_s and float(clip.duration_s)) for clip in cache.clips]
-    assert "".join(cache._keyed()) == json.dumps([cache.settings, located, cache.content])
+    assert b"".join(cache._keyed()).decode() == json.dumps([cache.settings, located, cache.content])
 
 
 def test_a_corpus_may_list_its_clips_one_by_one(tmp_path):

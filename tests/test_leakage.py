@@ -13,7 +13,7 @@ from conftest import cry
 from cry_lightning import audio
 from cry_lightning.callbacks.records import LineageRecorder, noise_of, sounds_of
 from cry_lightning.console import UserError
-from cry_lightning.corpora import ClassFolders, Clips, Corpus, Manifest, UnlabelledTree
+from cry_lightning.corpora import ClassFolders, Clip, Clips, Corpus, Manifest, UnlabelledTree
 from cry_lightning.evaluation import predictions
 from cry_lightning.files import sha256
 from cry_lightning.lineage import (
@@ -281,8 +281,10 @@ class Part:
     def clips_of(self, part: str) -> Clips:
         return self.clips[self.rows(part)]
 
-    def sound(self, row: int) -> str:
-        clip = self.clips[row]
+    def sounds(self, rows: np.ndarray) -> list[str]:
+        return [*map(self.sound, self.clips[rows])]
+
+    def sound(self, clip: Clip) -> str:
         path = self.corpus.path_of(clip)
         waveform = audio.load(path, RATE, clip.start_s, clip.duration_s)
         return sound_fingerprint(f"{sha256(path)}#{clip.name.rpartition('#')[2]}", *landmarks(waveform[None], RATE))

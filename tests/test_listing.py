@@ -1,7 +1,9 @@
 """What lies in a folder of recordings: nothing is passed over without a word, and nothing is waited for."""
 
 import os
+import re
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import soundfile
 
 from cry_lightning.audio import EXTENSIONS
 from cry_lightning.console import UserError
-from cry_lightning.corpora import ClassFolders, Manifest, corpus_at
+from cry_lightning.corpora import ClassFolders, Manifest, corpus_at, manifest
 from cry_lightning.corpora.base import safe_name
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.inventory import content_hashes
@@ -157,3 +159,53 @@ def test_folders_in_any_alphabet_have_names_of_their_own():
     assert len(set(names)) == len(names) and names[1] == "Ubungen"
     assert all(name.isascii() and name[0].isalnum() and "/" not in name and " " not in name for name in names)
     assert safe_name(unicodedata.normalize("NFD", folders[0])) == names[0]
+
+
+ODD_PATHS = [
+    "a.wav",
+    "b/c d.wav",
+    "./a.wav",
+    "b/./c d.wav",
+    "b//c d.wav",
+    "b/../a.wav",
+    "...",
+    "b/.h.wav",
+    "b\\c d.wav",
+]
+ODD_PATHS += [
+    "~a.wav",
+    "~nobody/a.wav",
+    "ä.wav",
+    "b/ä.wav",
+    "a\u0308.wav",
+    "b/[x]{y}.wav",
+    "/tmp/a.wav",
+    "//a.wav",
+    "a.wav/",
+]
+
+
+@pytest.mark.parametrize("folder", ["plain", "ärger"])
+def test_plain_paths_of_a_manifest_are_as_all_others(tmp_path, monkeypatch, folder):
+    root = tmp_path / folder
+    (root / "b").mkdir(parents=True)
+    for path in ODD_PATHS:
+        if not path.startswith("/"):
+            with suppress(OSError):  # no name of a file
+                (root / path).write_bytes(b"")
+    corpus = Manifest(root / "list.csv")
+    quick = [corpus._path(path) for path in ODD_PATHS]
+    monkeypatch.setattr(manifest, "PLAIN", re.compile("(?!)"))
+    assert quick == [corpus._path(path) for path in ODD_PATHS]
+
+
+def test_classes_are_those_of_the_last_listing(tmp_path, monkeypatch):
+    put(tmp_path, "a.wav")
+    (tmp_path / "list.csv").write_text("path,label\na.wav,x")
+    corpus, listed = Manifest(tmp_path / "list.csv"), []
+    recordings = Manifest.recordings
+    monkeypatch.setattr(Manifest, "recordings", lambda self: (listed.append(1), recordings(self))[1])
+    assert corpus.class_names() == ["x"] and len(listed) == 1
+    (tmp_path / "list.csv").write_text("path,label\na.wav,y")
+    assert [clip.label for clip in corpus.clips(tmp_path)] == ["y"]
+    assert corpus.class_names() == ["y"] and len(listed) == 2

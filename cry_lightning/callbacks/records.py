@@ -18,7 +18,7 @@ from cry_lightning.annotations.spans import COLUMN
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.files import Checkpoint, sha256
-from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, StageRecord, sketched, subject_fingerprint
+from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, Sounds, StageRecord, subject_fingerprint
 from cry_lightning.tasks.stage_data import StageData
 
 log = logging.getLogger(__name__)
@@ -106,9 +106,9 @@ class LineageRecorder(Callback):
             stage=self.stage,
             corpus=data.corpus.name,
             subjects=subjects_of(trained),
-            clips=sketched(clips_of(trained)),
+            clips=clips_of(trained),
             validation_subjects=subjects_of(chose),
-            validation_clips=sketched(clips_of(chose)),
+            validation_clips=clips_of(chose),
             subject_sources=sources_of([*trained, *chose]),
             untrained=lineage.without_training(data.classes, {clip.label for clip in data.clips_of("train").used}),
         )
@@ -194,18 +194,18 @@ def sources_of(parts: list[tuple[StageData, str]]) -> dict[str, int]:
 
 
 def digest_of(parts: list[tuple[StageData, str]], value: Callable[..., str]) -> str:
-    """SHA-256 of the sound of each clip of some parts with what stands there of it, in whatever order."""
-    rows = [
-        f"{data.features.content[row]} {said}"
-        for data, part in parts
-        for row, said in zip(data.rows(part).tolist(), data.clips_of(part).each(value), strict=True)
-    ]
-    return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
+    """Hash of the sound of each clip of some parts with what stands there of it, in whatever order: a sum of hashes."""
+    total = 0
+    for data, part in parts:
+        sounds = data.features.sounds(data.rows(part))
+        for sound, said in zip(sounds, data.clips_of(part).each(value), strict=True):
+            total += int.from_bytes(hashlib.sha256(f"{sound} {said}".encode()).digest())
+    return f"{total % 2**256:064x}"
 
 
-def clips_of(parts: list[tuple[StageData, str]]) -> list[str]:
-    """Fingerprints of the clips of some parts, as of `subjects_of`."""
-    return sorted({data.features.sound(row) for data, part in parts for row in data.rows(part).tolist()})
+def clips_of(parts: list[tuple[StageData, str]]) -> Sounds:
+    """Fingerprints of the clips of some parts, as of `subjects_of`, or a sketch of them."""
+    return lineage.sketched(*(data.features.sounds(data.rows(part)) for data, part in parts))
 
 
 def not_listed(data: StageData) -> dict[str, int]:
@@ -215,7 +215,8 @@ def not_listed(data: StageData) -> dict[str, int]:
 
 def sounds_of(data: StageData, *parts: str) -> dict[str, str]:
     """Name and fingerprint of each clip of some parts."""
-    return {data.clips[row].name: data.features.sound(row) for part in parts for row in data.rows(part).tolist()}
+    each = ((data.clips_of(part).names, data.features.sounds(data.rows(part))) for part in parts)
+    return {name: sound for names, sounds in each for name, sound in zip(names, sounds, strict=True)}
 
 
 def noise_of(stage: LightningModule) -> list[str]:

@@ -68,6 +68,21 @@ def part_by_hash(name: str, val: float, test: float) -> str:
     return "val" if percentage < 100 * val else "test" if percentage < 100 * (val + test) else "train"
 
 
+def to_microseconds(seconds: np.ndarray) -> np.ndarray:
+    """Times (n,) to the nearest microsecond, as `round` gives them."""
+    exact = seconds * 1e6
+    nearest = np.rint(exact)
+    rounded = nearest / 1e6
+    doubtful = abs(abs(exact - nearest) - 0.5) < 0.01  # near halves the product, rounded itself, may mislead
+    rounded[doubtful] = [round(each, 6) for each in seconds[doubtful].tolist()]
+    return rounded
+
+
+def labels_of(clips: Iterable[Clip]) -> set[str]:
+    """The labels that clips have."""
+    return {clip.label for clip in clips if clip.label is not None}
+
+
 def named_subjects(clips: Clips) -> set[str]:
     """The subjects that are more than the name of their recording."""
     return {clip.subject for clip in clips.used if clip.subject_source != "unknown"}
@@ -109,6 +124,7 @@ class Corpus(ABC):
         self.hop_s = hop_s
         self.min_active_db = min_active_db
         self.left_out: Counter[str] = Counter()  # of the last listing by `clips`: what and why -> how many
+        self._labels: set[str] | None = None  # of the same, before they are mapped
 
     @abstractmethod
     def recordings(self) -> list[Clip]:
@@ -126,10 +142,10 @@ class Corpus(ABC):
         return {path: self.path_of(clip) for path, clip in {clip.path: clip for clip in clips}.items()}
 
     def class_names(self) -> list[str]:
-        """The classes in the order of the mapping, else the labels in alphabetical order."""
+        """The classes in the order of the mapping, else the labels, sorted, as `clips` last listed them."""
         if self.classes:
             return list(self.classes)
-        return sorted({clip.label for clip in self.recordings() if clip.label is not None})
+        return sorted(labels_of(self.recordings()) if self._labels is None else self._labels)
 
     def clips(self, levels_folder: Path = Path("cache")) -> Clips:
         """The clips to work on: classes mapped, long recordings cut into windows.
@@ -139,6 +155,7 @@ class Corpus(ABC):
         """
         self.left_out.clear()
         listed = self.recordings()
+        self._labels = labels_of(listed)
         clips = self._with_mapped_labels(listed)
         self.left_out["clips to which `classes` gives no class"] = len(listed) - len(clips)
         return Clips.of(clips) if self.window_s is None else self._windows(clips, levels_folder)
@@ -146,7 +163,7 @@ class Corpus(ABC):
     def _with_mapped_labels(self, clips: list[Clip]) -> list[Clip]:
         if not self.classes:
             return clips
-        known = {clip.label for clip in clips if clip.label is not None}
+        known = labels_of(clips)
         class_of: dict[str | None, str | None] = {None: None}
         for name, labels in self.classes.items():
             for label in map(nfc, labels):
@@ -202,8 +219,7 @@ class Corpus(ABC):
             raise UserError(
                 f"{clip.path}: {length_s:g} s are {n_windows} windows, and more than {MOST_WINDOWS}: raise hop_s"
             )
-        starts = [round(clip.start_s + i * hop_s, 6) for i in range(n_windows)]  # NumPy rounds otherwise at halves
-        return Clips.windows(clip, np.array(starts), window_s)
+        return Clips.windows(clip, to_microseconds(clip.start_s + np.arange(n_windows) * hop_s), window_s)
 
 
 class Union(Corpus):

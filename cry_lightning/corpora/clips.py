@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Literal, Self, overload
 
 import numpy as np
@@ -14,6 +15,7 @@ from cry_lightning.corpora.listing import nfc
 # or a video, where several infants or one infant in several may be, or it is not known and the recording stands for it.
 SubjectSource = Literal["given", "rule", "stand-in", "unknown"]
 Names = Sequence[str] | np.ndarray | pd.Categorical
+MOST_IN_A_RUN = 1000  # clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,18 @@ class Clips(Sequence[Clip]):
     @cached_property
     def used(self) -> list[Clip]:
         """The sources of which there is a stretch: they tell all that does not depend on time."""
-        return [self.sources[source] for source in np.unique(self.source_of)]
+        return [self.sources[source] for source in np.flatnonzero(np.bincount(self.source_of)).tolist()]
+
+    def runs(self) -> Iterator[tuple[Clip, slice]]:
+        """A source and the rows of neighbours that are its stretches, at most 1000 at once; all rows, in their order.
+
+        Each thousand begins at its own place of a run, so that windows of several recordings may be the same stretches.
+        """
+        begins = np.flatnonzero(np.diff(self.source_of, prepend=-1)).tolist()
+        for begin, end in pairwise([*begins, len(self)]):
+            source = self.sources[self.source_of[begin]]
+            for first in range(begin, end, MOST_IN_A_RUN):
+                yield source, slice(first, min(first + MOST_IN_A_RUN, end))
 
     def replaced(self, change: Callable[[Clip], Clip]) -> "Clips":
         """The same stretches of changed sources."""

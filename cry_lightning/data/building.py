@@ -4,6 +4,7 @@ import logging
 import math
 import mmap
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,10 +20,11 @@ from torch.utils.data import DataLoader, Dataset
 from cry_lightning import audio
 from cry_lightning.console import UserError, counted, first_few, progress_bar
 from cry_lightning.corpora import Clip, Clips, Corpus
+from cry_lightning.data import soundness
 from cry_lightning.data.cachefile import GOOD, PENDING, CacheFile
 from cry_lightning.features.base import Feature
 from cry_lightning.files import Json
-from cry_lightning.lineage import sound_fingerprint
+from cry_lightning.lineage import Recorded
 from cry_lightning.lineage.acoustic_fingerprint import landmarks
 
 log = logging.getLogger(__name__)
@@ -63,9 +65,16 @@ class CachedFeatures:
         return good
 
     @cached_property
+    def _columns(self) -> CacheFile:
+        """The file, for the columns of text, once they are known to be sound."""
+        if not (soundness.was_read(self.path) or self._file.has_sound_columns()):
+            raise soundness.damaged(self.path, "columns that do not match their checksum")
+        return self._file
+
+    @cached_property
     def bad(self) -> dict[int, str]:
         """Row -> why it is masked."""
-        return self._file.reasons()
+        return self._columns.reasons()
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -75,15 +84,11 @@ class CachedFeatures:
     @cached_property
     def content(self) -> list[str]:
         """What each row was made from: the hash of its file, and the stretch of it."""
-        return self._file.texts("content")
+        return self._columns.texts("content")
 
-    @cached_property
-    def _described(self) -> tuple[np.ndarray, ...]:
-        return self._file.column("content"), self._file.column("landmarks")
-
-    def sound(self, row: int) -> str:
-        """What a row holds and how it sounds, as the lineage has it."""
-        return sound_fingerprint(*(bytes(column[row]).decode(errors="surrogateescape") for column in self._described))
+    def sounds(self, rows: Tensor) -> Recorded:
+        """What some rows (n,) hold and how they sound, as the lineage has it."""
+        return Recorded(self._columns.column("content"), self._columns.column("landmarks"), rows.numpy())
 
     @cached_property
     def _rows(self) -> Tensor:
@@ -94,13 +99,32 @@ class CachedFeatures:
         numbers = torch.frombuffer(mapped, dtype=dtype, count=math.prod(self.shape), offset=self._file.offset)
         return numbers.view(self.shape[0], -1)
 
+    @cached_property
+    def _checksums(self) -> np.ndarray:
+        return self._file.column("crc32")
+
+    @cached_property
+    def _checked(self) -> np.ndarray:
+        """Which rows this process has compared with their checksums (n,)."""
+        return np.full(self.shape[0], soundness.was_read(self.path))
+
     def gather(self, rows: Tensor) -> Tensor:
-        """Features (B, C, F, T) in float32 of these rows (B,).
+        """Features (B, C, F, T) in float32 of these rows (B,), each checked where it is first read.
 
         Raises:
             IndexError: there is no such row.
+            UserError: a row is damaged.
         """
-        return torch.index_select(self._rows, 0, rows).view(-1, *self.shape[1:]).float()
+        found = torch.index_select(self._rows, 0, rows)
+        self._check(rows.numpy(), found.numpy())
+        return found.view(-1, *self.shape[1:]).float()
+
+    def _check(self, rows: np.ndarray, found: np.ndarray) -> None:
+        new = np.flatnonzero(~self._checked[rows])
+        for place, crc32 in zip(new.tolist(), self._checksums[rows[new]].tolist(), strict=True):
+            if zlib.crc32(found[place]) != crc32:
+                raise soundness.damaged(self.path, f"a damaged row, number {rows[place]}")
+        self._checked[rows[new]] = True
 
 
 # Rows, their features (B, C, F, T), why each is bad ("": it is good), and the landmarks of each where they are wanted.

@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 from cry_lightning import audio
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Clips, Corpus
-from cry_lightning.data import cachefile
+from cry_lightning.corpora.clips import stretch_of
+from cry_lightning.data import cachefile, soundness
 from cry_lightning.data.building import CachedFeatures, ClipBatches, batches_of, fill
 from cry_lightning.data.cachefile import CacheFile
 from cry_lightning.data.inventory import content_hashes
@@ -31,6 +32,7 @@ from cry_lightning.lineage.acoustic_fingerprint import LANDMARKS_VERSION, most_l
 
 log = logging.getLogger(__name__)
 AT_ONCE = 10_000  # rows whose texts are in memory
+ZERO = "\0"  # between texts
 CACHE_VERSION = 2  # raise it when the file's layout changes
 
 
@@ -143,17 +145,22 @@ class FeatureCache:
         """Hash of all that the numbers depend on."""
         digest = hashlib.sha256()
         for text in self._keyed():  # together the JSON of settings, clips and content
-            digest.update(text.encode())
+            digest.update(text)
         return digest.hexdigest()
 
-    def _keyed(self) -> Iterator[str]:
-        opened = {path: json.dumps(content)[:-1] for path, content in self._hashes.items()}
-        yield f"[{json.dumps(self.settings)}"
-        for texts_of in (_located, lambda clips: [f'{text}"' for text in _content(clips, opened)]):
-            for first in range(0, len(self.clips), AT_ONCE):
-                yield f"{', ' if first else ', ['}{', '.join(texts_of(self.clips[first : first + AT_ONCE]))}"
-            yield "]"
-        yield "]"
+    def _keyed(self) -> Iterator[bytes]:
+        yield f"[{json.dumps(self.settings)}".encode()
+        located = {path: f"[{json.dumps(path)}, " for path in self._hashes}
+        content = {path: f"{json.dumps(file)[:-1]}#" for path, file in self._hashes.items()}
+        for before, write, after in ((located, _times, "]"), (content, stretch_of, '"')):
+            between = ", ["
+            for clip, rows in self.clips.runs():
+                begun, stretches = before[clip.path], (self.clips.start_s[rows], self.clips.duration_s[rows])
+                texts = _joined(write, *(times.tobytes() for times in stretches))
+                yield f"{between}{begun}{texts.replace(ZERO, f'{after}, {begun}')}".encode()
+                between = f"{after}, "
+            yield f"{after}]".encode()
+        yield b"]"
 
     @property
     def path(self) -> Path:
@@ -175,7 +182,7 @@ class FeatureCache:
     def fault(self) -> str | None:
         """Why the cache cannot be used, judged by its structure, columns and rows; None if it can.
 
-        The rows of an unchanged file are read once per process, at some 2 GB/s from memory.
+        Of a file that was found sound, and has not changed since, only the structure is looked at, see `soundness`.
         """
         return self._fault_of_the_whole() or self._fault_of_rows()
 
@@ -186,11 +193,11 @@ class FeatureCache:
     def _fault_of_the_whole(self) -> str | None:
         if not os.path.lexists(self.path):
             return "has not been built"
-        return cachefile.damage(self.path, self._attributes, self.shape)
+        return soundness.damage(self.path, self._attributes, self.shape)
 
     def _fault_of_rows(self) -> str | None:
         try:
-            damaged = CacheFile(self.path).newly_damaged_rows()
+            damaged = soundness.newly_damaged_rows(CacheFile(self.path))
         except cachefile.UNREADABLE as error:
             return f"cannot be read: {' '.join(str(error).split())}"
         if not len(damaged):
@@ -222,6 +229,7 @@ class FeatureCache:
             if self.fault():
                 self._fill(self._begun(), workers, batches_of(len(self.clips)))
                 self._finish()
+                soundness.note_as_built(self.path)
         return self.path
 
     def build_shard(self, shard: int, shards: int, workers: int = 0) -> int:
@@ -282,6 +290,7 @@ class FeatureCache:
 
         Nothing is mended: the next build computes damaged rows again, and changed audio has another cache.
         """
+        soundness.forget(self.path)
         if fault := self._fault_of_the_whole():
             return [f"{self.path} {fault}"]
         damaged = CacheFile(self.path).damaged_rows()
@@ -359,16 +368,15 @@ class FeatureCache:
         )
 
 
-def _located(clips: Clips) -> list[str]:
-    """Path, start and duration of each clip, as JSON."""
-    of_path = {clip.path: json.dumps(clip.path) for clip in clips.used}
-    each = zip(clips.paths, clips.start_s.tolist(), clips.durations, strict=True)
-    return [f"[{of_path[path]}, {_times(start_s, duration_s)}]" for path, start_s, duration_s in each]
-
-
-@lru_cache(maxsize=2**16)  # see `clips.stretch_of`
 def _times(start_s: float, duration_s: float | None) -> str:
-    return json.dumps([start_s, duration_s])[1:-1]
+    return f"{start_s!r}, {'null' if duration_s is None else repr(duration_s)}"  # as JSON has them
+
+
+@lru_cache(maxsize=2**8)  # the windows of one recording begin where those of the next do
+def _joined(write: Callable[[float, float | None], str], start_s: bytes, duration_s: bytes) -> str:
+    """The texts of neighbours, with zeros between them."""
+    times = (np.frombuffer(column).tolist() for column in (start_s, duration_s))
+    return ZERO.join(write(start, None if length != length else length) for start, length in zip(*times, strict=True))
 
 
 def _content(clips: Clips, hashes: dict[str, str]) -> list[str]:

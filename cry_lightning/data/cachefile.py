@@ -4,7 +4,6 @@ import errno
 import math
 import os
 import shutil
-import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,10 +36,7 @@ HDF5_OPTIONS = {"libver": ("v108", "v108"), "alignment_threshold": 4096, "alignm
 # What HDF5's bindings are known to raise on broken files, and what broken columns make of the code below.
 UNREADABLE = (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
 BLOCK_BYTES, BLOCK_ROWS = 2**22, 10_000  # read at once for checking
-RACY_NS = 2 * 10**9  # a file changed again this soon may bear the same time, as clocks of file systems are coarse
 NO_RESERVING = (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
-
-_sound: set[tuple[int, ...]] = set()  # states of files whose rows this process has found sound
 
 
 class CacheFile:
@@ -114,6 +110,10 @@ class CacheFile:
                 while left and (block := file.read(min(left, BLOCK_BYTES))):
                     total, left = zlib.crc32(block, total), left - len(block)
         return total
+
+    def has_sound_columns(self) -> bool:
+        """Whether every column but the features is as it was stored; it reads them."""
+        return bool(self.column("checksum")[0] == self.checksum())
 
     def begin(self, texts: Mapping[str, Sequence[str]]) -> None:
         """Store the columns of text of a new file, and that no row is done."""
@@ -191,18 +191,6 @@ class CacheFile:
                 damaged[first : rows.stop] |= np.array(found, np.uint32) != crc32[first : rows.stop]
         return np.flatnonzero(damaged & (done != PENDING))
 
-    def newly_damaged_rows(self) -> np.ndarray:
-        """As `damaged_rows`, but what this process has found sound and nobody has changed since is not read again."""
-        status = self.path.stat()
-        state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        if state in _sound:
-            return np.array([], int)
-        settled = abs(time.time_ns() - status.st_mtime_ns) > RACY_NS
-        damaged = self.damaged_rows()
-        if settled and not len(damaged):
-            _sound.add(state)
-        return damaged
-
     def fault(self, attributes: Mapping[str, object], shape: tuple[int, ...]) -> str | None:
         """Why this file is not the one that these stand for; None if it is. Its rows may be unfinished."""
         if any(self.attributes[name] != value for name, value in attributes.items()):
@@ -223,21 +211,6 @@ def _place(file: h5py.File, name: str) -> tuple[int, tuple[int, ...], np.dtype]:
     if offset is None:
         raise ValueError(f"{name} lies in other files, or in pieces")
     return offset, data.shape, data.dtype
-
-
-def damage(path: Path, attributes: Mapping[str, object], shape: tuple[int, ...]) -> str | None:
-    """Why a cache file cannot be trusted, from its structure and columns alone; None if it can."""
-    try:
-        file = CacheFile(path)
-        if fault := file.fault(attributes, shape):
-            return fault
-        if n_missing := int((file.column("done") == PENDING).sum()):
-            return f"lacks {n_missing} rows"
-        if file.column("checksum")[0] != file.checksum():
-            return "has columns that do not match their checksum"
-    except UNREADABLE as error:
-        return f"cannot be read: {' '.join(str(error).split())}"
-    return None
 
 
 def clear(path: Path) -> None:

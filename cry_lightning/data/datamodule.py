@@ -146,6 +146,7 @@ class CryDataModule(L.LightningDataModule):
         self.probe = probe
         self.seed = seed
         self.trained_classes: list[str] | None = None  # of the model that is tested or resumed, in its order
+        self._built: FeatureCache | None = None  # by this process, which need not list it again
         self._ready = False
 
     def feature_cache(self) -> FeatureCache:
@@ -163,7 +164,8 @@ class CryDataModule(L.LightningDataModule):
         """Make what is made, and build the cache, in one process only."""
         with isolate_rng():  # a model must not depend on whether its cache was built just now
             self.corpus.prepare()
-            self.feature_cache().build(self.cache.workers)
+            self._built = self.feature_cache()
+            self._built.build(self.cache.workers)
         if self.probe is not None:
             self.probe.prepare_data()
 
@@ -171,7 +173,7 @@ class CryDataModule(L.LightningDataModule):
         """Open the cache and divide its rows; the same for every stage."""
         if self._ready:
             return
-        cache = self.feature_cache()
+        cache, self._built = self._built or self.feature_cache(), None
         self.features = cache.open()
         self.clips = cache.clips
         self.classes = known_classes(self.corpus.name, self.corpus.class_names(), self.trained_classes)

@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 
 from cry_lightning.audio import what_it_is
 from cry_lightning.console import UserError, progress_bar
-from cry_lightning.data.cachefile import BAD, PENDING, UNREADABLE, CacheFile, clear, damage
+from cry_lightning.data.cachefile import BAD, PENDING, UNREADABLE, CacheFile, clear
+from cry_lightning.data.soundness import damage, forget
 from cry_lightning.files import Json, replacing, sha256, waited_for
 
 log = logging.getLogger(__name__)
@@ -155,6 +156,7 @@ def remove_caches(folder: str | Path, names: list[str]) -> list[Path]:
                 paths = [Path(folder) / f"{name}{suffix}" for suffix in (".h5", ".h5.part")]
                 files = [path for path in paths if os.path.lexists(path)]
                 for path in files:
+                    forget(path)
                     clear(path)
         except Timeout as error:
             raise UserError(f"cache {name} is being built: stop that build first") from error

@@ -198,6 +198,8 @@ def _own_parts(own: pd.Categorical, column: str) -> np.ndarray:
 
 def _place_unlabelled(parts: np.ndarray, unlabelled: np.ndarray, groups: pd.Categorical) -> None:
     """Give unlabelled clips the part of their group, train where it has none: no test subject is there."""
+    if not unlabelled.any():
+        return
     movable = unlabelled & np.isin(parts, ("", "train"))
     parts[movable] = "train"
     for part in ("val", "test"):

@@ -1,20 +1,20 @@
 """What a model was trained on, stage by stage, and whether it was tested on any of it. No torch."""
 
 from cry_lightning.lineage.check import Leakage, Overlap, Status, check, count_shared, refuse_leaky, worst
+from cry_lightning.lineage.recorded import Recorded, fingerprint, sound_fingerprint
 from cry_lightning.lineage.records import (
     FILE,
     UNKNOWN,
     AnyLineage,
     FoldedLineage,
     Lineage,
+    Sounds,
     StageRecord,
-    fingerprint,
     of_checkpoint,
     of_table,
     other_sound,
     parse,
     read,
-    sound_fingerprint,
     subject_fingerprint,
     union,
     without_training,
@@ -30,7 +30,9 @@ __all__ = [
     "Leakage",
     "Lineage",
     "Overlap",
+    "Recorded",
     "Sketch",
+    "Sounds",
     "StageRecord",
     "Status",
     "check",

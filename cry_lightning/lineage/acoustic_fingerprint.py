@@ -121,15 +121,20 @@ class Landmarks(NamedTuple):
 def decoded(sounds: Sequence[str]) -> Landmarks:
     """All landmarks of some sounds, as of `lineage.sound_fingerprint`."""
     parts = [sound.split("#") if sound.count("#") == 2 else (sound, "0", "") for sound in sounds]
-    packed = np.frombuffer(base64.b64decode("".join(letters for _, _, letters in parts)), TYPE)
-    n_each = [len(letters) // LETTERS for _, _, letters in parts]
-    frame: dict[str, int] = {}
-    for stretch in {stretch for _, stretch, _ in parts}:
-        frame[stretch] = round(float(stretch.partition("-")[0]) * SAMPLE_RATE / HOP)
+    seconds = {stretch: float(stretch.partition("-")[0]) for stretch in {stretch for _, stretch, _ in parts}}
     files = {name: number for number, name in enumerate(dict.fromkeys(name for name, _, _ in parts))}
-    starts, numbers = [frame[stretch] for _, stretch, _ in parts], [files[name] for name, _, _ in parts]
-    start, file, place = (np.repeat(np.array(each, int), n_each) for each in (starts, numbers, range(len(parts))))
-    return Landmarks(list(files), file, start + packed["time"], packed["hash"].astype(int), place)
+    starts, numbers = [seconds[stretch] for _, stretch, _ in parts], [files[name] for name, _, _ in parts]
+    letters = [letters.encode() for _, _, letters in parts]
+    return unpacked(list(files), np.array(numbers, int), np.array(starts, float), letters)
+
+
+def unpacked(files: Sequence[str], file: np.ndarray, start_s: np.ndarray, letters: Sequence[bytes]) -> Landmarks:
+    """All landmarks of some sounds (n,): of which files, where they begin there, and their landmarks as letters."""
+    packed = np.frombuffer(base64.b64decode(b"".join(letters)), TYPE)
+    n_each = [len(each) // LETTERS for each in letters]
+    frame = np.rint(start_s * SAMPLE_RATE / HOP).astype(int)
+    starts, numbers, place = (np.repeat(each, n_each) for each in (frame, file, np.arange(len(letters))))
+    return Landmarks(files, numbers, starts + packed["time"], packed["hash"].astype(int), place)
 
 
 def alike(sounds: Sequence[str] | Landmarks, others: Sequence[str] | Landmarks) -> np.ndarray:
@@ -195,6 +200,12 @@ def _often(keys: np.ndarray) -> np.ndarray:
     return (np.bincount(buckets) >= ENOUGH)[buckets]
 
 
+def _distinct(keys: np.ndarray) -> np.ndarray:
+    """Keys (n,) each once, in order: `np.unique` hashes such of two numbers, thirty times as long."""
+    keys = np.sort(keys)
+    return keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]
+
+
 def _alike(mine: Landmarks, other: Landmarks, ends: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Places (n, 2) of sounds whose landmarks have their like in another file, many at one shift in time.
 
@@ -219,7 +230,7 @@ def _alike(mine: Landmarks, other: Landmarks, ends: np.ndarray, sizes: np.ndarra
 
 def _kinds(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Of each of some values (n,), how many different ones its group has."""
-    return np.bincount(np.unique(groups << 32 | values) >> 32)[groups]
+    return np.bincount(_distinct(groups << 32 | values) >> 32)[groups]
 
 
 def _spans(at: np.ndarray, time: np.ndarray) -> np.ndarray:

@@ -10,13 +10,13 @@ import pandas as pd
 
 from cry_lightning.console import UserError, counted
 from cry_lightning.lineage.acoustic_fingerprint import Landmarks, alike, decoded
+from cry_lightning.lineage.recorded import fingerprint
 from cry_lightning.lineage.records import (
     FILE,
     AnyLineage,
     FoldedLineage,
     Sounds,
     StageRecord,
-    fingerprint,
     subject_fingerprint,
 )
 from cry_lightning.lineage.sketch import Sketch, Stretches
@@ -149,7 +149,7 @@ class Tested:
     @cached_property
     def located(self) -> Stretches:
         """Where the tested sounds lie in their files."""
-        return Stretches.of(self.known)
+        return Stretches.of(self.known.tolist())
 
     @cached_property
     def landmarks(self) -> Landmarks:

@@ -1,6 +1,5 @@
 """What a model was trained on, stage by stage, in hashes: in memory, in checkpoints and in lineage.json."""
 
-import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from cry_lightning.console import UserError, counted
 from cry_lightning.files import Json, read_object, sha256, write_json
+from cry_lightning.lineage.recorded import fingerprint
 from cry_lightning.lineage.sketch import Sketch, sketched
 from cry_lightning.lineage.spelling import own_part, plain
 
@@ -284,11 +284,6 @@ def union(lineages: Iterable[Lineage]) -> Lineage:
     )
 
 
-def fingerprint(text: str) -> str:
-    """First 16 hex digits of SHA-256: lets subjects be compared without being named."""
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
-
-
 def subject_fingerprint(subject: str, source: str) -> str:
     """Of "collection:id", of whatever spelling, and behind a slash of the id alone, to find it in other collections by.
 
@@ -304,17 +299,6 @@ def without_training(classes: Iterable[str], labels: Collection[str | None]) -> 
     """The classes that none of the labels of the training clips is, where some are."""
     untrained = [name for name in classes if name not in labels]
     return untrained if set(labels).intersection(classes) else []
-
-
-def sound_fingerprint(content: str, landmarks: str | None = None) -> str:
-    """Of "file#start-duration", as a cache names what a row holds, and of how it sounds.
-
-    The stretch stays in clear, to find overlaps by, and so do the landmarks (`acoustic_fingerprint`), behind a second
-    hash sign.
-    """
-    file, hash_sign, stretch = content.partition("#")
-    name = fingerprint(file) + hash_sign + stretch
-    return name if landmarks is None else f"{name}#{landmarks}"
 
 
 def other_sound(name: str, ours: AnyLineage | None, other: str, theirs: AnyLineage | None) -> str:

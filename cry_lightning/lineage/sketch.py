@@ -12,14 +12,13 @@ import numpy as np
 from cry_lightning.console import UserError
 from cry_lightning.files import Json
 from cry_lightning.lineage.acoustic_fingerprint import LETTERS, Landmarks, decoded
+from cry_lightning.lineage.recorded import END_MS, Recorded, parts_of
 
 FROM = 20_000  # clips, of which and fewer a stage keeps all
 MOST_LANDMARKS = 2**20  # that are kept of those of more clips: of windows of 1 s, those of 18 hours
 SECONDS = 4  # of a copy for each landmark that is left out for one kept: nearly all that long are found
 BITS = 64  # of the hash of a file
 MIN_OVERLAP_MS = 2  # names give times to the millisecond, so that neighbours may seem to share as much
-END_MS = 2**36  # of a stretch to the end of its file: two years
-AT_ONCE = 10_000  # sounds whose landmarks are in memory
 MOST_BYTES = {"stretches": 2**28, "landmarks": 32 * MOST_LANDMARKS}  # unpacked: a sketch may come from anybody
 
 
@@ -33,10 +32,13 @@ class Stretches(NamedTuple):
     @classmethod
     def of(cls, sounds: Iterable[str]) -> Self:
         """Those of `sound_fingerprint`s; one that is given without its stretch is a whole file of its own."""
+        if isinstance(sounds, Recorded) and (known := sounds.columns):
+            within = (np.minimum(time, END_MS) for time in (known.start, known.end))
+            return cls(_numbers(known.files)[known.file], *within)
         parts = [[*sound.split("#"), ""][:2] for sound in sounds]
-        number = {file: int(file, 16) for file in {file for file, _ in parts}}
+        names = {file: place for place, file in enumerate(dict.fromkeys(file for file, _ in parts))}
         times = {stretch: _times(stretch) for stretch in {stretch for _, stretch in parts}}
-        files = np.array([number[file] for file, _ in parts], np.uint64) >> np.uint64(64 - BITS)
+        files = _numbers(names)[[names[file] for file, _ in parts]]
         return cls(files, *np.array([times[stretch] for _, stretch in parts], int).reshape(-1, 2).T)
 
     def merged(self) -> "Stretches":
@@ -62,6 +64,11 @@ class Stretches(NamedTuple):
         at = np.minimum(at, len(ends) - 1)  # the first that ends late enough; those behind it begin later still
         shared = np.minimum(self.end, others.end[at]) - np.maximum(self.start, others.start[at])
         return (others.file[at] == self.file) & (shared > MIN_OVERLAP_MS)
+
+
+def _numbers(files: Iterable[str]) -> np.ndarray:
+    """The first `BITS` of the fingerprints of files (n,)."""
+    return np.array([int(file, 16) for file in files], np.uint64) >> np.uint64(64 - BITS)
 
 
 def _times(stretch: str) -> tuple[int, int]:
@@ -94,7 +101,7 @@ class Sketch:
     def of(cls, sounds: Sequence[str]) -> Self:
         """That of `sound_fingerprint`s."""
         stretches = Stretches.of(sounds).merged()
-        n_landmarks = sum(len(sound) - sound.rindex("#") - 1 for sound in sounds) // LETTERS
+        n_landmarks = _n_letters(sounds) // LETTERS
         one_in = max(1, -(-n_landmarks // MOST_LANDMARKS))
         place, time, hashes = _some_landmarks(sounds, np.unique(stretches.file), one_in)
         order = np.lexsort((time, place))
@@ -191,12 +198,19 @@ class Sketch:
         return text
 
 
+def _n_letters(sounds: Sequence[str]) -> int:
+    """Of the landmarks of all of them."""
+    if isinstance(sounds, Recorded):
+        return sounds.n_letters()
+    return sum(len(sound) - sound.rindex("#") - 1 for sound in sounds)
+
+
 def _some_landmarks(sounds: Sequence[str], files: np.ndarray, one_in: int) -> np.ndarray:
     """Place of the file, time and hash (3, L) of one in so many of all landmarks."""
     found, n_passed = [np.zeros((3, 0), int)], 0
-    for first in range(0, len(sounds), AT_ONCE):
-        known = decoded(sounds[first : first + AT_ONCE])
-        own = np.array([int(file, 16) for file in known.files], np.uint64) >> np.uint64(64 - BITS)
+    for part in parts_of(len(sounds)):
+        known = sounds.decoded(part) if isinstance(sounds, Recorded) else decoded(sounds[part])
+        own = _numbers(known.files)
         columns = np.stack([np.searchsorted(files, own)[known.file], known.time, known.hash])
         found.append(columns[:, -n_passed % one_in :: one_in])
         n_passed += columns.shape[1]
@@ -227,6 +241,11 @@ def _unpacked(text: str, most_bytes: int) -> np.ndarray:
     return np.cumsum(differences, axis=1)
 
 
-def sketched(sounds: list[str]) -> list[str] | Sketch:
-    """Some `sound_fingerprint`s as a stage keeps them: themselves, or of very many a sketch."""
-    return sounds if len(sounds) <= FROM else Sketch.of(sounds)
+def sketched(*parts: Sequence[str]) -> list[str] | Sketch:
+    """Some `sound_fingerprint`s as a stage keeps them: each once, sorted, or of very many a sketch."""
+    parts = tuple(filter(len, parts))
+    if len(parts) == 1 and isinstance(parts[0], Recorded) and len(parts[0]) > FROM and parts[0].columns:
+        sounds: Sequence[str] = parts[0].distinct()
+    else:
+        sounds = sorted(set().union(*parts))
+    return Sketch.of(sounds) if len(sounds) > FROM else [*sounds]

@@ -316,7 +316,7 @@ def keep_lineage(study: Study, folder: Path) -> None:
     known = lineage.of_checkpoint(read_checkpoint(next(folder.glob("*.ckpt"))))
     lineage.write(known, folder / lineage.FILE)
     data = study.data
-    clips = {data.clips[row].name: data.features.sound(row) for row in data.rows("test").tolist()}
+    clips = dict(zip(data.clips_of("test").names, data.features.sounds(data.rows("test")), strict=True))
     whose = [(clip.subject, clip.subject_source) for clip in data.clips_of("test")]
     tested = pd.DataFrame(whose, columns=["subject", "subject_source"]).assign(clip=[*clips])
     leakage = lineage.check(tested.assign(split="test"), replace(known, test_clips=clips))

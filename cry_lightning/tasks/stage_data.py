@@ -1,6 +1,6 @@
 """What a stage asks of its data: the contract between tasks, callbacks and the datamodule."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -25,8 +25,8 @@ class Features(Protocol):
     def left_out(self) -> dict[str, int]:
         """What is wrong with clips that have no feature, in a word, and with how many."""
 
-    def sound(self, row: int) -> str:
-        """Fingerprint of a row's sound, as of `lineage.sound_fingerprint`."""
+    def sounds(self, rows: Tensor) -> Sequence[str]:
+        """Fingerprints of the sounds of some rows (n,), as of `lineage.sound_fingerprint`."""
 
     def gather(self, rows: Tensor) -> Tensor:
         """Features (n, C, F, T) of some rows (n,)."""
