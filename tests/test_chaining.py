@@ -325,6 +325,19 @@ def test_a_refused_fit_leaves_no_run_folder(stage, tmp_path, beside):
     )
 
 
+def test_a_run_that_is_to_be_replaced_is_as_it_was_where_the_new_fit_is_refused(stage, tmp_path):
+    fit(stage())
+    folder = tmp_path / "runs/tones/pretrain"
+    (folder / "made_from.json").write_text("{}")
+    cli.main(["test", "--config", str(folder / "config.yaml")])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    with pytest.raises(UserError, match="num_classes is 17, but the corpus has 2"):
+        fit(stage(num_classes=17), "--overwrite=true")
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    fit(stage(), "--overwrite=true")
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "best.ckpt", "config.yaml", "fit", "last.ckpt"]
+
+
 def test_misspelt_monitor_is_one_line(stage):
     with pytest.raises(UserError, match="val/ura"):
         fit(stage("pretrain"), "--checkpoint.monitor=val/ura")

@@ -1,9 +1,10 @@
 """The folder of one run: which config made it, what an older run left in it, checkpoints never half written."""
 
 import json
+import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -33,11 +34,13 @@ EVALUATED = (
     *("metrics.csv", "clinical.csv", "figures", "validation"),
 )
 EXPORTED = tuple(f"{name}{ending}" for name in ("best", "last") for ending in (".onnx", ".pt2", "-hub"))
+LATER = (*TESTED, *EVALUATED, REFERENCE, *EXPORTED, "test")  # what later commands make of a run
 # Keys that older runs lack, and the values that mean what was before.
 ADDED = {"trainings": 1, "val_in_train": False, "layer_decay": 1.0, "head_first": 0.0}
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
 # What other commands put there before a fit begins; the last is a former name.
 BESIDE = ("made_from.json", "excluded_subjects.csv", "unheard_subjects.csv")
+OLDER = ".replaced"  # where a run lies until the one that takes its place has a checkpoint
 
 
 class RunFolder:
@@ -125,6 +128,8 @@ class RunFolder:
     def begin(self, config: str, overwrite: bool) -> None:
         """Open the folder for a new fit: nothing of an older one may pass for this one's.
 
+        An older run is put aside, and comes back if the new one ends before its first checkpoint.
+
         Raises:
             UserError: it holds a run with another config, or a finished one, and may not be overwritten.
         """
@@ -135,8 +140,9 @@ class RunFolder:
                     f"{self.path} holds a finished run of this very config; train it again with --overwrite=true, or"
                     " give the new one another --name"
                 )
-        self._remove((BEST, LAST, "fit"))
-        self._remove_what_later_commands_made()
+        if self.best.exists() or self.last.exists():
+            self._put_aside((self.config.name, BEST, LAST, "fit", *LATER, *(("made_from.json",) if overwrite else ())))
+        self._remove(("fit", *LATER))
         self._save(config)
 
     def finish(self, n_steps: int) -> None:
@@ -158,6 +164,7 @@ class RunFolder:
             )
         self.finished.parent.mkdir(parents=True, exist_ok=True)
         self.finished.touch()
+        self._remove((OLDER,))
 
     def is_begun(self, config: str) -> bool:
         """Whether a fit of this very config has not reached its end, and has a last.ckpt to go on from."""
@@ -181,7 +188,7 @@ class RunFolder:
         if not overwrite:
             self._refuse_changed(self.changed_keys(config, IDENTITY))
         self.finished.unlink(missing_ok=True)
-        self._remove_what_later_commands_made()
+        self._remove(LATER)
         metrics = self.path / "fit" / "metrics.csv"
         if metrics.exists():
             number = 1 + len(list(metrics.parent.glob("metrics-*.csv")))
@@ -224,12 +231,18 @@ class RunFolder:
     def forsake(self, made: list[Path]) -> None:
         """Remove what a fit has left that ended before its first checkpoint, and the folders that it made.
 
+        The run that it was to replace is then as it was.
+
         Args:
             made: these folders, the innermost first.
         """
         if any(path.exists() for path in (self.best, self.last, self.finished)):
-            return
-        self._remove(("config.yaml", "fit", LOCK))
+            return self._remove((OLDER,))
+        self._remove((self.config.name, "fit", LOCK))
+        if (older := self.path / OLDER).is_dir():
+            for path in older.iterdir():
+                path.rename(self.path / path.name)
+            return older.rmdir()
         with suppress(OSError):  # something else is there
             for folder in made or [self.path]:
                 folder.rmdir()
@@ -242,10 +255,14 @@ class RunFolder:
         """Remove the curves of an older test; a logger would follow a link that stands in their place."""
         self._remove(("test",))
 
-    def _remove_what_later_commands_made(self) -> None:
-        self._remove((*TESTED, *EVALUATED, REFERENCE, *EXPORTED, "test"))
+    def _put_aside(self, names: Sequence[str]) -> None:
+        self._remove((OLDER,))
+        (self.path / OLDER).mkdir()
+        for path in (self.path / name for name in names):
+            if os.path.lexists(path):
+                path.rename(path.parent / OLDER / path.name)
 
-    def _remove(self, names: tuple[str, ...]) -> None:
+    def _remove(self, names: Sequence[str]) -> None:
         for path in (self.path / name for name in names):
             if path.is_dir() and not path.is_symlink():  # what a link leads to is not the run's
                 shutil.rmtree(path)

@@ -113,7 +113,6 @@ def fit(stage: Stage, overwrite: bool = False) -> Path:
     fresh = not (folder / RECORD).exists()
     if fresh and differs and overwrite:
         folder = next(stage.folders())
-        (folder / RECORD).unlink(missing_ok=True)
         arguments.append("--overwrite=true")
     elif fresh and differs:
         _say(f"{differs}; it is kept, and {folder.name} is fitted beside it (OVERWRITE=1 replaces it)")
