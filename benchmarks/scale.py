@@ -48,7 +48,7 @@ def make_recordings(folder: Path, n: int) -> None:
 
 def measure(step: str, folder: Path) -> None:
     """Prints the seconds of the clock and of the processor, and the bytes, of one step."""
-    from cry_lightning.callbacks.lineage import LineageRecorder
+    from cry_lightning.callbacks.records import LineageRecorder
 
     from cry_lightning.corpora import Manifest
     from cry_lightning.data import soundness
