@@ -49,7 +49,6 @@ def make_recordings(folder: Path, n: int) -> None:
 def measure(step: str, folder: Path) -> None:
     """Prints the seconds of the clock and of the processor, and the bytes, of one step."""
     from cry_lightning.callbacks.records import LineageRecorder
-
     from cry_lightning.corpora import Manifest
     from cry_lightning.data import soundness
     from cry_lightning.data.datamodule import CryDataModule
@@ -60,7 +59,8 @@ def measure(step: str, folder: Path) -> None:
     feature = MFCC(n_mels=20, n_mfcc=20, hop_length=160)
     data = CryDataModule(corpus, feature, clip_s=WINDOW_S, cache=Caching(str(folder / "cache")))
     recorder = LineageRecorder("scale", folder)
-    fit = SimpleNamespace(datamodule=data, is_global_zero=True), SimpleNamespace(encoder=None, modules=lambda: [])
+    trainer = SimpleNamespace(datamodule=data, is_global_zero=True, checkpoint_callback=None)
+    fit = trainer, SimpleNamespace(encoder=None, modules=lambda: [])
     if step in ("lineage", "leaks", "order"):
         data.setup()
     if step == "leaks":
