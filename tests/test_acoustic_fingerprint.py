@@ -113,6 +113,20 @@ def test_all_of_few_landmarks_are_a_copy(n_landmarks) -> None:
     assert not len(alike([one], [more]))
 
 
+def test_overlapping_windows_make_no_copy_of_a_few_landmarks() -> None:
+    def windows(name: str, own: int) -> list[str]:
+        hop_s = 0.024  # a frame
+        rows = [np.array([*((k, 40) for k in range(4)), *((own + k, 2 * k + 60) for k in range(8))], TYPE)] * 9
+        for n, row in enumerate(rows := [row.copy() for row in rows]):
+            row["time"] -= n
+        return [
+            f"{name}#{n * hop_s:.3f}-2.000#{base64.b64encode(row.tobytes()).decode()}" for n, row in enumerate(rows)
+        ]
+
+    assert len(alike(windows("aa", 100), windows("bb", 100))) == 81
+    assert not len(alike(windows("aa", 100), windows("bb", 200)))
+
+
 def test_other_words_are_no_copies_and_copies_of_words_are(tmp_path) -> None:
     words = [
         waveform for _, waveform in SyntheticWords(n_speakers=3, n_words=4, n_takes=4, folder=str(tmp_path)).render()

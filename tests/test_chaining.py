@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ import yaml
 
 from cry_lightning.cli import runfolder
 from cry_lightning.cli import stage as cli
+from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import UserError
 from cry_lightning.features import MFCC, LogMel
 from cry_lightning.files import locked
@@ -321,7 +323,7 @@ def test_a_refused_fit_leaves_no_run_folder(stage, tmp_path, beside):
     with pytest.raises(UserError, match="num_classes is 17, but the corpus has 2"):
         cli.main(["fit", "--config", str(stage(num_classes=17))])
     assert sorted((tmp_path / "runs").rglob("*") if beside else tmp_path.glob("runs")) == (
-        [folder.parent, folder, folder / beside] if beside else []
+        [folder.parent, folder, folder / ".lock", folder / beside] if beside else []
     )
 
 
@@ -333,9 +335,49 @@ def test_a_run_that_is_to_be_replaced_is_as_it_was_where_the_new_fit_is_refused(
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
     with pytest.raises(UserError, match="num_classes is 17, but the corpus has 2"):
         fit(stage(num_classes=17), "--overwrite=true")
-    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert after == before
     fit(stage(), "--overwrite=true")
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "best.ckpt", "config.yaml", "fit", "last.ckpt"]
+
+
+@pytest.mark.parametrize("killed", ["while it was put aside", "before a checkpoint", "while it was brought back"])
+def test_a_run_that_was_to_be_replaced_comes_back_whenever_the_fit_was_killed(tmp_path, monkeypatch, killed):
+    folder = RunFolder(tmp_path)
+    (tmp_path / ".lock").touch()
+    things = {"config.yaml": "name: old\n", "best.ckpt": "best", "fit/finished": "", "predictions.csv": "table"}
+    for name, text in things.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    moves = Path.rename
+
+    def rename(path, to):
+        if path.name in ("best.ckpt", "fit") and killed != "before a checkpoint":
+            raise KeyboardInterrupt
+        return moves(path, to)
+
+    if killed == "while it was put aside":
+        monkeypatch.setattr(Path, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            folder.begin("name: new", overwrite=True)
+    else:
+        folder.begin("name: new", overwrite=True)
+        (tmp_path / "fit").mkdir()
+        assert not folder.best.exists() and folder.config.read_text() == "name: new"
+        monkeypatch.setattr(Path, "rename", rename)
+        if killed == "while it was brought back":
+            with pytest.raises(KeyboardInterrupt):
+                folder.forsake([])
+    monkeypatch.undo()
+    with folder.held():
+        assert {name: (tmp_path / name).read_text() for name in things} == things
+        assert not [*tmp_path.glob(".replaced*")]
+        folder.begin("name: new", overwrite=True)
+        folder.best.touch()
+    with folder.held():
+        assert folder.config.read_text() == "name: new"
+        folder.finish(1)
+    assert not [*tmp_path.glob(".replaced*")]
 
 
 def test_misspelt_monitor_is_one_line(stage):

@@ -1,6 +1,7 @@
 """What older releases wrote before arguments were grouped: read where a run wrote it, refused in a YAML."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import indent
 
@@ -18,7 +19,7 @@ from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError
 from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.export.hub import public
-from cry_lightning.files.former_names import OF_DATA, OF_MODEL, as_now, renamed
+from cry_lightning.files.former_names import FORMER_FILES, OF_DATA, OF_MODEL, as_now, renamed
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.studies.engine import MARK, is_finished
 from cry_lightning.tasks import Classifier
@@ -250,3 +251,12 @@ def test_arguments_of_a_stage_of_ones_own_keep_their_names():
     assert as_now(config) == {"model": config["model"], "data": {"sampling": {"batch_size": 4}}}
     ours = config | {"model": config["model"] | {"class_path": "cry_lightning.tasks.Classifier"}}
     assert as_now(ours)["model"]["init_args"] == {"optimisation": {"optimizer": 1}}
+
+
+def test_a_class_that_a_run_names_by_its_former_file_is_found() -> None:
+    given: dict[str, object] = {"feature": {"class_path": "cry_lightning.features.mfcc.MFCC"}, "folds": [1, "a.b.C"]}
+    given["itself"] = given
+    now = as_now({"data": given})["data"]
+    assert now["feature"] == {"class_path": "cry_lightning.features.mel.MFCC"} and now["folds"] == [1, "a.b.C"]
+    for file, module in FORMER_FILES.items():
+        assert find_spec(module) and not find_spec(file)

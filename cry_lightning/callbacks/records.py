@@ -173,7 +173,7 @@ def chosen_on(trainer: Trainer, stage: StageRecord) -> StageRecord:
     """The stage with what a fit chooses its checkpoint on: a probe's validation clips, its own ones, or none."""
     data, best = data_of(trainer), trainer.checkpoint_callback
     monitor = best.monitor if isinstance(best, ModelCheckpoint) and best.save_top_k else None
-    if monitor is None:
+    if monitor is None or monitor.startswith("train/"):
         return replace(stage, chosen_on={})
     probe = data.probe if "probe" in monitor else None
     clips = (probe or data).clips_of("val")
@@ -199,7 +199,7 @@ def digest_of(parts: list[tuple[StageData, str]], value: Callable[..., str]) -> 
     for data, part in parts:
         sounds = data.features.sounds(data.rows(part))
         for sound, said in zip(sounds, data.clips_of(part).each(value), strict=True):
-            total += int.from_bytes(hashlib.sha256(f"{sound} {said}".encode()).digest())
+            total += int.from_bytes(hashlib.sha256(f"{sound} {said}".encode(errors="surrogateescape")).digest())
     return f"{total % 2**256:064x}"
 
 

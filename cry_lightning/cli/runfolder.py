@@ -39,8 +39,10 @@ LATER = (*TESTED, *EVALUATED, REFERENCE, *EXPORTED, "test")  # what later comman
 ADDED = {"trainings": 1, "val_in_train": False, "layer_decay": 1.0, "head_first": 0.0}
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
 # What other commands put there before a fit begins; the last is a former name.
-BESIDE = ("made_from.json", "excluded_subjects.csv", "unheard_subjects.csv")
-OLDER = ".replaced"  # where a run lies until the one that takes its place has a checkpoint
+MADE_FROM = "made_from.json"
+BESIDE = (MADE_FROM, "excluded_subjects.csv", "unheard_subjects.csv")
+OLDER = ".replaced"  # where a run lies until the one that takes its place is finished
+MOVING = f"{OLDER}.part"  # where it lies while it is moved there, or back
 
 
 class RunFolder:
@@ -66,6 +68,7 @@ class RunFolder:
         """
         self._refuse_other_things()
         with locked(self.path):
+            self._bring_back()
             yield
 
     def _refuse_other_things(self) -> None:
@@ -140,9 +143,10 @@ class RunFolder:
                     f"{self.path} holds a finished run of this very config; train it again with --overwrite=true, or"
                     " give the new one another --name"
                 )
+        record = (MADE_FROM,) if overwrite else ()  # of what an older one was made from
         if self.best.exists() or self.last.exists():
-            self._put_aside((self.config.name, BEST, LAST, "fit", *LATER, *(("made_from.json",) if overwrite else ())))
-        self._remove(("fit", *LATER))
+            self._put_aside((self.config.name, BEST, LAST, "fit", *LATER, *record))
+        self._remove(("fit", *LATER, *record))
         self._save(config)
 
     def finish(self, n_steps: int) -> None:
@@ -237,15 +241,14 @@ class RunFolder:
             made: these folders, the innermost first.
         """
         if any(path.exists() for path in (self.best, self.last, self.finished)):
-            return self._remove((OLDER,))
-        self._remove((self.config.name, "fit", LOCK))
-        if (older := self.path / OLDER).is_dir():
-            for path in older.iterdir():
-                path.rename(self.path / path.name)
-            return older.rmdir()
-        with suppress(OSError):  # something else is there
-            for folder in made or [self.path]:
-                folder.rmdir()
+            return
+        self._remove((self.config.name, "fit"))
+        self._bring_back()
+        if [path.name for path in self.path.iterdir()] == [LOCK]:
+            self._remove((LOCK,))
+            with suppress(OSError):  # something else is there
+                for folder in made or [self.path]:
+                    folder.rmdir()
 
     def forget_evaluation(self) -> None:
         """Remove the reports, which would pass for those of another test."""
@@ -256,11 +259,24 @@ class RunFolder:
         self._remove(("test",))
 
     def _put_aside(self, names: Sequence[str]) -> None:
+        """Move a run there, so that whatever ends the process, all of it is there or will be brought back."""
         self._remove((OLDER,))
-        (self.path / OLDER).mkdir()
+        (moving := self.path / MOVING).mkdir()
         for path in (self.path / name for name in names):
             if os.path.lexists(path):
-                path.rename(path.parent / OLDER / path.name)
+                path.rename(moving / path.name)
+        moving.rename(self.path / OLDER)
+
+    def _bring_back(self) -> None:
+        """Have the older run in its place again, unless the one that replaces it has a checkpoint."""
+        older, moving = self.path / OLDER, self.path / MOVING
+        if older.is_dir() and not (self.best.exists() or self.last.exists()):
+            self._remove((self.config.name, "fit"))
+            older.rename(moving)
+        if moving.is_dir():
+            for path in moving.iterdir():
+                path.rename(self.path / path.name)
+            moving.rmdir()
 
     def _remove(self, names: Sequence[str]) -> None:
         for path in (self.path / name for name in names):

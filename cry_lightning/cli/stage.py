@@ -63,7 +63,6 @@ class StageCLI(LightningCLI):
     goes_on = True  # with the run in its folder, if there is one
     about_precision = ""  # of a fit, where it is not stated
     body: str  # the whole config, written out once since that takes long
-    made: list[Path] | None = None  # folders, for a fit that has begun
     until_the_end: ExitStack  # of the command: the lock on its run folder
 
     def __init__(self, args: list[str], own: bool = False, alone: bool = False) -> None:
@@ -219,8 +218,6 @@ class StageCLI(LightningCLI):
             with self.interruption.noted(), alone, ExitStack() as self.until_the_end:
                 super()._run_subcommand(subcommand)
         except BaseException as error:
-            if self.made is not None:
-                folder.forsake(self.made)
             if not (isinstance(error, OSError) and error.errno in DISK_IS_FULL):
                 raise
             raise UserError(
@@ -250,7 +247,7 @@ class StageCLI(LightningCLI):
             return
         made = folder.missing()
         self.until_the_end.enter_context(folder.held())
-        self.made = made
+        self.until_the_end.push(lambda kind, *_: folder.forsake(made) if kind else None)  # before the lock is let go
         open_folder = folder.resume if config.ckpt_path else folder.begin
         open_folder(self.dump(), config.overwrite)
         if self.about_precision:

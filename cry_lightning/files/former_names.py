@@ -1,6 +1,7 @@
 """Names that older releases have in configs, checkpoints and caches, and what they are now."""
 
 from collections.abc import Callable
+from typing import Any
 
 from cry_lightning.files import Config
 
@@ -31,6 +32,16 @@ MOVED = {  # where a config has such arguments -> which they are; the longest pl
     "data": OF_DATA,
     "model.init_args": OF_MODEL,
     "model": OF_MODEL,
+}
+FORMER_FILES = {  # of classes that a config may name -> where these are
+    f"cry_lightning.{then}": f"cry_lightning.{now}"
+    for now, files in {
+        "encoders.audioset": ("encoders.efficientat", "encoders.panns", "encoders.vggish"),
+        "features.base": ("features.waveform",),
+        "features.mel": ("features.efficientat", "features.logmel", "features.mfcc", "features.vggish"),
+        "tasks.augment.waveform": ("tasks.augment.stretch",),
+    }.items()
+    for then in files
 }
 KNOWN_AS = {  # front end -> its class path in caches and checkpoints, which has the file that it first was in
     f"cry_lightning.features.{now}": f"cry_lightning.features.{then}"
@@ -64,6 +75,7 @@ def regrouped(arguments: Config, moved: dict[str, str]) -> Config:
 
 def as_now(config: Config) -> Config:
     """The config of a stage as it is now, by the one that a run of an older release has."""
+    config = _classes_as_now(config)
     now, data = dict(config), config.get("data")
     if isinstance(data, dict):
         now["data"] = regrouped(data, OF_DATA)
@@ -72,6 +84,19 @@ def as_now(config: Config) -> Config:
     if "model" in config:
         now["model"] = _class_as_now(config["model"], stage_as_now)
     return now
+
+
+def _classes_as_now(value: Any, within: tuple[int, ...] = ()) -> Any:
+    """A value of a config with its class paths as they are now; what contains itself is left as it is."""
+    if isinstance(value, str):
+        file, _, name = value.rpartition(".")
+        return f"{FORMER_FILES[file]}.{name}" if file in FORMER_FILES else value
+    if id(value) in within:
+        return value
+    within = (*within, id(value))
+    if isinstance(value, dict):
+        return {key: _classes_as_now(one, within) for key, one in value.items()}
+    return [_classes_as_now(one, within) for one in value] if isinstance(value, list) else value
 
 
 def _class_as_now(value: object, arguments_as_now: Callable[[object, Config], Config]) -> object:

@@ -25,6 +25,8 @@ def kind_of(path: str | Path) -> str:
     try:
         if path.is_dir():
             return "a folder"
+        if not path.is_file():  # to look into a pipe would empty it
+            return ""
         with path.open("rb") as file:
             start = file.read(LOOKED_AT)
     except (OSError, ValueError):

@@ -17,7 +17,7 @@ SEPARATOR_LINE = re.compile(r'"?sep=([^\w"\r\n])"?(?=[\r\n])', re.IGNORECASE)  #
 QUOTED = re.compile('"([^"]*)"')
 NUMBER, WITH_POINT = re.compile(r"[-+]?\d*,\d+"), re.compile(r"[-+]?\d*\.\d+")
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")  # or a number with a decimal comma
-CODE_PAGES = ("cp1252", "cp1250", "cp1254")  # of Windows, for languages in Latin letters
+CODE_PAGES = ("cp1252", "cp1250", "cp1254", "cp1257", "cp1258")  # of Windows, for languages in Latin letters
 WORD = re.compile(r"[^\W\d_]+")
 Row = tuple[int, dict[str, str]]  # number of its line, and its values by column
 NAMES = {"path", "recording", "source", "label", "subject"}  # columns of no numbers

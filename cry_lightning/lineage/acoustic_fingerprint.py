@@ -154,7 +154,10 @@ def alike(sounds: Sequence[str] | Landmarks, others: Sequence[str] | Landmarks) 
     ends = np.zeros(len(numbers), int)  # of each file, in frames
     for each in (ours, theirs):
         np.maximum.at(ends, each.file, each.time)
-    sizes = np.maximum(*(np.bincount(each.file, minlength=len(numbers)) for each in (ours, theirs)))
+    kinds = (
+        np.bincount(_distinct(each.file << 32 | each.hash) >> 32, minlength=len(numbers)) for each in (ours, theirs)
+    )
+    sizes = np.maximum(*kinds)
     known, begins, n_known = np.unique(theirs.hash, return_index=True, return_counts=True)
     known, begins, n_known = (np.append(each, end) for each, end in ((known, -1), (begins, 0), (n_known, 0)))
     place = np.searchsorted(known[:-1], ours.hash)
@@ -212,17 +215,17 @@ def _alike(mine: Landmarks, other: Landmarks, ends: np.ndarray, sizes: np.ndarra
     Within a second, other words have up to seven that begin at four times; a copy of a word with few peaks has all of
     its landmarks, though they begin at one or two.
     """
-    whole = np.maximum(sizes[mine.file], sizes[other.file])  # number of landmarks in a whole copy
+    whole = np.maximum(sizes[mine.file], sizes[other.file])  # kinds of landmarks in a whole copy
     pair = np.unique(mine.file << 32 | other.file, return_inverse=True)[1]
     n_shifts = 1 + (ends[mine.file] + ends[other.file]) / 2
     enough = np.zeros(len(pair), bool)
     for slack in (0, 1):  # two frames are one shift, whichever of them comes first
         at = np.unique((pair << 32) + (mine.time - other.time + slack) // 2, return_inverse=True)[1]
-        n_here, (n_times, n_hashes) = np.bincount(at)[at], (_kinds(at, kind) for kind in (mine.time // 2, mine.hash))
+        n_times, n_hashes = (_kinds(at, kind) for kind in (mine.time // 2, mine.hash))
         fewest = np.minimum(n_times, n_hashes)
         several = (fewest > ENOUGH) | (fewest == ENOUGH) & (_spans(at, mine.time) >= LONG)
-        word = (n_hashes >= ENOUGH) & (n_here >= whole) | (n_hashes >= 2 * ENOUGH) & (n_times > 1)
-        n_other = np.bincount(pair)[pair] - n_here  # a hum has many, at every shift
+        word = (n_hashes >= ENOUGH) & (n_hashes >= whole) | (n_hashes >= 2 * ENOUGH) & (n_times > 1)
+        n_other = np.bincount(pair)[pair] - np.bincount(at)[at]  # a hum has many, at every shift
         n_apart = np.maximum(fewest, n_hashes // 2)  # landmarks that share peaks come together
         enough |= (several | word) & (n_shifts * pdtrc(n_apart - 1, n_other / n_shifts) < CHANCE)
     return np.stack([mine.sound[enough], other.sound[enough]], axis=1)
