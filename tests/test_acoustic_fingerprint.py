@@ -80,9 +80,9 @@ def test_windows_of_one_file_are_compared_as_one_recording(monkeypatch) -> None:
 
 
 def packed(name: str, times: list[int], hashes: list[int]) -> str:
-    """A sound of such landmarks, beside twelve of its own."""
+    """A sound of such landmarks, beside eight of its own."""
     own = int.from_bytes(name.encode()[:2]) << 16
-    rows = [*zip(hashes, times, strict=True), *((own + k, 3 * k) for k in range(12))]
+    rows = [*zip(hashes, times, strict=True), *((own + k, 3 * k) for k in range(8))]
     return f"{name}#0.000-7.000#{base64.b64encode(np.array(rows, TYPE).tobytes()).decode()}"
 
 

@@ -215,7 +215,7 @@ def _alike(mine: Landmarks, other: Landmarks, ends: np.ndarray, sizes: np.ndarra
     Within a second, other words have up to seven that begin at four times; a copy of a word with few peaks has all of
     its landmarks, though they begin at one or two.
     """
-    whole = np.maximum(sizes[mine.file], sizes[other.file])  # kinds of landmarks in a whole copy
+    fewer, more = np.sort([sizes[mine.file], sizes[other.file]], axis=0)  # kinds of landmarks of the two files
     pair = np.unique(mine.file << 32 | other.file, return_inverse=True)[1]
     n_shifts = 1 + (ends[mine.file] + ends[other.file]) / 2
     enough = np.zeros(len(pair), bool)
@@ -224,7 +224,8 @@ def _alike(mine: Landmarks, other: Landmarks, ends: np.ndarray, sizes: np.ndarra
         n_times, n_hashes = (_kinds(at, kind) for kind in (mine.time // 2, mine.hash))
         fewest = np.minimum(n_times, n_hashes)
         several = (fewest > ENOUGH) | (fewest == ENOUGH) & (_spans(at, mine.time) >= LONG)
-        word = (n_hashes >= ENOUGH) & (n_hashes >= whole) | (n_hashes >= 2 * ENOUGH) & (n_times > 1)
+        word = (n_hashes >= ENOUGH) & (n_hashes >= more)
+        word |= (n_hashes >= 2 * ENOUGH) & (2 * n_hashes >= fewer) & (n_times > 1)
         n_other = np.bincount(pair)[pair] - np.bincount(at)[at]  # a hum has many, at every shift
         n_apart = np.maximum(fewest, n_hashes // 2)  # landmarks that share peaks come together
         enough |= (several | word) & (n_shifts * pdtrc(n_apart - 1, n_other / n_shifts) < CHANCE)
