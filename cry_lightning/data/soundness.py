@@ -71,8 +71,9 @@ def note_as_built(path: Path) -> None:
 def forget(path: Path) -> None:
     """Have a file read as a whole again by whoever opens it next."""
     with suppress(OSError):
-        _read.discard(_state(path))
         note_of(path).unlink(missing_ok=True)
+    with suppress(OSError):
+        _read.discard(_state(path))
 
 
 def was_read(path: Path) -> bool:
@@ -83,7 +84,10 @@ def was_read(path: Path) -> bool:
 def damaged(path: Path, what: str) -> UserError:
     """The error of whoever finds damage in a file that is in use; the next build reads all of it, and mends it."""
     forget(path)
-    return UserError(f"{path} has {what}: run `prepare` with the same config, or this command again, which mends it")
+    first = f"have {note_of(path)} removed by its owner, then " if note_of(path).exists() else ""
+    return UserError(
+        f"{path} has {what}: {first}run `prepare` with the same config, or this command again, which mends it"
+    )
 
 
 def _state(path: Path) -> State:
