@@ -21,7 +21,7 @@ from cry_lightning.console import UserError
 from cry_lightning.features import MFCC, LogMel
 from cry_lightning.files import locked
 from cry_lightning.lineage import subject_fingerprint
-from cry_lightning.tasks.checkpoints import compare_front_ends, identity_of
+from cry_lightning.tasks.checkpoints import compare_front_ends, identity_of, read_checkpoint
 
 
 def fit(config, *args):
@@ -335,6 +335,10 @@ def test_a_run_that_is_to_be_replaced_is_as_it_was_where_the_new_fit_is_refused(
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
     with pytest.raises(UserError, match="num_classes is 17, but the corpus has 2"):
         fit(stage(num_classes=17), "--overwrite=true")
+    with pytest.raises(UserError, match="nothing was trained, so that the run there is not"):
+        fit(stage(), "--overwrite=true", "--trainer.max_epochs=0")
+    with pytest.raises(UserError, match="optimizer: Invalid learning rate: -1"):
+        fit(stage(), "--overwrite=true", "--model.init_args.optimisation.optimizer.init_args.lr=-1")
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
     assert after == before
     fit(stage(), "--overwrite=true")
@@ -514,8 +518,10 @@ def test_a_checkpoint_with_a_flipped_byte_is_refused(pretrained, name):
     weights = torch.load(path, weights_only=True)["state_dict"]["encoder.conv0.weight"].numpy().tobytes()
     content[content.index(weights) + 5] ^= 16
     path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"{name}: damaged"):
+    with pytest.raises(UserError, match=rf"{name}: not a whole checkpoint \(damaged: archive/data/"):
         cli.main(["test", "--config", str(path.parent / "config.yaml"), "--ckpt_path", str(path)])
+    with pytest.raises(UserError, match="has another checksum"):
+        read_checkpoint(path)  # as predict, embed and export do
 
 
 FULL_DISK = """

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -156,8 +155,13 @@ class RunFolder:
             n_steps: trained, to choose a checkpoint by; 0 where none is wanted.
 
         Raises:
-            UserError: none was chosen.
+            UserError: none was chosen, or nothing was trained in the place of an older run.
         """
+        if (self.path / OLDER).is_dir() and not (self.best.exists() or self.last.exists()):
+            raise UserError(
+                f"{self.path}: nothing was trained, so that the run there is not replaced; trainer.max_epochs, max_steps"
+                " and limit_train_batches must leave a batch to train on"
+            )
         if n_steps and not self.best.exists():
             goes_on = f"; with --ckpt_path {self.last} it goes on" if self.last.exists() else ""
             raise UserError(
@@ -360,21 +364,6 @@ def check_checkpoint(path: str, checkpoint: Checkpoint, task: str, resumed: tupl
         )
     if missing := [key for key in STATE if key not in checkpoint]:
         raise UserError(f"ckpt_path: {path} is damaged, it has no {', '.join(missing)}; fit the stage again")
-
-
-def check_whole(path: str) -> None:
-    """Refuse a checkpoint whose bytes have changed since it was written, which torch would load all the same.
-
-    Raises:
-        UserError: a part of it does not have its checksum.
-    """
-    try:
-        with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return  # whoever reads it tells what it is
-    if damaged:
-        raise UserError(f"{path}: damaged ({damaged} has another checksum); fit the stage again")
 
 
 def differences(old: object, new: object, key: str = "") -> list[str]:

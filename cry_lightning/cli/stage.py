@@ -24,7 +24,7 @@ from cry_lightning.callbacks.records import LineageRecorder, PredictionsWriter
 from cry_lightning.callbacks.resuming import Interruption, LastCheckpoint
 from cry_lightning.cli.precision import AUTO, automatic, canonical, of_test
 from cry_lightning.cli.process import hushed, started_alone
-from cry_lightning.cli.runfolder import RunFolder, WholeCheckpointIO, check_checkpoint, check_whole
+from cry_lightning.cli.runfolder import RunFolder, WholeCheckpointIO, check_checkpoint
 from cry_lightning.commands.arguments import check_folder, check_name
 from cry_lightning.commands.messages import OneLineParser, WholeSection, instantiation_error
 from cry_lightning.commands.stage import OWN, taken_out
@@ -336,7 +336,6 @@ class StageCLI(LightningCLI):
         """Resume or test a checkpoint of this very stage, with its classes."""
         if Path(path).is_dir():
             raise UserError(f"--ckpt_path {path}: a folder; name a run's best.ckpt or last.ckpt")
-        check_whole(path)
         checkpoint, config = read_checkpoint(path), self.config[self.subcommand]
         resumed = (self.datamodule.corpus.name, config.name) if self.subcommand == "fit" else None
         check_checkpoint(path, checkpoint, config.model.class_path, resumed)

@@ -347,7 +347,10 @@ class Stage(L.LightningModule):
         ]
         if not grouped:
             raise UserError("nothing is left to train: every parameter is frozen")
-        optimizer = how.optimizer([group for group, _ in grouped])
+        try:
+            optimizer = how.optimizer([group for group, _ in grouped])
+        except ValueError as error:  # such as a negative rate
+            raise UserError(f"model.optimisation.optimizer: {error}") from error
         for group, (_, part) in zip(optimizer.param_groups, grouped, strict=True):
             group["lr"] *= part.rate
         if how.scale_lr:

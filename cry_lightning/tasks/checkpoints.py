@@ -40,7 +40,7 @@ def load_data(path: str | Path, kind: str, if_missing: str) -> object:
         UserError: where it is missing, damaged, or would run code on loading.
     """
     try:
-        _refuse_compressed(Path(path))
+        _check_archive(Path(path))
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such {kind}; {if_missing}") from error
@@ -59,14 +59,19 @@ def load_data(path: str | Path, kind: str, if_missing: str) -> object:
         ) from error
 
 
-def _refuse_compressed(path: Path) -> None:
-    """torch.save compresses nothing: a file that says it holds more than its own size was made to fill the memory."""
+def _check_archive(path: Path) -> None:
+    """Refuse bytes that have changed since they were written, which torch would load all the same, and a bomb.
+
+    torch.save compresses nothing: a file that says it holds more than its own size was made to fill the memory.
+    """
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             return
         with zipfile.ZipFile(file) as bundle:
             if sum(entry.file_size for entry in bundle.infolist()) > path.stat().st_size:
                 raise ValueError("it unpacks to more than its own size")
+            if damaged := bundle.testzip():
+                raise ValueError(f"damaged: {damaged} has another checksum")
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
