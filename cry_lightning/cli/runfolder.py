@@ -159,8 +159,8 @@ class RunFolder:
         """
         if (self.path / OLDER).is_dir() and not (self.best.exists() or self.last.exists()):
             raise UserError(
-                f"{self.path}: nothing was trained, so that the run there is not replaced; trainer.max_epochs, max_steps"
-                " and limit_train_batches must leave a batch to train on"
+                f"{self.path}: nothing was trained, so that the run there is not replaced; trainer.max_epochs,"
+                " max_steps and limit_train_batches must leave a batch to train on"
             )
         if n_steps and not self.best.exists():
             goes_on = f"; with --ckpt_path {self.last} it goes on" if self.last.exists() else ""
