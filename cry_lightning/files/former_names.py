@@ -75,7 +75,7 @@ def regrouped(arguments: Config, moved: dict[str, str]) -> Config:
 
 def as_now(config: Config) -> Config:
     """The config of a stage as it is now, by the one that a run of an older release has."""
-    config = _classes_as_now(config)
+    config = _classes_as_now(config, {})
     now, data = dict(config), config.get("data")
     if isinstance(data, dict):
         now["data"] = regrouped(data, OF_DATA)
@@ -86,17 +86,27 @@ def as_now(config: Config) -> Config:
     return now
 
 
-def _classes_as_now(value: Any, within: tuple[int, ...] = ()) -> Any:
-    """A value of a config with its class paths as they are now; what contains itself is left as it is."""
+def _classes_as_now(value: Any, done: dict[int, Any]) -> Any:
+    """A value of a config with its class paths as they are now, what it holds several times as one.
+
+    Args:
+        value: it may contain itself, and is itself what comes back where nothing in it has changed.
+        done: what has become of the values within, by their ids.
+    """
     if isinstance(value, str):
         file, _, name = value.rpartition(".")
         return f"{FORMER_FILES[file]}.{name}" if file in FORMER_FILES else value
-    if id(value) in within:
+    if not isinstance(value, dict | list):
         return value
-    within = (*within, id(value))
-    if isinstance(value, dict):
-        return {key: _classes_as_now(one, within) for key, one in value.items()}
-    return [_classes_as_now(one, within) for one in value] if isinstance(value, list) else value
+    if id(value) not in done:
+        done[id(value)] = value  # for what contains itself
+        keys = value if isinstance(value, dict) else range(len(value))
+        changed = {key: now for key in keys if (now := _classes_as_now(value[key], done)) is not value[key]}
+        if changed:
+            done[id(value)] = {**value, **changed} if isinstance(value, dict) else [*value]
+            for key, now in changed.items():
+                done[id(value)][key] = now
+    return done[id(value)]
 
 
 def _class_as_now(value: object, arguments_as_now: Callable[[object, Config], Config]) -> object:
