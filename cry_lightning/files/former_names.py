@@ -1,7 +1,7 @@
 """Names that older releases have in configs, checkpoints and caches, and what they are now."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 from cry_lightning.files import Config
 
@@ -75,7 +75,7 @@ def regrouped(arguments: Config, moved: dict[str, str]) -> Config:
 
 def as_now(config: Config) -> Config:
     """The config of a stage as it is now, by the one that a run of an older release has."""
-    config = _classes_as_now(config, {})
+    config = cast(Config, _classes_as_now(config, {}))
     now, data = dict(config), config.get("data")
     if isinstance(data, dict):
         now["data"] = regrouped(data, OF_DATA)
@@ -86,7 +86,7 @@ def as_now(config: Config) -> Config:
     return now
 
 
-def _classes_as_now(value: Any, done: dict[int, Any]) -> Any:
+def _classes_as_now(value: object, done: dict[int, object]) -> object:
     """A value of a config with its class paths as they are now, what it holds several times as one.
 
     Args:
@@ -100,12 +100,11 @@ def _classes_as_now(value: Any, done: dict[int, Any]) -> Any:
         return value
     if id(value) not in done:
         done[id(value)] = value  # for what contains itself
-        keys = value if isinstance(value, dict) else range(len(value))
-        changed = {key: now for key in keys if (now := _classes_as_now(value[key], done)) is not value[key]}
+        within = value if isinstance(value, dict) else dict(enumerate(value))
+        changed = {key: now for key, one in within.items() if (now := _classes_as_now(one, done)) is not one}
         if changed:
-            done[id(value)] = {**value, **changed} if isinstance(value, dict) else [*value]
-            for key, now in changed.items():
-                done[id(value)][key] = now
+            now = {**within, **changed}
+            done[id(value)] = now if isinstance(value, dict) else [*now.values()]
     return done[id(value)]
 
 
