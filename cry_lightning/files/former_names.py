@@ -33,16 +33,6 @@ MOVED = {  # where a config has such arguments -> which they are; the longest pl
     "model.init_args": OF_MODEL,
     "model": OF_MODEL,
 }
-FORMER_FILES = {  # of classes that a config may name -> where these are
-    f"cry_lightning.{then}": f"cry_lightning.{now}"
-    for now, files in {
-        "encoders.audioset": ("encoders.efficientat", "encoders.panns", "encoders.vggish"),
-        "features.base": ("features.waveform",),
-        "features.mel": ("features.efficientat", "features.logmel", "features.mfcc", "features.vggish"),
-        "tasks.augment.waveform": ("tasks.augment.stretch",),
-    }.items()
-    for then in files
-}
 KNOWN_AS = {  # front end -> its class path in caches and checkpoints, which has the file that it first was in
     f"cry_lightning.features.{now}": f"cry_lightning.features.{then}"
     for now, then in {
@@ -53,6 +43,14 @@ KNOWN_AS = {  # front end -> its class path in caches and checkpoints, which has
         "mel.MFCC": "mfcc.MFCC",
         "mel.VGGishLogMel": "vggish.VGGishLogMel",
     }.items()
+}
+FORMER_FILES = {  # of classes that a config may name -> where these are
+    **{then.rpartition(".")[0]: now.rpartition(".")[0] for now, then in KNOWN_AS.items()},
+    **dict.fromkeys(
+        (f"cry_lightning.encoders.{then}" for then in ("efficientat", "panns", "vggish")),
+        "cry_lightning.encoders.audioset",
+    ),
+    "cry_lightning.tasks.augment.stretch": "cry_lightning.tasks.augment.waveform",
 }
 
 
