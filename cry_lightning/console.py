@@ -165,6 +165,11 @@ def counted(n: int, one: str, several: str = "") -> str:
     return f"{n:,} {one if n == 1 else several or f'{one}s'}"
 
 
+def counted_plural(n: int, several: str) -> str:
+    """The same by the plural, which begins with its noun: "1 clip without a label", of "clips without a label"."""
+    return counted(n, re.sub(r"^(\w+)s\b", r"\1", several), several)
+
+
 def first_few(texts: Sequence[str], at_most: int, between: str = ", ", rest: str = " and") -> str:
     """Some texts, and how many more there are: "a, b and 3 more"."""
     n_more = len(texts) - at_most

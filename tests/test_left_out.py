@@ -38,8 +38,16 @@ def test_what_was_left_out_is_in_the_test_and_its_reports(tones, tmp_path, no_fi
 
 
 def test_what_was_left_out_is_told_once_for_all_folds_and_fused_runs():
-    one = replace(UNKNOWN, listed=20, left_out={"unreadable": 1}, not_listed={"recordings with an odd name": 2})
-    said = "1 of 20 clips was left out: 1 unreadable. The corpus does not list 2 recordings with an odd name."
+    one = replace(
+        UNKNOWN,
+        listed=20,
+        left_out={"unreadable": 1},
+        not_listed={"recordings with an odd name": 2, "clips, all of whose windows are quiet": 1},
+    )
+    said = (
+        "1 of 20 clips was left out: 1 unreadable. The corpus does not list 2 recordings with an odd name;"
+        " 1 clip, all of whose windows are quiet."
+    )
     assert parse(one.as_dict()).left_out_in_words == union([UNKNOWN, one]).left_out_in_words == said
     assert FoldedLineage({("0", "0"): one, ("0", "1"): one}).left_out_in_words == said
     assert not replace(UNKNOWN, listed=20).left_out_in_words

@@ -326,7 +326,7 @@ def test_absent_and_rare_classes_are_named(no_figures, tmp_path, capsys) -> None
     run = make_run(tmp_path / "run", "abcd", n_subjects=10)
     main([str(run)])
     printed = capsys.readouterr().out
-    assert "At clip and recording and subject levels: fewer than 5 tested subjects have b (1), c (1), d (1)" in printed
+    assert "At clip, recording and subject levels: fewer than 5 tested subjects have b (1), c (1), d (1)" in printed
     table = predictions.read(run / "predictions.csv")
     rewrite(run, label=table["label"].replace("d", "c"))
     main([str(run)])

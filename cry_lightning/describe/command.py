@@ -1,6 +1,5 @@
 """`python -m cry_lightning describe`: a report on a corpus, section by section, with tables and a figure beside it."""
 
-import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from cry_lightning.console import (
     as_markdown_list,
     as_markdown_text,
     counted,
+    counted_plural,
     for_spreadsheets,
     on_one_line,
     printable,
@@ -210,7 +210,7 @@ def left_out(census: CorpusSummary, out: Path) -> Section:
     table = faulty.groupby(["recording", "fault"], sort=False).size().rename("clips").reset_index()
     write_table(table[["recording", "clips", "fault"]], out / "left_out.csv")
     kinds = census.data.corpus.left_out.items()
-    remarks = [counted(n, re.sub(r"^(\w+)s\b", r"\1", what), what) for what, n in kinds if n]
+    remarks = [counted_plural(n, what) for what, n in kinds if n]
     if len(faulty):
         of = counted(table["recording"].nunique(), "recording")
         remarks.append(f"{counted(len(faulty), 'clip')} of {of} cannot be used; not counted:")

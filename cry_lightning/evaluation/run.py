@@ -260,7 +260,8 @@ def _level_notes(levels: list[Units], classes: list[str]) -> Iterator[str]:
         for remark in _remarks(units, classes):
             at.setdefault(remark, []).append(units.level)
     for remark, names in at.items():
-        yield f"At {' and '.join(names)} level{'s' * (len(names) > 1)}: {remark}"
+        named = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        yield f"At {named} level{'s' * (len(names) > 1)}: {remark}"
 
 
 def _remarks(units: Units, classes: list[str]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cry_lightning.console import UserError, counted
+from cry_lightning.console import UserError, counted, counted_plural
 from cry_lightning.files import Json, read_object, sha256, write_json
 from cry_lightning.lineage.recorded import fingerprint
 from cry_lightning.lineage.sketch import Sketch, sketched
@@ -76,7 +76,7 @@ class Lineage:
         n_left_out = sum(self.left_out.values())
         of = f"of {self.listed:,} clips"
         said = [f"{counted(n_left_out, f'{of} was', f'{of} were')} left out: {kinds}." if kinds else ""]
-        others = "; ".join(f"{n:,} {what}" for what, n in self.not_listed.items())
+        others = "; ".join(counted_plural(n, what) for what, n in self.not_listed.items())
         return " ".join(filter(None, [*said, f"The corpus does not list {others}." if others else ""]))
 
     def as_dict(self) -> Json:
