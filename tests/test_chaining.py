@@ -102,8 +102,7 @@ def test_missing_weights_are_named(stage):
 def test_fit_that_failed_before_training_is_no_run(stage, pretrained, tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.ckpt"):
         fit(stage("finetune", weights="nowhere.ckpt"))
-    with pytest.raises(UserError, match=r"best\.ckpt: no such checkpoint"):
-        cli.main(["test", "--config", str(tmp_path / "runs/tones/finetune/config.yaml")])
+    assert not (tmp_path / "runs/tones/finetune").exists()
     fit(stage("finetune", weights=str(pretrained)))  # another config now, and nothing to --overwrite
 
 
