@@ -2,12 +2,14 @@
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -22,6 +24,7 @@ from cry_lightning.callbacks.resuming import SIGNALS
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import Interrupted, UserError
+from cry_lightning.data.datamodule import CryDataModule
 
 KILLER = """
 import os, signal, sys
@@ -381,6 +384,25 @@ def test_resuming_with_nothing_left_leaves_the_run_as_it_is(whole, config, capsy
     cli.main(["fit", "--config", str(config), "--ckpt_path", str(folder / "last.ckpt")])
     assert capsys.readouterr().out == f"{folder}: nothing is left to train; the run is as it was\n"
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_finished_run_that_cannot_be_made_longer_is_as_it_was(whole, config, tmp_path, monkeypatch):
+    folder = tmp_path / "tones/pretrain"
+    shutil.copytree(whole / "tones/pretrain", folder)
+    (folder / "predictions.csv").touch()
+    before = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    longer = ["fit", "--config", str(config), "--runs", str(tmp_path), "--trainer.max_epochs=4"]
+    longer += ["--ckpt_path", str(folder / "last.ckpt")]
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="the recordings are gone"):
+        patch.setattr(CryDataModule, "setup", Mock(side_effect=UserError("the recordings are gone")))
+        cli.main(longer)
+    kept = {name: path.read_bytes() for name in before if (path := folder / name).is_file()}
+    assert kept.items() <= before.items()
+    assert kept.keys() >= {"config.yaml", "best.ckpt", "last.ckpt", "predictions.csv"}
+    assert (folder / "fit/finished").exists()
+    cli.main(longer)
+    assert not (folder / "predictions.csv").exists()
+    assert "max_epochs: 4" in (folder / "config.yaml").read_text()
 
 
 @pytest.mark.slow

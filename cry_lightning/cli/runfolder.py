@@ -188,19 +188,20 @@ class RunFolder:
     def resume(self, config: str, overwrite: bool) -> None:
         """Open the folder for a resumed fit, which may be made longer; its logger begins a new metrics.csv.
 
-        Its tests are removed: they would pass for those of the checkpoint to come.
-
         Raises:
             UserError: it holds another stage, and may not be overwritten.
         """
         if not overwrite:
             self._refuse_changed(self.changed_keys(config, IDENTITY))
-        self.finished.unlink(missing_ok=True)
-        self._remove(LATER)
         metrics = self.path / "fit" / "metrics.csv"
         if metrics.exists():
             number = 1 + len(list(metrics.parent.glob("metrics-*.csv")))
             metrics.rename(metrics.with_name(f"metrics-{number}.csv"))
+
+    def train_on(self, config: str) -> None:
+        """Begin to train what was resumed: its tests are removed, as they would pass for those of what comes."""
+        self.finished.unlink(missing_ok=True)
+        self._remove(LATER)
         self._save(config)
 
     def check_tested(self, checkpoint: Path, config: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -250,6 +250,9 @@ class StageCLI(LightningCLI):
         self.until_the_end.push(lambda kind, *_: folder.forsake(made) if kind else None)  # before the lock is let go
         open_folder = folder.resume if config.ckpt_path else folder.begin
         open_folder(self.dump(), config.overwrite)
+        if config.ckpt_path:  # only when data and checkpoint have proved to be fit for it
+            begun = LambdaCallback(on_train_start=lambda *_: folder.train_on(self.dump()))
+            self.trainer.callbacks.append(begun)  # type: ignore[attr-defined]
         if self.about_precision:
             log.info(self.about_precision)
         for logger in self.trainer.loggers:
