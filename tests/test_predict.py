@@ -11,7 +11,9 @@ import soundfile
 import torch
 from conftest import DATA, RATE, real
 
-from cry_lightning import audio
+from cry_lightning import annotations, audio
+from cry_lightning import load as load_predictor
+from cry_lightning.__main__ import DONE_IN_PART, main
 from cry_lightning.__main__ import run as command
 from cry_lightning.audio.decoders import FFmpegReader
 from cry_lightning.cli import stage as cli
@@ -168,8 +170,47 @@ def test_windows_as_quiet_as_none_in_the_training_are_left_out(pretrained, tmp_p
     assert table["start_s"].tolist() == [0.0]
     faults = pd.read_csv("out_recordings.csv", keep_default_na=False)["fault"]
     assert faults.tolist() == ["nowhere above -50.0 dB, as the model's windows were", ""]
-    with pytest.raises(UserError, match=r"no recording is anywhere above -50\.0 dB"):
-        predicted(strict, tmp_path / "quiet.wav", out=Path("none.csv"))
+
+
+@pytest.mark.parametrize("min_active_db", [None, -50.0])
+def test_a_silent_recording_alone_is_no_failure_and_one_without_samples_is(pretrained, tmp_path, min_active_db):
+    windows = {"window_s": 0.4, "hop_s": None, "min_active_db": min_active_db}
+    ckpt = changed(
+        pretrained,
+        tmp_path / "windows.ckpt",
+        lambda c: c["datamodule_hyper_parameters"]["corpus"]["init_args"].update(windows),
+    )
+    soundfile.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)
+    for n in (0, 3):
+        soundfile.write(tmp_path / f"failed{n}.wav", np.full(n, 0.1), RATE)
+    arguments = ["--ckpt", str(ckpt), "--out"]
+    assert main(["predict", str(tmp_path / "silent.wav"), *arguments, "silent.TextGrid"]) == 0
+    assert annotations.read("silent.TextGrid") == []
+    assert "silent" in (fault := pd.read_csv("silent.TextGrid_recordings.csv")["fault"][0]) or "nowhere above" in fault
+    for detect in ([], ["--detect"]):
+        with pytest.raises(UserError, match=r"no recording could be used: .*failed0\.wav: .*; .*failed3\.wav: "):
+            predicted(ckpt, *(tmp_path / f"failed{n}.wav" for n in (0, 3)), out=Path("none.csv"), args=(*detect,))
+        args = [*arguments, f"both{len(detect)}.csv", *detect]
+        assert main(["predict", str(tmp_path / "silent.wav"), str(tmp_path / "failed0.wav"), *args]) == DONE_IN_PART
+
+
+def test_a_unit_shorter_than_a_window_is_judged_with_what_is_around_it(pretrained, tmp_path, monkeypatch):
+    of_windows = changed(
+        pretrained,
+        tmp_path / "windows.ckpt",
+        lambda c: c["datamodule_hyper_parameters"]["corpus"]["init_args"].update(window_s=0.4),
+    )
+    sound = (np.random.default_rng(0).standard_normal(2 * RATE) / 10).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", sound, RATE, subtype="FLOAT")
+    units, around = [(0.05, 0.15), (1.0, 1.2), (1.95, 2.0)], [(0.0, 0.4), (0.9, 1.3), (1.6, 2.0)]
+    monkeypatch.setattr(predict, "by_thresholds", lambda path: units)
+    for ckpt, spans in ((of_windows, around), (pretrained, units)):
+        table = predicted(ckpt, tmp_path / "a.wav", out=Path(f"{ckpt.stem}.csv"), args=("--detect",))
+        assert table["start_s"].tolist() == [begin for begin, _ in units]
+        assert table["duration_s"].tolist() == pytest.approx([end - begin for begin, end in units])
+        model = load_predictor(pretrained)
+        pieces = [model(sound[round(begin * RATE) : round(end * RATE)]) for begin, end in spans]
+        assert table["score_low"].tolist() == pytest.approx([piece["score_low"][0] for piece in pieces], abs=1e-5)
 
 
 def test_recording_shorter_than_a_window_is_fitted_as_in_the_training(pretrained, tones, tmp_path):

@@ -195,6 +195,8 @@ class Corpus(ABC):
             length_s = audio.info(path).duration_s - clip.start_s
             if clip.duration_s is not None:
                 length_s = min(length_s, clip.duration_s)
+            if length_s < audio.SHORTEST_S:  # a failed recorder's, say, and no quiet one
+                return Clips.of([clip])
             windows = self._grid(clip, length_s)
             if self.min_active_db is None:
                 return windows

@@ -173,6 +173,7 @@ class TrainedStage:
             # The shortest stretch that clips can be made of: those of the fit "crop" take their margins from it.
             self.shortest_s = self.fitting["clip_s"] if given.fit == "crop" else given.clip_s
             self.cutting = _cutting(trust, data["corpus"], self.shortest_s, self.clip_s)
+            self.of_windows = data["corpus"].get("init_args", {}).get("window_s") is not None  # of longer recordings
             self.stage = self._stage(checkpoint)
         except Exception as error:
             raise checkpoint_error(path, error) from error

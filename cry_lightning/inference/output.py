@@ -97,7 +97,7 @@ def write_intervals(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping
     units = recordings.columns[1] == "units"
     of_path = dict(iter(rows.groupby("path")))
     refused: list[UserError] = []
-    for path, fault, n in zip(recordings["path"], recordings["fault"], recordings.iloc[:, 1], strict=True):
+    for path, n in zip(recordings["path"], recordings.iloc[:, 1], strict=True):
         found = list(intervals(of_path.get(path, rows[:0]), joined=not units))
         try:
             duration_s = audio.info(path).duration_s
@@ -105,7 +105,7 @@ def write_intervals(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping
             if not found:
                 continue
             duration_s = 0.0  # it was there a while ago
-        if n or not fault or fault == NO_UNIT:
+        if n or path not in rows.attrs["failed"]:
             last_s = max([round(duration_s, 6), *(one.end_s for one in found)])
             try:
                 annotations.write(found, files[path], last_s, TIER)

@@ -23,6 +23,7 @@ from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.novelty import Layers
 from cry_lightning.inference.reference import Reference
 from cry_lightning.inference.windows import (
+    UNIT,
     Find,
     ModelOutputs,
     Recordings,
@@ -85,7 +86,7 @@ def recordings_at(
     cutting = trained.cutting | ({} if hop_s is None else {"hop_s": hop_s})
     if find is not None:
         cutting["min_active_db"] = None
-    return Recordings(paths, find, **cutting)
+    return Recordings(paths, find, trained.of_windows, **cutting)
 
 
 def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int, quiet: bool = False) -> Predicted:
@@ -111,12 +112,10 @@ def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int, qu
                 bad.setdefault(path, []).extend(reasons)
     bad |= {path: [reason] for path, reason in recordings.faults.items()}
     rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    nothing_else = rows.empty and len(bad) == len(recordings.paths)
+    nothing_else = rows.empty and len(failures(bad)) == len(recordings.paths)
     if bad and (nothing_else or not quiet):
         report_left_out(bad, nothing_else)
-    if not bad and rows.empty and recordings.find is None:
-        raise UserError(f"no recording is anywhere above {recordings.min_active_db} dB, as the model's windows were")
-    rows = rows if recordings.find is None else unit_table(rows, recordings)
+    rows = rows.drop(columns=UNIT) if recordings.find is None else unit_table(rows, recordings)
     means = recording_table(recordings, bad, rows)
     of_rows, of_means = (known.levels[level] if known else None for level in ("clip", "recording"))
     rows, means = finished(rows, of_rows, classes), finished(means, of_means, classes)
@@ -157,10 +156,11 @@ NOTHING = ModelOutputs([], np.zeros((0, 0), np.float32), {})
 
 
 def window_table(recordings: Recordings, outputs: ModelOutputs, classes: Sequence[str]) -> pd.DataFrame:
-    """One row per window: path, start_s, duration_s, score_<class>..., novelty."""
+    """One row per window: path, unit (0 where none are sought), start_s, duration_s, score_<class>..., novelty."""
     table = pd.DataFrame(
         {
             "path": [clip.path for clip in outputs.clips],
+            UNIT: np.array([clip.columns.get(UNIT, 0) for clip in outputs.clips], int),
             "start_s": np.array([clip.start_s for clip in outputs.clips], float),
             "duration_s": np.array([duration_s(recordings, clip) for clip in outputs.clips], float),
         }
@@ -177,11 +177,8 @@ def unit_table(windows: pd.DataFrame, recordings: Recordings) -> pd.DataFrame:
     units = pd.DataFrame(spans, columns=["path", "start_s", "end_s"]).astype({"start_s": float, "end_s": float})
     counts = [0, *(len(found) for found in recordings.units.values())]
     first = dict(zip(recordings.units, np.cumsum(counts), strict=False))  # row of each recording's first unit
-    unit = np.zeros(len(windows), int)
-    for path, places in windows.groupby("path").indices.items():
-        starts = [begin - 1e-5 for begin, _ in recordings.units[str(path)]]
-        unit[places] = first[str(path)] + np.searchsorted(starts, windows["start_s"].to_numpy()[places]) - 1
-    means = windows.drop(columns=["path", "start_s", "duration_s"]).groupby(unit).mean()
+    unit = windows["path"].map(first).astype(int) + windows[UNIT]
+    means = windows.drop(columns=["path", UNIT, "start_s", "duration_s"]).groupby(unit.to_numpy()).mean()
     whole = units.loc[means.index].assign(duration_s=units["end_s"] - units["start_s"]).drop(columns="end_s")
     return whole.join(means).reset_index(drop=True)
 

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 MAX_LISTED = 100  # recordings that could not be used
 MAX_TOLD = 3  # of them, in one line
+UNIT = "unit"  # column of a clip: which of its recording's units it is, or is a window of
 CHUNK = 4096  # clips whose results are gathered at once
 Find = Callable[[Path], list[Span]]
 COLUMNS = ("clip", "recording", "subject", "subject_source", "label", "start_s", "duration_s")  # of every corpus
@@ -47,6 +48,7 @@ class Recordings(Corpus):
     Args:
         paths: files of any container, and folders of them.
         find: finds the units in a recording, begin and end of each in seconds, which are cut in place of the whole.
+        in_context: a unit that is shorter than a window is cut as one, with what is before and behind it.
         **cutting: see `Corpus`.
 
     Raises:
@@ -55,9 +57,12 @@ class Recordings(Corpus):
 
     collection = "recordings"
 
-    def __init__(self, paths: Sequence[str], find: Find | None = None, **cutting: Unpack[Cutting]) -> None:
+    def __init__(
+        self, paths: Sequence[str], find: Find | None = None, in_context: bool = False, **cutting: Unpack[Cutting]
+    ) -> None:
         super().__init__(".", **cutting)
         self.find = find
+        self.in_context = in_context
         self.units: dict[str, list[Span]] = {}  # of each recording, where they are sought
         self.faults: dict[str, str] = {}  # recordings in which they could not be sought -> the reason
         self.paths = recordings_named(paths)
@@ -74,12 +79,30 @@ class Recordings(Corpus):
                     yield from self._cut(part, levels)
 
     def _units(self, clip: Clip, find: Find) -> list[Clip]:
+        path = self.path_of(clip)
         try:
-            found = self.units[clip.path] = find(self.path_of(clip))
+            if (length_s := audio.info(path).duration_s) < audio.SHORTEST_S:
+                raise audio.AudioError(f"{path}: of {length_s:g} s, too short for a clip")
+            found = find(path)
         except (UserError, OSError) as error:
-            self.faults[clip.path] = str(error).removeprefix(f"{self.path_of(clip)}: ")
+            self.faults[clip.path] = str(error).removeprefix(f"{path}: ")
             return []
-        return [replace(clip, start_s=round(begin, 6), duration_s=round(end - begin, 6)) for begin, end in found]
+        self.units[clip.path] = found
+        shortest_s = (self.window_s or 0.0) if self.in_context else 0.0
+        spans = [stretched(span, shortest_s, length_s) for span in found]
+        return [
+            replace(clip, start_s=round(begin, 6), duration_s=round(end - begin, 6), columns={UNIT: str(number)})
+            for number, (begin, end) in enumerate(spans)
+        ]
+
+
+def stretched(span: Span, shortest_s: float, length_s: float) -> Span:
+    """A span, or one so long around it, moved to where it lies within a recording of this length."""
+    begin, end = span
+    if (missing := min(shortest_s, length_s) - (end - begin)) <= 0:
+        return span
+    begin = min(max(0.0, begin - missing / 2), max(0.0, length_s - shortest_s))
+    return begin, min(begin + shortest_s, length_s)
 
 
 @dataclass(frozen=True)
@@ -168,7 +191,7 @@ def report_left_out(bad: Mapping[str, Sequence[str]], nothing_else: bool) -> Non
     """List the recordings that could not be used, or not whole, each with the reasons why.
 
     Raises:
-        UserError: there was nothing else.
+        UserError: there was nothing else to be had.
     """
     faults = [
         f"{printable(path)}: {first}" + (f" (and {counted(len(others), 'more window')})" if others else "")

@@ -24,6 +24,7 @@ from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.output import Row, as_records
 from cry_lightning.inference.predict import Predicted, predicted, recordings_at, scores_of
 from cry_lightning.inference.predictor import BATCH, Predictor
+from cry_lightning.inference.windows import stretched
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.checkpoints import sha256
 
@@ -210,9 +211,10 @@ def saliency(trained: TrainedStage, waveform: np.ndarray, spans: Sequence[Span],
     rate, fitting, stage = trained.feature.sample_rate, trained.fitting, trained.stage
     assert isinstance(stage, Classifier)
     window_s = trained.cutting["window_s"] or trained.clip_s
+    shortest_s = window_s if trained.of_windows else 0.0
     pieces = [
         (round(start * rate), min(round(min(start + window_s, end) * rate), waveform.size))
-        for begin, end in spans
+        for begin, end in (stretched(span, shortest_s, waveform.size / rate) for span in spans)
         for start in np.arange(begin, max(begin, end - window_s) + 1e-6, window_s)
         if start * rate < waveform.size
     ]

@@ -34,6 +34,7 @@ EN = {
     "short_unsure": "unsure",
     "short_unlike": "unlike the training",
     "no_cry": "No cry was found in this recording.",
+    "silent": "This recording is silent, or quieter than all that the model was trained on.",
     "no_reference": "This model was never tested, so that there are no calibrated probabilities and no decision;"
     " the scores are no probabilities.",
     "uncalibrated": "On its validation infants, who are too few or were ranked the wrong way, this model could not be"
@@ -117,6 +118,7 @@ DE = {
     "short_unsure": "unsicher",
     "short_unlike": "anders als das Training",
     "no_cry": "In dieser Aufnahme wurde kein Schrei gefunden.",
+    "silent": "Diese Aufnahme ist stumm, oder leiser als alles, womit das Modell trainiert wurde.",
     "no_reference": "Dieses Modell wurde nie getestet; darum gibt es keine kalibrierten Wahrscheinlichkeiten und keine"
     " Entscheidung. Die Punktwerte sind keine Wahrscheinlichkeiten.",
     "uncalibrated": "An den Säuglingen seiner Validierung, die zu wenige sind oder verkehrt herum geordnet wurden, ließ"
