@@ -167,6 +167,16 @@ def test_maps_are_those_on_the_way_to_the_embedding():
     torch.testing.assert_close(last.mean((2, 3)), encoder(features))
 
 
+def test_maps_that_are_kept_serve_in_bfloat16():
+    detector = Detector(EfficientAT(0.1), Optimisation(torch.optim.SGD), layers=[3, 16], bands=[8, 1]).eval()
+    detector._kept = {}
+    batch = {"features": torch.randn(2, 1, 128, 100), "index": torch.arange(2)}
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        first, again = (detector.logits_of(batch) for _ in range(2))
+        torch.testing.assert_close(first, detector(batch["features"]), atol=0.05, rtol=0.05)
+    assert torch.equal(first, again) and len(detector._kept) == 2
+
+
 def test_targets_follow_the_window_and_the_padding():
     columns = {COLUMN: "0.5-0.6 1.5-3.0"}
     clips = [

@@ -165,7 +165,8 @@ class Detector(Stage):
         if new := [place for place, row in enumerate(rows) if row not in self._kept]:
             for place, *maps in zip(new, *self.maps(features[new]), strict=True):
                 self._kept[rows[place]] = [one.half() for one in maps]
-        kept = [torch.stack(of_layer).to(features.dtype) for of_layer in zip(*map(self._kept.get, rows), strict=True)]
+        layers = zip(*map(self._kept.get, rows), strict=True)
+        kept = [torch.stack([one.to(features.dtype) for one in each]) for each in layers]  # no half under autocast
         if len(self._kept) * sum(one[0].numel() for one in kept) > MOST_KEPT:
             self._kept.clear()
         return kept
