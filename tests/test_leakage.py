@@ -33,6 +33,7 @@ from cry_lightning.lineage import (
     write,
 )
 from cry_lightning.lineage.acoustic_fingerprint import landmarks
+from cry_lightning.lineage.check import OTHERS
 from cry_lightning.lineage.records import NO_HASH, OTHER_TABLE
 from cry_lightning.tasks.augment import BackgroundNoise
 
@@ -75,13 +76,13 @@ def test_subject_of_an_earlier_stage() -> None:
     found = check(rows(), lineage(stage("simclr", subjects="xab"), stage("finetune")))
     assert found.status == "LEAKY"
     assert [(one.stage, one.subjects, one.clips) for one in found.overlaps] == [("simclr", 2, 0)]
-    assert found.reason == "2 of 3 tested subjects trained on: stage simclr on made"
+    assert found.reason == f"2 of 3 tested subjects trained on: stage simclr on made ({OTHERS})"
 
 
 def test_subject_that_chose_the_checkpoint() -> None:
     found = check(rows(), lineage(stage("pretrain"), stage("finetune", validation="c")))
     assert found.status == "LEAKY"
-    assert found.reason == "1 of 3 tested subjects used to choose the checkpoint: stage finetune on made"
+    assert found.reason == f"1 of 3 tested subjects used to choose the checkpoint: stage finetune on made ({OTHERS})"
 
 
 def test_sound_that_chose_the_checkpoint_under_another_subject() -> None:

@@ -12,7 +12,7 @@ from cry_lightning.corpora import Manifest
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.evaluation import predictions
 from cry_lightning.features import MFCC
-from cry_lightning.lineage.spelling import doubts, probably_one
+from cry_lightning.lineage.spelling import doubts, named_by_recording, probably_one
 
 describe = partial(command, "describe")
 evaluate = partial(command, "evaluate")
@@ -31,6 +31,9 @@ evaluate = partial(command, "evaluate")
         ("b1 ", "b1"),
         ("Zo\u00eb", "Zoe\u0308"),
         ("b\u00a01", "b1"),
+        ("7", "7,0"),
+        ("A\u200b12", "A12"),
+        ("A12", "\ufeffa12"),
     ],
 )
 def test_slips_of_the_pen_are_probably_one_infant(one, other):
@@ -40,10 +43,39 @@ def test_slips_of_the_pen_are_probably_one_infant(one, other):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("7", "70"), ("7", "17"), ("b1", "b2"), ("1.1", "1.10"), ("b", "c"), ("1-2", "12"), ("7", "7.5"), ("0", "10")],
+    [
+        ("7", "70"),
+        ("7", "17"),
+        ("b1", "b2"),
+        ("1.1", "1.10"),
+        ("b", "c"),
+        ("1-2", "12"),
+        ("7", "7.5"),
+        ("7", "7,5"),
+        ("0", "10"),
+    ],
 )
 def test_different_infants_are_not(one, other):
     assert not probably_one([one, other]) and not doubts([one, other], ["hungry", None])
+
+
+def test_subjects_that_are_named_as_their_one_recording_are_doubtful():
+    assert named_by_recording([("ward:r1", "rec/r1.wav"), ("ward:r2", "rec/r2.wav")])[0].startswith(
+        "Each of 2 subjects"
+    )
+    assert not named_by_recording([("ward:r1", "rec/r1.wav"), ("ward:b", "rec/r2.wav")])
+    assert not named_by_recording([("ward:r1", "rec/r1.wav"), ("ward:r1", "rec/r2.wav")])
+
+
+@pytest.mark.parametrize(("ending", "source"), [("", "given"), (".wav", "unknown")])
+def test_the_name_of_the_file_is_no_subject(two_spellings, caplog, ending, source):
+    rows = [f"{number}.wav,{'ab'[number % 2]},{number}{ending}" for number in range(8)]
+    two_spellings.write_text("\n".join(["path,label,subject", *rows]))
+    data = CryDataModule(Manifest(two_spellings), MFCC())
+    data.prepare_data()
+    data.setup()
+    assert {clip.subject_source for clip in data.clips} == {source}
+    assert ("Each of 8 subjects is named as its one recording" in caplog.text) == (source == "given")
 
 
 def test_ids_of_two_collections_are_two_infants():

@@ -25,8 +25,8 @@ class Manifest(Corpus):
     """A CSV file as `read_table` takes it, with a header and one clip per row.
 
     Columns, in capitals or not: `path` (relative to the CSV's folder, or absolute), and by choice `label` (blank:
-    unlabelled), `subject` (blank, or the path itself, or what the column `source` says a clip was cut from: not known,
-    and the recording stands for it), `start_s` and either of `duration_s` and `end_s`
+    unlabelled), `subject` (blank, or the path or the file's name, or what the column `source` says a clip was cut from:
+    not known, and the recording stands for it), `start_s` and either of `duration_s` and `end_s`
     (blank: from the beginning, to the end). Further columns are kept in `Clip.columns`; empty rows, and empty columns
     without a name, are ignored.
 
@@ -80,10 +80,11 @@ class Manifest(Corpus):
         path = self._path(row["path"])
         start_s = self._seconds(line, row, "start_s") or 0.0
         subject = row.get("subject") or path
+        names = (path, row["path"], Path(path).name, row.get("source"))
         return Clip(
             path=path,
             subject=f"{self.collection}:{subject}",
-            subject_source="unknown" if subject in (path, row["path"], row.get("source")) else "given",
+            subject_source="unknown" if subject in names else "given",
             label=row.get(self.label) or None,
             start_s=start_s,
             duration_s=self._duration_s(line, row, start_s),

@@ -21,7 +21,7 @@ from cry_lightning.data.splits import Split
 from cry_lightning.features import Feature
 from cry_lightning.features.base import HIGHEST_RATE_HZ
 from cry_lightning.lineage import without_training
-from cry_lightning.lineage.spelling import doubts
+from cry_lightning.lineage.spelling import doubts, named_by_recording
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,8 @@ class CryDataModule(L.LightningDataModule):
         self.clips = cache.clips
         self.classes = known_classes(self.corpus.name, self.corpus.class_names(), self.trained_classes)
         given = [name for name in self.classes if name not in self.corpus.own_labels]
-        for doubt in doubts(named_subjects(self.clips), given):
+        whose = ((clip.subject, clip.path) for clip in self.clips.used if clip.subject_source == "given")
+        for doubt in [*doubts(named_subjects(self.clips), given), *named_by_recording(whose)]:
             log.warning("%s: %s", self.corpus.name, doubt)
         self.n_frames = self.feature.n_frames(self.clip_s)
         self.labels = torch.from_numpy(class_indices(self.clips, self.classes))

@@ -15,7 +15,7 @@ from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate, widened
 from cry_lightning.evaluation.metrics import Units, measure, units_at
 from cry_lightning.lineage import AnyLineage, FoldedLineage, Leakage, Lineage
-from cry_lightning.lineage.spelling import doubts
+from cry_lightning.lineage.spelling import doubts, named_by_recording
 
 MAX_SHOWN = 20  # classes
 MAX_NAMED = 5  # in a remark, where there are many
@@ -126,7 +126,9 @@ def read_run(given: str, split: str) -> Tested:
     validation = others if split == "test" else others.iloc[:0]
     verdict = lineage.check(table, known)
     subjects = whole["subject"][whole[predictions.SOURCE] != "unknown"]
-    doubted = doubts(subjects.unique(), whole["label"].unique())
+    named = whole.loc[whole[predictions.SOURCE] == "given", ["subject", "recording"]].drop_duplicates()
+    by_recording = named_by_recording(named.itertuples(index=False, name=None))
+    doubted = [*doubts(subjects.unique(), whole["label"].unique()), *by_recording]
     return Tested(name, path.parent, table, validation, whole["label"], verdict, known, doubted)
 
 

@@ -31,6 +31,9 @@ REMEDY = (
 )
 
 
+OTHERS = "no sound is; other infants of the same ids need a `collection` of their own, and a new training"
+
+
 @dataclass(frozen=True)
 class Overlap:
     """What the tested rows share with one training stage."""
@@ -64,7 +67,8 @@ class Overlap:
             named = ", ".join([*clips[:MAX_REPORTED], *["..."] * (len(clips) > MAX_REPORTED)])
             shared.append((len(clips), self.of_clips, f"tested clips {use} (found by acoustic fingerprint: {named})"))
         counts = ", ".join(f"{count} of {total} {text}" for count, total, text in shared if count)
-        return f"{counts}: stage {self.stage} on {self.corpus}"
+        by_sound = self.clips or self.validation_clips or self.noise_clips or any(self.alike.values())
+        return f"{counts}: stage {self.stage} on {self.corpus}{'' if by_sound else f' ({OTHERS})'}"
 
 
 @dataclass(frozen=True)

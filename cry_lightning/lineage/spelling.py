@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 from cry_lightning.console import first_few
 
@@ -38,8 +39,23 @@ def doubts(subjects: Iterable[str], labels: Iterable[str | None] = ()) -> list[s
     return sentences
 
 
+def named_by_recording(subjects: Iterable[tuple[str, str]]) -> list[str]:
+    """What is doubtful where each subject is named as its one recording, in a sentence.
+
+    Args:
+        subjects: "collection:id" and the path of a recording, of those whose subject was given.
+    """
+    pairs = set(subjects)
+    if len(pairs) < 2 or not all(own_part(subject) == PurePosixPath(path).stem for subject, path in pairs):
+        return []
+    return [
+        f"Each of {len(pairs)} subjects is named as its one recording. If an infant was recorded more than once, it may"
+        " be on both sides of a split without notice: write into the column `subject` who it is, or leave that blank."
+    ]
+
+
 def probably_one(subjects: Iterable[str]) -> list[list[str]]:
-    """Groups of names that differ in case, leading zeros, blanks, a trailing `.0` or the form of Unicode alone."""
+    """Groups of names that differ in case, leading zeros, blanks, a trailing `.0` or `,0`, or Unicode's form alone."""
     groups: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for subject in set(subjects):
         groups[subject.rpartition(":")[0], plain(own_part(subject))].add(subject)
@@ -49,7 +65,8 @@ def probably_one(subjects: Iterable[str]) -> list[list[str]]:
 def plain(name: str) -> str:
     """A name without what a keyboard or a spreadsheet may have done to it."""
     name = "".join(unicodedata.normalize("NFKC", name).casefold().split())
-    name = re.sub(r"(?<=\d)\.0+$", "", name)
+    name = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")  # unseen, as a soft hyphen
+    name = re.sub(r"(?<=\d)[.,]0+$", "", name)
     return re.sub(r"\d+", lambda digits: digits[0].lstrip("0") or "0", name)
 
 

@@ -152,8 +152,11 @@ class Facts:
         if not self.made.stages:
             return ""
         last, table = self.made.stages[-1][0], self.run.table
+        if self.made.config.get("name") == last.stage:  # in the folder of its own fit, a test is of the same corpus
+            return f"Trained and tested on parts of one corpus, {last.corpus}."
         tested = sorted({subject.partition(":")[0] for subject in table["subject"].unique() if ":" in subject})
-        return f"Last trained on {last.corpus}; tested on {', '.join(tested) or 'recordings of unknown subjects'}."
+        whose = f"the ids of {', '.join(tested)}" if tested else "no known ids"
+        return f"Last trained on {last.corpus}; the tested subjects have {whose}."
 
     @property
     def flow(self) -> str:
