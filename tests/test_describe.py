@@ -441,7 +441,8 @@ def test_recordings_of_which_clips_are_a_part_are_said_to_be_measured_whole(mani
     header, *rows = path.read_text().split()
     cut = [f"{row},{start_s},1.5" for row in rows for start_s in (0.5, 1.0)]  # together from 0.5 to 2.5 s
     path.write_text("\n".join([f"{header},start_s,duration_s", *cut]))
-    main(["--data", str(path), "--out", str(tmp_path / "cut"), "--data.corpus.init_args.window_s=null"])
+    whole_clips = [f"--data.corpus.init_args.{name}=null" for name in ("window_s", "hop_s", "min_active_db")]
+    main(["--data", str(path), "--out", str(tmp_path / "cut"), *whole_clips])
     told = " ".join(capsys.readouterr().out.split())
     assert "All this is of whole recordings, and the clips are 50.0% of their 0.3 min" in told
 

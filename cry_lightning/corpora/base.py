@@ -115,7 +115,7 @@ class Corpus(ABC):
         min_active_db: float | None = None,
     ) -> None:
         if window_s is None and (hop_s is not None or min_active_db is not None):
-            raise UserError("hop_s and min_active_db say how to cut windows: give window_s too")
+            raise UserError("hop_s and min_active_db say how to cut windows: give window_s too, or set both to null")
         check_cutting(window_s, hop_s)
         self.root = Path(root).expanduser()
         self.name = name or self.collection
