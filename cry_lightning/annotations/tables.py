@@ -81,14 +81,14 @@ def _seconds(field: str, path: Path, line: int, with_points: bool) -> float:
 
 def audacity(intervals: Iterable[Row]) -> str:
     """Audacity labels."""
-    return "".join(f"{start!r}\t{end!r}\t{_one_cell(label)}\n" for start, end, label in intervals)
+    return "".join(f"{start!r}\t{end!r}\t{label}\n" for start, end, label in intervals)
 
 
 def raven(intervals: Iterable[Row], high_hz: float = 4000.0) -> str:
     """A Raven selection table; the frequencies, which Raven wants, are those of cries by phone."""
     rows = [[SELECTION, VIEW, CHANNEL, BEGIN, END, LOW, HIGH, ANNOTATION]]
     for number, (start, end, label) in enumerate(intervals, 1):
-        rows.append([str(number), "Spectrogram 1", "1", repr(start), repr(end), "0.0", repr(high_hz), _one_cell(label)])
+        rows.append([str(number), "Spectrogram 1", "1", repr(start), repr(end), "0.0", repr(high_hz), label])
     return "".join("\t".join(row) + "\n" for row in rows)
 
 
