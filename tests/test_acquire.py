@@ -272,9 +272,15 @@ def test_bad_files_are_refused_with_a_reason_and_the_rest_goes_on(tmp_path, caps
     assert "3 files read" in told and "6 refused" in told and "2 files hold no unit" in told
 
 
-def test_a_tree_that_cannot_be_read_at_all_is_an_error(tmp_path):
+def test_a_tree_that_cannot_be_read_at_all_is_an_error_and_leaves_nothing_behind(tmp_path, caplog):
     (tmp_path / "in").mkdir()
-    spoil(tmp_path / "in")
+    faults = spoil(tmp_path / "in")
+    with pytest.raises(UserError, match=r"none of 6 files could be read; the first is cut\.mp4: cannot be decoded"):
+        main([str(tmp_path / "in"), str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists() and all(f"{name}: " in caplog.text for name in faults)
+    wav(tmp_path / "in" / "a.wav", scene(CRIES[:1]))
+    acquire(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "a.wav").unlink()  # what there was before stays a folder of units
     with pytest.raises(UserError, match=r"none of 6 .* see .*sources\.csv; the first is cut\.mp4: cannot be decoded"):
         main([str(tmp_path / "in"), str(tmp_path / "out")])
     listed = pd.read_csv(tmp_path / "out" / "sources.csv")
@@ -368,6 +374,32 @@ def test_changed_thresholds_are_refused_or_everything_is_cut_anew(tmp_path, tree
     again = acquire(tree_of_wavs, tmp_path / "out", "--min-unit-s=0.5", "--overwrite")
     assert len(again) == 6 and again["duration_s"].min() >= 0.5
     assert tree(tmp_path / "out") == {**tree(tmp_path / "out"), **_fresh(tree_of_wavs, tmp_path, "--min-unit-s=0.5")}
+
+
+class OneCry:
+    """Finds the first cry."""
+
+    digest = "abc"
+
+    def __call__(self, recording: Path) -> tuple[list[tuple[float, float]], float]:
+        """It, and the length of the scene."""
+        return [(0.803, 1.403)], 9.0
+
+
+def test_thresholds_that_a_detector_does_not_use_are_refused_and_do_not_count_later(tmp_path):
+    path = wav(tmp_path / "a.wav", scene())
+    with pytest.raises(UserError, match="--onset-db, --min-unit-s: not allowed with argument --detector"):
+        main([str(path), str(tmp_path / "out"), "--detector", str(path), "--min-unit-s=0.5", "--onset-db=25"])
+    assert not (tmp_path / "out").exists()
+    Settings(highpass_hz=300.0).check_used()
+    options = {"name_pattern": None, "table": None, "figures": False, "annotations": None, "jobs": 1}
+    run = partial(acquiring.run, path, tmp_path / "out", overwrite=False, finder=OneCry(), **options)
+    assert len(run(Settings())) == 1
+    noted = tmp_path / "out" / "settings.json"
+    noted.write_text(json.dumps(json.loads(noted.read_text()) | {"onset_db": 25.0}))
+    assert len(run(Settings())) == 1 and json.loads(noted.read_text())["onset_db"] == 12.0
+    with pytest.raises(UserError, match=r"out: was made with highpass_hz 200\.0, not 300\.0; give"):
+        run(Settings(highpass_hz=300.0))
 
 
 def _fresh(given: Path, tmp_path: Path, *options: str) -> dict[str, bytes]:
@@ -529,3 +561,12 @@ def test_units_are_written_as_intervals(tree_of_wavs, tmp_path, form, ending):
     for name, path in files.items():
         marked = [(one.start_s, one.end_s - one.start_s) for one in annotations.read(path, duration_s=9.0)]
         np.testing.assert_allclose(np.reshape(marked, (-1, 2)), found(table[table["source"] == f"{name}.wav"]))
+
+
+def test_recordings_that_differ_in_their_endings_alone_keep_them_in_the_names_of_their_intervals(tmp_path):
+    for name in ("cry.wav", "cry.flac", "b.wav"):
+        (tmp_path / "in" / "of").mkdir(exist_ok=True, parents=True)
+        soundfile.write(tmp_path / "in" / "of" / name, scene(CRIES[:1]), RATE)
+    table = acquire(tmp_path / "in", tmp_path / "out", "--annotations", "raven")
+    written = {str(path.relative_to(tmp_path / "out" / "annotations")) for path in tmp_path.glob("out/annotations/*/*")}
+    assert written == {f"of/{name}.selections.txt" for name in ("cry.wav", "cry.flac", "b.wav")} and len(table) == 3

@@ -78,11 +78,13 @@ def test_a_recording_without_intervals_has_a_file_too(tmp_path, ending):
     assert read(tmp_path / f"a{ending}") == []
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("mark", ["", "\N{BYTE ORDER MARK}"], ids=["plain", "marked"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize("text", [SHORT, HEAD + LONG], ids=["short", "long"])
-def test_textgrids_of_both_forms_and_all_encodings(file, text, encoding):
-    mark = "\N{BYTE ORDER MARK}" if encoding == "utf-16-be" else ""
+def test_textgrids_of_both_forms_and_all_encodings(file, text, encoding, mark):
     assert read(file(mark + text, encoding=encoding), duration_s=2.0) == FOUND
+    text = text.replace("cry", "schreié")
+    assert read(file(mark + text, encoding=encoding), duration_s=2.0)[1].label == "schreié"
 
 
 def test_a_tier_is_named_where_there_are_several(file):
@@ -98,9 +100,28 @@ def test_a_tier_is_named_where_there_are_several(file):
         read(file(SHORT), "noises")  # it may be what another person marked
 
 
+def test_tiers_of_one_name_are_refused_where_they_are_meant(file):
+    first, *others = (f'"IntervalTier"\n"{name}"\n0\n2\n1\n0.25\n2\n"dog"\n' for name in ("cries", "a", "a"))
+    path = file(SHORT.replace("<exists>\n1", "<exists>\n2") + first)
+    for options in ({}, {"tier": "cries"}, {"tier": "cry", "or_only": True}):
+        with pytest.raises(UserError, match=r"a\.TextGrid: has 2 tiers of intervals called 'cries'; rename or remove"):
+            read(path, **options)
+    path = file(SHORT.replace("<exists>\n1", "<exists>\n3") + "".join(others))
+    assert read(path, "cries") == FOUND
+    with pytest.raises(UserError, match="has the tiers 'cries', 'a'; name one"):
+        read(path)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        (SHORT.replace("\n3\n0\n", "\n-3\n0\n"), "line 12 has -3, not the number of intervals"),
+        (SHORT.replace("\n3\n0\n", "\n2.5\n0\n"), r"line 12 has 2\.5, not the number of intervals"),
+        (SHORT.replace("\n3\n0\n", "\n1e400\n0\n"), "line 12 has 1e400, not the number of intervals"),
+        (SHORT.replace("\n3\n0\n", "\n2\n0\n"), "line 19 has 1, not the end that its sizes tell"),
+        (SHORT.replace("<exists>\n1\n", "<exists>\n1e400\n"), "line 7 has 1e400, not the number of tiers"),
+        (SHORT.replace("0.5\n1\n", "0.5\n1e400\n"), "line 17 has 1e400, not a time"),
+        (SHORT.replace("0.5\n1\n", "0.5\n1e12\n"), r"interval 2 \('cry'\) goes from 0\.5 to 1e\+12 s"),
         (SHORT.replace("0.5\n1\n", "1\n0.5\n"), r"interval 2 \('cry'\) goes from 1 to 0.5 s"),
         (SHORT.replace("0.5\n1\n", "0.5\n0.5\n"), r"interval 2 \('cry'\) goes from 0.5 to 0.5 s"),
         (SHORT.replace('"-"', '"cry"').replace("0.5\n1\n", "0.4\n1\n"), r"interval 1 and interval 2 .* overlap"),
@@ -120,9 +141,12 @@ def test_what_is_wrong_with_a_textgrid_is_one_line_with_the_file(file, text, rea
     assert "\n" not in str(error.value)
 
 
-def test_other_encodings_are_refused(file):
+def test_other_encodings_are_refused(file, tmp_path):
     with pytest.raises(UserError, match=r"byte \d+: not UTF-8; save it as UTF-8"):
         read(file(SHORT.replace("cry", "schrè"), encoding="latin-1"))
+    (tmp_path / "b.TextGrid").write_bytes(b"ooBinaryFile\x08TextGrid" + bytes([0x3F, 0xF0, 0, 0]))
+    with pytest.raises(UserError, match=r"b\.TextGrid: a binary file of Praat, and no text"):
+        read(tmp_path / "b.TextGrid")
 
 
 def test_labelled_intervals_are_the_corpus_that_the_manual_shows(tmp_path):
@@ -179,8 +203,11 @@ def test_rows_that_share_an_interval_are_refused_and_intervals_that_no_row_holds
 def test_audacity_labels(file):
     path = file("0.5\t1.0\tcry\n\\\t200\t4000\n1.2\t1.2\tpoint\n2.0\t3.5\tlong cry\n4\t5\n", "a.txt")
     assert read(path) == [Interval(0.5, 1, "cry"), Interval(2, 3.5, "long cry")]
-    with pytest.raises(UserError, match=r"a\.txt: line 1 has '0,5' for a time in seconds"):
-        read(file("0,5\t1\tcry\n", "a.txt"))
+    for line in ("0,5\t1.0", "1,234,567\t9", "0.5\tinf", "nan\t9", "1\t1e400", "1_0\t20", "0.5\t"):
+        with pytest.raises(UserError, match=r"a\.txt: line 2 has '.*' for a time in seconds"):
+            read(file(f"0\t1\tcry\n{line}\t\n", "a.txt"))
+    with pytest.raises(UserError, match=r"a\.txt: line 1 \('cry'\) goes from 0 to 1e\+12 s; correct its ends"):
+        read(file("0\t1e12\tcry\n", "a.txt"))
     with pytest.raises(UserError, match=r"a\.txt: line 2 is no interval"):
         read(file("0\t1\tcry\nhello\n", "a.txt"))
 
@@ -194,6 +221,44 @@ def test_raven_counts_a_selection_once(file):
         read(file(header.replace("Label", "Notes"), name))
     with pytest.raises(UserError, match="line 2 has fewer columns"):
         read(file(f"{header}\n1\tx\n", name))
+
+
+def test_commas_are_decimal_where_no_time_has_a_point(file):
+    assert read(file("0,500000\t1,250000\tcry, loud\n2\t3,5\tvers. 2\n", "a.txt")) == [
+        Interval(0.5, 1.25, "cry, loud"),
+        Interval(2, 3.5, "vers. 2"),
+    ]
+    header = "Selection\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tAnnotation"
+    assert read(file(f"{header}\n1\t0,512\t1,250\t200.5\tcry\n", "a.selections.txt")) == [Interval(0.512, 1.25, "cry")]
+
+
+def test_the_label_of_a_selection_is_in_any_of_its_columns(file):
+    header = "Selection\tBegin Time (s)\tEnd Time (s)\tLabel\tAnnotation"
+
+    def labels(*cells):
+        rows = [f"{number}\t{number}\t{number}.5\t{cell}" for number, cell in enumerate(cells, 1)]
+        return [one.label for one in read(file("\n".join([header, *rows]), "a.selections.txt"), unlabelled=True)]
+
+    assert labels("cry\t", "\tdog", "cry\t cry", "\t", "cry") == ["cry", "dog", "cry", "", "cry"]
+    with pytest.raises(
+        UserError, match=r"a\.selections\.txt: line 3 has the labels 'cry', 'good take'; rename the col"
+    ):
+        labels("cry\t", "cry\tgood take")
+
+
+@pytest.mark.parametrize("ending", FORMS.values())
+def test_what_would_not_be_read_as_it_is_is_not_written(tmp_path, ending):
+    for label in ("a\tb", "", " ", "a  b", "a\nb", "\N{NO-BREAK SPACE}x", "\udce9"):
+        with pytest.raises(
+            UserError, match=r"interval 1 has the label .*, which would not be read as it is; give words"
+        ):
+            write([Interval(0.0, 1.0, label)], tmp_path / f"a{ending}", 2.0)
+    for end_s, duration_s in ((np.inf, 2.0), (1.0, np.inf), (1.0, np.nan)):
+        with pytest.raises(UserError, match=r"goes from 0 to inf s|cannot last (inf|nan) s"):
+            write([Interval(0.0, end_s, "cry")], tmp_path / f"a{ending}", duration_s)
+    assert not list(tmp_path.iterdir())
+    write([Interval(np.float64(0.1), np.float32(1), "cry")], tmp_path / f"a{ending}", np.float64(2))
+    assert read(tmp_path / f"a{ending}") == [Interval(0.1, 1.0, "cry")]
 
 
 def test_overlapping_labels_are_no_textgrid(tmp_path):

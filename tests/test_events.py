@@ -131,8 +131,10 @@ def test_one_of_several_tiers_is_compared(tmp_path, tier, recall):
 
 def test_what_cannot_be_compared_is_refused(folders):
     there, found = folders / "there", folders / "found"
-    with pytest.raises(UserError, match="no interval is labelled 'wail', only -, cry; give --label"):
+    with pytest.raises(UserError, match=r"there: no interval is labelled 'wail', only -, cry; give --label"):
         evaluate([str(there), str(found), "--label", "wail"])
+    with pytest.raises(UserError, match=r"found: no interval is labelled '-', only cry; give --label, or rename them"):
+        evaluate([str(there), str(found), "--label", "-"])
     (found / "deeper" / "3.txt").unlink()
     with pytest.raises(UserError, match=r"found: has no file for 1 of the 6 recordings .*, first 3; "):
         evaluate([str(there), str(found)])
@@ -141,3 +143,12 @@ def test_what_cannot_be_compared_is_refused(folders):
     (found / "deeper" / "3.txt").touch()
     with pytest.raises(UserError, match=r"manifest\.csv: has no recording 1 \(and 4 more\)"):
         evaluate([str(there), str(found), "--subjects", str(folders / "manifest.csv")])
+
+
+def test_nothing_that_was_found_is_a_result_and_nothing_that_was_marked_is_none(folders):
+    for number in range(6):
+        write([], folders / "nothing" / f"{number}.txt", 3.0)
+    table = cry_lightning.evaluate_events(folders / "there", folders / "nothing")
+    assert set(table[table["metric"] == "recall"]["value"]) == {0.0}
+    with pytest.raises(UserError, match="nothing: no interval has a label; mark those that are to be found"):
+        evaluate([str(folders / "nothing"), str(folders / "found")])

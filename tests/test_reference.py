@@ -370,6 +370,8 @@ def test_windows_that_overlap_meet_in_the_middle_and_equal_neighbours_are_one():
     rows = rows.assign(decision="", abstained="", novelty=np.nan)
     assert list(output.intervals(rows, joined=True)) == [Interval(0.0, 4.5, "a"), Interval(4.5, 7.0, "b")]
     assert [one.end_s for one in output.intervals(rows, joined=False)] == [2.5, 4.5, 7.0]
+    (one,) = output.intervals(rows[:1].assign(decision="belly  pain\udce9"), joined=True)
+    assert one.label == "belly pain\\udce9"  # as a file of intervals takes it
 
 
 def test_forms_that_cannot_be_written_are_refused_before_the_work(tested, inbox, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from cry_lightning import annotations, audio
 from cry_lightning.acquire import inputs
 from cry_lightning.acquire.inputs import Finder, Identities, Identity, Record, cut, done, folder_name
-from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
+from cry_lightning.acquire.settings import SAMPLE_RATE, UNUSED, Settings
 from cry_lightning.audio import what_it_is
 from cry_lightning.commands.arguments import check_folder
 from cry_lightning.console import UserError, counted, first_few, printable, progress_bar
@@ -58,17 +58,21 @@ def run(
     else:
         identities = inputs.by_pattern(name_pattern, sources) if name_pattern else inputs.by_form(root, sources)
     detector = {"detector": finder.digest} if finder else {}
+    is_new = not (out / PROVENANCE).exists()
     begin(out, {"in": str(given.resolve())} | asdict(thresholds) | detector, overwrite)
     records, refused = acquire(root, sources, out, thresholds, figures, jobs, finder)
+    if is_new and not records:  # so that OUT is free for other recordings
+        shutil.rmtree(out, ignore_errors=True)
+        report_refused(refused, len(sources), listed=None)
     inputs.warn_of_unnamed(identities, [one["source"] for one in records if one["units"]], root)
     overview, units = source_table(records, refused), unit_table(records, identities)
     write(overview, out / SOURCES)
-    if annotations:
-        annotate(records, out, annotations)
     if units.empty:  # an empty manifest is no corpus, an older one would be false
         (out / MANIFEST).unlink(missing_ok=True)
     else:
         write(units, out / MANIFEST)
+    if annotations:
+        annotate(records, sources, out, annotations)
     if refused:
         report_refused(refused, len(sources), out / SOURCES)
     print(as_text(overview, units))
@@ -102,7 +106,7 @@ def check_out(out: Path, given: Path) -> None:
 
 
 def begin(out: Path, provenance: Mapping[str, object], overwrite: bool) -> None:
-    """Note in OUT what its units are made of.
+    """Note in OUT what its units are made of; thresholds that a detector does not use may have changed.
 
     Raises:
         UserError: they are made of something else, or there are other things in it.
@@ -116,29 +120,32 @@ def begin(out: Path, provenance: Mapping[str, object], overwrite: bool) -> None:
         if not overwrite:
             raise UserError(f"{path}: is damaged; give --overwrite to make {out} anew, or another OUT") from None
         before = {}
+    unused = UNUSED if "detector" in provenance else ()
     known = dict.fromkeys(before) | dict(provenance)
     words = {"in": "the recordings in"}
     changed = [
         f"{words.get(key, key)} {before.get(key)}, not {value}"
         for key, value in known.items()
-        if before.get(key) != value
+        if before.get(key) != value and key not in unused
     ]
     if changed and not overwrite:
         raise UserError(f"{out}: was made with {', '.join(changed)}; give --overwrite to make it anew, or another OUT")
     write_json(provenance, path)
 
 
-def report_refused(refused: Mapping[str, str], n_sources: int, listed: Path) -> None:
-    """List the sources that could not be read, with the reason.
+def report_refused(refused: Mapping[str, str], n_sources: int, listed: Path | None) -> None:
+    """List the sources that could not be read, with the reason; all are in the file `listed`, if there is one.
 
     Raises:
         UserError: there was nothing else.
     """
-    reasons = [printable(f"{source}: {reason}") for source, reason in refused.items()][:MAX_TOLD]
+    reasons = [printable(f"{source}: {reason}") for source, reason in refused.items()]
+    see = f", see {listed}" if listed else ""
+    if len(refused) < n_sources or (n_sources > 1 and not listed):
+        more = see if len(reasons) > MAX_TOLD else ""
+        log.warning("refused:\n  %s%s", first_few(reasons, MAX_TOLD, "\n  ", "\n  and"), more)
     if len(refused) == n_sources:
-        raise UserError(f"none of {n_sources} files could be read, see {listed}; the first is {reasons[0]}")
-    more = [f"and {len(refused) - MAX_TOLD} more, see {listed}"] if len(refused) > MAX_TOLD else []
-    log.warning("refused:\n  %s", "\n  ".join([*reasons, *more]))
+        raise UserError(f"none of {n_sources} files could be read{see}; the first is {reasons[0]}")
 
 
 def unit_table(records: Sequence[Record], identities: Identities) -> pd.DataFrame:
@@ -175,21 +182,13 @@ def write(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(part, index=False, float_format="%.9g", errors="backslashreplace")
 
 
-def annotate(records: Sequence[Record], out: Path, form: str) -> None:
-    """Write the units of each source as intervals labelled `cry` into OUT/annotations, which is made anew.
-
-    Raises:
-        UserError: two sources differ in nothing but their endings.
-    """
+def annotate(records: Sequence[Record], sources: Sequence[str], out: Path, form: str) -> None:
+    """Write the units of each source as intervals labelled `cry` into OUT/annotations, which is made anew."""
     folder = out / ANNOTATIONS
     shutil.rmtree(folder, ignore_errors=True)
-    written: dict[Path, str] = {}
+    names = dict(zip(sources, annotations.names_for(sources), strict=True))
     for record in records:
-        source = record["source"]
-        path = folder / f"{Path(source).with_suffix('')}{annotations.FORMS[form]}"
-        if path in written:
-            raise UserError(f"{source} and {written[path]} would have the same {path}; rename one of them")
-        written[path] = source
+        path = folder / f"{names[record['source']]}{annotations.FORMS[form]}"
         ends = [(unit["source_start_s"], unit["source_start_s"] + unit["duration_s"]) for unit in record["units"]]
         cries = [annotations.Interval(round(begin, 6), round(end, 6), "cry") for begin, end in ends]
         annotations.write(cries, path, round(record["duration_s"], 6))

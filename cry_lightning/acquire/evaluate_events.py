@@ -8,7 +8,7 @@ import pandas as pd
 
 from cry_lightning.annotations import Interval, find, read
 from cry_lightning.annotations.spans import FRAME_S, LEAST_IOU, ONSET_S, frames, matches, onset_matches
-from cry_lightning.console import UserError, counted, for_spreadsheets
+from cry_lightning.console import UserError, counted, first_few, for_spreadsheets
 from cry_lightning.corpora import corpus_at
 from cry_lightning.corpora.base import warn_of_unknown_subjects
 from cry_lightning.corpora.cries import DONATEACRY_NAME
@@ -21,6 +21,7 @@ LEVELS = {
     "events": f"intersection over union at least {LEAST_IOU:g}",
     "onsets": f"beginnings within {ONSET_S:g} s",
 }
+MAX_LABELS = 12  # in a message
 METRICS = ("precision", "recall", "f1")
 Counts = tuple[int, int, int]  # found and there, there, found
 
@@ -36,11 +37,11 @@ def run(
             f" {missing[0]}; add it, without intervals where nothing was found"
         )
     marked = {name: read(path, tier) for name, path in there.items()}
-    if not any(one.label == label for intervals in marked.values() for one in intervals):
-        labels = sorted({one.label for intervals in marked.values() for one in intervals})
-        raise UserError(f"{reference}: no interval is labelled {label!r}, only {', '.join(labels)}; give --label")
-    subject_of = by_corpus(subjects, there) if subjects else by_name(reference, there)
     predictions = {name: read(found[name], tier, or_only=True) for name in there}
+    check_label(label, reference, marked)
+    if any(predictions.values()):
+        check_label(label, predicted, predictions)
+    subject_of = by_corpus(subjects, there) if subjects else by_name(reference, there)
     per_recording = {name: counts(_of(label, marked[name]), _of(label, predictions[name])) for name in there}
     table = table_of(per_recording, subject_of)
     of = counted(table["n_subjects"].iloc[0], "subject")
@@ -51,6 +52,20 @@ def run(
             for_spreadsheets(table).to_csv(part, index=False, float_format="%.9g")
         print(out)
     return table
+
+
+def check_label(label: str, folder: Path, intervals: Mapping[str, Sequence[Interval]]) -> None:
+    """Refuse the intervals of a folder, by recording, where none has the label.
+
+    Raises:
+        UserError: naming those that they have.
+    """
+    labels = {one.label for of_one in intervals.values() for one in of_one}
+    if not labels:
+        raise UserError(f"{folder}: no interval has a label; mark those that are to be found")
+    if label not in labels:
+        others = first_few(sorted(labels), MAX_LABELS)
+        raise UserError(f"{folder}: no interval is labelled {label!r}, only {others}; give --label, or rename them")
 
 
 def by_name(folder: Path, names: Iterable[str]) -> dict[str, str]:

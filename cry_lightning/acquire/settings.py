@@ -1,7 +1,7 @@
 """The thresholds that decide what a unit is."""
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 
 from cry_lightning.console import UserError
 
@@ -65,3 +65,18 @@ class Settings:
         ):
             if not holds:
                 raise UserError(f"thresholds: {reason}; see python -m cry_lightning acquire --help")
+
+    def check_used(self) -> None:
+        """Refuse thresholds that a detector, which finds cries in their place, would not use.
+
+        Raises:
+            UserError: naming them.
+        """
+        given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        if unused := [f"--{name.replace('_', '-')}" for name in given if name in UNUSED]:
+            raise UserError(
+                f"argument {', '.join(unused)}: not allowed with argument --detector, which finds cries itself"
+            )
+
+
+UNUSED = {field.name for field in fields(Settings)} - {"highpass_hz", "f0_min_hz", "f0_max_hz"}  # with a detector

@@ -1,7 +1,7 @@
 """Files of intervals: Praat TextGrids, Audacity labels and Raven selection tables, by their names."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ class Interval(NamedTuple):
 
 FORMS = {"textgrid": ".TextGrid", "audacity": ".txt", "raven": ".selections.txt"}  # name of a form -> end of its files
 ENDING = re.compile(r"(\.textgrid|(\.table\.\d+)?\.selections\.txt|\.txt)$", re.IGNORECASE)
+LONGEST_S = 1e6  # no recording lasts 12 days
 SLACK_S = 0.1  # an interval may end this much behind the sound, whose length differs between decoders
 
 
@@ -53,6 +54,15 @@ def find(folder: str | Path) -> dict[str, Path]:
     return found
 
 
+def names_for(recordings: Sequence[str]) -> list[str]:
+    """What the files of intervals of recordings are called, but for the ends of their form.
+
+    They lose the endings of the recordings, unless some differ in nothing else.
+    """
+    names = [str(Path(path).with_suffix("")) for path in recordings]
+    return names if len({*names}) == len(names) else list(recordings)
+
+
 def read(
     path: str | Path,
     tier: str | None = None,
@@ -63,15 +73,16 @@ def read(
     """The labelled intervals of a file, in the order of their beginnings.
 
     Args:
-        path: a Praat TextGrid (long or short text), Audacity labels, or a Raven selection table; in UTF-8 or UTF-16.
+        path: a Praat TextGrid (long or short text), Audacity labels, or a Raven selection table; in UTF-8, UTF-16 or
+            UTF-32.
         tier: of a TextGrid that has several tiers of intervals.
         duration_s: of the recording, where it is known; an interval may end a tenth of a second behind it at most.
         or_only: a TextGrid with one tier of intervals need not call it so.
         unlabelled: also those of Audacity and Raven that have no label; in a TextGrid, they are what is not marked.
 
     Raises:
-        UserError: the file is none of these, has no such tier, or has intervals that are reversed, overlap under one
-            label, or end behind the sound.
+        UserError: the file is none of these, has no such tier, or has intervals that are reversed, endless, overlap
+            under one label, or end behind the sound.
     """
     path = Path(path)
     text = read_text(path)
@@ -87,7 +98,7 @@ def write(intervals: Iterable[Interval], path: str | Path, duration_s: float, ti
     """Write intervals in the form that the name asks for, whole or not at all; `read` gives them back unchanged.
 
     Args:
-        intervals: not overlapping, with labels that are not empty.
+        intervals: not overlapping, with labels of words that have one blank between them.
         path: ends in .TextGrid (Praat), .selections.txt (Raven) or else .txt (Audacity).
         duration_s: of the recording.
         tier: name of the only tier of a TextGrid.
@@ -98,12 +109,15 @@ def write(intervals: Iterable[Interval], path: str | Path, duration_s: float, ti
     path = Path(path)
     if not (ending := ENDING.search(path.name)):
         raise UserError(f"{path}: the name must end in one of {_forms()}")
-    ordered = sorted(intervals)
+    if not 0 <= duration_s <= LONGEST_S:
+        raise UserError(f"{path}: a recording cannot last {duration_s:g} s; give its length")
+    ordered = sorted(Interval(float(start), float(end), label) for start, end, label in intervals)
     found = [Found(f"interval {number}", one) for number, one in enumerate(ordered, 1)]
     _check(found, path, duration_s)
+    _refuse_labels(found, path)
     if ending[0].lower() == ".textgrid":
         _refuse_overlaps(found, path)
-        text = textgrid.text_of(ordered, duration_s, tier)
+        text = textgrid.text_of(ordered, float(duration_s), tier)
     else:
         text = tables.raven(ordered) if "selections" in ending[0].lower() else tables.audacity(ordered)
     with replacing(path) as part:
@@ -113,7 +127,7 @@ def write(intervals: Iterable[Interval], path: str | Path, duration_s: float, ti
 def _check(found: list[Found], path: Path, duration_s: float | None) -> None:
     """Refuse intervals, in the order of their beginnings, that cannot be true of one recording."""
     for place, (start_s, end_s, label) in ((one.place, one.interval) for one in found):
-        if not 0 <= start_s < end_s:  # nor NaN
+        if not 0 <= start_s < end_s <= LONGEST_S:  # nor NaN
             raise UserError(f"{path}: {place} ({label!r}) goes from {start_s:g} to {end_s:g} s; correct its ends")
         if duration_s is not None and end_s > duration_s + SLACK_S:
             raise UserError(
@@ -122,6 +136,16 @@ def _check(found: list[Found], path: Path, duration_s: float | None) -> None:
             )
     for label in {one.interval.label for one in found}:
         _refuse_overlaps([one for one in found if one.interval.label == label], path)
+
+
+def _refuse_labels(found: list[Found], path: Path) -> None:
+    """Refuse labels that would not be read as they are: empty ones, other blanks than single spaces, no Unicode."""
+    for place, label in ((one.place, one.interval.label) for one in found):
+        if not label or label != " ".join(label.encode(errors="ignore").decode().split()):
+            raise UserError(
+                f"{path}: {place} has the label {label!r}, which would not be read as it is; give words with one blank"
+                " between them"
+            )
 
 
 def _refuse_overlaps(found: list[Found], path: Path) -> None:

@@ -4,6 +4,7 @@ Praat reads of such a file the numbers, texts and flags that stand by themselves
 brackets and the numbers in them. So does this, which is why the long and the short form need no distinction.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ class Tokens:
         self.text = text
         self.found = (match for match in TOKEN.finditer(text) if match.lastindex)
         self.inside = "its head"
+        self.at = 0
 
     def next(self, kind: int, called: str) -> str:
         """The next token, which is a text (1), a flag (2) or a number (3).
@@ -34,9 +36,9 @@ class Tokens:
         match = next(self.found, None)
         if match is None:
             raise UserError(f"{self.path}: ends within {self.inside}; {AGAIN}")
+        self.at = match.start()
         if match.lastindex != kind:
-            line = self.text.count("\n", 0, match.start()) + 1
-            raise UserError(f"{self.path}: line {line} has {match[0][:40]}, not {called}; {AGAIN}")
+            raise self.fault(match[0], called)
         return match[kind].replace('""', '"') if kind == 1 else match[kind]
 
     def word(self, called: str) -> str:
@@ -45,14 +47,40 @@ class Tokens:
 
     def number(self, called: str) -> float:
         """The next token, a number."""
-        return float(self.next(3, called))
+        token = self.next(3, called)
+        if not math.isfinite(float(token)):
+            raise self.fault(token, called)
+        return float(token)
+
+    def count(self, called: str) -> int:
+        """The next token, a number of things."""
+        number = self.number(called)
+        if number < 0 or not number.is_integer():
+            raise self.fault(f"{number:g}", called)
+        return int(number)
+
+    def end(self) -> None:
+        """Refuse further tokens: a size that is too small would lose them.
+
+        Raises:
+            UserError: there is one.
+        """
+        if match := next(self.found, None):
+            self.at = match.start()
+            raise self.fault(match[0], "the end that its sizes tell")
+
+    def fault(self, token: str, called: str) -> UserError:
+        """What to raise of the last token."""
+        line = self.text.count("\n", 0, self.at) + 1
+        return UserError(f"{self.path}: line {line} has {token[:40]}, not {called}; {AGAIN}")
 
 
 def parse(text: str, path: Path, tier: str | None = None, or_only: bool = False) -> list[tuple[str, Row]]:
     """The labelled intervals of a tier, or, where that is enough, of the only one; each with its place.
 
     Raises:
-        UserError: it is no TextGrid, is cut short, or has no such tier of intervals, or several and none is named.
+        UserError: it is no TextGrid, is cut short, or has no such tier of intervals, several of the name, or several
+            and none is named.
     """
     if "ooBinaryFile" in text[:20]:
         raise UserError(f"{path}: a binary TextGrid; {AGAIN}")
@@ -64,12 +92,16 @@ def parse(text: str, path: Path, tier: str | None = None, or_only: bool = False)
     for name in ("beginning", "end"):
         tokens.number(f"the {name}")
     exist = tokens.next(2, "<exists>") == "<exists>"
-    tiers = dict(_tiers(tokens)) if exist else {}
-    if len(tiers) == 1 and (or_only or tier is None):
-        return next(iter(tiers.values()))
-    if tier in tiers:
-        return tiers[tier]
-    named = ", ".join(map(repr, tiers))
+    tiers = list(_tiers(tokens)) if exist else []
+    names = list(dict.fromkeys(name for name, _ in tiers))
+    if len(names) == 1 and (or_only or tier is None):
+        (tier,) = names
+    found = [rows for name, rows in tiers if name == tier]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{path}: has {len(found)} tiers of intervals called {tier!r}; rename or remove all but one")
+    named = ", ".join(map(repr, names))
     if not tiers:
         raise UserError(f"{path}: has no tier of intervals; mark them in one")
     if tier is None:
@@ -79,7 +111,7 @@ def parse(text: str, path: Path, tier: str | None = None, or_only: bool = False)
 
 def _tiers(tokens: Tokens) -> Iterator[tuple[str, list[tuple[str, Row]]]]:
     """Name and labelled intervals of each tier of intervals."""
-    for number in range(int(tokens.number("the number of tiers"))):
+    for number in range(tokens.count("the number of tiers")):
         tokens.inside = f"tier {number + 1}"
         kind, name = tokens.word("the class of a tier"), tokens.word("the name of a tier")
         if kind not in (INTERVALS, POINTS):
@@ -88,12 +120,13 @@ def _tiers(tokens: Tokens) -> Iterator[tuple[str, list[tuple[str, Row]]]]:
         for end in ("beginning", "end"):
             tokens.number(f"the {end} of a tier")
         rows = []
-        for index in range(int(tokens.number("the number of intervals or points"))):
+        for index in range(tokens.count("the number of intervals or points")):
             start_s = tokens.number("a time")
             end_s = tokens.number("a time") if kind == INTERVALS else start_s
             rows.append((f"interval {index + 1}", (start_s, end_s, " ".join(tokens.word("a label").split()))))
         if kind == INTERVALS:
             yield name, [row for row in rows if row[1][2]]
+    tokens.end()
 
 
 def text_of(intervals: Sequence[Row], duration_s: float, tier: str) -> str:

@@ -68,6 +68,7 @@ def acquire(
 
     finder = None
     if detector:
+        thresholds.check_used()
         from cry_lightning.inference.detect import Finder
 
         finder = Finder(detector)

@@ -15,6 +15,7 @@ BY_BEGINNING = {
     rb"\x1f\x8b": "a gzip archive",
     rb"\x89PNG|\xff\xd8\xff": "a picture",
     rb"%PDF": "a PDF",
+    rb"ooBinaryFile": "a binary file of Praat",
 }
 BEGINNINGS = [(re.compile(pattern, re.DOTALL), kind) for pattern, kind in BY_BEGINNING.items()]
 

@@ -1,17 +1,16 @@
 """Texts and tables that people save, from an editor or a spreadsheet."""
 
-import codecs
 import csv
 import io
 import re
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
+from json import detect_encoding
 from pathlib import Path
 
 from cry_lightning.console import UserError
 from cry_lightning.files.kinds import kind_of
 
-ENCODINGS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}  # else UTF-8, marked or not
 SEPARATORS = ",;\t"
 SEPARATOR_LINE = re.compile(r'"?sep=([^\w"\r\n])"?(?=[\r\n])', re.IGNORECASE)  # the first, as Excel takes it
 QUOTED = re.compile('"([^"]*)"')
@@ -24,7 +23,7 @@ NAMES = {"path", "recording", "source", "label", "subject"}  # columns of no num
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, by its byte-order mark in UTF-16, else in UTF-8.
+    """The text of a file in UTF-8, UTF-16 or UTF-32: by its byte-order mark, or by the zeros in its first characters.
 
     Raises:
         UserError: the file cannot be read, or is in another encoding.
@@ -33,7 +32,7 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a file") from error
-    encoding = next((name for mark, name in ENCODINGS.items() if content.startswith(mark)), "UTF-8")
+    encoding = detect_encoding(content).removesuffix("-sig").upper()
     try:
         return content.decode(encoding).removeprefix("\N{BYTE ORDER MARK}")
     except UnicodeDecodeError as error:
@@ -44,7 +43,8 @@ def read_text(path: Path) -> str:
                 f"{path}: {kind}, and no text; give a file that an editor or a spreadsheet wrote"
             ) from error
         line = content[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}: line {line}, byte {error.start}: not {encoding}; save it as UTF-8") from error
+        told = "UTF-8" if encoding.endswith(("-LE", "-BE")) else encoding  # a guess by zeros, which may be no text's
+        raise UserError(f"{path}: line {line}, byte {error.start}: not {told}; save it as UTF-8") from error
 
 
 def _from_windows(content: bytes) -> str:

@@ -33,17 +33,12 @@ def check_packages(out: Path) -> None:
 
 
 def files_of(out: Path, recordings: Sequence[str]) -> dict[str, Path]:
-    """The file that each recording's rows go to: one table for all, or intervals, whose readers want a file for each.
-
-    These are named without the endings of the recordings, unless some differ in nothing else.
-    """
+    """The file that each recording's rows go to: one table for all, or intervals, of which each has a file."""
     if out.suffix.lower() in TABLES or len(recordings) == 1:
         return dict.fromkeys(recordings, out)
     ending = ENDING.search(out.name)
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in recordings])  # noqa: PTH100, PTH120
-    whole = [os.path.relpath(path, common) for path in recordings]
-    names = [str(Path(name).with_suffix("")) for name in whole]
-    names = names if len({*names}) == len(names) else whole
+    names = annotations.names_for([os.path.relpath(path, common) for path in recordings])
     return {
         path: folder_of(out) / f"{name}{ending[0] if ending else ''}"
         for path, name in zip(recordings, names, strict=True)
@@ -149,7 +144,8 @@ def label_of(row: Mapping[str, object]) -> str:
 
     That class in brackets, with a question mark, where a reference decides nothing.
     """
-    if row["decision"] or row["abstained"]:
-        return str(row["decision"] or f"({row['abstained']})")
     of_no_reference = row["novelty"] != row["novelty"]  # NaN
-    return str(row["predicted"]) if of_no_reference else f"({row['predicted']}?)"
+    label = str(row["predicted"]) if of_no_reference else f"({row['predicted']}?)"
+    if row["decision"] or row["abstained"]:
+        label = str(row["decision"] or f"({row['abstained']})")
+    return " ".join(printable(label).split())  # as intervals are read
