@@ -200,8 +200,7 @@ def test_what_is_no_waveform_is_refused(model):
         model(np.zeros((2, RATE)))
     with pytest.raises(UserError, match=r"a waveform has the shape"):
         model(np.zeros((1, 2, RATE)))
-    with pytest.raises(UserError, match="silent"):
-        model(np.zeros(RATE))
+    assert model(np.zeros(RATE)).empty  # a silent one is a waveform
     with pytest.raises(UserError, match=r"nowhere\.ckpt: no such checkpoint"):
         cry.load("nowhere.ckpt")
 

@@ -43,6 +43,19 @@ def epoch(loader, number):
     return list(loader)
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+def test_few_rows_are_visited_several_times_where_an_epoch_has_a_least_number_of_batches(balanced):
+    labels = torch.tensor([0] * 5 + [1] * 2)
+    positions = EpochOrder(labels, balanced, batch_size=4, min_batches=5).positions()
+    assert len(positions) == 20
+    counts = torch.bincount(positions, minlength=7)
+    assert balanced or counts.max() - counts.min() <= 1
+    ranks = [EpochOrder(labels, balanced, 0, rank, 2, batch_size=4, min_batches=5) for rank in (0, 1)]
+    assert [len(order) for order in ranks] == [20, 20] == [len(order.positions()) for order in ranks]
+    enough = EpochOrder(labels, balanced, batch_size=4, min_batches=1).positions()
+    assert torch.equal(enough, EpochOrder(labels, balanced).positions())
+
+
 def test_no_subject_is_in_two_parts(make):
     data = make()
     train, val, test = (set(data.subjects(part)) for part in ("train", "val", "test"))

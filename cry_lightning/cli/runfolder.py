@@ -35,7 +35,7 @@ EVALUATED = (
 EXPORTED = tuple(f"{name}{ending}" for name in ("best", "last") for ending in (".onnx", ".pt2", "-hub"))
 LATER = (*TESTED, *EVALUATED, REFERENCE, *EXPORTED, "test")  # what later commands make of a run
 # Keys that older runs lack, and the values that mean what was before.
-ADDED = {"trainings": 1, "val_in_train": False, "layer_decay": 1.0, "head_first": 0.0}
+ADDED = {"trainings": 1, "val_in_train": False, "layer_decay": 1.0, "head_first": 0.0, "min_batches": 0}
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
 # What other commands put there before a fit begins; the last is a former name.
 MADE_FROM = "made_from.json"

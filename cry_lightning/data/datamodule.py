@@ -240,10 +240,9 @@ class CryDataModule(L.LightningDataModule):
         labels = self.labels[rows]
         how = self.sampling
         subjects = column(self.clips_of(part), "subject").codes if how.by_subject else None
-        order = (
-            EpochOrder(labels, how.balanced, self.seed, rank, world_size, subjects, how.batch_size) if train else None
-        )
-        drop_last = train and how.drop_last and len(rows) >= how.batch_size * world_size
+        drawn = (how.balanced, self.seed, rank, world_size, subjects, how.batch_size, how.min_batches)
+        order = EpochOrder(labels, *drawn) if train else None
+        drop_last = order is not None and how.drop_last and order.n_visits >= order.joint_batch
         return BatchLoader(self.features, rows, labels, how.batch_size, self.n_frames, order, drop_last)
 
     def train_dataloader(self) -> BatchLoader:

@@ -44,6 +44,7 @@ class Sampling:
         by_subject: make training batches of as few subjects as can be, so that who it is does not tell SimCLR's
             negatives apart; see `EpochOrder`.
         class_weights: weigh the loss by the inverse class frequency of the training clips.
+        min_batches: training batches of an epoch, at least: where there are fewer clips, they are drawn several times.
     """
 
     batch_size: int = 64
@@ -51,10 +52,13 @@ class Sampling:
     balanced: bool = False
     by_subject: bool = False
     class_weights: bool = False
+    min_batches: int = 0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UserError(f"data.sampling.batch_size must be 1 or more, not {self.batch_size}")
+        if self.min_batches < 0:
+            raise UserError(f"data.sampling.min_batches must be 0 or more, not {self.min_batches}")
         if self.balanced and self.by_subject:
             raise UserError("data.sampling.balanced draws by class, so it cannot go with data.sampling.by_subject")
 

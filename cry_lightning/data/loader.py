@@ -18,7 +18,8 @@ class EpochOrder:
         seed: of the order.
         rank: this process among `world_size`; each takes every `world_size`-th row of one common order.
         subjects: of each row (n,), as names or numbers, for batches of as few subjects as can be; None mixes them.
-        batch_size: rows of a process's batch, needed with `subjects`.
+        batch_size: rows of a process's batch, needed with `subjects` and `min_batches`.
+        min_batches: of an epoch, at least: fewer rows are visited several times.
 
     Source: for the batches by subject, van den Oord et al. 2018, "Representation learning with contrastive predictive
     coding", table 2, negatives of the same speaker.
@@ -33,6 +34,7 @@ class EpochOrder:
         world_size: int = 1,
         subjects: np.ndarray | None = None,
         batch_size: int = 1,
+        min_batches: int = 0,
     ) -> None:
         self.labels = labels
         self.balanced = balanced
@@ -41,6 +43,7 @@ class EpochOrder:
         self.world_size = world_size
         self.subjects = None if subjects is None else torch.from_numpy(np.unique(subjects, return_inverse=True)[1])
         self.joint_batch = batch_size * world_size
+        self.n_visits = max(len(labels), min_batches * self.joint_batch)  # of all ranks, in an epoch
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -48,7 +51,7 @@ class EpochOrder:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-len(self.labels) // self.world_size)  # ceiling: every rank has the same number
+        return -(-self.n_visits // self.world_size)  # ceiling: every rank has the same number
 
     def generator(self, batch: int = -1) -> torch.Generator:
         """Random numbers for this (seed, epoch, batch, rank); batch -1 is the order itself, common to all ranks."""
@@ -60,12 +63,13 @@ class EpochOrder:
 
     def positions(self) -> Tensor:
         """Positions of this rank's rows in this epoch (len(self),)."""
-        n, generator = len(self.labels), self.generator()
+        n, generator = self.n_visits, self.generator()
         if self.balanced:
             counts = torch.bincount(self.labels)
             order = torch.multinomial(1.0 / counts[self.labels].double(), n, replacement=True, generator=generator)
         else:
-            order = torch.randperm(n, generator=generator)
+            rounds = -(-n // len(self.labels))
+            order = torch.cat([torch.randperm(len(self.labels), generator=generator) for _ in range(rounds)])[:n]
         if self.subjects is not None:
             order = self.by_subject(order, self.subjects, generator)
         wrapped = order.repeat(self.world_size)[: len(self) * self.world_size]  # repeats a few rows to even out ranks
