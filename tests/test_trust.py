@@ -103,7 +103,7 @@ def sound(tmp_path) -> Path:
     return tmp_path / "sound.wav"
 
 
-some_or_all = pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.slow)])
+some_or_all = pytest.mark.parametrize("every", [19, pytest.param(1, marks=pytest.mark.slow)])
 
 
 @some_or_all
