@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 gc.disable()  # until the tests are collected: nothing that an import makes is garbage
@@ -137,6 +138,14 @@ def no_figures(monkeypatch) -> None:
         return pictures.Picture(name, f"figures/{prefix}{name}.png", svg="")
 
     monkeypatch.setattr(pictures, "_drawn", named)
+
+
+@pytest.fixture
+def undrawn(monkeypatch) -> None:
+    """Reports of `describe` without their figure, in the same way."""
+    command = import_module("cry_lightning.describe.command")  # by this, since `cry_lightning.describe` is a function
+    monkeypatch.setattr(command, "draw", lambda *_: None)
+    monkeypatch.setattr(command, "save", lambda _, path: path.touch())
 
 
 def write_run(folder: Path, table: pd.DataFrame, trained_on: str) -> Path:

@@ -16,7 +16,6 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip
 from cry_lightning.data.argument import open_data
 from cry_lightning.data.splits import Split, assign
-from cry_lightning.describe import command as describe
 from cry_lightning.describe import summary, support
 from cry_lightning.describe.figures import Example, choose, draw, row_label, row_names, unit
 from cry_lightning.describe.summary import COPY, LEAK, RELABELLED, duplicates
@@ -445,13 +444,6 @@ def test_recordings_of_which_clips_are_a_part_are_said_to_be_measured_whole(mani
     main(["--data", str(path), "--out", str(tmp_path / "cut"), "--data.corpus.init_args.window_s=null"])
     told = " ".join(capsys.readouterr().out.split())
     assert "All this is of whole recordings, and the clips are 50.0% of their 0.3 min" in told
-
-
-@pytest.fixture
-def undrawn(monkeypatch) -> None:
-    """Without clips.png, which is most of the time that a report takes."""
-    monkeypatch.setattr(describe, "draw", lambda *_: None)
-    monkeypatch.setattr(describe, "save", lambda _, path: path.touch())
 
 
 def test_a_data_yaml_gives_front_end_and_split(tones, tmp_path, capsys, monkeypatch, undrawn):
