@@ -12,8 +12,8 @@ from typing import get_args
 
 import pytest
 import yaml
-from conftest import REPO
 from lightning.pytorch.callbacks import TQDMProgressBar
+from made import REPO
 
 from cry_lightning import __main__ as command_line
 from cry_lightning import __version__

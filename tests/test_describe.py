@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import DATA, cry, real
+from made import DATA, cry, real
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError

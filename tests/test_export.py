@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import REPO
 from exported import NETWORKS, named, write_checkpoint
+from made import REPO
 from safetensors.torch import load_file, save_file
 
 import cry_lightning as cry

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import RATE, write_run
+from made import RATE, write_run
 from test_evaluation import by_hand
 
 from cry_lightning.__main__ import run as command

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import REPO, stage_config
 from lightning import Trainer
 from lightning.pytorch.strategies.launchers.subprocess_script import _basic_subprocess_cmd
+from made import REPO, stage_config
 
 from cry_lightning.callbacks.dashboard import Figures
 from cry_lightning.cli import stage as cli

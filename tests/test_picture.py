@@ -14,7 +14,7 @@ import soxr
 import timm
 import torch
 import yaml
-from conftest import RATE, stage_config
+from made import RATE, stage_config
 from matplotlib import colormaps
 from matplotlib.image import imread
 from PIL import Image

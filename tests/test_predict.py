@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import DATA, RATE, real
 from exported import NETWORKS, write_checkpoint
+from made import DATA, RATE, real
 
 from cry_lightning import audio
 from cry_lightning.__main__ import run as command

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import stage_config
 from lightning.pytorch.loggers import CSVLogger
+from made import stage_config
 
 from cry_lightning.callbacks import resuming
 from cry_lightning.callbacks.dashboard import Figures
@@ -51,7 +51,7 @@ def config(tones, tmp_path_factory):
     )
     config["save_every_n_steps"] = 2
     config["trainer"]["max_epochs"] = 3
-    config["trainer"]["precision"] = "32-true"  # also in processes of their own, where `conftest` changes nothing
+    config["trainer"]["precision"] = "32-true"  # also in processes of their own, where `made` changes nothing
     path = folder / "pretrain.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

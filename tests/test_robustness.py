@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import RATE, stage_config
+from made import RATE, stage_config
 from matplotlib.figure import Figure
 from PIL import Image
 

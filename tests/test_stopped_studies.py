@@ -8,7 +8,7 @@ import time
 
 import pytest
 import yaml
-from conftest import REPO, stage_config
+from made import REPO, stage_config
 
 from cry_lightning.callbacks.dashboard import Figures
 from cry_lightning.console import Interrupted

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import RATE
+from made import RATE
 
 from cry_lightning import features
 from cry_lightning.__main__ import main
