@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pytest
 import soxr
-from conftest import cry
+from made import cry
 
 from cry_lightning.corpora import SyntheticWords
 from cry_lightning.lineage import acoustic_fingerprint

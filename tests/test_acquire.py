@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import DATA, real
+from made import DATA, real
 
 from cry_lightning import annotations, audio
 from cry_lightning.__main__ import run as command

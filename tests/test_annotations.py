@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from conftest import DATA, real
+from made import DATA, real
 
 from cry_lightning.annotations import FORMS, Interval, find, read, write
 from cry_lightning.console import UserError

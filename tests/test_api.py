@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import RATE, write_run
+from made import RATE, write_run
 from test_evaluation import by_hand
 
 import cry_lightning as cry

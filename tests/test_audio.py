@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from conftest import DATA, real
+from made import DATA, real
 
 from cry_lightning import audio
 from cry_lightning.audio import AudioError, recording

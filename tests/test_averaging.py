@@ -3,7 +3,7 @@
 import pytest
 import torch
 import yaml
-from conftest import stage_config
+from made import stage_config
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError

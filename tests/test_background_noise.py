@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import cry
+from made import cry
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError

@@ -9,7 +9,7 @@ import sys
 from types import ModuleType
 
 import pytest
-from conftest import REPO
+from made import REPO
 
 FOLDER = REPO / "benchmarks"
 

@@ -17,6 +17,7 @@ import yaml
 from cry_lightning.cli import runfolder
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.runfolder import RunFolder
+from cry_lightning.commands.arguments import check_name
 from cry_lightning.console import UserError
 from cry_lightning.features import MFCC, LogMel
 from cry_lightning.files import locked
@@ -29,8 +30,6 @@ def fit(config, *args):
 
 
 def test_what_the_test_shares_with_the_training_is_told_before_it(stage, pretrained, tones, tmp_path, caplog):
-    fit(stage("finetune", weights=str(pretrained)), "--trainer.max_epochs=0")
-    assert "LEAKY" not in caplog.text
     fit(stage("elsewhere", weights=str(pretrained)), "--trainer.max_epochs=0", "--data.split.seed=1")
     assert "2 of 4 tested subjects trained on, 16 of 32 tested clips trained on (found by content)" in caplog.text
     caplog.clear()
@@ -48,8 +47,9 @@ def encoder_weights(state):
     return {name: value for name, value in state.items() if name.startswith("encoder.")}
 
 
-def test_weights_start_the_next_stage_from_the_upstream_encoder(stage, pretrained):
+def test_weights_start_the_next_stage_from_the_upstream_encoder(stage, pretrained, caplog):
     run = fit(stage("finetune", weights=str(pretrained)), "--trainer.max_epochs=0")
+    assert "LEAKY" not in caplog.text
     upstream = torch.load(pretrained, weights_only=True)["state_dict"]
     own = run.model.state_dict()
     assert all(torch.equal(own[name], value) for name, value in encoder_weights(upstream).items())
@@ -326,11 +326,9 @@ def test_a_refused_fit_leaves_no_run_folder(stage, tmp_path, beside):
     )
 
 
-def test_a_run_that_is_to_be_replaced_is_as_it_was_where_the_new_fit_is_refused(stage, tmp_path):
-    fit(stage())
-    folder = tmp_path / "runs/tones/pretrain"
+def test_a_run_that_is_to_be_replaced_is_as_it_was_where_the_new_fit_is_refused(stage, own_tested):
+    folder = own_tested.parent
     (folder / "made_from.json").write_text("{}")
-    cli.main(["test", "--config", str(folder / "config.yaml")])
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
     with pytest.raises(UserError, match="num_classes is 17, but the corpus has 2"):
         fit(stage(num_classes=17), "--overwrite=true")
@@ -340,7 +338,7 @@ def test_a_run_that_is_to_be_replaced_is_as_it_was_where_the_new_fit_is_refused(
         fit(stage(), "--overwrite=true", "--model.init_args.optimisation.optimizer.init_args.lr=-1")
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
     assert after == before
-    fit(stage(), "--overwrite=true")
+    fit(stage(), "--overwrite=true", "--trainer.max_epochs=1")
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "best.ckpt", "config.yaml", "fit", "last.ckpt"]
 
 
@@ -399,7 +397,13 @@ ELSEWHERE = ["../..", "..", ".", "a/b", "/tmp/x", "-x", "a\\b"]
 NOT_IN_YAML = ["", "a\nb", "a\0b"]  # an empty name of a corpus is the collection's own
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.parametrize("name", ELSEWHERE + NOT_IN_YAML)
+def test_what_leads_elsewhere_is_no_name_of_a_folder(name):
+    with pytest.raises(UserError, match=r"^name: .* is no name of a folder"):
+        check_name("name", name)
+
+
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("key", "name"),
     [
@@ -418,8 +422,22 @@ def test_names_that_lead_elsewhere_are_refused(stage, tmp_path, name, key):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.sampled(4)
-@pytest.mark.parametrize("held", [*FOREIGN, "config.yaml", "lineage.json", "thesis.txt"])
+HELD = [*FOREIGN, "config.yaml", "lineage.json", "thesis.txt"]
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_what_another_thing_holds_is_no_run_folder(tmp_path, held):
+    (tmp_path / held).parent.mkdir(exist_ok=True)
+    (tmp_path / held).write_text("[]")
+    before = contents(tmp_path)
+    told = rf"is no run folder, it holds {held.split('/')[0]}; give"
+    with pytest.raises(UserError, match=told), RunFolder(tmp_path).held():
+        pass
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.sampled(1)
+@pytest.mark.parametrize("held", HELD)
 @pytest.mark.parametrize("command", ["fit", "test"])
 def test_a_folder_that_is_no_run_is_left_alone(stage, pretrained, tmp_path, held, command):
     folder = tmp_path / "runs/other/pretrain"

@@ -12,8 +12,8 @@ from typing import get_args
 
 import pytest
 import yaml
-from conftest import REPO
 from lightning.pytorch.callbacks import TQDMProgressBar
+from made import REPO
 
 from cry_lightning import __main__ as command_line
 from cry_lightning import __version__
@@ -38,8 +38,8 @@ FUNCTIONS = [command_line.function_of(command) for command in command_line.COMMA
 HEAVY = {"torch", "torchaudio", "lightning", "pandas", "sklearn", "scipy", "av", "matplotlib", "timm"}
 
 
-def imported_by(commands: list[list[str]]) -> set[str]:
-    """Which of the heavy libraries are imported where these commands are run, each in the same process."""
+def imported_after(commands: list[list[str]]) -> list[set[str]]:
+    """Which of the heavy libraries are imported after each of these commands, run one after another in a process."""
     script = (
         "import json, sys\n"
         "from cry_lightning.__main__ import main\n"
@@ -48,30 +48,27 @@ def imported_by(commands: list[list[str]]) -> set[str]:
         "        main(args)\n"
         "    except SystemExit:\n"
         "        pass\n"
-        "print('imported', *sys.modules)"
+        "    print('imported', *sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script, json.dumps(commands)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return HEAVY & set(done.stdout.splitlines()[-1].split())
+    told = [HEAVY & set(line.split()) for line in done.stdout.splitlines() if line.startswith("imported ")]
+    assert len(told) == len(commands)
+    return told
 
 
-def test_listing_caches_imports_no_torch(tmp_path):
-    assert imported_by([["prepare", "--list", "--folder", str(tmp_path)]]) <= {"pandas", "av"}
-
-
-def test_what_cannot_be_predicted_imports_no_torch(tmp_path):
+def test_neither_listing_caches_nor_what_cannot_be_predicted_imports_torch(tmp_path):
     (tmp_path / "best.ckpt").touch()
     line = ["predict", "--ckpt", str(tmp_path / "best.ckpt"), "--out", str(tmp_path / "out.csv"), str(tmp_path)]
-    assert not imported_by([line, [*line, "--hop-s=-1"]]) & {"torch", "torchaudio", "lightning"}
-
-
-def test_the_command_table_and_every_help_import_nothing_that_takes_seconds():
-    assert not imported_by([[], ["--version"], *([command, "--help"] for command in command_line.COMMANDS)])
+    listing = ["prepare", "--list", "--folder", str(tmp_path)]
+    listed, *_, refused = imported_after([listing, line, [*line, "--hop-s=-1"]])
+    assert listed <= {"pandas", "av"} and not refused & {"torch", "torchaudio", "lightning"}
 
 
 @pytest.mark.slow
 def test_a_stage_imports_no_library_of_networks_that_it_does_not_name():
-    assert not imported_by([["fit", "--config", "configs/finetune.yaml", "--print_config"]]) & {"timm"}
+    (imported,) = imported_after([["fit", "--config", "configs/finetune.yaml", "--print_config"]])
+    assert "timm" not in imported
 
 
 MISTAKES = [
@@ -115,9 +112,10 @@ def test_mistakes_are_told_in_one_line(mistake, monkeypatch, line):
     assert mistake(*line.split())
 
 
-def test_mistakes_in_arguments_are_told_before_anything_that_takes_seconds_is_imported(monkeypatch):
+def test_neither_help_nor_a_mistake_in_arguments_imports_anything_that_takes_seconds(monkeypatch):
     monkeypatch.chdir(REPO)
-    assert not imported_by([line.split() for line in MISTAKES])
+    helped = [[], ["--version"], *([command, "--help"] for command in command_line.COMMANDS)]
+    assert not imported_after([*helped, *(line.split() for line in MISTAKES)])[-1]
 
 
 def test_the_version_is_told(capsys):
@@ -490,10 +488,12 @@ def test_wandb_goes_online_only_with_a_key_and_leave(monkeypatch, tmp_path, key,
 
 def test_a_whole_number_of_batches_is_so_many_and_a_fraction_a_share(stage):
     config = str(stage())
-    for given, read in (("1", int), ("1.0", float), ("0.5", float)):
-        key = "--trainer.limit_train_batches"
-        parsed = ReadCLI(["fit", "--config", config, f"{key}={given}"]).config.fit.trainer
-        assert type(parsed.limit_train_batches) is read and parsed.limit_train_batches == float(given)
+    given = {"train": ("1", int), "val": ("1.0", float), "test": ("0.5", float)}
+    args = [f"--trainer.limit_{part}_batches={number}" for part, (number, _) in given.items()]
+    parsed = ReadCLI(["fit", "--config", config, *args]).config.fit.trainer
+    for part, (number, read) in given.items():
+        limit = parsed[f"limit_{part}_batches"]
+        assert type(limit) is read and limit == float(number)
 
 
 def test_a_log_has_one_line_for_each_epoch(stage, caplog):

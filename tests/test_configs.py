@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import REPO
+from made import REPO
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.commands.stage import arguments as check_arguments

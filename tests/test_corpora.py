@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import DATA, real
+from made import DATA, real
 
 from cry_lightning import audio
 from cry_lightning.console import UserError

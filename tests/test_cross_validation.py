@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import RATE, REPO, stage_config
+from made import RATE, REPO, stage_config
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.cli import stage as cli

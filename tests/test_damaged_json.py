@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 from cache_fakes import make_cache
-from conftest import write_run
+from made import write_run
 from test_evaluation import by_hand
 
 from cry_lightning.__main__ import run as run_command

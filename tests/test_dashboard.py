@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import stage_config
 from lightning.pytorch.loggers import WandbLogger
+from made import stage_config
 from wandb.proto import wandb_internal_pb2
 
 import cry_lightning

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import DATA, cry, real
+from made import DATA, cry, real
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
@@ -447,7 +447,7 @@ def test_recordings_of_which_clips_are_a_part_are_said_to_be_measured_whole(mani
     assert "All this is of whole recordings, and the clips are 50.0% of their 0.3 min" in told
 
 
-def test_a_data_yaml_gives_front_end_and_split(tones, tmp_path, capsys, monkeypatch):
+def test_a_data_yaml_gives_front_end_and_split(tones, tmp_path, capsys, monkeypatch, undrawn):
     monkeypatch.chdir(tmp_path)
     data = tmp_path / "data.yaml"
     data.write_text(
@@ -469,7 +469,7 @@ def test_recordings_are_divided_as_make_divides_them(tones):
     assert {key: getattr(split, key) for key in own} == own
 
 
-def test_it_is_told_what_make_cuts_whole_recordings_into(manifest, capsys):
+def test_it_is_told_what_make_cuts_whole_recordings_into(manifest, capsys, undrawn):
     path = manifest([(tone(seconds=2.5), "ab"[n % 2], f"s{n}") for n in range(8)])
     main(["--data", str(path)])
     told = " ".join(capsys.readouterr().out.split())
@@ -478,7 +478,7 @@ def test_it_is_told_what_make_cuts_whole_recordings_into(manifest, capsys):
     assert "Clips are whole here" not in capsys.readouterr().out
 
 
-def test_a_sample_is_said_to_be_one(tones, tmp_path, capsys):
+def test_a_sample_is_said_to_be_one(tones, tmp_path, capsys, undrawn):
     main(["--data", str(tones), "--sample", "10", "--out", str(tmp_path)])
     told = " ".join(capsys.readouterr().out.split())
     assert "those of 10 recordings, drawn with the seed 0" in told and "86 recordings were not decoded" in told

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import DATA, REPO, real
+from made import DATA, REPO, real
 
 from cry_lightning import annotations
 from cry_lightning import load as load_predictor

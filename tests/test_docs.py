@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from conftest import RATE, REPO, ward
+from made import RATE, REPO, ward
 
 from cry_lightning.__main__ import COMMANDS as COMMAND_TABLE
 from cry_lightning.__main__ import main

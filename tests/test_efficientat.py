@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DATA, real
+from made import DATA, real
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn.functional import batch_norm, conv1d, conv2d, hardswish, linear, pad, relu

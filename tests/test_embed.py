@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import RATE
+from made import RATE
 from matplotlib.colors import to_rgba
 
 from cry_lightning.__main__ import DONE_IN_PART, main

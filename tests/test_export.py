@@ -9,15 +9,14 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import REPO
 from exported import NETWORKS, named, write_checkpoint
+from made import REPO
 from safetensors.torch import load_file, save_file
 
 import cry_lightning as cry
 from cry_lightning.__main__ import main
 from cry_lightning.console import UserError
 from cry_lightning.export import hub as hub_folder
-from cry_lightning.export import onnx as onnx_file
 from cry_lightning.export.check import LIMIT, Reference, differences, sounds
 from cry_lightning.export.graph import Products, WaveformModel
 from cry_lightning.features import MFCC as Mfcc
@@ -97,13 +96,21 @@ def exported(ckpt) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def onnx_file():
+    """Imported where it is used, since that takes a second."""
+    from cry_lightning.export import onnx
+
+    return onnx
+
+
 @pytest.fixture
 def model(ckpt):
     return cry.load(ckpt)
 
 
 @pytest.mark.slow
-def test_the_file_gives_what_predict_gives(exported, model, tmp_path):
+def test_the_file_gives_what_predict_gives(exported, onnx_file, model):
     run = onnx_file.runner(exported)
     waveforms = sounds(8000, 4000)
     found = run(waveforms)
@@ -116,7 +123,7 @@ def test_the_file_gives_what_predict_gives(exported, model, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_file_takes_longer_waveforms(exported, model):
+def test_the_file_takes_longer_waveforms(exported, onnx_file, model):
     module = WaveformModel(model.trained)
     run = onnx_file.runner(exported)
     for n_samples in (4001, 7321, 16000):
@@ -142,7 +149,7 @@ def test_the_file_tells_what_it_is_and_nothing_of_this_machine(exported, ckpt):
 
 
 @pytest.mark.slow
-def test_eight_bits_are_smaller_and_leave_the_front_end(exported, tmp_path, caplog):
+def test_eight_bits_are_smaller_and_leave_the_front_end(exported, onnx_file, tmp_path, caplog):
     import onnx
 
     path = tmp_path / "int8.onnx"

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
-from conftest import REPO
 from exported import NETWORKS, named, write_checkpoint
+from made import REPO
 
 import cry_lightning as cry
 from cry_lightning.export.check import LIMIT, Reference, differences, sounds

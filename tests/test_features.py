@@ -6,7 +6,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import DATA, REPO
+from made import DATA, REPO
 
 from cry_lightning import features
 from cry_lightning.console import UserError

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from conftest import RATE, REPO, ward
+from made import RATE, REPO, ward
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import RATE, write_run
+from made import RATE, write_run
 from test_evaluation import by_hand
 
 from cry_lightning.__main__ import run as command
-from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 
@@ -76,15 +75,9 @@ def check_full(monkeypatch, folder: Path, free: int, run) -> None:
     assert files(folder) == before
 
 
-@pytest.fixture(scope="module")
-def ckpt(tones, tmp_path_factory) -> Path:
-    import yaml
-    from conftest import stage_config
-
-    folder = tmp_path_factory.mktemp("fitted")
-    config = folder / "pretrain.yaml"
-    config.write_text(yaml.safe_dump(stage_config(tones, folder)))
-    return cli.main(["fit", "--config", str(config)]).run_folder.path / "best.ckpt"
+@pytest.fixture
+def ckpt(pretrained_once) -> Path:
+    return pretrained_once / "tones/pretrain/best.ckpt"
 
 
 @pytest.mark.sampled(1)

@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 import yaml
-from conftest import REPO
+from made import REPO
 
 from cry_lightning.__main__ import main
 from cry_lightning.commands.stage import check_overrides

@@ -8,8 +8,8 @@ from textwrap import indent
 import pytest
 import torch
 import yaml
-from conftest import stage_config
 from exported import write_checkpoint
+from made import stage_config
 
 from cry_lightning import __main__ as command_line
 from cry_lightning.cli.runfolder import RunFolder

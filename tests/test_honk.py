@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DATA
+from made import DATA
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, relu
 

@@ -7,7 +7,7 @@ from functools import partial
 import pandas as pd
 import pytest
 import yaml
-from conftest import REPO, stage_config
+from made import REPO, stage_config
 
 from cry_lightning.__main__ import main
 from cry_lightning.console import UserError

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import cry
+from made import cry
 
 from cry_lightning import audio
 from cry_lightning.callbacks.records import LineageRecorder, noise_of, sounds_of

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import soundfile
 import yaml
-from conftest import RATE, stage_config
+from made import RATE, stage_config
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.cli import stage as cli

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPO
+from made import REPO
 
 from cry_lightning.download.published import WEIGHTS
 from cry_lightning.make import chain

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import stage_config
+from made import stage_config
 from torch import Tensor, nn
 
 from cry_lightning.cli import stage as cli

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import REPO, stage_config
 from lightning import Trainer
 from lightning.pytorch.strategies.launchers.subprocess_script import _basic_subprocess_cmd
+from made import REPO, stage_config
 
 from cry_lightning.callbacks.dashboard import Figures
 from cry_lightning.cli import stage as cli
@@ -23,6 +23,7 @@ from cry_lightning.make import command as pipeline
 
 SCHEDULERS = [("SIGTERM", 143), ("SIGUSR1", 138)]
 CHAIN = ["pretrain", "finetune", "evaluate", "--method=supervised"]
+TRAININGS = ["pretrain", "finetune", "--method=supervised"]
 STAGES = {"pretrain": "synthetic-words", "finetune": "synthetic-cries"}
 FINETUNE = Path("runs/synthetic-cries/finetune-supervised")
 MADE = ("best.ckpt", "last.ckpt", "predictions.csv", "reference.pt", "lineage.json", "report.md", "fit/metrics.csv")
@@ -80,7 +81,7 @@ def test_stages_share_a_process_and_leave_nothing_in_it(house, no_figures, capsy
 @pytest.mark.parametrize(
     ("name", "code"), [("SIGINT", 130), *(pytest.param(*one, marks=pytest.mark.slow) for one in SCHEDULERS)]
 )
-def test_a_signal_ends_the_chain_and_the_same_command_goes_on(house, no_figures, capsys, monkeypatch, name, code):
+def test_a_signal_ends_the_chain_and_the_same_command_goes_on(house, capsys, monkeypatch, name, code):
     sent = []
 
     def send(self, trainer, *_):
@@ -89,20 +90,18 @@ def test_a_signal_ends_the_chain_and_the_same_command_goes_on(house, no_figures,
             signal.raise_signal(getattr(signal, name))
 
     monkeypatch.setattr(Figures, "on_train_batch_end", send, raising=False)
-    assert pipeline.main(CHAIN) == code
+    assert pipeline.main(TRAININGS) == code
     done = capsys.readouterr()
     last = "runs/synthetic-words/pretrain/last.ckpt"
     said = f"stopped by {name} after step 4, with {last} written; the same command goes on from there"
     assert done.err.endswith(f"cry_lightning: {said}\n")
     assert done.out.count("python -m cry_lightning") == 1
-    assert pipeline.main(CHAIN) == 0
+    assert pipeline.main(TRAININGS) == 0
     assert f"--ckpt_path={last}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("name", "code"), [pytest.param("SIGINT", 130, marks=pytest.mark.slow), SCHEDULERS[0]])
-def test_a_signal_in_the_last_step_of_a_training_ends_the_chain_after_it(
-    house, no_figures, capsys, monkeypatch, name, code
-):
+def test_a_signal_in_the_last_step_of_a_training_ends_the_chain_after_it(house, capsys, monkeypatch, name, code):
     sent = []
 
     def send(self, trainer, *_):
@@ -112,11 +111,11 @@ def test_a_signal_in_the_last_step_of_a_training_ends_the_chain_after_it(
 
     monkeypatch.setattr(Figures, "on_train_batch_end", send, raising=False)
     before = state()
-    assert pipeline.main(CHAIN) == code and state() == before
+    assert pipeline.main(TRAININGS) == code and state() == before
     done = capsys.readouterr()
     assert done.err.endswith(f"cry_lightning: stopped by {name}; the same command goes on\n")
     assert done.out.count("python -m cry_lightning") == 1
-    assert pipeline.main(CHAIN) == 0
+    assert pipeline.main(TRAININGS) == 0
     assert "runs/synthetic-words/pretrain: up to date" in capsys.readouterr().out
 
 

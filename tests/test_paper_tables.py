@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import REPO, write_run
+from made import REPO, write_run
 from sklearn.metrics import classification_report, confusion_matrix, precision_recall_fscore_support
 
 from cry_lightning.corpora import Clip

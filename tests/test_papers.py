@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import RATE, REPO, stage_config
+from made import RATE, REPO, stage_config
 
 from cry_lightning.__main__ import main
 from cry_lightning.cli import stage as cli

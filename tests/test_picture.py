@@ -14,7 +14,7 @@ import soxr
 import timm
 import torch
 import yaml
-from conftest import RATE, stage_config
+from made import RATE, stage_config
 from matplotlib import colormaps
 from matplotlib.image import imread
 from PIL import Image
@@ -337,6 +337,7 @@ def test_a_model_of_own_rates_predicts_as_it_was_tested(stage, of_two_rates, tmp
     config = yaml.safe_load(Path(stage(normalize=None, encoder=timm_encoder(in_chans=1))).read_text())
     config["data"]["corpus"]["init_args"]["root"] = str(of_two_rates)
     config["data"]["feature"]["class_path"], config["data"]["clip_s"] = OWN_RATE, 0.5  # whole recordings
+    config["trainer"] |= {"max_epochs": 1, "limit_train_batches": 2}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
     run = cli.main(["fit", "--config", str(tmp_path / "own.yaml")]).run_folder
     cli.main(["test", "--config", str(run.config)])

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import yaml
-from conftest import stage_config
+from made import stage_config
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.precision import FULL, MIXED, automatic

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import DATA, RATE, real
+from exported import NETWORKS, write_checkpoint
+from made import DATA, RATE, real
 
 from cry_lightning import annotations, audio
 from cry_lightning import load as load_predictor
@@ -94,6 +95,7 @@ def test_scores_are_those_of_test(stage, tones, tmp_path, sound):
     assert sorted(path.name for path in Path().iterdir()) == ["out.csv", "out_recordings.csv"]
 
 
+@pytest.mark.slow
 @real("donateacry_raw")
 def test_scores_of_real_uploads_are_those_of_test(stage, tmp_path):
     """3GP, which libsndfile does not read."""
@@ -292,14 +294,12 @@ def test_a_long_recording_is_decoded_once_for_all_its_windows(tmp_path, monkeypa
         ("missing", "no such checkpoint"),
     ],
 )
-def test_checkpoint_that_is_no_classifier_is_refused_by_name(pretrained, stage, tones, tmp_path, what, told):
+def test_checkpoint_that_is_no_classifier_is_refused_by_name(pretrained, tones, tmp_path, what, told):
     ckpt = tmp_path / f"{what}.ckpt"
     state = {"state_dict": {"encoder.weight": torch.zeros(1)}}
     if what == "simclr":
-        config = stage("simclr")
-        config.write_text(config.read_text().replace("tasks.Classifier", "tasks.SimCLR"))
-        monitor = ["--checkpoint.monitor=val/loss", "--checkpoint.mode=min", "--trainer.max_epochs=1"]
-        cli.main(["fit", "--config", str(config), *monitor]).run_folder.best.rename(ckpt)
+        encoder, feature, rest = NETWORKS["simclr-res8"]
+        write_checkpoint(ckpt, encoder, feature, **rest)
     elif what == "pickle":
         torch.save({"state_dict": {}, "model": torch.nn.Linear(1, 1)}, ckpt)
     elif what in ("misfit", "process"):

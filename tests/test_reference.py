@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import RATE, cry, stage_config
+from made import RATE, cry, stage_config
 from scipy.special import expit, logit, softmax
 from torch import nn
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from conftest import bind, write_run
+from made import bind, write_run
 from matplotlib.image import imread
 
 from cry_lightning.__main__ import run as command

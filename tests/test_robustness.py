@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import RATE, stage_config
+from made import RATE, stage_config
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -43,26 +43,38 @@ def noise(tmp_path_factory) -> Path:
     return folder
 
 
+def runs_with(config: dict, folder: Path) -> Path:
+    """The folder of the runs of a corpus after this one was fitted and tested, too."""
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    fitted = cli.main(["fit", "--config", str(path)]).run_folder
+    cli.main(["test", "--config", str(fitted.config)])
+    return fitted.path.parent
+
+
 @pytest.fixture(scope="module")
-def runs(tones, noise, tmp_path_factory) -> Path:
-    """Two tested runs: `plain`, and `noisy` on waveforms that were rounded in the cache and mixed with noise."""
+def plain(tones, tmp_path_factory) -> Path:
+    """A tested run of this name."""
     folder = tmp_path_factory.mktemp("robustness")
-    plain = stage_config(tones, folder, "plain")
-    plain["data"]["split"] = {"val": 0.1, "test": 0.5}
-    plain["trainer"]["max_epochs"] = 4
+    config = stage_config(tones, folder, "plain")
+    config["data"]["split"] = {"val": 0.1, "test": 0.5}
+    config["trainer"]["max_epochs"] = 4
+    return runs_with(config, folder)
+
+
+@pytest.fixture(scope="module")
+def runs(tones, noise, plain) -> Path:
+    """And `noisy` beside it, on waveforms that were rounded in the cache and mixed with noise."""
     augment = {"folder": str(noise), "sample_rate": RATE, "snr_db": [0.0, 10.0]}
     modules = [{"class_path": "cry_lightning.tasks.augment.WaveformNoise", "init_args": augment}]
-    noisy = stage_config(tones, folder, "noisy", front_end=LOGMEL, augment_waveform=modules)
-    noisy["data"] = plain["data"] | {
+    config = stage_config(tones, plain.parents[1], "noisy", front_end=LOGMEL, augment_waveform=modules)
+    config["data"] |= {
         "feature": "cry_lightning.features.Waveform",
-        "cache": plain["data"]["cache"] | {"dtype": "float16"},
+        "split": {"val": 0.1, "test": 0.5},
+        "cache": config["data"]["cache"] | {"dtype": "float16"},
     }
-    for config in (plain, noisy):
-        path = folder / "config.yaml"
-        path.write_text(yaml.safe_dump(config))
-        fitted = cli.main(["fit", "--config", str(path)]).run_folder
-        cli.main(["test", "--config", str(fitted.config)])
-    return folder / "runs/tones"
+    config["trainer"]["max_epochs"] = 4
+    return runs_with(config, plain.parents[1])
 
 
 @pytest.fixture
@@ -202,8 +214,9 @@ def test_models_side_by_side(runs, noise, tmp_path, capsys, caplog):
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["plain", "noisy"])
-def test_undisturbed_scores_are_those_of_test(runs, tmp_path, name, caplog):
+def test_undisturbed_scores_are_those_of_test(request, tmp_path, name, caplog):
     """Margins for shifts, the front end before or inside the stage, a rounded cache."""
+    runs = request.getfixturevalue("plain" if name == "plain" else "runs")
     run(runs, tmp_path, "--kinds", "gain", "--gain-db", 20, models=(name,))
     tested = pd.read_csv(runs / name / "predictions.csv").query("split == 'test'").set_index("clip")
     (undisturbed,) = (tmp_path / "predictions" / name).glob("undisturbed-*.csv")

@@ -25,10 +25,10 @@ import pytest
 import soundfile
 import torch
 import uvicorn
-from conftest import RATE, REPO, cry
 from exported import write_checkpoint
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
+from made import RATE, REPO, cry
 from starlette.datastructures import Headers
 from test_audio import encode
 from test_export import NETWORKS

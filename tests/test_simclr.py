@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import REPO, stage_config
+from made import REPO, stage_config
 from torch import nn
 
 from cry_lightning.cli import stage as cli

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import cry
+from made import cry
 
 from cry_lightning.console import UserError
 from cry_lightning.lineage import (

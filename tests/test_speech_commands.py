@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from conftest import REPO
 from jsonargparse import ArgumentParser
+from made import REPO
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.cli import stage as cli

@@ -108,7 +108,7 @@ def test_labels_that_differ_in_spelling_alone_are_told():
     assert not doubts([], ["hunger", "hungry", "pain 1", "pain 2"])
 
 
-def test_describe_tells_it(two_spellings, capsys):
+def test_describe_tells_it(two_spellings, undrawn, capsys):
     describe(["--data", str(two_spellings)])
     assert "PROBABLY ONE INFANT under several names (4 such): 'manifest:0' and" in capsys.readouterr().out
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import yaml
-from conftest import REPO, stage_config
+from made import REPO, stage_config
 
 from cry_lightning.callbacks.dashboard import Figures
 from cry_lightning.console import Interrupted
@@ -77,7 +77,7 @@ def test_a_process_that_was_stopped_does_nothing_more(monkeypatch):
     assert stop.value.code == 143
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", None), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", None), pytest.param("SIGTERM", 143, marks=pytest.mark.slow)])
 def test_a_signal_in_the_last_step_of_a_training_ends_the_study(tones, tmp_path, monkeypatch, name, code):
     (tmp_path / "stage.yaml").write_text(yaml.safe_dump(stage_config(tones, tmp_path)))
     study = engine.read_study(engine.StageConfig(str(tmp_path / "stage.yaml")))

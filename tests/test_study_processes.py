@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from conftest import stage_config
+from made import stage_config
 
 from cry_lightning.console import UserError
 from cry_lightning.studies import engine, label_efficiency, tune

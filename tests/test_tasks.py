@@ -29,7 +29,7 @@ def encoder_state(model):
 def test_frozen_encoder_stays_bit_for_bit(stage, pretrained):
     """BatchNorm statistics too, through validation passes."""
     before = torch.load(pretrained, weights_only=True)["state_dict"]
-    run = fit(stage("probe", weights=str(pretrained), frozen=True))
+    run = fit(stage("probe", weights=str(pretrained), frozen=True), "--trainer.max_epochs=1")
     after = run.model.encoder.state_dict()
     assert all(torch.equal(value, before[f"encoder.{name}"]) for name, value in after.items())
     assert any("running_mean" in name for name in after)
@@ -37,7 +37,7 @@ def test_frozen_encoder_stays_bit_for_bit(stage, pretrained):
 
 def test_partly_frozen_encoder_moves_elsewhere(stage, pretrained):
     before = torch.load(pretrained, weights_only=True)["state_dict"]
-    run = fit(stage("partly", weights=str(pretrained), frozen=["conv0", "norms.0"]))
+    run = fit(stage("partly", weights=str(pretrained), frozen=["conv0", "norms.0"]), "--trainer.max_epochs=1")
     after = run.model.encoder.state_dict()
     moved = {name for name, value in after.items() if not torch.equal(value, before[f"encoder.{name}"])}
     assert not any(name.startswith(("conv0.", "norms.0.")) for name in moved)

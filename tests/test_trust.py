@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import RATE
+from made import RATE
 
 from cry_lightning import features
 from cry_lightning.__main__ import main
@@ -103,7 +103,7 @@ def sound(tmp_path) -> Path:
     return tmp_path / "sound.wav"
 
 
-some_or_all = pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.slow)])
+some_or_all = pytest.mark.parametrize("every", [19, pytest.param(1, marks=pytest.mark.slow)])
 
 
 @some_or_all

@@ -14,7 +14,7 @@ import optuna
 import pandas as pd
 import pytest
 import yaml
-from conftest import REPO
+from made import REPO
 from matplotlib import pyplot
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 

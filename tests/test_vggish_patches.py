@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from conftest import stage_config
+from made import stage_config
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import DATA, REPO
+from made import DATA, REPO
 from test_download import QuietHandler
 from test_import_weights import published_weights
 

@@ -11,6 +11,7 @@ import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from cry_lightning.cli.precision import canonical
+from cry_lightning.commands.configs import Loader
 from cry_lightning.console import UserError
 from cry_lightning.files import LOCK, Checkpoint, Config, Json, locked, replacing
 from cry_lightning.files.former_names import as_now
@@ -105,13 +106,13 @@ class RunFolder:
             return []
         return [
             key
-            for key in differences(self._read_config(), yaml.safe_load(config))
+            for key in differences(self._read_config(), yaml.load(config, Loader))
             if key.startswith(keys) and key not in HARMLESS
         ]
 
     def _read_config(self) -> Config:
         try:
-            read = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            read = yaml.load(self.config.read_text(encoding="utf-8"), Loader)
         except (yaml.YAMLError, ValueError):
             read = None
         if not isinstance(read, dict):

@@ -26,6 +26,7 @@ from cry_lightning.cli.precision import AUTO, automatic, canonical, of_test
 from cry_lightning.cli.process import hushed, started_alone
 from cry_lightning.cli.runfolder import RunFolder, WholeCheckpointIO, check_checkpoint
 from cry_lightning.commands.arguments import check_folder, check_name
+from cry_lightning.commands.configs import Loader
 from cry_lightning.commands.messages import OneLineParser, WholeSection, instantiation_error
 from cry_lightning.commands.stage import OWN, taken_out
 from cry_lightning.console import Interrupted, UserError, one_line
@@ -133,7 +134,7 @@ class StageCLI(LightningCLI):
         if self.of_run and self.subcommand == "test":
             self.config = without_weights(config)
         else:
-            self.config_dump = yaml.safe_load(self.body)  # Lightning would write it out once more
+            self.config_dump = yaml.load(self.body, Loader)  # Lightning would write it out once more
         try:
             super().instantiate_classes()
         except Exception as error:
@@ -166,7 +167,7 @@ class StageCLI(LightningCLI):
         callbacks = [
             PredictionsWriter(folder.path),
             recorder,  # after the table, whose hash it writes
-            Dashboard(wandb_loggers, yaml.safe_load(self.body), folder.path),  # after what it states to be there
+            Dashboard(wandb_loggers, yaml.load(self.body, Loader), folder.path),  # after what it states to be there
             Maps(config.map_every_n_epochs),
         ]
         given.trainer.callbacks = [*(given.trainer.callbacks or []), *callbacks]
@@ -256,7 +257,7 @@ class StageCLI(LightningCLI):
         if self.about_precision:
             log.info(self.about_precision)
         for logger in self.trainer.loggers:
-            logger.log_hyperparams({"stage": yaml.safe_load(self.body)})
+            logger.log_hyperparams({"stage": yaml.load(self.body, Loader)})
 
     @property
     def recorder(self) -> LineageRecorder:

@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
@@ -143,6 +143,7 @@ def evaluation_command(runs: Sequence[Run]) -> str:
     return f"python -m cry_lightning evaluate {' '.join(quote(run.name) for run in runs)}"
 
 
+@cache
 def versions() -> dict[str, str]:
     """Of this package, of Python and of the libraries that numbers depend on, where they are installed."""
     found = {"Python": platform.python_version()}
