@@ -93,6 +93,33 @@ def test_front_ends_are_told_by_what_they_differ_in(trained_on, fed, told, caplo
     assert caplog.messages == ([f"weights: {told}"] if told else [])
 
 
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("--save_every_n_steps=0", "save_every_n_steps"),
+        ("--map_every_n_epochs=-1", "map_every_n_epochs"),
+        ("--data.cache.workers=-1", r"data\.cache\.workers must be 0 or more, not -1"),
+        ("--data.sampling.min_batches=-1", r"data\.sampling\.min_batches must be 0 or more, not -1"),
+        ("--model.init_args.compile=true", "torch compiles by no-such-compiler, which is not here"),
+    ],
+)
+def test_numbers_and_tools_that_cannot_be_are_refused_before_the_training(stage, monkeypatch, argument, told):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match=told):
+        fit(stage("pretrain"), argument)
+
+
+def test_a_run_that_was_copied_is_not_tested_in_the_place_of_another(pretrained, tmp_path):
+    copy = tmp_path / "backup"
+    shutil.copytree(pretrained.parent, copy)
+    with pytest.raises(UserError, match=r"backup/config\.yaml: its run was copied or moved, and .*pretrain"):
+        cli.main(["test", "--config", str(copy / "config.yaml")])
+    moved = tmp_path / "other/tones/pretrain"
+    shutil.copytree(copy, moved)
+    cli.main(["test", "--config", str(moved / "config.yaml"), "--runs", str(tmp_path / "other")])
+    assert (moved / "predictions.csv").exists() and not (copy / "predictions.csv").exists()
+
+
 def test_missing_weights_are_named(stage):
     with pytest.raises(UserError, match=r"nowhere\.ckpt: no such checkpoint"):
         fit(stage("finetune", weights="nowhere.ckpt"))
@@ -124,7 +151,8 @@ def test_only_the_last_checkpoint_holds_the_optimizer_and_resumes(stage, pretrai
 def test_ckpt_path_does_not_beat_the_config_on_hyper_parameters(stage, pretrained, tmp_path):
     """Lightning would take the learning rate of the checkpoint, silently."""
     rate = "--model.init_args.optimisation.optimizer.init_args.lr=0.5"
-    run = fit(stage("pretrain"), "--ckpt_path", str(pretrained.with_name("last.ckpt")), rate, "--overwrite=true")
+    longer = ["--overwrite=true", "--trainer.max_epochs=3"]
+    run = fit(stage("pretrain"), "--ckpt_path", str(pretrained.with_name("last.ckpt")), rate, *longer)
     saved = yaml.safe_load((tmp_path / "runs/tones/pretrain/config.yaml").read_text())
     assert saved["model"]["init_args"]["optimisation"]["optimizer"]["init_args"]["lr"] == 0.5
     assert run.model.hparams["optimisation"]["optimizer"]["init_args"]["lr"] == 0.5

@@ -8,7 +8,7 @@ import yaml
 from made import stage_config
 
 from cry_lightning.cli import stage as cli
-from cry_lightning.cli.precision import FULL, MIXED, automatic
+from cry_lightning.cli.precision import AUTO, FULL, MIXED, automatic, check_stated, of_test
 from cry_lightning.cli.runfolder import differences
 from cry_lightning.console import UserError
 from cry_lightning.studies import engine
@@ -49,6 +49,25 @@ def test_apple_gpu_is_left_in_full_precision(processor, monkeypatch):
     processor("amx_bf16")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert automatic("auto")[0] == FULL
+
+
+def test_precisions_that_nothing_would_be_trained_in_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for accelerator in ("cpu", "auto"):
+        with pytest.raises(UserError, match="16-mixed is for GPUs; here give bf16-mixed"):
+            check_stated("16-mixed", accelerator, by_gradients=True)
+    check_stated("16-mixed", "gpu", by_gradients=True)
+    for precision in ("64-true", "bf16-true"):
+        check_stated(precision, "cpu", by_gradients=True)
+        with pytest.raises(UserError, match=f"not trained by gradients has its own; leave {precision} out"):
+            check_stated(precision, "cpu", by_gradients=False)
+    check_stated("32", "cpu", by_gradients=False)
+
+
+def test_a_test_is_in_full_precision_unless_its_command_states_another():
+    for precision in (AUTO, "32", FULL, MIXED, "bf16-true", "64-true"):
+        assert of_test(precision, by_command=False) == FULL
+    assert [of_test(one, by_command=True) for one in (AUTO, MIXED, "64-true")] == [FULL, MIXED, "64-true"]
 
 
 def test_runs_from_before_there_was_auto_are_the_same_runs():

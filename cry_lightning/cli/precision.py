@@ -2,6 +2,8 @@
 
 import torch
 
+from cry_lightning.console import UserError
+
 AUTO = "auto"
 FULL, MIXED = "32-true", "bf16-mixed"
 CPU_HAS = ("amx_bf16", "avx512_bf16")  # instructions, of which one is enough
@@ -14,11 +16,16 @@ def automatic(accelerator: object, by_gradients: bool = True) -> tuple[str, str]
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         has = torch.cuda.is_bf16_supported(including_emulation=False)
         return (MIXED, "the GPU has bfloat16") if has else (FULL, "the GPU has no bfloat16")
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available())
-    if not on_cpu:
+    if not on_processor(accelerator):
         return FULL, f"for the accelerator {accelerator}"
     found = torch.cpu.get_capabilities()
     return (MIXED, "the processor has bfloat16") if any(map(found.get, CPU_HAS)) else (FULL, "as the processor has it")
+
+
+def on_processor(accelerator: object) -> bool:
+    """Whether an accelerator as the Trainer takes it is none, here."""
+    other = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return accelerator == "cpu" or (accelerator == "auto" and not other)
 
 
 def canonical(precision: object) -> object:
@@ -26,6 +33,18 @@ def canonical(precision: object) -> object:
     return FULL if precision is None or str(precision) == "32" else precision
 
 
+def check_stated(precision: object, accelerator: object, by_gradients: bool) -> None:
+    """Refuse a precision in which nothing is trained as the config would state it.
+
+    Raises:
+        UserError: it is that of GPUs on a processor, which Lightning replaces, or of what is not trained by gradients.
+    """
+    if precision == "16-mixed" and on_processor(accelerator):
+        raise UserError(f"trainer.precision: 16-mixed is for GPUs; here give {MIXED}, or leave it out")
+    if not by_gradients and str(precision) not in (FULL, "32", MIXED):
+        raise UserError(f"trainer.precision: what is not trained by gradients has its own; leave {precision} out")
+
+
 def of_test(stated: object, by_command: bool) -> object:
-    """Full for mixed, as `predict`, `embed` and an exported model compute, unless the command itself states it."""
-    return FULL if stated == AUTO or (str(stated).endswith("mixed") and not by_command) else stated
+    """Full, as `predict`, `embed` and an exported model compute, unless the command itself states another."""
+    return stated if by_command and stated != AUTO else FULL

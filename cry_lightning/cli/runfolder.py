@@ -205,6 +205,19 @@ class RunFolder:
         self._remove(LATER)
         self._save(config)
 
+    def check_copy(self, config: Path) -> None:
+        """Refuse the config.yaml of a run that was copied or moved: the run that it names would be tested in its place.
+
+        Raises:
+            UserError: saying how a copy is tested.
+        """
+        folder = config.expanduser().resolve().parent
+        if folder != self.path.resolve() and (folder / BEST).exists():
+            raise UserError(
+                f"{config}: its run was copied or moved, and {self.path} would be tested; test that, or make the copy"
+                f" RUNS/{self.path.parent.name}/{self.path.name}, and give --runs RUNS"
+            )
+
     def check_tested(self, checkpoint: Path, config: str) -> None:
         """Refuse to test a checkpoint of this run before the run's end, or under another config (YAML) than its own.
 
@@ -213,9 +226,10 @@ class RunFolder:
         """
         checkpoint, folder = checkpoint.resolve(), self.path.resolve()
         if checkpoint == self.best.resolve() and not self.finished.exists():
+            there = self.last if self.last.exists() else self.best
             raise UserError(
-                f"{self.path}: its fit was interrupted; go on with `fit --config {self.config} --ckpt_path"
-                f" {self.last}`, or test what there is by naming the checkpoint: --ckpt_path {self.last}"
+                f"{self.path}: its fit was interrupted; go on with {self.way_on()}, or test what there is by naming the"
+                f" checkpoint: --ckpt_path {there}"
             )
         if checkpoint.parent == folder and (changed := self.changed_keys(config, ("model", "data"))):
             raise UserError(
@@ -231,8 +245,8 @@ class RunFolder:
             )
 
     def way_on(self) -> str:
-        """How a fit that a full disk ended goes on."""
-        return f"fit --config {self.config} --ckpt_path {self.last}" if self.last.exists() else "the same command"
+        """How a fit that ended early goes on."""
+        return f"fit --config {self.config} --ckpt_path {self.last}" if self.last.exists() else "the same fit"
 
     def missing(self) -> list[Path]:
         """The folders that `held` will make, the innermost first."""

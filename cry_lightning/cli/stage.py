@@ -22,7 +22,7 @@ from cry_lightning.callbacks.dashboard import Dashboard, Figures, Maps, set_up_w
 from cry_lightning.callbacks.progress import Bar, EpochLines
 from cry_lightning.callbacks.records import LineageRecorder, PredictionsWriter
 from cry_lightning.callbacks.resuming import Interruption, LastCheckpoint
-from cry_lightning.cli.precision import AUTO, automatic, canonical, of_test
+from cry_lightning.cli.precision import AUTO, automatic, canonical, check_stated, of_test
 from cry_lightning.cli.process import hushed, started_alone
 from cry_lightning.cli.runfolder import RunFolder, WholeCheckpointIO, check_checkpoint
 from cry_lightning.commands.arguments import check_folder, check_name
@@ -37,7 +37,13 @@ from cry_lightning.report.files import write_card
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.checkpoints import read_checkpoint
-from cry_lightning.trust.configs import check_classes, refuse_elsewhere, resolving, without_weights
+from cry_lightning.trust.configs import (
+    check_classes,
+    refuse_elsewhere,
+    resolving,
+    run_config_among,
+    without_weights,
+)
 from cry_lightning.trust.names import HELP
 
 # A whole number is so many batches, a fraction a share. Typing keeps one order of `Union[int, float]`, that of whoever
@@ -198,6 +204,7 @@ class StageCLI(LightningCLI):
         if self.subcommand == "test":
             return of_test(stated, self.states_precision)
         if stated != AUTO:
+            check_stated(stated, trainer.accelerator, self.model.automatic_optimization)
             return stated
         begun, ckpt = self.goes_on and not self.config.fit.overwrite, self.config.fit.ckpt_path
         precision: object
@@ -325,7 +332,10 @@ class StageCLI(LightningCLI):
         """Test the run folder's best checkpoint, and only under the config that made it; or another that is named."""
         if not self.has_test:
             raise UserError("this stage has nothing to test: it is a pretraining; probe or fine-tune it")
-        path = self.config_init.test.ckpt_path = self.config.test.ckpt_path or str(self.run_folder.best)
+        given = self.config.test.ckpt_path
+        if not given and not self.own and (copy := run_config_among(self.args)):
+            self.run_folder.check_copy(Path(copy))
+        path = self.config_init.test.ckpt_path = given or str(self.run_folder.best)
         self.load_checkpoint(path)
         if self.trainer.is_global_zero:
             self.until_the_end.enter_context(self.run_folder.held())

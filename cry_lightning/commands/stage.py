@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from cry_lightning.commands import signatures
 from cry_lightning.commands.arguments import ArgumentParser, arguments_section, check_folder, check_name
@@ -35,8 +36,8 @@ OWN: dict[str, tuple[object, object, str]] = {  # type, default and help of what
     "pipeline": (str, "main", "Stages of one chain: the W&B group."),
     "runs": (str, "runs", "Folder of all run folders."),
     "overwrite": (bool, False, "Replace a finished run, or one of another config."),
-    "save_every_n_steps": (int | None, None, "Write last.ckpt mid-epoch too."),
-    "map_every_n_epochs": (int, 5, "Send W&B a map of embeddings so often; 0 for never."),
+    "save_every_n_steps": (PositiveInt | None, None, "Write last.ckpt mid-epoch too."),
+    "map_every_n_epochs": (NonNegativeInt, 5, "Send W&B a map of embeddings so often; 0 for never."),
 }
 # Tables that an option adds to; any other is replaced.
 ADDED_TO = {"init_args", "split", *(new.partition(".")[0] for moved in MOVED.values() for new in moved.values())}

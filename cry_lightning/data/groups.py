@@ -76,3 +76,7 @@ class Caching:
     folder: str = "cache"
     dtype: Literal["float32", "float16"] = "float32"
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise UserError(f"data.cache.workers must be 0 or more, not {self.workers}")

@@ -2,6 +2,8 @@
 
 import math
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -236,11 +238,14 @@ class Stage(L.LightningModule):
                 module.check_inputs()
 
     def setup(self, stage: str) -> None:
-        """Refuse a front end that cannot work on the data, and averages of a part of the weights.
+        """Refuse a front end that cannot work on the data, averages of a part of the weights, and no compiler.
 
         Raises:
             UserError: naming what is at fault.
         """
+        compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+        if self.encoder._compiled_call_impl is not None and not shutil.which(compiler):
+            raise UserError(f"compile: torch compiles by {compiler}, which is not here; install it, or set it to false")
         if stage == "fit":
             self.logged_in = {}
             check_front_end(self.front_end, self.augment_waveform, self.data)
