@@ -13,7 +13,7 @@ from sklearn.metrics import brier_score_loss
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
-from cry_lightning.evaluation import clinical, figures, predictions
+from cry_lightning.evaluation import calibration, clinical, figures, predictions
 from cry_lightning.evaluation.drawing import SCREEN
 from cry_lightning.evaluation.figures import bands
 from cry_lightning.evaluation.run import evaluate_run, read_run
@@ -187,7 +187,7 @@ def test_two_subjects_of_a_class_rank_the_wrong_way_more_often_than_three() -> N
         scores = [
             1.5 * (truth - 0.5) + rng.normal(0, 1.2, 2 * n).repeat(8) + rng.normal(size=16 * n) for _ in range(300)
         ]
-        shares[n] = np.mean([clinical.platt(expit(each), truth)[1] <= 0 for each in scores])
+        shares[n] = np.mean([calibration.platt(expit(each), truth)[1] <= 0 for each in scores])
     assert shares[2] > 0.1 and shares[clinical.FEWEST] < 0.08
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from cry_lightning.console import UserError
+from cry_lightning.evaluation.calibration import clipped, expected_calibration_error, platt, without_each
 from cry_lightning.evaluation.compare import cell
 from cry_lightning.evaluation.intervals import Estimate, Jackknife
 from cry_lightning.evaluation.metrics import Groups, Measures, mean_of_defined, ratio, units_at
@@ -20,12 +21,8 @@ from cry_lightning.evaluation.run import Run
 
 TARGET = 0.9  # of sensitivity, and of specificity, on validation rows
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)  # shares of the validation cases that are answered
-N_BINS = 10  # of equally many cases, for the reliability curve and ECE
 ODDS = np.linspace(0.02, 0.98, 49)  # threshold probabilities of the decision curve
-SMALLEST = 1e-6  # probability, where a logit is taken
 MOST_FOLDS = 12  # in a table of what they chose
-STEPS, CLOSE, LONGEST = 50, 1e-9, 5  # of Newton's method
-SHORT = 0.01  # step of it from a solution to a near one
 # Validation subjects of a class, below which nothing is calibrated. One is that subject, not the class; of two, a slope
 # has the wrong sign in up to a sixth of simulations whose model is right (tests/test_clinical.py), of three, seldom.
 FEWEST = 3
@@ -115,7 +112,7 @@ def decided(tested: pd.DataFrame, validation: pd.DataFrame, positive: str) -> tu
     of_validation = _recalibrated(validation[SCORE + positive], settings)
     confidences = np.sort(_confidence(of_validation))[::-1]
     cutoffs = [confidences[max(0, round(coverage * len(confidences)) - 1)] for coverage in COVERAGES[1:]]
-    scores = _clipped(tested[SCORE + positive])
+    scores = clipped(tested[SCORE + positive])
     of_tested = _recalibrated(scores, settings)
     table = tested[["repeat", "unit", "subject", "label"]].assign(score=scores, calibrated=of_tested)
     for name in POINTS:
@@ -131,7 +128,7 @@ def _chosen_on(validation: pd.DataFrame, positive: str) -> dict[str, float]:
     Of too few subjects, or where it would turn scores around, the recalibration is the one that changes nothing.
     """
     truth, score = (validation["label"] == positive).to_numpy(), validation[SCORE + positive]
-    intercept, slope = platt(_clipped(score), truth)
+    intercept, slope = platt(clipped(score), truth)
     settings = {"intercept": intercept, "slope": slope}
     if not slope > 0 or too_few(subjects_of(validation)):
         settings = dict(AS_THEY_ARE)
@@ -173,92 +170,12 @@ def _remarks(chosen: Sequence[Mapping[str, object]], subjects: Sequence[Mapping[
 
 def _recalibrated(scores: pd.Series | np.ndarray, settings: Mapping[str, float]) -> np.ndarray:
     """Probabilities (n,) of scores, by an intercept and a slope on the scale of logits."""
-    return _clipped(expit(settings["intercept"] + settings["slope"] * logit(_clipped(scores))))
+    return clipped(expit(settings["intercept"] + settings["slope"] * logit(clipped(scores))))
 
 
 def threshold_at(scores: np.ndarray, share: float) -> float:
     """The highest threshold that at least this share of some scores (n,) reaches."""
     return float(np.sort(scores)[::-1][max(0, int(np.ceil(share * len(scores) - 1e-9)) - 1)])
-
-
-def platt(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Intercept and slope that recalibrate probabilities (n,) by cases `truth` (n,), on the scale of logits.
-
-    Source: Platt 1999, "Probabilistic outputs for support vector machines", whose softened targets keep both finite.
-    """
-    n_yes, n_no = truth.sum(), (~truth).sum()
-    targets = np.where(truth, (n_yes + 1) / (n_yes + 2), 1 / (n_no + 2))
-    x = logit(_clipped(scores))
-    intercept, slope = logistic_fit(np.stack([np.ones_like(x), x]), targets).tolist()
-    return (intercept, slope) if np.isfinite(slope) else (float(logit(targets.mean())), 0.0)  # all scores are equal
-
-
-def logistic_fit(
-    design: np.ndarray,
-    targets: np.ndarray,
-    weights: np.ndarray | float = 1.0,
-    offset: np.ndarray | float = 0.0,
-    start: np.ndarray | float = 0.0,
-) -> np.ndarray:
-    """Coefficients (K,) of a weighted logistic regression of targets in [0, 1] (n,) on a design (K, n); NaN if none.
-
-    By Newton's method from `start`; scikit-learn, which would do it too, takes longer to import.
-    """
-    parameters: np.ndarray = np.zeros(len(design)) + start
-    for _ in range(STEPS):
-        predicted = expit(parameters @ design + offset)
-        spread = weights * predicted * (1 - predicted)
-        hessian = (design * spread) @ design.T
-        if _singular(hessian):
-            break
-        step = np.linalg.solve(hessian, design @ (weights * (targets - predicted)))
-        parameters = parameters + step / max(1, np.abs(step).max() / LONGEST)
-        if np.abs(step).max() < CLOSE:
-            return parameters
-    return np.full(len(design), np.nan)
-
-
-def _singular(hessian: np.ndarray) -> bool:
-    """Whether the classes are separated, or a row of the design has one value."""
-    return bool(hessian.trace() < CLOSE or np.linalg.cond(hessian) > 1 / CLOSE)
-
-
-def without_each(design: np.ndarray, truth: np.ndarray, groups: Groups, offset: np.ndarray | float = 0.0) -> np.ndarray:
-    """Coefficients (K, 1 + G) of the regression of all cases (n,), and of it without each group of them.
-
-    From those of all cases, Newton's first step without a group takes sums over groups alone. A short step ends there,
-    for what is left is of the order of its square; a long one is gone on from with the cases themselves.
-    """
-    whole = logistic_fit(design, truth, offset=offset)
-    predicted = expit(whole @ design + offset)
-    gradients = np.stack([groups.total(row * (truth - predicted)) for row in design])[:, 1:]
-    spread = predicted * (1 - predicted)
-    hessians = np.array([[groups.total(one * other * spread)[1:] for other in design] for one in design])
-    found = [whole]
-    for group in range(groups.n):
-        hessian = hessians[..., group]
-        if np.isfinite(hessian).all() and not _singular(hessian):
-            step = np.linalg.solve(hessian, gradients[:, group])
-            if np.abs(step).max() < SHORT:
-                found.append(whole + step)
-                continue
-        kept = (groups.of_case != group).astype(float)
-        found.append(logistic_fit(design, truth, kept, offset, np.nan_to_num(whole)))
-    return np.stack(found, axis=1)
-
-
-def expected_calibration_error(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Mean over bins of the difference between the mean probability of a bin and the share of positive cases in it."""
-    bins = reliability(truth, scores)
-    return float((bins["n"] * (bins["predicted"] - bins["observed"]).abs()).sum() / bins["n"].sum())
-
-
-def reliability(truth: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
-    """predicted, observed and n of up to ten bins of equally many cases, from the lowest probability up."""
-    order = np.argsort(scores, kind="stable")
-    bins = [rows for rows in np.array_split(order, N_BINS) if len(rows)]
-    rows = [(scores[rows].mean(), truth[rows].mean(), len(rows)) for rows in bins]
-    return pd.DataFrame(rows, columns=["predicted", "observed", "n"])
 
 
 def measure(table: pd.DataFrame, group: np.ndarray | None, positive: str | None) -> Measures:
@@ -376,11 +293,6 @@ def chosen_rows(found: Readout) -> list[list[str]]:
 
 def _coverage(share: float) -> str:
     return f"coverage {share:g} on validation"
-
-
-def _clipped(scores: pd.Series | np.ndarray) -> np.ndarray:
-    clipped: np.ndarray = np.clip(np.asarray(scores, float), SMALLEST, 1 - SMALLEST)
-    return clipped
 
 
 def _confidence(calibrated: np.ndarray) -> np.ndarray:
