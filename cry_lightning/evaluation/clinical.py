@@ -3,9 +3,10 @@
 What is chosen, is chosen on the validation rows of the same fold; what is reported, is of the test rows.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from cry_lightning.evaluation.run import Run
 TARGET = 0.9  # of sensitivity, and of specificity, on validation rows
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)  # shares of the validation cases that are answered
 ODDS = np.linspace(0.02, 0.98, 49)  # threshold probabilities of the decision curve
+DECIMALS = Decimal("1e-9")  # of a threshold in a table; those of scores in predictions.csv are as fine
 MOST_FOLDS = 12  # in a table of what they chose
 # Validation subjects of a class, below which nothing is calibrated. One is that subject, not the class; of two, a slope
 # has the wrong sign in up to a sixth of simulations whose model is right (tests/test_clinical.py), of three, seldom.
@@ -79,9 +81,14 @@ def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
     if wrong := [share for share in prevalences if not 0 < share < 1]:
         raise UserError(f"--prevalences {wrong[0]:g}: a prevalence lies between 0 and 1")
     level, folds = run.main_level.level, ["repeat", "fold"]
+    if (run.table["split"] == "val").all():
+        raise UserError(
+            f"--clinical: thresholds are chosen on val rows, which are what is tested of {run.name}; evaluate its test"
+            " rows (--split test), or leave out --clinical"
+        )
     if run.validation.empty:
         raise UserError(f"--clinical: {run.name} has no val rows, on which thresholds are chosen; see data.split.val")
-    cases, chosen, subjects = [], [], []
+    cases, chosen, subjects, tied = [], [], [], []
     on_validation = {key: rows for key, rows in run.validation.groupby(folds)}
     for key, rows in run.table.groupby(folds):
         if key not in on_validation:
@@ -92,13 +99,16 @@ def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
         of_fold, settings = decided(units_at(level, rows).table, chose, run.positive)
         cases.append(of_fold)
         subjects.append(subjects_of(chose))
+        tied.append(_tied(chose, settings, run.positive))
         chosen.append(dict(zip(folds, key, strict=True)) | settings)
     table, of_folds = pd.concat(cases, ignore_index=True), pd.DataFrame(chosen)
     jackknife = Jackknife(table, run.positive, measure, run.main_level.n_folds)
     figures, curves = figures_of(jackknife, table, run.positive, prevalences), decision_curve(jackknife, run.positive)
     if not _any_recalibrated(of_folds):
         figures = figures[~figures["at"].isin(SCORES.keys() - UNCHANGED.keys())].reset_index(drop=True)
-    return Readout(level, run.positive, table, of_folds, figures, curves, list(_remarks(chosen, subjects)))
+    absent = next((name for name in run.classes if not (table["label"] == name).any()), "")
+    remarks = [*_remarks(chosen, subjects), *_on_ties(tied), *_on_absent(absent, run.positive)]
+    return Readout(level, run.positive, table, of_folds, figures, curves, remarks)
 
 
 def _any_recalibrated(chosen: pd.DataFrame) -> bool:
@@ -139,6 +149,18 @@ def _chosen_on(validation: pd.DataFrame, positive: str) -> dict[str, float]:
     }
 
 
+def _tied(validation: pd.DataFrame, settings: Mapping[str, float], positive: str) -> dict[str, float]:
+    """Sensitivity or specificity of validation cases at its own threshold, where scores that tie there raise it."""
+    truth = (validation["label"] == positive).to_numpy()
+    scores, found = _recalibrated(validation[SCORE + positive], settings), {}
+    for name in POINTS:
+        above = scores >= settings[f"threshold_{name}"]
+        right = above[truth] if name == "sensitivity" else ~above[~truth]
+        if right.sum() > _n_wanted(TARGET, len(right)):
+            found[name] = float(right.mean())
+    return found
+
+
 def subjects_of(cases: pd.DataFrame) -> dict[str, int]:
     """How many subjects have cases of each class, of a table with label and subject."""
     return {str(name): int(n) for name, n in cases.groupby("label")["subject"].nunique().items()}
@@ -168,6 +190,27 @@ def _remarks(chosen: Sequence[Mapping[str, object]], subjects: Sequence[Mapping[
         yield f"{few[0].upper()}{few[1:]}."
 
 
+def _on_ties(tied: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    """Which of the wanted figures validation rows could not have, since many have one score."""
+    reached: defaultdict[str, list[float]] = defaultdict(list)
+    for name, value in (pair for fold in tied for pair in fold.items()):
+        reached[name].append(value)
+    for name, values in reached.items():
+        which = f", in {len(values)} of {len(tied)} folds" if len(tied) > 1 else ""
+        got = f"{'up to ' * (len(values) > 1)}{max(values):.3f}"
+        yield f"A {name} of {TARGET:g} cannot be chosen: validation scores tie at the threshold, and give {got}{which}."
+
+
+def _on_absent(absent: str, positive: str) -> Iterator[str]:
+    """What there is not where no case of one class was tested."""
+    if absent:
+        rate = "sensitivity" if absent == positive else "specificity"
+        yield (
+            f"No case of {absent} was tested: there is no {rate}, nor what rests on both classes (predictive values,"
+            " calibration slope, calibration in the large)."
+        )
+
+
 def _recalibrated(scores: pd.Series | np.ndarray, settings: Mapping[str, float]) -> np.ndarray:
     """Probabilities (n,) of scores, by an intercept and a slope on the scale of logits."""
     return clipped(expit(settings["intercept"] + settings["slope"] * logit(clipped(scores))))
@@ -175,7 +218,12 @@ def _recalibrated(scores: pd.Series | np.ndarray, settings: Mapping[str, float])
 
 def threshold_at(scores: np.ndarray, share: float) -> float:
     """The highest threshold that at least this share of some scores (n,) reaches."""
-    return float(np.sort(scores)[::-1][max(0, int(np.ceil(share * len(scores) - 1e-9)) - 1)])
+    return float(np.sort(scores)[::-1][_n_wanted(share, len(scores)) - 1])
+
+
+def _n_wanted(share: float, n: int) -> int:
+    """The fewest of n cases that are at least this share."""
+    return max(1, int(np.ceil(share * n - 1e-9)))
 
 
 def measure(table: pd.DataFrame, group: np.ndarray | None, positive: str | None) -> Measures:
@@ -212,7 +260,7 @@ def _of_repeat(table: pd.DataFrame, truth: np.ndarray, groups: Groups) -> Measur
     for odds in ODDS:
         above = (table["calibrated"] >= odds).to_numpy()
         benefit = total(above & truth) - total(above & ~truth) * odds / (1 - odds)
-        found["net benefit", f"{odds:.2f}"] = benefit / total(everybody)
+        found["net benefit", f"{odds:.2f}"] = ratio(benefit, total(everybody))
     return found
 
 
@@ -258,7 +306,7 @@ def predictive_values(sensitivity: float, specificity: float, prevalence: float)
 
 def _estimate(jackknife: Jackknife, quantity: str, at: str, positive: str) -> Estimate:
     """A figure and its interval, which rests on the subjects of one class or of both."""
-    other = next(name for name in jackknife.classes if name != positive)
+    other = next((name for name in jackknife.classes if name != positive), "")  # if any is tested
     name = {"sensitivity": positive, "specificity": other}.get(quantity, positive)
     bounded = quantity not in ("calibration slope", "calibration in the large", "net benefit")
     return jackknife.estimate(jackknife.measures[quantity, at], jackknife.subjects(quantity, name), bounded)
@@ -287,8 +335,19 @@ def clinical_rows(found: Readout) -> list[list[str]]:
 def chosen_rows(found: Readout) -> list[list[str]]:
     """What was chosen on the validation rows of each repeat and fold, as rows of text; of many folds, the first."""
     shown = found.chosen.iloc[:MOST_FOLDS]
-    rows = [[*map(str, row[:2]), *(f"{value:.3f}" for value in row[2:])] for row in shown.itertuples(index=False)]
-    return [[str(name).replace("_", " of ") for name in found.chosen], *rows]
+    rows = [
+        [*map(str, row[:2]), *(f"{value:.12g}" for value in row[2:4]), *_thresholds(*row[4:])]
+        for row in shown.itertuples(index=False)
+    ]
+    names = [str(name) for name in found.chosen][:4]
+    return [[*names, "threshold of sensitivity: at least", "threshold of specificity: above"], *rows]
+
+
+def _thresholds(of_sensitivity: float, of_specificity: float) -> tuple[str, str]:
+    """Both in decimals, by which all cases are decided as they were: the next number below the second is a score."""
+    sides = (of_sensitivity, ROUND_FLOOR), (float(np.nextafter(of_specificity, 0)), ROUND_CEILING)
+    at_least, above = (f"{Decimal(repr(value)).quantize(DECIMALS, side):f}".rstrip("0") for value, side in sides)
+    return at_least, above
 
 
 def _coverage(share: float) -> str:
