@@ -21,6 +21,7 @@ LONGEST = 250  # characters of a message
 RUN_BY_SPREADSHEETS = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 MARKDOWN = {"\\": "\\\\", "|": "\\|", "*": "\\*", "&": "&amp;", "<": "&lt;", ">": "&gt;", "](": "]\\("}
+CLIP = re.compile(r"(.+)#(\d+\.\d+)-(end|\d+\.\d+)", re.DOTALL)  # a name of `corpora.Clip`
 MARKED = re.compile(r"\]\(|[\\|*&<>]")
 
 
@@ -174,6 +175,17 @@ def first_few(texts: Sequence[str], at_most: int, between: str = ", ", rest: str
     """Some texts, and how many more there are: "a, b and 3 more"."""
     n_more = len(texts) - at_most
     return between.join(texts[:at_most]) + (f"{rest} {n_more} more" if n_more > 0 else "")
+
+
+def clip_in_words(name: str) -> str:
+    """A clip by the times at which it begins and ends, "a.wav, 2.0 to 5.0 s", of its name `a.wav#2.000-3.000`."""
+    if not (found := CLIP.fullmatch(name)):
+        return name
+    path, start_s, duration_s = found.groups()
+    start = float(start_s)
+    if duration_s == "end":
+        return f"{path}, {start} s to the end" if start else path
+    return f"{path}, {start} to {round(start + float(duration_s), 3)} s"
 
 
 def for_spreadsheets(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -462,7 +462,7 @@ def test_labels_and_subjects_from_a_pattern_or_a_table(tmp_path):
     table = acquire(given, out, "--name-pattern", r"^(?P<subject>[a-z]+)_(?P<label>[a-z]+)_")
     whose = table.drop_duplicates("source")[["label", "subject"]].to_numpy().tolist()
     assert whose == [["pain", "ann"], ["hunger", "ben"], ["", "unknown.wav"]]
-    (tmp_path / "who.csv").write_text("source,label,subject,ward\nann_pain_1.wav,colic,Ä,3\nunknown.wav,,ben,\n")
+    (tmp_path / "who.csv").write_text("Source,label,Subject,ward\nann_pain_1.wav,colic,Ä,3\nunknown.wav,,ben,\n")
     table = acquire(given, out, "--table", str(tmp_path / "who.csv")).drop_duplicates("source")
     assert table[["label", "subject", "ward"]].to_numpy().tolist() == [
         ["colic", "Ä", "3"],
@@ -471,12 +471,14 @@ def test_labels_and_subjects_from_a_pattern_or_a_table(tmp_path):
     ]
     (tmp_path / "twice.csv").write_text("source\nann_pain_1.wav\nann_pain_1.wav\n")
     (tmp_path / "other.csv").write_text("source,label\nelse.wav,pain\n")
+    (tmp_path / "two.csv").write_text("source,label,Label\nann_pain_1.wav,pain,colic\n")
     for options, told in (
         (["--name-pattern", "("], "not a regular expression"),
         (["--name-pattern", "(?P<baby>a)"], "named label or subject"),
         (["--name-pattern", "(?P<label>zebra)"], "in no path"),
         (["--table", str(tmp_path / "twice.csv")], "once more"),
         (["--table", str(tmp_path / "other.csv")], "no source that is there"),
+        (["--table", str(tmp_path / "two.csv")], "more than one column label"),
         (["--table", str(out / "units")], "cannot be read"),
         (["--table", str(tmp_path / "who.csv"), "--name-pattern", "x"], "not allowed with"),
     ):

@@ -13,7 +13,7 @@ from sklearn.metrics import brier_score_loss
 
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
-from cry_lightning.evaluation import clinical, figures, predictions
+from cry_lightning.evaluation import calibration, clinical, figures, predictions
 from cry_lightning.evaluation.drawing import SCREEN
 from cry_lightning.evaluation.figures import bands
 from cry_lightning.evaluation.run import evaluate_run, read_run
@@ -187,7 +187,7 @@ def test_two_subjects_of_a_class_rank_the_wrong_way_more_often_than_three() -> N
         scores = [
             1.5 * (truth - 0.5) + rng.normal(0, 1.2, 2 * n).repeat(8) + rng.normal(size=16 * n) for _ in range(300)
         ]
-        shares[n] = np.mean([clinical.platt(expit(each), truth)[1] <= 0 for each in scores])
+        shares[n] = np.mean([calibration.platt(expit(each), truth)[1] <= 0 for each in scores])
     assert shares[2] > 0.1 and shares[clinical.FEWEST] < 0.08
 
 
@@ -281,6 +281,12 @@ def test_ranges_are_named_by_their_true_ends_and_never_merge(written, tmp_path, 
     assert [row[1] for row in rows] == ranges and sum(int(row[3]) for row in rows) == 45
 
 
+def test_a_manifest_in_capitals_makes_subgroups(written, tmp_path) -> None:
+    run = evaluate_run(read_run(str(written(a_table())), "test"), "test", None)
+    (tmp_path / "by.csv").write_text("Path;Label;Subject;Klinik\n0-0.wav;sick;0;Nord\n2-0.wav;well;2;Nord\n")
+    assert ["Klinik", "Nord", "2"] in [row[:3] for row in subgroups(run, tmp_path / "by.csv")]
+
+
 def test_a_table_of_subgroups_is_read_as_spreadsheets_save_it(written, no_figures, tmp_path, capsys) -> None:
     folder = written(a_table())
     each = enumerate(dict.fromkeys(a_table()["subject"]))
@@ -325,6 +331,8 @@ def test_what_cannot_be_is_one_line(written, change, args, message) -> None:
         ("recording,sex\nelsewhere.wav,f\n", "none of its recordings was tested"),
         ("subject,sex\n0,f\n0,m\n", "subject '0' has different values of sex"),
         ('recording,sex\n"0-0.wav,f\n', "line 2 is not CSV"),
+        ("Subject,sex,sex\n0,f,m\n", "more than one column sex; keep one of each name"),
+        ("Subject,subject,sex\n0,0,f\n", "more than one column subject; keep one of each name"),
     ],
 )
 def test_tables_of_subgroups_that_cannot_be_used(written, tmp_path, rows, message) -> None:

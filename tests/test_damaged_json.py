@@ -15,6 +15,7 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.data.inventory import INDEX_NAME
 from cry_lightning.evaluation.fuse import fuse
+from cry_lightning.evaluation.run import read_run
 from cry_lightning.studies import engine, tune
 
 RATE = 16_000
@@ -48,6 +49,24 @@ def test_lineage_is_named_in_one_line(tmp_path, no_figures, content):
         with pytest.raises(UserError, match=r"run/lineage\.json: .*; run the test that writes it again") as error:
             command_line()
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"listed": 271, "left_out": {"x": -3}}, "'left_out' is not"),
+        ({"listed": 271, "left_out": {"x": True}}, "'left_out' is not"),
+        ({"listed": 2, "left_out": {"x": 3}}, "'left_out' counts more clips than 'listed'"),
+        ({"listed": -1}, "'listed' is not"),
+        ({"not_listed": {"clips": -1}}, "'not_listed' is not"),
+    ],
+)
+def test_lineage_with_counts_that_cannot_be(tmp_path, wrong, named):
+    run = write_run(tmp_path / "run", by_hand(), trained_on="else")
+    lineage = json.loads((run / "lineage.json").read_text())
+    (run / "lineage.json").write_text(json.dumps(lineage | wrong))
+    with pytest.raises(UserError, match=rf"lineage\.json: {named}.*run the test that writes it again"):
+        read_run(str(run), "test")
 
 
 @pytest.mark.parametrize("test_clips", [{"a": 3}, {"a": None}, {"a": ["b"]}, []])

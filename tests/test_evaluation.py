@@ -345,6 +345,12 @@ def test_refused_tables_say_where(tmp_path, message: str) -> None:
         (b"", "the file is empty"),
         (b"\x89PNG\r\n\x1a\n\xff\xfe\x00", "not a CSV table"),
         (b"clip,label\na,b\nc,d,e,f\n", "not a CSV table"),
+        (
+            b"\xef\xbb\xbfclip;recording;score_a;score_b\na;a;0,5;0,5\nb;b;0,25;0,75\n",
+            "has semicolons between its columns",
+        ),
+        (b"clip\tlabel\tscore_a\tscore_b\na\ta\t0,5\t0,5\n", "has tabs between its columns"),
+        (b"clip,score_a,score_b,score_b\na,0.5,0.5,0.5\n", "more than one column score_b; keep one of each name"),
     ],
 )
 def test_files_that_are_no_table(tmp_path, content: bytes, message: str) -> None:

@@ -17,8 +17,10 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.fuse import PROVENANCE, fuse
-from cry_lightning.lineage import check, parse, read, sound_fingerprint, subject_fingerprint
+from cry_lightning.evaluation.run import read_run
+from cry_lightning.lineage import NO_FILE, check, parse, read, sound_fingerprint, subject_fingerprint
 from cry_lightning.lineage import write as write_lineage
+from cry_lightning.lineage.records import OTHER_TABLE
 
 main = partial(command, "fuse")
 
@@ -404,6 +406,19 @@ def test_other_sound_under_the_same_name_is_refused(pair, tmp_path) -> None:
     path.write_text(json.dumps(lineage))
     with pytest.raises(UserError, match=r"clip 3-0.wav is one sound in .*svm and another in .*net, by their lineage"):
         fuse(pair, tmp_path / "out")
+
+
+def test_a_member_of_unknown_lineage_is_named_with_its_reason(tmp_path) -> None:
+    table = rows(n_folds=1)
+    known = lineage_of(table, stage("svm", []))
+    net, svm, bare = (
+        write(tmp_path / name, scored(table, seed), known if seed < 3 else None)
+        for seed, name in enumerate(("net", "svm", "bare"), 1)
+    )
+    predictions.write(scored(table, 9), Path(svm) / "predictions.csv")  # another than lineage.json is of
+    fuse([net, svm, bare], tmp_path / "out")
+    reason = read_run(str(tmp_path / "out"), "test").leakage.reason
+    assert reason == f"{svm}: {OTHER_TABLE}; {bare}: {NO_FILE}"
 
 
 def test_commands_that_make_no_sense(pair, tmp_path) -> None:

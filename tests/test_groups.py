@@ -59,7 +59,7 @@ OPTIMISED_BEFORE = yaml.safe_load(OPTIMISED)
 def test_every_field_of_a_group_has_its_former_key():
     groups = {"subset": Subset, "sampling": Sampling, "cache": Caching}
     fields = {f"{group}.{name}" for group, kind in groups.items() for name in kind.__annotations__}
-    assert sorted(OF_DATA.values()) == sorted(fields)
+    assert sorted([*OF_DATA.values(), "sampling.min_batches"]) == sorted(fields)  # younger than the groups
     assert {f"optimisation.{name}" for name in Optimisation.__annotations__} == {*OF_MODEL.values()}
 
 

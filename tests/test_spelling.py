@@ -88,6 +88,11 @@ def test_words_for_not_known_are_told_as_subject_and_as_label(name):
     assert [told.startswith(f"The label {name!r}") for told in doubts([], [name, None, "pain"])] == [True]
 
 
+def test_other_words_and_silence_are_labels_of_a_keyword_task():
+    assert not doubts([], ["silence", "unknown", "yes"])
+    assert doubts([], ["silence", "none", "unknown"]) == doubts([], ["none"])
+
+
 @pytest.fixture
 def two_spellings(tmp_path, monkeypatch):
     """manifest.csv of four infants, each under two names."""

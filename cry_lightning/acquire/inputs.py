@@ -22,10 +22,11 @@ from cry_lightning.corpora import ClassFolders, DonateACry
 from cry_lightning.corpora.base import safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.listing import nfc
 from cry_lightning.corpora.trees import has_subject_folders
-from cry_lightning.files import Json, read_table, replacing_folder
+from cry_lightning.files import Json, named_columns, read_table, replacing_folder
 
 UNITS = "units"  # folder in OUT
 RECORD = "source.json"
+TABLE_COLUMNS = ("source", "label", "subject")
 MEASURED = ("source_start_s", "duration_s", "peak_db", "active_level_db", "clipped_fraction", "harmonicity")
 LONGEST_NAME = 80  # a Donate-a-Cry name is kept whole
 VERSION = 2  # raise it when the same source and thresholds begin to give other units: sources are then cut again
@@ -99,7 +100,7 @@ def by_pattern(pattern: str, sources: Sequence[str]) -> Identities:
 
 
 def by_table(path: Path, sources: Sequence[str]) -> Identities:
-    """By a CSV file with the columns source (a path relative to IN), and label, subject or further ones.
+    """By a CSV file with the columns source (a path relative to IN), and label, subject or others; capitals or not.
 
     Raises:
         UserError: the file is no such table, tells of a source twice, or of none that is there.
@@ -107,9 +108,10 @@ def by_table(path: Path, sources: Sequence[str]) -> Identities:
     spelled = {nfc(source): source for source in sources}  # as the disk has it
 
     def columns_of(header: Sequence[str]) -> list[str]:
-        if "source" not in header:
+        columns = named_columns(path, header, TABLE_COLUMNS)
+        if "source" not in columns:
             raise UserError(f"{path}: no column `source`; the header is source,label,subject")
-        return list(header)
+        return columns
 
     identities: Identities = {}
     for line, row in read_table(path, columns_of):

@@ -103,7 +103,6 @@ class Corpus(ABC):
     """
 
     collection: str  # the id space of the subjects
-    own_labels: tuple[str, ...] = ()  # that it makes itself, so that they are no slips of the pen
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from cry_lightning.console import UserError, counted
 from cry_lightning.corpora.base import Corpus, safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.clips import Clip
 from cry_lightning.corpora.listing import on_disk
-from cry_lightning.files import read_table
+from cry_lightning.files import named_columns, read_table
 
 TIMES = {"start_s", "end_s", "duration_s"}
 OWN_COLUMNS = {"path", "label", "subject", *TIMES}
@@ -60,7 +60,7 @@ class Manifest(Corpus):
 
     def _columns(self, header: Sequence[str]) -> list[str]:
         """The names of the columns, our own in lower case, empty where they have none."""
-        columns = [column.lower() if column.lower() in OWN_COLUMNS else column for column in header]
+        columns = named_columns(self.root, header, OWN_COLUMNS)
         if "path" not in columns:
             raise UserError(
                 f"{self.root}: no column `path`, only {columns}; the header needs at least `path`, and commas,"
@@ -70,8 +70,6 @@ class Manifest(Corpus):
             raise UserError(
                 f"{self.root}: no column {self.label!r} for the label; the columns are {', '.join(columns)}"
             )
-        if twice := {column for column in columns if column and columns.count(column) > 1}:
-            raise UserError(f"{self.root}: more than one column {', '.join(sorted(twice))}; keep one of each name")
         return columns
 
     def _clip(self, line: int, row: dict[str, str]) -> Clip:

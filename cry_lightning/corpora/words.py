@@ -127,8 +127,6 @@ class Keywords(Union):
     of the classes is that of Tang & Lin 2018, "Deep residual learning for small-footprint keyword spotting".
     """
 
-    own_labels = (SILENCE, UNKNOWN)
-
     def __init__(
         self,
         corpus: Corpus,

@@ -177,9 +177,8 @@ class CryDataModule(L.LightningDataModule):
         self.features = cache.open()
         self.clips = cache.clips
         self.classes = known_classes(self.corpus.name, self.corpus.class_names(), self.trained_classes)
-        given = [name for name in self.classes if name not in self.corpus.own_labels]
         whose = ((clip.subject, clip.path) for clip in self.clips.used if clip.subject_source == "given")
-        for doubt in [*doubts(named_subjects(self.clips), given), *named_by_recording(whose)]:
+        for doubt in [*doubts(named_subjects(self.clips), self.classes), *named_by_recording(whose)]:
             log.warning("%s: %s", self.corpus.name, doubt)
         self.n_frames = self.feature.n_frames(self.clip_s)
         self.labels = torch.from_numpy(class_indices(self.clips, self.classes))

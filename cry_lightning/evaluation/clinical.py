@@ -3,15 +3,17 @@
 What is chosen, is chosen on the validation rows of the same fold; what is reported, is of the test rows.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
 from cry_lightning.console import UserError
+from cry_lightning.evaluation.calibration import clipped, expected_calibration_error, platt, without_each
 from cry_lightning.evaluation.compare import cell
 from cry_lightning.evaluation.intervals import Estimate, Jackknife
 from cry_lightning.evaluation.metrics import Groups, Measures, mean_of_defined, ratio, units_at
@@ -20,12 +22,9 @@ from cry_lightning.evaluation.run import Run
 
 TARGET = 0.9  # of sensitivity, and of specificity, on validation rows
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.5)  # shares of the validation cases that are answered
-N_BINS = 10  # of equally many cases, for the reliability curve and ECE
 ODDS = np.linspace(0.02, 0.98, 49)  # threshold probabilities of the decision curve
-SMALLEST = 1e-6  # probability, where a logit is taken
+DECIMALS = Decimal("1e-9")  # of a threshold in a table; those of scores in predictions.csv are as fine
 MOST_FOLDS = 12  # in a table of what they chose
-STEPS, CLOSE, LONGEST = 50, 1e-9, 5  # of Newton's method
-SHORT = 0.01  # step of it from a solution to a near one
 # Validation subjects of a class, below which nothing is calibrated. One is that subject, not the class; of two, a slope
 # has the wrong sign in up to a sixth of simulations whose model is right (tests/test_clinical.py), of three, seldom.
 FEWEST = 3
@@ -82,9 +81,14 @@ def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
     if wrong := [share for share in prevalences if not 0 < share < 1]:
         raise UserError(f"--prevalences {wrong[0]:g}: a prevalence lies between 0 and 1")
     level, folds = run.main_level.level, ["repeat", "fold"]
+    if (run.table["split"] == "val").all():
+        raise UserError(
+            f"--clinical: thresholds are chosen on val rows, which are what is tested of {run.name}; evaluate its test"
+            " rows (--split test), or leave out --clinical"
+        )
     if run.validation.empty:
         raise UserError(f"--clinical: {run.name} has no val rows, on which thresholds are chosen; see data.split.val")
-    cases, chosen, subjects = [], [], []
+    cases, chosen, subjects, tied = [], [], [], []
     on_validation = {key: rows for key, rows in run.validation.groupby(folds)}
     for key, rows in run.table.groupby(folds):
         if key not in on_validation:
@@ -95,13 +99,16 @@ def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
         of_fold, settings = decided(units_at(level, rows).table, chose, run.positive)
         cases.append(of_fold)
         subjects.append(subjects_of(chose))
+        tied.append(_tied(chose, settings, run.positive))
         chosen.append(dict(zip(folds, key, strict=True)) | settings)
     table, of_folds = pd.concat(cases, ignore_index=True), pd.DataFrame(chosen)
     jackknife = Jackknife(table, run.positive, measure, run.main_level.n_folds)
     figures, curves = figures_of(jackknife, table, run.positive, prevalences), decision_curve(jackknife, run.positive)
     if not _any_recalibrated(of_folds):
         figures = figures[~figures["at"].isin(SCORES.keys() - UNCHANGED.keys())].reset_index(drop=True)
-    return Readout(level, run.positive, table, of_folds, figures, curves, list(_remarks(chosen, subjects)))
+    absent = next((name for name in run.classes if not (table["label"] == name).any()), "")
+    remarks = [*_remarks(chosen, subjects), *_on_ties(tied), *_on_absent(absent, run.positive)]
+    return Readout(level, run.positive, table, of_folds, figures, curves, remarks)
 
 
 def _any_recalibrated(chosen: pd.DataFrame) -> bool:
@@ -115,7 +122,7 @@ def decided(tested: pd.DataFrame, validation: pd.DataFrame, positive: str) -> tu
     of_validation = _recalibrated(validation[SCORE + positive], settings)
     confidences = np.sort(_confidence(of_validation))[::-1]
     cutoffs = [confidences[max(0, round(coverage * len(confidences)) - 1)] for coverage in COVERAGES[1:]]
-    scores = _clipped(tested[SCORE + positive])
+    scores = clipped(tested[SCORE + positive])
     of_tested = _recalibrated(scores, settings)
     table = tested[["repeat", "unit", "subject", "label"]].assign(score=scores, calibrated=of_tested)
     for name in POINTS:
@@ -131,7 +138,7 @@ def _chosen_on(validation: pd.DataFrame, positive: str) -> dict[str, float]:
     Of too few subjects, or where it would turn scores around, the recalibration is the one that changes nothing.
     """
     truth, score = (validation["label"] == positive).to_numpy(), validation[SCORE + positive]
-    intercept, slope = platt(_clipped(score), truth)
+    intercept, slope = platt(clipped(score), truth)
     settings = {"intercept": intercept, "slope": slope}
     if not slope > 0 or too_few(subjects_of(validation)):
         settings = dict(AS_THEY_ARE)
@@ -140,6 +147,18 @@ def _chosen_on(validation: pd.DataFrame, positive: str) -> dict[str, float]:
         "threshold_sensitivity": threshold_at(scores[truth], TARGET),
         "threshold_specificity": float(np.nextafter(-threshold_at(-scores[~truth], TARGET), 1)),
     }
+
+
+def _tied(validation: pd.DataFrame, settings: Mapping[str, float], positive: str) -> dict[str, float]:
+    """Sensitivity or specificity of validation cases at its own threshold, where scores that tie there raise it."""
+    truth = (validation["label"] == positive).to_numpy()
+    scores, found = _recalibrated(validation[SCORE + positive], settings), {}
+    for name in POINTS:
+        above = scores >= settings[f"threshold_{name}"]
+        right = above[truth] if name == "sensitivity" else ~above[~truth]
+        if right.sum() > _n_wanted(TARGET, len(right)):
+            found[name] = float(right.mean())
+    return found
 
 
 def subjects_of(cases: pd.DataFrame) -> dict[str, int]:
@@ -171,94 +190,40 @@ def _remarks(chosen: Sequence[Mapping[str, object]], subjects: Sequence[Mapping[
         yield f"{few[0].upper()}{few[1:]}."
 
 
+def _on_ties(tied: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    """Which of the wanted figures validation rows could not have, since many have one score."""
+    reached: defaultdict[str, list[float]] = defaultdict(list)
+    for name, value in (pair for fold in tied for pair in fold.items()):
+        reached[name].append(value)
+    for name, values in reached.items():
+        which = f", in {len(values)} of {len(tied)} folds" if len(tied) > 1 else ""
+        got = f"{'up to ' * (len(values) > 1)}{max(values):.3f}"
+        yield f"A {name} of {TARGET:g} cannot be chosen: validation scores tie at the threshold, and give {got}{which}."
+
+
+def _on_absent(absent: str, positive: str) -> Iterator[str]:
+    """What there is not where no case of one class was tested."""
+    if absent:
+        rate = "sensitivity" if absent == positive else "specificity"
+        yield (
+            f"No case of {absent} was tested: there is no {rate}, nor what rests on both classes (predictive values,"
+            " calibration slope, calibration in the large)."
+        )
+
+
 def _recalibrated(scores: pd.Series | np.ndarray, settings: Mapping[str, float]) -> np.ndarray:
     """Probabilities (n,) of scores, by an intercept and a slope on the scale of logits."""
-    return _clipped(expit(settings["intercept"] + settings["slope"] * logit(_clipped(scores))))
+    return clipped(expit(settings["intercept"] + settings["slope"] * logit(clipped(scores))))
 
 
 def threshold_at(scores: np.ndarray, share: float) -> float:
     """The highest threshold that at least this share of some scores (n,) reaches."""
-    return float(np.sort(scores)[::-1][max(0, int(np.ceil(share * len(scores) - 1e-9)) - 1)])
+    return float(np.sort(scores)[::-1][_n_wanted(share, len(scores)) - 1])
 
 
-def platt(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Intercept and slope that recalibrate probabilities (n,) by cases `truth` (n,), on the scale of logits.
-
-    Source: Platt 1999, "Probabilistic outputs for support vector machines", whose softened targets keep both finite.
-    """
-    n_yes, n_no = truth.sum(), (~truth).sum()
-    targets = np.where(truth, (n_yes + 1) / (n_yes + 2), 1 / (n_no + 2))
-    x = logit(_clipped(scores))
-    intercept, slope = logistic_fit(np.stack([np.ones_like(x), x]), targets).tolist()
-    return (intercept, slope) if np.isfinite(slope) else (float(logit(targets.mean())), 0.0)  # all scores are equal
-
-
-def logistic_fit(
-    design: np.ndarray,
-    targets: np.ndarray,
-    weights: np.ndarray | float = 1.0,
-    offset: np.ndarray | float = 0.0,
-    start: np.ndarray | float = 0.0,
-) -> np.ndarray:
-    """Coefficients (K,) of a weighted logistic regression of targets in [0, 1] (n,) on a design (K, n); NaN if none.
-
-    By Newton's method from `start`; scikit-learn, which would do it too, takes longer to import.
-    """
-    parameters: np.ndarray = np.zeros(len(design)) + start
-    for _ in range(STEPS):
-        predicted = expit(parameters @ design + offset)
-        spread = weights * predicted * (1 - predicted)
-        hessian = (design * spread) @ design.T
-        if _singular(hessian):
-            break
-        step = np.linalg.solve(hessian, design @ (weights * (targets - predicted)))
-        parameters = parameters + step / max(1, np.abs(step).max() / LONGEST)
-        if np.abs(step).max() < CLOSE:
-            return parameters
-    return np.full(len(design), np.nan)
-
-
-def _singular(hessian: np.ndarray) -> bool:
-    """Whether the classes are separated, or a row of the design has one value."""
-    return bool(hessian.trace() < CLOSE or np.linalg.cond(hessian) > 1 / CLOSE)
-
-
-def without_each(design: np.ndarray, truth: np.ndarray, groups: Groups, offset: np.ndarray | float = 0.0) -> np.ndarray:
-    """Coefficients (K, 1 + G) of the regression of all cases (n,), and of it without each group of them.
-
-    From those of all cases, Newton's first step without a group takes sums over groups alone. A short step ends there,
-    for what is left is of the order of its square; a long one is gone on from with the cases themselves.
-    """
-    whole = logistic_fit(design, truth, offset=offset)
-    predicted = expit(whole @ design + offset)
-    gradients = np.stack([groups.total(row * (truth - predicted)) for row in design])[:, 1:]
-    spread = predicted * (1 - predicted)
-    hessians = np.array([[groups.total(one * other * spread)[1:] for other in design] for one in design])
-    found = [whole]
-    for group in range(groups.n):
-        hessian = hessians[..., group]
-        if np.isfinite(hessian).all() and not _singular(hessian):
-            step = np.linalg.solve(hessian, gradients[:, group])
-            if np.abs(step).max() < SHORT:
-                found.append(whole + step)
-                continue
-        kept = (groups.of_case != group).astype(float)
-        found.append(logistic_fit(design, truth, kept, offset, np.nan_to_num(whole)))
-    return np.stack(found, axis=1)
-
-
-def expected_calibration_error(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Mean over bins of the difference between the mean probability of a bin and the share of positive cases in it."""
-    bins = reliability(truth, scores)
-    return float((bins["n"] * (bins["predicted"] - bins["observed"]).abs()).sum() / bins["n"].sum())
-
-
-def reliability(truth: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
-    """predicted, observed and n of up to ten bins of equally many cases, from the lowest probability up."""
-    order = np.argsort(scores, kind="stable")
-    bins = [rows for rows in np.array_split(order, N_BINS) if len(rows)]
-    rows = [(scores[rows].mean(), truth[rows].mean(), len(rows)) for rows in bins]
-    return pd.DataFrame(rows, columns=["predicted", "observed", "n"])
+def _n_wanted(share: float, n: int) -> int:
+    """The fewest of n cases that are at least this share."""
+    return max(1, int(np.ceil(share * n - 1e-9)))
 
 
 def measure(table: pd.DataFrame, group: np.ndarray | None, positive: str | None) -> Measures:
@@ -295,7 +260,7 @@ def _of_repeat(table: pd.DataFrame, truth: np.ndarray, groups: Groups) -> Measur
     for odds in ODDS:
         above = (table["calibrated"] >= odds).to_numpy()
         benefit = total(above & truth) - total(above & ~truth) * odds / (1 - odds)
-        found["net benefit", f"{odds:.2f}"] = benefit / total(everybody)
+        found["net benefit", f"{odds:.2f}"] = ratio(benefit, total(everybody))
     return found
 
 
@@ -341,7 +306,7 @@ def predictive_values(sensitivity: float, specificity: float, prevalence: float)
 
 def _estimate(jackknife: Jackknife, quantity: str, at: str, positive: str) -> Estimate:
     """A figure and its interval, which rests on the subjects of one class or of both."""
-    other = next(name for name in jackknife.classes if name != positive)
+    other = next((name for name in jackknife.classes if name != positive), "")  # if any is tested
     name = {"sensitivity": positive, "specificity": other}.get(quantity, positive)
     bounded = quantity not in ("calibration slope", "calibration in the large", "net benefit")
     return jackknife.estimate(jackknife.measures[quantity, at], jackknife.subjects(quantity, name), bounded)
@@ -370,17 +335,23 @@ def clinical_rows(found: Readout) -> list[list[str]]:
 def chosen_rows(found: Readout) -> list[list[str]]:
     """What was chosen on the validation rows of each repeat and fold, as rows of text; of many folds, the first."""
     shown = found.chosen.iloc[:MOST_FOLDS]
-    rows = [[*map(str, row[:2]), *(f"{value:.3f}" for value in row[2:])] for row in shown.itertuples(index=False)]
-    return [[str(name).replace("_", " of ") for name in found.chosen], *rows]
+    rows = [
+        [*map(str, row[:2]), *(f"{value:.12g}" for value in row[2:4]), *_thresholds(*row[4:])]
+        for row in shown.itertuples(index=False)
+    ]
+    names = [str(name) for name in found.chosen][:4]
+    return [[*names, "threshold of sensitivity: at least", "threshold of specificity: above"], *rows]
+
+
+def _thresholds(of_sensitivity: float, of_specificity: float) -> tuple[str, str]:
+    """Both in decimals, by which all cases are decided as they were: the next number below the second is a score."""
+    sides = (of_sensitivity, ROUND_FLOOR), (float(np.nextafter(of_specificity, 0)), ROUND_CEILING)
+    at_least, above = (f"{Decimal(repr(value)).quantize(DECIMALS, side):f}".rstrip("0") for value, side in sides)
+    return at_least, above
 
 
 def _coverage(share: float) -> str:
     return f"coverage {share:g} on validation"
-
-
-def _clipped(scores: pd.Series | np.ndarray) -> np.ndarray:
-    clipped: np.ndarray = np.clip(np.asarray(scores, float), SMALLEST, 1 - SMALLEST)
-    return clipped
 
 
 def _confidence(calibrated: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from cry_lightning.console import as_markdown_text, counted, on_one_line
+from cry_lightning.console import as_markdown_text, clip_in_words, counted, on_one_line
 from cry_lightning.evaluation.permutation import TESTED, Exchange, p_values
 from cry_lightning.evaluation.run import Run
 from cry_lightning.lineage import other_sound
@@ -158,7 +158,7 @@ def unlikeness(run: Run, first: Run) -> str:
 def in_words(cases: pd.Index) -> str:
     """The first of some cases."""
     clip, repeat = cases.tolist()[0]
-    return f"{clip} in repeat {repeat}" if repeat != "0" else clip
+    return clip_in_words(clip) + (f" in repeat {repeat}" if repeat != "0" else "")
 
 
 def section(made: Sequence[Pair], as_table: Callable[[Rows], str], as_line: Callable[[str], str]) -> list[str]:

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cry_lightning.evaluation.clinical import Readout, reliability
+from cry_lightning.evaluation.calibration import reliability
+from cry_lightning.evaluation.clinical import Readout
 from cry_lightning.evaluation.compare import cell
 from cry_lightning.evaluation.drawing import COLOURS, Style, entitle, line
 from cry_lightning.evaluation.intervals import Jackknife

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from cry_lightning import lineage
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.lineage import UNKNOWN, AnyLineage, Lineage, StageRecord, subject_fingerprint, union
+from cry_lightning.lineage import NO_FILE, UNKNOWN, AnyLineage, Lineage, StageRecord, subject_fingerprint, union
 
 ROW = ["clip", "repeat", "fold", "split"]
 FOLD = ["repeat", "fold"]
@@ -21,6 +21,7 @@ SAME = ["label", "subject", "recording"]  # of a row, in all members
 FLOOR = 1e-6  # of a probability under a logarithm: one wrong certainty must not outweigh all else
 TIE_BREAK = 1e-3  # how far the mean probabilities move tied shares of votes
 TEMPERATURES = (0.05, 20.0)
+NOTHING = replace(UNKNOWN, gap=NO_FILE)  # is known of a table alone
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,10 @@ def fused_lineage(members: Members, here: np.ndarray, fused: Fused, stage: str) 
     """
     rows = members.rows
     folds = rows.loc[fused.taught | here, FOLD].drop_duplicates().itertuples(index=False)
-    lineage = union((one or UNKNOWN).of_fold(repeat, fold) for repeat, fold in folds for one in members.lineages)
+    named = [(name, one or NOTHING) for name, one in zip(members.names, members.lineages, strict=True)]
+    each = [(name, one.of_fold(repeat, fold)) for repeat, fold in folds for name, one in named]
+    lineage = union(one for _, one in each)
+    gaps = dict.fromkeys(f"{name}: {one.unknown}" for name, one in each if one.unknown)
     content = lineage.test_clips
     stages = lineage.stages
     if fused.taught.any() or fused.chose.any():
@@ -266,6 +270,7 @@ def fused_lineage(members: Members, here: np.ndarray, fused: Fused, stage: str) 
     return replace(
         lineage,
         stages=stages,
+        gap="; ".join(gaps),
         uncalibrated=lineage.uncalibrated and not calibrates,
         test_clips={clip: content[clip] for clip in rows["clip"][here] if clip in content},
     )

@@ -17,6 +17,7 @@ SOURCES = ("given", "rule", "stand-in", "unknown", "")  # the last: not recorded
 SPLITS = ("val", "test")
 SCORE = "score_"
 SUM_TOLERANCE = 1e-3
+OTHERS = {";": "semicolons", "\t": "tabs"}  # between columns
 PRETRAININGS = ("SimCLR", "MaskedPrediction")  # tasks without a test
 
 
@@ -97,7 +98,7 @@ def with_source(table: pd.DataFrame) -> pd.DataFrame:
 
 def _as_written(path: Path) -> pd.DataFrame:
     """The table, with text as it stands: a class or a subject may well be called "NA" or "007"."""
-    columns = pd.read_csv(path, dtype=str, nrows=0).columns
+    columns = _header(path)
     kinds = {column: float if column.startswith(SCORE) else str for column in columns}
     try:
         return pd.read_csv(path, dtype=kinds, keep_default_na=False).copy()  # in one piece, or all later work is slow
@@ -108,6 +109,19 @@ def _as_written(path: Path) -> pd.DataFrame:
     for column in score_columns(table):
         table[column] = pd.to_numeric(table[column], errors="coerce")
     return table
+
+
+def _header(path: Path) -> list[str]:
+    """The names of the columns, each once."""
+    columns = pd.read_csv(path, dtype=str, header=None, nrows=1, keep_default_na=False).iloc[0].tolist()
+    if len(columns) == 1 and (between := next((name for mark, name in OTHERS.items() if mark in columns[0]), "")):
+        raise UserError(
+            f"{path}: has {between} between its columns, as a spreadsheet may save it, where commas belong; give the"
+            " predictions.csv as the test wrote it"
+        )
+    if twice := {name for name in columns if name and columns.count(name) > 1}:
+        raise UserError(f"{path}: more than one column {', '.join(sorted(twice))}; keep one of each name")
+    return columns
 
 
 def write(table: pd.DataFrame, path: str | Path) -> None:

@@ -1,5 +1,6 @@
 """The metrics of a run for each sex, age, site or device, as a table of its recordings or subjects names them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ from cry_lightning.evaluation.compare import SUMMARY, Rows, cell
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.evaluation.run import Run
-from cry_lightning.files import read_table
+from cry_lightning.files import named_columns, read_table
 from cry_lightning.lineage.spelling import NOT_KNOWN, own_part
 
 RECORDING = ("recording", "path")  # columns that name a recording; the second as in a manifest
 SKIPPED = ("clip", "label", "start_s", "duration_s", "end_s", "split")
+OWN_COLUMNS = ("subject", *RECORDING, *SKIPPED)
 MOST_VALUES = 20  # of a column that makes subgroups
 MOST_NUMBERS = 6  # of a column of numbers; of more, ranges make subgroups
 RANGES = 4  # at most
@@ -27,14 +29,15 @@ def subgroups(run: Run, path: Path) -> Rows:
 
     Args:
         run: an evaluated run.
-        path: CSV with a column `recording`, `path` or `subject`, and others, such as sex or site; a manifest is one.
+        path: CSV with a column `recording`, `path` or `subject`, in capitals or not, and others, such as sex or site; a
+            manifest is one.
 
     Raises:
         UserError: the table cannot be read, or says nothing about the tested recordings.
     """
     table = _read(path)
     key = next((name for name in (*RECORDING, "subject") if name in table.columns), None)
-    columns = [name for name in table.columns if name not in (key, "subject", *RECORDING, *SKIPPED)]
+    columns = [name for name in table.columns if name not in OWN_COLUMNS]
     if key is None or not columns:
         raise UserError(f"{path}: needs a column recording, path or subject, and a column such as sex or site")
     known = table.drop_duplicates([key, *columns]).set_index(key)[columns]
@@ -94,7 +97,10 @@ def _row(run: Run, tested: pd.DataFrame) -> list[str]:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    rows = [row for _, row in read_table(path, lambda header: [name or NAMELESS for name in header])]
+    def columns_of(header: Sequence[str]) -> list[str]:
+        return [name or NAMELESS for name in named_columns(path, header, OWN_COLUMNS)]
+
+    rows = [row for _, row in read_table(path, columns_of)]
     if not rows:
         raise UserError(f"{path}: the table is empty, but for its header")
     return pd.DataFrame(rows).map(from_cell).drop(columns=NAMELESS, errors="ignore")

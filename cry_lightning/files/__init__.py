@@ -2,7 +2,7 @@
 
 from cry_lightning.files.contents import Checkpoint, Config, Json, read_object, sha256
 from cry_lightning.files.kinds import CHECKPOINT, TRUNCATED, kind_of
-from cry_lightning.files.tables import read_table, read_text
+from cry_lightning.files.tables import named_columns, read_table, read_text
 from cry_lightning.files.writing import LOCK, locked, replacing, replacing_folder, waited_for, write_json
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Json",
     "kind_of",
     "locked",
+    "named_columns",
     "read_object",
     "read_table",
     "read_text",

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import zip_longest
 from json import detect_encoding
 from pathlib import Path
@@ -93,6 +93,18 @@ def read_table(path: Path, columns_of: Callable[[Sequence[str]], list[str]] = li
             raise UserError(f"{path}: line {line} {fault}")
         rows.append((line, {name: value for name, value in pairs if name}))
     return _with_points(rows, separator)
+
+
+def named_columns(path: Path, header: Sequence[str], known: Collection[str]) -> list[str]:
+    """The names of the columns of a table, the known ones in lower case however they are written.
+
+    Raises:
+        UserError: two columns have one name.
+    """
+    columns = [column.lower() if column.lower() in known else column for column in header]
+    if twice := {column for column in columns if column and columns.count(column) > 1}:
+        raise UserError(f"{path}: more than one column {', '.join(sorted(twice))}; keep one of each name")
+    return columns
 
 
 def _lines(path: Path) -> tuple[str, list[tuple[int, list[str]]]]:

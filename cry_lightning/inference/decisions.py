@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from cry_lightning.evaluation.clinical import FEWEST, TARGET, WRONG_WAY, platt, threshold_at, too_few
+from cry_lightning.evaluation.calibration import platt
+from cry_lightning.evaluation.clinical import FEWEST, TARGET, WRONG_WAY, threshold_at, too_few
 from cry_lightning.evaluation.fusion import best_temperature
 
 SMALLEST = 1e-6  # probability, where a logarithm is taken

@@ -4,6 +4,7 @@ from cry_lightning.lineage.check import Leakage, Overlap, Status, check, count_s
 from cry_lightning.lineage.recorded import Recorded, fingerprint, sound_fingerprint
 from cry_lightning.lineage.records import (
     FILE,
+    NO_FILE,
     UNKNOWN,
     AnyLineage,
     FoldedLineage,
@@ -24,6 +25,7 @@ from cry_lightning.lineage.sketch import Sketch, sketched
 
 __all__ = [
     "FILE",
+    "NO_FILE",
     "UNKNOWN",
     "AnyLineage",
     "FoldedLineage",

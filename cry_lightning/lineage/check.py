@@ -8,11 +8,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cry_lightning.console import UserError, counted
+from cry_lightning.console import UserError, clip_in_words, counted
 from cry_lightning.lineage.acoustic_fingerprint import Landmarks, alike, decoded
 from cry_lightning.lineage.recorded import fingerprint
 from cry_lightning.lineage.records import (
     FILE,
+    NO_FILE,
     AnyLineage,
     FoldedLineage,
     Sounds,
@@ -64,7 +65,7 @@ class Overlap:
             (self.noise_clips, self.of_clips, f"tested clips {NOISE} (found by content)"),
         ]
         for use, clips in self.alike.items():
-            named = ", ".join([*clips[:MAX_REPORTED], *["..."] * (len(clips) > MAX_REPORTED)])
+            named = "; ".join([*map(clip_in_words, clips[:MAX_REPORTED]), *["..."] * (len(clips) > MAX_REPORTED)])
             shared.append((len(clips), self.of_clips, f"tested clips {use} (found by acoustic fingerprint: {named})"))
         counts = ", ".join(f"{count} of {total} {text}" for count, total, text in shared if count)
         by_sound = self.clips or self.validation_clips or self.noise_clips or any(self.alike.values())
@@ -105,7 +106,7 @@ def check(predictions: pd.DataFrame, lineage: AnyLineage | None) -> Leakage:
         lineage: of the model that made them.
     """
     if lineage is None:
-        return Leakage("UNKNOWN LINEAGE", [], unknown=f"no {FILE} beside the predictions")
+        return Leakage("UNKNOWN LINEAGE", [], unknown=NO_FILE)
     if isinstance(lineage, FoldedLineage):
         folds = predictions.groupby(["repeat", "fold"])
         return worst([check(rows, lineage.of_fold(str(repeat), str(fold))) for (repeat, fold), rows in folds])
@@ -117,8 +118,7 @@ def check(predictions: pd.DataFrame, lineage: AnyLineage | None) -> Leakage:
             stage = replace(stage, validation_subjects=[], validation_clips=[])
         if overlap := tested.overlap(stage):
             overlaps.append(overlap)
-    unknown = lineage.doubt or ("" if lineage.complete else "the training data of an earlier stage is not known")
-    unknown = unknown or _cannot_be_compared(tested.sounds, lineage.stages)
+    unknown = lineage.unknown or _cannot_be_compared(tested.sounds, lineage.stages)
     whose = " and ".join(
         [*tested.unknown_subjects(), *(text for stage in lineage.stages for text in _unknown_in(stage))]
     )

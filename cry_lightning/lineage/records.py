@@ -4,8 +4,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeGuard
 
-from cry_lightning.console import UserError, counted, counted_plural
+from cry_lightning.console import UserError, clip_in_words, counted, counted_plural
 from cry_lightning.files import Json, read_object, sha256, write_json
 from cry_lightning.lineage.recorded import fingerprint
 from cry_lightning.lineage.sketch import Sketch, sketched
@@ -20,6 +21,9 @@ TIME = r"[0-9]{1,9}\.[0-9]{1,9}"
 SOUND = re.compile(rf"[0-9a-f]{{16}}(?:#{TIME}-(?:end|{TIME})(?:#(?:[A-Za-z0-9+/]{{8}})*)?)?")
 WAY_OUT = "run the test that writes it again"
 NO_HASH = f"{FILE} holds no hash of its {TABLE} (an older release wrote it, or something else): test again"
+NO_FILE = f"no {FILE} beside the predictions"
+NO_LINEAGE = "the checkpoint holds no lineage, so it is not known what the model was trained on"
+EARLIER = "the training data of an earlier stage is not known"
 Sounds = list[str] | Sketch
 OTHER_TABLE = f"{TABLE} is not the one that {FILE} was written for: either was edited or exchanged; test again"
 
@@ -54,7 +58,7 @@ class StageRecord:
 class Lineage:
     """The stages that a model went through, and what it was tested on."""
 
-    complete: bool  # false where the training data of an earlier stage is unknown
+    complete: bool  # false where the training data of a stage is unknown
     stages: list[StageRecord]  # oldest first
     test_clips: dict[str, str] = field(default_factory=dict)  # clip -> `sound_fingerprint`
     uncalibrated: bool = False  # the scores rank, but are no probabilities
@@ -63,7 +67,15 @@ class Lineage:
     listed: int = 0  # clips of the tested corpus; 0: not recorded
     left_out: dict[str, int] = field(default_factory=dict)  # of these, what cannot be used: why -> how many
     not_listed: dict[str, int] = field(default_factory=dict)  # what that corpus leaves out: what and why -> how many
+    gap: str = ""  # why it is not complete, where it is no earlier stage that is unknown
     doubt: str = ""  # why this may be the lineage of something else; never written
+
+    @property
+    def unknown(self) -> str:
+        """Why it does not tell all, in words; empty where it does."""
+        if self.doubt or self.complete:
+            return self.doubt
+        return self.gap or (EARLIER if self.stages else NO_LINEAGE)
 
     def of_fold(self, repeat: str, fold: str) -> "Lineage":
         """What is known of the model of one fold: all, since there is one model."""
@@ -148,9 +160,17 @@ def _text(content: Json, key: str) -> str:
 
 def _counts(content: Json, key: str) -> dict[str, int]:
     counts = content.get(key, {})
-    if not (isinstance(counts, dict) and all(isinstance(n, int) for n in counts.values())):
-        raise UserError(f"{key!r} is not an object of numbers")
+    if not (isinstance(counts, dict) and all(map(_is_count, counts.values()))):
+        raise UserError(f"{key!r} is not an object of counts")
     return counts
+
+
+def _counts_if_recorded(content: Json, key: str) -> dict[str, int] | None:
+    return None if content.get(key) is None else _counts(content, key)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _parse_one(content: Json) -> Lineage:
@@ -162,8 +182,11 @@ def _parse_one(content: Json) -> Lineage:
     if not isinstance(stages, list) or (complete and not stages):
         raise UserError("'stages' is not a list that holds at least the run's own stage")
     parsed = [_parse_stage(stage, f"stages[{number}]") for number, stage in enumerate(stages)]
-    if not isinstance(listed := content.get("listed", 0), int):
-        raise UserError("'listed' is not a number")
+    if not _is_count(listed := content.get("listed", 0)):
+        raise UserError("'listed' is not a count")
+    left_out = _counts(content, "left_out")
+    if sum(left_out.values()) > listed:
+        raise UserError("'left_out' counts more clips than 'listed'")
     return Lineage(
         complete,
         parsed,
@@ -172,8 +195,9 @@ def _parse_one(content: Json) -> Lineage:
         table=_text(content, "table"),
         checkpoint=_text(content, "checkpoint"),
         listed=listed,
-        left_out=_counts(content, "left_out"),
+        left_out=left_out,
         not_listed=_counts(content, "not_listed"),
+        gap=_text(content, "gap"),
     )
 
 
@@ -197,9 +221,6 @@ def _parse_stage(content: object, where: str) -> StageRecord:
             raise UserError(f"{where}: {key!r} is not a list of fingerprints")
         elif key in ("clips", "validation_clips") and all(text.count("#") == 2 for text in texts):
             sounds_and_subjects[key] = sketched(texts)  # as this release has very many, to be compared with its own
-    sources = content.get("subject_sources")
-    if sources is not None and not (isinstance(sources, dict) and all(isinstance(n, int) for n in sources.values())):
-        raise UserError(f"{where}: 'subject_sources' is not an object of numbers")
     untrained = content.get("untrained", [])
     if not (isinstance(untrained, list) and all(isinstance(name, str) for name in untrained)):
         raise UserError(f"{where}: 'untrained' is not a list of classes")
@@ -207,9 +228,9 @@ def _parse_stage(content: object, where: str) -> StageRecord:
         content["stage"],
         content["corpus"],
         **sounds_and_subjects,
-        subject_sources=sources,
+        subject_sources=_counts_if_recorded(content, "subject_sources"),
         untrained=untrained,
-        chosen_on=None if content.get("chosen_on") is None else _counts(content, "chosen_on"),
+        chosen_on=_counts_if_recorded(content, "chosen_on"),
         probed_on=_text(content, "probed_on"),
     )
 
@@ -308,7 +329,8 @@ def other_sound(name: str, ours: AnyLineage | None, other: str, theirs: AnyLinea
     known = {clip: _content(sound) for clip, sound in theirs.test_clips.items()}
     pairs = ((clip, _content(sound)) for clip, sound in ours.test_clips.items())
     clip = next((clip for clip, content in pairs if known.get(clip, content) != content), None)
-    return f"clip {clip} is one sound in {name} and another in {other}, by their {FILE}" if clip else ""
+    of = f"is one sound in {name} and another in {other}, by their {FILE}"
+    return f"clip {clip_in_words(clip)} {of}" if clip else ""
 
 
 def _content(sound: str) -> str:

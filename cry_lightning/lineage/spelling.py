@@ -10,6 +10,7 @@ from cry_lightning.console import first_few
 
 MAX_NAMED = 5  # of each kind
 NOT_KNOWN = {"na", "n/a", "#n/a", "nan", "none", "null", "nil", "unknown", "undefined", "missing", "?", "-", "--"}
+KEYWORDS = {"unknown", "silence"}  # beside each other, labels of a keyword task: other words, and none
 
 
 def doubts(subjects: Iterable[str], labels: Iterable[str | None] = ()) -> list[str]:
@@ -32,7 +33,8 @@ def doubts(subjects: Iterable[str], labels: Iterable[str | None] = ()) -> list[s
             f"The labels {' and '.join(map(repr, alike))} differ in their spelling alone, and are so many classes:"
             " spell them in one way, or join them by the corpus's `classes`."
         )
-    for what, names in (("subject", map(own_part, subjects)), ("label", given)):
+    in_doubt = given - KEYWORDS if given >= KEYWORDS else given
+    for what, names in (("subject", map(own_part, subjects)), ("label", in_doubt)):
         if empty := sorted({name for name in names if name and name.strip().casefold() in NOT_KNOWN}):
             listed = ", ".join(map(repr, empty))
             sentences.append(f"The {what} {listed} probably stands for one that is not known: leave it blank then.")

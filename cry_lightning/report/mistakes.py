@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from cry_lightning.console import clip_in_words
 from cry_lightning.evaluation.predictions import score_columns
 from cry_lightning.evaluation.run import Run
 from cry_lightning.report.provenance import Provenance
@@ -32,6 +33,11 @@ class Mistake:
     true_score: float
     picture: str = ""
     sound: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where to listen: the file, and from when to when."""
+        return clip_in_words(self.clip)
 
 
 @dataclass(frozen=True)

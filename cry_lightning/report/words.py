@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from cry_lightning.console import first_few
 from cry_lightning.evaluation.clinical import Readout, chosen_rows, clinical_rows
 from cry_lightning.evaluation.compare import Rows, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import LEVELS
-from cry_lightning.evaluation.run import Run
+from cry_lightning.evaluation.run import MAX_NAMED, Run
 
 POSITIVE = "that of sensitivity; unless named, the rarer one in all of predictions.csv, val and test"
 KIND = {"subjects": "infant", "recordings": "recording"}  # of what the intervals are over
@@ -84,6 +87,10 @@ def verdict(run: Run) -> str:
     """Whether UAR at the main level beats the majority baseline, in one sentence."""
     level = run.main_level.level
     uar, baseline, gain = (run.result(level, "uar", predictor=name) for name in ("model", "majority", "gain"))
+    if np.isnan(uar["value"]):
+        tested = set(run.main_level.table["label"])
+        absent = first_few([name for name in run.classes if name not in tested], MAX_NAMED)
+        return f"There is no UAR at {level} level, nor one of the majority baseline: no case of {absent} was tested."
     if run.leakage.status == "LEAKY":
         weight = "the test leaks, so this says nothing about other subjects"
     elif gain[["low", "high"]].isna().any():

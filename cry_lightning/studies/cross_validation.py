@@ -15,7 +15,7 @@ from cry_lightning.console import UserError, for_spreadsheets
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.division import column
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.compare import SUMMARY, as_text
+from cry_lightning.evaluation.compare import SUMMARY, as_text, number
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.run import division_of, spread_of_repeats
 from cry_lightning.files import Json, replacing, waited_for, write_json
@@ -204,7 +204,7 @@ def folds_as_text(out: Path) -> str:
     rows = [["repeat", "fold", "clips", "subjects", "classes", *SUMMARY.values()]]
     for fold in folds.to_dict("records"):
         counts = [str(fold[key]) for key in ("repeat", "fold", "clips", "subjects", "classes")]
-        rows.append([*counts, *(f"{fold[metric]:.3f}" for metric in SUMMARY)])
+        rows.append([*counts, *(number(fold[metric]) for metric in SUMMARY)])
     of_repeats = folds.groupby("repeat")[list(SUMMARY)]
     spreads = {"mean": of_repeats.mean().mean(), "SD of folds": of_repeats.std().mean()}
     division = folds.groupby("repeat")["division"].first()
@@ -212,7 +212,7 @@ def folds_as_text(out: Path) -> str:
     for place, name in enumerate(("SD of seeds", "SD of divisions")):
         spreads[name] = pd.Series({metric: of_metric[place] for metric, of_metric in found.items()})
     rows += [
-        [name, "", "", "", "", *(f"{of_name[metric]:.3f}" for metric in SUMMARY)]
+        [name, "", "", "", "", *(number(of_name[metric]) for metric in SUMMARY)]
         for name, of_name in spreads.items()
         if of_name.notna().any()
     ]
