@@ -47,15 +47,15 @@ def run(whose: str, file: Path, to: Path, named: str | None, sizes: Mapping[str,
     source = {"publisher": whose, "file": file.name, "sha256": sha256(file)}
     feature = front_end(whose, published)
     found = dict(publisher.sizes(published)) | ({"sample_rate": feature.sample_rate} if feature else {})
-    for name, size in sizes.items():
-        if not isclose(found.get(name, size), size):
-            raise UserError(f"{file}: not those weights: its {name} is {found[name]:g}, theirs is {size:g}")
+    for what, size in sizes.items():
+        if not isclose(found.get(what, size), size):
+            raise UserError(f"{file}: not those weights: its {what} is {found[what]:g}, theirs is {size:g}")
     state = {f"encoder.{name}": tensor for name, tensor in publisher.imported(published, encoder).items()}
     state |= {f"head.{name}": tensor for name, tensor in publisher.head(published).items()}
     write(to, state, source, feature)
     print(table(published, encoder, publisher))
-    sizes = " and ".join(f"{name} {size}" for name, size in publisher.sizes(published).items())
-    print(f"{to}: {type(encoder).__name__} with {sizes}")
+    in_words = " and ".join(f"{name} {size}" for name, size in publisher.sizes(published).items())
+    print(f"{to}: {type(encoder).__name__} with {in_words}")
     return to
 
 
