@@ -108,6 +108,7 @@ class Service:
             "window_s": cutting["window_s"],
             "hop_s": cutting["hop_s"] or cutting["window_s"],
             "lineage": status_of(self.trained),
+            "synthetic": self.trained.synthetic or None,
             "thresholds": decision["thresholds"] if decision else None,
             "validation_subjects": decision["subjects"] if decision else None,
             "checkpoint_sha256": sha256(self.trained.path),
