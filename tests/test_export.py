@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import soxr
 import torch
 from conftest import REPO
 from exported import NETWORKS, named, write_checkpoint
 from safetensors.torch import load_file, save_file
 
 import cry_lightning as cry
+from cry_lightning import audio
 from cry_lightning.__main__ import main
 from cry_lightning.console import UserError
 from cry_lightning.export import hub as hub_folder
@@ -143,7 +145,9 @@ def test_the_file_tells_what_it_is_and_nothing_of_this_machine(exported, ckpt):
     assert b"secret" not in content and str(REPO).encode() not in content and b"site-packages" not in content
 
 
-def test_an_app_is_told_all_that_predict_does_before_the_network(model):
+def test_an_app_is_told_all_that_predict_does_before_the_network(model, tmp_path):
+    soundfile.write(tmp_path / "a.wav", own := sounds(44_100, 44_100)[0], 44_100, subtype="FLOAT")
+    assert np.abs(audio.load(tmp_path / "a.wav", 8000) - soxr.resample(own, 44_100, 8000, quality="HQ")).max() < 1e-6
     told = describe(model.trained, WaveformModel(model.trained), None)
     assert (told["fit"], told["resampling"], told["sample_rate"]) == ("pad", "soxr HQ", 8000)
     assert told["front_end"]["class_path"].endswith(".MFCC") and told["front_end"]["hop_length"]
