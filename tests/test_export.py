@@ -1,6 +1,7 @@
 """`export`: what other programs get of a trained stage gives what PyTorch gives, front end included."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,15 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import soxr
 import torch
 from exported import NETWORKS, named, write_checkpoint
 from made import REPO
 from safetensors.torch import load_file, save_file
 
 import cry_lightning as cry
+from cry_lightning import audio
 from cry_lightning.__main__ import main
 from cry_lightning.console import UserError
 from cry_lightning.export import hub as hub_folder
+from cry_lightning.export.about import About, describe
 from cry_lightning.export.check import LIMIT, Reference, differences, sounds
 from cry_lightning.export.graph import Products, WaveformModel
 from cry_lightning.features import MFCC as Mfcc
@@ -146,6 +150,31 @@ def test_the_file_tells_what_it_is_and_nothing_of_this_machine(exported, ckpt):
     assert about["lineage"] == "NOT TESTED" and len(about["lineage_sha256"]) == 64 and "decision" not in about
     content = exported.read_bytes()
     assert b"secret" not in content and str(REPO).encode() not in content and b"site-packages" not in content
+
+
+def test_an_app_is_told_all_that_predict_does_before_the_network(model, tmp_path):
+    soundfile.write(tmp_path / "a.wav", own := sounds(44_100, 44_100)[0], 44_100, subtype="FLOAT")
+    assert np.abs(audio.load(tmp_path / "a.wav", 8000) - soxr.resample(own, 44_100, 8000, quality="HQ")).max() < 1e-6
+    told = describe(model.trained, WaveformModel(model.trained), None)
+    assert (told["fit"], told["resampling"], told["sample_rate"]) == ("pad", "soxr HQ", 8000)
+    assert told["front_end"]["class_path"].endswith(".MFCC") and told["front_end"]["hop_length"]
+    manual = (REPO / "docs/export.md").read_text().partition("What the file says of itself")[2]
+    table = "".join(line.split("|")[1] for line in manual.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", table)) == About.__required_keys__ | About.__optional_keys__
+
+
+def test_a_short_recording_is_fitted_as_the_metadata_say(tmp_path):
+    """By the rules of the manual, for the counts of missing samples that are odd, too."""
+    for fit in ("pad", "repeat"):
+        trained = cry.load(write_checkpoint(tmp_path / f"{fit}.ckpt", data={"fit": fit}))
+        graph = WaveformModel(trained.trained)
+        sound = sounds(8000, 1501)[0]
+        padded = np.pad(sound, ((4000 - 1501) // 2, (4000 - 1501) // 2 + 1))
+        window = {"pad": padded, "repeat": np.tile(sound, 3)[:4000]}[fit]
+        expected = trained(sound).filter(like="score_").to_numpy()
+        with torch.inference_mode():
+            found = graph(torch.from_numpy(window[None]))[0].numpy()
+        assert np.abs(found - expected).max() < 1e-6
 
 
 @pytest.mark.slow

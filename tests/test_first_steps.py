@@ -97,6 +97,21 @@ def test_the_container_is_of_the_default_registry_and_not_root():
     assert "useradd" in before and "make install" not in before and "apt-get" not in after and "USER" not in after
 
 
+@pytest.mark.parametrize("fit", ["pad", "repeat", "crop"])
+def test_the_developers_code_fits_short_recordings_as_predict(fit):
+    namespace: dict = {}
+    (code,) = blocks("developers.md", "python")
+    exec(code, namespace)
+    for n_samples, window in [(1, 8), (4, 9), (5, 9), (9, 9), (3, 20)]:
+        sound = np.arange(1, n_samples + 1, dtype=np.float32)
+        if fit == "crop" and n_samples < window:
+            with pytest.raises(ValueError, match="shorter than a window"):
+                namespace["fitted"](sound, window, fit)
+        else:
+            expected = cry_lightning.audio.fit_to_length(sound, window, fit)
+            assert np.array_equal(namespace["fitted"](sound, window, fit), expected)
+
+
 @pytest.mark.slow
 def test_the_developers_code_decides_as_predict(pretrained, tones, tmp_path):
     """Of a model that was tested, on recordings of its corpus and on noise."""
@@ -108,7 +123,7 @@ def test_the_developers_code_decides_as_predict(pretrained, tones, tmp_path):
     recordings = [soundfile.read(path, dtype="float32")[0] for path in sorted(tones.parent.glob("*_0[0-5]_*.wav"))]
     noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32) / 10
     predictor, compared = cry_lightning.load(pretrained), []
-    for sound in [*recordings, noise]:
+    for sound in [*recordings, noise, recordings[0][:1001]]:
         table = predictor(sound)
         known = (table["abstained"] != "unlike the training").to_list()  # of that the file says nothing
         found = namespace["answers"](str(model), sound)

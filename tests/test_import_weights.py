@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from functools import partial
 from itertools import permutations
 from pathlib import Path
@@ -196,6 +197,36 @@ def test_refuses_what_does_not_fit_tensor_for_tensor(change: dict, message: str,
     assert message in refusal(checkpoint, tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore")  # torch's, of these kinds
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("conv_block2.conv1.weight", lambda tensor: tensor * torch.nan, "holds NaN or infinity"),
+        ("bn0.bias", lambda tensor: tensor / 0, "holds NaN or infinity"),
+        ("bn0.running_var", torch.neg, "holds a negative number, which no variance is"),
+        ("bn0.weight", lambda tensor: tensor.to(torch.complex64), "has numbers of the type complex64"),
+        ("bn0.weight", lambda tensor: tensor.to(torch.int64), "has numbers of the type int64"),
+        ("bn0.weight", lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8), "is quantized"),
+        ("conv_block2.conv1.weight", Tensor.to_sparse, "is sparse"),
+        ("bn0.weight", lambda tensor: tensor.to("meta"), "has a shape and no numbers"),
+    ],
+)
+def test_refuses_tensors_that_are_no_weights(name: str, change: Callable, message: str, tmp_path: Path) -> None:
+    weights = published_weights("bn", "cnn6")
+    content = {"model": weights | {name: change(weights[name])}}
+    told = refusal(content, tmp_path, "panns", "--encoder", "cnn6")
+    assert told == f"{tmp_path / 'file.pth'}: damaged, or no weights: {name} {message}"
+
+
+def test_refuses_zeros_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    weights = published_weights("bn", "cnn6")
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in weights.items() if "running" not in name}
+    cnn6 = ["panns", "--encoder", "cnn6"]
+    assert refusal({"model": weights | zeros}, tmp_path, *cnn6).endswith("no weights: every weight is zero")
+    torch.save({"model": weights | zeros | {"bn0.weight": weights["bn0.weight"]}}, tmp_path / "one.pth")
+    main([*cnn6, str(tmp_path / "one.pth"), "--to", str(tmp_path / "one.ckpt")])
+
+
 def test_refuses_the_weights_of_another_network(tmp_path: Path) -> None:
     message = refusal(panns_checkpoint("cnn14"), tmp_path, "panns", "--encoder", "cnn6")
     assert "does not fit --encoder cnn6" in message
@@ -208,6 +239,9 @@ def test_refuses_the_weights_of_another_network(tmp_path: Path) -> None:
     [
         ({"state_dict": {}}, "not a table of tensors in the layout of panns"),
         ({"model": {"bn0.weight": "text"}}, "not a table of tensors in the layout of panns"),
+        ({"model": {7: torch.zeros(1)}}, "file.pth: a tensor is called 7, and that is no text"),
+        ({"model": published_weights("bn") | {"bn0.weight": torch.ones(())}}, "of no network (len() of a 0-d tensor)"),
+        ({"model": published_weights("bn") | {"a\nb": torch.ones(1)}}, "a b is left over"),
         ({"model": published_weights("norm")}, "holds no 'bn0.weight'"),
         ({"model": Code()}, "holds more than data"),
     ],

@@ -167,6 +167,18 @@ def test_names_of_uploads_are_shown_and_never_followed():
     assert shown_name(None) == shown_name("") == shown_name("/") == "sound"
     assert shown_name("a\nb\x1b[2J.wav") == "a b [2J.wav" and len(shown_name("x" * 999)) == LONGEST_NAME
     assert shown_name("a\udc80.wav") == "a\\udc80.wav"
+    assert shown_name("100%22%0D%0A%20%0a.wav") == '100" %20%0a.wav'
+
+
+def test_one_recording_is_answered_at_a_time(server, cries):
+    wav = cries.read_bytes()
+    for to in ("api/predict", "page/result"):
+        for names in (("file", "file"), ("file", "other")):
+            answer = server.post(f"/{to}", files=[(name, ("a.wav", wav)) for name in names])
+            assert answer.status_code == 422
+            assert answer.json() == {"detail": "2 recordings in one request; send one at a time"}
+    answer = server.post("/api/predict", files={"file": ('5" "mattress".wav', wav)}, data={"note": "kept apart"})
+    assert answer.status_code == 200 and answer.json()["recording"]["path"] == '5" "mattress".wav'
 
 
 def test_a_damaged_file_is_as_long_as_its_header_has_it(server):
@@ -253,7 +265,13 @@ def test_programs_find_what_they_need(server, service):
     assert about["classes"] == ["high", "low"] and about["max_mb"] == 1 and set(about["thresholds"]) == {"high", "low"}
     paths = server.get("/openapi.json").json()["paths"]
     assert set(paths) == {"/api/predict", "/api/health", "/api/model", "/api/csv"}
-    assert {"200", "403", "413", "422", "429", "503"} <= set(paths["/api/predict"]["post"]["responses"])
+    told = {"400", "403", "408", "413", "422", "429", "500", "503"}
+    assert set(paths["/api/predict"]["post"]["responses"]) == {"200", *told}
+    documented = re.findall(r"^\| (\d{3}(?:, \d{3})*) \|", (REPO / "docs/serve.md").read_text(), re.MULTILINE)
+    assert {status for row in documented for status in row.split(", ")} == told
+    for path in ("/", "/api/health", "/api/model", "/assets/page.js"):
+        asked, seen = server.head(path), server.get(path)
+        assert (asked.status_code, asked.headers["content-type"]) == (200, seen.headers["content-type"])
 
 
 def test_pages_of_elsewhere_cannot_use_it(server, cries):

@@ -2,18 +2,19 @@
 
 import hashlib
 import re
-import shutil
 import threading
 from functools import partial
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
 from made import DATA, REPO
+from safetensors.torch import save_file
 from test_download import QuietHandler
-from test_import_weights import published_weights
+from test_import_weights import WIDTH, published_weights
 
 import cry_lightning as cry
 from cry_lightning.__main__ import main
@@ -29,7 +30,7 @@ def site(tmp_path_factory):
     """A folder of published files, and the URL at which this machine serves it."""
     folder = tmp_path_factory.mktemp("site")
     torch.save(published_weights("norm", "cnn6"), folder / "embedding model.ckpt")
-    shutil.copy(folder / "embedding model.ckpt", folder / "plain.pth")
+    torch.save(timm.create_model("test_resnet").state_dict(), folder / "plain.pth")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield folder, f"http://127.0.0.1:{server.server_port}"
@@ -39,7 +40,7 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def digests(site, tmp_path, monkeypatch):
-    """SHA-256 and MD5 of the file that WEIGHTS has as `sha`, `md5`, `none` (no hash known) and `plain` (no import)."""
+    """SHA-256 and MD5 of the file that WEIGHTS has as `sha`, `md5` and `none` (no hash known); timm's is `plain`."""
     folder, url = site
     content = (folder / "embedding model.ckpt").read_bytes()
     sha, md5 = hashlib.sha256(content).hexdigest(), hashlib.md5(content).hexdigest()
@@ -47,7 +48,8 @@ def digests(site, tmp_path, monkeypatch):
     for name, digest in known.items():
         weights = Weights(f"{url}/embedding%20model.ckpt?download=1", name, 1, digest, "CC0", "speechbrain", "cnn6")
         monkeypatch.setitem(published.WEIGHTS, name, weights)
-    monkeypatch.setitem(published.WEIGHTS, "plain", Weights(f"{url}/plain.pth", "", None, sha, "CC0", None))
+    plain = Weights(f"{url}/plain.pth", "", None, None, "CC0", None, "test_resnet")
+    monkeypatch.setitem(published.WEIGHTS, "plain", plain)
     monkeypatch.chdir(tmp_path)
     return sha, md5
 
@@ -81,16 +83,69 @@ def test_without_a_known_hash_it_must_be_accepted_and_is_recorded(digests, capsy
 
 
 def test_a_local_file_instead(digests, site, capsys):
-    own = site[0] / "embedding model.ckpt"
+    own, plain = site[0] / "embedding model.ckpt", site[0] / "plain.pth"
     assert "none: sha256 not known" in refused(capsys, "get", "none", "--file", str(own))
     assert cry.weights("get", "sha", file=own, to="own/sha.ckpt") == {"sha": Path("own/sha.ckpt")}
-    assert cry.weights("get", ["plain"], file=own)["plain"].read_bytes() == own.read_bytes()
+    made = cry.weights("get", ["plain"], file=plain, accept_unverified=True)["plain"]
+    assert made.read_bytes() == plain.read_bytes()
     Path("own/sha.ckpt").unlink()
     Path("other.bin").write_bytes(b"other")
     for name, kind in (("sha", "sha256"), ("md5", "md5")):
         error = refused(capsys, "get", name, "--file", "other.bin")
         assert f"other.bin: {kind} is " in error and "it is damaged or another version" in error
     assert "nowhere.pt: no such file of weights" in refused(capsys, "get", "sha", "--file", "nowhere.pt")
+
+
+class Code:
+    def __reduce__(self):
+        return Path.touch, (Path("ran"),)
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("empty", "empty file|no safetensors"),
+        ("page", "text, and not|no safetensors"),
+        ("half", "not a whole file|no safetensors"),
+        ("code", "holds more than data|no safetensors"),
+        ("other", "not the weights of test_resnet: .*patch_embed.proj.weight is left over|is missing"),
+        ("nan", "not the weights of test_resnet: fc.bias holds NaN or infinity"),
+    ],
+)
+def test_what_timm_is_to_read_must_be_its_network(kind, message, ending, digests, site, capsys, monkeypatch):
+    named = Weights(f"http://127.0.0.1:9/plain{ending}", "", None, None, "CC0", None, "test_resnet")
+    monkeypatch.setitem(published.WEIGHTS, "plain", named)
+    save = save_file if ending == ".safetensors" else torch.save
+    tensors = torch.load(site[0] / "plain.pth")
+    if kind == "other":
+        tensors = timm.create_model("test_vit").state_dict()
+    if kind == "nan":
+        tensors["fc.bias"][0] = torch.nan
+    save(tensors, "file")
+    whole = Path("file").read_bytes()
+    contents = {"empty": b"", "page": b"<html>not found</html>", "half": whole[: len(whole) // 2]}
+    Path("file").write_bytes(contents.get(kind, whole))
+    if kind == "code":
+        torch.save({"fc.bias": Code()}, "file")
+    error = refused(capsys, "get", "plain", "--file", "file", "--to", f"made/w{ending}", "--accept-unverified")
+    assert re.search(f"error: file: .*({message})", error) and [path.name for path in Path().iterdir()] == ["file"]
+
+
+def test_what_timm_is_to_read_is_named_by_its_kind(digests, site, capsys):
+    args = ["get", "plain", "--file", str(site[0] / "plain.pth"), "--to", "made.safetensors", "--accept-unverified"]
+    assert "let it end in .pth" in refused(capsys, *args) and not Path("made.safetensors").exists()
+
+
+def test_other_weights_do_not_get_the_name(digests, site, capsys, monkeypatch):
+    of_width = partial(Weights, "http://127.0.0.1:9/x.ckpt", "", None, None, "CC0", "speechbrain", "cnn6")
+    for name, width in (("wide", 2 * WIDTH), ("narrow", WIDTH)):
+        monkeypatch.setitem(published.WEIGHTS, name, of_width({"width": width}))
+    own = ["--file", str(site[0] / "embedding model.ckpt"), "--accept-unverified"]
+    assert f"not those weights: its width is {WIDTH}, theirs is {2 * WIDTH}" in refused(capsys, "get", "wide", *own)
+    assert main(["weights", "get", "narrow", *own]) == 0
+    widths = {name: weights.sizes.get("width_mult") for name, weights in WEIGHTS.items() if "mn" in name}
+    assert widths == {"efficientat-mn04": 0.4, "efficientat-mn10": 1.0}
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """`import-weights`: published weights in a local file -> a checkpoint that `weights:` takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import isclose
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cry_lightning.console import UserError, first_few
+from cry_lightning.console import UserError, first_few, on_one_line, one_line
 from cry_lightning.encoders.importers import PUBLISHERS, Publisher, publisher_of
 from cry_lightning.features import MFCC, EfficientATLogMel, Feature, LogMel, VGGishLogMel
 from cry_lightning.files import replacing
@@ -16,6 +18,7 @@ from cry_lightning.lineage import UNKNOWN
 from cry_lightning.tasks.checkpoints import identity_of, load_data, sha256
 
 ENCODERS = {network.__name__.lower(): network for publisher in PUBLISHERS.values() for network in publisher.networks}
+KIND, WAY_OUT = "file of weights", "download the weights from their publisher first"
 PANNS_STFT = "spectrogram_extractor.stft.conv_real.weight"  # (n_fft // 2 + 1, 1, n_fft)
 PANNS_RATES_HZ = {256: 8000, 512: 16000, 1024: 32000}  # by n_fft
 # PANNs' files hold, beside the weights, arrays of integers in which the training kept its place; NumPy 1 wrote them.
@@ -24,20 +27,35 @@ REBUILD_ARRAY = (cast(Known, np.empty(0).__reduce__()[0]), "numpy.core.multiarra
 INTEGER_ARRAYS: list[Known | tuple[Known, str]] = [REBUILD_ARRAY, np.ndarray, np.dtype, np.dtypes.Int64DType]
 
 
-def run(whose: str, file: Path, to: Path, named: str | None) -> Path:
-    """Run the command; returns the checkpoint written."""
+def run(whose: str, file: Path, to: Path, named: str | None, sizes: Mapping[str, float] = MappingProxyType({})) -> Path:
+    """Run the command; returns the checkpoint written.
+
+    Args:
+        whose: the publisher.
+        file: the published file.
+        to: the checkpoint.
+        named: the encoder, where the publisher has several.
+        sizes: of the network and its front end, that the file must have.
+
+    Raises:
+        UserError: the file holds something else.
+    """
     publisher = PUBLISHERS[whose]
     network = ENCODERS[named] if named else publisher.networks[0]
     published = read(file, whose)
     encoder = encoder_of(published, publisher, network, file)
     source = {"publisher": whose, "file": file.name, "sha256": sha256(file)}
     feature = front_end(whose, published)
+    found = dict(publisher.sizes(published)) | ({"sample_rate": feature.sample_rate} if feature else {})
+    for what, size in sizes.items():
+        if not isclose(found.get(what, size), size):
+            raise UserError(f"{file}: not those weights: its {what} is {found[what]:g}, theirs is {size:g}")
     state = {f"encoder.{name}": tensor for name, tensor in publisher.imported(published, encoder).items()}
     state |= {f"head.{name}": tensor for name, tensor in publisher.head(published).items()}
     write(to, state, source, feature)
     print(table(published, encoder, publisher))
-    sizes = " and ".join(f"{name} {size}" for name, size in publisher.sizes(published).items())
-    print(f"{to}: {type(encoder).__name__} with {sizes}")
+    in_words = " and ".join(f"{name} {size}" for name, size in publisher.sizes(published).items())
+    print(f"{to}: {type(encoder).__name__} with {in_words}")
     return to
 
 
@@ -48,30 +66,46 @@ def read(path: Path, publisher: str) -> dict[str, Tensor]:
         UserError: where the file is missing, damaged, another publisher's, or would run code on loading.
     """
     with torch.serialization.safe_globals(INTEGER_ARRAYS):
-        content = load_data(path, "file of weights", "download the weights from their publisher first")
+        content = load_data(path, KIND, WAY_OUT)
     owner = publisher_of(content) if isinstance(content, dict) else None
     if owner not in (publisher, None):
         raise UserError(f"{path}: looks like a file of {owner}, not of {publisher}: import-weights {owner} {path}")
     tensors = PUBLISHERS[publisher].tensors(content) if isinstance(content, dict) else None
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise UserError(f"{path}: not a table of tensors in the layout of {publisher}")
-    return tensors
+    return named_tensors(tensors, path, f" in the layout of {publisher}")
+
+
+def named_tensors(content: object, path: Path, which: str = "") -> dict[str, Tensor]:
+    """The content of a file, which must be a table of tensors by their names.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"{path}: not a table of tensors{which}")
+    if odd := [name for name in content if not isinstance(name, str)]:
+        raise UserError(f"{path}: a tensor is called {str(odd[0])[:100]}, and that is no text; not a file of weights")
+    return content
 
 
 def encoder_of(published: dict[str, Tensor], publisher: Publisher, network: type[nn.Module], path: Path) -> nn.Module:
     """The encoder that these weights fit, itself without any.
 
     Raises:
-        UserError: naming the tensors that are missing, left over, or of another shape (both shapes).
+        UserError: naming the tensors that are missing, left over, or of another shape (both shapes), or no weights.
     """
     try:
         with torch.device("meta"):
             encoder = network(**publisher.sizes(published))
+        problems = publisher.misfits(published, encoder)
     except KeyError as error:
         raise UserError(f"{path}: holds no {error}: another publisher's, or not this network at all") from error
-    problems = publisher.misfits(published, encoder)
+    except (TypeError, RuntimeError, UserError) as error:  # a number in the place of a vector, a width that none has
+        raise UserError(f"{path}: its tensors are of no network ({one_line(str(error))})") from error
     if problems:
-        raise UserError(f"{path}: does not fit --encoder {network.__name__.lower()}: {first_few(problems, 4, '; ')}")
+        told = on_one_line(first_few(problems, 4, "; "))
+        raise UserError(f"{path}: does not fit --encoder {network.__name__.lower()}: {told}")
+    if odd := publisher.faults(published, encoder):
+        raise UserError(f"{path}: damaged, or no weights: {first_few(odd, 4, '; ')}")
     return encoder
 
 

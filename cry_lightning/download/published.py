@@ -1,6 +1,7 @@
 """The public archives that `download` fetches, and the published weights that `weights` does."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 MOST_FILES, MOST_BYTES = 500_000, 100 * 10**9  # of an archive, unpacked; the largest here has 106,000 and 4 GB
@@ -84,8 +85,9 @@ class Weights:
     megabytes: int | None
     digest: str | None  # as SHA-256 in hexadecimal, or "md5:" and MD5; None: the publisher gives none
     licence: str
-    publisher: str | None  # as `import-weights` calls it; None: encoders read the file as it is
-    encoder: str | None = None  # the network, where the publisher has several
+    publisher: str | None  # as `import-weights` calls it; None: timm, whose networks read the file as it is
+    encoder: str | None = None  # the network, where it is not the usual one, or not called as these weights are
+    sizes: Mapping[str, float] = field(default_factory=dict)  # of the network and its front end, by which it is known
 
     @property
     def checked_by(self) -> str:
@@ -116,6 +118,7 @@ WEIGHTS = {
         "10086976245803799d9194e9a73d9b6c1549c71d1b80106f5cade5608a561f4b",
         "Apache 2.0",
         "vggish",
+        sizes={"width": 64},
     ),
     "panns-cnn14": Weights(
         PANNS.format("Cnn14_mAP%3D0.431"),
@@ -125,6 +128,7 @@ WEIGHTS = {
         "CC BY 4.0",
         "panns",
         "cnn14",
+        {"width": 64, "sample_rate": 32000},
     ),
     "panns-cnn14-16k": Weights(
         PANNS.format("Cnn14_16k_mAP%3D0.438"),
@@ -134,6 +138,7 @@ WEIGHTS = {
         "CC BY 4.0",
         "panns",
         "cnn14",
+        {"width": 64, "sample_rate": 16000},
     ),
     "panns-cnn10": Weights(
         PANNS.format("Cnn10_mAP%3D0.380"),
@@ -143,6 +148,7 @@ WEIGHTS = {
         "CC BY 4.0",
         "panns",
         "cnn10",
+        {"width": 64, "sample_rate": 32000},
     ),
     "panns-cnn6": Weights(
         PANNS.format("Cnn6_mAP%3D0.343"),
@@ -152,6 +158,7 @@ WEIGHTS = {
         "CC BY 4.0",
         "panns",
         "cnn6",
+        {"width": 64, "sample_rate": 32000},
     ),
     "efficientat-mn04": Weights(
         EFFICIENTAT.format("mn04_as_mAP_432"),
@@ -160,6 +167,7 @@ WEIGHTS = {
         "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
         "MIT",
         "efficientat",
+        sizes={"width_mult": 0.4},
     ),
     "efficientat-mn10": Weights(
         EFFICIENTAT.format("mn10_as_mAP_471"),
@@ -168,6 +176,7 @@ WEIGHTS = {
         "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
         "MIT",
         "efficientat",
+        sizes={"width_mult": 1.0},
     ),
     "ubenwa-simclr": Weights(
         UBENWA.format("sb-cssl-vgg-sclr/resolve/a57d74a49f3bad455aff64a3c6f0627f5057f644"),
@@ -177,6 +186,7 @@ WEIGHTS = {
         "licence not stated",
         "speechbrain",
         "cnn14",
+        {"width": 64},
     ),
     "ubenwa-supervised": Weights(
         UBENWA.format("sb-cssl-vgg-sup/resolve/fbf1e1bfb2cbf666f6bc6a5895aff6f76a0ef9cc"),
@@ -186,6 +196,7 @@ WEIGHTS = {
         "licence not stated",
         "speechbrain",
         "cnn14",
+        {"width": 64},
     ),
     "resnet50": Weights(
         "https://download.pytorch.org/models/resnet50-0676ba61.pth",

@@ -43,6 +43,8 @@ def get(name: str, file: Path | None, to: Path | None, sha256: str | None, accep
     """
     weights, to = WEIGHTS[name], to or places()[name]
     expected = sha256 or (None if accept_unverified else weights.digest)
+    if weights.publisher is None and to.suffix != weights.suffix:
+        raise UserError(f"--to {to}: timm tells by the ending how a file is read; let it end in {weights.suffix}")
     if to.exists():
         raise UserError(f"{to} exists already; remove it, or name another with --to")
     if file is not None:
@@ -57,7 +59,10 @@ def get(name: str, file: Path | None, to: Path | None, sha256: str | None, accep
         if weights.publisher:
             from cry_lightning.download.import_weights import run
 
-            return run(weights.publisher, published, to, weights.encoder)
+            return run(weights.publisher, published, to, weights.encoder, weights.sizes)
+        from cry_lightning.download import of_timm
+
+        of_timm.check(published, weights.encoder or name, to)
         with replacing(to) as part:
             shutil.copyfile(published, part)
     print(f"{to}: {weights.about}, to be read by checkpoint_path")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cry_lightning.encoders.audioset import CNN6, CNN10, CNN14, AudioSetHead, EfficientAT, VGGish
 from cry_lightning.encoders.small import N_LAYERS, Res8
+from cry_lightning.encoders.tensors import faults, misfits
 from cry_lightning.files import Json
 
 Tensors = dict[str, Tensor]
@@ -47,15 +48,11 @@ class Publisher(ABC):
         """What keeps weights from being those of an encoder: what is missing, left over or of another shape."""
         wanted = {name: shape for name, (_, shape) in self.uses(published, encoder).items()}
         given = {name: tuple(tensor.shape) for name, tensor in published.items() if not name.startswith(self.left_out)}
-        return [
-            *(f"{name} is missing" for name in wanted if name not in given),
-            *(f"{name} is left over" for name in given if name not in wanted),
-            *(
-                f"{name} is {given[name]} there and {shape} here"
-                for name, shape in wanted.items()
-                if given.get(name, shape) != shape
-            ),
-        ]
+        return misfits(wanted, given)
+
+    def faults(self, published: Tensors, encoder: nn.Module) -> list[str]:
+        """What keeps tensors that fit from being weights."""
+        return faults({name: published[name] for name in self.uses(published, encoder)})
 
 
 class SpeechBrain(Publisher):

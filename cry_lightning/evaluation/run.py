@@ -14,7 +14,7 @@ from cry_lightning.console import UserError, counted
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate, widened
 from cry_lightning.evaluation.metrics import Units, measure, units_at
-from cry_lightning.lineage import AnyLineage, FoldedLineage, Leakage, Lineage
+from cry_lightning.lineage import AnyLineage, FoldedLineage, Leakage, Lineage, synthetic
 from cry_lightning.lineage.spelling import doubts, named_by_recording
 
 MAX_SHOWN = 20  # classes
@@ -33,6 +33,13 @@ class Tested:
     leakage: Leakage
     lineage: AnyLineage | None
     doubts: Sequence[str] = ()  # names that look like slips of the pen, see `spelling`
+
+    @property
+    def synthetic(self) -> str:
+        """That no infant is behind the figures, where that is so."""
+        models = self.lineage.folds.values() if isinstance(self.lineage, FoldedLineage) else [self.lineage]
+        last = [model.stages[-1] for model in models if model and model.stages]
+        return synthetic.in_words(last, self.table["subject"].unique())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +185,7 @@ def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
         positive=positive,
         levels=levels,
         notes=[
+            *filter(None, [run.synthetic]),
             *run.doubts,
             *run.leakage.remarks,
             *filter(None, [run.lineage.left_out_in_words if run.lineage else ""]),

@@ -7,6 +7,7 @@ from typing import Required, TypedDict, cast
 import numpy as np
 
 import cry_lightning
+from cry_lightning.audio import Fit
 from cry_lightning.evaluation.run import read_run
 from cry_lightning.export.graph import WaveformModel
 from cry_lightning.files import Json
@@ -17,6 +18,7 @@ from cry_lightning.tasks.checkpoints import identity_of, sha256
 
 NOT_TESTED = "NOT TESTED"
 NOT_STATED = "not stated"
+RESAMPLING = "soxr HQ"  # what `audio` resamples by; other filters give a network other bands near the edge
 
 
 class Decision(TypedDict):
@@ -34,17 +36,20 @@ class About(TypedDict, total=False):
 
     producer: Required[str]
     sample_rate: Required[int]
+    resampling: Required[str]
     window_samples: Required[int]
     hop_samples: Required[int]
     length: Required[str]
+    fit: Required[Fit]
     min_active_db: float
     outputs: Required[list[str]]
     embedding_size: Required[int]
-    front_end: str
+    front_end: Json
     checkpoint_sha256: Required[str]
     lineage: Required[str]
     lineage_sha256: Required[str]
     licence: Required[str]
+    synthetic: str
     classes: list[str]
     calibrated: bool
     decision: Decision
@@ -54,20 +59,24 @@ def describe(trained: TrainedStage, model: WaveformModel, licence: str | None) -
     """Texts, numbers and tables by their names; `docs/export.md` lists them."""
     stage, rate = trained.stage, trained.feature.sample_rate
     hop_s = trained.cutting["hop_s"]
+    front_end = identity_of(stage.front_end or trained.feature)
     known: Json = {
         "producer": f"cry_lightning {cry_lightning.__version__}",
         "sample_rate": rate,
+        "resampling": RESAMPLING,
         "window_samples": model.window,
         "hop_samples": model.window if hop_s is None else round(hop_s * rate),
         "length": "window_samples or more" if model.takes_any_length else "window_samples",
+        "fit": model.fit,
         "min_active_db": trained.cutting["min_active_db"],
         "outputs": model.outputs,
         "embedding_size": stage.num_features,
-        "front_end": identity_of(stage.front_end or trained.feature),
+        "front_end": json.loads(front_end) if front_end else None,
         "checkpoint_sha256": sha256(trained.path),
         "lineage": status_of(trained),
         "lineage_sha256": hashlib.sha256(json.dumps(trained.lineage.as_dict()).encode()).hexdigest(),
         "licence": licence or NOT_STATED,
+        "synthetic": trained.synthetic or None,
     }
     if model.classes and isinstance(stage, Classifier):
         known |= {"classes": model.classes, "calibrated": stage.calibrated}

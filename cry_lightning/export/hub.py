@@ -27,7 +27,7 @@ tags: [audio, infant-cry]
 # {name}
 
 {what}. It takes sound at {sample_rate} Hz in windows of {window_s:g} s. It is a research tool, not a medical device.
-
+{synthetic}
 ```python
 import cry_lightning as cry
 
@@ -92,6 +92,7 @@ def card(about: About, trained: TrainedStage) -> str:
         sample_rate=about["sample_rate"],
         window_s=about["window_samples"] / about["sample_rate"],
         call='table = model("recording.wav")  # a row for each window' if classes else 'model.embed("recording.wav")',
+        synthetic=f"\n{said}\n" if (said := about.get("synthetic")) else "",
         lineage=about["lineage"],
         stated=as_markdown_text(licence),
         producer=about["producer"],

@@ -25,6 +25,7 @@ from cry_lightning.files.former_names import OF_DATA, regrouped
 from cry_lightning.inference import reference
 from cry_lightning.inference.novelty import Layers
 from cry_lightning.inference.reference import Reference, way_out
+from cry_lightning.lineage import synthetic
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.checkpoints import read_checkpoint, size_of
 from cry_lightning.tasks.making import checkpoint_error, made, maker_of
@@ -159,6 +160,7 @@ class TrainedStage:
             data = regrouped(data, OF_DATA)
             _check_classes(self.classes, kept)
             self.lineage = lineage.of_checkpoint(checkpoint)
+            self.synthetic = synthetic.in_words(self.lineage.stages[-1:], corpus=data.get("corpus"))
             wanted = {name: data[name] for name in Data.__annotations__}
             given = Data(**trust.arguments(Data, wanted, "data"))
             check_lengths(given.feature, given.clip_s, given.shift_s)

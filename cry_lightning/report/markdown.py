@@ -82,6 +82,7 @@ def _of_card(facts: Facts) -> Iterator[str]:
     text = as_markdown_text
     yield f"# Model card: {text(run.title)}"
     yield f"**{run.leakage.status}** {words.STAMPS[run.leakage.status]} {text(words.verdict(run))}"
+    yield from filter(None, [run.synthetic])
     yield "## Intended use"
     yield USE
     yield "## Model"

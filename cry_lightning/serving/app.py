@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from fastapi import FastAPI, File, HTTPException, Query, Request, UploadFile
+from fastapi import Depends, FastAPI, File, HTTPException, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile as Uploaded
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 import cry_lightning
@@ -28,7 +29,6 @@ ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
 LONGEST = 300  # characters of a reason
 MOST_BYTES = 5_000_000  # of rows that come back from a page, some 20,000
 Language = Literal["en", "de"]
-Sound = Annotated[UploadFile, File(description="a recording of any container")]
 
 
 class Prediction(BaseModel):
@@ -45,13 +45,33 @@ class Problem(BaseModel):
 
 
 REFUSALS: dict[int | str, Json] = {
+    400: {"model": Problem, "description": "called by a name that is not its own, or a damaged form"},
     403: {"model": Problem, "description": "a web page of another address"},
     408: {"model": Problem, "description": "the request did not come in whole"},
     413: {"model": Problem, "description": "too large"},
     422: {"model": Problem, "description": "no sound that can be used, or too long"},
     429: {"model": Problem, "description": "too many requests a minute; Retry-After says when"},
+    500: {"model": Problem, "description": "an error of the program"},
     503: {"model": Problem, "description": "too many requests at once; Retry-After says when"},
 }
+OF_READING: dict[int | str, Json] = {status: REFUSALS[status] for status in (400, 500)}
+
+
+async def the_one(
+    request: Request, file: Annotated[UploadFile, File(description="a recording of any container")]
+) -> UploadFile:
+    """The only recording of a form, of which all others would be passed over.
+
+    Raises:
+        UserError: there are several.
+    """
+    parts = (await request.form()).multi_items()
+    if (n := sum(name == "file" or isinstance(part, Uploaded) for name, part in parts)) > 1:
+        raise UserError(f"{n} recordings in one request; send one at a time")
+    return file
+
+
+Sound = Annotated[UploadFile, Depends(the_one)]
 
 
 def app_of(service: Service, limits: Limits, hosts: Sequence[str], language: Language) -> FastAPI:
@@ -88,12 +108,14 @@ def _add_rest(app: FastAPI, service: Service, limits: Limits) -> None:
         answer = service.answer(file.file, shown_name(file.filename), detect)
         return Prediction(rows=as_records(answer.rows), recording=answer.recording)
 
-    @app.get("/api/health")
+    @app.head("/api/health", include_in_schema=False)
+    @app.get("/api/health", responses=OF_READING)
     async def health() -> dict[str, str]:
         """Whether the server is there."""
         return {"status": "ok"}
 
-    @app.get("/api/model")
+    @app.head("/api/model", include_in_schema=False)
+    @app.get("/api/model", responses=OF_READING)
     async def model() -> Json:
         """Classes, windows, thresholds, and what the test of the model is worth."""
         return about
@@ -147,6 +169,7 @@ def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language
     )
     about = service.about()
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def page(language: Language = language) -> HTMLResponse:
         html = environment.get_template("page.html").render(
@@ -159,6 +182,7 @@ def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language
         )
         return HTMLResponse(html)
 
+    @app.head("/assets/{name}", include_in_schema=False)
     @app.get("/assets/{name}", include_in_schema=False)
     async def asset(name: str) -> FileResponse:
         if name not in ASSETS:

@@ -1,5 +1,6 @@
 """A trained classifier that answers for one sound at a time, and keeps none; and what an answer depends on."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -7,6 +8,7 @@ from pathlib import Path, PurePath
 from shutil import copyfileobj
 from threading import Lock
 from typing import BinaryIO
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -31,6 +33,7 @@ from cry_lightning.tasks.checkpoints import sha256
 SHOWN_S = 60.0  # of a recording, in its picture
 BLOCK_S = 1.0  # decoded at once
 LONGEST_NAME = 100  # characters of the name of a file
+ENCODED = re.compile("%22|%0D|%0A")  # in names of files in forms, by the HTML standard, where a % itself is not
 USE = "a research tool, not a medical device"
 WINDOWS_AT_ONCE = 16
 
@@ -105,6 +108,7 @@ class Service:
             "window_s": cutting["window_s"],
             "hop_s": cutting["hop_s"] or cutting["window_s"],
             "lineage": status_of(self.trained),
+            "synthetic": self.trained.synthetic or None,
             "thresholds": decision["thresholds"] if decision else None,
             "validation_subjects": decision["subjects"] if decision else None,
             "checkpoint_sha256": sha256(self.trained.path),
@@ -185,7 +189,8 @@ class Service:
 
 def shown_name(name: str | None) -> str:
     """How the file that a browser names is called: without folders, on one line, and not for ever."""
-    last = (name or "").replace("\\", "/").rpartition("/")[2]
+    whole = ENCODED.sub(lambda found: unquote(found[0]), name or "")
+    last = whole.replace("\\", "/").rpartition("/")[2]
     return on_one_line(printable(last)).strip()[-LONGEST_NAME:] or "sound"
 
 

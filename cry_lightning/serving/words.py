@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from cry_lightning.lineage.synthetic import SAID
+
 EN = {
     "language": "English",
     "languages": "Language",
@@ -81,6 +83,7 @@ EN = {
     "window": "Window",
     "subjects": "Validation subjects",
     "lineage": "Test on unseen subjects",
+    "synthetic": SAID,
     "programs": "For programs: POST /api/predict, described by /openapi.json.",
     "no_script": "This page needs JavaScript. Programs use POST /api/predict.",
 }
@@ -167,6 +170,8 @@ DE = {
     "window": "Fenster",
     "subjects": "Probanden der Validierung",
     "lineage": "Test an unbekannten Probanden",
+    "synthetic": "Die Aufnahmen sind synthetisch, von einem Programm gemacht: Zahlen dieses Modells sagen nichts über"
+    " Säuglinge.",
     "programs": "Für Programme: POST /api/predict, beschrieben in /openapi.json.",
     "no_script": "Diese Seite braucht JavaScript. Programme nutzen POST /api/predict.",
 }

@@ -5,6 +5,7 @@ Such a folder has numbers in safetensors, all else in JSON, and no pickle.
 
 import json
 import logging
+import warnings
 import zipfile
 from collections.abc import Mapping
 from functools import cache
@@ -15,7 +16,7 @@ from typing import cast
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from cry_lightning import files
 from cry_lightning.console import UserError, first_few, one_line
@@ -41,7 +42,9 @@ def load_data(path: str | Path, kind: str, if_missing: str) -> object:
     """
     try:
         _check_archive(Path(path))
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's, about kinds of tensors that no stage has
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such {kind}; {if_missing}") from error
     except IsADirectoryError as error:
@@ -128,12 +131,21 @@ def read_folder(folder: Path) -> Checkpoint:
     for name in (TENSORS, LINEAGE):
         if hashes.get(name) != files.sha256(folder / name):
             raise UserError(f"{folder / name}: damaged, or of another model: {CONFIG} has another hash; {WAY_OUT}")
-    try:
-        state = load_file(folder / TENSORS)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise UserError(f"{folder / TENSORS}: no safetensors ({one_line(str(error))}); {WAY_OUT}") from error
+    state = load_tensors(folder / TENSORS, WAY_OUT)
     whole = checkpoint | {"state_dict": state, "lineage": read_object(folder / LINEAGE, WAY_OUT)}
     return cast(Checkpoint, whole)
+
+
+def load_tensors(path: Path, way_out: str) -> dict[str, Tensor]:
+    """What a file of safetensors holds.
+
+    Raises:
+        UserError: it is none, or damaged.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: no safetensors ({one_line(str(error))}); {way_out}") from error
 
 
 def sha256(path: str | Path) -> str:
