@@ -138,24 +138,24 @@ def test_one_run_has_no_differences(tmp_path, capsys):
     [
         (
             lambda table: table[table["subject"] != "made:1"],
-            "4 clips are tested only by {first}, first 1-0.wav#0.000-1.000.",
+            "4 clips are tested only by {first}, first 1-0.wav, 0.0 to 1.0 s.",
         ),
         (
             lambda table: table.assign(clip="x" + table["clip"]),
-            "56 clips are tested only by {run}, first x0-0.wav#0.000-1.000;"
-            " 56 clips are tested only by {first}, first 0-0.wav#0.000-1.000.",
+            "56 clips are tested only by {run}, first x0-0.wav, 0.0 to 1.0 s;"
+            " 56 clips are tested only by {first}, first 0-0.wav, 0.0 to 1.0 s.",
         ),
         (
             lambda table: table.assign(label=table["label"].mask(table["recording"] == "1-0.wav", "b")),
-            "2 labels differ, first of 1-0.wav#0.000-1.000.",
+            "2 labels differ, first of 1-0.wav, 0.0 to 1.0 s.",
         ),
         (
             lambda table: table.assign(subject=table["subject"].mask(table["recording"] == "2-1.wav", "made:1")),
-            "2 subjects differ, first of 2-1.wav#0.000-1.000.",
+            "2 subjects differ, first of 2-1.wav, 0.0 to 1.0 s.",
         ),
         (
             lambda table: pd.concat([table, table.assign(repeat="1")]),
-            "56 clips are tested only by {run}, first 0-0.wav#0.000-1.000 in repeat 1.",
+            "56 clips are tested only by {run}, first 0-0.wav, 0.0 to 1.0 s in repeat 1.",
         ),
     ],
 )
@@ -180,7 +180,7 @@ def test_clips_of_one_name_that_are_other_sounds_are_no_pair(tmp_path, capsys):
     lineage["test_clips"]["1-0.wav#0.000-1.000"] = sound_fingerprint("recorded again#0.000-1.000", "")
     (tmp_path / "run/lineage.json").write_text(json.dumps(lineage))
     main([first, run, "--out", str(tmp_path / "out")])
-    told = "not paired with first: clip 1-0.wav#0.000-1.000 is one sound in run and another in first"
+    told = "not paired with first: clip 1-0.wav, 0.0 to 1.0 s is one sound in run and another in first"
     assert told in capsys.readouterr().out
 
 
