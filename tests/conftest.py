@@ -15,6 +15,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """The fixtures are for who runs tests: the process that hands them to others need not wait for their imports."""
     if config.getoption("dist", "no") == "no":
         config.pluginmanager.import_plugin("made")
+    else:
+        gc.enable()  # which collects no tests
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

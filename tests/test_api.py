@@ -201,6 +201,15 @@ def test_what_is_no_waveform_is_refused(model):
     with pytest.raises(UserError, match=r"a waveform has the shape"):
         model(np.zeros((1, 2, RATE)))
     assert model(np.zeros(RATE)).empty  # a silent one is a waveform
+    for odd in ([np.zeros(RATE)], [0.1, 0.2]):
+        with pytest.raises(UserError, match="give paths of recordings, or one waveform"):
+            model(odd)
+    for value in (np.nan, np.inf):
+        with pytest.raises(UserError, match="NaN or infinite"):
+            model.get_scene_embeddings(np.full((1, RATE), value, np.float32))
+    for dtype in (bool, complex, object):
+        with pytest.raises(UserError, match="a waveform has samples between -1 and 1, not"):
+            model.get_scene_embeddings(np.zeros((1, RATE), dtype))
     with pytest.raises(UserError, match=r"nowhere\.ckpt: no such checkpoint"):
         cry.load("nowhere.ckpt")
 

@@ -112,7 +112,7 @@ def test_numbers_and_tools_that_cannot_be_are_refused_before_the_training(stage,
 def test_a_run_that_was_copied_is_not_tested_in_the_place_of_another(pretrained, tmp_path):
     copy = tmp_path / "backup"
     shutil.copytree(pretrained.parent, copy)
-    with pytest.raises(UserError, match=r"backup/config\.yaml: its run was copied or moved, and .*pretrain"):
+    with pytest.raises(UserError, match=r"backup/config\.yaml: .*pretrain/best\.ckpt would be tested, and not"):
         cli.main(["test", "--config", str(copy / "config.yaml")])
     moved = tmp_path / "other/tones/pretrain"
     shutil.copytree(copy, moved)

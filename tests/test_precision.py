@@ -54,8 +54,9 @@ def test_apple_gpu_is_left_in_full_precision(processor, monkeypatch):
 def test_precisions_that_nothing_would_be_trained_in_are_refused(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     for accelerator in ("cpu", "auto"):
-        with pytest.raises(UserError, match="16-mixed is for GPUs; here give bf16-mixed"):
-            check_stated("16-mixed", accelerator, by_gradients=True)
+        for precision in (16, "16-mixed"):
+            with pytest.raises(UserError, match=f"{precision} is for GPUs; here give bf16-mixed"):
+                check_stated(precision, accelerator, by_gradients=True)
     check_stated("16-mixed", "gpu", by_gradients=True)
     for precision in ("64-true", "bf16-true"):
         check_stated(precision, "cpu", by_gradients=True)

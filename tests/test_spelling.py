@@ -65,6 +65,7 @@ def test_subjects_that_are_named_as_their_one_recording_are_doubtful():
     )
     assert not named_by_recording([("ward:r1", "rec/r1.wav"), ("ward:b", "rec/r2.wav")])
     assert not named_by_recording([("ward:r1", "rec/r1.wav"), ("ward:r1", "rec/r2.wav")])
+    assert not named_by_recording([("ward:a", "a.wav"), ("ward:a", "b/a.wav"), ("ward:b", "b.wav")])
 
 
 @pytest.mark.parametrize(("ending", "source"), [("", "given"), (".wav", "unknown")])

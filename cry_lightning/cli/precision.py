@@ -39,8 +39,8 @@ def check_stated(precision: object, accelerator: object, by_gradients: bool) -> 
     Raises:
         UserError: it is that of GPUs on a processor, which Lightning replaces, or of what is not trained by gradients.
     """
-    if precision == "16-mixed" and on_processor(accelerator):
-        raise UserError(f"trainer.precision: 16-mixed is for GPUs; here give {MIXED}, or leave it out")
+    if str(precision) in ("16", "16-mixed") and on_processor(accelerator):
+        raise UserError(f"trainer.precision: {precision} is for GPUs; here give {MIXED}, or leave it out")
     if not by_gradients and str(precision) not in (FULL, "32", MIXED):
         raise UserError(f"trainer.precision: what is not trained by gradients has its own; leave {precision} out")
 

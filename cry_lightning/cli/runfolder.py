@@ -58,6 +58,7 @@ class RunFolder:
         self.best = path / BEST
         self.last = path / LAST
         self.finished = path / "fit" / "finished"  # a mark that the fit reached its end
+        self.before: Path | None = None  # metrics of a run that is resumed, until it is trained on
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -197,25 +198,31 @@ class RunFolder:
         metrics = self.path / "fit" / "metrics.csv"
         if metrics.exists():
             number = 1 + len(list(metrics.parent.glob("metrics-*.csv")))
-            metrics.rename(metrics.with_name(f"metrics-{number}.csv"))
+            self.before = metrics.rename(metrics.with_name(f"metrics-{number}.csv"))
+
+    def leave(self) -> None:
+        """Have the metrics of a resumed run in their place again, where it was not trained on."""
+        if self.before:
+            self.before.replace(self.path / "fit" / "metrics.csv")
 
     def train_on(self, config: str) -> None:
         """Begin to train what was resumed: its tests are removed, as they would pass for those of what comes."""
+        self.before = None
         self.finished.unlink(missing_ok=True)
         self._remove(LATER)
         self._save(config)
 
     def check_copy(self, config: Path) -> None:
-        """Refuse the config.yaml of a run that was copied or moved: the run that it names would be tested in its place.
+        """Refuse the config.yaml of another run's folder, as of a copy: this one would be tested for it.
 
         Raises:
-            UserError: saying how a copy is tested.
+            UserError: naming both.
         """
         folder = config.expanduser().resolve().parent
         if folder != self.path.resolve() and (folder / BEST).exists():
             raise UserError(
-                f"{config}: its run was copied or moved, and {self.path} would be tested; test that, or make the copy"
-                f" RUNS/{self.path.parent.name}/{self.path.name}, and give --runs RUNS"
+                f"{config}: {self.best} would be tested, and not the {BEST} beside it, as of a copied run: say by"
+                f" --ckpt_path which of them is meant; the results are for {self.path}"
             )
 
     def check_tested(self, checkpoint: Path, config: str) -> None:

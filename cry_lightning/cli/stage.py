@@ -261,6 +261,7 @@ class StageCLI(LightningCLI):
         if config.ckpt_path:  # only when data and checkpoint have proved to be fit for it
             begun = LambdaCallback(on_train_start=lambda *_: folder.train_on(self.dump()))
             self.trainer.callbacks.append(begun)  # type: ignore[attr-defined]
+            self.until_the_end.callback(folder.leave)
         if self.about_precision:
             log.info(self.about_precision)
         for logger in self.trainer.loggers:

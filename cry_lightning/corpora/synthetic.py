@@ -210,7 +210,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 class SyntheticWords(SyntheticCorpus):
-    """Made-up words, each spoken several times by each of many synthetic adults.
+    """Invented words, each spoken several times by each of many synthetic adults.
 
     Args:
         n_speakers: adults, every second one a woman.

@@ -59,6 +59,8 @@ class Sampling:
             raise UserError(f"data.sampling.batch_size must be 1 or more, not {self.batch_size}")
         if self.min_batches < 0:
             raise UserError(f"data.sampling.min_batches must be 0 or more, not {self.min_batches}")
+        if self.min_batches and self.by_subject:
+            raise UserError("data.sampling.min_batches may draw a clip twice for a batch of data.sampling.by_subject")
         if self.balanced and self.by_subject:
             raise UserError("data.sampling.balanced draws by class, so it cannot go with data.sampling.by_subject")
 

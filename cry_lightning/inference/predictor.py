@@ -133,7 +133,10 @@ class Predictor:
 def _as_paths(sound: Sound, sample_rate: float) -> Iterator[list[str]]:
     """Paths of recordings; a waveform becomes one, so that it is processed just as a file of it would be."""
     if not isinstance(sound, np.ndarray | Tensor):
-        yield [str(sound)] if isinstance(sound, str | Path) else [str(one) for one in sound]
+        paths = [sound] if isinstance(sound, str | Path) else list(sound)
+        if odd := [one for one in paths if not isinstance(one, str | Path)]:
+            raise UserError(f"give paths of recordings, or one waveform (N,) at a time as an array, not {type(odd[0])}")
+        yield [str(one) for one in paths]
         return
     with TemporaryDirectory() as folder:
         path, waveforms = Path(folder, "waveform.wav"), _waveforms(sound)
@@ -149,12 +152,16 @@ def _waveforms(audio: ArrayLike | Tensor) -> np.ndarray:
     """Waveforms (n, N) as float32.
 
     Raises:
-        UserError: they are of another shape, or hold no samples, or whole numbers.
+        UserError: they are of another shape, or hold no samples, or whole numbers, or NaN.
     """
     array = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else np.asarray(audio)
     if array.dtype.kind in "iu":  # which are never between -1 and 1 as sound is here
         raise UserError(f"a waveform has samples between -1 and 1, not {array.dtype}; divide those of int16 by 32768")
+    if array.dtype.kind != "f":
+        raise UserError(f"a waveform has samples between -1 and 1, not {array.dtype}")
     array = np.atleast_2d(array).astype(np.float32)
     if array.ndim != 2 or not array.size:
         raise UserError(f"a waveform has the shape (N,), several have (n, N), not {array.shape}")
+    if not np.isfinite(array).all():
+        raise UserError("a waveform holds NaN or infinite samples")
     return array

@@ -99,6 +99,7 @@ class Recordings(Corpus):
 def stretched(span: Span, shortest_s: float, length_s: float) -> Span:
     """A span, or one so long around it, moved to where it lies within a recording of this length."""
     begin, end = span
+    length_s = max(length_s, end)  # which a header may not know well
     if (missing := min(shortest_s, length_s) - (end - begin)) <= 0:
         return span
     begin = min(max(0.0, begin - missing / 2), max(0.0, length_s - shortest_s))

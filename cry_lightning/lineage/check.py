@@ -32,7 +32,10 @@ REMEDY = (
 )
 
 
-OTHERS = "no sound is; other infants of the same ids need a `collection` of their own, and a new training"
+OTHERS = (
+    "none of their sounds is; if they are other infants of the same ids, they need a `collection` of their own, and a"
+    " new training"
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Overlap:
     of_clips: int
     noise_clips: int = 0  # the same of what augmentation added
     alike: dict[str, list[str]] = field(default_factory=dict)  # use -> tested clips that sound like what had it
+    compared: bool = False  # whether all sounds were
 
     def __bool__(self) -> bool:
         """Whether anything is shared."""
@@ -69,7 +73,8 @@ class Overlap:
             shared.append((len(clips), self.of_clips, f"tested clips {use} (found by acoustic fingerprint: {named})"))
         counts = ", ".join(f"{count} of {total} {text}" for count, total, text in shared if count)
         by_sound = self.clips or self.validation_clips or self.noise_clips or any(self.alike.values())
-        return f"{counts}: stage {self.stage} on {self.corpus}{'' if by_sound else f' ({OTHERS})'}"
+        others = f" ({OTHERS})" if self.compared and not by_sound else ""
+        return f"{counts}: stage {self.stage} on {self.corpus}{others}"
 
 
 @dataclass(frozen=True)
@@ -175,6 +180,7 @@ class Tested:
             of_subjects=len(self.subjects),
             of_clips=len(self.sounds),
             noise_clips=counts[NOISE],
+            compared=not (_sketched(stage) or _cannot_be_compared(self.sounds, [stage])),
             alike={use: self.rows.loc[self.known.index[at], "clip"].tolist() for use, at in places.items() if len(at)},
         )
 

@@ -48,7 +48,8 @@ def named_by_recording(subjects: Iterable[tuple[str, str]]) -> list[str]:
         subjects: "collection:id" and the path of a recording, of those whose subject was given.
     """
     pairs = set(subjects)
-    if len(pairs) < 2 or not all(own_part(subject) == PurePosixPath(path).stem for subject, path in pairs):
+    several = len({subject for subject, _ in pairs}) < len(pairs)  # recordings of one
+    if several or len(pairs) < 2 or not all(own_part(subject) == PurePosixPath(path).stem for subject, path in pairs):
         return []
     return [
         f"Each of {len(pairs)} subjects is named as its one recording. If an infant was recorded more than once, it may"

@@ -16,7 +16,7 @@ CRIES, WORDS = "synthetic-cries", "synthetic-words"
 METHODS = ("simclr", "supervised", "adapt", "audioset")
 # What a data YAML for fine-tuning lacks for adaptation: clips without labels are used too, in large batches.
 UNLABELLED = (
-    *("subset.unlabelled=true", "sampling.balanced=false", "sampling.drop_last=true"),
+    *("subset.unlabelled=true", "sampling.balanced=false", "sampling.drop_last=true", "sampling.min_batches=0"),
     *("fit=repeat", "sampling.batch_size=128"),
 )
 PUBLISHED = "mn04_as_mAP_432.pt"  # EfficientAT's network of width 0.4, trained on AudioSet

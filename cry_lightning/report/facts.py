@@ -152,7 +152,8 @@ class Facts:
         if not self.made.stages:
             return ""
         last, table = self.made.stages[-1][0], self.run.table
-        if self.made.config.get("name") == last.stage:  # in the folder of its own fit, a test is of the same corpus
+        own = (self.made.config.get("name"), self.run.folder.parent.name)
+        if own == (last.stage, last.corpus):  # in the folder of its own fit, a test is of the same corpus
             return f"Trained and tested on parts of one corpus, {last.corpus}."
         tested = sorted({subject.partition(":")[0] for subject in table["subject"].unique() if ":" in subject})
         whose = f"the ids of {', '.join(tested)}" if tested else "no known ids"

@@ -216,10 +216,10 @@ def saliency(trained: TrainedStage, waveform: np.ndarray, spans: Sequence[Span],
     rate, fitting, stage = trained.feature.sample_rate, trained.fitting, trained.stage
     assert isinstance(stage, Classifier)
     window_s = trained.cutting["window_s"] or trained.clip_s
-    shortest_s = window_s if trained.of_windows else 0.0
+    shortest_s, length_s = window_s if trained.of_windows else 0.0, waveform.size / rate
     pieces = [
         (round(start * rate), min(round(min(start + window_s, end) * rate), waveform.size))
-        for begin, end in (stretched(span, shortest_s, waveform.size / rate) for span in spans)
+        for begin, end in (stretched(span, shortest_s, length_s) for span in spans if span[0] < length_s)
         for start in np.arange(begin, max(begin, end - window_s) + 1e-6, window_s)
         if start * rate < waveform.size
     ]

@@ -299,7 +299,9 @@ def fit(study: Study, goal: Goal, values: Values, folder: Path) -> tuple[float |
         engine.train(study, values | common(study) | group, folder, {})
     except (UserError, RuntimeError) as error:  # RuntimeError: out of memory, shapes that do not go together
         return None, None, one_line(str(error))
-    scores = pd.read_csv(folder / "fit/metrics.csv")[["epoch", goal.metric]]
+    if not (metrics := folder / "fit/metrics.csv").is_file():
+        raise UserError(f"{metrics} is not there, by which trials are judged: leave trainer.logger as it is")
+    scores = pd.read_csv(metrics)[["epoch", goal.metric]]
     scores = scores[np.isfinite(scores[goal.metric])]
     if scores.empty:
         return None, None, f"{goal.metric} was never a number"

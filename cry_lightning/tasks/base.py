@@ -244,7 +244,10 @@ class Stage(L.LightningModule):
             UserError: naming what is at fault.
         """
         compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-        if self.encoder._compiled_call_impl is not None and not shutil.which(compiler):
+        compiles = (
+            self.encoder._compiled_call_impl is not None and self.device.type == "cpu" and sys.platform != "win32"
+        )
+        if compiles and not shutil.which(compiler):
             raise UserError(f"compile: torch compiles by {compiler}, which is not here; install it, or set it to false")
         if stage == "fit":
             self.logged_in = {}

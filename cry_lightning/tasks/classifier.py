@@ -14,7 +14,7 @@ from cry_lightning.tasks.optimisation import Optimisation
 
 
 class Classifier(Stage):
-    """An encoder with a head that tells classes apart.
+    """An encoder with a head that distinguishes classes.
 
     Args:
         encoder: see `Stage`.

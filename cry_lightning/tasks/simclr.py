@@ -57,6 +57,8 @@ class SimCLR(Pretext):
         """See `Pretext`; also refuse batches without negatives, and say what accumulation does not do."""
         super().on_fit_start()
         batch_size = self.data.sampling.batch_size
+        if self.data.sampling.min_batches:
+            raise UserError("SimCLR: of a clip that is drawn twice, one is the other's negative: leave min_batches out")
         clips = min(batch_size, len(self.data.rows("train")))
         for part in ("train", "val"):
             found, needed = len(self.data.rows(part)), 2 * self.trainer.world_size
