@@ -518,6 +518,12 @@ def test_the_second_of_two_commands_in_a_folder_is_refused(stage, pretrained):
     assert (run / "predictions.csv").exists() and (run / ".lock").read_text() == ""
 
 
+def test_who_holds_a_folder_is_told_with_the_options_of_any_command(tmp_path):
+    told = rf"process {os.getpid()} on .+ is at work there; .+ another --name, or a study another --out"
+    with locked(tmp_path), pytest.raises(UserError, match=told), locked(tmp_path):
+        pass
+
+
 def test_a_lock_goes_with_its_process_though_a_child_lives_on(tmp_path):
     reading, writing = os.pipe()
     with locked(tmp_path):

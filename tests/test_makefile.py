@@ -14,6 +14,7 @@ import pytest
 from made import REPO
 
 from cry_lightning.download.published import WEIGHTS
+from cry_lightning.files import locked
 from cry_lightning.make import chain
 from cry_lightning.make import command as pipeline
 from cry_lightning.make.inputs import of_recordings
@@ -378,6 +379,31 @@ def test_a_fit_that_failed_in_its_set_up_is_no_run(make, house, stand_in):
     stand_in.fails = ""
     (house / "configs/simclr.yaml").write_text((house / "configs/simclr.yaml").read_text() + "mended: 1\n")
     assert make(*CHAIN)[:2] == ["fit simclr", "fit finetune"]
+
+
+def test_a_make_that_ends_before_its_first_checkpoint_leaves_no_folder(make, house, stand_in, monkeypatch):
+    def lock_and_end(*args):
+        with locked(house / "runs/synthetic-words/simclr"):
+            raise pipeline.Stopped(143)
+
+    monkeypatch.setattr(stand_in, "fit", lock_and_end)
+    assert make("pretrain") == ["fit simclr"] and make.code == 143
+    assert [*(house / "runs/synthetic-words").iterdir()] == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_make_that_is_refused_a_folder_takes_nothing_from_the_one_at_work_there(make, house, stand_in, overwrite):
+    stand_in.killed = True
+    assert make("pretrain") == ["fit simclr"]
+    stand_in.killed, stand_in.fails = False, "fit"
+    folder = house / "runs/synthetic-words/simclr"
+    (folder / "last.ckpt").unlink()  # the first one has no checkpoint yet
+    with locked(folder):
+        config = house / "configs/simclr.yaml"
+        config.write_text(config.read_text() + "other: 1\n" * overwrite)
+        before = contents(folder)
+        assert make("pretrain", OVERWRITE=overwrite) == ["fit simclr"] and make.code == 2
+        assert contents(folder) == before and (folder / "made_from.json") in before
 
 
 @pytest.mark.parametrize("damaged", ["", "{", "[]", '{"fit": 3}', '{"fit": {"inputs": {}}}'])

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 import yaml
@@ -18,13 +19,14 @@ STUDY = """
 import sys, time
 from functools import partial
 from pathlib import Path
-from cry_lightning.console import Interrupted
+from cry_lightning.console import Interrupted, stopped_by_signals
 from cry_lightning.studies import engine
 
 def train(folder, number):
     (folder / str(number)).touch()
     try:
-        time.sleep(0 if number < 2 else 60)
+        with stopped_by_signals():
+            time.sleep(0 if number < 2 else 60)
     except KeyboardInterrupt:  # as a training that ends after its step
         (folder / f"{number} ended").touch()
         raise
@@ -48,20 +50,36 @@ if __name__ == "__main__":
     ],
 )
 def test_a_signal_ends_all_trainings_and_begins_no_other(tmp_path, number, times, to_all, grace_s):
-    (tmp_path / "study.py").write_text(STUDY)
-    began = tmp_path / "began"
-    began.mkdir()
-    command = [sys.executable, str(tmp_path / "study.py"), str(began), str(grace_s)]
-    environment = os.environ | {"PYTHONPATH": str(REPO)}
-    study = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True)
-    try:
-        wait_for(lambda: len([*began.iterdir()]) == 4)
+    with studied(tmp_path, grace_s) as (study, began):
         for _ in range(times):
             (os.killpg if to_all else os.kill)(study.pid, number)
             time.sleep(0.5)
         assert f"stopped by {signal.Signals(number).name}; the same command goes on" in study.communicate(timeout=50)[1]
         assert {path.name for path in began.iterdir()} == {*"0123"} | ({"2 ended", "3 ended"} if to_all else set())
         wait_for(lambda: not is_there(study.pid))
+
+
+@pytest.mark.slow
+def test_trainings_end_with_a_study_that_is_killed(tmp_path):
+    with studied(tmp_path) as (study, began):
+        study.kill()
+        study.communicate(timeout=50)  # which all of them have let go
+        assert {path.name for path in began.iterdir()} == {*"0123"}
+        wait_for(lambda: not is_there(study.pid))
+
+
+@contextmanager
+def studied(folder, grace_s=60.0):
+    """A study whose third and fourth training are under way, and the folder of what has begun."""
+    (folder / "study.py").write_text(STUDY)
+    began = folder / "began"
+    began.mkdir()
+    command = [sys.executable, str(folder / "study.py"), str(began), str(grace_s)]
+    environment = os.environ | {"PYTHONPATH": str(REPO)}
+    study = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(lambda: len([*began.iterdir()]) == 4)
+        yield study, began
     finally:
         if is_there(study.pid):
             os.killpg(study.pid, signal.SIGKILL)

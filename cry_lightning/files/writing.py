@@ -72,7 +72,9 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         holder = path.read_text(encoding="utf-8").strip() or "another process"
-        raise UserError(f"{folder}: {holder} is at work there; wait for its end, or give another --name") from error
+        raise UserError(
+            f"{folder}: {holder} is at work there; wait for its end, or give another --name, or a study another --out"
+        ) from error
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise

@@ -18,7 +18,7 @@ from typing import TypedDict
 
 from cry_lightning.commands.arguments import ArgumentParser
 from cry_lightning.console import UserError, stopped_by_signals
-from cry_lightning.files import Json, replacing, write_json
+from cry_lightning.files import LOCK, Json, locked, replacing, write_json
 from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Chain, Stage, imported
 from cry_lightning.make.inputs import Inputs, changed, of_file
 
@@ -123,14 +123,23 @@ def fit(stage: Stage, overwrite: bool = False) -> Path:
     try:
         run("fit", "--config", str(stage.config), f"--name={folder.name}", *arguments, *stage.arguments)
     finally:
-        if not any((folder / name).exists() for name in ("best.ckpt", "last.ckpt")):
-            (folder / RECORD).unlink(missing_ok=True)  # it failed in its set-up, and is no run
-            with suppress(OSError):  # something else is there
-                folder.rmdir()
+        forget(folder)
     if not is_finished(folder):
         raise UserError(f"{folder}: the fit has left no run there; see the name and the runs of {stage.config}")
     write_record(folder, {"fit": {"inputs": wanted, "best.ckpt": of_file(folder / "best.ckpt")}})
     return folder
+
+
+def forget(folder: Path) -> None:
+    """Leave nothing of a fit that ended before its first checkpoint, unless another process is at work there."""
+    if not folder.is_dir() or any((folder / name).exists() for name in ("best.ckpt", "last.ckpt")):
+        return
+    with suppress(UserError), locked(folder):
+        (folder / RECORD).unlink(missing_ok=True)
+        if [path.name for path in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
+    with suppress(OSError):  # something else is there
+        folder.rmdir()
 
 
 def find(stage: Stage, wanted: Inputs, unknown: Sequence[str] = ()) -> tuple[Path, str]:

@@ -1,8 +1,10 @@
 """`cross-validate`: a stage, or a chain of stages, on every fold, pooled."""
 
+import hashlib
+import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -256,11 +258,9 @@ class CrossValidation:
             weights: checkpoint of the stages that were trained once, if there are any.
             keep: leave the checkpoints.
         """
-        folder = self.out / "folds" / self.chain.last.corpus / this.name
+        folder = self.folder_of_round(this)
         data = divided(self.chain.last.data, this.split)
-        stages = [*self.chain.adapting, self.chain.last]
-        digests = " ".join(engine.digest(part) for part in (*(study.data for study in self.chain.adapting), data))
-        provenance = made_by(stages, engine.start(stages[0], weights), digests) | {"seed": this.seed}
+        provenance = self.provenance_of(this, data, weights)
         if is_finished(folder, provenance):
             return folder
         common = this.seeds | WITHOUT_LAST | {"pipeline": self.out.name}  # the dashboard's one view of all rounds
@@ -278,15 +278,36 @@ class CrossValidation:
                 checkpoint.unlink()
         return folder
 
+    def folder_of_round(self, this: Fold) -> Path:
+        """The run folder of a round."""
+        return self.out / "folds" / self.chain.last.corpus / this.name
+
+    def provenance_of(self, this: Fold, data: CryDataModule, weights: str | None) -> Json:
+        """What a round is made of: its data are divided for it, `weights` are of the stages that were trained once."""
+        stages = [*self.chain.adapting, self.chain.last]
+        digests = " ".join(engine.digest(part) for part in (*(study.data for study in self.chain.adapting), data))
+        return made_by(stages, engine.start(stages[0], weights), digests) | {"seed": this.seed}
+
     def run(self, jobs: int, keep: bool, launcher: str | None = None) -> Path:
         """Train and test all rounds that are not finished, and pool the tests in a run folder, which is returned."""
-        train = partial(self.train_round, weights=self.train_once(), keep=keep)
+        weights = self.train_once()
+        train = partial(self.train_round, weights=weights, keep=keep)
         if launcher:
-            folders = submitted(train, self.rounds, launcher, self.out / "jobs", "cross-validate", "fold")
+            self.submit(train, weights, launcher)
         else:
-            folders = engine.side_by_side(train, self.rounds, jobs, desc="cross-validate", unit="fold")
-        write_pooled(list(folders), self.out)
+            list(engine.side_by_side(train, self.rounds, jobs, desc="cross-validate", unit="fold"))
+        write_pooled([self.folder_of_round(this) for this in self.rounds], self.out)
         return self.out
+
+    def submit(self, train: Callable[[Fold], Path], weights: str | None, launcher: str) -> None:
+        """Have the rounds that are not finished trained in jobs, and wait for them."""
+        left: dict[str, Fold] = {}
+        for this in self.rounds:
+            provenance = self.provenance_of(this, divided(self.chain.last.data, this.split), weights)
+            if not is_finished(self.folder_of_round(this), provenance):
+                made_of = hashlib.sha256(json.dumps(provenance).encode()).hexdigest()
+                left[f"{this.name} {made_of}"] = this  # so that a job on other data is not waited for
+        list(submitted(train, left, launcher, self.out / "jobs", "cross-validate", "fold"))
 
 
 def planned(

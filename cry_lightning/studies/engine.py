@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,7 +14,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeVar
@@ -272,7 +274,7 @@ def side_by_side(
 ) -> Iterator[R]:
     """The function's result of each item in their order, some at a time, each in a process with its share of the cores.
 
-    Ctrl-C, or a scheduler's signal, ends them all.
+    Ctrl-C, or a scheduler's signal, ends them all, and so does the end of this process, whatever ended it.
 
     Args:
         function: of one item; with several jobs it must be picklable, as the items must be.
@@ -285,7 +287,7 @@ def side_by_side(
     if jobs == 1 or len(items) < 2:
         yield from shown(map(function, items))
         return
-    with stopped_by_signals(), ProcessPoolExecutor(jobs, get_context("spawn"), share_cores, (jobs,)) as pool:
+    with stopped_by_signals(), ProcessPoolExecutor(jobs, get_context("spawn"), begin, (jobs,)) as pool:
         try:
             yield from shown(pool.map(partial(unless_stopped, function), items))
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -293,9 +295,19 @@ def side_by_side(
             raise
 
 
-def share_cores(jobs: int) -> None:
-    """Give each of several processes its share of the cores."""
+def begin(jobs: int) -> None:
+    """Give each of several processes its share of the cores, and have it end with the process that started it."""
     torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Stop this process as a scheduler would when the one that started it is gone, which may have been killed."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_S)
+        os._exit(1)  # it has stopped training by now, and waits for work that nobody gives
 
 
 def unless_stopped(function: Callable[[T], R], item: T) -> R:
