@@ -105,7 +105,7 @@ def test_commands_and_files_in_the_text_exist():
         if found := re.match(r"make ([a-z0-9 -]+)", span):
             assert set(found[1].split()) <= targets, span
         if found := re.search(r"\b((?:configs|benchmarks|tests|docs)/[\w/.-]+\w)", span):
-            example = re.search(r"ward|log_spectrogram|small\.yaml|time_arrow|studies/words", span)  # of a recipe
+            example = re.search(r"ward|log_spectrogram|one_layer|time_arrow|studies/words", span)  # of a recipe
             assert example or (REPO / found[1]).exists(), span
 
 

@@ -95,7 +95,8 @@ def test_data_that_the_encoder_has_heard_is_stamped(pretrained, strangers, tones
     assert file["clip"][0].startswith(f"{tones.parent.name}/low_00_0.wav#")
     assert file["recording"][-1] == f"{strangers.name}/3.wav"
     assert len(file["clip"]) == 100 and set(file["site"]) == {"site0", "site1", "site2", ""}
-    whole = embedded(pretrained, tones, out=tmp_path / "whole.h5", args=("--data.corpus.init_args.window_s=null",))
+    no_windows = [f"--data.corpus.init_args.{name}=null" for name in ("window_s", "hop_s", "min_active_db")]
+    whole = embedded(pretrained, tones, out=tmp_path / "whole.h5", args=no_windows)
     assert "tested clips trained on (found by content)" in whole["lineage_reason"]
 
 
