@@ -55,6 +55,10 @@ class Sampling(Protocol):
         """Whether every class is drawn equally often."""
 
     @property
+    def min_batches(self) -> int:
+        """Training batches of an epoch, at least."""
+
+    @property
     def class_weights(self) -> bool:
         """Whether the loss is weighed by the inverse class frequency."""
 
