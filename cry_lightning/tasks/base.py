@@ -106,7 +106,8 @@ class Stage(L.LightningModule):
     """An encoder on its way through one stage of training.
 
     Args:
-        encoder: maps (B, C, F, T) to (B, num_features) and has the attribute `num_features`, as timm's models do.
+        encoder: network from features (B, C, F, T) to embeddings (B, num_features); it has the attribute
+            `num_features`, as timm's models do.
         optimisation: optimizer, learning rates and their schedule.
         weights: checkpoint of an earlier stage whose encoder is the starting point of this one.
         frozen: true freezes the encoder whole; a list of its submodules' names freezes those.

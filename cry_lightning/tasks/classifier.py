@@ -19,9 +19,9 @@ class Classifier(Stage):
     Args:
         encoder: see `Stage`.
         optimisation: see `Stage`.
-        head: called with (encoder.num_features, num_classes); torch.nn.Linear where left out.
-        loss: called with (logits (B, K), labels (B,)), cross-entropy where left out; its `weight` is set where the
-            data asks for class weights.
+        head: makes the layers behind the encoder (of num_features and num_classes), torch.nn.Linear where left out.
+        loss: of logits (B, K) and labels (B,), cross-entropy where left out; its `weight` is set where the data asks
+            for class weights.
         num_classes: number of classes K; the data's own number where left out, checked against it where given.
         **kwargs: see `Stage`.
     """
