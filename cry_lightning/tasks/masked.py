@@ -27,7 +27,7 @@ class MaskedPrediction(Pretext):
     Args:
         encoder: see `Stage`.
         optimisation: see `Stage`.
-        decoder: made of the numbers of features and cells (encoder.num_features, cells); one hidden layer of 512 units where left out.
+        decoder: made for (encoder.num_features, cells); one hidden layer of 512 units where left out.
         bands: cells in frequency.
         frames: cells in time.
         masked: share of the cells that is hidden, above 0 and below 1.
