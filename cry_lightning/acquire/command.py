@@ -63,7 +63,9 @@ def run(
     records, refused = acquire(root, sources, out, thresholds, figures, jobs, finder)
     if is_new and not records:  # so that OUT is free for other recordings
         shutil.rmtree(out, ignore_errors=True)
-        report_refused(refused, len(sources), listed=None)
+        if len(refused) > 1:
+            report_refused(refused)
+        raise none_read(refused)
     inputs.warn_of_unnamed(identities, [one["source"] for one in records if one["units"]], root)
     overview, units = source_table(records, refused), unit_table(records, identities)
     write(overview, out / SOURCES)
@@ -73,8 +75,11 @@ def run(
         write(units, out / MANIFEST)
     if annotations:
         annotate(records, sources, out, annotations)
+    see = f", see {out / SOURCES}"
+    if not records:
+        raise none_read(refused, see)
     if refused:
-        report_refused(refused, len(sources), out / SOURCES)
+        report_refused(refused, see)
     print(as_text(overview, units))
     print(out / (SOURCES if units.empty else MANIFEST))
     return units
@@ -133,19 +138,20 @@ def begin(out: Path, provenance: Mapping[str, object], overwrite: bool) -> None:
     write_json(provenance, path)
 
 
-def report_refused(refused: Mapping[str, str], n_sources: int, listed: Path | None) -> None:
-    """List the sources that could not be read, with the reason; all are in the file `listed`, if there is one.
+def report_refused(refused: Mapping[str, str], see: str = "") -> None:
+    """Log the sources that could not be read, with the reason; `see` tells where all of many are."""
+    listed = first_few(in_words(refused), MAX_TOLD, "\n  ", "\n  and")
+    log.warning("refused:\n  %s%s", listed, see if len(refused) > MAX_TOLD else "")
 
-    Raises:
-        UserError: there was nothing else.
-    """
-    reasons = [printable(f"{source}: {reason}") for source, reason in refused.items()]
-    see = f", see {listed}" if listed else ""
-    if len(refused) < n_sources or (n_sources > 1 and not listed):
-        more = see if len(reasons) > MAX_TOLD else ""
-        log.warning("refused:\n  %s%s", first_few(reasons, MAX_TOLD, "\n  ", "\n  and"), more)
-    if len(refused) == n_sources:
-        raise UserError(f"none of {n_sources} files could be read{see}; the first is {reasons[0]}")
+
+def none_read(refused: Mapping[str, str], see: str = "") -> UserError:
+    """What is said where all sources were refused."""
+    return UserError(f"none of {len(refused)} files could be read{see}; the first is {in_words(refused)[0]}")
+
+
+def in_words(refused: Mapping[str, str]) -> list[str]:
+    """Each source with the reason why it was refused."""
+    return [printable(f"{source}: {reason}") for source, reason in refused.items()]
 
 
 def unit_table(records: Sequence[Record], identities: Identities) -> pd.DataFrame:
