@@ -37,13 +37,7 @@ from cry_lightning.report.files import write_card
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.checkpoints import read_checkpoint
-from cry_lightning.trust.configs import (
-    check_classes,
-    refuse_elsewhere,
-    resolving,
-    run_config_among,
-    without_weights,
-)
+from cry_lightning.trust.configs import check_classes, refuse_elsewhere, resolving, without_weights
 from cry_lightning.trust.names import HELP
 
 # A whole number is so many batches, a fraction a share. Typing keeps one order of `Union[int, float]`, that of whoever
@@ -124,7 +118,7 @@ class StageCLI(LightningCLI):
         config = self.config[self.subcommand]
         check_name("name", config.name)
         for section in ("model", "data", "trainer", "checkpoint"):
-            check_classes(config[section], self.of_run, section)
+            check_classes(config[section], bool(self.of_run), section)
         if self.of_run and self.subcommand == "fit" and "timm" not in self.trust.named:
             refuse_elsewhere(config)
         check_folder("runs", config.runs)
@@ -334,8 +328,8 @@ class StageCLI(LightningCLI):
         if not self.has_test:
             raise UserError("this stage has nothing to test: it is a pretraining; probe or fine-tune it")
         given = self.config.test.ckpt_path
-        if not given and not self.own and (copy := run_config_among(self.args)):
-            self.run_folder.check_copy(Path(copy))
+        if self.of_run and not given:
+            self.run_folder.check_copy(Path(self.of_run))
         path = self.config_init.test.ckpt_path = given or str(self.run_folder.best)
         self.load_checkpoint(path)
         if self.trainer.is_global_zero:

@@ -90,15 +90,15 @@ def run_config_among(arguments: Sequence[str]) -> str | None:
 
 
 @contextmanager
-def resolving(trust: Trust, arguments: Sequence[str]) -> Iterator[bool]:
+def resolving(trust: Trust, arguments: Sequence[str]) -> Iterator[str | None]:
     """While the block runs, jsonargparse resolves only trusted names if a run's config is among the arguments.
 
     Yields:
-        whether that is so.
+        the first such config; None if there is none.
     """
     names = ("import_path_verdicts", "import_paths_enforced")
     before = {name: parsing_settings[name] for name in names}
-    of_run = run_config_among(arguments) is not None
+    of_run = run_config_among(arguments)
     try:
         if of_run:
             lightning = [LIGHTNING + name for name in IN_A_TRAINER]
