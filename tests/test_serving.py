@@ -552,6 +552,19 @@ def test_saliency_is_the_slope_of_the_log_odds(service):
     assert (odds(waveform + step) - odds(waveform - step)) / 2 == pytest.approx(float(gradient @ step), rel=0.05)
 
 
+def test_saliency_is_where_a_short_cry_was_judged_and_not_of_cries_behind_the_picture(service, monkeypatch):
+    waveform, window = cry(3)[:RATE].astype(np.float32), round(service.trained.cutting["window_s"] * RATE)
+    cries = [(0.5, 0.55), (1.02, 1.07), (5.0, 5.05)]
+    reached = {}
+    for of_windows in (False, True):
+        monkeypatch.setattr(service.trained, "of_windows", of_windows)
+        places = np.flatnonzero(saliency(service.trained, waveform, cries, 1))
+        reached[of_windows] = places[0] / RATE, places[-1] / RATE
+    half = window / RATE / 2
+    assert reached[False][0] >= 0.5 and reached[False][1] <= 0.55
+    assert 0.525 - half <= reached[True][0] < 0.5 and 0.55 < reached[True][1] <= 0.525 + half
+
+
 def test_pictures_fit_their_page():
     sound = 0.1 * np.sin(2 * np.pi * 1000 * np.arange(2 * RATE) / RATE).astype(np.float32)
     depends = np.zeros_like(sound)
