@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import cry_lightning
 from cry_lightning.commands.arguments import find_shipped, first_sentence, parse
-from cry_lightning.console import Interrupted, UserError
+from cry_lightning.console import Interrupted, UserError, did_you_mean
 
 DONE_IN_PART = 3  # exit code: some recordings could not be used, and are listed; the result of the others is written
 # Bytes that glibc asks the system for by themselves (the most that it allows), and that it keeps when they are free.
@@ -76,7 +76,8 @@ def run(command: str, args: list[str]) -> object:
         UserError: there is no such command, or a mistake in its arguments.
     """
     if command not in COMMANDS:
-        raise UserError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
+        hint = did_you_mean([command], list(COMMANDS)) or f"; the commands are {', '.join(COMMANDS)}"
+        raise UserError(f"unknown command {command!r}{hint}")
     function = function_of(command)
     if command in ("fit", "test"):  # the parser of a stage is made of its classes
         from cry_lightning.api.models import run_stage

@@ -178,7 +178,8 @@ def changed(path: Path, change) -> Path:
 
 
 def test_unknown_command(mistake):
-    assert "unknown command 'fti'" in mistake("fti")
+    assert mistake("evalute").endswith("unknown command 'evalute'; did you mean evaluate?")
+    assert "unknown command 'xx'; the commands are " in mistake("xx")
 
 
 ON_THE_COMMAND_LINE = {
@@ -202,6 +203,9 @@ ON_THE_COMMAND_LINE = {
     ),
     "--model.init_args.encoder=cry_lightning.encoder.Res8": (
         "model.encoder: cry_lightning.encoder.Res8: no such class; did you mean cry_lightning.encoders.Res8?"
+    ),
+    "--model.optimisation.optimizer=torch.optim.AdmaW": (
+        "model.optimisation.optimizer: module 'torch.optim' has no attribute 'AdmaW'; did you mean AdamW?"
     ),
     "--trainer.max_epoch=3": "unrecognized arguments: --trainer.max_epoch=3; did you mean --trainer.max_epochs?",
     "--modle.x=1 --nme=x": "unrecognized arguments: --modle.x=1 --nme=x; did you mean --model, --name?",

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -26,6 +27,7 @@ UNKNOWN_NETWORK = re.compile(r"^Unknown model \((.+)\)$")
 NO_CLASS = re.compile(
     r"(?s)package\.module\.Class, not ([\w.]+)$|class_path '([\w.]+)'.*(?:No module|has no attribute)"
 )
+NO_ATTRIBUTE = re.compile(r"^module '([\w.]+)' has no attribute '(\w+)'$")
 WRONG_TYPE = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.+?)\])")
 UNION = "Does not validate against any of the Union subtypes"
 OF_A_SUBTYPE = re.compile(  # not merely of its form
@@ -173,6 +175,8 @@ def plainly(reason: str, message: str, known: list[str]) -> str:
         return reason + did_you_mean(re.findall(r"--([\w.]+)", reason), [*known, *of_data], "--")
     for pattern, instead in PLAINER.items():
         reason = re.sub(pattern, instead, reason)
+    if attribute := NO_ATTRIBUTE.search(reason):
+        return reason + did_you_mean([attribute[2]], dir(sys.modules.get(attribute[1])))
     wrong = NO_CLASS.search(reason)
     return f"{reason}{nearest(wrong[1] or wrong[2])}" if wrong else reason
 

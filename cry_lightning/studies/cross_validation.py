@@ -81,7 +81,7 @@ def read_chain(stages: Sequence[StageConfig], known: Stages) -> None:
         UserError: naming the stage and the file.
     """
     first, *_ = [known.read(stage) for stage in stages]
-    with engine.naming(first):
+    with engine.naming(first.config["name"]):
         engine.start(first, None)
 
 

@@ -28,7 +28,7 @@ from cry_lightning.cli import stage as cli
 from cry_lightning.cli.process import quiet
 from cry_lightning.cli.runfolder import BEST, HARMLESS, TESTED, differences
 from cry_lightning.commands.arguments import Overrides, as_arguments
-from cry_lightning.console import ConfigError, Interrupted, UserError, followed, log_line, stopped_by_signals
+from cry_lightning.console import Interrupted, UserError, followed, log_line, stopped_by_signals
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
@@ -53,6 +53,7 @@ class StageConfig:
 
     path: str
     changes: tuple[str, ...] = ()  # arguments of `fit`, of which later ones win
+    name: str = ""  # by which a recipe knows it
 
     def changed(self, *changes: Overrides) -> "StageConfig":
         """The stage with further changes: dotted keys and their values, or arguments of `fit`."""
@@ -98,10 +99,10 @@ def read_study(stage: StageConfig) -> Study:
     if tasks > 1 or TorchElasticEnvironment.detect():
         started = f"give srun one task, not {tasks}" if tasks > 1 else "leave torchrun out"
         raise UserError(f"a study starts the processes of its trainings itself (trainer.devices); {started}")
-    with quiet():
+    with quiet(), naming(stage.name):
         read = cli.ReadCLI(["fit", *stage.arguments])
     study = Study(stage, yaml.safe_load(read.dump()), read.datamodule, read.has_test)
-    with naming(study):
+    with naming(study.config["name"]):
         read.model.check_inputs()
         for data in filter(None, (study.data, study.data.probe)):
             check_there(data.corpus)
@@ -114,7 +115,7 @@ def set_up(study: Study) -> Study:
     Raises:
         UserError: they cannot be.
     """
-    with quiet(), naming(study):
+    with quiet(), naming(study.config["name"]):
         study.data.prepare_data()
         study.data.setup("fit")
     return study
@@ -126,14 +127,14 @@ def open_study(stage: StageConfig) -> Study:
 
 
 @contextmanager
-def naming(study: Study) -> Iterator[None]:
-    """Begin a user's mistake with the name of the stage that has it."""
+def naming(stage: str) -> Iterator[None]:
+    """Begin a user's mistake with the name of the stage that has it, if it has one."""
     try:
         yield
-    except ConfigError:  # which names its key
-        raise
     except UserError as error:
-        raise UserError(f"stage {study.config['name']}: {error}") from error
+        if not stage or str(error).startswith("stage "):
+            raise
+        raise UserError(f"stage {stage}: {error}") from error
 
 
 def check_there(corpus: Corpus) -> None:

@@ -19,7 +19,7 @@ from cry_lightning.report.files import write_report
 from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies import label_efficiency
 from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
-from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, side_by_side, test
+from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, naming, side_by_side, test
 from cry_lightning.studies.label_efficiency import WEIGHTS, Encoder, LabelStudy
 from cry_lightning.studies.recipe import (
     EVERY,
@@ -70,7 +70,7 @@ class Order:
         """What is particular wins over what is general, and the user's arguments over both."""
         shared = [EVERY, LAST, name] if of_last else [EVERY, name]
         own = {"name": name} if name in self.recipe.configs else {}
-        return StageConfig(str(yaml_of(self.recipe, self.path, name))).changed(
+        return StageConfig(str(yaml_of(self.recipe, self.path, name)), name=name).changed(
             own,
             *(self.setting.stages.get(key, {}) for key in shared),
             *of_last,
@@ -153,7 +153,11 @@ def paths_in(order: Order) -> set[str]:
         UserError: a config has a mistake.
     """
     stages = dict.fromkeys(stage for stages in order.every_chain() for stage in stages)
-    named = set(texts([check_overrides(stage.path, stage.changes) for stage in stages]))
+    configs = []
+    for stage in stages:
+        with naming(stage.name):
+            configs.append(check_overrides(stage.path, stage.changes))
+    named = set(texts(configs))
     return {path for path in order.setting.needs if any(f"{text}/".startswith(f"{path}/") for text in named)}
 
 
