@@ -38,9 +38,9 @@ class MelFeature(Feature):
         UserError: for arguments that contradict each other, or a waveform too short to be mirrored.
     """
 
-    pad_mode = "reflect"
     window: Tensor  # (n_fft,)
     mel: Tensor  # (n_fft // 2 + 1, n_mels)
+    mel_twice: Tensor  # (2 * (n_fft // 2 + 1), n_mels): of the real and of the imaginary part
 
     def __init__(
         self,
@@ -67,10 +67,17 @@ class MelFeature(Feature):
         with torch.device("cpu"):  # also where a network is drafted without numbers: filters are looked into
             self.register_buffer("window", self.make_window(), persistent=False)
             self.register_buffer("mel", self.make_filters(), persistent=False)
+            self.register_buffer("mel_twice", self.mel.repeat_interleave(2, 0), persistent=False)
+            self.groups = in_groups(self.mel_twice)
 
     def make_window(self) -> Tensor:
         """Window (n_fft,) of every frame."""
         return torch.hann_window(self.n_fft)
+
+    def with_ends(self, waveform: Tensor, margin: int) -> Tensor:
+        """Waveforms (B, margin + N + margin), the sound being mirrored: what `pad` does, in a fifth of its time."""
+        before, after = waveform[:, 1 : margin + 1], waveform[:, -margin - 1 : -1]
+        return torch.cat([before.flip(1), waveform, after.flip(1)], dim=1)
 
     def make_filters(self) -> Tensor:
         """Weights (n_fft // 2 + 1, n_mels) of the mel bands: triangles of equal area."""
@@ -103,10 +110,28 @@ class MelFeature(Feature):
             return in_blocks(self._features, waveform.float(), self.n_fft / self.hop_length)
 
     def _features(self, waveform: Tensor) -> Tensor:
-        margin = self.n_fft // 2
-        padded = pad(waveform, (margin, margin), mode=self.pad_mode)
+        padded = self.with_ends(waveform, self.n_fft // 2)
         spectrum = torch.fft.rfft(padded.unfold(1, self.n_fft, self.hop_length) * self.window)
-        return self.compress(power_of(spectrum) @ self.mel).unsqueeze(1)
+        squares = torch.view_as_real(spectrum).square_().flatten(-2)  # the product adds those of each frequency up
+        return self.compress(in_bands(squares, self.mel_twice, self.groups)).unsqueeze(1)
+
+
+def in_groups(filters: Tensor) -> list[tuple[slice, slice]]:
+    """Some bands at a time of filters (F, n_mels), as columns, each with the rows that they have any weight on.
+
+    Filters being triangles, four groups leave out three quarters of the products with nothing.
+    """
+    groups = []
+    for bands in torch.arange(filters.shape[1]).chunk(4):
+        columns = slice(int(bands[0]), int(bands[-1]) + 1)
+        rows = filters[:, columns].any(dim=1).nonzero().flatten().tolist() or [0]
+        groups.append((slice(rows[0], rows[-1] + 1), columns))
+    return groups
+
+
+def in_bands(spectrum: Tensor, filters: Tensor, groups: list[tuple[slice, slice]]) -> Tensor:
+    """Spectra (..., F) times filters (F, n_mels), group by group."""
+    return torch.cat([spectrum[..., rows] @ filters[rows, columns] for rows, columns in groups], dim=-1)
 
 
 class MFCC(MelFeature):
@@ -166,8 +191,6 @@ class Fbank(MelFeature):
     "Self-supervised learning for infant cry analysis".
     """
 
-    pad_mode = "constant"
-
     def __init__(
         self,
         sample_rate: int = 16000,
@@ -178,6 +201,10 @@ class Fbank(MelFeature):
         f_max: float = 8000.0,
     ) -> None:
         super().__init__(sample_rate, n_fft, hop_length, n_mels, f_min, f_max)
+
+    def with_ends(self, waveform: Tensor, margin: int) -> Tensor:
+        """Waveforms (B, margin + N + margin), with zeros around the sound."""
+        return pad(waveform, (margin, margin))
 
     def make_window(self) -> Tensor:
         """Window (n_fft,) of every frame."""
@@ -242,6 +269,7 @@ class VGGishLogMel(Feature):
         with torch.device("cpu"):
             self.register_buffer("window", torch.hann_window(VGGISH_FRAME, dtype=torch.float64), persistent=False)
             self.register_buffer("mel", self.make_filters(), persistent=False)
+            self.groups = in_groups(self.mel)
 
     def make_filters(self) -> Tensor:
         """Weights (n_fft // 2 + 1, n_mels) of the mel bands: triangles of height 1 at most."""
@@ -273,7 +301,7 @@ class VGGishLogMel(Feature):
     def _features(self, waveform: Tensor) -> Tensor:
         frames = self.prepared(waveform).unfold(1, VGGISH_FRAME, self.hop_length) * self.window
         magnitude = power_of(torch.fft.rfft(frames, self.n_fft)).sqrt_()
-        log_mel = (magnitude @ self.mel).add_(VGGISH_OFFSET).log_()
+        log_mel = in_bands(magnitude, self.mel, self.groups).add_(VGGISH_OFFSET).log_()
         return log_mel.float().transpose(1, 2).unsqueeze(1).contiguous()
 
 
