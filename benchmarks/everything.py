@@ -1,7 +1,7 @@
 """Run the benchmarks of speed in under 15 minutes, and write one table: `make benchmark`.
 
 .venv/bin/python benchmarks/everything.py                          writes benchmarks/table.json and benchmarks/table.md
-.venv/bin/python benchmarks/everything.py --check cache ntxent     compares these with the table that is there
+.venv/bin/python benchmarks/everything.py --check                  compares with the table that is there
 
 A ratio is how many times as fast as the peer we are, a share how much of what is possible, both within one run: so they
 compare between machines of one kind, and little between kinds. `--check` ends with 1 where one fell by over a third.
@@ -78,13 +78,14 @@ def as_markdown(table: dict[str, Any]) -> str:
 
 
 def fallen(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[str]:
-    """Which ratios to the peer are less than two thirds of what they were, in words."""
-    known = {row["name"]: row["ratio"] for row in before if "ratio" in row}
-    return [
-        f"{row['name']}: {row['ratio']:.2f} times as fast as {row['peer']}, in the table {known[row['name']]:.2f}"
-        for row in now
-        if row["name"] in known and row["ratio"] < ALLOWED * known[row["name"]]
-    ]
+    """Which ratios to the peer, or shares of the limit without one, are less than two thirds of before, in words."""
+    known = {row["name"]: row for row in before}
+    found = []
+    for row in now:
+        key, what = ("ratio", f"times as fast as {row['peer']}") if "peer" in row else ("share", f"of {row['limit']}")
+        if row[key] < ALLOWED * known.get(row["name"], {}).get(key, 0.0):
+            found.append(f"{row['name']}: {row[key]:.2f} {what}, in the table {known[row['name']][key]:.2f}")
+    return found
 
 
 def main() -> int:
