@@ -30,10 +30,9 @@ from cry_lightning.files import sha256
 from cry_lightning.lineage import sound_fingerprint
 from cry_lightning.report import mistakes, sounds
 from cry_lightning.report import page as html_page
-from cry_lightning.report.files import write_card
+from cry_lightning.report.command import write_card
 from cry_lightning.report.mistakes import Mistake, Mistakes
-from cry_lightning.report.page import StudyPage, write_page
-from cry_lightning.report.pictures import Picture
+from cry_lightning.report.page import Picture, StudyPage, write_page
 from cry_lightning.report.words import Asked, Extras
 
 main = partial(command, "evaluate")

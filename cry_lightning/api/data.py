@@ -69,7 +69,7 @@ def acquire(
     finder = None
     if detector:
         thresholds.check_used()
-        from cry_lightning.inference.detect import Finder
+        from cry_lightning.inference.windows import Finder
 
         finder = Finder(detector)
     return run(recordings, out, thresholds, name_pattern, table, figures, annotations, jobs, overwrite, finder)

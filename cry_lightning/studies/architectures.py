@@ -14,7 +14,7 @@ from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.evaluation.compare import Rows, as_text, cell, pairs
 from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
 from cry_lightning.files import Json
-from cry_lightning.report.files import write_report
+from cry_lightning.report.command import write_report
 from cry_lightning.studies.cross_validation import planned
 from cry_lightning.studies.division import Division
 from cry_lightning.studies.engine import StageConfig

@@ -15,7 +15,7 @@ from cry_lightning.evaluation.compare import as_markdown, as_text, pairs
 from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
 from cry_lightning.files import replacing
-from cry_lightning.report.files import write_report
+from cry_lightning.report.command import write_report
 from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies import label_efficiency
 from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
