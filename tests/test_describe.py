@@ -14,7 +14,7 @@ from made import DATA, cry, real
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip
-from cry_lightning.data.argument import open_data
+from cry_lightning.data.datamodule import open_data
 from cry_lightning.data.splits import Split, assign
 from cry_lightning.describe import summary, support
 from cry_lightning.describe.figures import Example, choose, draw, row_label, row_names, unit

@@ -20,8 +20,7 @@ from cry_lightning import audio
 from cry_lightning.__main__ import main
 from cry_lightning.console import UserError
 from cry_lightning.export import hub as hub_folder
-from cry_lightning.export.about import About, describe
-from cry_lightning.export.check import LIMIT, Reference, differences, sounds
+from cry_lightning.export.check import LIMIT, About, Reference, describe, differences, sounds
 from cry_lightning.export.graph import Products, WaveformModel
 from cry_lightning.features import MFCC as Mfcc
 from cry_lightning.features import EfficientATLogMel, Fbank, LogMel, VGGishLogMel, Waveform

@@ -26,7 +26,7 @@ from cry_lightning.cli import stage as cli
 from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.calibration import platt
-from cry_lightning.export.about import decision_of
+from cry_lightning.export.check import decision_of
 from cry_lightning.files import sha256
 from cry_lightning.inference import output, predict, reference
 from cry_lightning.inference.decisions import UNLIKE, UNSURE, Decisions, add_decisions, limit_of

@@ -9,8 +9,8 @@ import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cry_lightning.console import UserError
-from cry_lightning.data.division import clips_per_class, fraction_of_groups, read_exclusions
 from cry_lightning.data.splits import Split, assign, fold_of_groups, imbalance
+from cry_lightning.data.subset import clips_per_class, fraction_of_groups, read_exclusions
 
 SCHEMES = [
     Split(),

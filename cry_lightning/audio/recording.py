@@ -20,14 +20,15 @@ from cry_lightning.audio.containers import (
     SILENT,
     SLACK_S,
     AudioError,
+    WavReader,
     as_audio_errors,
     bytes_behind_wav,
     check_file,
     ogg_pages,
+    plain_wav,
     warn_once,
 )
 from cry_lightning.audio.decoders import UNKNOWN_LENGTH, FFmpegReader, SoundFileReader
-from cry_lightning.audio.wav import WavReader, plain_wav
 from cry_lightning.console import UserError
 
 Fit = Literal["pad", "repeat", "crop"]

@@ -20,7 +20,7 @@ from cry_lightning.console import (
     printable,
 )
 from cry_lightning.corpora.base import named_subjects
-from cry_lightning.data.argument import open_data
+from cry_lightning.data.datamodule import open_data
 from cry_lightning.describe import summary, support
 from cry_lightning.describe.figures import LONGEST_S, Example, choose, draw, example
 from cry_lightning.describe.summary import FORM, FRAME_S, FULL_SCALE_DB, QUIET_DB, SEED, UNLABELLED, CorpusSummary

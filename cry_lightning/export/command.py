@@ -11,14 +11,15 @@ import torch
 
 from cry_lightning.console import UserError
 from cry_lightning.export import hub
-from cry_lightning.export.about import About, describe
 from cry_lightning.export.check import (
     LIMIT,
+    About,
     Outputs,
     Reference,
     Run,
     as_outputs,
     batches,
+    describe,
     differences,
     latency_ms,
     refuse_different,

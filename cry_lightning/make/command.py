@@ -19,8 +19,7 @@ from typing import TypedDict
 from cry_lightning.commands.arguments import ArgumentParser
 from cry_lightning.console import UserError, stopped_by_signals
 from cry_lightning.files import LOCK, Json, locked, replacing, write_json
-from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Chain, Stage, imported
-from cry_lightning.make.inputs import Inputs, changed, of_file
+from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Chain, Inputs, Stage, changed, imported, of_file
 
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
 PUBLISHED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"

@@ -19,7 +19,7 @@ from cry_lightning import audio
 from cry_lightning.annotations.spans import Span
 from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError, on_one_line, printable
-from cry_lightning.export.about import decision_of, status_of
+from cry_lightning.export.check import decision_of, status_of
 from cry_lightning.files import Json
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.output import Row, as_records

@@ -15,7 +15,7 @@ from cry_lightning import lineage
 from cry_lightning.cli.runfolder import BEST
 from cry_lightning.console import UserError, for_spreadsheets
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.data.division import column
+from cry_lightning.data.subset import column
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import SUMMARY, as_text, number
 from cry_lightning.evaluation.metrics import measure, units_at

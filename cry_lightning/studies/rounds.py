@@ -8,8 +8,8 @@ import numpy as np
 
 from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.data.division import column
 from cry_lightning.data.splits import Split, census, count
+from cry_lightning.data.subset import column
 from cry_lightning.files import Json
 from cry_lightning.studies import engine
 from cry_lightning.studies.division import Division
