@@ -19,7 +19,7 @@ from cry_lightning.dashboard.runs import begin_study
 from cry_lightning.evaluation.run import Tested, read_run
 from cry_lightning.files import Json
 from cry_lightning.lineage import refuse_leaky
-from cry_lightning.studies import engine
+from cry_lightning.studies import engine, label_curves
 from cry_lightning.studies.cross_validation import (
     WITHOUT_LAST,
     Chain,
@@ -30,11 +30,11 @@ from cry_lightning.studies.cross_validation import (
     train_once,
 )
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, is_finished
+from cry_lightning.studies.label_curves import SCRATCH
 from cry_lightning.studies.recipe import Changes, Labels
 from cry_lightning.studies.rounds import divided
 from cry_lightning.tasks.checkpoints import sha256
 
-SCRATCH = "scratch"
 WEIGHTS = "model.init_args.weights"
 FOLD = "{fold}"  # in a checkpoint's path: an encoder that was not trained on the fold's test subjects
 CountedBy = Literal["label_fraction", "per_class"]
@@ -263,8 +263,6 @@ class LabelStudy:
 
     def run(self, jobs: int, command: str, allow_leaky: bool = False) -> pd.DataFrame:
         """Train what is not finished, and report; returns what label_efficiency.csv holds."""
-        from cry_lightning.studies import label_curves  # which needs what is above
-
         name = f"Label efficiency on {self.study.corpus}"
         result = label_curves.curves(self._tested(jobs, allow_leaky), self.subsets)
         begin_study(self.out, self.study.corpus, self.study.loggers)

@@ -17,7 +17,7 @@ from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_ru
 from cry_lightning.files import replacing
 from cry_lightning.report.command import write_report
 from cry_lightning.report.page import StudyPage, write_page
-from cry_lightning.studies import label_efficiency
+from cry_lightning.studies import label_efficiency, paper_tables
 from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, naming, side_by_side, test
 from cry_lightning.studies.label_efficiency import WEIGHTS, Encoder, LabelStudy
@@ -333,8 +333,6 @@ def tabled(recipe: Recipe, order: Order, plans: Plans, head: str, out: Path, job
         jobs: folds at a time.
         command: that asked for it.
     """
-    from cry_lightning.studies import paper_tables  # which needs what is above
-
     train_all(plans, jobs)
     runs = evaluate_all(order, plans, out)
     tables = [paper_tables.figures(recipe, runs)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,9 @@ from cry_lightning.evaluation.metrics import Units, units_at
 from cry_lightning.files import replacing
 from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies.disturbances import KINDS, UNDISTURBED, Condition
-from cry_lightning.studies.robustness import ModelUnderTest
+
+if TYPE_CHECKING:  # it imports this
+    from cry_lightning.studies.robustness import ModelUnderTest
 
 COLUMNS = ["model", "kind", "severity", "unit", "place", "minus", "metric", "value", "low", "high"]
 COUNTS = ["level", "n_clips", "n_subjects", "drawn", "lineage"]
@@ -37,7 +40,7 @@ KIND_LEGENDS = {
 
 
 def curves(
-    models: Sequence[ModelUnderTest],
+    models: Sequence["ModelUnderTest"],
     points: Sequence[Condition],
     predicted: Sequence[Sequence[pd.DataFrame]],
 ) -> pd.DataFrame:
