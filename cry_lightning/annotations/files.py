@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from cry_lightning.annotations.formats import audacity, parse_table, parse_textgrid, raven, textgrid
 from cry_lightning.console import UserError
-from cry_lightning.files import read_text, replacing
+from cry_lightning.files import read_text, write_text
 
 
 class Interval(NamedTuple):
@@ -120,8 +120,7 @@ def write(intervals: Iterable[Interval], path: str | Path, duration_s: float, ti
         text = textgrid(ordered, float(duration_s), tier)
     else:
         text = raven(ordered) if "selections" in ending[0].lower() else audacity(ordered)
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(text, path)
 
 
 def _check(found: list[Found], path: Path, duration_s: float | None) -> None:

@@ -95,9 +95,9 @@ def run_stage(name: str, argv: Sequence[str]) -> Path:
 def _table(folder: Path) -> str:
     """The first table of `evaluate` of a run that has been tested."""
     from cry_lightning.evaluation.compare import as_text, summary
-    from cry_lightning.evaluation.run import evaluate_run, read_run
+    from cry_lightning.evaluation.run import evaluated
 
-    return as_text(summary([evaluate_run(read_run(str(folder), "test"), "test", None)]))
+    return as_text(summary([evaluated(folder)]))
 
 
 def _given(config: str | Path | Sequence[str | Path], overrides: Overrides) -> list[str]:

@@ -233,6 +233,11 @@ class CryDataModule(L.LightningDataModule):
         """Cache rows (n,) of one part."""
         return torch.from_numpy(np.flatnonzero(self.parts == part))
 
+    @property
+    def labelled_rows(self) -> np.ndarray:
+        """Cache rows (n,) of all clips that have a label and can be used."""
+        return np.flatnonzero((self.labels.numpy() >= 0) & self.features.good)
+
     def subjects(self, part: str) -> list[str]:
         """Subject ids of one part, sorted."""
         return sorted({clip.subject for clip in self.clips_of(part).used})

@@ -165,6 +165,11 @@ def pool(runs: list[Tested]) -> Tested:
     return Tested(name, first.folder.parent / "pooled", table, validation, labels, verdict, known, told)
 
 
+def evaluated(folder: Path, positive: str | None = None) -> Run:
+    """A run scored on its tests; raises as `read_run` and `evaluate_run` do."""
+    return evaluate_run(read_run(str(folder), "test"), "test", positive)
+
+
 def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
     """Score a run.
 

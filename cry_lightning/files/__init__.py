@@ -2,7 +2,16 @@
 
 from cry_lightning.files.contents import CHECKPOINT, TRUNCATED, Checkpoint, Config, Json, kind_of, read_object, sha256
 from cry_lightning.files.tables import named_columns, read_table, read_text
-from cry_lightning.files.writing import LOCK, locked, replacing, replacing_folder, waited_for, write_json
+from cry_lightning.files.writing import (
+    LOCK,
+    locked,
+    replacing,
+    replacing_folder,
+    waited_for,
+    write_json,
+    write_table,
+    write_text,
+)
 
 __all__ = [
     "CHECKPOINT",
@@ -22,4 +31,6 @@ __all__ = [
     "sha256",
     "waited_for",
     "write_json",
+    "write_table",
+    "write_text",
 ]

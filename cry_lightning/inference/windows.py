@@ -24,6 +24,7 @@ from cry_lightning.annotations.spans import Span
 from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError, counted, first_few, printable, progress_bar
 from cry_lightning.corpora import Clip, Corpus
+from cry_lightning.corpora.clips import further_columns
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.corpora.listing import recordings_named
 from cry_lightning.data.building import ClipBatches
@@ -312,8 +313,7 @@ def clip_table(corpus: Corpus, clips: Sequence[Clip]) -> pd.DataFrame:
         (c.name, c.path, c.subject, c.subject_source, c.label or "", c.start_s, duration_s(corpus, c)) for c in clips
     ]
     own = pd.DataFrame(rows, columns=COLUMNS)
-    further = pd.DataFrame([dict(clip.columns) for clip in clips], dtype=object).fillna("").astype(str)
-    return own.join(further.drop(columns=[*COLUMNS, EMBEDDINGS], errors="ignore"))
+    return own.join(further_columns(clips).drop(columns=[*COLUMNS, EMBEDDINGS], errors="ignore"))
 
 
 def verdict(table: pd.DataFrame, content: Mapping[str, str], landmarks: Sequence[str], lineage: Lineage) -> Leakage:

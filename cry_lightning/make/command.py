@@ -18,7 +18,7 @@ from typing import TypedDict
 
 from cry_lightning.commands.arguments import ArgumentParser
 from cry_lightning.console import UserError, stopped_by_signals
-from cry_lightning.files import LOCK, Json, locked, replacing, write_json
+from cry_lightning.files import LOCK, Json, locked, write_json, write_text
 from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Chain, Inputs, Stage, changed, imported, of_file
 
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
@@ -204,8 +204,7 @@ def evaluate(chain: Chain, arguments: tuple[str, ...]) -> None:
     evaluated: Json = {"arguments": list(arguments), **tested}
     if record.get("evaluate") != evaluated | {"report.md": _of(folder / "report.md")}:
         table = run("evaluate", str(folder), *arguments, capture=True)
-        with replacing(folder / "report.txt") as part:
-            part.write_text(table, encoding="utf-8")
+        write_text(table, folder / "report.txt")
         record["evaluate"] = evaluated | {"report.md": _of(folder / "report.md")}
         write_record(folder, record)
     _say((folder / "report.txt").read_text(encoding="utf-8").rstrip("\n"))

@@ -12,9 +12,9 @@ from cry_lightning.console import UserError, for_spreadsheets, on_one_line
 from cry_lightning.dashboard.runs import send_report
 from cry_lightning.evaluation.clinical import read_out
 from cry_lightning.evaluation.compare import COLUMNS, Pair, as_text, pairs, section, summary, two_class
-from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, pool, read_run
+from cry_lightning.evaluation.run import Run, evaluate_run, evaluated, named_apart, pool, read_run
 from cry_lightning.evaluation.subgroups import subgroups
-from cry_lightning.files import replacing
+from cry_lightning.files import replacing, write_text
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.report import checklist, markdown, words
 from cry_lightning.report.checklist import fill
@@ -147,7 +147,7 @@ def write_report(
         for name, table in tables.items():
             for_spreadsheets(table).to_csv(files.enter_context(replacing(out / name)), index=False)
         for name, text in texts.items():
-            files.enter_context(replacing(out / name)).write_bytes(as_bytes(text))
+            files.enter_context(replacing(out / name)).write_text(text, "utf-8", "backslashreplace")
     for name in set(OPTIONAL) - set(tables) - set(texts):
         (out / name).unlink(missing_ok=True)  # of other runs, or of another call
     send_report(runs, out / "report.html", asked.send_report)
@@ -157,15 +157,9 @@ def write_report(
 def write_card(folder: Path) -> None:
     """Write the model card of a run that was just tested; none, with a warning, of what `evaluate` would refuse."""
     try:
-        run = evaluate_run(read_run(str(folder), "test"), "test", None)
+        run = evaluated(folder)
         refuse_leaky([(run.name, run.leakage)], "`evaluate --allow-leaky` stamps a report so")
     except UserError as error:  # the test is none the worse
         log.warning("no %s: %s", CARD, error)
         return
-    with replacing(folder / CARD) as part:
-        part.write_bytes(as_bytes(markdown.card(Facts(run, Extras()))))
-
-
-def as_bytes(text: str) -> bytes:
-    """A text as it is written; of a file name that is no UTF-8, the bytes are escaped."""
-    return text.encode(errors="backslashreplace")
+    write_text(markdown.card(Facts(run, Extras())), folder / CARD)

@@ -18,7 +18,7 @@ from cry_lightning.data.cachefile import UNREADABLE, CacheFile
 from cry_lightning.data.inventory import recordings_of
 from cry_lightning.evaluation.predictions import score_columns
 from cry_lightning.evaluation.run import Run
-from cry_lightning.lineage import sound_fingerprint
+from cry_lightning.lineage import sound_fingerprint, without_landmarks
 from cry_lightning.report.provenance import Provenance
 
 LARGEST = (80, 160)  # rows and columns of a picture, in pixels
@@ -72,18 +72,13 @@ def _held(path: Path, tested: Mapping[str, str]) -> Cached | None:
         wanted = {clip.encode(errors="surrogateescape"): clip for clip in tested}
         rows = np.flatnonzero(np.isin(names, np.array(list(wanted))))
         content = {wanted[names[row]]: contents[row].decode(errors="surrogateescape") for row in rows}
-        same = {clip for clip, text in content.items() if _is_same(text, tested[clip])}
+        same = {clip for clip, text in content.items() if sound_fingerprint(text) == without_landmarks(tested[clip])}
         held = {wanted[names[row]]: np.array(features[row, 0], float) for row in rows}
         feature = str(json.loads(str(file.attributes["feature"]))["class_path"]).rpartition(".")[2]
     except UNREADABLE:
         return None
     kept = {clip: values for clip, values in held.items() if clip in same and np.isfinite(values).all()}
     return Cached(feature, kept, content, path.parent) if kept else None
-
-
-def _is_same(content: str, sound: str) -> bool:
-    """Whether a row was made from the sound that was tested, landmarks aside."""
-    return sound_fingerprint(content) == "#".join(sound.split("#")[:2])
 
 
 def pictures(found: Cached) -> dict[str, str]:

@@ -14,7 +14,7 @@ from cry_lightning.evaluation import compare, figures
 from cry_lightning.evaluation.compare import Pair, Rows
 from cry_lightning.evaluation.drawing import PAPER, STYLES, Style, as_svg, save
 from cry_lightning.evaluation.run import Run
-from cry_lightning.files import replacing
+from cry_lightning.files import write_text
 from cry_lightning.report import mistakes, words
 from cry_lightning.report.checklist import Checklist
 from cry_lightning.report.mistakes import Mistakes
@@ -70,8 +70,7 @@ def _drawn(name: str, drawing: Callable[[Style], Figure], out: Path, prefix: str
     with style.applied():
         save(figure := drawing(style), out / path, *([".pdf"] if style is PAPER else []))
         svg = as_svg(figure)
-    with replacing((out / path).with_suffix(".svg")) as part:
-        part.write_text(svg, encoding="utf-8")
+    write_text(svg, (out / path).with_suffix(".svg"))
     return Picture(name, path, svg)
 
 
@@ -215,6 +214,5 @@ def write_page(page: StudyPage, out: Path) -> Path:
     """Write report.html of a study into a folder; returns its path."""
     reports = [(name, quote(path.as_posix())) for name, path in page.reports]
     shown = asdict(page) | {"reports": reports, "versions": versions()}
-    with replacing(out / "report.html") as part:
-        part.write_bytes(template("study.html").render(shown).encode(errors="backslashreplace"))
+    write_text(template("study.html").render(shown), out / "report.html")
     return out / "report.html"

@@ -242,17 +242,17 @@ def _said(row: Row, words: Mapping[str, str | Sequence[str]]) -> str:
 
 
 async def _unusable(request: Request, error: Exception) -> JSONResponse:
-    return _problem(str(error), 422)
+    return _problem(str(error))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return _problem(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 422)
+    return _problem(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
-def _problem(reason: str, status: int) -> JSONResponse:
-    return JSONResponse({"detail": on_one_line(printable(reason))[:LONGEST]}, status)
+def _problem(reason: str) -> JSONResponse:
+    return JSONResponse({"detail": on_one_line(printable(reason))[:LONGEST]}, 422)
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:

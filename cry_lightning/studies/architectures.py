@@ -12,7 +12,7 @@ from cry_lightning.commands.messages import instantiation_error
 from cry_lightning.console import ConfigError, UserError
 from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.evaluation.compare import Rows, as_text, cell, pairs
-from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
+from cry_lightning.evaluation.run import Run, evaluated, named_apart
 from cry_lightning.files import Json
 from cry_lightning.report.command import write_report
 from cry_lightning.studies.cross_validation import planned
@@ -47,7 +47,7 @@ def run(
             raise not_on_pictures(stage.path, error) from error
     for number, ((model, size), plan) in enumerate(plans.items(), 1):
         print(f"{number}/{len(grid)} {model} {named(size)}", flush=True)
-        runs[model, size] = evaluate_run(read_run(str(plan.run(jobs, keep)), "test"), "test", None)
+        runs[model, size] = evaluated(plan.run(jobs, keep))
     every = named_apart([*runs.values()])
     runs = dict(zip(runs, every, strict=True))
     report = write_report(every, pairs(every), out)

@@ -10,13 +10,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from cry_lightning.console import for_spreadsheets
 from cry_lightning.dashboard.runs import send_curves
 from cry_lightning.evaluation.compare import Rows, as_text, cell
 from cry_lightning.evaluation.drawing import SCREEN, as_svg, entitle, legend_below, line, marker, save
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Estimate
 from cry_lightning.evaluation.run import Run, Tested, evaluate_run, pool
-from cry_lightning.files import replacing
+from cry_lightning.files import write_table
 from cry_lightning.report.page import StudyPage, write_page
 
 if TYPE_CHECKING:  # it imports this
@@ -174,8 +173,7 @@ def shown(curves: pd.DataFrame) -> Iterator[dict[str, float]]:
 
 def write(curves: pd.DataFrame, out: Path, n_classes: int, title: str, command: str) -> None:
     """Write label_efficiency.csv, .png and .svg, and report.html under a title; add to the dashboard."""
-    with replacing(out / "label_efficiency.csv") as part:
-        for_spreadsheets(curves).to_csv(part, index=False)
+    write_table(curves, out / "label_efficiency.csv")
     with SCREEN.applied():
         save(figure := draw(curves, n_classes), out / "label_efficiency.png", ".svg")
         figures = [("UAR and AUC by number of labels", as_svg(figure))]

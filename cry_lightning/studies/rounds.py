@@ -4,8 +4,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.splits import Split, census, count
@@ -97,7 +95,7 @@ def plan(data: CryDataModule, division: Division) -> Scheme:
         )
     group, folds, repeats = division.group or "subject", division.folds or 5, division.repeats
     seeds = tuple(division.seeds or ())
-    labelled = np.flatnonzero((data.labels.numpy() >= 0) & data.features.good)
+    labelled = data.labelled_rows
     clips = data.clips[labelled]
     labels, groups = clips.each(lambda clip: clip.label or ""), column(clips, group)
     classes, _, counts = count(labels, groups)

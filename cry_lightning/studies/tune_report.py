@@ -13,10 +13,9 @@ from optuna import Study
 from optuna.trial import FrozenTrial
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
-from cry_lightning.console import for_spreadsheets
 from cry_lightning.dashboard.runs import Values, send_curves
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
-from cry_lightning.files import Config, replacing
+from cry_lightning.files import Config, replacing, write_table
 
 if TYPE_CHECKING:  # it imports this
     from cry_lightning.studies.tune import Goal
@@ -58,8 +57,7 @@ def text(search: Study, goal: "Goal", n_subjects: int) -> str:
 def write(search: Study, goal: "Goal", out: Path) -> None:
     """Write trials.csv and Optuna's figures into a folder, and add both to the dashboard."""
     table = table_of(search, goal)
-    with replacing(out / "trials.csv") as part:
-        for_spreadsheets(table).to_csv(part, index=False)
+    write_table(table, out / "trials.csv")
     figures = {f"tune/{path.stem}": path for path in draw(search, goal, out)}
     sent = {"tune/table": table.drop(columns="failure")}  # which may name files
     send_curves(out, shown(search, goal), found(search, goal), sent, figures)
