@@ -21,7 +21,7 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip, Clips
 from cry_lightning.data.splits import Split
 from cry_lightning.evaluation.predictions import classes_of, read, score_columns
-from cry_lightning.studies.division import Division
+from cry_lightning.studies.division import CrossValidationPlan
 from cry_lightning.studies.paper_tables import of_works
 from cry_lightning.studies.papers import Order, by_stage, check_classes, check_upstream
 from cry_lightning.studies.recipe import Protocol, Recipe, Setting, System, read_recipe
@@ -222,7 +222,7 @@ def test_a_corpus_of_one_speaker_leaves_nobody_to_train_on():
     data = SimpleNamespace(clips=clips, labels=torch.tensor([0, 1]), split=Split(), corpus=SimpleNamespace(name="fsdd"))
     data.features = SimpleNamespace(good=np.array([True, True]))
     with pytest.raises(UserError, match="--loso: corpus fsdd has one subject alone, and nobody is left to train on"):
-        plan(data, Division(loso=True))
+        plan(data, CrossValidationPlan(loso=True))
 
 
 def contents(folder):

@@ -88,11 +88,11 @@ def cross_validate(
     Example: python -m cry_lightning cross-validate --config configs/simclr.yaml configs/finetune.yaml --folds 5
     """
     from cry_lightning.commands.stage import check_overrides
-    from cry_lightning.studies.division import Division
+    from cry_lightning.studies.division import CrossValidationPlan
 
     if launcher and jobs != 1:
         raise UserError("--launcher: submits all folds, so it does not go with --jobs")
-    division, given = Division(folds, repeats, group, loso, seeds), list(overrides)
+    division, given = CrossValidationPlan(folds, repeats, group, loso, seeds), list(overrides)
     for number, one in enumerate(config, 1):
         check_overrides(one, given if number == len(config) else [])
     from cry_lightning.studies.cross_validation import folds_as_text, planned
@@ -146,9 +146,9 @@ def leakage(
     line = command_line(leakage, locals())
     if copies < 0:
         raise UserError(f"--copies {copies}: there cannot be less than none; 0 leaves out the augmented division")
-    from cry_lightning.studies.division import Division
+    from cry_lightning.studies.division import CrossValidationPlan
 
-    division, stage = Division(folds, repeats), _stage(config, overrides)
+    division, stage = CrossValidationPlan(folds, repeats), _stage(config, overrides)
     from cry_lightning.studies.leakage import run
 
     return run(stage, division, copies, jobs, out, line)
@@ -335,9 +335,9 @@ def architectures(
 
     Example: python -m cry_lightning architectures --config configs/papers/le2020/resnet50.yaml --folds 3
     """
-    from cry_lightning.studies.division import Division
+    from cry_lightning.studies.division import CrossValidationPlan
 
-    division, stage = Division(folds, repeats, group, loso, seeds), _stage(config, overrides)
+    division, stage = CrossValidationPlan(folds, repeats, group, loso, seeds), _stage(config, overrides)
     from cry_lightning.studies.architectures import run
 
     return run(stage, models, sizes, division, out, jobs, keep)

@@ -190,7 +190,7 @@ class Recording:
     def fitted(
         self, sample_rate: int, duration_s: float, fit: Fit, start_s: float = 0.0, clip_duration_s: float | None = None
     ) -> np.ndarray:
-        """See `load_fitted`."""
+        """See `loading.load_fitted`."""
         length_s = self.duration_s - start_s if clip_duration_s is None else clip_duration_s
         if length_s > duration_s:
             start_s, clip_duration_s = start_s + (length_s - duration_s) / 2, duration_s

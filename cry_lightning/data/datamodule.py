@@ -223,7 +223,7 @@ class CryDataModule(L.LightningDataModule):
         check_front_end(self.feature, state_dict["front_end"])
 
     def divide(self) -> np.ndarray:
-        """The part of every clip, see `division.divide`."""
+        """The part of every clip, see `subset.divide`."""
         try:
             return divide(self.clips, self.features.good, self.split, self.subset, self.seed)
         except UserError as error:

@@ -154,7 +154,7 @@ def windows_of(recordings: Sequence[str], sample_rate: int, n_samples: int) -> n
     return np.concatenate(found)
 
 
-class Reference:
+class TorchOutputs:
     """What PyTorch computes: of windows as `predict` does, of longer waveforms by the same modules.
 
     Args:

@@ -217,7 +217,7 @@ def _state(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Stage:
+class MakeStage:
     """One stage: what is fitted on what, beginning with whose weights; and what each is made from, as digests."""
 
     corpus: str
@@ -225,7 +225,7 @@ class Stage:
     config: Path
     data: tuple[Path, ...] = ()  # a data YAML or recordings in place of the config's
     arguments: tuple[str, ...] = ()
-    before: "Stage | None" = None
+    before: "MakeStage | None" = None
 
     def inputs(self, weights: Path | None) -> Inputs:
         """Digests of all that its checkpoint depends on; `weights` is what it begins with."""
@@ -248,7 +248,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Chain:
+class MakeChain:
     """The stages under the user's choices."""
 
     method: str
@@ -269,17 +269,17 @@ class Chain:
         return corpus_of(self.data, RUNS, (CRIES, WORDS)) if self.data else CRIES
 
     @property
-    def simclr(self) -> Stage:
+    def simclr(self) -> MakeStage:
         """Pretraining without labels."""
-        return Stage(WORDS, "simclr", CONFIGS / "simclr.yaml")
+        return MakeStage(WORDS, "simclr", CONFIGS / "simclr.yaml")
 
     @property
-    def pretrain(self) -> Stage:
+    def pretrain(self) -> MakeStage:
         """Pretraining by the method."""
-        return Stage(WORDS, "pretrain", CONFIGS / "pretrain.yaml") if self.method == "supervised" else self.simclr
+        return MakeStage(WORDS, "pretrain", CONFIGS / "pretrain.yaml") if self.method == "supervised" else self.simclr
 
     @property
-    def adapt(self) -> Stage:
+    def adapt(self) -> MakeStage:
         """Adaptation to the cries; the split of the test must hold here too, or it would be trained on them."""
         keys = ("data.split", "data.split.", "data.corpus.")
         divided = tuple(
@@ -287,22 +287,22 @@ class Chain:
         )
         own = (*self._data_arguments(), *(f"--data.{given}" for given in UNLABELLED)) if self.data else ()
         name = "-".join(["adapt", *_short(divided)])
-        return Stage(self.corpus, name, CONFIGS / "adapt.yaml", self._data(), (*own, *divided), self.simclr)
+        return MakeStage(self.corpus, name, CONFIGS / "adapt.yaml", self._data(), (*own, *divided), self.simclr)
 
     @property
-    def finetune(self) -> Stage:
+    def finetune(self) -> MakeStage:
         """Fine-tuning on labelled cries."""
         if self.method == "audioset":
             name = "-".join(["finetune-audioset", *_short(self.arguments)])
             arguments = (f"--model.init_args.weights={imported(self.published)}", *self.arguments)
             config = CONFIGS / "finetune_audioset.yaml"
-            return Stage(self.corpus, name, config, self._data(), (*self._data_arguments(), *arguments))
+            return MakeStage(self.corpus, name, config, self._data(), (*self._data_arguments(), *arguments))
         before = self.adapt if self.method == "adapt" else self.pretrain
         own_weights = any(key in WEIGHTS for key, _ in pairs(self.arguments))
         method = [] if self.method == "simclr" else [self.method]
         name = "-".join(["finetune", *method, *_short(self.arguments)])
         arguments = (*self._data_arguments(), *self.arguments)
-        return Stage(
+        return MakeStage(
             self.corpus, name, CONFIGS / "finetune.yaml", self._data(), arguments, None if own_weights else before
         )
 

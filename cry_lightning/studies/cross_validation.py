@@ -23,7 +23,7 @@ from cry_lightning.evaluation.run import division_of, spread_of_repeats
 from cry_lightning.files import Json, replacing, waited_for, write_json, write_table
 from cry_lightning.lineage import FoldedLineage, Lineage
 from cry_lightning.studies import engine
-from cry_lightning.studies.division import Division
+from cry_lightning.studies.division import CrossValidationPlan
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, is_begun, is_finished, run_stage
 from cry_lightning.studies.launcher import submitted
 from cry_lightning.studies.rounds import Fold, divided, plan, trained_again
@@ -311,7 +311,7 @@ class CrossValidation:
 
 def planned(
     stages: Sequence[StageConfig],
-    division: Division,
+    division: CrossValidationPlan,
     out: Path | None = None,
     upstream: Path | None = None,
     adapted: Path | None = None,

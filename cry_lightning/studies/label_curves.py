@@ -19,7 +19,7 @@ from cry_lightning.files import write_table
 from cry_lightning.report.page import StudyPage, write_page
 
 if TYPE_CHECKING:  # it imports this
-    from cry_lightning.studies.label_efficiency import Subset, Trial
+    from cry_lightning.studies.label_efficiency import LabelCount, Trial
 
 SCRATCH = "scratch"  # the encoder that begins with nothing
 METRICS = ("uar", "macro_auc")
@@ -38,7 +38,9 @@ scratch needs: labels at which the curve of scratch first reaches this UAR, inte
 labels; ratio: that over labels. Both are readings of the curves, without an interval of their own."""
 
 
-def curves(tested: Mapping["Trial", Tested], subsets: Mapping[tuple[float, int, int | None], "Subset"]) -> pd.DataFrame:
+def curves(
+    tested: Mapping["Trial", Tested], subsets: Mapping[tuple[float, int, int | None], "LabelCount"]
+) -> pd.DataFrame:
     """A row for each encoder and amount, amounts rising.
 
     `labels` and `subjects` are means over seeds and folds. Seeds are repeats, over which scores are averaged;
@@ -76,7 +78,7 @@ def columns(name: str, estimate: Estimate) -> dict[str, float]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))
 
 
-def counts(subsets: Sequence["Subset"]) -> dict[str, float]:
+def counts(subsets: Sequence["LabelCount"]) -> dict[str, float]:
     """Labelled clips and subjects trained on, means over the subsets; then both for each class."""
     frame = pd.DataFrame(
         [

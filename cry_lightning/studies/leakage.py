@@ -30,7 +30,7 @@ from cry_lightning.files import Json, write_json, write_table, write_text
 from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies import engine
 from cry_lightning.studies.cross_validation import planned
-from cry_lightning.studies.division import Division
+from cry_lightning.studies.division import CrossValidationPlan
 from cry_lightning.studies.engine import StageConfig, open_study
 
 log = logging.getLogger(__name__)
@@ -282,7 +282,9 @@ def draw(found: pd.DataFrame, chance: float) -> Figure:
     return figure
 
 
-def run(stage: StageConfig, division: Division, copies: int, jobs: int, out: Path | None, command: str) -> pd.DataFrame:
+def run(
+    stage: StageConfig, division: CrossValidationPlan, copies: int, jobs: int, out: Path | None, command: str
+) -> pd.DataFrame:
     """Run the command; returns what leakage.csv holds.
 
     Beside it are leakage.md, leakage.png, leakage.svg and report.html, all in `out`.

@@ -10,7 +10,7 @@ from cry_lightning.data.splits import Split, census, count
 from cry_lightning.data.subset import column
 from cry_lightning.files import Json
 from cry_lightning.studies import engine
-from cry_lightning.studies.division import Division
+from cry_lightning.studies.division import CrossValidationPlan
 
 log = logging.getLogger(__name__)
 FEW = 2  # groups of a class per fold: with fewer, a fold's score rests on one of them
@@ -83,7 +83,7 @@ def trained_again(split: Split, seeds: Sequence[int]) -> list[Fold]:
     return [Fold(replace(split, repeat=repeat), seed) for repeat, seed in enumerate(seeds)]
 
 
-def plan(data: CryDataModule, division: Division) -> Scheme:
+def plan(data: CryDataModule, division: CrossValidationPlan) -> Scheme:
     """The scheme, checked against the groups that there are.
 
     Raises:
