@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-import torch
 import yaml
 from made import RATE, REPO, stage_config
 
@@ -219,8 +218,8 @@ def test_a_stage_without_a_test_cannot_be_reported():
 
 def test_a_corpus_of_one_speaker_leaves_nobody_to_train_on():
     clips = Clips.of([Clip(f"{label}.wav", "fsdd:george", label) for label in "ab"])
-    data = SimpleNamespace(clips=clips, labels=torch.tensor([0, 1]), split=Split(), corpus=SimpleNamespace(name="fsdd"))
-    data.features = SimpleNamespace(good=np.array([True, True]))
+    corpus = SimpleNamespace(name="fsdd")
+    data = SimpleNamespace(clips=clips, labelled_rows=np.arange(2), split=Split(), corpus=corpus)
     with pytest.raises(UserError, match="--loso: corpus fsdd has one subject alone, and nobody is left to train on"):
         plan(data, CrossValidationPlan(loso=True))
 
