@@ -21,8 +21,8 @@ import torch
 from cry_lightning.__main__ import keep_freed_memory
 from cry_lightning.corpora import FSDD, Corpus, SyntheticWords
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.data.groups import Caching
 from cry_lightning.data.splits import Split
+from cry_lightning.data.subset import Caching
 from cry_lightning.features import MFCC, Feature
 
 keep_freed_memory()  # as every command does; what others' ways need is kept, too

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binom, norm
 
-from cry_lightning.evaluation import clinical, permutation
+from cry_lightning.evaluation import clinical, compare
+from cry_lightning.evaluation.compare import TESTED, Exchange, p_values
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import Measures, Units, measure
-from cry_lightning.evaluation.permutation import TESTED, Exchange, p_values
 
 SKILLS = {"none": 0.0, "middling": 1.2, "high": 3.5}  # distance of the classes in SD: UAR .50, .73, .96
 OF_ALL = (("accuracy", ""), ("uar", ""), ("macro_f1", ""), ("macro_auc", ""))
@@ -404,7 +404,7 @@ def main() -> None:
     chosen = [test for test in grid if not options.subjects or test.subjects in options.subjects]
     of_pooled = [test for test in pooled_tests() if not options.subjects or test.subjects in options.subjects]
     if options.tests:
-        permutation.PERMUTATIONS = 999  # a tenth of those of `evaluate`
+        compare.PERMUTATIONS = 999  # a tenth of those of `evaluate`
         if options.pooled:
             print_pooled_tests(of_pooled, options.simulations)
         else:

@@ -21,8 +21,8 @@ import torch
 from common import data_set_up, machine
 from lightning.pytorch.profilers import SimpleProfiler
 
-from cry_lightning.data.groups import Sampling
 from cry_lightning.data.splits import Split
+from cry_lightning.data.subset import Sampling
 from cry_lightning.encoders import CNN6
 from cry_lightning.features import LogMel
 from cry_lightning.tasks import Classifier

@@ -52,7 +52,7 @@ def measure(step: str, folder: Path) -> None:
     from cry_lightning.corpora import Manifest
     from cry_lightning.data import soundness
     from cry_lightning.data.datamodule import CryDataModule
-    from cry_lightning.data.groups import Caching
+    from cry_lightning.data.subset import Caching
     from cry_lightning.features import MFCC
 
     corpus = Manifest(folder / "manifest.csv", window_s=WINDOW_S, hop_s=HOP_S)

@@ -18,8 +18,8 @@ from lightning.pytorch.profilers import SimpleProfiler
 from torch import Tensor
 
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.data.groups import Sampling, Subset
 from cry_lightning.data.splits import Split
+from cry_lightning.data.subset import Sampling, Subset
 from cry_lightning.encoders import CNN6
 from cry_lightning.features import LogMel
 from cry_lightning.tasks import SimCLR

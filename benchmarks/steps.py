@@ -18,8 +18,8 @@ import torch
 from common import data_set_up, machine, measured, options
 
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.data.groups import Sampling
 from cry_lightning.data.splits import Split
+from cry_lightning.data.subset import Sampling
 from cry_lightning.encoders import Res8
 from cry_lightning.features import MFCC
 from cry_lightning.tasks import Classifier

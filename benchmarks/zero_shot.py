@@ -20,11 +20,12 @@ import cry_lightning
 from cry_lightning import audio
 from cry_lightning.corpora import DonateACry
 from cry_lightning.corpora.listing import find_recordings
-from cry_lightning.encoders.audioset import BABY_CRY, AudioSetHead, EfficientAT
+from cry_lightning.encoders.audioset import AudioSetHead, EfficientAT
 from cry_lightning.features import EfficientATLogMel
 from cry_lightning.tasks.checkpoints import load_encoder
 
 RATE = 32000
+BABY_CRY = 23  # "Baby cry, infant cry" in AudioSet's class_labels_indices.csv
 CLIP_S = 5.0
 RESAMPLES = 1000
 

@@ -16,7 +16,7 @@ from cry_lightning import lineage
 from cry_lightning.cli import stage as cli
 from cry_lightning.evaluation import predictions
 from cry_lightning.lineage import Lineage, StageRecord, sound_fingerprint, subject_fingerprint
-from cry_lightning.report import pictures
+from cry_lightning.report import page
 
 REPO = Path(__file__).parents[1]
 DATA = Path(os.environ.get("CRY_LIGHTNING_DATA", REPO / "data"))  # real recordings, none in git
@@ -108,10 +108,10 @@ def ward(folder: Path, n_infants: int = 8) -> Path:
 def no_figures(monkeypatch) -> None:
     """Reports without their figures, which are most of the time that they take."""
 
-    def named(name: str, drawing: object, out: Path, prefix: str, style: object) -> pictures.Picture:
-        return pictures.Picture(name, f"figures/{prefix}{name}.png", svg="")
+    def named(name: str, drawing: object, out: Path, prefix: str, style: object) -> page.Picture:
+        return page.Picture(name, f"figures/{prefix}{name}.png", svg="")
 
-    monkeypatch.setattr(pictures, "_drawn", named)
+    monkeypatch.setattr(page, "_drawn", named)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.corpora.cries import BabyChillanto
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.division import column, divide
 from cry_lightning.data.splits import Split
+from cry_lightning.data.subset import column, divide
 from cry_lightning.features import MFCC
 
 CODES = {"asphyxia": "030", "deaf": "010", "hunger": "001", "normal": "000", "pain": "002"}

@@ -12,9 +12,8 @@ from cry_lightning.corpora import Clip, Clips, Manifest, UnlabelledTree
 from cry_lightning.corpora.base import to_microseconds
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.data.division import column, divide
-from cry_lightning.data.groups import Caching
 from cry_lightning.data.splits import Split
+from cry_lightning.data.subset import Caching, column, divide
 from cry_lightning.describe.summary import take
 from cry_lightning.features import LogMel
 

@@ -24,7 +24,7 @@ from cry_lightning.files import write_json
 from cry_lightning.lineage import read, subject_fingerprint
 from cry_lightning.studies import engine
 from cry_lightning.studies.cross_validation import CrossValidation, exclude_test_subjects, open_chain, planned
-from cry_lightning.studies.division import Division
+from cry_lightning.studies.division import CrossValidationPlan
 from cry_lightning.studies.engine import StageConfig
 from cry_lightning.studies.rounds import Fold, divided, plan
 
@@ -206,14 +206,14 @@ def test_a_pretraining_is_refused(tones, write):
 
 def test_another_seed_of_the_split_makes_other_folds(tones, write):
     data = engine.open_study(StageConfig(write(tones, "finetune"))).data
-    scheme = plan(data, Division(folds=3))
+    scheme = plan(data, CrossValidationPlan(folds=3))
     tested = [divided(data, scheme.rounds(0.2, seed)[0].split).subjects("test") for seed in (0, 0, 5)]
     assert tested[0] == tested[1] != tested[2]
 
 
 def test_seeds_and_divisions_are_crossed(tones, write):
     data = engine.open_study(StageConfig(write(tones, "finetune"))).data
-    rounds = plan(data, Division(folds=3, repeats=2, seeds=[7, 9])).rounds(0.2, seed=0)
+    rounds = plan(data, CrossValidationPlan(folds=3, repeats=2, seeds=[7, 9])).rounds(0.2, seed=0)
     assert [(this.name, this.seed) for this in rounds if this.split.fold == 0] == [
         ("repeat0-fold0", 7),
         ("repeat1-fold0", 9),
@@ -222,7 +222,7 @@ def test_seeds_and_divisions_are_crossed(tones, write):
     ]
     parts = [divided(data, this.split).parts.tolist() for this in rounds if this.split.fold == 0]
     assert parts[0] == parts[1] != parts[2] == parts[3]
-    scheme = planned([StageConfig(write(tones, "finetune"))], Division(folds=3, seeds=[7, 9])).scheme
+    scheme = planned([StageConfig(write(tones, "finetune"))], CrossValidationPlan(folds=3, seeds=[7, 9])).scheme
     assert scheme == json.loads(json.dumps(scheme))  # as it is read again, so that the study goes on
 
 

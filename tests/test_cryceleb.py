@@ -9,8 +9,8 @@ import soundfile
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.corpora import CryCeleb, corpus_at
-from cry_lightning.data.division import divide
 from cry_lightning.data.splits import Split
+from cry_lightning.data.subset import divide
 
 SPLITS = {"train": ["spk01", "spk02", "spk03"], "dev": ["spk04"], "test": ["spk05"]}
 

@@ -10,8 +10,8 @@ from sklearn.preprocessing import StandardScaler
 
 from cry_lightning.corpora import SyntheticCries
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.data.groups import Caching
 from cry_lightning.data.splits import Split
+from cry_lightning.data.subset import Caching
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.features import LogMel

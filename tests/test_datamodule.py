@@ -9,9 +9,9 @@ from cry_lightning.callbacks.records import LineageRecorder
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Manifest
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.data.loader import EpochOrder
 from cry_lightning.data.splits import Split
+from cry_lightning.data.subset import Caching, Sampling, Subset
 from cry_lightning.features import MFCC
 from cry_lightning.tasks.stage_data import StageData
 

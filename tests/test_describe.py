@@ -14,7 +14,8 @@ from made import DATA, cry, real
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip
-from cry_lightning.data.argument import open_data
+from cry_lightning.corpora.clips import further_columns
+from cry_lightning.data.datamodule import open_data
 from cry_lightning.data.splits import Split, assign
 from cry_lightning.describe import summary, support
 from cry_lightning.describe.figures import Example, choose, draw, row_label, row_names, unit
@@ -81,7 +82,7 @@ def test_the_dataset_table_by_hand():
 def test_a_column_is_crossed_with_the_classes():
     clips = [Clip(str(i), f"s{i % 3}", "ab"[i % 2], columns={"site": f"site{i % 3}"}) for i in range(12)]
     clips.append(Clip("12", "s9", "a"))
-    columns = summary.columns_of(clips)
+    columns = further_columns(clips)
     table = summary.by_column(table_of(clips), "site", summary.grouped(columns["site"])).set_index(["value", "class"])
     assert table.loc[("site0", "(all)"), ["subjects", "clips"]].tolist() == [1, 4]
     assert table.loc[("site0", "b"), "clips"] == 2
@@ -118,7 +119,7 @@ def test_columns_that_say_nothing_or_name_subjects_are_counted_only_when_asked_f
         )
         for i in range(16)
     ]
-    columns = summary.columns_of(clips)
+    columns = further_columns(clips)
     assert summary.choose_columns(columns, clips, None) == ["sex"]
     assert summary.choose_columns(columns[:3], clips[:3], None) == []  # nearly as many values as clips
     assert summary.choose_columns(columns, clips, ["day", "ward", "day"]) == ["day", "ward"]

@@ -20,7 +20,7 @@ from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip, Intervals, UnlabelledTree
 from cry_lightning.encoders import EfficientAT, Res8
-from cry_lightning.inference.detect import Finder
+from cry_lightning.inference.windows import Finder
 from cry_lightning.serving.service import Service
 from cry_lightning.tasks import Detector
 from cry_lightning.tasks.optimisation import Optimisation

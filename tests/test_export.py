@@ -20,8 +20,7 @@ from cry_lightning import audio
 from cry_lightning.__main__ import main
 from cry_lightning.console import UserError
 from cry_lightning.export import hub as hub_folder
-from cry_lightning.export.about import About, describe
-from cry_lightning.export.check import LIMIT, Reference, differences, sounds
+from cry_lightning.export.check import LIMIT, About, TorchOutputs, describe, differences, sounds
 from cry_lightning.export.graph import Products, WaveformModel
 from cry_lightning.features import MFCC as Mfcc
 from cry_lightning.features import EfficientATLogMel, Fbank, LogMel, VGGishLogMel, Waveform
@@ -333,7 +332,7 @@ def test_a_folder_that_was_damaged_is_refused_in_one_line(folder, tmp_path, dama
 def test_what_differs_is_not_written(ckpt, tmp_path, monkeypatch):
     def off(trained, about, folder):
         (folder / "config.json").write_text("{}")
-        reference = Reference(trained, WaveformModel(trained))
+        reference = TorchOutputs(trained, WaveformModel(trained))
         return lambda waveforms: {name: values + 2e-4 for name, values in reference(waveforms).items()}
 
     monkeypatch.setattr(hub_folder, "write", off)

@@ -16,7 +16,7 @@ from exported import NETWORKS, named, write_checkpoint
 from made import REPO
 
 import cry_lightning as cry
-from cry_lightning.export.check import LIMIT, Reference, differences, sounds
+from cry_lightning.export.check import LIMIT, TorchOutputs, differences, sounds
 from cry_lightning.export.graph import WaveformModel
 
 WITHOUT = """
@@ -132,6 +132,6 @@ def test_every_network_runs_in_web_assembly(name, in_node, tmp_path):
     model = WaveformModel(trained)
     windows = sounds(trained.feature.sample_rate, model.window)
     found = {key: np.reshape(data, dims) for key, (dims, data) in in_node(WINDOWS, tmp_path, windows).items()}
-    off = differences(Reference(trained, model), lambda _: found, [windows])
+    off = differences(TorchOutputs(trained, model), lambda _: found, [windows])
     print(name, {key: f"{value:.1e}" for key, value in off.items()})
     assert found.keys() == set(model.outputs) and max(off.values()) < LIMIT

@@ -17,7 +17,7 @@ from cry_lightning.cli.stage import ReadCLI
 from cry_lightning.commands.messages import as_yaml
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError
-from cry_lightning.data.groups import Caching, Sampling, Subset
+from cry_lightning.data.subset import Caching, Sampling, Subset
 from cry_lightning.export.hub import public
 from cry_lightning.files.former_names import FORMER_FILES, OF_DATA, OF_MODEL, as_now, renamed
 from cry_lightning.inference.model import TrainedStage

@@ -20,7 +20,7 @@ from cry_lightning.lineage import Leakage, read
 from cry_lightning.studies import label_curves
 from cry_lightning.studies.engine import StageConfig, is_finished
 from cry_lightning.studies.label_curves import curves, labels_needed, scored
-from cry_lightning.studies.label_efficiency import Subset, Trial, made_by, open_study, points, subset, train
+from cry_lightning.studies.label_efficiency import LabelCount, Trial, made_by, open_study, points, subset, train
 
 main = partial(command, "label-efficiency")
 
@@ -122,7 +122,7 @@ def predicted(right: np.ndarray, fold=0) -> Predicted:
 
 
 def subsets_of(runs):
-    return {p.subset: Subset({"a": p.amount, "b": p.amount}, {"a": 3, "b": 4}, 5, "") for p in runs}
+    return {p.subset: LabelCount({"a": p.amount, "b": p.amount}, {"a": 3, "b": 4}, 5, "") for p in runs}
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from cry_lightning.download.published import WEIGHTS
 from cry_lightning.files import locked
 from cry_lightning.make import chain
 from cry_lightning.make import command as pipeline
-from cry_lightning.make.inputs import of_recordings
+from cry_lightning.make.chain import of_recordings
 
 
 class StandIn:

@@ -15,10 +15,9 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.compare import p_text, pair, pairs
+from cry_lightning.evaluation.compare import Exchange, corrected_p, p_text, p_values, pair, pairs
 from cry_lightning.evaluation.intervals import Jackknife, difference_interval
 from cry_lightning.evaluation.metrics import units_at
-from cry_lightning.evaluation.permutation import Exchange, corrected_p, p_values
 from cry_lightning.evaluation.run import Run, evaluate_run, read_run
 from cry_lightning.lineage import sound_fingerprint
 

@@ -14,7 +14,7 @@ from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.studies import paper_tables
 from cry_lightning.studies.paper_tables import FORMS, counts, figures, long_form, reading, result
-from cry_lightning.studies.recipe import Recipe, Reference, System
+from cry_lightning.studies.recipe import PublishedFigure, Recipe, System
 
 CLASSES = ["hunger", "normal", "pain"]
 PROTOCOL = "by infant"
@@ -81,7 +81,7 @@ def test_the_main_table_has_a_row_for_each_version_above_ours_in_the_unit_of_the
         metrics=["uar", "f1"],
         versions=["first", "later"],
         systems={"net": System(["net"], published=theirs)},
-        references=[Reference("a random forest", {"uar": "0.936"})],
+        references=[PublishedFigure("a random forest", {"uar": "0.936"})],
         deviation="standard error",
     )
     header, *rows = figures(asked, {PROTOCOL: {"net": runs[0]}})

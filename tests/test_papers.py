@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-import torch
 import yaml
 from made import RATE, REPO, stage_config
 
@@ -21,7 +20,7 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip, Clips
 from cry_lightning.data.splits import Split
 from cry_lightning.evaluation.predictions import classes_of, read, score_columns
-from cry_lightning.studies.division import Division
+from cry_lightning.studies.division import CrossValidationPlan
 from cry_lightning.studies.paper_tables import of_works
 from cry_lightning.studies.papers import Order, by_stage, check_classes, check_upstream
 from cry_lightning.studies.recipe import Protocol, Recipe, Setting, System, read_recipe
@@ -219,10 +218,10 @@ def test_a_stage_without_a_test_cannot_be_reported():
 
 def test_a_corpus_of_one_speaker_leaves_nobody_to_train_on():
     clips = Clips.of([Clip(f"{label}.wav", "fsdd:george", label) for label in "ab"])
-    data = SimpleNamespace(clips=clips, labels=torch.tensor([0, 1]), split=Split(), corpus=SimpleNamespace(name="fsdd"))
-    data.features = SimpleNamespace(good=np.array([True, True]))
+    corpus = SimpleNamespace(name="fsdd")
+    data = SimpleNamespace(clips=clips, labelled_rows=np.arange(2), split=Split(), corpus=corpus)
     with pytest.raises(UserError, match="--loso: corpus fsdd has one subject alone, and nobody is left to train on"):
-        plan(data, Division(loso=True))
+        plan(data, CrossValidationPlan(loso=True))
 
 
 def contents(folder):

@@ -26,15 +26,15 @@ from cry_lightning.cli import stage as cli
 from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.calibration import platt
-from cry_lightning.export.about import decision_of
+from cry_lightning.export.check import decision_of
 from cry_lightning.files import sha256
 from cry_lightning.inference import output, predict, reference
 from cry_lightning.inference.decisions import UNLIKE, UNSURE, Decisions, add_decisions, limit_of
-from cry_lightning.inference.detect import by_thresholds
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.novelty import Layer, Layers, layers_of
 from cry_lightning.inference.output import label_of
 from cry_lightning.inference.reference import FILE, beside
+from cry_lightning.inference.windows import by_thresholds
 
 NEW = ["calibrated_high", "calibrated_low", "novelty", "decision", "abstained"]
 

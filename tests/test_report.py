@@ -17,7 +17,7 @@ from cry_lightning.console import UserError
 from cry_lightning.evaluation import figures, predictions
 from cry_lightning.evaluation.drawing import SCREEN
 from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
-from cry_lightning.report.files import CSV_COLUMNS
+from cry_lightning.report.command import CSV_COLUMNS
 
 main = partial(command, "evaluate")
 

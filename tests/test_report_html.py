@@ -28,12 +28,11 @@ from cry_lightning.evaluation.drawing import PAPER, save
 from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.files import sha256
 from cry_lightning.lineage import sound_fingerprint
-from cry_lightning.report import mistakes, sounds
+from cry_lightning.report import mistakes
 from cry_lightning.report import page as html_page
-from cry_lightning.report.files import write_card
+from cry_lightning.report.command import write_card
 from cry_lightning.report.mistakes import Mistake, Mistakes
-from cry_lightning.report.page import StudyPage, write_page
-from cry_lightning.report.pictures import Picture
+from cry_lightning.report.page import Picture, StudyPage, write_page
 from cry_lightning.report.words import Asked, Extras
 
 main = partial(command, "evaluate")
@@ -303,20 +302,20 @@ def test_features_and_sound_are_found_by_content(tmp_path, changed) -> None:
     file = cachefile.create(tmp_path / "made.h5", (1, 1, 4, 6), "float32", ["a.wav#0.000-1.000"], [content], settings)
     file.write_rows(range(1), np.arange(24, dtype=np.float32).reshape(1, 1, 4, 6), [""])
     tested = {"a.wav#0.000-1.000": sound_fingerprint("another#0.000-1.000" if changed else content, "")}
-    found = sounds.search(
+    found = mistakes.search(
         tested, {"cache": {"folder": str(tmp_path)}, "feature": {"class_path": "cry_lightning.features.MFCC"}}
     )
     if changed:
         assert found is None
         return
     assert found.feature == "LogMel"
-    picture = imread(io.BytesIO(base64.b64decode(sounds.pictures(found)["a.wav#0.000-1.000"].partition(",")[2])))
+    picture = imread(io.BytesIO(base64.b64decode(mistakes.pictures(found)["a.wav#0.000-1.000"].partition(",")[2])))
     assert picture.shape[:2] == (4, 6) and picture[0].sum() > picture[-1].sum()  # the highest row is on top
-    kind, _, played = sounds.playable(found)["a.wav#0.000-1.000"].partition(",")
+    kind, _, played = mistakes.playable(found)["a.wav#0.000-1.000"].partition(",")
     heard, rate = soundfile.read(io.BytesIO(base64.b64decode(played)))
-    assert kind == "data:audio/mpeg;base64" and rate == sounds.LISTEN_HZ and 0.2 < np.abs(heard).mean() < 0.4
+    assert kind == "data:audio/mpeg;base64" and rate == mistakes.LISTEN_HZ and 0.2 < np.abs(heard).mean() < 0.4
     (tmp_path / "a.wav").unlink()
-    assert sounds.playable(found) == {}
+    assert mistakes.playable(found) == {}
 
 
 @pytest.mark.sampled(1)

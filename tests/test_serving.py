@@ -38,8 +38,7 @@ from cry_lightning.api import models
 from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError
 from cry_lightning.serving import guard
-from cry_lightning.serving.app import MOST_BYTES, app_of
-from cry_lightning.serving.command import is_loopback
+from cry_lightning.serving.app import MOST_BYTES, app_of, is_loopback
 from cry_lightning.serving.guard import Guard, Limits
 from cry_lightning.serving.picture import maps, picture
 from cry_lightning.serving.service import LONGEST_NAME, SHOWN_S, Service, saliency, shown_name

@@ -21,8 +21,8 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora import Corpus, Manifest, SyntheticWords
 from cry_lightning.corpora.words import SILENCE, UNKNOWN, Keywords, SpeechCommands
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.division import divide
 from cry_lightning.data.splits import Split, assign
+from cry_lightning.data.subset import divide
 from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.features import MFCC
 

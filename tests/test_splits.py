@@ -9,9 +9,8 @@ import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cry_lightning.console import UserError
-from cry_lightning.data.division import clips_per_class, fraction_of_groups, read_exclusions
-from cry_lightning.data.folds import division, imbalance
-from cry_lightning.data.splits import Split, assign
+from cry_lightning.data.splits import Split, assign, fold_of_groups, imbalance
+from cry_lightning.data.subset import clips_per_class, fraction_of_groups, read_exclusions
 
 SCHEMES = [
     Split(),
@@ -135,7 +134,7 @@ def unequal(n: int) -> np.ndarray:
 
 @pytest.mark.parametrize("counts", [np.array(BABIES), unequal(41), unequal(200)], ids=["Zhao", "41 infants", "200"])
 def test_every_repeat_is_another_division_and_about_as_balanced(counts) -> None:
-    of_repeats = [division(counts, 5, 0, repeat) for repeat in range(10)]
+    of_repeats = [fold_of_groups(counts, 5, 0, repeat) for repeat in range(10)]
     partitions = {frozenset(frozenset(np.flatnonzero(fold == k)) for k in range(5)) for fold in of_repeats}
     assert len(partitions) == 10 and all(len(partition) == 5 for partition in partitions)
     group, label = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape))
@@ -149,9 +148,9 @@ def test_every_repeat_is_another_division_and_about_as_balanced(counts) -> None:
 def test_more_repeats_than_divisions_are_refused_with_their_number() -> None:
     """Four alike subjects are paired in three ways."""
     counts = np.full((4, 2), 5)
-    assert len({division(counts, 2, 0, repeat).tobytes() for repeat in range(3)}) == 3
+    assert len({fold_of_groups(counts, 2, 0, repeat).tobytes() for repeat in range(3)}) == 3
     with pytest.raises(UserError, match="found only 3 different balanced divisions of 4 subjects into 2 folds"):
-        division(counts, 2, 0, 3, "subject")
+        fold_of_groups(counts, 2, 0, 3, "subject")
 
 
 def test_hash_is_the_published_formula_and_does_not_depend_on_who_else_is_there() -> None:

@@ -21,9 +21,9 @@ from cry_lightning.evaluation import clinical
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.lineage import subject_fingerprint
 from cry_lightning.tasks.heads import SupportVectors
-from cry_lightning.tasks.svm import FEWEST, Embedded, Recipe, fit, grouped_folds
+from cry_lightning.tasks.svm import FEWEST, Embedded, SvmSettings, fit, grouped_folds
 
-PLAIN = Recipe("rbf", [1.0], ["scale"], standardize=True, balanced=False)
+PLAIN = SvmSettings("rbf", [1.0], ["scale"], standardize=True, balanced=False)
 
 
 def blobs(n_classes: int, n: int = 240, n_features: int = 12, apart: float = 0.4, n_subjects: int = 20) -> Embedded:
@@ -33,7 +33,7 @@ def blobs(n_classes: int, n: int = 240, n_features: int = 12, apart: float = 0.4
     return Embedded(vectors.astype(np.float32).astype(float), labels, subjects)
 
 
-def machine(train: Embedded, n_classes: int, recipe: Recipe) -> SupportVectors:
+def machine(train: Embedded, n_classes: int, recipe: SvmSettings) -> SupportVectors:
     head = SupportVectors(train.embeddings.shape[1], n_classes, recipe.kernel)
     head.take(fit(train, None, n_classes, recipe)[0])
     return head
@@ -44,8 +44,8 @@ def machine(train: Embedded, n_classes: int, recipe: Recipe) -> SupportVectors:
     "recipe",
     [
         PLAIN,
-        Recipe("rbf", [1000.0], [0.01], standardize=False, balanced=True),
-        Recipe("linear", [0.1], ["scale"], standardize=True, balanced=True),
+        SvmSettings("rbf", [1000.0], [0.01], standardize=False, balanced=True),
+        SvmSettings("linear", [0.1], ["scale"], standardize=True, balanced=True),
     ],
 )
 def test_decision_values_are_those_of_scikit_learn(n_classes, recipe):
@@ -64,7 +64,7 @@ def test_decision_values_are_those_of_scikit_learn(n_classes, recipe):
 def test_probabilities_are_those_of_scikit_learn_on_the_same_folds(n_classes):
     """Platt scaling of what grouped folds hold out, then normalised rows."""
     train, others = blobs(n_classes), torch.randn(50, 12) * 5 + 4
-    recipe = Recipe("rbf", [1.0], [0.002], standardize=False, balanced=False)
+    recipe = SvmSettings("rbf", [1.0], [0.002], standardize=False, balanced=False)
     svc = SVC(C=1.0, gamma=0.002)
     folds = grouped_folds(train.labels, train.subjects)
     reference = CalibratedClassifierCV(
@@ -81,7 +81,7 @@ def test_probability_rises_with_the_decision_value_whatever_the_subjects_held_ou
     places = np.random.default_rng(0).standard_normal((30, 6))
     said = np.stack([np.arange(30) < 24, np.arange(30) % 5 == 0], axis=1)  # by the two subjects of a place
     train = Embedded(np.repeat(places, 2, axis=0), said.ravel().astype(int), np.arange(60).astype(str))
-    head = machine(train, 2, Recipe("rbf", [1.0], [1.0], standardize=False, balanced=balanced))
+    head = machine(train, 2, SvmSettings("rbf", [1.0], [1.0], standardize=False, balanced=balanced))
     assert "rank held-out subjects the wrong way" in caplog.text
     assert 0 < head.slope < 0.01  # it tells nothing: the answer is how frequent the class is, or what the balance makes
     frequent = 0.5 if balanced else said.mean()
@@ -112,7 +112,7 @@ def test_lone_subject_of_a_class_leaves_decision_values_uncalibrated(caplog):
     assert not head.calibrated and "not calibrated" in caplog.text and len(caplog.records) == 1
     torch.testing.assert_close(head(others).exp()[:, 1], head.decision(others)[:, 0].sigmoid().float())
     with pytest.raises(UserError, match="nobody can be held out to choose by; give one C and one gamma"):
-        machine(lone, 2, Recipe("rbf", [1.0, 10.0], ["scale"], True, False))
+        machine(lone, 2, SvmSettings("rbf", [1.0, 10.0], ["scale"], True, False))
 
 
 def test_two_subjects_of_a_class_calibrate_nothing(caplog):
@@ -132,10 +132,10 @@ def test_a_subject_s_voice_does_not_choose_the_setting():
     voices[:, 0] += 2.5 * labels
     rows = np.repeat(np.arange(24), 8)
     train = Embedded(voices[rows] + 0.05 * rng.standard_normal((192, 6)), labels[rows], rows.astype(str))
-    told = fit(train, None, 2, Recipe("rbf", [1.0], [0.05, 20.0], True, False))[1]
+    told = fit(train, None, 2, SvmSettings("rbf", [1.0], [0.05, 20.0], True, False))[1]
     assert told["gamma"] == 0.05 and told["uar"] > 0.6
     fresh = Embedded(train.embeddings + 0.05 * rng.standard_normal((192, 6)), train.labels, train.subjects)
-    assert fit(train, fresh, 2, Recipe("rbf", [1.0], [0.05, 20.0], True, False))[1]["gamma"] == 20.0
+    assert fit(train, fresh, 2, SvmSettings("rbf", [1.0], [0.05, 20.0], True, False))[1]["gamma"] == 20.0
 
 
 def test_encoders_without_weights_tell_the_number_that_they_want():

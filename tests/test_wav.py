@@ -9,8 +9,8 @@ import soundfile
 
 from cry_lightning import audio
 from cry_lightning.audio import AudioError, recording
+from cry_lightning.audio.containers import WavReader
 from cry_lightning.audio.decoders import SoundFileReader
-from cry_lightning.audio.wav import WavReader
 
 SUBTYPES = ("PCM_16", "PCM_24", "PCM_32", "FLOAT")
 RATE = 8000

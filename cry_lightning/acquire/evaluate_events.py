@@ -8,13 +8,13 @@ import pandas as pd
 
 from cry_lightning.annotations import Interval, find, read
 from cry_lightning.annotations.spans import FRAME_S, LEAST_IOU, ONSET_S, frames, matches, onset_matches
-from cry_lightning.console import UserError, counted, first_few, for_spreadsheets
+from cry_lightning.console import UserError, counted, first_few
 from cry_lightning.corpora import corpus_at
 from cry_lightning.corpora.base import warn_of_unknown_subjects
 from cry_lightning.corpora.cries import DONATEACRY_NAME
 from cry_lightning.evaluation.compare import as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Estimate, rate_interval
-from cry_lightning.files import replacing
+from cry_lightning.files import write_table
 
 LEVELS = {
     "frames": f"of {1000 * FRAME_S:g} ms",
@@ -48,8 +48,7 @@ def run(
     print(f"{counted(len(there), 'recording')} of {of}, intervals labelled {label!r}")
     print(as_text(as_rows(table)))
     if out is not None:
-        with replacing(out) as part:
-            for_spreadsheets(table).to_csv(part, index=False, float_format="%.9g")
+        write_table(table, out, float_format="%.9g")
         print(out)
     return table
 

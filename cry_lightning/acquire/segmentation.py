@@ -164,8 +164,8 @@ class Recent:
 
 def units(blocks: Iterable[np.ndarray], settings: Settings) -> Iterator[Unit]:
     """The units of a recording at 16 kHz that comes in blocks of `BLOCK_S`."""
-    heard_ahead_s = settings.floor_window_s + 3 * settings.max_unit_s + settings.min_gap_s  # ample
-    recent = Recent(heard_ahead_s + 2 * BLOCK_S)
+    longest_context_s = settings.floor_window_s + 3 * settings.max_unit_s + settings.min_gap_s  # ample
+    recent = Recent(longest_context_s + 2 * BLOCK_S)
     for first, last in spans(above_floor(filtered_levels(recent.passing(blocks), settings), settings), settings):
         samples = np.clip(recent.between(first * HOP, last * HOP), -1, 1)  # AMR decodes to more than 16 bits hold
         periodic = harmonicity(samples, settings)

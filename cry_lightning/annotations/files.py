@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from cry_lightning.annotations import tables, textgrid
+from cry_lightning.annotations.formats import audacity, parse_table, parse_textgrid, raven, textgrid
 from cry_lightning.console import UserError
-from cry_lightning.files import read_text, replacing
+from cry_lightning.files import read_text, write_text
 
 
 class Interval(NamedTuple):
@@ -87,7 +87,7 @@ def read(
     path = Path(path)
     text = read_text(path)
     is_textgrid = path.suffix.lower() == ".textgrid"
-    rows = textgrid.parse(text, path, tier, or_only) if is_textgrid else tables.parse(text, path)
+    rows = parse_textgrid(text, path, tier, or_only) if is_textgrid else parse_table(text, path)
     found = sorted((Found(place, Interval(*row)) for place, row in rows), key=lambda one: one.interval)
     labelled = [one for one in found if one.interval.label]
     _check(labelled, path, duration_s)
@@ -117,11 +117,10 @@ def write(intervals: Iterable[Interval], path: str | Path, duration_s: float, ti
     _refuse_labels(found, path)
     if ending[0].lower() == ".textgrid":
         _refuse_overlaps(found, path)
-        text = textgrid.text_of(ordered, float(duration_s), tier)
+        text = textgrid(ordered, float(duration_s), tier)
     else:
-        text = tables.raven(ordered) if "selections" in ending[0].lower() else tables.audacity(ordered)
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        text = raven(ordered) if "selections" in ending[0].lower() else audacity(ordered)
+    write_text(text, path)
 
 
 def _check(found: list[Found], path: Path, duration_s: float | None) -> None:

@@ -108,9 +108,9 @@ def matches(reference: Sequence[Span], predicted: Sequence[Span]) -> int:
     return _paired([[iou(one, other) >= LEAST_IOU for other in predicted] for one in reference])
 
 
-def onset_matches(reference: Sequence[Span], predicted: Sequence[Span], within_s: float = ONSET_S) -> int:
+def onset_matches(reference: Sequence[Span], predicted: Sequence[Span]) -> int:
     """How many events of each were found by their beginnings alone: most pairs that are possible, each used once."""
-    return _paired([[abs(one[0] - other[0]) <= within_s + 1e-9 for other in predicted] for one in reference])
+    return _paired([[abs(one[0] - other[0]) <= ONSET_S + 1e-9 for other in predicted] for one in reference])
 
 
 def iou(one: Span, other: Span) -> float:

@@ -69,7 +69,7 @@ def acquire(
     finder = None
     if detector:
         thresholds.check_used()
-        from cry_lightning.inference.detect import Finder
+        from cry_lightning.inference.windows import Finder
 
         finder = Finder(detector)
     return run(recordings, out, thresholds, name_pattern, table, figures, annotations, jobs, overwrite, finder)
@@ -140,9 +140,9 @@ def picture(
 
     given = list(overrides)
     check_overrides(config, given)
-    from cry_lightning.cli.picture import run
+    from cry_lightning.cli.reading import write_pictures
 
-    return run(recordings, config, out, [*given, *(f"--trust={name}" for name in trust)])
+    return write_pictures(recordings, config, out, [*given, *(f"--trust={name}" for name in trust)])
 
 
 @command
@@ -187,7 +187,7 @@ def prepare(
         from cry_lightning.commands.stage import check_overrides
 
         check_overrides(config, given)
-        from cry_lightning.cli.prepare import build
+        from cry_lightning.cli.reading import build
 
         build([f"--config={config}", *given], verify, share)
     if list_ or remove:

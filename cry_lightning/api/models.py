@@ -95,9 +95,9 @@ def run_stage(name: str, argv: Sequence[str]) -> Path:
 def _table(folder: Path) -> str:
     """The first table of `evaluate` of a run that has been tested."""
     from cry_lightning.evaluation.compare import as_text, summary
-    from cry_lightning.evaluation.run import evaluate_run, read_run
+    from cry_lightning.evaluation.run import evaluated
 
-    return as_text(summary([evaluate_run(read_run(str(folder), "test"), "test", None)]))
+    return as_text(summary([evaluated(folder)]))
 
 
 def _given(config: str | Path | Sequence[str | Path], overrides: Overrides) -> list[str]:
@@ -340,7 +340,7 @@ def serve(
         raise UserError(f"--host or --allow-host {odd[0]}: give an IP address or a name, without port, path or *")
     if host not in ("localhost", "127.0.0.1", "::1") and not allow_host:
         raise UserError(f"--host {host}: name this machine as others call it, too, by --allow-host NAME")
-    from cry_lightning.serving.command import run
+    from cry_lightning.serving.app import run
     from cry_lightning.serving.guard import Limits
 
     run(ckpt, host, port, trust, device, detector, max_seconds, Limits(max_mb, queue, per_minute), language, allow_host)

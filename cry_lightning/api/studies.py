@@ -13,6 +13,8 @@ from cry_lightning.console import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cry_lightning.studies.engine import StageConfig
+
 
 Folds = Annotated[int, Taken("N", counted="folds")]
 MODELS = ("resnet18", "resnet50", "efficientnet_b0", "mobilenetv3_small_100", "vit_tiny_patch16_224")
@@ -23,6 +25,17 @@ def read_size(text: str) -> tuple[int, int]:
     if not (found := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)):
         raise argparse.ArgumentTypeError(f"{text}: say height x width in pixels, such as 60x90")
     return int(found[1]), int(found[2])
+
+
+def _stage(config: str, overrides: Overrides) -> "StageConfig":
+    """The config of a stage with further arguments, which are checked before torch is imported."""
+    from cry_lightning.commands.stage import check_overrides
+
+    given = list(overrides)
+    check_overrides(config, given)
+    from cry_lightning.studies.engine import StageConfig
+
+    return StageConfig(config).changed(given)
 
 
 @command
@@ -75,11 +88,11 @@ def cross_validate(
     Example: python -m cry_lightning cross-validate --config configs/simclr.yaml configs/finetune.yaml --folds 5
     """
     from cry_lightning.commands.stage import check_overrides
-    from cry_lightning.studies.division import Division
+    from cry_lightning.studies.division import CrossValidationPlan
 
     if launcher and jobs != 1:
         raise UserError("--launcher: submits all folds, so it does not go with --jobs")
-    division, given = Division(folds, repeats, group, loso, seeds), list(overrides)
+    division, given = CrossValidationPlan(folds, repeats, group, loso, seeds), list(overrides)
     for number, one in enumerate(config, 1):
         check_overrides(one, given if number == len(config) else [])
     from cry_lightning.studies.cross_validation import folds_as_text, planned
@@ -133,15 +146,12 @@ def leakage(
     line = command_line(leakage, locals())
     if copies < 0:
         raise UserError(f"--copies {copies}: there cannot be less than none; 0 leaves out the augmented division")
-    from cry_lightning.commands.stage import check_overrides
-    from cry_lightning.studies.division import Division
+    from cry_lightning.studies.division import CrossValidationPlan
 
-    division, given = Division(folds, repeats), list(overrides)
-    check_overrides(config, given)
-    from cry_lightning.studies.engine import StageConfig
+    division, stage = CrossValidationPlan(folds, repeats), _stage(config, overrides)
     from cry_lightning.studies.leakage import run
 
-    return run(StageConfig(config).changed(given), division, copies, jobs, out, line)
+    return run(stage, division, copies, jobs, out, line)
 
 
 @command
@@ -193,17 +203,13 @@ def label_efficiency(
     if not (amounts := per_class or fractions):
         missing = "one of the arguments --fractions --per-class is required"
         raise UserError(f"{missing}; see python -m cry_lightning label-efficiency --help")
-    from cry_lightning.commands.stage import check_overrides
-
-    given = list(overrides)
-    check_overrides(config, given)
-    from cry_lightning.studies.engine import StageConfig
+    stage = _stage(config, overrides)
     from cry_lightning.studies.label_efficiency import points, run
 
     planned = points(
         encoders, "per_class" if per_class else "label_fraction", amounts, seeds, folds or [None], arguments
     )
-    return run(StageConfig(config).changed(given), planned, out, allow_leaky, jobs, line)
+    return run(stage, planned, out, allow_leaky, jobs, line)
 
 
 @command
@@ -240,14 +246,10 @@ def tune(
 
     Example: python -m cry_lightning tune --config configs/finetune.yaml --space configs/spaces/finetune.yaml --trials 9
     """
-    from cry_lightning.commands.stage import check_overrides
-
-    given = list(overrides)
-    check_overrides(config, given)
-    from cry_lightning.studies.engine import StageConfig
+    stage = _stage(config, overrides)
     from cry_lightning.studies.tune import run
 
-    return run(StageConfig(config).changed(given), space, trials, seed, out, jobs)
+    return run(stage, space, trials, seed, out, jobs)
 
 
 @command
@@ -333,12 +335,9 @@ def architectures(
 
     Example: python -m cry_lightning architectures --config configs/papers/le2020/resnet50.yaml --folds 3
     """
-    from cry_lightning.commands.stage import check_overrides
-    from cry_lightning.studies.division import Division
+    from cry_lightning.studies.division import CrossValidationPlan
 
-    division, given = Division(folds, repeats, group, loso, seeds), list(overrides)
-    check_overrides(config, given)
+    division, stage = CrossValidationPlan(folds, repeats, group, loso, seeds), _stage(config, overrides)
     from cry_lightning.studies.architectures import run
-    from cry_lightning.studies.engine import StageConfig
 
-    return run(StageConfig(config).changed(given), models, sizes, division, out, jobs, keep)
+    return run(stage, models, sizes, division, out, jobs, keep)

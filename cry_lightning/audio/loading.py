@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import soxr
 
 from cry_lightning.audio.recording import Fit, Recording, mono, opened
+from cry_lightning.console import UserError
 
 FRONT_END_VERSION = 1  # raise it when healthy files begin to give other samples: checkpoints are then refused
 DECODING_VERSION = 2  # raise it when any file begins to give other samples, or a length: caches are then rebuilt
@@ -91,3 +94,19 @@ def _in_blocks(pieces: Iterable[np.ndarray], n_samples: int) -> Iterator[np.ndar
             waiting = [joined[whole:]]
     if rest := sum(map(len, waiting)):
         yield np.concatenate(waiting)[:rest]
+
+
+def torchaudio(module: str) -> ModuleType:
+    """A module of torchaudio, such as "functional".
+
+    Raises:
+        UserError: it is not installed, or was built for another release of torch.
+    """
+    try:
+        return import_module(f"torchaudio.{module}")
+    except (ImportError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"torchaudio does not load with the torch that is installed ({reason}); install the releases that go"
+            " together: pip install --constraint constraints.txt torch torchvision torchaudio"
+        ) from error

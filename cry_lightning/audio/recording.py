@@ -20,14 +20,15 @@ from cry_lightning.audio.containers import (
     SILENT,
     SLACK_S,
     AudioError,
+    WavReader,
     as_audio_errors,
     bytes_behind_wav,
     check_file,
     ogg_pages,
+    plain_wav,
     warn_once,
 )
 from cry_lightning.audio.decoders import UNKNOWN_LENGTH, FFmpegReader, SoundFileReader
-from cry_lightning.audio.wav import WavReader, plain_wav
 from cry_lightning.console import UserError
 
 Fit = Literal["pad", "repeat", "crop"]
@@ -189,7 +190,7 @@ class Recording:
     def fitted(
         self, sample_rate: int, duration_s: float, fit: Fit, start_s: float = 0.0, clip_duration_s: float | None = None
     ) -> np.ndarray:
-        """See `load_fitted`."""
+        """See `loading.load_fitted`."""
         length_s = self.duration_s - start_s if clip_duration_s is None else clip_duration_s
         if length_s > duration_s:
             start_s, clip_duration_s = start_s + (length_s - duration_s) / 2, duration_s

@@ -17,6 +17,7 @@ from cry_lightning import lineage
 from cry_lightning.annotations.spans import COLUMN
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.files import Checkpoint, sha256
 from cry_lightning.lineage import UNKNOWN, Leakage, Lineage, Sounds, StageRecord, subject_fingerprint
 from cry_lightning.tasks.stage_data import StageData
@@ -276,7 +277,7 @@ def predictions_table(data: StageData, outputs: list[Outputs]) -> pd.DataFrame:
             "subject_source": [clip.subject_source for clip in clips],
         }
     )
-    table[[f"score_{name}" for name in data.classes]] = scores / scores.sum(1, keepdims=True)
+    table[[SCORE + name for name in data.classes]] = scores / scores.sum(1, keepdims=True)
     return table.sort_values(["split", "clip"], ignore_index=True)
 
 

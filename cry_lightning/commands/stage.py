@@ -102,7 +102,7 @@ def _in_short(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Argument:
+class Override:
     """One option of the command line."""
 
     typed: str
@@ -139,16 +139,16 @@ def taken_out(arguments: Sequence[str]) -> tuple[Trust, list[str]]:
 
 def check_overrides(config: str | Path, overrides: Sequence[str]) -> Config:
     """Check a stage's YAML and the arguments that override it, as of `fit`; returns the config that they make."""
-    return check([Argument("--config", "config", str(config)), *_options(taken_out(overrides)[1])])
+    return check([Override("--config", "config", str(config)), *_options(taken_out(overrides)[1])])
 
 
 def check_data(given: str, overrides: Sequence[str]) -> None:
     """Check what overrides a data YAML, or the data at a path."""
-    named = [Argument("--data", "data", given)] * given.endswith(ENDINGS)
+    named = [Override("--data", "data", given)] * given.endswith(ENDINGS)
     check_sections(resolved([*named, *_options(taken_out(overrides)[1])]))
 
 
-def check(given: Sequence[Argument]) -> Config:
+def check(given: Sequence[Override]) -> Config:
     """The config of a stage, without unknown keys and values of wrong types.
 
     Raises:
@@ -177,7 +177,7 @@ def check_sections(config: Mapping[str, object]) -> None:
         check_folder("data.cache.folder", folder)
 
 
-def resolved(given: Sequence[Argument]) -> Config:
+def resolved(given: Sequence[Override]) -> Config:
     """The config that files and options make together.
 
     Raises:
@@ -202,19 +202,19 @@ def resolved(given: Sequence[Argument]) -> Config:
     return config
 
 
-def _options(argv: Sequence[str]) -> Iterator[Argument]:
+def _options(argv: Sequence[str]) -> Iterator[Override]:
     """The options of a command line; a value that stands alone belongs to the option before it."""
     rest = list(argv)
     while rest:
         text = rest.pop(0)
         key, equals, value = text.removeprefix("--").partition("=")
         if not text.startswith("--"):
-            yield Argument(text, text if text.startswith("-") else "", None)
+            yield Override(text, text if text.startswith("-") else "", None)
         elif equals:
-            yield Argument(text, key, value)
+            yield Override(text, key, value)
         else:
             taken = rest.pop(0) if rest and not rest[0].startswith("--") else None
-            yield Argument(text if taken is None else f"{text} {taken}", key, taken)
+            yield Override(text if taken is None else f"{text} {taken}", key, taken)
 
 
 def _recognized(key: str, known: Mapping[str, None]) -> bool:
@@ -225,7 +225,7 @@ def _recognized(key: str, known: Mapping[str, None]) -> bool:
     return parameters is None or rest.partition(".")[0] in parameters
 
 
-def _refuse_unrecognized(wrong: Sequence[Argument], known: Mapping[str, None]) -> None:
+def _refuse_unrecognized(wrong: Sequence[Override], known: Mapping[str, None]) -> None:
     if not wrong:
         return
     whole = [*known]

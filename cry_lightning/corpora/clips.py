@@ -44,6 +44,11 @@ class Clip:
         return name_of(self.path, self.start_s, self.duration_s)
 
 
+def further_columns(clips: Sequence[Clip]) -> pd.DataFrame:
+    """The corpus's further columns, one row per clip, blank where a clip has no such column."""
+    return pd.DataFrame([dict(clip.columns) for clip in clips], dtype=object).fillna("").astype(str)
+
+
 def name_of(path: str, start_s: float, duration_s: float | None) -> str:
     """The name of a stretch of a file."""
     return f"{path}#{stretch_of(start_s, duration_s)}"

@@ -10,7 +10,7 @@ from typing import Literal
 
 from cry_lightning import audio
 from cry_lightning.audio import warn_once
-from cry_lightning.audio.from_torchaudio import torchaudio
+from cry_lightning.audio.loading import torchaudio
 from cry_lightning.console import UserError
 from cry_lightning.corpora.base import Corpus, Union, part_by_hash
 from cry_lightning.corpora.clips import Clip, Clips

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
 
 import lightning as L
 import numpy as np
@@ -10,24 +13,39 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from cry_lightning.audio import FRONT_END_VERSION, Fit
+from cry_lightning.commands.arguments import check_name
+from cry_lightning.commands.messages import OneLineParser, instantiation_error
+from cry_lightning.commands.stage import taken_out
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Clips, Corpus
 from cry_lightning.corpora.base import named_subjects
 from cry_lightning.data.cache import FeatureCache
-from cry_lightning.data.division import class_indices, column, divide, in_words, known_classes
-from cry_lightning.data.groups import Caching, Sampling, Subset
 from cry_lightning.data.loader import BatchLoader, EpochOrder, inverse_frequency
 from cry_lightning.data.splits import Split
+from cry_lightning.data.subset import (
+    Caching,
+    Sampling,
+    Subset,
+    class_indices,
+    column,
+    divide,
+    in_words,
+    known_classes,
+)
 from cry_lightning.features import Feature
 from cry_lightning.features.base import HIGHEST_RATE_HZ
 from cry_lightning.lineage import without_training
 from cry_lightning.lineage.spelling import doubts, named_by_recording
+from cry_lightning.trust.configs import resolving
 
 log = logging.getLogger(__name__)
-
-
 LONGEST_S = 600.0  # of a clip, and of a shift
 MOST_NUMBERS = 2**28  # in the frames of one clip: 1 GB
+AT_A_PATH = (  # divided as `make` does it, by configs/data/own.yaml
+    "--data.corpus=cry_lightning.corpora.corpus_at",
+    "--data.feature=cry_lightning.features.LogMel",
+    "--data.split.test=0.3",
+)
 
 
 def front_end(feature: Feature) -> str:
@@ -205,7 +223,7 @@ class CryDataModule(L.LightningDataModule):
         check_front_end(self.feature, state_dict["front_end"])
 
     def divide(self) -> np.ndarray:
-        """The part of every clip, see `division.divide`."""
+        """The part of every clip, see `subset.divide`."""
         try:
             return divide(self.clips, self.features.good, self.split, self.subset, self.seed)
         except UserError as error:
@@ -214,6 +232,11 @@ class CryDataModule(L.LightningDataModule):
     def rows(self, part: str) -> Tensor:
         """Cache rows (n,) of one part."""
         return torch.from_numpy(np.flatnonzero(self.parts == part))
+
+    @property
+    def labelled_rows(self) -> np.ndarray:
+        """Cache rows (n,) of all clips that have a label and can be used."""
+        return np.flatnonzero((self.labels.numpy() >= 0) & self.features.good)
 
     def subjects(self, part: str) -> list[str]:
         """Subject ids of one part, sorted."""
@@ -257,3 +280,30 @@ class CryDataModule(L.LightningDataModule):
     def test_dataloader(self) -> list[BatchLoader]:
         """The test part, then the validation part if there is one: both go into the predictions table."""
         return [self.loader(part) for part in ("test", "val") if part == "test" or len(self.rows(part))]
+
+
+def open_data(given: str, overrides: Sequence[str] = ()) -> CryDataModule:
+    """The datamodule of a data YAML; or of a folder or manifest.csv, whole recordings under the default front end.
+
+    Args:
+        given: which of these.
+        overrides: further arguments as of `fit`, e.g. `--data.corpus.init_args.target=age`.
+
+    Raises:
+        UserError: there is no such thing, or an argument does not fit.
+    """
+    trust, overrides = taken_out(overrides)
+    parser = OneLineParser()
+    parser.add_lightning_class_args(CryDataModule, "data")
+    is_yaml = Path(given).suffix.lower() in (".yaml", ".yml")
+    named = [f"--data={given}"] if is_yaml else [*AT_A_PATH, f"--data.corpus.init_args.path={given}"]
+    arguments = [*named, *overrides]
+    with resolving(trust, arguments), warnings.catch_warnings():
+        config = parser.parse_args(arguments)
+        warnings.filterwarnings("ignore", ".*is an instance of `nn.Module`.*")  # hyper-parameters that nobody saves
+        try:
+            data: CryDataModule = parser.instantiate_classes(config).data
+        except Exception as error:
+            raise instantiation_error(error, "data") from error
+    check_name("data.corpus.name", data.corpus.name)
+    return data

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,18 +16,17 @@ from cry_lightning.console import (
     as_markdown_text,
     counted,
     counted_plural,
-    for_spreadsheets,
     on_one_line,
     printable,
 )
 from cry_lightning.corpora.base import named_subjects
-from cry_lightning.data.argument import open_data
+from cry_lightning.data.datamodule import open_data
 from cry_lightning.describe import summary, support
 from cry_lightning.describe.figures import LONGEST_S, Example, choose, draw, example
 from cry_lightning.describe.summary import FORM, FRAME_S, FULL_SCALE_DB, QUIET_DB, SEED, UNLABELLED, CorpusSummary
 from cry_lightning.evaluation.compare import Rows, as_markdown, as_text
 from cry_lightning.evaluation.drawing import SCREEN, save
-from cry_lightning.files import replacing
+from cry_lightning.files import write_table, write_text
 from cry_lightning.lineage.spelling import doubts
 
 OWN = "configs/data/own.yaml"
@@ -39,6 +39,7 @@ MEASURED = (
     f" Silence: share of {1000 * FRAME_S:.0f} ms frames below {QUIET_DB:g} dBFS. At full scale: share of samples above"
     f" {FULL_SCALE_DB:g} dBFS; clipping leaves many, a recording made as loud as it can be a few."
 )
+write_csv = partial(write_table, float_format="%.6g", errors="backslashreplace")
 
 
 def run(given: str, overrides: Sequence[str], by: Sequence[str] | None, sample: int | None, out: Path | None) -> Path:
@@ -49,8 +50,7 @@ def run(given: str, overrides: Sequence[str], by: Sequence[str] | None, sample: 
     sections = tell(summary.take(data, by, sample), out)
     if data.corpus.window_s is None and not given.lower().endswith(ENDINGS):
         sections[0].remarks += as_make_cuts(given, overrides)
-    with replacing(out / "describe.md") as part:
-        part.write_text(printable(as_page(data.corpus.name, sections)), encoding="utf-8")
+    write_text(printable(as_page(data.corpus.name, sections)), out / "describe.md")
     print(printable(as_terminal(sections)))
     print(f"\nReport: {out / 'describe.md'}")
     return out / "describe.md"
@@ -97,12 +97,6 @@ def as_page(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def write_table(table: pd.DataFrame, path: Path, index: bool = False) -> None:
-    """Write a CSV file, whole or not at all."""
-    with replacing(path) as part:
-        for_spreadsheets(table).to_csv(part, index=index, float_format="%.6g", errors="backslashreplace")
-
-
 def tell(census: CorpusSummary, out: Path) -> list[Section]:
     """Every section, their tables and figure written into a folder."""
     for name in ("clips.png", "split.csv"):  # not every corpus has them, and an older one's must not stay
@@ -121,7 +115,7 @@ def tell(census: CorpusSummary, out: Path) -> list[Section]:
 def who(census: CorpusSummary, out: Path) -> Section:
     """The dataset table."""
     table = summary.by_class(census.usable)
-    write_table(table, out / "classes.csv")
+    write_csv(table, out / "classes.csv")
     return Section("Classes and subjects", [support.class_rows(table)], list(remarks_on_subjects(census)))
 
 
@@ -156,7 +150,7 @@ def by_columns(census: CorpusSummary, out: Path) -> list[Section]:
             f"Not counted by, unless --by names them: {', '.join(census.uncounted)}. They have one value, more than"
             f" {summary.AT_MOST}, or more than one for every two clips, or say no more than class or subject."
         )
-    write_table(pd.concat(found), out / "columns.csv")
+    write_csv(pd.concat(found), out / "columns.csv")
     return sections
 
 
@@ -171,10 +165,10 @@ def in_words(form: pd.Series) -> str:
 def sound(census: CorpusSummary, out: Path) -> Section:
     """Durations, levels, silence and clipping."""
     clips, recordings = census.usable, census.recordings
-    write_table(recordings.reset_index(), out / "recordings.csv")
+    write_csv(recordings.reset_index(), out / "recordings.csv")
     of_class = {str(name): own["recording"].unique() for name, own in clips.groupby("class", observed=True)}
     quantiles = support.measured(recordings, of_class)
-    write_table(quantiles, out / "sound.csv")
+    write_csv(quantiles, out / "sound.csv")
     shown = [support.measure_rows(quantiles)] + ([support.median_rows(quantiles)] if len(of_class) > 1 else [])
     return Section("Sound", shown, list(remarks_on_sound(census)))
 
@@ -208,7 +202,7 @@ def left_out(census: CorpusSummary, out: Path) -> Section:
     """What the corpus leaves out and what cannot be used, and why."""
     faulty = census.clips[census.clips["fault"] != ""]
     table = faulty.groupby(["recording", "fault"], sort=False).size().rename("clips").reset_index()
-    write_table(table[["recording", "clips", "fault"]], out / "left_out.csv")
+    write_csv(table[["recording", "clips", "fault"]], out / "left_out.csv")
     kinds = census.data.corpus.left_out.items()
     remarks = [counted_plural(n, what) for what, n in kinds if n]
     if len(faulty):
@@ -223,7 +217,7 @@ def left_out(census: CorpusSummary, out: Path) -> Section:
 def copies(census: CorpusSummary, out: Path) -> Section:
     """The same sound under several names."""
     found = summary.duplicates(census.usable, census.recordings)
-    write_table(found, out / "duplicates.csv")
+    write_csv(found, out / "duplicates.csv")
     return Section("The same sound twice", [], summary.in_words(found, census.n_not_decoded))
 
 
@@ -271,6 +265,6 @@ def splits(census: CorpusSummary, out: Path) -> Section:
     except UserError as error:
         return Section("Splits", [], [f"{title}: impossible; {error}", *folds])
     table = support.part_table(clips, parts, list(subjects.index))
-    write_table(table, out / "split.csv")
+    write_csv(table, out / "split.csv")
     test = support.of_the_test(clips, parts, data.split, subjects)
     return Section("Splits", [support.part_rows(table)], [f"{title}; subjects (clips).", *test, *folds])

@@ -18,6 +18,7 @@ from cry_lightning.audio import SLACK_S
 from cry_lightning.audio.recording import opened
 from cry_lightning.console import UserError, counted, progress_bar
 from cry_lightning.corpora import Clip, Clips
+from cry_lightning.corpora.clips import further_columns
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.files import Json
 from cry_lightning.lineage.acoustic_fingerprint import alike, landmarks
@@ -222,11 +223,6 @@ def clip_table(clips: Sequence[Clip], recordings: pd.DataFrame, classes: Sequenc
     return table
 
 
-def columns_of(clips: Sequence[Clip]) -> pd.DataFrame:
-    """The corpus's further columns, one row per clip, blank where a clip has no such column."""
-    return pd.DataFrame([dict(clip.columns) for clip in clips], dtype=object).fillna("").astype(str)
-
-
 def choose_columns(columns: pd.DataFrame, clips: Sequence[Clip], wanted: Sequence[str] | None) -> list[str]:
     """The columns to count by: those wanted; by default all whose few values come again and again.
 
@@ -384,7 +380,7 @@ def take(data: CryDataModule, by: Sequence[str] | None, sample: int | None) -> C
     corpus = data.corpus
     corpus.prepare()
     clips = Clips.of(corpus.clips(Path(data.cache.folder)))
-    columns = columns_of(clips)
+    columns = further_columns(clips)
     chosen = choose_columns(columns, clips, by)  # a wrong name is reported before anything is decoded
     uncounted = [] if by else [str(name) for name in columns if name not in chosen]
     paths = {clip.path: corpus.path_of(clip) for clip in clips}

@@ -9,8 +9,8 @@ import pandas as pd
 from cry_lightning.console import first_few
 from cry_lightning.corpora import Clip
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.data.division import divide
 from cry_lightning.data.splits import Split
+from cry_lightning.data.subset import divide
 from cry_lightning.describe.summary import ALL, MEASURES, subjects_of
 from cry_lightning.evaluation.compare import Rows
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS

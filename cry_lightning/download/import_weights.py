@@ -1,4 +1,4 @@
-"""`import-weights`: published weights in a local file -> a checkpoint that `weights:` takes."""
+"""`import-weights`: published weights in a file -> a checkpoint that `weights:` takes; files of timm, checked."""
 
 from collections.abc import Callable, Mapping
 from math import isclose
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError, first_few, on_one_line, one_line
-from cry_lightning.encoders.importers import PUBLISHERS, Publisher, publisher_of
+from cry_lightning.encoders.importers import PUBLISHERS, Publisher, faults, misfits, publisher_of
 from cry_lightning.features import MFCC, EfficientATLogMel, Feature, LogMel, VGGishLogMel
 from cry_lightning.files import replacing
 from cry_lightning.lineage import UNKNOWN
-from cry_lightning.tasks.checkpoints import identity_of, load_data, sha256
+from cry_lightning.tasks.checkpoints import identity_of, load_data, load_tensors, sha256
 
 ENCODERS = {network.__name__.lower(): network for publisher in PUBLISHERS.values() for network in publisher.networks}
 KIND, WAY_OUT = "file of weights", "download the weights from their publisher first"
@@ -25,6 +25,7 @@ PANNS_RATES_HZ = {256: 8000, 512: 16000, 1024: 32000}  # by n_fft
 Known = Callable[..., object]
 REBUILD_ARRAY = (cast(Known, np.empty(0).__reduce__()[0]), "numpy.core.multiarray._reconstruct")
 INTEGER_ARRAYS: list[Known | tuple[Known, str]] = [REBUILD_ARRAY, np.ndarray, np.dtype, np.dtypes.Int64DType]
+SAFE = ".safetensors"  # how the names of files end that timm reads as such; all others are torch's
 
 
 def run(whose: str, file: Path, to: Path, named: str | None, sizes: Mapping[str, float] = MappingProxyType({})) -> Path:
@@ -149,3 +150,27 @@ def write(path: Path, state: dict[str, Tensor], source: dict[str, str], feature:
     }
     with replacing(path) as part:
         torch.save(checkpoint, part)
+
+
+def check_network(file: Path, network: str, to: Path) -> None:
+    """Refuse a file that does not hold, tensor for tensor, a network of timm and its classifier; no code in it is run.
+
+    Args:
+        file: the published one.
+        network: as timm calls it.
+        to: the name that timm will read it by.
+
+    Raises:
+        UserError: it is damaged, of another kind or network, or would run code on loading.
+    """
+    import timm  # which takes a while, and no publisher's file needs it
+
+    given = load_tensors(file, WAY_OUT) if to.suffix == SAFE else load_data(file, KIND, WAY_OUT)
+    tensors = named_tensors(given, file)
+    with torch.device("meta"):
+        wanted = timm.create_model(network).state_dict()
+    # Files of old count no batches.
+    shapes = {n: tuple(t.shape) for n, t in wanted.items() if n in tensors or not n.endswith("num_batches_tracked")}
+    problems = misfits(shapes, {name: tuple(tensor.shape) for name, tensor in tensors.items()}) or faults(tensors)
+    if problems:
+        raise UserError(f"{file}: not the weights of {network}: {on_one_line(first_few(problems, 4, '; '))}")

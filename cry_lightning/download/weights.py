@@ -56,13 +56,11 @@ def get(name: str, file: Path | None, to: Path | None, sha256: str | None, accep
     with tempfile.TemporaryDirectory(prefix="weights-") as folder:
         published = file or downloaded(weights.url, Path(folder), OWN_COPY)
         check(published, expected)
+        from cry_lightning.download.import_weights import check_network, run
+
         if weights.publisher:
-            from cry_lightning.download.import_weights import run
-
             return run(weights.publisher, published, to, weights.encoder, weights.sizes)
-        from cry_lightning.download import of_timm
-
-        of_timm.check(published, weights.encoder or name, to)
+        check_network(published, weights.encoder or name, to)
         with replacing(to) as part:
             shutil.copyfile(published, part)
     print(f"{to}: {weights.about}, to be read by checkpoint_path")

@@ -10,7 +10,6 @@ from cry_lightning.console import UserError
 
 PATCH = (64, 96)  # mel bands and frames
 N_CLASSES = 527  # of AudioSet
-BABY_CRY = 23  # "Baby cry, infant cry" in AudioSet's class_labels_indices.csv
 # kernel, expanded channels, channels, squeeze-and-excitation, activation, stride: MobileNetV3-Large's table at width 1
 BLOCKS = (
     (3, 16, 16, False, nn.ReLU, 1),

@@ -144,8 +144,8 @@ def _chosen_on(validation: pd.DataFrame, positive: str) -> dict[str, float]:
         settings = dict(AS_THEY_ARE)
     scores = _recalibrated(score, settings)
     return settings | {
-        "threshold_sensitivity": threshold_at(scores[truth], TARGET),
-        "threshold_specificity": float(np.nextafter(-threshold_at(-scores[~truth], TARGET), 1)),
+        "threshold_sensitivity": threshold_at(scores[truth]),
+        "threshold_specificity": float(np.nextafter(-threshold_at(-scores[~truth]), 1)),
     }
 
 
@@ -156,7 +156,7 @@ def _tied(validation: pd.DataFrame, settings: Mapping[str, float], positive: str
     for name in POINTS:
         above = scores >= settings[f"threshold_{name}"]
         right = above[truth] if name == "sensitivity" else ~above[~truth]
-        if right.sum() > _n_wanted(TARGET, len(right)):
+        if right.sum() > _n_wanted(len(right)):
             found[name] = float(right.mean())
     return found
 
@@ -216,14 +216,14 @@ def _recalibrated(scores: pd.Series | np.ndarray, settings: Mapping[str, float])
     return clipped(expit(settings["intercept"] + settings["slope"] * logit(clipped(scores))))
 
 
-def threshold_at(scores: np.ndarray, share: float) -> float:
-    """The highest threshold that at least this share of some scores (n,) reaches."""
-    return float(np.sort(scores)[::-1][_n_wanted(share, len(scores)) - 1])
+def threshold_at(scores: np.ndarray) -> float:
+    """The highest threshold that at least `TARGET` of some scores (n,) reach."""
+    return float(np.sort(scores)[::-1][_n_wanted(len(scores)) - 1])
 
 
-def _n_wanted(share: float, n: int) -> int:
-    """The fewest of n cases that are at least this share."""
-    return max(1, int(np.ceil(share * n - 1e-9)))
+def _n_wanted(n: int) -> int:
+    """The fewest of n cases that are at least `TARGET` of them."""
+    return max(1, int(np.ceil(TARGET * n - 1e-9)))
 
 
 def measure(table: pd.DataFrame, group: np.ndarray | None, positive: str | None) -> Measures:

@@ -8,7 +8,7 @@ import yaml
 
 from cry_lightning.commands.configs import Loader
 from cry_lightning.console import UserError, for_spreadsheets, from_cell
-from cry_lightning.files import kind_of, replacing
+from cry_lightning.files import kind_of, named_columns, replacing
 from cry_lightning.lineage.spelling import own_part
 
 KEYS = ("clip", "recording", "subject", "repeat", "fold", "split", "label")
@@ -119,9 +119,7 @@ def _header(path: Path) -> list[str]:
             f"{path}: has {between} between its columns, as a spreadsheet may save it, where commas belong; give the"
             " predictions.csv as the test wrote it"
         )
-    if twice := {name for name in columns if name and columns.count(name) > 1}:
-        raise UserError(f"{path}: more than one column {', '.join(sorted(twice))}; keep one of each name")
-    return columns
+    return named_columns(path, columns, ())
 
 
 def write(table: pd.DataFrame, path: str | Path) -> None:

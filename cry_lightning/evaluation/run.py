@@ -14,7 +14,8 @@ from cry_lightning.console import UserError, counted
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate, widened
 from cry_lightning.evaluation.metrics import Units, measure, units_at
-from cry_lightning.lineage import AnyLineage, FoldedLineage, Leakage, Lineage, synthetic
+from cry_lightning.lineage import AnyLineage, FoldedLineage, Leakage, Lineage
+from cry_lightning.lineage.check import synthetic_warning
 from cry_lightning.lineage.spelling import doubts, named_by_recording
 
 MAX_SHOWN = 20  # classes
@@ -39,7 +40,7 @@ class Tested:
         """That no infant is behind the figures, where that is so."""
         models = self.lineage.folds.values() if isinstance(self.lineage, FoldedLineage) else [self.lineage]
         last = [model.stages[-1] for model in models if model and model.stages]
-        return synthetic.in_words(last, self.table["subject"].unique())
+        return synthetic_warning(last, self.table["subject"].unique())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +163,11 @@ def pool(runs: list[Tested]) -> Tested:
     verdict = lineage.worst([run.leakage for run in runs])
     told = list(dict.fromkeys(doubt for run in runs for doubt in run.doubts))
     return Tested(name, first.folder.parent / "pooled", table, validation, labels, verdict, known, told)
+
+
+def evaluated(folder: Path, positive: str | None = None) -> Run:
+    """A run scored on its tests; raises as `read_run` and `evaluate_run` do."""
+    return evaluate_run(read_run(str(folder), "test"), "test", positive)
 
 
 def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:

@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from cry_lightning.console import UserError, counted, for_spreadsheets, one_line
+from cry_lightning.console import UserError, counted, one_line
 from cry_lightning.evaluation.compare import as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, rate_interval
-from cry_lightning.files import kind_of, replacing
+from cry_lightning.files import kind_of, write_table
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,7 @@ def run(files: Sequence[Path], session: str, out: Path | None) -> pd.DataFrame:
     print("\nChance: an equal error rate and an AUC of 0.5. [low, high]: 95 % interval over subjects.")
     found = pd.concat(tables, ignore_index=True)
     if out is not None:
-        with replacing(out) as part:
-            for_spreadsheets(found).to_csv(part, index=False, float_format="%.9g")
+        write_table(found, out, float_format="%.9g")
         print(out)
     return found
 

@@ -11,14 +11,15 @@ import torch
 
 from cry_lightning.console import UserError
 from cry_lightning.export import hub
-from cry_lightning.export.about import About, describe
 from cry_lightning.export.check import (
     LIMIT,
+    About,
     Outputs,
-    Reference,
     Run,
+    TorchOutputs,
     as_outputs,
     batches,
+    describe,
     differences,
     latency_ms,
     refuse_different,
@@ -78,7 +79,7 @@ def export(
         UserError: a recording cannot be read, or the stage cannot be exported.
     """
     model = WaveformModel(trained)
-    about, reference = describe(trained, model, licence), Reference(trained, model)
+    about, reference = describe(trained, model, licence), TorchOutputs(trained, model)
     rate = about["sample_rate"]
     recorded = windows_of(recordings, rate, model.window)
     inputs = list(batches(model, recorded))
@@ -142,7 +143,7 @@ def _costs(part: Path, written: Run, timed: np.ndarray, rate: int) -> str:
     return f"{megabytes:.2f} MB, {latency_ms(written, timed):.2f} ms for {seconds:g} s of sound on one core (p50)"
 
 
-def _change(reference: Reference, reduced: Run, inputs: Sequence[np.ndarray]) -> str:
+def _change(reference: TorchOutputs, reduced: Run, inputs: Sequence[np.ndarray]) -> str:
     """What the rounding changes, in words."""
     changed = differences(reference, reduced, inputs)
     if PROBABILITIES not in changed:

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from cry_lightning.console import as_markdown_text
-from cry_lightning.export.about import About
-from cry_lightning.export.check import Reference, Run
+from cry_lightning.export.check import About, Run, TorchOutputs
 from cry_lightning.export.graph import WaveformModel
 from cry_lightning.files import Checkpoint
 from cry_lightning.files.former_names import OF_DATA, regrouped, stage_as_now
@@ -48,7 +47,7 @@ def write(trained: TrainedStage, about: About, folder: Path) -> Run:
     if trained.reference:
         trained.reference.export(folder)
     again = TrainedStage(folder, trust=trained.trust)
-    return Reference(again, WaveformModel(again))
+    return TorchOutputs(again, WaveformModel(again))
 
 
 def public(checkpoint: Checkpoint) -> Checkpoint:

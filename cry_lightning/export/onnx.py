@@ -12,8 +12,7 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from cry_lightning.console import UserError
-from cry_lightning.export.about import About
-from cry_lightning.export.check import Outputs, Run
+from cry_lightning.export.check import About, Outputs, Run
 from cry_lightning.export.graph import WaveformModel, traced
 
 OPSET = 18  # the first whose Resize averages where it shrinks, as the spectrogram pictures do

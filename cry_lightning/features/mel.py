@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, threshold
 
-from cry_lightning.audio.from_torchaudio import torchaudio
+from cry_lightning.audio.loading import torchaudio
 from cry_lightning.console import UserError
 from cry_lightning.features.base import Feature, in_blocks, power_of
 

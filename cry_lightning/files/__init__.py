@@ -1,9 +1,17 @@
 """Files complete or not at all, one process at a time in a folder; types of what files contain; texts and tables."""
 
-from cry_lightning.files.contents import Checkpoint, Config, Json, read_object, sha256
-from cry_lightning.files.kinds import CHECKPOINT, TRUNCATED, kind_of
+from cry_lightning.files.contents import CHECKPOINT, TRUNCATED, Checkpoint, Config, Json, kind_of, read_object, sha256
 from cry_lightning.files.tables import named_columns, read_table, read_text
-from cry_lightning.files.writing import LOCK, locked, replacing, replacing_folder, waited_for, write_json
+from cry_lightning.files.writing import (
+    LOCK,
+    locked,
+    replacing,
+    replacing_folder,
+    waited_for,
+    write_json,
+    write_table,
+    write_text,
+)
 
 __all__ = [
     "CHECKPOINT",
@@ -23,4 +31,6 @@ __all__ = [
     "sha256",
     "waited_for",
     "write_json",
+    "write_table",
+    "write_text",
 ]

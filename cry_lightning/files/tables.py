@@ -9,7 +9,7 @@ from json import detect_encoding
 from pathlib import Path
 
 from cry_lightning.console import UserError
-from cry_lightning.files.kinds import kind_of
+from cry_lightning.files.contents import kind_of
 
 SEPARATORS = ",;\t"
 SEPARATOR_LINE = re.compile(r'"?sep=([^\w"\r\n])"?(?=[\r\n])', re.IGNORECASE)  # the first, as Excel takes it

@@ -9,10 +9,14 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
 
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, for_spreadsheets
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 LOCK = ".lock"  # held while a command is at work in a folder, empty afterwards; it stays, as the mark of a run
@@ -43,6 +47,23 @@ def write_json(content: Mapping[str, object], path: Path) -> None:
     """Write a JSON object by `replacing`."""
     with replacing(path) as part:
         part.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text by `replacing`; of a file name that is no UTF-8, the bytes are escaped."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_table(
+    table: "pd.DataFrame",
+    path: Path,
+    float_format: str | None = None,
+    errors: Literal["strict", "backslashreplace"] = "strict",
+) -> None:
+    """Write a CSV file for people by `replacing`; arguments as of pandas."""
+    with replacing(path) as part:
+        for_spreadsheets(table).to_csv(part, index=False, float_format=float_format, errors=errors)
 
 
 @contextmanager

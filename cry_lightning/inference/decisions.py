@@ -8,8 +8,9 @@ import pandas as pd
 from scipy.special import softmax
 
 from cry_lightning.evaluation.calibration import platt
-from cry_lightning.evaluation.clinical import FEWEST, TARGET, WRONG_WAY, threshold_at, too_few
+from cry_lightning.evaluation.clinical import FEWEST, WRONG_WAY, threshold_at, too_few
 from cry_lightning.evaluation.fusion import best_temperature
+from cry_lightning.evaluation.predictions import SCORE
 
 SMALLEST = 1e-6  # probability, where a logarithm is taken
 HELD_OUT = 0.95  # share of held-out clips that are not called unlike the training
@@ -51,7 +52,7 @@ class Decisions:
         uncut = cls(slope, intercept, (0.0,) * n_classes, limit)
         calibrated = uncut.calibrated(scores)
         own = [calibrated[truth == index, index] for index in range(n_classes)]
-        thresholds = tuple(threshold_at(one, TARGET) if of else NEVER for one, of in zip(own, enough, strict=True))
+        thresholds = tuple(threshold_at(one) if of else NEVER for one, of in zip(own, enough, strict=True))
         return cls(slope, intercept, thresholds, limit, n_subjects)
 
     def remark(self, classes: Sequence[str]) -> str:
@@ -119,7 +120,7 @@ def add_decisions(table: pd.DataFrame, decisions: Decisions | None, classes: lis
     bare = table.drop(columns="novelty", errors="ignore")
     if decisions is None:
         return bare.assign(**dict.fromkeys([*columns, "novelty"], np.nan), decision="", abstained="")
-    calibrated = decisions.calibrated(table[[f"score_{name}" for name in classes]].to_numpy(float))
+    calibrated = decisions.calibrated(table[[SCORE + name for name in classes]].to_numpy(float))
     novelty = table["novelty"].to_numpy(float) / decisions.limit
     chosen = np.where(novelty > 1, -1, decisions.decided(calibrated))
     abstained = np.where(novelty > 1, UNLIKE, np.where(chosen < 0, UNSURE, ""))

@@ -15,8 +15,8 @@ from sklearn.manifold import TSNE
 
 from cry_lightning.console import UserError, counted, printable
 from cry_lightning.corpora import Corpus, Union
-from cry_lightning.data.argument import open_data
 from cry_lightning.data.cache import FeatureCache
+from cry_lightning.data.datamodule import open_data
 from cry_lightning.files import replacing
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.windows import COLUMNS, clip_table, failures, report_left_out, run_model, verdict, write

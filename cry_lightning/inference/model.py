@@ -18,14 +18,14 @@ from cry_lightning.audio import Fit
 from cry_lightning.console import UserError, one_line
 from cry_lightning.corpora.base import check_cutting
 from cry_lightning.data.datamodule import CryDataModule, check_front_end, check_lengths
-from cry_lightning.data.groups import Caching
+from cry_lightning.data.subset import Caching
 from cry_lightning.features import Feature
 from cry_lightning.files import Checkpoint, Json
 from cry_lightning.files.former_names import OF_DATA, regrouped
 from cry_lightning.inference import reference
 from cry_lightning.inference.novelty import Layers
 from cry_lightning.inference.reference import Reference, way_out
-from cry_lightning.lineage import synthetic
+from cry_lightning.lineage.check import synthetic_warning
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.checkpoints import read_checkpoint, size_of
 from cry_lightning.tasks.making import checkpoint_error, made, maker_of
@@ -160,7 +160,7 @@ class TrainedStage:
             data = regrouped(data, OF_DATA)
             _check_classes(self.classes, kept)
             self.lineage = lineage.of_checkpoint(checkpoint)
-            self.synthetic = synthetic.in_words(self.lineage.stages[-1:], corpus=data.get("corpus"))
+            self.synthetic = synthetic_warning(self.lineage.stages[-1:], corpus=data.get("corpus"))
             wanted = {name: data[name] for name in Data.__annotations__}
             given = Data(**trust.arguments(Data, wanted, "data"))
             check_lengths(given.feature, given.clip_s, given.shift_s)

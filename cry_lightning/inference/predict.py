@@ -18,15 +18,16 @@ from cry_lightning.evaluation.compare import as_text
 from cry_lightning.evaluation.predictions import SCORE, score_columns
 from cry_lightning.inference import output
 from cry_lightning.inference.decisions import Decisions, add_decisions
-from cry_lightning.inference.detect import Finder, by_thresholds
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.novelty import Layers
 from cry_lightning.inference.reference import Reference
 from cry_lightning.inference.windows import (
     UNIT,
     Find,
+    Finder,
     ModelOutputs,
     Recordings,
+    by_thresholds,
     duration_s,
     failures,
     report_left_out,

@@ -15,10 +15,9 @@ from torch import Tensor
 from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip
-from cry_lightning.inference.detect import Finder, by_thresholds
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.predict import predicted, recordings_at
-from cry_lightning.inference.windows import Find, failures, report_left_out, run_through
+from cry_lightning.inference.windows import Find, Finder, by_thresholds, failures, report_left_out, run_through
 from cry_lightning.trust.names import Trust
 
 BATCH = 64  # clips at once

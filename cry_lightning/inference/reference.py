@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
-from cry_lightning.console import UserError, one_line
+from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.data.loader import BatchLoader
 from cry_lightning.evaluation.clinical import FEWEST, too_few_to_promise
 from cry_lightning.evaluation.metrics import units_at
+from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.files import Json, read_object, replacing
 from cry_lightning.inference.decisions import Decisions
 from cry_lightning.inference.novelty import EMBEDDING, INPUT, Layer, Layers, Novelty, layers_of
 from cry_lightning.tasks import Classifier
-from cry_lightning.tasks.checkpoints import load_data, sha256
+from cry_lightning.tasks.checkpoints import load_data, load_tensors, sha256
 
 log = logging.getLogger(__name__)
 FILE = "reference.pt"  # as `runfolder` has it
@@ -140,10 +140,7 @@ def _of_folder(folder: Path, way_out: str) -> Json:
     content, path = read_object(folder / IN_FOLDER, way_out), folder / TENSORS
     if not path.is_file() or sha256(path) != content.get("tensors"):
         raise UserError(f"{path}: missing, damaged, or of another reference: {IN_FOLDER} has another hash; {way_out}")
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: no safetensors ({one_line(str(error))}); {way_out}") from error
+    tensors = load_tensors(path, way_out)
     names = content.get("layers")
     layers: dict[str, dict[str, Tensor]] = {str(name): {} for name in (names if isinstance(names, list) else ())}
     for key, tensor in tensors.items():
@@ -252,7 +249,7 @@ def _table(data: CryDataModule, rows: Tensor, scores: np.ndarray, novelty: np.nd
             "novelty": novelty,
         }
     )
-    table[[f"score_{name}" for name in data.classes]] = scores.astype(float) / scores.sum(1, keepdims=True)
+    table[[SCORE + name for name in data.classes]] = scores.astype(float) / scores.sum(1, keepdims=True)
     return table
 
 
@@ -260,7 +257,7 @@ def _decisions(table: pd.DataFrame, level: str, classes: list[str]) -> Decisions
     cases = units_at(level, table).table
     if cases.empty:  # every recording has clips of several labels
         return None
-    scores = cases[[f"score_{name}" for name in classes]].to_numpy()
+    scores = cases[[SCORE + name for name in classes]].to_numpy()
     truth = cases["label"].map(classes.index).to_numpy()
     novelty = table.groupby(level)["novelty"].mean().loc[cases["unit"]].to_numpy()
     return Decisions.of(scores, truth, novelty, cases["subject"].to_numpy())

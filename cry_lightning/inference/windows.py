@@ -1,4 +1,4 @@
-"""Recordings cut as the training corpus was, run through a model, and the table of their windows."""
+"""Recordings cut as the training corpus was, or at events that are found, run through a model: the table of windows."""
 
 import json
 import logging
@@ -18,9 +18,13 @@ from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
 from cry_lightning import audio
+from cry_lightning.acquire.segmentation import BLOCK_S, units
+from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
 from cry_lightning.annotations.spans import Span
+from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError, counted, first_few, printable, progress_bar
 from cry_lightning.corpora import Clip, Corpus
+from cry_lightning.corpora.clips import further_columns
 from cry_lightning.corpora.levels import LevelIndex
 from cry_lightning.corpora.listing import recordings_named
 from cry_lightning.data.building import ClipBatches
@@ -29,17 +33,100 @@ from cry_lightning.evaluation.verification import EMBEDDINGS
 from cry_lightning.files import replacing
 from cry_lightning.inference.model import Cutting, TrainedStage
 from cry_lightning.lineage import Leakage, Lineage, check, sound_fingerprint
+from cry_lightning.tasks import Detector
 from cry_lightning.tasks.checkpoints import sha256
+from cry_lightning.trust.names import Trust
 
 log = logging.getLogger(__name__)
-
-
+CONTEXT_S = 1.0  # before and after the frames of a window that count
 MAX_LISTED = 100  # recordings that could not be used
 MAX_TOLD = 3  # of them, in one line
 UNIT = "unit"  # column of a clip: which of its recording's units it is, or is a window of
 CHUNK = 4096  # clips whose results are gathered at once
 Find = Callable[[Path], list[Span]]
 COLUMNS = ("clip", "recording", "subject", "subject_source", "label", "start_s", "duration_s")  # of every corpus
+
+
+def by_thresholds(recording: Path) -> list[Span]:
+    """The cry units in a recording, by the thresholds of `acquire`, in seconds and in constant memory.
+
+    Raises:
+        AudioError: it cannot be decoded.
+    """
+    found = units(audio.blocks(recording, SAMPLE_RATE, BLOCK_S), Settings())
+    return [(unit.start_s, unit.start_s + unit.duration_s) for unit in found]
+
+
+class Finder:
+    """Finds events in recordings; processes that it is sent to read the checkpoint again.
+
+    Args:
+        path: checkpoint of a `Detector`.
+        trust: as of `Predictor`.
+
+    Raises:
+        UserError: it is another task's, or as of `TrainedStage`.
+    """
+
+    def __init__(self, path: Path, trust: Sequence[str] = ()) -> None:
+        self.path = path
+        self.trust = tuple(trust)
+        self.trained = TrainedStage(path, trust=Trust(self.trust))
+        if not isinstance(self.trained.stage, Detector):
+            raise UserError(
+                f"{path}: a {type(self.trained.stage).__name__} finds no events; train a Detector by fit --config"
+                " configs/detect.yaml, and give its best.ckpt"
+            )
+        self.detector = self.trained.stage
+        self.digest = sha256(path)
+        feature = self.trained.feature
+        self.sample_rate, self.hop = feature.sample_rate, feature.hop_length
+        self.window = round(self.trained.clip_s * self.sample_rate) // self.hop  # in frames, as is the context
+        self.context = min(round(CONTEXT_S * self.sample_rate / self.hop), self.window // 4)
+
+    def __reduce__(self) -> tuple[type["Finder"], tuple[Path, tuple[str, ...]]]:
+        return type(self), (self.path, self.trust)
+
+    def __call__(self, recording: Path) -> tuple[list[Span], float]:
+        """The events in a recording, and its length, in seconds.
+
+        Raises:
+            AudioError: it cannot be decoded.
+        """
+        pieces, self.n_samples = [], 0
+        with torch.inference_mode():
+            for waveform, first, last in self._windows(recording):
+                fitted = fit_to_length(waveform, self.window * self.hop, "pad")
+                padding = round((self.window * self.hop - waveform.size) / 2 / self.hop)
+                probabilities = self.detector.probabilities(self.trained.front_end(fitted[None]))[0].cpu().numpy()
+                pieces.append(probabilities[padding + first : padding + last])
+        if not pieces:
+            raise audio.AudioError(f"{recording}: holds no samples")
+        hop_s, duration_s = self.hop / self.sample_rate, self.n_samples / self.sample_rate
+        spans = self.detector.chosen.spans(np.concatenate(pieces))
+        ends = [(max(0.0, (begin - 0.5) * hop_s), min(duration_s, (end - 0.5) * hop_s)) for begin, end in spans]
+        return ends, duration_s
+
+    def spans(self, recording: Path) -> list[Span]:
+        """The events in a recording, in seconds.
+
+        Raises:
+            AudioError: it cannot be decoded.
+        """
+        return self(recording)[0]
+
+    def _windows(self, recording: Path) -> Iterator[tuple[np.ndarray, int, int]]:
+        """Windows (N,) of a recording, and which of their frames count: each of its frames once."""
+        step, first = self.window - 2 * self.context, 0
+        sound = np.zeros(0, np.float32)
+        for block in audio.blocks(recording, self.sample_rate, step * self.hop / self.sample_rate):
+            self.n_samples += block.size
+            sound = np.concatenate([sound, block])
+            if sound.size > self.window * self.hop:
+                yield sound[: self.window * self.hop], first, self.window - self.context
+                sound, first = sound[step * self.hop :], self.context
+        if sound.size:
+            yield sound, first, -(-sound.size // self.hop)
 
 
 class Recordings(Corpus):
@@ -226,8 +313,7 @@ def clip_table(corpus: Corpus, clips: Sequence[Clip]) -> pd.DataFrame:
         (c.name, c.path, c.subject, c.subject_source, c.label or "", c.start_s, duration_s(corpus, c)) for c in clips
     ]
     own = pd.DataFrame(rows, columns=COLUMNS)
-    further = pd.DataFrame([dict(clip.columns) for clip in clips], dtype=object).fillna("").astype(str)
-    return own.join(further.drop(columns=[*COLUMNS, EMBEDDINGS], errors="ignore"))
+    return own.join(further_columns(clips).drop(columns=[*COLUMNS, EMBEDDINGS], errors="ignore"))
 
 
 def verdict(table: pd.DataFrame, content: Mapping[str, str], landmarks: Sequence[str], lineage: Lineage) -> Leakage:

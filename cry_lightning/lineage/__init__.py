@@ -18,6 +18,7 @@ from cry_lightning.lineage.records import (
     read,
     subject_fingerprint,
     union,
+    without_landmarks,
     without_training,
     write,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "sound_fingerprint",
     "subject_fingerprint",
     "union",
+    "without_landmarks",
     "without_training",
     "worst",
     "write",

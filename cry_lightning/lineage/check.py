@@ -1,6 +1,6 @@
-"""Whether a model was tested on any subject or sound that a stage of it was trained on."""
+"""Whether a model was tested on what a stage of it was trained on; whether its figures are of synthetic sounds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -30,12 +30,13 @@ REMEDY = (
     "state whose recording each is: subject_pattern finds it in the paths, and a manifest.csv has a column `subject`;"
     " stages that were trained without are then trained anew"
 )
-
-
 OTHERS = (
     "none of their sounds is; if they are other infants of the same ids, they need a `collection` of their own, and a"
     " new training"
 )
+SYNTHETIC_COLLECTIONS = ("synthetic-cries", "synthetic-words")  # as subjects and stages name them
+SYNTHETIC_CORPORA = ("SyntheticCries", "SyntheticWords")  # as configs do, whatever name a corpus is given there
+SYNTHETIC = "The recordings are synthetic, made by a program: figures of this model say nothing about infants."
 
 
 @dataclass(frozen=True)
@@ -283,3 +284,27 @@ def refuse_leaky(verdicts: Iterable[tuple[str, Leakage]], way_out: str) -> None:
     leaky = [f"{name}: LEAKY, {leakage.reason}" for name, leakage in verdicts if leakage.status == "LEAKY"]
     if leaky:
         raise UserError(f"{'; '.join(leaky)}. {way_out}")
+
+
+def synthetic_warning(last: Iterable[StageRecord], subjects: Iterable[str] = (), corpus: object = None) -> str:
+    """The sentence that says so; empty where nothing known is synthetic.
+
+    Args:
+        last: stage of each model, which set its classifier.
+        subjects: whose recordings are tested.
+        corpus: of the last stage, as its config has it.
+    """
+    trained = any(stage.corpus in SYNTHETIC_COLLECTIONS for stage in last)
+    tested = any(subject.partition(":")[0] in SYNTHETIC_COLLECTIONS for subject in subjects)
+    return SYNTHETIC if trained or tested or is_synthetic(corpus) else ""
+
+
+def is_synthetic(corpus: object) -> bool:
+    """Whether a corpus in a config, or a member of it, is one of ours that a program makes."""
+    if isinstance(corpus, list | tuple):
+        return any(map(is_synthetic, corpus))
+    if not isinstance(corpus, Mapping):
+        return False
+    return str(corpus.get("class_path")).rpartition(".")[2] in SYNTHETIC_CORPORA or any(
+        map(is_synthetic, corpus.values())
+    )

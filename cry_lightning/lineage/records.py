@@ -326,13 +326,13 @@ def other_sound(name: str, ours: AnyLineage | None, other: str, theirs: AnyLinea
     """The first clip that is another sound in another run, in words; empty where none is known to be."""
     if ours is None or theirs is None:
         return ""
-    known = {clip: _content(sound) for clip, sound in theirs.test_clips.items()}
-    pairs = ((clip, _content(sound)) for clip, sound in ours.test_clips.items())
+    known = {clip: without_landmarks(sound) for clip, sound in theirs.test_clips.items()}
+    pairs = ((clip, without_landmarks(sound)) for clip, sound in ours.test_clips.items())
     clip = next((clip for clip, content in pairs if known.get(clip, content) != content), None)
     of = f"is one sound in {name} and another in {other}, by their {FILE}"
     return f"clip {clip_in_words(clip)} {of}" if clip else ""
 
 
-def _content(sound: str) -> str:
+def without_landmarks(sound: str) -> str:
     """A sound less its landmarks, which a change of theirs would make another one."""
     return "#".join(sound.split("#")[:2])

@@ -18,9 +18,8 @@ from typing import TypedDict
 
 from cry_lightning.commands.arguments import ArgumentParser
 from cry_lightning.console import UserError, stopped_by_signals
-from cry_lightning.files import LOCK, Json, locked, replacing, write_json
-from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Chain, Stage, imported
-from cry_lightning.make.inputs import Inputs, changed, of_file
+from cry_lightning.files import LOCK, Json, locked, write_json, write_text
+from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Inputs, MakeChain, MakeStage, changed, imported, of_file
 
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
 PUBLISHED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
@@ -46,7 +45,9 @@ def main(argv: list[str] | None = None) -> int:
         if options.method not in METHODS:
             raise UserError(f"METHOD={options.method}: it is simclr, supervised, adapt or audioset")
         arguments = _words("ARGS", options.arguments)
-        chain = Chain(options.method, options.data, arguments, options.overwrite, Path(options.weights).expanduser())
+        chain = MakeChain(
+            options.method, options.data, arguments, options.overwrite, Path(options.weights).expanduser()
+        )
         of_evaluate = _words("EVALUATE_ARGS", options.evaluate)
         for goal in options.goals:
             if goal == "evaluate":
@@ -70,7 +71,7 @@ class Stopped(Exception):  # noqa: N818
         self.code = code
 
 
-def fit_published(chain: Chain, goal: str) -> None:
+def fit_published(chain: MakeChain, goal: str) -> None:
     """Import the weights of the method audioset where that is not done, and fine-tune from them where that is the goal.
 
     Raises:
@@ -101,7 +102,7 @@ def fit_published(chain: Chain, goal: str) -> None:
         fit(chain.finetune, chain.overwrite)
 
 
-def fit(stage: Stage, overwrite: bool = False) -> Path:
+def fit(stage: MakeStage, overwrite: bool = False) -> Path:
     """The run folder of a stage, which is fitted where no run of just this is finished; so are those before it."""
     weights = fit(stage.before, overwrite) / "best.ckpt" if stage.before else None
     wanted = stage.inputs(weights)
@@ -142,7 +143,7 @@ def forget(folder: Path) -> None:
         folder.rmdir()
 
 
-def find(stage: Stage, wanted: Inputs, unknown: Sequence[str] = ()) -> tuple[Path, str]:
+def find(stage: MakeStage, wanted: Inputs, unknown: Sequence[str] = ()) -> tuple[Path, str]:
     """The folder of a run that was made from just this, or else the first that is free; and how the first one differs.
 
     Args:
@@ -187,7 +188,7 @@ def is_finished(folder: Path) -> bool:
     return (folder / "fit/finished").exists() and (folder / "best.ckpt").exists()
 
 
-def evaluate(chain: Chain, arguments: tuple[str, ...]) -> None:
+def evaluate(chain: MakeChain, arguments: tuple[str, ...]) -> None:
     """Test and evaluate the run that was fitted under these choices, where that is not done, and print its table.
 
     Raises:
@@ -205,14 +206,13 @@ def evaluate(chain: Chain, arguments: tuple[str, ...]) -> None:
     evaluated: Json = {"arguments": list(arguments), **tested}
     if record.get("evaluate") != evaluated | {"report.md": _of(folder / "report.md")}:
         table = run("evaluate", str(folder), *arguments, capture=True)
-        with replacing(folder / "report.txt") as part:
-            part.write_text(table, encoding="utf-8")
+        write_text(table, folder / "report.txt")
         record["evaluate"] = evaluated | {"report.md": _of(folder / "report.md")}
         write_record(folder, record)
     _say((folder / "report.txt").read_text(encoding="utf-8").rstrip("\n"))
 
 
-def finished_run(stage: Stage) -> Path:
+def finished_run(stage: MakeStage) -> Path:
     """The folder of a finished run of a stage.
 
     Raises:
@@ -230,7 +230,7 @@ def finished_run(stage: Stage) -> Path:
     raise UserError(f"{folder}: no such run{why}; `make finetune evaluate` with the same variables fits it{there}")
 
 
-def weights_of(stage: Stage) -> tuple[Path | None, tuple[str, ...]]:
+def weights_of(stage: MakeStage) -> tuple[Path | None, tuple[str, ...]]:
     """The checkpoint that a stage begins with, as it is; and which inputs are not known, where it is gone."""
     if stage.before is None:
         return None, ()

@@ -14,7 +14,7 @@ from cry_lightning.report.facts import Facts
 from cry_lightning.report.words import Extras
 
 if TYPE_CHECKING:  # it takes a while to import
-    from cry_lightning.report.pictures import Picture
+    from cry_lightning.report.page import Picture
 
 USE = (
     "Research on infant cries. This is a research tool, not a medical device: no decision about a child may rest on"

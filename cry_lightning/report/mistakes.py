@@ -1,17 +1,128 @@
 """The most confident mistakes of a run, each to be looked at and listened to."""
 
-from collections.abc import Sequence
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import soundfile
+from matplotlib.image import imsave
 
+from cry_lightning import audio
 from cry_lightning.console import clip_in_words
+from cry_lightning.data.cachefile import UNREADABLE, CacheFile
+from cry_lightning.data.inventory import recordings_of
 from cry_lightning.evaluation.predictions import score_columns
 from cry_lightning.evaluation.run import Run
+from cry_lightning.lineage import sound_fingerprint, without_landmarks
 from cry_lightning.report.provenance import Provenance
-from cry_lightning.report.sounds import pictures, playable, search
 
+LARGEST = (80, 160)  # rows and columns of a picture, in pixels
+COLOUR_RANGE = (5, 99.5)  # percentiles of all features shown, as in `describe`
+LISTEN_HZ, LISTEN_S = 16_000, 10.0
+MOST_BYTES = 700_000  # of sound in all, so that the page stays small enough to be sent
 MOST = 20
+
+
+@dataclass(frozen=True)
+class Cached:
+    """What a cache holds of some clips.
+
+    Args:
+        feature: class of the front end.
+        features: (F, T) of each clip.
+        content: of each clip, the hash of its recording, and the stretch of it.
+        folder: of the cache.
+    """
+
+    feature: str
+    features: Mapping[str, np.ndarray]
+    content: Mapping[str, str]
+    folder: Path
+
+
+def search(tested: Mapping[str, str], data: Mapping[str, object]) -> Cached | None:
+    """The cache that holds most of some clips, of the run's own front end if there is one; None if none holds any.
+
+    Args:
+        tested: clip -> its sound, as of `sound_fingerprint`: a clip of this name but of another sound does not count.
+        data: settings of the run's data.
+    """
+    cache = data.get("cache")
+    folder = cache.get("folder") if isinstance(cache, dict) else None
+    if not folder:
+        return None
+    own = data.get("feature")
+    own_class = str(own.get("class_path") if isinstance(own, dict) else own).rpartition(".")[2]
+    found = [_held(path, tested) for path in sorted(Path(str(folder)).glob("*.h5"))]
+    usable = [one for one in found if one is not None]
+    return max(usable, key=lambda one: (len(one.features), one.feature == own_class), default=None)
+
+
+def _held(path: Path, tested: Mapping[str, str]) -> Cached | None:
+    try:
+        file = CacheFile(path)
+        if min(file.shape[2:]) < 2:  # the front end is the waveform itself, or a vector
+            return None
+        names, contents, features = (file.column(name) for name in ("clip", "content", "features"))
+        wanted = {clip.encode(errors="surrogateescape"): clip for clip in tested}
+        rows = np.flatnonzero(np.isin(names, np.array(list(wanted))))
+        content = {wanted[names[row]]: contents[row].decode(errors="surrogateescape") for row in rows}
+        same = {clip for clip, text in content.items() if sound_fingerprint(text) == without_landmarks(tested[clip])}
+        held = {wanted[names[row]]: np.array(features[row, 0], float) for row in rows}
+        feature = str(json.loads(str(file.attributes["feature"]))["class_path"]).rpartition(".")[2]
+    except UNREADABLE:
+        return None
+    kept = {clip: values for clip, values in held.items() if clip in same and np.isfinite(values).all()}
+    return Cached(feature, kept, content, path.parent) if kept else None
+
+
+def pictures(found: Cached) -> dict[str, str]:
+    """Each feature as PNG, on one colour scale, low frequencies at the bottom."""
+    small = {clip: _shrunk(feature) for clip, feature in found.features.items()}
+    low, high = np.percentile(np.concatenate([one.ravel() for one in small.values()]), COLOUR_RANGE)
+    drawn = {}
+    for clip, feature in small.items():
+        written = io.BytesIO()
+        imsave(written, feature, format="png", cmap="magma", vmin=low, vmax=max(high, low + 1e-9), origin="lower")
+        drawn[clip] = _data_uri("image/png", written.getvalue())
+    return drawn
+
+
+def _shrunk(feature: np.ndarray) -> np.ndarray:
+    """Every so many rows and columns of a feature (F, T)."""
+    rows, columns = (-(-size // most) for size, most in zip(feature.shape, LARGEST, strict=True))
+    return feature[::rows, ::columns]
+
+
+def playable(found: Cached) -> dict[str, str]:
+    """The first ten seconds of each clip as MP3, up to 0.7 megabytes in all, of those whose recording is found."""
+    files = recordings_of({text.partition("#")[0] for text in found.content.values()}, found.folder)
+    sounds: dict[str, str] = {}
+    n_bytes = 0
+    for clip in found.features:
+        name, _, stretch = found.content[clip].partition("#")
+        start, _, duration = stretch.partition("-")
+        try:
+            length_s = None if duration == "end" else min(LISTEN_S, float(duration))
+            sound = audio.load(files[name], LISTEN_HZ, float(start), length_s)[: round(LISTEN_S * LISTEN_HZ)]
+        except (KeyError, ValueError):  # no such file today, or no sound in it
+            continue
+        written = io.BytesIO()
+        soundfile.write(written, sound, LISTEN_HZ, format="MP3")
+        n_bytes += len(written.getvalue())
+        if n_bytes > MOST_BYTES:
+            break
+        sounds[clip] = _data_uri("audio/mpeg", written.getvalue())
+    return sounds
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,77 @@
 """report.html, of runs or of a study: one file that holds all it shows, and fetches nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from matplotlib.figure import Figure
 
-from cry_lightning.evaluation import compare
+from cry_lightning.evaluation import compare, figures
 from cry_lightning.evaluation.compare import Pair, Rows
+from cry_lightning.evaluation.drawing import PAPER, STYLES, Style, as_svg, save
 from cry_lightning.evaluation.run import Run
-from cry_lightning.files import replacing
+from cry_lightning.files import write_text
 from cry_lightning.report import mistakes, words
 from cry_lightning.report.checklist import Checklist
 from cry_lightning.report.mistakes import Mistakes
-from cry_lightning.report.pictures import Picture
 from cry_lightning.report.provenance import Provenance, evaluation_command, versions
 from cry_lightning.report.words import Asked, Extras
 
+CAPTIONS = {
+    "confusion": "Confusion matrix",
+    "curves": "ROC and precision-recall curves",
+    "clinical": "Reliability, net benefit and abstention",
+}
 MOST_BYTES = 3_000_000  # of a page that can be sent
 MOST_MISTAKES = 30  # of all runs together
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report.
+
+    Args:
+        name: of its kind, see `CAPTIONS`.
+        path: of its PNG file, from the report's folder.
+        svg: the same as an element of a page.
+    """
+
+    name: str
+    path: str
+    svg: str
+
+    @property
+    def caption(self) -> str:
+        """What it shows."""
+        return CAPTIONS[self.name]
+
+
+def draw(run: Run, extras: Extras, out: Path, prefix: str, style: str) -> list[Picture]:
+    """Write the figures of a run into figures/, their names after a prefix."""
+    drawings: dict[str, Callable[[Style], Figure]] = {
+        "confusion": lambda style: figures.confusion(run, style),
+        "curves": lambda style: figures.curves(run, style),
+    }
+    if (readout := extras.readout) is not None:
+        drawings["clinical"] = lambda style: figures.clinical(run, readout, style)
+    drawn = [_drawn(name, drawing, out, prefix, STYLES[style]) for name, drawing in drawings.items()]
+    for name, ending in product(CAPTIONS, (".png", ".svg", ".pdf")):
+        if name not in drawings or (ending == ".pdf" and STYLES[style] is not PAPER):
+            (out / f"figures/{prefix}{name}{ending}").unlink(missing_ok=True)  # of another call
+    return drawn
+
+
+def _drawn(name: str, drawing: Callable[[Style], Figure], out: Path, prefix: str, style: Style) -> Picture:
+    path = f"figures/{prefix}{name}.png"
+    with style.applied():
+        save(figure := drawing(style), out / path, *([".pdf"] if style is PAPER else []))
+        svg = as_svg(figure)
+    write_text(svg, (out / path).with_suffix(".svg"))
+    return Picture(name, path, svg)
 
 
 @dataclass(frozen=True)
@@ -163,6 +214,5 @@ def write_page(page: StudyPage, out: Path) -> Path:
     """Write report.html of a study into a folder; returns its path."""
     reports = [(name, quote(path.as_posix())) for name, path in page.reports]
     shown = asdict(page) | {"reports": reports, "versions": versions()}
-    with replacing(out / "report.html") as part:
-        part.write_bytes(template("study.html").render(shown).encode(errors="backslashreplace"))
+    write_text(template("study.html").render(shown), out / "report.html")
     return out / "report.html"

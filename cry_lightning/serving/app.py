@@ -1,11 +1,18 @@
-"""The server: a page for people, and REST for programs."""
+"""`python -m cry_lightning serve`: a page for people, and REST for programs."""
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import signal
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import pandas as pd
+import uvicorn
 from fastapi import Depends, FastAPI, File, HTTPException, Query, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,11 +22,11 @@ from starlette.datastructures import UploadFile as Uploaded
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 import cry_lightning
-from cry_lightning.console import UserError, on_one_line, printable
+from cry_lightning.console import UserError, on_one_line, printable, stopped_by
 from cry_lightning.files import Json
 from cry_lightning.inference.decisions import UNLIKE, UNSURE
 from cry_lightning.inference.output import Row, as_csv, as_records
-from cry_lightning.serving.guard import Guard, Limits
+from cry_lightning.serving.guard import Connection, Guard, Limits
 from cry_lightning.serving.picture import picture
 from cry_lightning.serving.service import USE, Answer, Service, shown_name
 from cry_lightning.serving.words import WORDS
@@ -29,6 +36,9 @@ ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
 LONGEST = 300  # characters of a reason
 MOST_BYTES = 5_000_000  # of rows that come back from a page, some 20,000
 Language = Literal["en", "de"]
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MOST_CONNECTIONS = 1000
+GRACE_S = 5  # for requests that are under way when the server is stopped
 
 
 class Prediction(BaseModel):
@@ -232,19 +242,79 @@ def _said(row: Row, words: Mapping[str, str | Sequence[str]]) -> str:
 
 
 async def _unusable(request: Request, error: Exception) -> JSONResponse:
-    return _problem(str(error), 422)
+    return _problem(str(error))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return _problem(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 422)
+    return _problem(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
-def _problem(reason: str, status: int) -> JSONResponse:
-    return JSONResponse({"detail": on_one_line(printable(reason))[:LONGEST]}, status)
+def _problem(reason: str) -> JSONResponse:
+    return JSONResponse({"detail": on_one_line(printable(reason))[:LONGEST]}, 422)
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
     """An error of the program, of which the server's log has the traceback."""
     return JSONResponse({"detail": "an error of the program; the log of the server has it"}, 500)
+
+
+def run(
+    ckpt: Path,
+    host: str,
+    port: int,
+    trust: Sequence[str],
+    device: str,
+    detector: Path | None,
+    max_seconds: float,
+    limits: Limits,
+    language: Language,
+    hosts: Sequence[str],
+) -> None:
+    """Serve a checkpoint until it is stopped."""
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # what is wrong with a form is answered
+    stopped = stopped_by([signal.SIGTERM], lambda _: KeyboardInterrupt())  # as by Ctrl+C, with the folder removed
+    with stopped, TemporaryDirectory(prefix="cry-lightning-") as folder, _bound(host, port) as listening:
+        service = Service(ckpt, device, trust, detector, max_seconds, Path(folder))
+        named = [*LOOPBACK, *([host] if is_loopback(host) else []), *hosts]
+        app = app_of(service, limits, named, language)
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            limit_concurrency=MOST_CONNECTIONS,
+            proxy_headers=False,  # a client could write who it is
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        name = host if is_loopback(host) else hosts[0]
+        address = f"http://{f'[{name}]' if ':' in name else name}:{listening.getsockname()[1]}/"
+        print(f"{ckpt}: {address} for people, {address}openapi.json for programs; Ctrl+C stops it", flush=True)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches an address."""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
+
+
+@contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket at an address, before the model is loaded for it."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=256)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"--host {host} --port {port}: {reason}; name another address or port, or port 0 for any"
+        ) from error
+    with listening:
+        yield listening

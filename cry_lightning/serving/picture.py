@@ -29,7 +29,7 @@ MARKED_HZ = (250, 500, 1000, 2000, 4000, 8000)
 
 
 @dataclass(frozen=True)
-class Picture:
+class ClipImage:
     """What a template draws, in px."""
 
     width: int
@@ -46,7 +46,9 @@ class Picture:
     frequencies: list[tuple[float, str]]
 
 
-def picture(waveform: np.ndarray, rate: int, depends: np.ndarray | None, spans: Sequence[Span], width: int) -> Picture:
+def picture(
+    waveform: np.ndarray, rate: int, depends: np.ndarray | None, spans: Sequence[Span], width: int
+) -> ClipImage:
     """Of a waveform (N,), with its saliency (N,) and the spans of cries in it, for a page of this width."""
     width = int(np.clip(width, *WIDTHS))
     inner, duration_s = width - LEFT - RIGHT, waveform.size / rate
@@ -60,7 +62,7 @@ def picture(waveform: np.ndarray, rate: int, depends: np.ndarray | None, spans: 
     edges = [(round(LEFT + begin * scale, 1), round((end - begin) * scale, 1)) for begin, end in shown]
     highest = rate / 2
     marked = [(round(top + MAP * (1 - _mel(hz) / _mel(highest)), 1), hz) for hz in MARKED_HZ if hz < 0.9 * highest]
-    return Picture(
+    return ClipImage(
         width=width,
         height=top + MAP + BELOW,
         left=LEFT,

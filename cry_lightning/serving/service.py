@@ -19,14 +19,13 @@ from cry_lightning import audio
 from cry_lightning.annotations.spans import Span
 from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError, on_one_line, printable
-from cry_lightning.export.about import decision_of, status_of
+from cry_lightning.export.check import decision_of, status_of
 from cry_lightning.files import Json
-from cry_lightning.inference.detect import Finder, by_thresholds
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.output import Row, as_records
 from cry_lightning.inference.predict import Predicted, predicted, recordings_at, scores_of
 from cry_lightning.inference.predictor import BATCH, Predictor
-from cry_lightning.inference.windows import stretched
+from cry_lightning.inference.windows import Finder, by_thresholds, stretched
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.checkpoints import sha256
 

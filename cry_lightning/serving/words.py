@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from cry_lightning.lineage.synthetic import SAID
+from cry_lightning.lineage.check import SYNTHETIC
 
 EN = {
     "language": "English",
@@ -83,7 +83,7 @@ EN = {
     "window": "Window",
     "subjects": "Validation subjects",
     "lineage": "Test on unseen subjects",
-    "synthetic": SAID,
+    "synthetic": SYNTHETIC,
     "programs": "For programs: POST /api/predict, described by /openapi.json.",
     "no_script": "This page needs JavaScript. Programs use POST /api/predict.",
 }

@@ -12,11 +12,11 @@ from cry_lightning.commands.messages import instantiation_error
 from cry_lightning.console import ConfigError, UserError
 from cry_lightning.encoders.timm_network import TimmNetwork
 from cry_lightning.evaluation.compare import Rows, as_text, cell, pairs
-from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
+from cry_lightning.evaluation.run import Run, evaluated, named_apart
 from cry_lightning.files import Json
-from cry_lightning.report.files import write_report
+from cry_lightning.report.command import write_report
 from cry_lightning.studies.cross_validation import planned
-from cry_lightning.studies.division import Division
+from cry_lightning.studies.division import CrossValidationPlan
 from cry_lightning.studies.engine import StageConfig
 
 Size = tuple[int, int]  # F, T
@@ -27,7 +27,7 @@ def run(
     stage: StageConfig,
     models: Sequence[str],
     sizes: Sequence[Size],
-    division: Division,
+    division: CrossValidationPlan,
     out: Path,
     jobs: int,
     keep: bool,
@@ -44,10 +44,13 @@ def run(
         except ConfigError as error:
             if error.key not in OWN_KEYS:
                 raise
-            raise not_on_pictures(stage.path, error) from error
+            raise UserError(
+                f"--config {stage.path}: {error}; give a stage on pictures whose encoder is a TimmNetwork, such as"
+                " configs/papers/le2020/resnet50.yaml"
+            ) from error
     for number, ((model, size), plan) in enumerate(plans.items(), 1):
         print(f"{number}/{len(grid)} {model} {named(size)}", flush=True)
-        runs[model, size] = evaluate_run(read_run(str(plan.run(jobs, keep)), "test"), "test", None)
+        runs[model, size] = evaluated(plan.run(jobs, keep))
     every = named_apart([*runs.values()])
     runs = dict(zip(runs, every, strict=True))
     report = write_report(every, pairs(every), out)
@@ -75,14 +78,6 @@ def n_parameters(model: str, size: Size) -> int:
         raise instantiation_error(error, "--models") from error
     network.check((1, 3, *size))
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def not_on_pictures(config: str, error: ConfigError) -> UserError:
-    """That a stage has no place for what is compared."""
-    return UserError(
-        f"--config {config}: {error}; give a stage on pictures whose encoder is a TimmNetwork, such as"
-        " configs/papers/le2020/resnet50.yaml"
-    )
 
 
 def changes(model: str, size: Size) -> Json:

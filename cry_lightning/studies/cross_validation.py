@@ -13,17 +13,17 @@ import pandas as pd
 
 from cry_lightning import lineage
 from cry_lightning.cli.runfolder import BEST
-from cry_lightning.console import UserError, for_spreadsheets
+from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.data.division import column
+from cry_lightning.data.subset import column
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import SUMMARY, as_text, number
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.run import division_of, spread_of_repeats
-from cry_lightning.files import Json, replacing, waited_for, write_json
+from cry_lightning.files import Json, replacing, waited_for, write_json, write_table
 from cry_lightning.lineage import FoldedLineage, Lineage
 from cry_lightning.studies import engine
-from cry_lightning.studies.division import Division
+from cry_lightning.studies.division import CrossValidationPlan
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, is_begun, is_finished, run_stage
 from cry_lightning.studies.launcher import submitted
 from cry_lightning.studies.rounds import Fold, divided, plan, trained_again
@@ -179,8 +179,7 @@ def write_pooled(folders: Sequence[Path], out: Path) -> None:
         key | {"division": division[key["repeat"]]} | fold_row(table) for key, table in zip(keys, tables, strict=True)
     ]
     folds = pd.DataFrame(rows)
-    with replacing(out / "folds.csv") as part:
-        for_spreadsheets(folds).to_csv(part, index=False)
+    write_table(folds, out / "folds.csv")
 
 
 def _lineage(folder: Path) -> Lineage:
@@ -312,7 +311,7 @@ class CrossValidation:
 
 def planned(
     stages: Sequence[StageConfig],
-    division: Division,
+    division: CrossValidationPlan,
     out: Path | None = None,
     upstream: Path | None = None,
     adapted: Path | None = None,

@@ -7,7 +7,7 @@ from cry_lightning.console import UserError
 
 
 @dataclass(frozen=True)
-class Division:
+class CrossValidationPlan:
     """How clips are divided again and again; the options of `cross-validate`.
 
     Seeds without folds train the YAML's own division; with folds, repeats or a group, every division.

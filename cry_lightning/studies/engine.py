@@ -38,7 +38,7 @@ from cry_lightning.tasks.checkpoints import sha256
 
 ANEW = "stopped; the same command goes on with the study, and begins this training anew"
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
-OF_NO_CONSEQUENCE = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger", "map_every_n_epochs")
+IGNORED = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger", "map_every_n_epochs")
 OPTION = re.compile(r"(?<=^--)[\w.]+(?==)")
 WITHOUT_BARS = {"trainer.enable_progress_bar": False, "trainer.enable_model_summary": False}
 GRACE_S = 5.0  # for processes to end of themselves
@@ -198,7 +198,7 @@ def is_begun(file: Path, wanted: Json) -> bool:
 def consequential(provenance: Json, wanted: Json) -> list[str]:
     """The keys in which they differ, less those that no prediction depends on."""
     keys = differences(_as_now(provenance), wanted)
-    return [key for key in keys if re.sub(r"^stages\.\d+\.", "", key) not in OF_NO_CONSEQUENCE]
+    return [key for key in keys if re.sub(r"^stages\.\d+\.", "", key) not in IGNORED]
 
 
 def _as_now(saved: object) -> object:

@@ -3,23 +3,25 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from cry_lightning.console import for_spreadsheets
 from cry_lightning.dashboard.runs import send_curves
 from cry_lightning.evaluation.compare import Rows, as_text, cell
 from cry_lightning.evaluation.drawing import SCREEN, as_svg, entitle, legend_below, line, marker, save
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Estimate
 from cry_lightning.evaluation.run import Run, Tested, evaluate_run, pool
-from cry_lightning.files import replacing
+from cry_lightning.files import write_table
 from cry_lightning.report.page import StudyPage, write_page
-from cry_lightning.studies.label_efficiency import SCRATCH, Subset, Trial
 
+if TYPE_CHECKING:  # it imports this
+    from cry_lightning.studies.label_efficiency import LabelCount, Trial
+
+SCRATCH = "scratch"  # the encoder that begins with nothing
 METRICS = ("uar", "macro_auc")
 Bound = Literal["at most", "about", "more than"]
 METRIC_NAMES = {"uar": "UAR", "macro_auc": "AUC"}
@@ -36,7 +38,9 @@ scratch needs: labels at which the curve of scratch first reaches this UAR, inte
 labels; ratio: that over labels. Both are readings of the curves, without an interval of their own."""
 
 
-def curves(tested: Mapping[Trial, Tested], subsets: Mapping[tuple[float, int, int | None], Subset]) -> pd.DataFrame:
+def curves(
+    tested: Mapping["Trial", Tested], subsets: Mapping[tuple[float, int, int | None], "LabelCount"]
+) -> pd.DataFrame:
     """A row for each encoder and amount, amounts rising.
 
     `labels` and `subjects` are means over seeds and folds. Seeds are repeats, over which scores are averaged;
@@ -74,7 +78,7 @@ def columns(name: str, estimate: Estimate) -> dict[str, float]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))
 
 
-def counts(subsets: Sequence[Subset]) -> dict[str, float]:
+def counts(subsets: Sequence["LabelCount"]) -> dict[str, float]:
     """Labelled clips and subjects trained on, means over the subsets; then both for each class."""
     frame = pd.DataFrame(
         [
@@ -171,8 +175,7 @@ def shown(curves: pd.DataFrame) -> Iterator[dict[str, float]]:
 
 def write(curves: pd.DataFrame, out: Path, n_classes: int, title: str, command: str) -> None:
     """Write label_efficiency.csv, .png and .svg, and report.html under a title; add to the dashboard."""
-    with replacing(out / "label_efficiency.csv") as part:
-        for_spreadsheets(curves).to_csv(part, index=False)
+    write_table(curves, out / "label_efficiency.csv")
     with SCREEN.applied():
         save(figure := draw(curves, n_classes), out / "label_efficiency.png", ".svg")
         figures = [("UAR and AUC by number of labels", as_svg(figure))]

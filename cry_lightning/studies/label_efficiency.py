@@ -19,7 +19,7 @@ from cry_lightning.dashboard.runs import begin_study
 from cry_lightning.evaluation.run import Tested, read_run
 from cry_lightning.files import Json
 from cry_lightning.lineage import refuse_leaky
-from cry_lightning.studies import engine
+from cry_lightning.studies import engine, label_curves
 from cry_lightning.studies.cross_validation import (
     WITHOUT_LAST,
     Chain,
@@ -30,11 +30,11 @@ from cry_lightning.studies.cross_validation import (
     train_once,
 )
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, is_finished
+from cry_lightning.studies.label_curves import SCRATCH
 from cry_lightning.studies.recipe import Changes, Labels
 from cry_lightning.studies.rounds import divided
 from cry_lightning.tasks.checkpoints import sha256
 
-SCRATCH = "scratch"
 WEIGHTS = "model.init_args.weights"
 FOLD = "{fold}"  # in a checkpoint's path: an encoder that was not trained on the fold's test subjects
 CountedBy = Literal["label_fraction", "per_class"]
@@ -163,7 +163,7 @@ def refuse_twice(option: str, values: Sequence[object]) -> None:
 
 
 @dataclass(frozen=True)
-class Subset:
+class LabelCount:
     """The labels that a point trains on."""
 
     clips: dict[str, int]  # by class
@@ -172,7 +172,7 @@ class Subset:
     digest: str  # of the part, name, label, subject and sound of every clip
 
 
-Subsets = dict[tuple[float, int, int | None], Subset]  # by `Trial.subset`
+Subsets = dict[tuple[float, int, int | None], LabelCount]  # by `Trial.subset`
 
 
 def open_study(stage: StageConfig) -> Study:
@@ -193,7 +193,7 @@ def open_study(stage: StageConfig) -> Study:
     return study
 
 
-def subset(study: Study, point: Trial) -> Subset:
+def subset(study: Study, point: Trial) -> LabelCount:
     """Count what a point trains on.
 
     Raises:
@@ -212,7 +212,7 @@ def subset(study: Study, point: Trial) -> Subset:
     data = engine.redivided(study.data, split=split, seed=point.seed, subset=limits)
     trained = [clip for clip in data.clips_of("train") if clip.label is not None]
     of_class = {name: [clip.subject for clip in trained if clip.label == name] for name in data.classes}
-    return Subset(
+    return LabelCount(
         clips={name: len(subjects) for name, subjects in of_class.items()},
         subjects={name: len(set(subjects)) for name, subjects in of_class.items()},
         n_subjects=len({clip.subject for clip in trained}),
@@ -229,7 +229,7 @@ def subsets_of(study: Study, trials: Sequence[Trial]) -> Subsets:
     return {trial.subset: subset(study, trial) for trial in {trial.subset: trial for trial in trials}.values()}
 
 
-def made_by(study: Study, point: Trial, subset: Subset) -> Json:
+def made_by(study: Study, point: Trial, subset: LabelCount) -> Json:
     """All that a point's predictions depend on."""
     weights = sha256(point.weights) if point.weights else None
     return {**study.config, "point": point.changes, "weights_sha256": weights, "data_sha256": subset.digest}
@@ -263,8 +263,6 @@ class LabelStudy:
 
     def run(self, jobs: int, command: str, allow_leaky: bool = False) -> pd.DataFrame:
         """Train what is not finished, and report; returns what label_efficiency.csv holds."""
-        from cry_lightning.studies import label_curves  # which needs what is above
-
         name = f"Label efficiency on {self.study.corpus}"
         result = label_curves.curves(self._tested(jobs, allow_leaky), self.subsets)
         begin_study(self.out, self.study.corpus, self.study.loggers)

@@ -54,7 +54,7 @@ def submitted(
     executor = executor_of(launcher, folder)
     jobs: dict[str, Job[R]] = under_way(executor, items)
     if jobs:
-        log.info("%s submitted before and still under way: waiting", told_of(jobs.values()))
+        log.info("%s submitted before and still under way: waiting", in_words(jobs.values()))
     new = [name for name in items if name not in jobs]
     with undisturbed():
         try:
@@ -151,10 +151,10 @@ def let_go(executor: "AutoExecutor", jobs: Iterable["Job[object]"]) -> str:
         return ""
     seen, ended = ("squeue --me", "scancel") if executor.cluster == "slurm" else ("ps", "kill")
     numbers = " ".join(numbers_of(left))
-    return f", and waits for {told_of(left)} still under way (`{seen}` shows, `{ended} {numbers}` ends them)"
+    return f", and waits for {in_words(left)} still under way (`{seen}` shows, `{ended} {numbers}` ends them)"
 
 
-def told_of(jobs: Iterable["Job[object]"]) -> str:
+def in_words(jobs: Iterable["Job[object]"]) -> str:
     """How many jobs, in words, with the scheduler's number of each, or of all that were submitted together."""
     jobs = list(jobs)
     return f"{counted(len(jobs), 'job')} ({', '.join(numbers_of(jobs))})"

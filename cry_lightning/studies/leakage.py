@@ -16,7 +16,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from cry_lightning.audio.recording import opened
 from cry_lightning.cli.process import quiet
 from cry_lightning.commands.arguments import check_folder
-from cry_lightning.console import UserError, for_spreadsheets, progress_bar
+from cry_lightning.console import UserError, progress_bar
 from cry_lightning.dashboard.runs import send_curves, with_interval
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import CryDataModule
@@ -26,11 +26,11 @@ from cry_lightning.evaluation.drawing import SCREEN, as_svg, save
 from cry_lightning.evaluation.intervals import Estimate, Jackknife
 from cry_lightning.evaluation.metrics import majority, units_at
 from cry_lightning.evaluation.predictions import classes_of, score_columns
-from cry_lightning.files import Json, replacing, write_json
+from cry_lightning.files import Json, write_json, write_table, write_text
 from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies import engine
 from cry_lightning.studies.cross_validation import planned
-from cry_lightning.studies.division import Division
+from cry_lightning.studies.division import CrossValidationPlan
 from cry_lightning.studies.engine import StageConfig, open_study
 
 log = logging.getLogger(__name__)
@@ -100,15 +100,14 @@ def write_copies(data: CryDataModule, copies: int, folder: Path) -> Path:
             path = f"{row:06d}-{copy}.wav"
             soundfile.write(folder / path, sound, rate, subtype="FLOAT")
             rows.append({"path": path, "label": clip.label, "subject": clip.subject})
-    with replacing(manifest) as part:
-        for_spreadsheets(pd.DataFrame(rows)).to_csv(part, index=False)
+    write_table(pd.DataFrame(rows), manifest)
     write_json(provenance, folder / engine.MARK)  # written last: a folder without it, or of other clips, is begun anew
     return manifest
 
 
 def _waveforms(data: CryDataModule) -> Iterator[tuple[int, np.ndarray, int]]:
     """Row, sound (N,) and rate of each labelled clip that can be used, of the length that the network is given."""
-    rows = np.flatnonzero((data.labels.numpy() >= 0) & data.features.good)
+    rows = data.labelled_rows
     reader = ClipBatches(data.corpus, data.clips, data.feature, data.clip_s, data.fit, "float32")
     for row in progress_bar(rows, "clips", unit="clip", leave=False):
         yield int(row), *reader.waveform(int(row))
@@ -283,7 +282,9 @@ def draw(found: pd.DataFrame, chance: float) -> Figure:
     return figure
 
 
-def run(stage: StageConfig, division: Division, copies: int, jobs: int, out: Path | None, command: str) -> pd.DataFrame:
+def run(
+    stage: StageConfig, division: CrossValidationPlan, copies: int, jobs: int, out: Path | None, command: str
+) -> pd.DataFrame:
     """Run the command; returns what leakage.csv holds.
 
     Beside it are leakage.md, leakage.png, leakage.svg and report.html, all in `out`.
@@ -307,8 +308,7 @@ def run(stage: StageConfig, division: Division, copies: int, jobs: int, out: Pat
     rungs = ladder(data, train, copies, out)
     found = results(rungs, recorder_features(data))
     text = verdict(rungs, found)
-    with replacing(out / "leakage.csv") as part:
-        for_spreadsheets(found).to_csv(part, index=False)
+    write_table(found, out / "leakage.csv")
     with SCREEN.applied():
         save(figure := draw(found, 1 / len(data.classes)), out / "leakage.png", ".svg")
         caption = "UAR by division, of the model and of what knows less, with 95 % intervals"
@@ -317,8 +317,7 @@ def run(stage: StageConfig, division: Division, copies: int, jobs: int, out: Pat
     page = StudyPage(title, command, [as_rows(found)], verdict=text, figures=figures, reading=[HEAD])
     html = write_page(page, out)
     lines = [f"# {title}", text, as_markdown(as_rows(found)), HEAD, "![UAR](leakage.png)"]
-    with replacing(out / "leakage.md") as part:
-        part.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    write_text("\n\n".join(lines) + "\n", out / "leakage.md")
     send_curves(out, summary=shown(found))
     print(f"{as_text(as_rows(found))}\n\n{HEAD}\n\n{text}\n\n{out / 'leakage.md'}\n{html}")
     return found

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,14 +11,16 @@ from cry_lightning.evaluation.compare import PER_CLASS, Pair, Rows, cell, correc
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
 from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.run import Run
-from cry_lightning.studies.papers import Plans, Runs
 from cry_lightning.studies.recipe import AVERAGES, NAMES, OF_CLASS, OF_POSITIVE, Recipe, System
+
+if TYPE_CHECKING:  # it imports this
+    from cry_lightning.studies.papers import Plans, Runs
 
 MOST_FOLDS = 12  # that a table has columns for; folds.csv has all
 MOST_SUBJECTS = 20  # that a table has rows for
 
 
-def figures(recipe: Recipe, runs: Runs) -> Rows:
+def figures(recipe: Recipe, runs: "Runs") -> Rows:
     """Systems in rows, metrics in columns; the publication's figures above ours under each protocol, with lineage.
 
     Of systems that are left out here, there are the publication's figures alone.
@@ -105,7 +108,7 @@ def spread(run: Run, metric: str) -> np.ndarray:
     return np.array(values)
 
 
-def of_corpus(recipe: Recipe, runs: Runs, plans: Plans) -> list[Rows]:
+def of_corpus(recipe: Recipe, runs: "Runs", plans: "Plans") -> list[Rows]:
     """Clips of each infant and class, as published and here, with what the commonest class of all, or of each, scores.
 
     Infants are numbered here; a row for all of them where they are too many, or the publication lists none.
@@ -134,7 +137,7 @@ def counts(title: str, clips: pd.DataFrame) -> Rows:
     return table
 
 
-def of_folds(recipe: Recipe, runs: Runs, plans: Plans) -> list[Rows]:
+def of_folds(recipe: Recipe, runs: "Runs", plans: "Plans") -> list[Rows]:
     """Accuracy of each fold and their mean, systems in rows: a table for each protocol of one repeat with a few folds.
 
     The publication's folds stand above ours.
@@ -163,7 +166,7 @@ def padded(texts: list[str], n: int) -> list[str]:
     return [*texts, *[""] * (n - len(texts))]
 
 
-def of_recalls(recipe: Recipe, runs: Runs, plans: Plans) -> list[Rows]:
+def of_recalls(recipe: Recipe, runs: "Runs", plans: "Plans") -> list[Rows]:
     """Recall of each class, systems in rows: a table for each protocol, where there are three classes or more."""
     tables = []
     for protocol, of_protocol in runs.items():
@@ -177,7 +180,7 @@ def of_recalls(recipe: Recipe, runs: Runs, plans: Plans) -> list[Rows]:
     return tables
 
 
-def of_classes(recipe: Recipe, runs: Runs, plans: Plans) -> list[Rows]:
+def of_classes(recipe: Recipe, runs: "Runs", plans: "Plans") -> list[Rows]:
     """Precision, recall and F1 of each class and their averages, as published and ours: a table for each protocol."""
     tables = []
     for protocol, of_protocol in runs.items():
@@ -203,7 +206,7 @@ def rates_of(run: Run) -> dict[str, list[str]]:
     return rates
 
 
-def of_confusion(recipe: Recipe, runs: Runs, plans: Plans) -> list[Rows]:
+def of_confusion(recipe: Recipe, runs: "Runs", plans: "Plans") -> list[Rows]:
     """How many of a hundred cases of each class were taken for which, folds and repeats together."""
     tables = []
     for protocol, of_protocol in runs.items():
@@ -218,7 +221,7 @@ def of_confusion(recipe: Recipe, runs: Runs, plans: Plans) -> list[Rows]:
     return tables
 
 
-FORMS: dict[str, Callable[[Recipe, Runs, Plans], list[Rows]]] = {
+FORMS: dict[str, Callable[[Recipe, "Runs", "Plans"], list[Rows]]] = {
     "corpus": of_corpus,
     "folds": of_folds,
     "recall": of_recalls,
@@ -250,7 +253,7 @@ def of_works(recipe: Recipe) -> list[Rows]:
     return [[list(row) for row in zip(*filled, strict=True)]]
 
 
-def differences(recipe: Recipe, runs: Runs) -> list[Rows]:
+def differences(recipe: Recipe, runs: "Runs") -> list[Rows]:
     """UAR of each system minus others, within each protocol; then of each protocol minus the first, by system.
 
     p-values are corrected for the number of all these comparisons.
@@ -280,12 +283,12 @@ def told(made: Pair) -> list[str]:
     return [cell(found), p_text(found["p"]), found["lineage"]]
 
 
-def long_form(recipe: Recipe, runs: Runs) -> pd.DataFrame:
+def long_form(recipe: Recipe, runs: "Runs") -> pd.DataFrame:
     """Every figure of the tables: protocol, system, metric, as published, value, sd, se, low, high, who was tested."""
     return pd.DataFrame(_long_rows(recipe, runs))
 
 
-def _long_rows(recipe: Recipe, runs: Runs) -> Iterator[dict[str, object]]:
+def _long_rows(recipe: Recipe, runs: "Runs") -> Iterator[dict[str, object]]:
     for protocol, of_protocol in runs.items():
         for name, run in of_protocol.items():
             for metric in recipe.metrics:
@@ -304,7 +307,7 @@ def _long_rows(recipe: Recipe, runs: Runs) -> Iterator[dict[str, object]]:
                 }
 
 
-def reading(recipe: Recipe, runs: Runs) -> str:
+def reading(recipe: Recipe, runs: "Runs") -> str:
     """How to read the tables."""
     some = next(iter(next(iter(runs.values())).values()))
     few = f" None where a class has fewer than {MIN_SUBJECTS}." if np.isnan(result(some, "uar")["low"]) else ""

@@ -10,14 +10,14 @@ import pandas as pd
 
 from cry_lightning.commands.arguments import check_folder
 from cry_lightning.commands.stage import check_overrides
-from cry_lightning.console import UserError, as_markdown_text, for_spreadsheets
+from cry_lightning.console import UserError, as_markdown_text
 from cry_lightning.evaluation.compare import as_markdown, as_text, pairs
 from cry_lightning.evaluation.fuse import fuse
-from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
-from cry_lightning.files import replacing
-from cry_lightning.report.files import write_report
+from cry_lightning.evaluation.run import Run, evaluated, named_apart
+from cry_lightning.files import write_table, write_text
+from cry_lightning.report.command import write_report
 from cry_lightning.report.page import StudyPage, write_page
-from cry_lightning.studies import label_efficiency
+from cry_lightning.studies import label_efficiency, paper_tables
 from cry_lightning.studies.cross_validation import CrossValidation, planned, read_chain, write_pooled
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, naming, side_by_side, test
 from cry_lightning.studies.label_efficiency import WEIGHTS, Encoder, LabelStudy
@@ -283,11 +283,6 @@ def test_upstream(recipe: Recipe, plans: Plans) -> dict[str, Run]:
     return tested
 
 
-def evaluated(folder: Path, positive: str | None) -> Run:
-    """A run scored on its tests."""
-    return evaluate_run(read_run(str(folder), "test"), "test", positive)
-
-
 def slug(name: str) -> str:
     """A name as that of a folder."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
@@ -333,8 +328,6 @@ def tabled(recipe: Recipe, order: Order, plans: Plans, head: str, out: Path, job
         jobs: folds at a time.
         command: that asked for it.
     """
-    from cry_lightning.studies import paper_tables  # which needs what is above
-
     train_all(plans, jobs)
     runs = evaluate_all(order, plans, out)
     tables = [paper_tables.figures(recipe, runs)]
@@ -357,7 +350,5 @@ def tabled(recipe: Recipe, order: Order, plans: Plans, head: str, out: Path, job
 
 def write(figures: pd.DataFrame, page: str, out: Path) -> None:
     """Write table.md and table.csv."""
-    with replacing(out / "table.md") as part:
-        part.write_text(page + "\n", encoding="utf-8")
-    with replacing(out / "table.csv") as part:
-        for_spreadsheets(figures).to_csv(part, index=False)
+    write_text(page + "\n", out / "table.md")
+    write_table(figures, out / "table.csv")

@@ -13,7 +13,7 @@ from cry_lightning.commands.arguments import check_name
 from cry_lightning.console import UserError, one_line
 from cry_lightning.evaluation.compare import SUMMARY
 from cry_lightning.files import Json, kind_of
-from cry_lightning.studies.division import Division
+from cry_lightning.studies.division import CrossValidationPlan
 
 OF_POSITIVE = {"sensitivity": "sensitivity", "specificity": "specificity", "precision": "precision", "f1": "F1"}
 AVERAGES = {  # over classes, alike or by their cases; those of recall are UAR and accuracy
@@ -33,7 +33,7 @@ else:
 
 
 @dataclass(frozen=True)
-class Protocol(Division):
+class Protocol(CrossValidationPlan):
     """A division, and what else is particular to it.
 
     Args:
@@ -141,7 +141,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Reference:
+class PublishedFigure:
     """A published figure of another system, or of another protocol, to be read beside ours."""
 
     name: str
@@ -199,7 +199,7 @@ class Recipe:
     configs: dict[str, str] = field(default_factory=dict)
     versions: list[str] = field(default_factory=lambda: ["published"])
     upstream: dict[str, Figures] = field(default_factory=dict)
-    references: list[Reference] = field(default_factory=list)
+    references: list[PublishedFigure] = field(default_factory=list)
     published_corpus: dict[str, dict[str, int]] = field(default_factory=dict)
     compared: list[Work] = field(default_factory=list)
 

@@ -25,7 +25,7 @@ from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.predict import scores_of
 from cry_lightning.lineage import refuse_leaky
-from cry_lightning.studies import disturbances
+from cry_lightning.studies import disturbances, robustness_report
 from cry_lightning.studies.disturbances import UNDISTURBED, VERSION, Condition, Sounds, noise_recordings
 from cry_lightning.tasks.checkpoints import read_checkpoint, sha256
 from cry_lightning.trust.names import Trust
@@ -214,8 +214,6 @@ def run(
     command: str,
 ) -> pd.DataFrame:
     """Run the command; points that are finished are not run again. Returns the curves."""
-    from cry_lightning.studies import robustness_report  # which needs what is above
-
     models, noise = open_models(checkpoints, device, Trust(tuple(trust))), severities.noise
     for model in models:
         if not allow_leaky:

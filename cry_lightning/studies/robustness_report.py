@@ -2,22 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cry_lightning.console import for_spreadsheets
 from cry_lightning.dashboard.runs import with_interval
 from cry_lightning.evaluation.compare import SUMMARY, Rows, as_text, cell
 from cry_lightning.evaluation.drawing import SCREEN, as_svg, entitle, legend_below, line, marker, save
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife
 from cry_lightning.evaluation.metrics import Units, units_at
-from cry_lightning.files import replacing
+from cry_lightning.files import write_table
 from cry_lightning.report.page import StudyPage, write_page
 from cry_lightning.studies.disturbances import KINDS, UNDISTURBED, Condition
-from cry_lightning.studies.robustness import ModelUnderTest
+
+if TYPE_CHECKING:  # it imports this
+    from cry_lightning.studies.robustness import ModelUnderTest
 
 COLUMNS = ["model", "kind", "severity", "unit", "place", "minus", "metric", "value", "low", "high"]
 COUNTS = ["level", "n_clips", "n_subjects", "drawn", "lineage"]
@@ -37,7 +39,7 @@ KIND_LEGENDS = {
 
 
 def curves(
-    models: Sequence[ModelUnderTest],
+    models: Sequence["ModelUnderTest"],
     points: Sequence[Condition],
     predicted: Sequence[Sequence[pd.DataFrame]],
 ) -> pd.DataFrame:
@@ -179,8 +181,7 @@ def write(curves: pd.DataFrame, out: Path, n_classes: int, warnings: Sequence[st
     paths, figures = [], []
     for kind, own in curves.groupby("kind", sort=False):
         csv, png = out / f"{kind}.csv", out / f"{kind}.png"  # and .svg
-        with replacing(csv) as part:
-            for_spreadsheets(own.drop(columns="place")).to_csv(part, index=False)
+        write_table(own.drop(columns="place"), csv)
         with SCREEN.applied():
             save(figure := draw(own, n_classes), png, ".svg")
             figures.append((f"{kind}: UAR by severity, with 95 % intervals", as_svg(figure)))

@@ -4,15 +4,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.data.division import column
 from cry_lightning.data.splits import Split, census, count
+from cry_lightning.data.subset import column
 from cry_lightning.files import Json
 from cry_lightning.studies import engine
-from cry_lightning.studies.division import Division
+from cry_lightning.studies.division import CrossValidationPlan
 
 log = logging.getLogger(__name__)
 FEW = 2  # groups of a class per fold: with fewer, a fold's score rests on one of them
@@ -85,7 +83,7 @@ def trained_again(split: Split, seeds: Sequence[int]) -> list[Fold]:
     return [Fold(replace(split, repeat=repeat), seed) for repeat, seed in enumerate(seeds)]
 
 
-def plan(data: CryDataModule, division: Division) -> Scheme:
+def plan(data: CryDataModule, division: CrossValidationPlan) -> Scheme:
     """The scheme, checked against the groups that there are.
 
     Raises:
@@ -97,7 +95,7 @@ def plan(data: CryDataModule, division: Division) -> Scheme:
         )
     group, folds, repeats = division.group or "subject", division.folds or 5, division.repeats
     seeds = tuple(division.seeds or ())
-    labelled = np.flatnonzero((data.labels.numpy() >= 0) & data.features.good)
+    labelled = data.labelled_rows
     clips = data.clips[labelled]
     labels, groups = clips.each(lambda clip: clip.label or ""), column(clips, group)
     classes, _, counts = count(labels, groups)

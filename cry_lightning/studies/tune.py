@@ -26,7 +26,7 @@ from cry_lightning.console import UserError, did_you_mean, log_line, one_line, p
 from cry_lightning.dashboard.runs import begin_study
 from cry_lightning.files import Config, Json, write_json
 from cry_lightning.lineage import refuse_leaky
-from cry_lightning.studies import engine
+from cry_lightning.studies import engine, tune_report
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Study, is_begun, open_study
 from cry_lightning.tasks.checkpoints import read_checkpoint
 
@@ -327,8 +327,6 @@ def keep_lineage(study: Study, folder: Path) -> None:
 
 def run(stage: StageConfig, space_path: str, n_trials: int, seed: int, out: Path | None, jobs: int) -> Path:
     """Run the command on a stage; returns the path of its best config."""
-    from cry_lightning.studies import tune_report  # which needs what is above
-
     space = read_space(space_path)
     study = open_study(stage)
     goal = goal_of(study)

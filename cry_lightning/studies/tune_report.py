@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,12 @@ from optuna import Study
 from optuna.trial import FrozenTrial
 from optuna.visualization.matplotlib import plot_optimization_history, plot_param_importances, plot_slice
 
-from cry_lightning.console import for_spreadsheets
 from cry_lightning.dashboard.runs import Values, send_curves
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS
-from cry_lightning.files import Config, replacing
-from cry_lightning.studies.tune import Goal
+from cry_lightning.files import Config, replacing, write_table
+
+if TYPE_CHECKING:  # it imports this
+    from cry_lightning.studies.tune import Goal
 
 BEST = 10  # rows of the table
 FIGURES: dict[str, Callable[..., object]] = {
@@ -31,7 +33,7 @@ The best score of many is optimistic: it was chosen for being high on these very
 FEW = "\nSo few subjects say little: what wins may only suit them."
 
 
-def table_of(search: Study, goal: Goal) -> pd.DataFrame:
+def table_of(search: Study, goal: "Goal") -> pd.DataFrame:
     """All trials, a row each."""
     table = search.trials_dataframe(("number", "value", "user_attrs", "params"))
     names = {"number": "trial", "value": goal.metric}
@@ -39,7 +41,7 @@ def table_of(search: Study, goal: Goal) -> pd.DataFrame:
     return table.astype({"epoch": "Int64"})
 
 
-def text(search: Study, goal: Goal, n_subjects: int) -> str:
+def text(search: Study, goal: "Goal", n_subjects: int) -> str:
     """The best trials as a table, and how to read it."""
     table = table_of(search, goal)
     scored = table[table[goal.metric].notna()].drop(columns="failure")
@@ -52,17 +54,16 @@ def text(search: Study, goal: Goal, n_subjects: int) -> str:
     return f"{shown}\n\n{LEGEND.format(metric=goal.metric, **counts)}{doubt}"
 
 
-def write(search: Study, goal: Goal, out: Path) -> None:
+def write(search: Study, goal: "Goal", out: Path) -> None:
     """Write trials.csv and Optuna's figures into a folder, and add both to the dashboard."""
     table = table_of(search, goal)
-    with replacing(out / "trials.csv") as part:
-        for_spreadsheets(table).to_csv(part, index=False)
+    write_table(table, out / "trials.csv")
     figures = {f"tune/{path.stem}": path for path in draw(search, goal, out)}
     sent = {"tune/table": table.drop(columns="failure")}  # which may name files
     send_curves(out, shown(search, goal), found(search, goal), sent, figures)
 
 
-def draw(search: Study, goal: Goal, out: Path) -> Iterator[Path]:
+def draw(search: Study, goal: "Goal", out: Path) -> Iterator[Path]:
     """Write Optuna's figures into a folder, that of importances where the trials tell any; yields their paths."""
     for name, plot in FIGURES.items():
         with pyplot.rc_context(), warnings.catch_warnings():  # the plots set a style for all that follow
@@ -80,7 +81,7 @@ def draw(search: Study, goal: Goal, out: Path) -> Iterator[Path]:
             yield out / f"{name}.png"
 
 
-def shown(search: Study, goal: Goal) -> Iterator[dict[str, float]]:
+def shown(search: Study, goal: "Goal") -> Iterator[dict[str, float]]:
     """The scores for the dashboard, trial by trial, as tune/score, and the best so far."""
     best: list[FrozenTrial] = []
     for number, trial in enumerate(search.trials):
@@ -89,7 +90,7 @@ def shown(search: Study, goal: Goal) -> Iterator[dict[str, float]]:
             yield {"tune/trial": number, "tune/score": trial.value, "tune/best_so_far": best[0].value or 0.0}
 
 
-def found(search: Study, goal: Goal) -> Values:
+def found(search: Study, goal: "Goal") -> Values:
     """The best trial for the dashboard: its number, which is the name of its run, its epoch, score and values."""
     best = goal.best_first(search.trials)[0]
     epoch = best.user_attrs["epoch"]
@@ -97,7 +98,7 @@ def found(search: Study, goal: Goal) -> Values:
     return {f"tune/best/{key}": value for key, value in winner.items()}
 
 
-def write_best(config: Config, goal: Goal, best: FrozenTrial, out: Path) -> Path:
+def write_best(config: Config, goal: "Goal", best: FrozenTrial, out: Path) -> Path:
     """Write best.yaml, the whole stage config; returns its path."""
     path = out / "best.yaml"
     header = f"# The best of the trials in {out}: {goal.metric} {best.value:.4f} on the validation subjects.\n"

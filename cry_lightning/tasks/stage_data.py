@@ -40,7 +40,7 @@ class Division(Protocol):
 
 
 class Sampling(Protocol):
-    """How training clips are drawn into batches, and weighed; see `data.groups`."""
+    """How training clips are drawn into batches, and weighed; see `data.subset`."""
 
     @property
     def batch_size(self) -> int:

@@ -45,7 +45,7 @@ class Embedded(NamedTuple):
     subjects: np.ndarray
 
 
-class Recipe(NamedTuple):
+class SvmSettings(NamedTuple):
     """How to fit; see `SVM`, whose arguments these are, lists of `C` and `gamma` making a grid."""
 
     kernel: Kernel
@@ -56,7 +56,7 @@ class Recipe(NamedTuple):
 
 
 def fit(
-    train: Embedded, validation: Embedded | None, n_classes: int, recipe: Recipe, show_bar: bool = False
+    train: Embedded, validation: Embedded | None, n_classes: int, recipe: SvmSettings, show_bar: bool = False
 ) -> tuple[dict[str, np.ndarray | float], dict[str, float]]:
     """What `SupportVectors` takes of K classes, and what was chosen: C, gamma and, where there was a choice, their UAR.
 
@@ -103,7 +103,7 @@ def fit(
 
 
 def search(
-    grams: Iterable[np.ndarray], labels: np.ndarray, folds: Folds, recipe: Recipe, gammas: Sequence[float]
+    grams: Iterable[np.ndarray], labels: np.ndarray, folds: Folds, recipe: SvmSettings, gammas: Sequence[float]
 ) -> dict[str, float]:
     """C and gamma of the highest UAR, a mean over the folds, the first of equals, and that UAR."""
     binary_classifiers = OneVsRestClassifier(
@@ -253,7 +253,7 @@ class SVM(Classifier):
         """Fit the machines, before the one validation."""
         show_bar = self.trainer.progress_bar_callback is not None
         balanced = self.data.sampling.balanced or self.data.sampling.class_weights
-        recipe = Recipe(self.kernel, self.penalties, self.gammas, self.standardize, balanced)
+        recipe = SvmSettings(self.kernel, self.penalties, self.gammas, self.standardize, balanced)
         validation = self.embedded("val", show_bar) if self.choose == "validation" else None
         fitted, chosen = fit(self.embedded("train", show_bar), validation, len(self.data.classes), recipe, show_bar)
         self.head.take(fitted)

@@ -1,4 +1,4 @@
-"""`picture`: what a stage's network sees of recordings, as PNG files."""
+"""What reads a stage and fits nothing: `prepare` builds caches; `picture` shows what a network sees of recordings."""
 
 import os
 from collections import defaultdict
@@ -12,17 +12,71 @@ from matplotlib.image import imsave
 
 from cry_lightning.cli.process import quiet
 from cry_lightning.cli.stage import ReadCLI, StageCLI
-from cry_lightning.console import UserError, progress_bar
+from cry_lightning.console import UserError, counted, printable, progress_bar
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.data.building import ClipBatches
+from cry_lightning.data.cache import FeatureCache
+from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.files import replacing
 from cry_lightning.inference.windows import Recordings, report_left_out
 
-BATCH_SIZE = 64
+MAX_TOLD = 100  # faults in the terminal
+BATCH_SIZE = 64  # of clips that are drawn
 
 
-def run(recordings: Sequence[str], config: str, out: Path, overrides: Sequence[str]) -> list[Path]:
-    """Run the command; returns the pictures' paths."""
+def build(args: list[str], verify: bool, share: tuple[int, int] = (1, 1)) -> None:
+    """Build the cache of one stage, given as `fit` takes it, or one of several shares of it."""
+
+    class PrepareCLI(ReadCLI):
+        """Parses as `fit` does, then prepares the data and stops."""
+
+        def fit(self, datamodule: CryDataModule, **_: object) -> None:
+            """Build the caches, or check those that there are."""
+            data = [one for one in (datamodule, datamodule.probe) if one is not None]
+            for one in data:
+                one.corpus.prepare()
+            if share[1] > 1 and not all([built_in_full(one.feature_cache(), share, one.cache.workers) for one in data]):
+                return
+            if not (verify and all(os.path.lexists(one.feature_cache().path) for one in data)):
+                datamodule.prepare_data()
+            for one in data:
+                tell(one.feature_cache(), verify)
+
+    PrepareCLI(["fit", *args])
+
+
+def built_in_full(cache: FeatureCache, share: tuple[int, int], workers: int) -> bool:
+    """Build one share of a cache; says what others still have to do, if anything."""
+    if missing := cache.build_shard(*share, workers):
+        built = f"{cache.path}: shard {share[0]}/{share[1]} is built"
+        print(f"{built}; {missing:,} of {len(cache.clips):,} rows, of other shards, are missing")
+    return not missing
+
+
+def tell(cache: FeatureCache, verify: bool) -> None:
+    """Print what is in a cache, and verify it first if asked to.
+
+    Raises:
+        UserError: it is damaged, or its audio is not what it was made of.
+    """
+    if verify and (faults := cache.verify()):
+        for fault in faults[:MAX_TOLD]:
+            print(printable(fault))
+        more = f" (the first {MAX_TOLD} are above)" if len(faults) > MAX_TOLD else ""
+        raise UserError(
+            f"{cache.path}: {len(faults)} faults{more}; the same command without --verify computes damaged rows again,"
+            " and builds another cache where audio has changed"
+        )
+    features = cache.open()
+    for row, reason in features.bad.items():
+        print(printable(f"left out: {cache.clips[row].name}: {reason}"))
+    if verify:
+        print(f"{cache.path}: {len(features.good)} rows and their audio were read, and are sound")
+    print(f"{cache.path}: {counted(len(features.good), 'clip')}, {len(features.bad):,} left out")
+
+
+def write_pictures(recordings: Sequence[str], config: str, out: Path, overrides: Sequence[str]) -> list[Path]:
+    """Write the pictures of recordings as PNG files, as a stage's network sees them; returns their paths."""
     with quiet():
         stage = ReadCLI(["fit", "--config", config, *overrides, "--trainer.logger=false"])
     own = stage.datamodule.corpus
