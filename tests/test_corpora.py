@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -141,6 +142,19 @@ def test_a_manifest_is_read_as_spreadsheets_save_it(tmp_path, text, encoding):
 def test_what_other_programs_save_is_read_where_it_is_beyond_doubt(tmp_path, text):
     (clip,) = Manifest(manifest(tmp_path, text, "a.wav")).clips()
     assert (clip.label, clip.start_s, clip.columns) == ("f\u00fcr M\u00fcller", 0.5, {})
+
+
+def test_what_rows_have_alike_is_kept_once(tmp_path):
+    n = 5_000
+    rows = [f"{i:06d}.wav,cry,s{i // 100},0,1.5,f" for i in range(n)]
+    listed = manifest(tmp_path, "\n".join(["path,label,subject,start_s,duration_s,sex", *rows]), "000000.wav")
+    tracemalloc.start()
+    clips = Manifest(listed).recordings()
+    kept = tracemalloc.get_traced_memory()[0] / n
+    tracemalloc.stop()
+    assert kept < 250  # bytes: the path, and the object around it
+    assert clips[0].columns == clips[-1].columns == {"sex": "f"}
+    assert (clips[-1].subject, clips[-1].duration_s) == (f"list:s{(n - 1) // 100}", 1.5)
 
 
 def test_a_missing_file_is_left_to_who_reads_it(tmp_path):

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from cry_lightning.audio import EXTENSIONS, warn_once
 from cry_lightning.console import UserError, counted
 from cry_lightning.corpora import cries, words
@@ -62,7 +64,8 @@ class Manifest(Corpus):
         rows = read_table(self.root, self._columns)
         if not rows:
             raise UserError(f"{self.root}: lists no recordings; write one row for each clip")
-        clips = [self._clip(line, row) for line, row in rows]
+        known: dict[object, Any] = {}
+        clips = [self._clip(line, row, known) for line, row in rows]
         self._refuse_misplaced(clips)
         self._refuse_duplicates([line for line, _ in rows], clips)
         if any(clip.subject_source == "unknown" for clip in clips):
@@ -83,21 +86,24 @@ class Manifest(Corpus):
             )
         return columns
 
-    def _clip(self, line: int, row: dict[str, str]) -> Clip:
+    def _clip(self, line: int, row: dict[str, str], known: dict[object, Any]) -> Clip:
+        """The clip of a row; what other rows have alike, of the values known, is kept once."""
         if not row["path"]:
             raise UserError(f"{self.root}: line {line} has no path")
         path = self._path(row["path"])
         start_s = self._seconds(line, row, "start_s") or 0.0
-        subject = row.get("subject") or path
+        duration_s = self._duration_s(line, row, start_s)
+        subject, label = row.get("subject") or path, row.get(self.label) or None
+        further = {column: value for column, value in row.items() if column not in OWN_COLUMNS}
         names = (path, row["path"], Path(path).name, row.get("source"))
         return Clip(
             path=path,
-            subject=f"{self.collection}:{subject}",
+            subject=known.setdefault(subject, f"{self.collection}:{subject}"),
             subject_source="unknown" if subject in names else "given",
-            label=row.get(self.label) or None,
-            start_s=start_s,
-            duration_s=self._duration_s(line, row, start_s),
-            columns={column: value for column, value in row.items() if column not in OWN_COLUMNS},
+            label=known.setdefault((label,), label),
+            start_s=known.setdefault(start_s, start_s),
+            duration_s=known.setdefault(duration_s, duration_s),
+            columns=known.setdefault(tuple(further.items()), further),
         )
 
     def _path(self, given: str) -> str:
@@ -146,6 +152,9 @@ class Manifest(Corpus):
             )
 
     def _refuse_duplicates(self, lines: list[int], clips: list[Clip]) -> None:
+        numbers = np.array([hash(clip.name) for clip in clips])  # the names themselves would be most of the memory
+        if len(np.unique(numbers)) == len(clips):
+            return
         lines_of = defaultdict(list)
         for line, clip in zip(lines, clips, strict=True):
             lines_of[clip.name].append(line)
