@@ -228,7 +228,11 @@ IN_THE_YAML = [
     ("model.init_args.encoder.init_args.n_maps", "x", "model.encoder.n_maps: expected int, not x"),
     (f"model.init_args.{LR}", "x", "model.optimisation.optimizer.lr: expected float, not x"),
     ("model.init_args.frozen", 3, "model.frozen: expected bool or list, not 3"),
-    ("model.init_args.head", {"class_path": "torch.nn.Lin"}, "model.head: module 'torch.nn' has no attribute 'Lin'"),
+    (
+        "model.init_args.head",
+        {"class_path": "torch.nn.Lin"},
+        "model.head: module 'torch.nn' has no attribute 'Lin'; did you mean Linear?",
+    ),
     ("model.init_arg", {}, "model: give class_path and init_args, and no key beside them"),
     ("model.init_args.encoder", None, "model: the following arguments are required: encoder"),
     ("model.class_path", "torch.nn.Linear", "torch.nn.Linear does not correspond to a subclass of Stage"),

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -32,6 +33,7 @@ BY_NAME: dict[type[Corpus], Callable[[str], object]] = {  # what parses the name
     FSDD: lambda path: words.NAME.match(Path(path).name),
     CryCeleb: cries.CRYCELEB_PATH.match,
 }
+Further = dict[tuple[tuple[str, str], ...], dict[str, str]]  # columns that are not our own, by what is in them
 
 
 class Manifest(Corpus):
@@ -64,8 +66,8 @@ class Manifest(Corpus):
         rows = read_table(self.root, self._columns)
         if not rows:
             raise UserError(f"{self.root}: lists no recordings; write one row for each clip")
-        known: dict[object, Any] = {}
-        clips = [self._clip(line, row, known) for line, row in rows]
+        further: Further = {}
+        clips = [self._clip(line, row, further) for line, row in rows]
         self._refuse_misplaced(clips)
         self._refuse_duplicates([line for line, _ in rows], clips)
         if any(clip.subject_source == "unknown" for clip in clips):
@@ -86,24 +88,24 @@ class Manifest(Corpus):
             )
         return columns
 
-    def _clip(self, line: int, row: dict[str, str], known: dict[object, Any]) -> Clip:
-        """The clip of a row; what other rows have alike, of the values known, is kept once."""
+    def _clip(self, line: int, row: dict[str, str], further: Further) -> Clip:
+        """The clip of a row; what it has as other rows have it is kept once."""
         if not row["path"]:
             raise UserError(f"{self.root}: line {line} has no path")
         path = self._path(row["path"])
         start_s = self._seconds(line, row, "start_s") or 0.0
         duration_s = self._duration_s(line, row, start_s)
-        subject, label = row.get("subject") or path, row.get(self.label) or None
-        further = {column: value for column, value in row.items() if column not in OWN_COLUMNS}
+        subject, label = row.get("subject") or path, row.get(self.label)
+        columns = {column: value for column, value in row.items() if column not in OWN_COLUMNS}
         names = (path, row["path"], Path(path).name, row.get("source"))
         return Clip(
             path=path,
-            subject=known.setdefault(subject, f"{self.collection}:{subject}"),
+            subject=sys.intern(f"{self.collection}:{subject}"),
             subject_source="unknown" if subject in names else "given",
-            label=known.setdefault((label,), label),
-            start_s=known.setdefault(start_s, start_s),
-            duration_s=known.setdefault(duration_s, duration_s),
-            columns=known.setdefault(tuple(further.items()), further),
+            label=sys.intern(label) if label else None,
+            start_s=start_s,
+            duration_s=duration_s,
+            columns=further.setdefault(tuple(columns.items()), columns),
         )
 
     def _path(self, given: str) -> str:
