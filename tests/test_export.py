@@ -382,6 +382,13 @@ def test_every_network_and_front_end(name, form, tmp_path, capsys):
         assert about.get("calibrated") == {"simclr-res8": None, "resnet18-mfcc": "false"}.get(name, "true")
 
 
+@pytest.mark.slow
+def test_who_loads_a_file_of_torch_gets_plain_numbers(ckpt, tmp_path):
+    (path,) = cry.export(ckpt, format="pt2", out=tmp_path / "cry.pt2")
+    outputs = torch.export.load(path).module()(torch.from_numpy(sounds(8000, 4000)))
+    assert not any(output.requires_grad for output in outputs) and outputs[0].numpy().shape[1] == 2
+
+
 class InNumPy(torch.nn.Module):
     """What no graph holds: a network in NumPy."""
 

@@ -43,7 +43,7 @@ def _head(runs: Sequence[Run]) -> Iterator[str]:
         if run.leakage.status != "CLEAN":
             yield f"> **{run.leakage.status}** " + as_markdown_text(f"{run.label}: {run.leakage.reason}.")
     yield as_markdown(summary(runs))
-    yield "\n".join(f"- **{as_markdown_text(run.label)}**: {words.verdict(run)}" for run in runs)
+    yield "\n".join(f"- **{as_markdown_text(run.label)}**: {as_markdown_text(words.verdict(run))}" for run in runs)
 
 
 def _differences(compared: Sequence[Pair]) -> Iterator[str]:
