@@ -69,7 +69,7 @@ def _drawn(name: str, drawing: Callable[[Style], Figure], out: Path, prefix: str
     path = f"figures/{prefix}{name}.png"
     with style.applied():
         save(figure := drawing(style), out / path, *([".pdf"] if style is PAPER else []))
-        svg = as_svg(figure)
+        svg = as_svg(figure, f"{prefix}{name}")
     with replacing((out / path).with_suffix(".svg")) as part:
         part.write_text(svg, encoding="utf-8")
     return Picture(name, path, svg)

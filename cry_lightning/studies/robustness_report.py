@@ -183,7 +183,7 @@ def write(curves: pd.DataFrame, out: Path, n_classes: int, warnings: Sequence[st
             for_spreadsheets(own.drop(columns="place")).to_csv(part, index=False)
         with SCREEN.applied():
             save(figure := draw(own, n_classes), png, ".svg")
-            figures.append((f"{kind}: UAR by severity, with 95 % intervals", as_svg(figure)))
+            figures.append((f"{kind}: UAR by severity, with 95 % intervals", as_svg(figure, str(kind))))
         paths += [csv, png]
     page = StudyPage(
         "Robustness", command, [table(curves)], warnings=warnings, figures=figures, reading=legends(curves)
