@@ -92,7 +92,7 @@ def _of_card(facts: Facts) -> Iterator[str]:
     yield "## Protocol"
     yield as_markdown_list([facts.partition, facts.measures, facts.clusters])
     yield "## Results"
-    yield as_markdown(summary([run]))
+    yield as_markdown([row[1:-1] for row in summary([run])])  # its name and its stamp stand above
     yield as_markdown(per_class(run))
     yield "## Subgroups"
     yield as_markdown(extras.subgroups[1]) if extras.subgroups else "Not examined (`evaluate --by TABLE.csv` does)."
