@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # it takes a while to import
 USE = (
     "Research on infant cries. This is a research tool, not a medical device: no decision about a child may rest on"
     " its output. It was tested on the recordings below and on no others; how it does with other infants, microphones"
-    " and places is not known."
+    " and places is not known. It answers for any sound: noise is not always found unlike the training, and least by a"
+    " small network that was trained from scratch."
 )
 CITE = "Cite the software (`CITATION.cff` of cry_lightning), the corpora, and the source of any published weights."
 
