@@ -2,10 +2,13 @@
 
 import ast
 import inspect
+import io
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -16,9 +19,10 @@ import soundfile
 import torch
 from made import RATE, write_run
 from test_evaluation import by_hand
+from test_predict import changed
 
 import cry_lightning as cry
-from cry_lightning.commands.arguments import arguments_of, first_sentence, section
+from cry_lightning.commands.arguments import arguments_of, first_sentence, parse, section
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.inference.predictor import Predictor
@@ -138,6 +142,16 @@ def test_mistakes_are_the_same_as_those_of_the_commands(tmp_path):
         cry.fit("configs/finetune.yaml", {"trainer.max_epoch": 3})
     with pytest.raises(UserError, match="give a list of arguments"):
         cry.cross_validate("configs/finetune.yaml", overrides="--data.clip_s=1")
+    with pytest.raises(UserError, match="give a list of arguments, or a table of keys and values, not '3'"):
+        cry.fit("configs/finetune.yaml", 3)
+    for call, name in ((cry.fit, "config"), (cry.test, "config"), (cry.load, "path"), (cry.predict, "paths")):
+        with pytest.raises(UserError, match=f"^{name}: a value is wanted, not None"):
+            call(None, *["x.ckpt"] * (call is cry.predict))
+    (tmp_path / "best.ckpt").touch()
+    with pytest.raises(UserError, match=r"device: invalid choice: 'tpu' \(choose from auto, cpu, cuda\)"):
+        cry.load(tmp_path / "best.ckpt", device="tpu")
+    with pytest.raises(UserError, match="--detect: True or False is wanted, not 'no'"):
+        cry.predict(tmp_path, tmp_path / "best.ckpt", detect="no")
     with pytest.raises(TypeError, match="wieghts"):
         cry.fuse(["a", "b"], out="c", wieghts=1)
 
@@ -187,12 +201,71 @@ def test_predictions_of_a_path_a_folder_and_a_waveform_are_those_of_the_command(
     assert set(model(sound(1.7))["path"]) == {"waveform"}
 
 
+def test_nothing_is_written_that_is_not_named(pretrained, recording, tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    folder = {"data.cache.folder": str(tmp_path / "cache")}
+    for _ in range(2):  # as a cell of a notebook that is run again
+        assert len(cry.predict(recording, pretrained)) > 1
+        assert len(cry.embed(recording.parent, pretrained, overrides=folder)) > 1
+    assert not list(Path().iterdir()) and not capsys.readouterr().out
+    assert parse(cry.predict, ["a.wav", "--ckpt", str(pretrained)])["out"] == Path("predictions.csv")
+    assert parse(cry.embed, ["a", "--ckpt", str(pretrained)])["out"] == Path("embeddings.h5")
+
+
 def test_a_waveform_at_another_rate_is_heard_as_its_file(model, tmp_path):
     twice = np.repeat(sound(1.0), 2)
     soundfile.write(tmp_path / "twice.wav", twice, 2 * RATE, subtype="FLOAT")
     scores = [f"score_{name}" for name in model.classes]
     ours, its = model(twice, sample_rate=2 * RATE), model(tmp_path / "twice.wav")
     assert np.abs(ours[scores].to_numpy() - its[scores].to_numpy()).max() < 1e-6
+
+
+def test_threads_that_share_a_model_get_what_each_would_alone(tested):
+    model = cry.load(tested)
+    numbers = ["start_s", "novelty", *(f"score_{name}" for name in model.classes)]
+    sounds = [sound(0.5 + 0.4 * (number % 4), number) for number in range(9)]
+    calls = [lambda sound: model(sound)[numbers], model.embed, lambda sound: model.get_scene_embeddings(sound)]
+    jobs = [(calls[number % 3], one) for number, one in enumerate(sounds)]
+    alone = [np.asarray(call(one)) for call, one in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda job: np.asarray(job[0](job[1])), 2 * jobs))
+    assert all(np.array_equal(one, other) for one, other in zip(found, 2 * alone, strict=True))
+    again = pickle.loads(pickle.dumps(model))  # as other processes are sent it
+    assert np.array_equal(again(sounds[0])[numbers], alone[0])
+
+
+def test_silence_is_an_empty_table_that_says_so(pretrained, tmp_path):
+    def cut(checkpoint: dict) -> None:
+        windows = {"window_s": 0.5, "hop_s": 0.5, "min_active_db": -50.0}
+        checkpoint["datamodule_hyper_parameters"]["corpus"]["init_args"].update(windows)
+
+    model = cry.load(changed(pretrained, tmp_path / "cut.ckpt", cut))
+    silence = np.zeros(RATE, np.float32)
+    soundfile.write(tmp_path / "silence.wav", silence, RATE)
+    for found, width in ((model(silence), len(model(sound(1.0)).columns)), (model.embed(silence), 4)):
+        assert found.shape == (0, width)
+        assert found.attrs["empty"] == {"waveform": "nowhere above -50.0 dB, as the model's windows were"}
+        assert not found.attrs["failed"]
+    assert model(silence, detect=True).attrs["empty"] == {"waveform": "no cry was found"}
+    whole = cry.load(pretrained).embed([tmp_path / "silence.wav"])
+    assert whole.attrs["empty"] == {str(tmp_path / "silence.wav"): "silent, every sample at 0 s is zero"}
+    (tmp_path / "text.wav").write_text("no sound")
+    with pytest.raises(UserError, match=r"no recording could be used: .*text\.wav: cannot be decoded"):
+        model.embed(tmp_path / "text.wav")
+    some = model.embed([tmp_path / "text.wav", tmp_path / "silence.wav"])
+    assert list(some.attrs["failed"]) == [str(tmp_path / "text.wav")] and len(some.attrs["empty"]) == 1
+
+
+@pytest.mark.parametrize(
+    "given", [None, 3, np.float32(0.1), io.BytesIO(b"RIFF"), b"a.wav"], ids=lambda one: str(type(one))
+)
+def test_what_is_no_sound_is_named(model, given):
+    kind = type(given).__name__
+    with pytest.raises(
+        UserError, match=f"give paths of recordings, or one waveform .N,. at a time as an array, not {kind}"
+    ):
+        model(given)
 
 
 def test_what_is_no_waveform_is_refused(model):
@@ -207,11 +280,32 @@ def test_what_is_no_waveform_is_refused(model):
     for value in (np.nan, np.inf):
         with pytest.raises(UserError, match="NaN or infinite"):
             model.get_scene_embeddings(np.full((1, RATE), value, np.float32))
+    for call in (model, model.embed, model.get_scene_embeddings):
+        with pytest.raises(UserError, match=r"waveform: its samples reach .*divide those of 16 bits by 32768"):
+            call(32768 * sound(1.0))
+    assert len(model(3 * sound(1.0) / np.abs(sound(1.0)).max())) > 0  # a recorder of floats may go beyond 1
+    with pytest.raises(UserError, match=r"no recording could be used: waveform: 10 samples"):
+        model(sound(1.0)[:10])
+    with pytest.raises(UserError, match="are of one length"):
+        model.get_scene_embeddings([[0.1] * RATE, [0.1]])
+    with pytest.raises(UserError, match="hop_ms '50'"):
+        model.get_timestamp_embeddings(sound(1.0), "50")
+    bfloat = torch.from_numpy(sound(1.0)).bfloat16()
+    assert torch.equal(model.get_scene_embeddings(bfloat), model.get_scene_embeddings(bfloat.float()))
     for dtype in (bool, complex, object):
         with pytest.raises(UserError, match="a waveform has samples between -1 and 1, not"):
             model.get_scene_embeddings(np.zeros((1, RATE), dtype))
     with pytest.raises(UserError, match=r"nowhere\.ckpt: no such checkpoint"):
         cry.load("nowhere.ckpt")
+
+
+def test_a_sample_rate_is_of_a_waveform_and_plausible(model, recording):
+    for rate in (1, 2**31, 8000.5, np.nan, "8000", True):
+        with pytest.raises(UserError, match=f"sample_rate {rate!r}: is a whole number of Hz, 2,000 to 768,000"):
+            model(sound(1.0), rate)
+    assert len(model(sound(1.0), np.int64(RATE))) == len(model(sound(1.0), float(RATE))) == len(model(sound(1.0)))
+    with pytest.raises(UserError, match="sample_rate: is of a waveform"):
+        model(recording, 44100)
 
 
 def test_embeddings_are_those_of_the_command(model, pretrained, recording, tmp_path):

@@ -1,9 +1,25 @@
 """What figures share."""
 
+import re
+
 import pytest
 from matplotlib.figure import Figure
 
-from cry_lightning.evaluation.drawing import legend_below
+from cry_lightning.evaluation.drawing import SCREEN, as_svg, legend_below
+
+
+def test_figures_of_a_page_have_ids_of_their_own_and_the_same_at_every_call():
+    def drawn(name: str) -> str:
+        figure = Figure(figsize=(3, 2))
+        figure.add_subplot().plot([0, 1], marker="o")
+        with SCREEN.applied():
+            return as_svg(figure, name)
+
+    ids = [re.findall(r' id="([^"]+)"', drawn(name)) for name in ("1-curves", "2-curves")]
+    assert len(ids[0]) > 2 and len({*ids[0], *ids[1]}) == len(ids[0]) + len(ids[1])
+    used = re.findall(r'(?:url\(|href=")#([^")]+)', drawn("1-curves"))
+    assert used and {*used} <= {*ids[0]}
+    assert drawn("1-curves") == drawn("1-curves")
 
 
 @pytest.mark.parametrize(("length", "columns"), [(3, 5), (30, 2), (400, 1)])

@@ -274,6 +274,18 @@ def test_a_folder_has_a_card_and_nothing_of_this_machine(folder):
     assert not list(folder.parent.glob("*.part"))
 
 
+def test_the_card_of_a_tested_run_has_its_results_if_they_are_of_this_checkpoint(own_tested, tested_folder, tmp_path):
+    card = (tested_folder / "README.md").read_text()
+    for title in ("## Data and subjects", "## Results", "## Limits", "UAR", "infant"):
+        assert title in card
+    assert card.startswith("---\n") and "tags: [audio]\n" in card and len(re.findall(r"^# ", card, re.MULTILINE)) == 1
+    assert str(tmp_path.parent) not in card and "Corpus: Manifest(root=manifest.csv" in card
+    of_run = own_tested.with_name("card.md")
+    of_run.write_text(of_run.read_text().replace(sha256(own_tested), "0" * 64))
+    (folder,) = cry.export(own_tested, format="hub", out=tmp_path / "other")
+    assert "## Results" not in (folder / "README.md").read_text()
+
+
 def rewritten(change):
     def damage(folder: Path) -> None:
         config = json.loads((folder / CONFIG).read_text())
@@ -379,6 +391,13 @@ def test_every_network_and_front_end(name, form, tmp_path, capsys):
         about = metadata(path)
         assert ("classes" in about) == (name != "simclr-res8")
         assert about.get("calibrated") == {"simclr-res8": None, "resnet18-mfcc": "false"}.get(name, "true")
+
+
+@pytest.mark.slow
+def test_who_loads_a_file_of_torch_gets_plain_numbers(ckpt, tmp_path):
+    (path,) = cry.export(ckpt, format="pt2", out=tmp_path / "cry.pt2")
+    outputs = torch.export.load(path).module()(torch.from_numpy(sounds(8000, 4000)))
+    assert not any(output.requires_grad for output in outputs) and outputs[0].numpy().shape[1] == 2
 
 
 class InNumPy(torch.nn.Module):

@@ -34,7 +34,7 @@ from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.novelty import Layer, Layers, layers_of
 from cry_lightning.inference.output import label_of
 from cry_lightning.inference.reference import FILE, beside
-from cry_lightning.inference.windows import by_thresholds
+from cry_lightning.inference.windows import NO_UNIT, by_thresholds
 
 NEW = ["calibrated_high", "calibrated_low", "novelty", "decision", "abstained"]
 
@@ -310,7 +310,7 @@ def test_recordings_without_a_cry_are_no_failure(tested, tmp_path):
     arguments = ["predict", str(tmp_path / "hum.wav"), "--ckpt", str(tested), "--detect", "--out"]
     assert main([*arguments, "out.csv"]) == main([*arguments, "out.TextGrid"]) == 0
     assert annotations.read("out.TextGrid") == []
-    assert pd.read_csv("out_recordings.csv")["fault"].tolist() == [output.NO_UNIT]
+    assert pd.read_csv("out_recordings.csv")["fault"].tolist() == [NO_UNIT]
     assert "novelty" in pd.read_csv("out.csv").columns and pd.read_csv("out.csv").empty
 
 

@@ -18,6 +18,7 @@ from cry_lightning.evaluation import figures, predictions
 from cry_lightning.evaluation.drawing import SCREEN
 from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
 from cry_lightning.report.command import CSV_COLUMNS
+from cry_lightning.report.words import verdict
 
 main = partial(command, "evaluate")
 
@@ -386,6 +387,17 @@ def test_verdict_tells_signal_from_none(no_figures, tmp_path, capsys) -> None:
     rewrite(run, score_a=0.6, score_b=0.4)
     main([str(run)])
     assert "is no evidence that the model does better" in capsys.readouterr().out
+
+
+def test_a_model_that_is_worse_than_the_baseline_is_called_so(tmp_path) -> None:
+    run = make_run(tmp_path / "run", n_subjects=40)
+    turned = predictions.read(run / "predictions.csv").rename(columns={"score_a": "score_b", "score_b": "score_a"})
+    predictions.write(turned, run / "predictions.csv")
+    bind(run)
+    told = verdict(evaluate_run(read_run(str(run), "test"), "test", None))
+    assert re.search(r"by a gain of -0\.\d+ .* worse than always saying a on these subjects .look at labels", told), (
+        told
+    )
 
 
 def fold_of(tmp_path, fold: int, trained_on: str) -> Path:

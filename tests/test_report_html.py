@@ -347,6 +347,7 @@ def test_card_has_every_field(made, no_figures, tmp_path) -> None:
         *("Intended use", "Model", "Data and subjects", "Protocol", "Results", "Subgroups", "Calibration", "Limits"),
         "How to cite",
     ]
+    assert "noise is not always found unlike the training" in card
     assert "not a medical device" in card and card.splitlines()[2].startswith("**CLEAN**")
     summary = next(line for line in card.splitlines() if " clip | 42/42/14 |" in line)
     assert summary in (made.run / "report.md").read_text()

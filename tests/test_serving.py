@@ -38,7 +38,7 @@ from cry_lightning.api import models
 from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError
 from cry_lightning.serving import guard
-from cry_lightning.serving.app import MOST_BYTES, app_of, is_loopback
+from cry_lightning.serving.app import MOST_BYTES, NO_FILE, app_of, is_loopback
 from cry_lightning.serving.guard import Guard, Limits
 from cry_lightning.serving.picture import maps, picture
 from cry_lightning.serving.service import LONGEST_NAME, SHOWN_S, Service, saliency, shown_name
@@ -111,8 +111,6 @@ def test_sounds_that_cannot_be_used_are_one_line_and_leave_no_file(server, servi
     ]
     assert silent[0].json()["recording"]["fault"] == "silent, every sample at 0 s is zero"
     assert WORDS["en"]["silent"] in silent[1].json()["html"] and not silent[1].json()["rows"]
-    answer = server.post("/api/predict", json={"file": "/etc/passwd"})
-    assert (answer.status_code, answer.json()["detail"]) == (422, "body.file: Field required")
     assert sent(server, wav).status_code == 200
     assert not list(service.place.parent.iterdir())
 
@@ -176,8 +174,25 @@ def test_one_recording_is_answered_at_a_time(server, cries):
             answer = server.post(f"/{to}", files=[(name, ("a.wav", wav)) for name in names])
             assert answer.status_code == 422
             assert answer.json() == {"detail": "2 recordings in one request; send one at a time"}
-    answer = server.post("/api/predict", files={"file": ('5" "mattress".wav', wav)}, data={"note": "kept apart"})
+        answer = server.post(f"/{to}", files={"file": ("a.wav", wav)}, data={"detect": "true"})
+        told = "detect: the form has the file alone; arguments belong in the address, as ?detect=true"
+        assert (answer.status_code, answer.json()["detail"]) == (422, told)
+    answer = server.post("/api/predict", files={"file": ('5" "mattress".wav', wav)})
     assert answer.status_code == 200 and answer.json()["recording"]["path"] == '5" "mattress".wav'
+
+
+def test_what_is_no_file_of_a_form_is_told_in_plain_words(server, cries):
+    by_rfc_5987 = b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename*=UTF-8''a.wav\r\n\r\n%b\r\n--x--\r\n"
+    multipart = {"content-type": "multipart/form-data; boundary=x"}
+    for sent in (
+        {"json": {"file": "/etc/passwd"}},
+        {"data": {"file": "a.wav"}},
+        {"files": {"file": (None, b"RIFF")}},
+        {"content": by_rfc_5987 % cries.read_bytes(), "headers": multipart},
+        {"content": cries.read_bytes()},
+    ):
+        answer = server.post("/api/predict", **sent)
+        assert (answer.status_code, answer.json()["detail"]) == (422, f"body.file: {NO_FILE}"), sent
 
 
 def test_a_damaged_file_is_as_long_as_its_header_has_it(server):

@@ -143,12 +143,25 @@ def test_whatever_the_header_nothing_changes(tmp_path, same_as_before, name):
     assert same_as_before(path) == (name in PLAIN)
 
 
-def test_numbers_that_are_none_are_refused_as_before(tmp_path, same_as_before):
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (np.nan, "holds NaN or infinite samples"),
+        (-np.inf, "holds NaN or infinite samples"),
+        (-32768.0, r"its samples reach 32,768, where sound is between -1 and 1; divide those of 16 bits by 32768"),
+        (8.5, r"its samples reach 8\.5, where"),
+        (-3.0, ""),
+    ],
+)
+def test_numbers_that_are_no_samples_are_refused_as_before(tmp_path, same_as_before, value, reason):
     samples = sound().astype(np.float32)
-    samples[500] = np.nan
+    samples[500] = value
     soundfile.write(tmp_path / "a.wav", samples, RATE, "FLOAT")
     same_as_before(tmp_path / "a.wav")
-    with pytest.raises(AudioError, match="holds NaN or infinite samples"):
+    if not reason:
+        assert audio.load(tmp_path / "a.wav", RATE)[500] == value
+        return
+    with pytest.raises(AudioError, match=reason):
         audio.load(tmp_path / "a.wav", RATE)
 
 

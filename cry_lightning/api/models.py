@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cry_lightning.commands.arguments import (
-    TABLES,
     Checkpoint,
     Device,
     Overrides,
     Size,
     Taken,
     Trusted,
-    as_arguments,
-    by_recording,
     check_there,
     command,
     refuse_existing,
@@ -45,7 +42,8 @@ FOR_SERVING = ("fastapi", "uvicorn", "python_multipart")
 OVERRIDDEN = ("--data.corpus", "--data.cache.folder")  # by `embed`
 
 
-def fit(config: str | Path | Sequence[str | Path], overrides: Overrides = ()) -> Path:
+@command
+def fit(config: Sequence[str], overrides: Overrides = ()) -> Path:
     """Train one stage from a YAML (pretraining, adaptation or fine-tuning).
 
     Args:
@@ -59,10 +57,11 @@ def fit(config: str | Path | Sequence[str | Path], overrides: Overrides = ()) ->
 
     Example: python -m cry_lightning fit --config configs/finetune.yaml --trainer.max_epochs=30
     """
-    return run_stage("fit", _given(config, overrides))
+    return run_stage("fit", [*(f"--config={one}" for one in config), *overrides])
 
 
-def test(config: str | Path | Sequence[str | Path], overrides: Overrides = ()) -> Path:
+@command
+def test(config: Sequence[str], overrides: Overrides = ()) -> Path:
     """Run a trained stage on its test subjects: predictions.csv and lineage.json.
 
     Args:
@@ -76,7 +75,7 @@ def test(config: str | Path | Sequence[str | Path], overrides: Overrides = ()) -
 
     Example: python -m cry_lightning test --config runs/synthetic-cries/finetune/config.yaml
     """
-    return run_stage("test", _given(config, overrides))
+    return run_stage("test", [*(f"--config={one}" for one in config), *overrides])
 
 
 def run_stage(name: str, argv: Sequence[str]) -> Path:
@@ -100,18 +99,13 @@ def _table(folder: Path) -> str:
     return as_text(summary([evaluated(folder)]))
 
 
-def _given(config: str | Path | Sequence[str | Path], overrides: Overrides) -> list[str]:
-    configs = [config] if isinstance(config, str | Path) else config
-    return as_arguments([*(f"--config={one}" for one in configs), *as_arguments(overrides)])
-
-
 @command
 def predict(
     paths: Annotated[Sequence[str], Taken("PATH", instead="give recordings, or folders of them")],
     ckpt: Checkpoint,
     *,
     trust: Trusted = (),
-    out: Annotated[Path, Taken("FILE")] = Path("predictions.csv"),
+    out: Annotated[Path | None, Taken("FILE", in_shell="predictions.csv")] = None,
     device: Device = "auto",
     batch_size: Size = 64,
     hop_s: Annotated[float | None, Taken("S")] = None,
@@ -126,8 +120,9 @@ def predict(
     and their means per recording, with those that could not be used, into OUT_recordings.csv.
 
     Beside the scores are probabilities calibrated on the validation clips, how unlike the training clips a window is
-    (above 1: as few as 5 % of held-out clips), and a decision, withheld where the window is unlike the training or the
-    classes cannot be told apart. They come from the reference.pt that `test` writes beside the checkpoint.
+    (above 1: as few as 5 % of held-out clips; noise may lie below), and a decision, withheld where the window is unlike
+    the training or the classes cannot be told apart. They come from the reference.pt that `test` writes beside the
+    checkpoint.
 
     The ending of OUT names its form: .csv, .json or .parquet; .TextGrid (Praat), .txt (Audacity labels) or
     .selections.txt (Raven), of which each recording has a file of its own: OUT, or OUT/RECORDING.TextGrid for several.
@@ -137,7 +132,8 @@ def predict(
         ckpt: of a stage: RUN/best.ckpt.
         trust: let the files name classes of this package, too (may be repeated); without it they name classes of
             cry_lightning, torch.nn, torch.optim and timm alone.
-        out: the table of windows, which is returned too; its `attrs["failed"]` has why recordings could not be used.
+        out: the table of windows; in Python, none is written unless this names one. The table is returned, too, and
+            its `attrs["failed"]` has why recordings could not be used, `attrs["empty"]` those with nothing to judge.
         device: where to compute.
         batch_size: clips at once.
         hop_s: from window to window (default: as in the training).
@@ -149,19 +145,15 @@ def predict(
 
     Example: python -m cry_lightning predict phone/ --ckpt runs/synthetic-cries/finetune/best.ckpt
     """
-    from cry_lightning.annotations.files import ENDING, FORMS
-
-    if out.suffix.lower() not in TABLES and not ENDING.search(out.name):
-        raise UserError(f"--out {out}: name a file that ends in {', '.join((*TABLES, *FORMS.values()))}")
-    refuse_existing(out, by_recording(out))
     # Without torch, which takes many seconds to import; no mistake should be reported that late.
     from cry_lightning.corpora.base import SHORTEST_S
     from cry_lightning.corpora.listing import recordings_named
-    from cry_lightning.inference.output import check_packages
+    from cry_lightning.inference.output import check_place
 
+    if out is not None:
+        check_place(out)
     if hop_s is not None and not SHORTEST_S <= hop_s < math.inf:  # nor NaN
         raise UserError(f"--hop-s {hop_s:g}: it is a length of time, of {SHORTEST_S} s or more")
-    check_packages(out)
     recordings_named(paths)
     from cry_lightning.inference.predict import run
 
@@ -174,7 +166,7 @@ def embed(
     ckpt: Checkpoint,
     *,
     trust: Trusted = (),
-    out: Annotated[Path, Taken("FILE")] = Path("embeddings.h5"),
+    out: Annotated[Path | None, Taken("FILE", in_shell="embeddings.h5")] = None,
     device: Device = "auto",
     batch_size: Size = 64,
     color: Annotated[str, Taken("COLUMN")] = "label",
@@ -192,7 +184,7 @@ def embed(
         paths: a folder of recordings, a manifest.csv or a data YAML.
         ckpt: of a stage: RUN/best.ckpt.
         trust: let the files name classes of this package, too (may be repeated).
-        out: the file to be written; the map lies beside it.
+        out: the file to be written; the map lies beside it. In Python, none is written unless this names one.
         device: where to compute.
         batch_size: clips at once.
         color: of the map.
@@ -208,17 +200,23 @@ def embed(
     for key in (text for text in given if text.startswith("--") and not text.startswith(OVERRIDDEN)):
         reason = f"unrecognized argument {key}: but for {' and '.join(OVERRIDDEN)}, all is the checkpoint's"
         raise UserError(f"{reason}; see python -m cry_lightning embed --help")
-    if out.suffix not in (".h5", ".hdf5"):
+    if out is not None and out.suffix not in (".h5", ".hdf5"):
         raise UserError(f"--out {out}: embeddings are written as HDF5; name a file that ends in .h5")
     if len({Path(path).resolve() for path in paths}) < len(paths):
         raise UserError(f"a corpus is named twice among {', '.join(paths)}; name each once")
-    refuse_existing(out, out.with_suffix(".png"))
+    if out is not None:
+        refuse_existing(out, out.with_suffix(".png"))
     from cry_lightning.inference.embed import run
 
     return run(paths, ckpt, trust, out, device, batch_size, color, method, given)
 
 
-def load(path: str | Path, device: str = "cpu", trust: Sequence[str] = ()) -> "Predictor":
+@command
+def load(
+    path: Annotated[Path, Taken(instead="name a run's best.ckpt", what="checkpoint")],
+    device: Device = "cpu",
+    trust: Trusted = (),
+) -> "Predictor":
     """A trained stage, applied to recordings and waveforms.
 
     Args:
@@ -229,7 +227,6 @@ def load(path: str | Path, device: str = "cpu", trust: Sequence[str] = ()) -> "P
     Raises:
         UserError: there is none, or it is at fault.
     """
-    check_there(path, "name a run's best.ckpt", "checkpoint")
     from cry_lightning.inference.predictor import Predictor
 
     return Predictor(path, device, trust)

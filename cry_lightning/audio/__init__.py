@@ -3,6 +3,7 @@
 from cry_lightning.audio.containers import (
     EXTENSIONS,
     NO_SOUND,
+    SAMPLE_RATES,
     SHORTEST_S,
     SILENT,
     SLACK_S,
@@ -20,13 +21,14 @@ from cry_lightning.audio.loading import (
     load,
     load_fitted,
 )
-from cry_lightning.audio.recording import Fit, Recording, fit_to_length
+from cry_lightning.audio.recording import Fit, Recording, fault_of, fit_to_length
 
 __all__ = [
     "DECODING_VERSION",
     "EXTENSIONS",
     "FRONT_END_VERSION",
     "NO_SOUND",
+    "SAMPLE_RATES",
     "SHORTEST_S",
     "SILENT",
     "SLACK_S",
@@ -35,6 +37,7 @@ __all__ = [
     "Fit",
     "Recording",
     "blocks",
+    "fault_of",
     "fit_to_length",
     "info",
     "kind_of_fault",

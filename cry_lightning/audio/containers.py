@@ -46,6 +46,7 @@ NO_FILE, EMPTY = "there is no such file", "the file is empty"
 KINDS_OF_FAULTS = {NO_FILE: "missing", EMPTY: "empty", SILENT: "silent"}  # by their beginnings; else "unreadable"
 MOST_WARNINGS = 10_000  # remembered, so that none is repeated
 SHORTEST_S = 0.01  # a clip shorter than this holds no sound worth a row
+LOUDEST = 8.0  # of samples, where full scale is 1: recorders of floats go a little beyond, whole numbers far
 CANCELLED = 1e-3  # channels whose mean has less than this share of their power cancel each other
 KINDS = {
     stat.S_IFDIR: "a folder",

@@ -15,6 +15,7 @@ import soxr
 
 from cry_lightning.audio.containers import (
     CANCELLED,
+    LOUDEST,
     MOST_SAMPLES,
     SHORTEST_S,
     SILENT,
@@ -287,12 +288,22 @@ class Recording:
         return chunk
 
 
+def fault_of(samples: np.ndarray) -> str:
+    """What is wrong with samples of any shape, which are between -1 and 1 or a little beyond; empty if nothing is."""
+    peak = float(np.abs(samples).max(initial=0))
+    if peak <= LOUDEST:
+        return ""
+    if not math.isfinite(peak):
+        return "holds NaN or infinite samples"
+    return f"its samples reach {peak:,.6g}, where sound is between -1 and 1; divide those of 16 bits by 32768"
+
+
 def mono(path: Path, reader: Reader, chunks: Iterable[np.ndarray], begin: int, end: int | None) -> Iterator[np.ndarray]:
     """The mean (N,) of the channels of chunks (N, C) from `begin` to `end`, refused where it cannot be trusted."""
     n_read, power, power_of_mean = 0, 0.0, 0.0
     for chunk in chunks:
-        if not np.isfinite(chunk).all():
-            raise AudioError(f"{path}: holds NaN or infinite samples")
+        if fault := fault_of(chunk):
+            raise AudioError(f"{path}: {fault}")
         n_read += len(chunk)
         if reader.n_channels == 1:
             yield chunk[:, 0]

@@ -86,6 +86,7 @@ class Taken:
     metavar: str | None = None  # in the shell's help
     option: bool = False  # the shell gives it by name, where Python may give it by position
     repeated: bool = False  # the shell names it once for each value
+    in_shell: str = ""  # what the shell gives where it is left out
     choices: Iterable[str] | None = None  # all there are; of a table, the help tells each
     read: Callable[[str], object] | None = None  # makes the value of a text
     counted: str = ""  # what it counts, of which there must be one at least
@@ -114,7 +115,7 @@ class Argument:
     def add_to(self, parser: ArgumentParser | argparse._ArgumentGroup) -> None:
         """Add it to a parser; what is not given is left to the function."""
         taken, required = self.taken, self.default is inspect.Parameter.empty
-        how: dict[str, Any] = {"help": self._help(), "default": argparse.SUPPRESS}
+        how: dict[str, Any] = {"help": self._help(), "default": taken.in_shell or argparse.SUPPRESS}
         if not self.positional:
             how |= {"required": required, "dest": self.name}
         if self.kind is bool:
@@ -129,10 +130,10 @@ class Argument:
         parser.add_argument(self.shown, **how)
 
     def _help(self) -> str:
-        about = self.about.removesuffix(".").replace("%", "%%")
-        if "default" in about or self.default in (inspect.Parameter.empty, None, False, ()):
+        about, default = self.about.removesuffix(".").replace("%", "%%"), self.taken.in_shell or self.default
+        if "default" in about or default in (inspect.Parameter.empty, None, False, ()):
             return about
-        values = self.default if self.depth and isinstance(self.default, list | tuple) else [self.default]
+        values = default if self.depth and isinstance(default, list | tuple) else [default]
         texts = ["x".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in values]
         return f"{about} (default: {' '.join(texts)})".lstrip()
 
@@ -142,8 +143,10 @@ class Argument:
         Raises:
             UserError: it makes no sense.
         """
-        if value is None or not self.depth:
-            return value if value is None else self._one(value)
+        if value is None and self.default is None:
+            return None
+        if not self.depth:
+            return self._one(value)
         several = isinstance(value, Iterable) and not isinstance(value, str | Path)
         values = list(value) if several else [value]
         if self.depth > 1 and not any(isinstance(one, str | Path) for one in values):
@@ -152,6 +155,9 @@ class Argument:
 
     def _one(self, value: object) -> object:
         taken = self.taken
+        wanted = "True or False" if self.kind is bool else "a value"
+        if value is None or (self.kind is bool and type(value).__name__ not in ("bool", "bool_")):  # NumPy's, too
+            raise UserError(f"{self.shown}: {wanted} is wanted, not {value!r}")
         if self.kind is bool or not (isinstance(value, str) or self.kind in (str, Path, int, float)):
             return value
         if isinstance(value, Iterable) and not isinstance(value, str):
@@ -329,9 +335,9 @@ def arguments_section(docstring: str) -> Iterator[tuple[str, str]]:
 
 def as_arguments(overrides: Overrides) -> list[str]:
     """Overrides as the command line gives them."""
-    if isinstance(overrides, str):
+    if isinstance(overrides, str) or not isinstance(overrides, Iterable):
         raise UserError(
-            f"overrides: give a list of arguments, or a table of keys and values, not {one_line(overrides)!r}"
+            f"overrides: give a list of arguments, or a table of keys and values, not {one_line(str(overrides))!r}"
         )
     if not isinstance(overrides, Mapping):
         return find_shipped([str(one) for one in overrides])
@@ -380,15 +386,6 @@ def refuse_existing(*paths: Path) -> None:
         there = next(folder for folder in (path.parent, *path.parent.parents) if folder.exists())
         if not os.access(there, os.W_OK | os.X_OK):
             raise UserError(f"--out {path}: {there} cannot be written to; name another place")
-
-
-TABLES = (".csv", ".json", ".parquet")
-
-
-def by_recording(out: Path) -> Path:
-    """The table of recordings beside that of windows, or beside files of intervals of any form."""
-    is_table = out.suffix.lower() in TABLES
-    return out.with_name(f"{out.stem}_recordings{out.suffix.lower()}" if is_table else f"{out.name}_recordings.csv")
 
 
 Checkpoint = Annotated[Path, Taken("CKPT", option=True, instead="name a run's best.ckpt", what="checkpoint")]

@@ -79,7 +79,6 @@ class Style:
                 "legend.frameon": False,
                 "text.parse_math": False,  # a class may be called what it likes, dollars included
                 "svg.fonttype": "none",  # text stays text
-                "svg.hashsalt": "cry_lightning",  # its names are not drawn at random
                 "pdf.fonttype": 42,
             }
         )
@@ -117,17 +116,18 @@ def save(figure: Figure, path: Path, *endings: str) -> None:
     for ending in (".png", *endings):
         with replacing(path.with_suffix(ending)) as part:
             if ending == ".svg":
-                part.write_text(as_svg(figure), encoding="utf-8")
+                part.write_text(as_svg(figure, path.stem), encoding="utf-8")
             else:
                 dateless = {"CreationDate": None} if ending == ".pdf" else None  # the same figure is the same file
                 figure.savefig(part, format=ending[1:], dpi=DPI, metadata=dateless)
                 figure.set_layout_engine("none")  # once is enough
 
 
-def as_svg(figure: Figure) -> str:
-    """A figure as an SVG element, whose background is clear and whose text is text."""
+def as_svg(figure: Figure, name: str) -> str:
+    """A figure as an SVG element, whose background is clear and whose text is text; no other of a page has its name."""
     written, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(written, format="svg", transparent=True, metadata=nothing)
+    with rc_context({"svg.hashsalt": name}):  # of the ids within, which are drawn at random without
+        figure.savefig(written, format="svg", transparent=True, metadata=nothing)
     drawing = written.getvalue()[written.getvalue().index("<svg") :]
     return FONTS.sub(ALIKE, NAMES.sub("<g>", drawing))
 

@@ -93,6 +93,7 @@ def traced(model: WaveformModel) -> ExportedProgram:
     Raises:
         UserError: it does what no graph can hold.
     """
+    model.requires_grad_(False)  # or outputs would be no plain numbers to those who load it
     noise = LOUDNESS * torch.randn(2, model.window, generator=torch.Generator().manual_seed(0))
     lengths = {1: Dim("samples", min=model.window)} if model.takes_any_length else {}
     with torch.no_grad(), Products():

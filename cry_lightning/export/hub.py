@@ -15,12 +15,13 @@ from cry_lightning.tasks.making import UNTRAINED
 from cry_lightning.trust.names import WEIGHTS_OF_TIMM
 
 CARD = "README.md"
+OF_RUN = "card.md"  # what `report` says of the test of a run
 OF_TRAINING = UNTRAINED | {"weights": None}
 PAGE = """---
 license: {licence}
 library_name: cry_lightning
 pipeline_tag: {task}
-tags: [audio, infant-cry]
+tags: [audio]
 ---
 
 # {name}
@@ -37,7 +38,7 @@ model = cry.load("path/to/this/folder")
 - Lineage: {lineage} (`lineage.json` has what each stage was trained on, in hashes: evaluation on any of it is refused)
 - Licence of the weights: {stated}
 - Trained by {producer}; `config.json` has the network, the front end and the hash of each file
-{decision}"""
+{decision}{tested}"""
 
 
 def write(trained: TrainedStage, about: About, folder: Path) -> Run:
@@ -98,4 +99,13 @@ def card(about: About, trained: TrainedStage) -> str:
         decision=f"- Chosen on validation windows: `{json.dumps(about['decision'])}`\n"
         if about.get("decision")
         else "",
+        tested=tested(trained.path, about["checkpoint_sha256"]),
     )
+
+
+def tested(ckpt: Path, digest: str) -> str:
+    """Results, subjects and limits, as the card beside a checkpoint has them; empty where it is of another one."""
+    place = ckpt.with_name(OF_RUN)
+    text = place.read_text(encoding="utf-8") if place.is_file() else ""
+    _, _, below_title = text.partition("\n")
+    return below_title if digest in text else ""

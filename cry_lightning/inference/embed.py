@@ -110,15 +110,18 @@ def run(
     paths: Sequence[str],
     ckpt: Path,
     trust: Sequence[str],
-    out: Path,
+    out: Path | None,
     device: str,
     batch_size: int,
     color: str,
     method: Method,
     overrides: Sequence[str],
 ) -> pd.DataFrame:
-    """Run the command; returns a row for each clip, by its name; `attrs["failed"]` as of `predict`."""
-    figure, trained = out.with_suffix(".png"), TrainedStage(ckpt, device, Trust(tuple(trust)))
+    """Run the command; returns a row for each clip, by its name; `attrs["failed"]` as of `predict`.
+
+    Nothing is written, nor shown, where `out` is None.
+    """
+    trained = TrainedStage(ckpt, device, Trust(tuple(trust)))
     corpus, cache_dir = open_corpora(paths, trained, overrides)
     corpus.prepare()
     listed = FeatureCache(corpus, **trained.fitting, folder=cache_dir)  # never built
@@ -128,21 +131,23 @@ def run(
     outputs = run_model(trained, corpus, listed.clips, trained.stage.embed, batch_size, landmarks=True)
     report_left_out(outputs.bad, nothing_else=not outputs.clips)
     table = clip_table(corpus, outputs.clips)
+    embeddings = pd.DataFrame(outputs.values, index=table["clip"])
+    embeddings.attrs["failed"] = failures(outputs.bad)
+    if out is None:
+        return embeddings
     content = dict(zip(listed.clips.names, listed.content, strict=True))
     leakage = verdict(table, content, outputs.landmarks, trained.lineage)
     write(outputs.values, table, trained, leakage, out)
     n_clips, n_numbers = outputs.values.shape
     told = f"{out}: {n_clips} embeddings of {n_numbers} numbers, {leakage.status} {leakage.reason}"
     print(printable(told.strip()))
-    embeddings = pd.DataFrame(outputs.values, index=table["clip"])
-    embeddings.attrs["failed"] = failures(outputs.bad)
     if n_numbers < 2 or len(np.unique(outputs.values, axis=0)) < MIN_DIFFERENT:
         log.warning("no map is drawn: it needs three different embeddings")
         return embeddings
     stamp = "" if leakage.status == "CLEAN" else f"{leakage.status}: "
     title = f"{stamp}{counted(n_clips, 'clip')} of {corpus.name} by {ckpt}"
     drawn = draw(outputs.values, table[color], method, title, alarming=bool(stamp))
-    with replacing(figure) as part:
+    with replacing(figure := out.with_suffix(".png")) as part:
         drawn.savefig(part, format="png", dpi=150)
     print(printable(str(figure)))
     return embeddings

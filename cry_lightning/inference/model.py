@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Literal, TypedDict, cast
 
 import numpy as np
@@ -151,6 +152,7 @@ class TrainedStage:
         _refuse_foreign(path, checkpoint, trust)
         self.path = path
         self.trust = trust
+        self.lock = Lock()  # held by the one thread that computes: novelty looks into the layers of the network
         self.hyper_parameters = checkpoint["hyper_parameters"]
         self.classes = checkpoint.get("classes")  # in the order of the logits; None: it tells none
         data, kept = checkpoint["datamodule_hyper_parameters"], checkpoint.get("CryDataModule")
@@ -183,6 +185,12 @@ class TrainedStage:
             check_front_end(self.feature, kept["front_end"])
         self.device = _device(device)
         self.stage.to(self.device)
+
+    def __getstate__(self) -> Json:
+        return {name: value for name, value in vars(self).items() if name != "lock"}
+
+    def __setstate__(self, state: Json) -> None:
+        vars(self).update(state, lock=Lock())
 
     def _stage(self, checkpoint: Checkpoint) -> Stage:
         make, state = maker_of(checkpoint, self.trust), checkpoint["state_dict"]

@@ -12,24 +12,33 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning import annotations, audio
-from cry_lightning.annotations.files import ENDING, Interval
-from cry_lightning.commands.arguments import TABLES
+from cry_lightning.annotations.files import ENDING, FORMS, Interval
+from cry_lightning.commands.arguments import refuse_existing
 from cry_lightning.console import UserError, as_cell, for_spreadsheets, printable
 from cry_lightning.files import replacing
 
 Row = dict[str, str | int | float | None]  # of a table, None where it is blank
+TABLES = (".csv", ".json", ".parquet")
 TIER = "predicted"
-NO_UNIT = "no cry was found"  # in a recording that could be read
 
 
-def check_packages(out: Path) -> None:
-    """Refuse a table that no package here can write, before hours of work for it.
+def check_place(out: Path) -> None:
+    """Refuse a form that cannot be written here, or a place, before hours of work for it.
 
     Raises:
-        UserError: naming the package.
+        UserError: naming it, or the package that it needs.
     """
+    if out.suffix.lower() not in TABLES and not ENDING.search(out.name):
+        raise UserError(f"--out {out}: name a file that ends in {', '.join((*TABLES, *FORMS.values()))}")
+    refuse_existing(out, by_recording(out))
     if out.suffix.lower() == ".parquet" and not (find_spec("pyarrow") or find_spec("fastparquet")):
         raise UserError(f"--out {out}: Parquet needs the package pyarrow; pip install pyarrow, or name a .csv")
+
+
+def by_recording(out: Path) -> Path:
+    """The table of recordings beside that of windows, or beside files of intervals of any form."""
+    is_table = out.suffix.lower() in TABLES
+    return out.with_name(f"{out.stem}_recordings{out.suffix.lower()}" if is_table else f"{out.name}_recordings.csv")
 
 
 def files_of(out: Path, recordings: Sequence[str]) -> dict[str, Path]:

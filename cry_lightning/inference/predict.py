@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cry_lightning import audio
-from cry_lightning.commands.arguments import by_recording, refuse_existing
+from cry_lightning.commands.arguments import refuse_existing
 from cry_lightning.console import UserError, counted, printable
 from cry_lightning.evaluation.compare import as_text
 from cry_lightning.evaluation.predictions import SCORE, score_columns
@@ -29,8 +29,7 @@ from cry_lightning.inference.windows import (
     Recordings,
     by_thresholds,
     duration_s,
-    failures,
-    report_left_out,
+    left_out,
     run_through,
 )
 from cry_lightning.tasks import Classifier
@@ -45,7 +44,7 @@ class Predicted:
 
     Args:
         rows: of each window or unit: path, start_s, duration_s, score_<class>..., predicted, calibrated_<class>...,
-            novelty, decision, abstained. `attrs["failed"]` has the recordings that could not be used, and why.
+            novelty, decision, abstained. `attrs` are those of `left_out`.
         recordings: the same of each recording, with windows (or units) and fault in place of the times.
     """
 
@@ -57,19 +56,24 @@ def run(
     paths: Sequence[str],
     ckpt: Path,
     trust: Sequence[str],
-    out: Path,
+    out: Path | None,
     device: str,
     batch_size: int,
     hop_s: float | None,
     detect: bool,
     detector: Path | None,
 ) -> pd.DataFrame:
-    """Run the command; recordings that cannot be used are listed with the reason. Returns the table of rows."""
+    """Run the command; recordings that cannot be used are listed with the reason. Returns the table of rows.
+
+    Nothing is written, nor shown, where `out` is None.
+    """
     trained = TrainedStage(ckpt, device, Trust(tuple(trust)))
     scores_of(trained)
     find = Finder(detector, trust).spans if detector else by_thresholds if detect else None
     recordings = recordings_at(trained, paths, hop_s, find)
-    of_recordings, files = by_recording(out), output.files_of(out, recordings.paths)
+    if out is None:
+        return predicted(trained, recordings, batch_size).rows
+    of_recordings, files = output.by_recording(out), output.files_of(out, recordings.paths)
     refuse_existing(of_recordings, *dict.fromkeys(files.values()))
     found = predicted(trained, recordings, batch_size)
     output.write(found.rows, found.recordings, files, of_recordings)
@@ -81,13 +85,17 @@ def run(
 
 
 def recordings_at(
-    trained: TrainedStage, paths: Sequence[str], hop_s: float | None = None, find: Find | None = None
+    trained: TrainedStage,
+    paths: Sequence[str],
+    hop_s: float | None = None,
+    find: Find | None = None,
+    folder: Path | None = None,
 ) -> Recordings:
-    """Recordings, cut as in the training, or the units in them that `find` finds, however loud."""
+    """Recordings (in a folder), cut as in the training, or the units in them that `find` finds, however loud."""
     cutting = trained.cutting | ({} if hop_s is None else {"hop_s": hop_s})
     if find is not None:
         cutting["min_active_db"] = None
-    return Recordings(paths, find, trained.of_windows, **cutting)
+    return Recordings(paths, find, trained.of_windows, folder, **cutting)
 
 
 def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int, quiet: bool = False) -> Predicted:
@@ -113,14 +121,12 @@ def predicted(trained: TrainedStage, recordings: Recordings, batch_size: int, qu
                 bad.setdefault(path, []).extend(reasons)
     bad |= {path: [reason] for path, reason in recordings.faults.items()}
     rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    nothing_else = rows.empty and len(failures(bad)) == len(recordings.paths)
-    if bad and (nothing_else or not quiet):
-        report_left_out(bad, nothing_else)
+    attrs = left_out(recordings, bad, set(rows["path"]), quiet)
     rows = rows.drop(columns=UNIT) if recordings.find is None else unit_table(rows, recordings)
-    means = recording_table(recordings, bad, rows)
+    means = recording_table(recordings, {path: reasons[0] for path, reasons in bad.items()} | attrs["empty"], rows)
     of_rows, of_means = (known.levels[level] if known else None for level in ("clip", "recording"))
     rows, means = finished(rows, of_rows, classes), finished(means, of_means, classes)
-    rows.attrs["failed"] = failures(bad)
+    rows.attrs.update(attrs)
     return Predicted(rows, means)
 
 
@@ -184,7 +190,7 @@ def unit_table(windows: pd.DataFrame, recordings: Recordings) -> pd.DataFrame:
     return whole.join(means).reset_index(drop=True)
 
 
-def recording_table(recordings: Recordings, bad: Mapping[str, Sequence[str]], rows: pd.DataFrame) -> pd.DataFrame:
+def recording_table(recordings: Recordings, faults: Mapping[str, str], rows: pd.DataFrame) -> pd.DataFrame:
     """One row per recording: path, number of windows or units, means of scores and novelty, and what is at fault."""
     of_recording = rows.groupby("path")
     counted = "windows" if recordings.find is None else "units"
@@ -192,10 +198,7 @@ def recording_table(recordings: Recordings, bad: Mapping[str, Sequence[str]], ro
     table.insert(0, counted, of_recording.size())
     table = table.reindex(pd.Index(recordings.paths, name="path")).reset_index()
     table[counted] = table[counted].fillna(0).astype(int)
-    missing = f"nowhere above {recordings.min_active_db} dB, as the model's windows were"
-    missing = missing if recordings.find is None else output.NO_UNIT
-    cells = zip(table["path"], table[counted], strict=True)
-    return table.assign(fault=[bad.get(path, ["" if n else missing])[0] for path, n in cells])
+    return table.assign(fault=[faults.get(path, "") for path in table["path"]])
 
 
 def finished(table: pd.DataFrame, decisions: Decisions | None, classes: list[str]) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """A trained stage in the hands of Python: recordings or waveforms in, tables and embeddings out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import IOBase
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,21 +13,24 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from cry_lightning.audio import fit_to_length
+from cry_lightning.audio import SAMPLE_RATES, fault_of, fit_to_length
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.predict import predicted, recordings_at
-from cry_lightning.inference.windows import Find, Finder, by_thresholds, failures, report_left_out, run_through
+from cry_lightning.inference.windows import Find, Finder, Recordings, by_thresholds, left_out, run_through
 from cry_lightning.trust.names import Trust
 
 BATCH = 64  # clips at once
-Sound = str | Path | Sequence[str | Path] | np.ndarray | Tensor  # recordings, folders of them, or one waveform (N,)
+WAVEFORM = "waveform"  # the name of one
+NUMBER = int | float | np.integer | np.floating
+Sound = str | Path | Iterable[str | Path] | np.ndarray | Tensor  # recordings, folders of them, or one waveform (N,)
 
 
 class Predictor:
     """A trained stage applied to recordings and waveforms, in windows as `predict` and `embed` cut them.
 
+    Several threads may use one; it computes for one at a time.
     The embeddings of `get_scene_embeddings` and `get_timestamp_embeddings` are those of HEAR's interface.
     Source: Turian et al. 2022, "HEAR: Holistic evaluation of audio representations".
 
@@ -48,42 +52,36 @@ class Predictor:
     def __call__(self, sound: Sound, sample_rate: int | None = None, detect: bool | str | Path = False) -> pd.DataFrame:
         """A row for each window or cry, with the columns of `predict`: path, times, scores, decision and so on.
 
-        Recordings that could not be used are logged, and in `attrs["failed"]`.
+        Recordings that could not be used, or not whole, are logged; they are in `attrs["failed"]`, each with the
+        reason. `attrs["empty"]` has those that could be read, and are silent, or without a cry.
 
         Args:
             sound: a recording of any container, a folder, several of them, or a waveform (N,).
-            sample_rate: of a waveform, Hz; the model's own where left out.
+            sample_rate: of a waveform alone, Hz; the model's own where left out.
             detect: find cries first, by the thresholds of `acquire`, or by the Detector in this checkpoint.
 
         Raises:
-            UserError: the stage is no classifier, or nothing could be used.
+            UserError: the stage is no classifier, an argument makes no sense, or all recordings failed.
         """
         find: Find | None = by_thresholds if detect else None
         if isinstance(detect, str | Path):
             find = Finder(Path(detect)).spans
-        with _as_paths(sound, self.sample_rate if sample_rate is None else sample_rate) as paths:
-            table = predicted(self.trained, recordings_at(self.trained, paths, find=find), BATCH).rows
-        return table.assign(path="waveform") if isinstance(sound, np.ndarray | Tensor) else table
+        with self._recordings(sound, sample_rate, find) as recordings:
+            return predicted(self.trained, recordings, BATCH).rows
 
     def embed(self, sound: Sound, sample_rate: int | None = None) -> pd.DataFrame:
-        """Embeddings (n, D), a row for each window, by its path and times; arguments as of a call."""
+        """Embeddings (n, D), a row for each window, by its path and times; arguments and `attrs` as of a call."""
         clips: list[Clip] = []
-        values: list[np.ndarray] = []
+        values = [np.zeros((0, self.scene_embedding_size), np.float32)]
         bad: dict[str, list[str]] = {}
-        with _as_paths(sound, self.sample_rate if sample_rate is None else sample_rate) as paths:
-            for outputs in run_through(
-                self.trained, recordings_at(self.trained, paths), self.trained.stage.embed, BATCH
-            ):
+        with self._recordings(sound, sample_rate) as recordings:
+            for outputs in run_through(self.trained, recordings, self.trained.stage.embed, BATCH):
                 clips += outputs.clips
                 values.append(outputs.values)
-                bad |= outputs.bad
-        if bad or not clips:
-            report_left_out(bad, nothing_else=not clips)
-        names = [clip.name for clip in clips]
-        if isinstance(sound, np.ndarray | Tensor):
-            names = [f"waveform{name.removeprefix(clip.path)}" for name, clip in zip(names, clips, strict=True)]
-        found = pd.DataFrame(np.concatenate(values), index=pd.Index(names, name="clip"))
-        found.attrs["failed"] = failures(bad)
+                for path, reasons in outputs.bad.items():
+                    bad.setdefault(path, []).extend(reasons)
+        found = pd.DataFrame(np.concatenate(values), index=pd.Index([clip.name for clip in clips], name="clip"))
+        found.attrs.update(left_out(recordings, bad, {clip.path for clip in clips}))
         return found
 
     def get_scene_embeddings(self, audio: ArrayLike | Tensor) -> Tensor:
@@ -106,8 +104,8 @@ class Predictor:
             audio: the waveforms.
             hop_ms: from time to time.
         """
-        if not hop_ms > 0:
-            raise UserError(f"hop_ms {hop_ms:g}: the time from embedding to embedding is above 0 ms")
+        if not (isinstance(hop_ms, NUMBER) and hop_ms > 0):
+            raise UserError(f"hop_ms {hop_ms!r}: the time from embedding to embedding is above 0 ms")
         length = round(self.trained.fitting["clip_s"] * self.sample_rate)
         rows, waveforms = [], _waveforms(audio)
         times = np.arange(0, 1000 * waveforms.shape[1] / self.sample_rate, hop_ms)
@@ -121,46 +119,74 @@ class Predictor:
         """Embeddings (n, D) of so many windows."""
         fitting, found = self.trained.fitting, []
         n_samples = round(fitting["clip_s"] * self.sample_rate)
-        with torch.no_grad():
+        with self.trained.lock, torch.no_grad():
             for first in range(0, len(windows), BATCH):
                 fitted = [fit_to_length(one, n_samples, fitting["fit"]) for one in windows[first : first + BATCH]]
                 found.append(self.trained.stage.embed(self.trained.front_end(np.stack(fitted))).float())
         return torch.cat(found)
 
-
-@contextmanager
-def _as_paths(sound: Sound, sample_rate: float) -> Iterator[list[str]]:
-    """Paths of recordings; a waveform becomes one, so that it is processed just as a file of it would be."""
-    if not isinstance(sound, np.ndarray | Tensor):
-        paths = [sound] if isinstance(sound, str | Path) else list(sound)
-        if odd := [one for one in paths if not isinstance(one, str | Path)]:
-            raise UserError(f"give paths of recordings, or one waveform (N,) at a time as an array, not {type(odd[0])}")
-        yield [str(one) for one in paths]
-        return
-    with TemporaryDirectory() as folder:
-        path, waveforms = Path(folder, "waveform.wav"), _waveforms(sound)
+    @contextmanager
+    def _recordings(self, sound: Sound, sample_rate: float | None, find: Find | None = None) -> Iterator[Recordings]:
+        """Recordings for this thread; a waveform becomes one, so that it is processed just as a file of it would be."""
+        if not isinstance(sound, np.ndarray | Tensor):
+            if sample_rate is not None:
+                raise UserError("sample_rate: is of a waveform; recordings say their own")
+            with self.trained.lock:
+                yield recordings_at(self.trained, _paths(sound), find=find)
+            return
+        rate, waveforms = _rate(sample_rate, self.sample_rate), _waveforms(sound)
         if len(waveforms) > 1:
             raise UserError(f"give one waveform (N,) at a time, not {len(waveforms)}")
-        if not (sample_rate > 0 and sample_rate % 1 == 0):
-            raise UserError(f"sample_rate {sample_rate}: is a whole number of Hz, above 0")
-        soundfile.write(path, waveforms[0], int(sample_rate), subtype="FLOAT")
-        yield [str(path)]
+        with TemporaryDirectory() as folder, self.trained.lock:
+            place = Path(folder)
+            soundfile.write(place / WAVEFORM, waveforms[0], rate, subtype="FLOAT", format="WAV")
+            yield recordings_at(self.trained, [WAVEFORM], find=find, folder=place)
+
+
+def _paths(sound: object) -> list[str]:
+    """Of one recording, or several.
+
+    Raises:
+        UserError: they are no paths.
+    """
+    given = [sound]
+    if isinstance(sound, Iterable) and not isinstance(sound, str | bytes | Path | IOBase):
+        given = list(sound)
+    if odd := [one for one in given if not isinstance(one, str | Path)]:
+        kind = type(odd[0]).__name__
+        raise UserError(f"give paths of recordings, or one waveform (N,) at a time as an array, not {kind}")
+    return [str(one) for one in given]
+
+
+def _rate(given: object, own: int) -> int:
+    """Of a waveform, Hz; the model's own where none is given.
+
+    Raises:
+        UserError: it is none.
+    """
+    rate, (low, high) = own if given is None else given, SAMPLE_RATES
+    if not (isinstance(rate, NUMBER) and low <= rate <= high and int(rate) == rate):
+        raise UserError(f"sample_rate {rate!r}: is a whole number of Hz, {low:,} to {high:,}")
+    return int(rate)
 
 
 def _waveforms(audio: ArrayLike | Tensor) -> np.ndarray:
     """Waveforms (n, N) as float32.
 
     Raises:
-        UserError: they are of another shape, or hold no samples, or whole numbers, or NaN.
+        UserError: they are of another shape, or hold no samples, or what is no sample.
     """
-    array = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else np.asarray(audio)
-    if array.dtype.kind in "iu":  # which are never between -1 and 1 as sound is here
-        raise UserError(f"a waveform has samples between -1 and 1, not {array.dtype}; divide those of int16 by 32768")
+    if isinstance(audio, Tensor):
+        audio = audio.detach().cpu()
+        audio = audio.float() if audio.is_floating_point() else audio  # NumPy knows no bfloat16
+    try:
+        array = np.asarray(audio)
+    except ValueError as error:
+        raise UserError("several waveforms (n, N) are of one length; give them one at a time") from error
     if array.dtype.kind != "f":
-        raise UserError(f"a waveform has samples between -1 and 1, not {array.dtype}")
-    array = np.atleast_2d(array).astype(np.float32)
-    if array.ndim != 2 or not array.size:
+        raise UserError(f"a waveform has samples between -1 and 1, not {array.dtype}; divide those of int16 by 32768")
+    if array.ndim not in (1, 2) or not array.size:
         raise UserError(f"a waveform has the shape (N,), several have (n, N), not {array.shape}")
-    if not np.isfinite(array).all():
-        raise UserError("a waveform holds NaN or infinite samples")
-    return array
+    if fault := fault_of(array):
+        raise UserError(f"{WAVEFORM}: {fault}")
+    return np.atleast_2d(array).astype(np.float32)

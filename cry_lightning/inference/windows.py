@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import compress, islice
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 CONTEXT_S = 1.0  # before and after the frames of a window that count
 MAX_LISTED = 100  # recordings that could not be used
 MAX_TOLD = 3  # of them, in one line
+NO_UNIT = "no cry was found"  # in a recording that could be read
 UNIT = "unit"  # column of a clip: which of its recording's units it is, or is a window of
 CHUNK = 4096  # clips whose results are gathered at once
 Find = Callable[[Path], list[Span]]
@@ -136,6 +137,7 @@ class Recordings(Corpus):
         paths: files of any container, and folders of them.
         find: finds the units in a recording, begin and end of each in seconds, which are cut in place of the whole.
         in_context: a unit that is shorter than a window is cut as one, with what is before and behind it.
+        folder: where files of just these names lie.
         **cutting: see `Corpus`.
 
     Raises:
@@ -145,14 +147,19 @@ class Recordings(Corpus):
     collection = "recordings"
 
     def __init__(
-        self, paths: Sequence[str], find: Find | None = None, in_context: bool = False, **cutting: Unpack[Cutting]
+        self,
+        paths: Sequence[str],
+        find: Find | None = None,
+        in_context: bool = False,
+        folder: Path | None = None,
+        **cutting: Unpack[Cutting],
     ) -> None:
-        super().__init__(".", **cutting)
+        super().__init__(folder or ".", **cutting)
         self.find = find
         self.in_context = in_context
         self.units: dict[str, list[Span]] = {}  # of each recording, where they are sought
         self.faults: dict[str, str] = {}  # recordings in which they could not be sought -> the reason
-        self.paths = recordings_named(paths)
+        self.paths = list(paths) if folder else recordings_named(paths)
 
     def recordings(self) -> list[Clip]:
         """One clip per recording, which is its own subject."""
@@ -295,6 +302,32 @@ def failures(bad: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Recordings that are at fault themselves, not merely silent, of all that were left out; and why."""
     reasons = {path: [one for one in each if not one.startswith(audio.SILENT)] for path, each in bad.items()}
     return {path: each[0] for path, each in reasons.items() if each}
+
+
+def left_out(
+    recordings: Recordings, bad: Mapping[str, Sequence[str]], used: Container[str], quiet: bool = False
+) -> dict[str, dict[str, str]]:
+    """List what was left out; returned are the `attrs` of a table: recordings that `failed`, or are `empty`, and why.
+
+    Empty are those that could be read, and have nothing to judge: silent, or without a cry.
+
+    Args:
+        recordings: all of them.
+        bad: path of a recording -> why clips of it were left out.
+        used: paths of recordings with a clip that was not.
+        quiet: list nothing.
+
+    Raises:
+        UserError: all failed.
+    """
+    failed = failures(bad)
+    all_failed = all(path in failed and path not in used for path in recordings.paths)
+    if bad and (all_failed or not quiet):
+        report_left_out(bad, all_failed)
+    nothing = f"nowhere above {recordings.min_active_db} dB, as the model's windows were"
+    reasons = [nothing if recordings.find is None else NO_UNIT]
+    empty = [path for path in recordings.paths if path not in used and path not in failed]
+    return {"failed": failed, "empty": {path: bad.get(path, reasons)[0] for path in empty}}
 
 
 def duration_s(corpus: Corpus, clip: Clip) -> float:

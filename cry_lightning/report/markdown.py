@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # it takes a while to import
 USE = (
     "Research on infant cries. This is a research tool, not a medical device: no decision about a child may rest on"
     " its output. It was tested on the recordings below and on no others; how it does with other infants, microphones"
-    " and places is not known."
+    " and places is not known. It answers for any sound: noise is not always found unlike the training, and least by a"
+    " small network that was trained from scratch."
 )
 CITE = "Cite the software (`CITATION.cff` of cry_lightning), the corpora, and the source of any published weights."
 
@@ -43,7 +44,7 @@ def _head(runs: Sequence[Run]) -> Iterator[str]:
         if run.leakage.status != "CLEAN":
             yield f"> **{run.leakage.status}** " + as_markdown_text(f"{run.label}: {run.leakage.reason}.")
     yield as_markdown(summary(runs))
-    yield "\n".join(f"- **{as_markdown_text(run.label)}**: {words.verdict(run)}" for run in runs)
+    yield "\n".join(f"- **{as_markdown_text(run.label)}**: {as_markdown_text(words.verdict(run))}" for run in runs)
 
 
 def _differences(compared: Sequence[Pair]) -> Iterator[str]:
@@ -92,7 +93,7 @@ def _of_card(facts: Facts) -> Iterator[str]:
     yield "## Protocol"
     yield as_markdown_list([facts.partition, facts.measures, facts.clusters])
     yield "## Results"
-    yield as_markdown(summary([run]))
+    yield as_markdown([row[1:-1] for row in summary([run])])  # its name and its stamp stand above
     yield as_markdown(per_class(run))
     yield "## Subgroups"
     yield as_markdown(extras.subgroups[1]) if extras.subgroups else "Not examined (`evaluate --by TABLE.csv` does)."

@@ -69,7 +69,7 @@ def _drawn(name: str, drawing: Callable[[Style], Figure], out: Path, prefix: str
     path = f"figures/{prefix}{name}.png"
     with style.applied():
         save(figure := drawing(style), out / path, *([".pdf"] if style is PAPER else []))
-        svg = as_svg(figure)
+        svg = as_svg(figure, f"{prefix}{name}")
     write_text(svg, (out / path).with_suffix(".svg"))
     return Picture(name, path, svg)
 

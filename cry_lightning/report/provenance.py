@@ -215,4 +215,5 @@ def _in_words(value: object, depth: int = 0) -> str:
         text = f"[{', '.join(_in_words(one, depth + 1) or str(one) for one in value[:MOST])}]"
     else:
         text = "yes" if value is True else str(value)
+        text = Path(text).name if Path(text).is_absolute() else text  # reports are shown to others
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

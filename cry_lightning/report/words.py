@@ -95,6 +95,9 @@ def verdict(run: Run) -> str:
         weight = "the test leaks, so this says nothing about other subjects"
     elif gain[["low", "high"]].isna().any():
         weight = "there is no interval, so this says nothing about other subjects"
+    elif gain["high"] < 0:
+        worse = f"does worse than always saying {run.main_level.majority_class} on these {run.drawn}"
+        weight = f"by a gain of {cell(gain)} the model {worse} (look at labels and validation)"
     elif gain["low"] > 0:
         weight = f"the gain of {cell(gain)} is more than chance in the choice of {run.drawn} explains"
     else:

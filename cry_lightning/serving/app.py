@@ -38,6 +38,7 @@ MOST_BYTES = 5_000_000  # of rows that come back from a page, some 20,000
 Language = Literal["en", "de"]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_CONNECTIONS = 1000
+NO_FILE = "send a form (multipart/form-data) with one file of this name, and its filename, as curl -F file=@night.wav"
 GRACE_S = 5  # for requests that are under way when the server is stopped
 
 
@@ -70,14 +71,16 @@ OF_READING: dict[int | str, Json] = {status: REFUSALS[status] for status in (400
 async def the_one(
     request: Request, file: Annotated[UploadFile, File(description="a recording of any container")]
 ) -> UploadFile:
-    """The only recording of a form, of which all others would be passed over.
+    """The only recording of a form, of which all else would be passed over.
 
     Raises:
-        UserError: there are several.
+        UserError: there is more in it.
     """
     parts = (await request.form()).multi_items()
     if (n := sum(name == "file" or isinstance(part, Uploaded) for name, part in parts)) > 1:
         raise UserError(f"{n} recordings in one request; send one at a time")
+    if others := [name for name, _ in parts if name != "file"]:
+        raise UserError(f"{others[0]}: the form has the file alone; arguments belong in the address, as ?detect=true")
     return file
 
 
@@ -248,7 +251,8 @@ async def _unusable(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return _problem(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    where = ".".join(map(str, first["loc"]))
+    return _problem(f"{where}: {NO_FILE if where == 'body.file' else first['msg']}")
 
 
 def _problem(reason: str) -> JSONResponse:

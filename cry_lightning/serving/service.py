@@ -6,7 +6,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from shutil import copyfileobj
-from threading import Lock
 from typing import BinaryIO
 from urllib.parse import unquote
 
@@ -88,7 +87,6 @@ class Service:
         self.find = Finder(detector, trust).spans if detector else by_thresholds
         self.max_seconds = max_seconds
         self.place = folder / "sound"  # of every recording: of names from outside, at most a known ending is used
-        self._one = Lock()  # for the place, and for the network, whose layers novelty looks into
 
     @property
     def rate(self) -> int:
@@ -141,7 +139,7 @@ class Service:
         """Where the bytes lie for a while; what is raised there gets the name of the recording."""
         ending = PurePath(name).suffix.lower()  # by which alone some containers are known
         place = self.place.with_suffix(ending if ending in audio.EXTENSIONS else "")
-        with self._one:
+        with self.trained.lock:  # for the place, too
             try:
                 with place.open("wb") as file:
                     copyfileobj(sound, file)

@@ -178,7 +178,7 @@ def write(curves: pd.DataFrame, out: Path, n_classes: int, title: str, command: 
     write_table(curves, out / "label_efficiency.csv")
     with SCREEN.applied():
         save(figure := draw(curves, n_classes), out / "label_efficiency.png", ".svg")
-        figures = [("UAR and AUC by number of labels", as_svg(figure))]
+        figures = [("UAR and AUC by number of labels", as_svg(figure, "label_efficiency"))]
     write_page(StudyPage(title, command, [table(curves)], figures=figures, reading=[legend(curves)]), out)
     send_curves(out, shown(curves))
 

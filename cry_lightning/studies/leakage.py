@@ -312,7 +312,7 @@ def run(
     with SCREEN.applied():
         save(figure := draw(found, 1 / len(data.classes)), out / "leakage.png", ".svg")
         caption = "UAR by division, of the model and of what knows less, with 95 % intervals"
-        figures = [(caption, as_svg(figure))]
+        figures = [(caption, as_svg(figure, "leakage"))]
     title = f"Leakage ladder of {study.corpus}"
     page = StudyPage(title, command, [as_rows(found)], verdict=text, figures=figures, reading=[HEAD])
     html = write_page(page, out)

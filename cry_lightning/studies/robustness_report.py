@@ -184,7 +184,7 @@ def write(curves: pd.DataFrame, out: Path, n_classes: int, warnings: Sequence[st
         write_table(own.drop(columns="place"), csv)
         with SCREEN.applied():
             save(figure := draw(own, n_classes), png, ".svg")
-            figures.append((f"{kind}: UAR by severity, with 95 % intervals", as_svg(figure)))
+            figures.append((f"{kind}: UAR by severity, with 95 % intervals", as_svg(figure, str(kind))))
         paths += [csv, png]
     page = StudyPage(
         "Robustness", command, [table(curves)], warnings=warnings, figures=figures, reading=legends(curves)
