@@ -9,7 +9,7 @@ import soundfile
 import yaml
 from made import DATA, real
 
-from cry_lightning.annotations import FORMS, Interval, find, read, write
+from cry_lightning.annotations import FORMS, Interval, find, matched, names_for, of_label, read, write
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Intervals, Manifest, UnlabelledTree
 from cry_lightning.corpora.intervals import ACROSS, UNLABELLED
@@ -281,6 +281,57 @@ def test_files_are_found_by_the_recording(file, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no file of intervals"):
         find(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    "recordings",
+    [["a/cry.wav", "b/cry.wav"], ["k/x.wav", "k/x.flac"], ["cry.wav", "a/cry.wav"], ["v1.2.wav", "v1.wav"]],
+)
+def test_the_names_that_recordings_give_find_them_again(recordings):
+    files = {name: Path(f"{name}.TextGrid") for name in names_for(recordings)}
+    assert matched(files, recordings) == dict(zip(recordings, files.values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("files", "recordings", "own"),
+    [
+        ("cry.wav cry.m4a", "cry.wav", {"cry.wav": "cry.wav"}),
+        ("old/1 k/1", "k/1.wav", {"k/1.wav": "k/1"}),
+        ("deep/er/1", "k/1.wav k/2.wav", {"k/1.wav": "deep/er/1"}),
+        ("x.wav y", "x y.wav", {"x": "x.wav", "y.wav": "y"}),  # compared with each other
+        ("c.d", "c.wav", {}),
+    ],
+)
+def test_a_file_is_called_like_the_path_or_the_name_of_its_recording(files, recordings, own):
+    paths = {name: Path(name) for name in files.split()}
+    assert matched(paths, recordings.split()) == {recording: Path(name) for recording, name in own.items()}
+
+
+@pytest.mark.parametrize(
+    ("files", "recordings", "fault"),
+    [
+        ("1", "k/1.wav l/1.wav", r"1 may be of k/1\.wav and l/1\.wav; call files like the paths"),
+        ("x", "k/x.wav k/x.flac", r"x may be of k/x\.wav and k/x\.flac"),
+        ("a/1 b/1", "k/1.wav", r"a/1 and b/1 may be of k/1\.wav"),
+        ("old/1 k/1", "k/1.wav l/1.wav", r"old/1 may be of k/1\.wav and l/1\.wav"),
+    ],
+)
+def test_a_file_that_may_be_of_several_recordings_is_refused(files, recordings, fault):
+    with pytest.raises(UserError, match=fault):
+        matched({name: Path(name) for name in files.split()}, recordings.split())
+
+
+def test_a_label_that_is_spelled_otherwise_is_refused(file, tmp_path):
+    marked = [Interval(0, 1, "cry"), Interval(1, 2, "cry out"), Interval(2, 3, "-")]
+    assert of_label("cry", marked, Path("a.txt")) == marked[:1]
+    with pytest.raises(
+        UserError, match=r"a\.txt: has intervals labelled 'Cry', which would not count as 'cry'; rename"
+    ):
+        of_label("cry", [*marked, Interval(3, 4, "Cry")], Path("a.txt"))
+    soundfile.write(tmp_path / "a.wav", np.full(8000 * 4, 0.1), 8000)
+    file("0\t2\tCRY\n", "a.txt")
+    with pytest.raises(UserError, match=r"a\.txt: has intervals labelled 'CRY'"):
+        Intervals(UnlabelledTree(tmp_path), tmp_path).clips(tmp_path)
 
 
 @real("cry_segments")
