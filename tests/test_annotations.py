@@ -87,6 +87,11 @@ def test_textgrids_of_both_forms_and_all_encodings(file, text, encoding, mark):
     assert read(file(mark + text, encoding=encoding), duration_s=2.0)[1].label == "schreié"
 
 
+def test_short_textgrids_of_old_praat(file):
+    old = SHORT.replace('"ooTextFile"', '"ooTextFile short"').replace("Object class = ", "")
+    assert read(file(old)) == FOUND
+
+
 def test_a_tier_is_named_where_there_are_several(file):
     second = '"IntervalTier"\n"noises"\n0\n2\n1\n0.25\n2\n"dog"\n'
     path = file(SHORT.replace("<exists>\n1", "<exists>\n2") + second)
@@ -124,8 +129,12 @@ def test_tiers_of_one_name_are_refused_where_they_are_meant(file):
         (SHORT.replace("0.5\n1\n", "0.5\n1e12\n"), r"interval 2 \('cry'\) goes from 0\.5 to 1e\+12 s"),
         (SHORT.replace("0.5\n1\n", "1\n0.5\n"), r"interval 2 \('cry'\) goes from 1 to 0.5 s"),
         (SHORT.replace("0.5\n1\n", "0.5\n0.5\n"), r"interval 2 \('cry'\) goes from 0.5 to 0.5 s"),
-        (SHORT.replace('"-"', '"cry"').replace("0.5\n1\n", "0.4\n1\n"), r"interval 1 and interval 2 .* overlap"),
+        (SHORT.replace('"-"', '"cry"').replace("0.5\n1\n", "0.4\n1\n"), r"interval 1 .* and interval 2 .* overlap"),
         (SHORT.replace("0.5\n1\n", "0.5\n9\n"), r"ends at 9 s, but the recording has 2 s"),
+        (
+            SHORT.replace("0.5\n1\n", "0.4\n1\n"),
+            r"interval 1 \('-'\) and interval 2 \('cry'\) overlap between 0\.4 and 0\.5 s",
+        ),
         (SHORT[:-20], "ends within the tier 'cries'"),
         (SHORT.replace("0.5\n1\n", '0.5\n"x"\n'), 'line 17 has "x", not a time'),
         (SHORT.replace("IntervalTier", "SpectrumTier"), "tier 1 is a 'SpectrumTier'"),
@@ -221,6 +230,37 @@ def test_raven_counts_a_selection_once(file):
         read(file(header.replace("Label", "Notes"), name))
     with pytest.raises(UserError, match="line 2 has fewer columns"):
         read(file(f"{header}\n1\tx\n", name))
+
+
+def selections(*rows: str) -> str:
+    header = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tAnnotation\tBegin File\tFile Offset (s)"
+    return "\n".join([header, *rows])
+
+
+def test_the_label_of_a_selection_is_that_of_any_view(file):
+    rows = ["1\tWaveform 1\t1\t0.5\t1.0\t\ta.wav\t0.5", "1\tSpectrogram 1\t1\t0.5\t1.0\tcry\ta.wav\t0.5"]
+    assert read(file(selections(*rows), "a.selections.txt")) == [Interval(0.5, 1, "cry")]
+
+
+def test_raven_counts_times_from_the_first_of_several_sound_files(file):
+    rows = ["1\tV\t1\t12.5\t13.25\tcry\tb.wav\t2.5", "2\tV\t1\t15\t16\tcry\tb.wav\t5"]
+    assert read(file(selections(*rows), "b.selections.txt"), duration_s=7.0) == [
+        Interval(2.5, 3.25, "cry"),
+        Interval(5, 6, "cry"),
+    ]
+    with pytest.raises(UserError, match=r"marks 2 sound files, a\.wav, b\.wav; save a table for each"):
+        read(file(selections(*rows, "3\tV\t1\t1\t2\tcry\ta.wav\t1"), "b.selections.txt"))
+
+
+def test_cries_in_two_channels_are_mixed_as_these_are(file):
+    rows = ["1\tV\t1\t0\t1\tcry", "2\tV\t2\t0.5\t1.5\tcry", "3\tV\t2\t0.5\t1.5\tdog", "4\tV\t1\t2\t3\tcry"]
+    assert read(file(selections(*rows), "a.selections.txt")) == [
+        Interval(0, 1.5, "cry"),
+        Interval(0.5, 1.5, "dog"),
+        Interval(2, 3, "cry"),
+    ]
+    with pytest.raises(UserError, match=r"overlap between 2\.5 and 3 s"):
+        read(file(selections(*rows, "5\tV\t1\t2.5\t4\tcry"), "a.selections.txt"))
 
 
 def test_commas_are_decimal_where_no_time_has_a_point(file):

@@ -131,7 +131,7 @@ def read(
 
     Raises:
         UserError: the file is none of these, has no such tier, or has intervals that are reversed, endless, overlap
-            under one label, or end behind the sound.
+            under one label or in one tier, or end behind the sound; or it marks several sound files.
     """
     path = Path(path)
     text = read_text(path)
@@ -140,6 +140,8 @@ def read(
     found = sorted((Found(place, Interval(*row)) for place, row in rows), key=lambda one: one.interval)
     labelled = [one for one in found if one.interval.label]
     _check(labelled, path, duration_s)
+    if is_textgrid:
+        _refuse_overlaps(labelled, path)
     return [one.interval for one in (found if unlabelled else labelled)]
 
 
@@ -217,12 +219,11 @@ def _refuse_labels(found: list[Found], path: Path) -> None:
 
 
 def _refuse_overlaps(found: list[Found], path: Path) -> None:
-    for before, after in pairwise(found):
-        if after.interval.start_s < before.interval.end_s:
-            raise UserError(
-                f"{path}: {before.place} and {after.place} ({after.interval.label!r}) overlap between"
-                f" {after.interval.start_s:g} and {before.interval.end_s:g} s; move an end, or make them one"
-            )
+    for one, other in pairwise(found):
+        if other.interval.start_s < one.interval.end_s:
+            both = " and ".join(f"{each.place} ({each.interval.label!r})" for each in (one, other))
+            between = f"between {other.interval.start_s:g} and {one.interval.end_s:g} s"
+            raise UserError(f"{path}: {both} overlap {between}; move an end, or make them one")
 
 
 def _forms() -> str:
