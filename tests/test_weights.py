@@ -95,7 +95,7 @@ def test_a_local_file_instead(digests, site, capsys):
     Path("other.bin").write_bytes(b"other")
     for name, kind in (("sha", "sha256"), ("md5", "md5")):
         error = refused(capsys, "get", name, "--file", "other.bin")
-        assert f"other.bin: {kind} is " in error and "it is damaged or another version" in error
+        assert f"other.bin: {kind} is " in error and "damaged or another version" in error
     assert "nowhere.pt: no such file of weights" in refused(capsys, "get", "sha", "--file", "nowhere.pt")
 
 

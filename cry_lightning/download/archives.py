@@ -147,7 +147,7 @@ def check(file: Path, expected: str | None, origin: str | Path) -> None:
     kind, digest = ("md5", expected[4:]) if expected.startswith("md5:") else ("sha256", expected)
     if (found := pooch.file_hash(file, alg=kind)) != digest.lower():
         raise UserError(
-            f"{origin}: {kind} is {found}, expected {digest}; it is damaged or another version: get it again, or take it"
+            f"{origin}: {kind} is {found}, expected {digest}; damaged or another version: get it again, or take it"
             " as it is by --accept-unverified"
         )
 

@@ -234,7 +234,7 @@ def noise_recordings(folder: Path, sample_rate: int, share: float) -> Iterator[t
 
 
 class TimeStretch(Changed):
-    """Makes waveforms (B, N) slower or faster without moving their pitch; what no longer fits is cut, the rest silent.
+    """Makes waveforms (B, N) slower or faster at their pitch and level; what no longer fits is cut, the rest silent.
 
     Args:
         sample_rate: of the waveforms, Hz.
@@ -257,7 +257,7 @@ class TimeStretch(Changed):
 
 
 class PitchShift(Changed):
-    """Moves the pitch of waveforms (B, N) without making them slower or faster.
+    """Moves the pitch of waveforms (B, N) without making them slower, faster, louder or quieter.
 
     Args:
         sample_rate: of the waveforms, Hz.
