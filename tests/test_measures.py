@@ -92,6 +92,7 @@ def test_noise_has_no_pitch_and_silence_no_measures():
     assert found["f0_mean_hz"] == found["jitter"] == 0 and found["hnr_mean_db"] < 0
     for nothing in (np.zeros(RATE), voice(440.0)[:100]):
         assert set(measured(nothing).values()) == {0.0}
+    assert measured(np.full(RATE, 0.5))["f1_mean_hz"] == 0
 
 
 def test_each_row_depends_on_itself_alone():

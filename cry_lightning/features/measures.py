@@ -147,4 +147,4 @@ class AcousticMeasures(Feature):
     def _bandwidth(self, samples: np.ndarray) -> float:
         """The highest frequency at which there is any sound, Hz: a recording's own Nyquist, or less."""
         frequencies, power = welch(samples, self.sample_rate, nperseg=min(BLOCK, len(samples)))
-        return float(frequencies[power > power.max() * 10 ** (-NOTHING_DB / 10)].max())
+        return float(frequencies[power >= power.max() * 10 ** (-NOTHING_DB / 10)].max())
