@@ -22,7 +22,7 @@ from cry_lightning.acquire import inputs, segmentation
 from cry_lightning.acquire.segmentation import spans
 from cry_lightning.acquire.settings import Settings
 from cry_lightning.console import UserError
-from cry_lightning.corpora import Manifest
+from cry_lightning.corpora import Intervals, Manifest, UnlabelledTree
 
 main = partial(command, "acquire")
 
@@ -572,3 +572,5 @@ def test_recordings_that_differ_in_their_endings_alone_keep_them_in_the_names_of
     table = acquire(tmp_path / "in", tmp_path / "out", "--annotations", "raven")
     written = {str(path.relative_to(tmp_path / "out" / "annotations")) for path in tmp_path.glob("out/annotations/*/*")}
     assert written == {f"of/{name}.selections.txt" for name in ("cry.wav", "cry.flac", "b.wav")} and len(table) == 3
+    corpus = Intervals(UnlabelledTree(tmp_path / "in"), tmp_path / "out" / "annotations")
+    assert len(corpus.recordings()) == 3

@@ -9,7 +9,7 @@ import soundfile
 import yaml
 from made import DATA, real
 
-from cry_lightning.annotations import FORMS, Interval, find, read, write
+from cry_lightning.annotations import FORMS, Interval, find, matched, names_for, of_label, read, write
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Intervals, Manifest, UnlabelledTree
 from cry_lightning.corpora.intervals import ACROSS, UNLABELLED
@@ -87,6 +87,11 @@ def test_textgrids_of_both_forms_and_all_encodings(file, text, encoding, mark):
     assert read(file(mark + text, encoding=encoding), duration_s=2.0)[1].label == "schreié"
 
 
+def test_short_textgrids_of_old_praat(file):
+    old = SHORT.replace('"ooTextFile"', '"ooTextFile short"').replace("Object class = ", "")
+    assert read(file(old)) == FOUND
+
+
 def test_a_tier_is_named_where_there_are_several(file):
     second = '"IntervalTier"\n"noises"\n0\n2\n1\n0.25\n2\n"dog"\n'
     path = file(SHORT.replace("<exists>\n1", "<exists>\n2") + second)
@@ -124,8 +129,12 @@ def test_tiers_of_one_name_are_refused_where_they_are_meant(file):
         (SHORT.replace("0.5\n1\n", "0.5\n1e12\n"), r"interval 2 \('cry'\) goes from 0\.5 to 1e\+12 s"),
         (SHORT.replace("0.5\n1\n", "1\n0.5\n"), r"interval 2 \('cry'\) goes from 1 to 0.5 s"),
         (SHORT.replace("0.5\n1\n", "0.5\n0.5\n"), r"interval 2 \('cry'\) goes from 0.5 to 0.5 s"),
-        (SHORT.replace('"-"', '"cry"').replace("0.5\n1\n", "0.4\n1\n"), r"interval 1 and interval 2 .* overlap"),
+        (SHORT.replace('"-"', '"cry"').replace("0.5\n1\n", "0.4\n1\n"), r"interval 1 .* and interval 2 .* overlap"),
         (SHORT.replace("0.5\n1\n", "0.5\n9\n"), r"ends at 9 s, but the recording has 2 s"),
+        (
+            SHORT.replace("0.5\n1\n", "0.4\n1\n"),
+            r"interval 1 \('-'\) and interval 2 \('cry'\) overlap between 0\.4 and 0\.5 s",
+        ),
         (SHORT[:-20], "ends within the tier 'cries'"),
         (SHORT.replace("0.5\n1\n", '0.5\n"x"\n'), 'line 17 has "x", not a time'),
         (SHORT.replace("IntervalTier", "SpectrumTier"), "tier 1 is a 'SpectrumTier'"),
@@ -223,6 +232,37 @@ def test_raven_counts_a_selection_once(file):
         read(file(f"{header}\n1\tx\n", name))
 
 
+def selections(*rows: str) -> str:
+    header = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tAnnotation\tBegin File\tFile Offset (s)"
+    return "\n".join([header, *rows])
+
+
+def test_the_label_of_a_selection_is_that_of_any_view(file):
+    rows = ["1\tWaveform 1\t1\t0.5\t1.0\t\ta.wav\t0.5", "1\tSpectrogram 1\t1\t0.5\t1.0\tcry\ta.wav\t0.5"]
+    assert read(file(selections(*rows), "a.selections.txt")) == [Interval(0.5, 1, "cry")]
+
+
+def test_raven_counts_times_from_the_first_of_several_sound_files(file):
+    rows = ["1\tV\t1\t12.5\t13.25\tcry\tb.wav\t2.5", "2\tV\t1\t15\t16\tcry\tb.wav\t5"]
+    assert read(file(selections(*rows), "b.selections.txt"), duration_s=7.0) == [
+        Interval(2.5, 3.25, "cry"),
+        Interval(5, 6, "cry"),
+    ]
+    with pytest.raises(UserError, match=r"marks 2 sound files, a\.wav, b\.wav; save a table for each"):
+        read(file(selections(*rows, "3\tV\t1\t1\t2\tcry\ta.wav\t1"), "b.selections.txt"))
+
+
+def test_cries_in_two_channels_are_mixed_as_these_are(file):
+    rows = ["1\tV\t1\t0\t1\tcry", "2\tV\t2\t0.5\t1.5\tcry", "3\tV\t2\t0.5\t1.5\tdog", "4\tV\t1\t2\t3\tcry"]
+    assert read(file(selections(*rows), "a.selections.txt")) == [
+        Interval(0, 1.5, "cry"),
+        Interval(0.5, 1.5, "dog"),
+        Interval(2, 3, "cry"),
+    ]
+    with pytest.raises(UserError, match=r"overlap between 2\.5 and 3 s"):
+        read(file(selections(*rows, "5\tV\t1\t2.5\t4\tcry"), "a.selections.txt"))
+
+
 def test_commas_are_decimal_where_no_time_has_a_point(file):
     assert read(file("0,500000\t1,250000\tcry, loud\n2\t3,5\tvers. 2\n", "a.txt")) == [
         Interval(0.5, 1.25, "cry, loud"),
@@ -281,6 +321,57 @@ def test_files_are_found_by_the_recording(file, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no file of intervals"):
         find(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    "recordings",
+    [["a/cry.wav", "b/cry.wav"], ["k/x.wav", "k/x.flac"], ["cry.wav", "a/cry.wav"], ["v1.2.wav", "v1.wav"]],
+)
+def test_the_names_that_recordings_give_find_them_again(recordings):
+    files = {name: Path(f"{name}.TextGrid") for name in names_for(recordings)}
+    assert matched(files, recordings) == dict(zip(recordings, files.values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("files", "recordings", "own"),
+    [
+        ("cry.wav cry.m4a", "cry.wav", {"cry.wav": "cry.wav"}),
+        ("old/1 k/1", "k/1.wav", {"k/1.wav": "k/1"}),
+        ("deep/er/1", "k/1.wav k/2.wav", {"k/1.wav": "deep/er/1"}),
+        ("x.wav y", "x y.wav", {"x": "x.wav", "y.wav": "y"}),  # compared with each other
+        ("c.d", "c.wav", {}),
+    ],
+)
+def test_a_file_is_called_like_the_path_or_the_name_of_its_recording(files, recordings, own):
+    paths = {name: Path(name) for name in files.split()}
+    assert matched(paths, recordings.split()) == {recording: Path(name) for recording, name in own.items()}
+
+
+@pytest.mark.parametrize(
+    ("files", "recordings", "fault"),
+    [
+        ("1", "k/1.wav l/1.wav", r"1 may be of k/1\.wav and l/1\.wav; call files like the paths"),
+        ("x", "k/x.wav k/x.flac", r"x may be of k/x\.wav and k/x\.flac"),
+        ("a/1 b/1", "k/1.wav", r"a/1 and b/1 may be of k/1\.wav"),
+        ("old/1 k/1", "k/1.wav l/1.wav", r"old/1 may be of k/1\.wav and l/1\.wav"),
+    ],
+)
+def test_a_file_that_may_be_of_several_recordings_is_refused(files, recordings, fault):
+    with pytest.raises(UserError, match=fault):
+        matched({name: Path(name) for name in files.split()}, recordings.split())
+
+
+def test_a_label_that_is_spelled_otherwise_is_refused(file, tmp_path):
+    marked = [Interval(0, 1, "cry"), Interval(1, 2, "cry out"), Interval(2, 3, "-")]
+    assert of_label("cry", marked, Path("a.txt")) == marked[:1]
+    with pytest.raises(
+        UserError, match=r"a\.txt: has intervals labelled 'Cry', which would not count as 'cry'; rename"
+    ):
+        of_label("cry", [*marked, Interval(3, 4, "Cry")], Path("a.txt"))
+    soundfile.write(tmp_path / "a.wav", np.full(8000 * 4, 0.1), 8000)
+    file("0\t2\tCRY\n", "a.txt")
+    with pytest.raises(UserError, match=r"a\.txt: has intervals labelled 'CRY'"):
+        Intervals(UnlabelledTree(tmp_path), tmp_path).clips(tmp_path)
 
 
 @real("cry_segments")

@@ -106,6 +106,15 @@ def test_time_stretch_moves_events_away_from_the_centre_and_keeps_the_pitch(rate
     assert peak_hertz(TimeStretch(RATE, (rate, rate), 1.0)(tone(600)[None])[0]) == pytest.approx(600, abs=3)
 
 
+@pytest.mark.parametrize("change", [TimeStretch(RATE, (0.8, 0.8), 1.0), PitchShift(RATE, 2.0, 1.0)])
+def test_levels_stay_as_they_are(change):
+    """Of a sound without steady tones, in which a vocoder's phases cancel."""
+    torch.manual_seed(0)
+    rows = 0.1 * torch.randn(8, 2 * RATE) * torch.tensor([1.0, 0.0]).repeat(4)[:, None]
+    power = change(rows).square().mean(1)
+    assert (10 * (power[::2] / 0.01).log10()).abs().max() < 1 and not power[1::2].any()
+
+
 def test_a_pitch_shift_moves_the_pitch_alone():
     shift = PitchShift(RATE, 4.0, 1.0)
     torch.manual_seed(0)

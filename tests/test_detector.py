@@ -222,7 +222,7 @@ def test_acquire_cuts_where_the_detector_finds_cries(marked, trained, tmp_path):
     first = (out / "units").stat().st_mtime_ns
     command("acquire", [str(given), str(out), "--detector", str(trained)])
     assert (out / "units").stat().st_mtime_ns == first  # nothing is cut twice
-    with pytest.raises(UserError, match=r"out: was made with detector [0-9a-f]+, not None; give --overwrite"):
+    with pytest.raises(UserError, match=r"out: was made with detector [0-9a-f]+, not none; give --overwrite"):
         command("acquire", [str(given), str(out)])
 
 

@@ -62,8 +62,10 @@ def test_download_unpacks_what_the_hash_vouches_for(known, to, capsys):
 
 
 def test_a_wrong_hash_leaves_nothing(known, to):
-    with pytest.raises(UserError, match=known):
+    with pytest.raises(UserError, match=rf"^http://.*: sha256 is {known}, expected 0+; .*: get it again, or take it"):
         command("download", ["known", "--to", str(to), "--sha256", "0" * 64])
+    with pytest.raises(UserError, match="--sha256 abc: a SHA-256 has 64 digits"):
+        command("download", ["known", "--to", str(to), "--sha256", "abc"])
     assert left_in(to.parent) == []
 
 

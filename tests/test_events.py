@@ -109,6 +109,28 @@ def test_the_command_prints_a_table_and_writes_it(folders, capsys):
     assert written["frames"].round(3).to_dict() == {"precision": 1.0, "recall": 0.833, "f1": 0.909}
 
 
+def test_other_labels_are_counted_and_other_spellings_refused(folders, capsys):
+    given = [str(folders / "there"), str(folders / "found")]
+    evaluate(given)
+    assert f"not counted: 6 intervals of other labels ('-' 6) in {folders / 'there'}\n" in capsys.readouterr().out
+    write([Interval(0.5, 1, "Cry")], folders / "there" / "2.TextGrid", 3.0)
+    with pytest.raises(UserError, match=r"2\.TextGrid: has intervals labelled 'Cry', which would not count as 'cry'"):
+        evaluate(given)
+
+
+def test_recordings_of_one_name_and_files_with_and_without_their_endings_are_compared(tmp_path):
+    for name, found in (("a/x", "a/x.wav"), ("b/x", "b/x.wav"), ("c.flac", "c")):
+        write(cries((0.5, 1)), tmp_path / "there" / f"{name}.TextGrid", 3.0)
+        write(cries((0.5, 1)), tmp_path / "found" / f"{found}.TextGrid", 3.0)
+    for name in ("a/x.wav", "b/x.wav", "c.flac"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "manifest.csv").write_text("path,subject\na/x.wav,one\nb/x.wav,two\nc.flac,two\n")
+    given = tmp_path / "there", tmp_path / "found"
+    table = cry_lightning.evaluate_events(*given, subjects=tmp_path / "manifest.csv")
+    assert set(table["value"]) == {1.0} and set(table["n_subjects"]) == {2}
+
+
 def test_each_recording_is_a_subject_where_no_more_is_known(folders):
     table = cry_lightning.evaluate_events(folders / "there", folders / "found")
     assert set(table["n_subjects"]) == {6}

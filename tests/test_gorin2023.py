@@ -11,6 +11,7 @@ from made import REPO
 from cry_lightning.__main__ import main
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.lineage import fingerprint, read
+from cry_lightning.studies.paper_tables import of_works
 from cry_lightning.studies.papers import Order, by_stage, can_run
 from cry_lightning.studies.recipe import read_recipe
 
@@ -75,6 +76,12 @@ def test_published_weights_are_rows_where_they_are_there_and_fit(tmp_path, monke
     added = can_run(recipe, "cries").systems.keys() - can_run(recipe, "synthetic").systems.keys()
     start = ("supervised", "SimCLR")
     assert added == {f"{one}, published weights, {way}" for one in start for way in ("probe", "fine-tuned")}
+
+
+def test_what_is_public_of_figures_and_data_is_printed():
+    shown = str(of_works(read_recipe(PATH)))
+    for figure in ("0.745", "0.925", "sensitivity 0.887 at a specificity of 0.80", "1,150", "900 newborns"):
+        assert figure in shown
 
 
 def test_auc_chooses_and_is_reported():

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "console": set(),
     "files": set(),
     "lineage": set(),
-    "annotations": set(),
+    "annotations": {"audio"},
     "trust": set(),
     "commands": {"trust"},
     "audio": set(),

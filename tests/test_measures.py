@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import soxr
 import torch
+from scipy.signal import lfilter
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.commands.arguments import SHIPPED
@@ -19,6 +21,21 @@ def voice(f0: float, seconds: float = 1.0, glide: float = 0.0) -> np.ndarray:
     time = np.arange(round(seconds * RATE)) / RATE
     phase = 2 * np.pi * (f0 * time + glide * time**2 / 2)
     return 0.1 * sum(np.sin(k * phase) / k for k in range(1, 11))
+
+
+def cry(rate: int = RATE) -> np.ndarray:
+    """One second of a pitch about 440 Hz through a vocal tract with formants at 1,100, 3,300 and 5,500 Hz."""
+    time = np.arange(rate) / rate
+    phase = 2 * np.pi * 440 * time + 7.5 * np.sin(4 * np.pi * time)
+    samples = sum(np.sin(k * phase) / k for k in range(1, rate // 2 // 470))
+    for formant in (one for one in (1100, 3300, 5500) if one < rate / 2):
+        angle, radius = 2 * np.pi * formant / rate, np.exp(-np.pi * 150 / rate)
+        samples = lfilter([1], [1, -2 * radius * np.cos(angle), radius**2], samples)
+    return 0.3 * samples / np.abs(samples).max() + noise(rate, -60.0)
+
+
+def noise(n_samples: int, level_db: float) -> np.ndarray:
+    return 10 ** (level_db / 20) * np.random.default_rng(0).standard_normal(n_samples)
 
 
 def measured(samples: np.ndarray, **options: float) -> dict[str, float]:
@@ -48,6 +65,20 @@ def test_harmonics_to_noise_ratio_is_that_of_the_mixture(snr_db):
     assert measured(clean + noise)["hnr_mean_db"] == pytest.approx(snr_db, abs=1.5)
 
 
+def test_formants_are_those_of_the_voice_whatever_is_behind_it():
+    alone = measured(cry())
+    assert alone["f1_mean_hz"] == pytest.approx(1100, rel=0.02)
+    behind = measured(np.concatenate([cry(), noise(2 * RATE, -60.0)]))
+    for formant in ("f1_mean_hz", "f3_mean_hz"):
+        assert behind[formant] == pytest.approx(alone[formant], rel=0.02)
+
+
+def test_no_formant_is_looked_for_where_a_recording_has_no_sound():
+    found = measured(soxr.resample(cry(8000), 8000, RATE, quality="HQ"))
+    assert found["f1_mean_hz"] == pytest.approx(1100, rel=0.1)
+    assert found["f2_mean_hz"] == pytest.approx(3300, rel=0.1) and found["f3_mean_hz"] == 0  # as far as 4,000 Hz
+
+
 def test_units_are_runs_of_sound():
     gap = np.zeros(RATE // 5)
     found = measured(np.concatenate([voice(440.0, 0.3), gap, voice(440.0, 0.5), gap, voice(440.0, 0.2)]))
@@ -61,6 +92,7 @@ def test_noise_has_no_pitch_and_silence_no_measures():
     assert found["f0_mean_hz"] == found["jitter"] == 0 and found["hnr_mean_db"] < 0
     for nothing in (np.zeros(RATE), voice(440.0)[:100]):
         assert set(measured(nothing).values()) == {0.0}
+    assert measured(np.full(RATE, 0.5))["f1_mean_hz"] == 0
 
 
 def test_each_row_depends_on_itself_alone():

@@ -96,6 +96,16 @@ def test_the_main_table_has_a_row_for_each_version_above_ours_in_the_unit_of_the
     assert "standard error of the mean" in text and "(derived): not printed there" in text and "are of pain" in text
 
 
+def test_the_differences_that_onu_et_al_print_are_those_of_the_figures_that_they_print():
+    onu = yaml.safe_load((REPO / "configs/papers/onu2019/paper.yaml").read_text())
+    systems = [
+        onu["systems"][name]["published"]["published, first version"] for name in onu["systems"] if "hinge" in name
+    ]
+    (printed,) = (one["figures"] for one in onu["references"] if one["name"].startswith("transfer minus"))
+    before, after = ({metric: float(theirs[metric]) for metric in printed} for theirs in systems)
+    assert {metric: f"{after[metric] - before[metric]:+.3f}" for metric in printed} == printed and len(printed) == 4
+
+
 def test_classes_and_their_averages_are_those_of_scikit_learn(runs):
     theirs = {"tiredness": {"precision": "0.935"}, "pain": {"precision": "0.956", "recall": "0.925", "f1": "0.940"}}
     asked = recipe(systems={"net": System(["net"], published_classes=theirs)})

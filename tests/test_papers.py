@@ -424,7 +424,11 @@ def test_other_works_stand_beside_what_they_kept_apart():
         ),
         ({"tables": ["roc"]}, [], "'corpus', 'folds', 'recall', 'classes', 'confusion'"),
         ({"corpora": {"tones": {"protocols": {"p": "--folds 2"}}}}, [], "corpora.tones.protocols.p: give keys"),
-        ({}, ["--net.data.batch_sise=4"], "stage net: unrecognized arguments: --data.batch_sise=4; did you mean"),
+        (
+            {},
+            ["--net.data.batch_sise=4"],
+            "stage net: unrecognized arguments: --data.batch_sise=4; did you mean --data.sampling.batch_size?",
+        ),
         (
             {},
             ["--net.model.init_args.optimizer.init_args.lr=0.5"],

@@ -78,7 +78,10 @@ def test_without_a_known_hash_it_must_be_accepted_and_is_recorded(digests, capsy
     assert f"embedding model.ckpt: sha256 {sha}, not verified" in capsys.readouterr().out
     assert torch.load("own.ckpt", weights_only=True)["source"]["sha256"] == sha
     Path("own.ckpt").unlink()
-    assert f"sha256 is {sha}, expected {'0' * 64}" in refused(capsys, "get", "none", "--sha256", "0" * 64)
+    error = refused(capsys, "get", "none", "--sha256", "0" * 64)
+    assert f"/embedding%20model.ckpt?download=1: sha256 is {sha}, expected {'0' * 64}" in error
+    assert error.rstrip().endswith("get it again, or take it as it is by --accept-unverified")
+    assert "--sha256 abc: a SHA-256 has 64 digits" in refused(capsys, "get", "none", "--sha256", "abc")
     assert cry.weights("get", "none", sha256=sha.upper()) == {"none": Path("runs/weights/none.ckpt")}
 
 
@@ -92,7 +95,7 @@ def test_a_local_file_instead(digests, site, capsys):
     Path("other.bin").write_bytes(b"other")
     for name, kind in (("sha", "sha256"), ("md5", "md5")):
         error = refused(capsys, "get", name, "--file", "other.bin")
-        assert f"other.bin: {kind} is " in error and "it is damaged or another version" in error
+        assert f"other.bin: {kind} is " in error and "damaged or another version" in error
     assert "nowhere.pt: no such file of weights" in refused(capsys, "get", "sha", "--file", "nowhere.pt")
 
 

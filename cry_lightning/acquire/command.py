@@ -129,7 +129,7 @@ def begin(out: Path, provenance: Mapping[str, object], overwrite: bool) -> None:
     known = dict.fromkeys(before) | dict(provenance)
     words = {"in": "the recordings in"}
     changed = [
-        f"{words.get(key, key)} {before.get(key)}, not {value}"
+        f"{words.get(key, key)} {before.get(key, 'none')}, not {'none' if value is None else value}"
         for key, value in known.items()
         if before.get(key) != value and key not in unused
     ]

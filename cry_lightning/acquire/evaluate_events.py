@@ -1,14 +1,15 @@
 """`evaluate-events`: intervals found in recordings against those marked by hand, with intervals over subjects."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from cry_lightning.annotations import Interval, find, read
+from cry_lightning.annotations import Interval, find, matched, of_label, read
 from cry_lightning.annotations.spans import FRAME_S, LEAST_IOU, ONSET_S, frames, matches, onset_matches
-from cry_lightning.console import UserError, counted, first_few
+from cry_lightning.console import UserError, counted, first_few, printable
 from cry_lightning.corpora import corpus_at
 from cry_lightning.corpora.base import warn_of_unknown_subjects
 from cry_lightning.corpora.cries import DONATEACRY_NAME
@@ -30,7 +31,8 @@ def run(
     reference: Path, predicted: Path, label: str, tier: str | None, subjects: Path | None, out: Path | None
 ) -> pd.DataFrame:
     """Run the command; see `evaluate_events`."""
-    there, found = find(reference), find(predicted)
+    there = find(reference)
+    found = matched(find(predicted), there)
     if missing := [name for name in there if name not in found]:
         raise UserError(
             f"{predicted}: has no file for {len(missing)} of the {len(there)} recordings of {reference}, first"
@@ -42,10 +44,16 @@ def run(
     if any(predictions.values()):
         check_label(label, predicted, predictions)
     subject_of = by_corpus(subjects, there) if subjects else by_name(reference, there)
-    per_recording = {name: counts(_of(label, marked[name]), _of(label, predictions[name])) for name in there}
+    per_recording = {
+        name: counts(of_label(label, marked[name], path), of_label(label, predictions[name], found[name]))
+        for name, path in there.items()
+    }
     table = table_of(per_recording, subject_of)
     of = counted(table["n_subjects"].iloc[0], "subject")
     print(f"{counted(len(there), 'recording')} of {of}, intervals labelled {label!r}")
+    for folder, intervals in ((reference, marked), (predicted, predictions)):
+        if not_counted := others(label, intervals.values()):
+            print(printable(f"not counted: {not_counted} in {folder}"))
     print(as_text(as_rows(table)))
     if out is not None:
         write_table(table, out, float_format="%.9g")
@@ -69,33 +77,34 @@ def check_label(label: str, folder: Path, intervals: Mapping[str, Sequence[Inter
 
 def by_name(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """The subject of each recording: the app install of Donate-a-Cry names, else the recording itself."""
-    codes = {name: DONATEACRY_NAME.match(f"{name}.") for name in names}
+    codes = {name: DONATEACRY_NAME.match(f"{PurePosixPath(name).name}.") for name in names}
     if not all(codes.values()):
         warn_of_unknown_subjects(folder, "name the recordings, or their manifest, by --subjects")
     return {name: code["install"].lower() if code else name for name, code in codes.items()}
 
 
-def by_corpus(path: Path, names: Iterable[str]) -> dict[str, str]:
-    """The subject of each recording in a corpus.
+def by_corpus(path: Path, files: Mapping[str, Path]) -> dict[str, str]:
+    """The subject of each recording, given by its file of intervals, in a corpus.
 
     Raises:
-        UserError: some recording is not there, or is of two subjects.
+        UserError: some recording is not there, or may be one of several.
     """
-    corpus = corpus_at(path)
-    found: dict[str, str] = {}
-    for clip in corpus.recordings():
-        name = Path(clip.path).stem
-        if found.setdefault(name, clip.subject) != clip.subject:
-            raise UserError(f"{path}: recordings called {name} are of two subjects; rename one, and its intervals")
-    if unknown := [name for name in names if name not in found]:
+    clips = corpus_at(path).recordings()
+    of_file = matched(files, [clip.path for clip in clips])
+    subjects = {of_file[clip.path]: clip.subject for clip in clips if clip.path in of_file}
+    found = {name: subjects[file] for name, file in files.items() if file in subjects}
+    if unknown := [name for name in files if name not in found]:
         raise UserError(
             f"{path}: has no recording {unknown[0]} (and {len(unknown) - 1} more); add it, with its subject"
         )
     return found
 
 
-def _of(label: str, intervals: list[Interval]) -> list[Interval]:
-    return [one for one in intervals if one.label == label]
+def others(label: str, intervals: Iterable[Sequence[Interval]]) -> str:
+    """How many intervals have other labels, in words."""
+    labels = Counter(one.label for of_one in intervals for one in of_one if one.label != label)
+    of_labels = first_few([f"{other!r} {count}" for other, count in labels.most_common()], MAX_LABELS)
+    return f"{counted(labels.total(), 'interval')} of other labels ({of_labels})" if labels else ""
 
 
 def counts(reference: Sequence[Interval], predicted: Sequence[Interval]) -> dict[str, Counts]:

@@ -1,13 +1,14 @@
 """Files of intervals: Praat TextGrids, Audacity labels and Raven selection tables, by their names."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
+from itertools import pairwise, product
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from cry_lightning.annotations.formats import audacity, parse_table, parse_textgrid, raven, textgrid
+from cry_lightning.audio import EXTENSIONS
 from cry_lightning.console import UserError
 from cry_lightning.files import read_text, write_text
 
@@ -24,6 +25,7 @@ FORMS = {"textgrid": ".TextGrid", "audacity": ".txt", "raven": ".selections.txt"
 ENDING = re.compile(r"(\.textgrid|(\.table\.\d+)?\.selections\.txt|\.txt)$", re.IGNORECASE)
 LONGEST_S = 1e6  # no recording lasts 12 days
 SLACK_S = 0.1  # an interval may end this much behind the sound, whose length differs between decoders
+Call = Callable[[str], str]  # what a path is called
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,17 @@ class Found:
 
 
 def find(folder: str | Path) -> dict[str, Path]:
-    """The files of intervals in a folder, at any depth: name of the recording, without its ending -> the file.
+    """The files of intervals in a folder, at any depth: path of each below it, without the end of its form -> the file.
 
     Raises:
-        UserError: there is no such folder, none in it, or two of one recording.
+        UserError: there is no such folder, none in it, or two called alike.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give one of {_forms()}")
     found: dict[str, Path] = {}
     for path in sorted(path for path in folder.rglob("*") if ENDING.search(path.name) and path.is_file()):
-        name = ENDING.sub("", path.name)
+        name = ENDING.sub("", path.relative_to(folder).as_posix())
         if name in found:
             raise UserError(f"{folder}: {found[name]} and {path} are both of {name}; move one of them out")
         found[name] = path
@@ -54,12 +56,59 @@ def find(folder: str | Path) -> dict[str, Path]:
     return found
 
 
+def matched(files: Mapping[str, Path], recordings: Iterable[str]) -> dict[str, Path]:
+    """Which file of `find` each recording has, of those that have one.
+
+    A file is called like the path of its recording, with the ending of that or without; else, wherever it lies, like
+    its name. Recordings may be given without endings, too.
+
+    Raises:
+        UserError: one file might be of several recordings, or several of one.
+    """
+    names = list(dict.fromkeys(recordings))
+    found: dict[str, str] = {}
+    parts: list[Call] = [str, _name]
+    endings: list[tuple[Call, Call]] = [(str, str), (str, _bare), (_bare, str)]
+    for part, (of_file, of_recording) in product(parts, endings):
+        taken = {*found.values()}
+        free = _grouped((key for key in files if key not in taken), part, of_file)
+        # Of one name with others, a recording may own their file even if it has one by its path.
+        asking = (name for name in names if part is _name or name not in found)
+        for called, ours in _grouped(asking, part, of_recording).items():
+            theirs = free.get(called, [])
+            if theirs and not found.keys() >= {*ours}:
+                if len(theirs) > 1 or len(ours) > 1:
+                    which, of = " and ".join(str(files[key]) for key in theirs[:2]), " and ".join(ours[:2])
+                    raise UserError(
+                        f"{which} may be of {of}; call files like the paths of their recordings ({ours[0]})"
+                    )
+                found[ours[0]] = theirs[0]
+    return {name: files[found[name]] for name in names if name in found}
+
+
+def _grouped(names: Iterable[str], part: Call, of: Call) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(of(part(name)), []).append(name)
+    return groups
+
+
+def _name(path: str) -> str:
+    return PurePosixPath(path).name
+
+
+def _bare(path: str) -> str:
+    """A path without the ending of a recording."""
+    ending = PurePosixPath(path).suffix
+    return path.removesuffix(ending) if ending.lower() in EXTENSIONS else path
+
+
 def names_for(recordings: Sequence[str]) -> list[str]:
     """What the files of intervals of recordings are called, but for the ends of their form.
 
     They lose the endings of the recordings, unless some differ in nothing else.
     """
-    names = [str(Path(path).with_suffix("")) for path in recordings]
+    names = [_bare(path) for path in recordings]
     return names if len({*names}) == len(names) else list(recordings)
 
 
@@ -82,7 +131,7 @@ def read(
 
     Raises:
         UserError: the file is none of these, has no such tier, or has intervals that are reversed, endless, overlap
-            under one label, or end behind the sound.
+            under one label or in one tier, or end behind the sound; or it marks several sound files.
     """
     path = Path(path)
     text = read_text(path)
@@ -91,7 +140,28 @@ def read(
     found = sorted((Found(place, Interval(*row)) for place, row in rows), key=lambda one: one.interval)
     labelled = [one for one in found if one.interval.label]
     _check(labelled, path, duration_s)
+    if is_textgrid:
+        _refuse_overlaps(labelled, path)
     return [one.interval for one in (found if unlabelled else labelled)]
+
+
+def of_label(label: str, intervals: Iterable[Interval], path: Path) -> list[Interval]:
+    """The intervals of a file that have a label.
+
+    Raises:
+        UserError: another label differs from it in case or blanks alone, and would count as absence.
+    """
+    intervals = list(intervals)
+    for other in sorted({one.label for one in intervals} - {label}):
+        if _spelled(other) == _spelled(label):
+            raise UserError(
+                f"{path}: has intervals labelled {other!r}, which would not count as {label!r}; rename them"
+            )
+    return [one for one in intervals if one.label == label]
+
+
+def _spelled(label: str) -> str:
+    return "".join(label.split()).casefold()
 
 
 def write(intervals: Iterable[Interval], path: str | Path, duration_s: float, tier: str = "cries") -> None:
@@ -148,12 +218,11 @@ def _refuse_labels(found: list[Found], path: Path) -> None:
 
 
 def _refuse_overlaps(found: list[Found], path: Path) -> None:
-    for before, after in pairwise(found):
-        if after.interval.start_s < before.interval.end_s:
-            raise UserError(
-                f"{path}: {before.place} and {after.place} ({after.interval.label!r}) overlap between"
-                f" {after.interval.start_s:g} and {before.interval.end_s:g} s; move an end, or make them one"
-            )
+    for one, other in pairwise(found):
+        if other.interval.start_s < one.interval.end_s:
+            both = " and ".join(f"{each.place} ({each.interval.label!r})" for each in (one, other))
+            between = f"between {other.interval.start_s:g} and {one.interval.end_s:g} s"
+            raise UserError(f"{path}: {both} overlap {between}; move an end, or make them one")
 
 
 def _forms() -> str:

@@ -9,15 +9,29 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, first_few
 
 SELECTION, VIEW, CHANNEL, BEGIN, END = "Selection", "View", "Channel", "Begin Time (s)", "End Time (s)"
 LOW, HIGH, ANNOTATION = "Low Freq (Hz)", "High Freq (Hz)", "Annotation"
+BEGIN_FILE, OFFSET = "Begin File", "File Offset (s)"  # of tables of a sequence of sound files
 LABELS = (ANNOTATION, "Label", "Species")  # what Raven's users call that column
 SPECTRAL = "\\"  # begins Audacity's lines on the frequencies of the label before
 Row = tuple[float, float, str]
-Line = tuple[int, str, str, str]  # number, beginning, end and label of an interval
+
+
+class Line(NamedTuple):
+    """An interval as it is written."""
+
+    number: int
+    begin: str
+    end: str
+    label: str
+    channel: str = ""
+    offset: str = ""  # of the beginning within the sound file, where it counts from that of a sequence of files
+
+
 TOKEN = re.compile(r'"((?:[^"]|"")*)"|(<\w+>)|(?<!\S)([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?!\S)|!.*')
 INTERVALS, POINTS = "IntervalTier", "TextTier"
 AGAIN = "save it again in Praat (Save as text file)"
@@ -34,13 +48,29 @@ def parse_table(text: str, path: Path) -> list[tuple[str, Row]]:
     lines = [line.split("\t") for line in text.splitlines()]
     is_raven = bool(lines) and BEGIN in lines[0]
     found = list(_selections(lines, path) if is_raven else _labels(lines, path))
-    with_points = any("." in time for _, *times, _ in found for time in times)
-    rows = []
-    for number, *times, label in found:
-        start_s, end_s = (_seconds(time, path, number, with_points) for time in times)
+    with_points = any("." in time for line in found for time in (line.begin, line.end, line.offset))
+    rows: list[tuple[Line, Row]] = []
+    for line in found:
+        times = (line.begin, line.end, line.offset or line.begin)
+        start_s, end_s, offset_s = (_seconds(time, path, line.number, with_points) for time in times)
         if is_raven or start_s != end_s:  # Audacity's labels of a point mark no interval
-            rows.append((f"line {number}", (start_s, end_s, label)))
-    return rows
+            end_s = round(end_s - start_s + offset_s, 9) if line.offset else end_s
+            rows.append((line, (offset_s, end_s, line.label)))
+    return [(f"line {line.number}", row) for line, row in _mixed(rows)]
+
+
+def _mixed(rows: Iterable[tuple[Line, Row]]) -> list[tuple[Line, Row]]:
+    """Intervals with those of one label that overlap in different channels made one, as these are mixed."""
+    mixed: list[tuple[Line, Row]] = []
+    last: dict[str, int] = {}  # label -> place
+    for line, (start_s, end_s, label) in sorted(rows, key=lambda one: one[1]):
+        before, (begin_s, until_s, _) = mixed[last[label]] if label in last else (line, (0.0, 0.0, ""))
+        if start_s < until_s and line.channel != before.channel:
+            mixed[last[label]] = (line if end_s > until_s else before, (begin_s, max(end_s, until_s), label))
+        else:
+            last[label] = len(mixed)
+            mixed.append((line, (start_s, end_s, label)))
+    return mixed
 
 
 def _labels(lines: list[list[str]], path: Path) -> Iterator[Line]:
@@ -53,29 +83,38 @@ def _labels(lines: list[list[str]], path: Path) -> Iterator[Line]:
                 "an Audacity label is start, end and label, a Raven table begins with its header, all between tabs"
             )
             raise UserError(f"{path}: line {number} is no interval; {way_out}")
-        yield number, fields[0], fields[1], _one_cell(" ".join(fields[2:]))
+        yield Line(number, fields[0], fields[1], _one_cell(" ".join(fields[2:])))
 
 
-def _selections(lines: list[list[str]], path: Path) -> Iterator[Line]:
-    """Raven's: a selection has a line for each view, one of which counts; its label is in any of the columns for it."""
+def _selections(lines: list[list[str]], path: Path) -> Iterable[Line]:
+    """Raven's: a selection has a line for each view, the first of which counts; its label is in any of their columns.
+
+    Where a table tells sound files, times count from the beginning of the first that was open.
+    """
     header = lines[0]
     if END not in header or not set(LABELS) & set(header):
         missing = END if END not in header else ANNOTATION
         raise UserError(f"{path}: no column {missing!r}; save the table with it, from Raven")
-    seen = set()
+    found: dict[str, Line] = {}
+    files = set()
     for number, fields in enumerate(lines[1:], 2):
-        row = dict(zip(header, fields, strict=False))
-        selection = row.get(SELECTION) or str(number)
-        if not any(fields) or selection in seen:
+        if not any(fields):
             continue
-        seen.add(selection)
+        row = dict(zip(header, fields, strict=False))
         if END not in row:
             raise UserError(f"{path}: line {number} has fewer columns than the header; save the table again from Raven")
         labels = {_one_cell(field) for name, field in zip(header, fields, strict=False) if name in LABELS} - {""}
         if len(labels) > 1:
             several = ", ".join(map(repr, sorted(labels)))
             raise UserError(f"{path}: line {number} has the labels {several}; rename the columns that hold no labels")
-        yield number, row[BEGIN], row[END], "".join(labels)
+        one = Line(number, row[BEGIN], row[END], "".join(labels), row.get(CHANNEL, ""), row.get(OFFSET, ""))
+        files.add(row.get(BEGIN_FILE, ""))
+        selection = row.get(SELECTION) or str(number)
+        first = found.get(selection, one)
+        found[selection] = first._replace(label=first.label or one.label)
+    if len(files) > 1:
+        raise UserError(f"{path}: marks {len(files)} sound files, {first_few(sorted(files), 3)}; save a table for each")
+    return found.values()
 
 
 def _seconds(field: str, path: Path, line: int, with_points: bool) -> float:
@@ -172,7 +211,7 @@ def parse_textgrid(text: str, path: Path, tier: str | None = None, or_only: bool
     if "ooBinaryFile" in text[:20]:
         raise UserError(f"{path}: a binary TextGrid; {AGAIN}")
     tokens = Tokens(text, path)
-    if re.findall(r'"(\w+)"', text[:200])[:2] != ["ooTextFile", "TextGrid"]:
+    if re.findall(r'"(ooTextFile|TextGrid)(?: short)?"', text[:200])[:2] != ["ooTextFile", "TextGrid"]:
         raise UserError(f"{path}: no TextGrid, it does not begin with ooTextFile and TextGrid; {AGAIN}")
     for name in ("file type", "class"):
         tokens.word(f"the {name}")

@@ -258,7 +258,8 @@ def weights(
         file: take this published file instead of fetching it; for one name.
         to: the checkpoint to be written, for one name (default: runs/weights/NAME.ckpt, where recipes look for it).
         sha256: the hash that the published file must have, for one name.
-        accept_unverified: take a file whatever its hash is; the hash is printed, and kept in the checkpoint.
+        accept_unverified: take a file whatever its hash is; the hash is printed, and kept in a checkpoint that is
+            imported from it.
 
     Returns: name -> its checkpoint.
 

@@ -191,10 +191,13 @@ class CryCeleb(Tree):
         table = self.root / "metadata.csv"
         try:
             with table.open(encoding="utf-8-sig", newline="") as lines:
-                return {str(row["file_path"] or "") for row in csv.DictReader(lines)} - {""}
+                listed = {str(row["file_path"] or "") for row in csv.DictReader(lines)} - {""}
         except OSError as error:
             raise UserError(
                 f"{table}: cannot be read ({error.strerror}); root is the folder that holds audio and metadata.csv"
             ) from error
         except (KeyError, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{table}: is no table with a column file_path, as CryCeleb's is") from error
+            raise UserError(f"{table}: is no table with a column file_path, as CryCeleb's is; get it again") from error
+        if not listed:
+            raise UserError(f"{table}: lists no file; get it again")
+        return listed

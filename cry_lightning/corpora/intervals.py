@@ -27,8 +27,8 @@ class Intervals(Corpus):
 
     Args:
         corpus: the recordings.
-        annotations: folder of TextGrids, Audacity labels or Raven tables, called like the recordings; recordings
-            without one are left out. Left out: nothing is marked in any, as in recordings of noise.
+        annotations: folder of TextGrids, Audacity labels or Raven tables, called like the recordings or their paths;
+            recordings without one are left out. Left out: nothing is marked in any, as in recordings of noise.
         label: of the intervals that count; None: all do.
         tier: of TextGrids with several.
         name: names the run folder and the cache; that of the corpus by default.
@@ -81,14 +81,14 @@ class Intervals(Corpus):
         if self.annotations is None:
             return [self._labelled(clip, []) for clip in clips]
         files = annotations.find(self.annotations)
-        with_file = [(clip, files[name]) for clip in clips if (name := Path(clip.path).stem) in files]
-        if without := [clip.path for clip in clips if Path(clip.path).stem not in files]:
+        own = annotations.matched(files, [clip.path for clip in clips])
+        if without := [clip.path for clip in clips if clip.path not in own]:
             self.left_out["recordings without a file of intervals"] = len(without)
             of = f"of {len(clips)} recordings"
             which = counted(len(without), f"{of} has no file there and is", f"{of} have no file there and are")
             warn_once(f"{self.annotations}: {which} left out, first {without[0]}")
         self.left_out[UNLABELLED] = self.left_out[ACROSS] = 0
-        marked = [one for clip, path in with_file for one in self._marked(clip, path)]
+        marked = [one for clip in clips if clip.path in own for one in self._marked(clip, own[clip.path])]
         if self.label is None:
             self._refuse_duplicates(marked)
         if not any(self.label is None or clip.columns[COLUMN] for clip in marked):
@@ -108,7 +108,7 @@ class Intervals(Corpus):
         found = super().clips(levels_folder)
         if self.label is None and (twice := [name for name, n in Counter(found.names).items() if n > 1]):
             one, other, *_ = (clip for clip in found if clip.name == twice[0])
-            path = annotations.find(str(self.annotations))[Path(one.path).stem]
+            path = annotations.matched(annotations.find(str(self.annotations)), found.paths)[one.path]
             raise UserError(
                 f"{path}: two clips, {one.label!r} and {other.label!r}, go from {one.start_s:g} to"
                 f" {one.start_s + (one.duration_s or 0):g} s; remove one interval, or leave its label out by `classes`"
@@ -123,7 +123,8 @@ class Intervals(Corpus):
             length_s = None
         found = annotations.read(path, self.tier, length_s, unlabelled=True)
         if self.label is not None:
-            return [self._labelled(clip, [(one.start_s, one.end_s) for one in found if one.label == self.label])]
+            ours = annotations.of_label(self.label, found, path)
+            return [self._labelled(clip, [(one.start_s, one.end_s) for one in ours])]
         end_s = math.inf if clip.duration_s is None else clip.start_s + clip.duration_s
         there = [one for one in found if one.start_s < end_s and one.end_s > clip.start_s]
         labelled = [one for one in there if one.label]

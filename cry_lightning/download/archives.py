@@ -1,6 +1,7 @@
 """Fetch a public corpus, or unpack a copy of it that is already on this machine; every hash is checked or printed."""
 
 import lzma
+import re
 import shutil
 import stat
 import sys
@@ -38,6 +39,7 @@ def run(corpus: str, to: Path | None, local: Path | None, sha256: str | None, ac
             f"{corpus}: its owners hand it out on request, see {source.url}; {to} is to hold {source.on_request},"
             " put there by hand or by --from ARCHIVE"
         )
+    check_form(sha256)
     expected = sha256 or (None if accept_unverified else source.sha256)
     if expected is None and local is None and not accept_unverified:
         raise UserError(
@@ -73,7 +75,7 @@ def fetch(url: str, to: Path, local: Path | None = None, sha256: str | None = No
             shutil.copytree(local, tree, ignore=_loops)
         else:
             archive = downloaded(url, part) if local is None else local
-            check(archive, sha256)
+            check(archive, sha256, local or url)
             tree = _extracted(archive, tree)
         if not (tree / recordings).is_dir():
             raise UserError(f"{local or url}: holds no folder {recordings}, so it is no copy of this corpus")
@@ -116,8 +118,23 @@ def downloaded(url: str, folder: Path, own_copy: str = OWN_COPY) -> Path:
         raise UserError(f"{url}: cannot be downloaded ({reason}); {own_copy}") from error
 
 
-def check(file: Path, expected: str | None) -> None:
+def check_form(sha256: str | None) -> None:
+    """Refuse, before a download, what no file has for a SHA-256.
+
+    Raises:
+        UserError: it is not 64 hexadecimal digits.
+    """
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise UserError(f"--sha256 {sha256}: a SHA-256 has 64 digits and letters a to f; correct it")
+
+
+def check(file: Path, expected: str | None, origin: str | Path) -> None:
     """Refuse a file that has another hash than this SHA-256, or "md5:" and MD5; without one, print what it has.
+
+    Args:
+        file: to be checked.
+        expected: the hash.
+        origin: path or URL that it is from, for the message.
 
     Raises:
         UserError: it has another, or is not there.
@@ -129,7 +146,10 @@ def check(file: Path, expected: str | None) -> None:
         return
     kind, digest = ("md5", expected[4:]) if expected.startswith("md5:") else ("sha256", expected)
     if (found := pooch.file_hash(file, alg=kind)) != digest.lower():
-        raise UserError(f"{file}: {kind} is {found}, expected {digest}; it is damaged or another version")
+        raise UserError(
+            f"{origin}: {kind} is {found}, expected {digest}; damaged or another version: get it again, or take it"
+            " as it is by --accept-unverified"
+        )
 
 
 def _extracted(archive: Path, folder: Path) -> Path:

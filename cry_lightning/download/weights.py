@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cry_lightning.commands.arguments import check_there
 from cry_lightning.console import UserError
-from cry_lightning.download.archives import check, downloaded
+from cry_lightning.download.archives import check, check_form, downloaded
 from cry_lightning.download.published import WEIGHTS
 from cry_lightning.files import replacing
 
@@ -42,6 +42,7 @@ def get(name: str, file: Path | None, to: Path | None, sha256: str | None, accep
         UserError: the file is there already, or the published one cannot be had, verified or imported.
     """
     weights, to = WEIGHTS[name], to or places()[name]
+    check_form(sha256)
     expected = sha256 or (None if accept_unverified else weights.digest)
     if weights.publisher is None and to.suffix != weights.suffix:
         raise UserError(f"--to {to}: timm tells by the ending how a file is read; let it end in {weights.suffix}")
@@ -55,7 +56,7 @@ def get(name: str, file: Path | None, to: Path | None, sha256: str | None, accep
         )
     with tempfile.TemporaryDirectory(prefix="weights-") as folder:
         published = file or downloaded(weights.url, Path(folder), OWN_COPY)
-        check(published, expected)
+        check(published, expected, file or weights.url)
         from cry_lightning.download.import_weights import check_network, run
 
         if weights.publisher:

@@ -5,19 +5,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.signal import welch
 from torch import Tensor
 
 from cry_lightning.console import UserError
 from cry_lightning.features.base import Feature
 
 if TYPE_CHECKING:
-    from parselmouth import Sound
+    from parselmouth import Pitch, Sound
 
 EXTRA = "praat-parselmouth (GPL), which is not installed: pip install 'cry_lightning[measures]'"
 STEP_S = 0.01  # between frames of pitch, harmonicity, formants and intensity
 SHORTEST_PERIODS, LONGEST_FACTOR, MOST_AMPLITUDE = 0.0001, 1.3, 1.6  # Praat's own for jitter and shimmer
 SILENT_DB = 30.0  # a frame this far below the loudest is silent
 N_FORMANTS = 3
+FORMANTS_BELOW = 5  # `formant_max`, as Praat supposes; fewer below a lower ceiling
+BLOCK = 1024  # samples of a spectrum
+NOTHING_DB = 110.0  # below the strongest frequency; rounding to 16 bit alone adds more, so nothing was recorded there
 MEASURES = (
     *("f0_mean_hz", "f0_sd_hz", "f0_low_hz", "f0_high_hz", "f0_slope_hz_per_s"),
     *("voiced", "sounding_s", "units", "longest_unit_s"),
@@ -31,14 +35,15 @@ class AcousticMeasures(Feature):
 
     Pitch by autocorrelation, of voiced frames; low and high are its 5th and 95th percentiles, the slope is that of a
     straight line. `voiced` is a share of the sounding frames (within 30 dB of the loudest); units are runs of those.
-    Jitter and shimmer are Praat's local ones, HNR is of voiced frames, formants by Burg's method. What cannot be
-    measured, as the pitch of noise, is 0. For a stage on vectors: `encoder/measures.yaml`, and no time shift.
+    Jitter and shimmer are Praat's local ones, HNR and formants (by Burg's method) are of voiced frames. Formants are
+    looked for as far as the recording has any sound: at 8 kHz, below 4,000 Hz, also where it is resampled to more. What
+    cannot be measured, as the pitch of noise, is 0. For a stage on vectors: `encoder/measures.yaml`, and no time shift.
 
     Args:
         sample_rate: Hz.
         f0_min: lowest pitch, Hz.
         f0_max: highest pitch, Hz; newborns cry at some 300 to 600 Hz, and reach above 1,000 in hyperphonation.
-        formant_max: highest formant looked for, Hz; infants' vocal tracts are half as long as adults'.
+        formant_max: five formants are looked for below this, Hz; infants' vocal tracts are half as long as adults'.
 
     Raises:
         UserError: Praat's library is not installed, or the limits make no sense.
@@ -46,6 +51,8 @@ class AcousticMeasures(Feature):
     Source: Boersma 1993, "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of
     a sampled sound", IFA Proceedings 17; Jadoul et al. 2018, "Introducing Parselmouth", J. Phonetics 71.
     """
+
+    version = 2
 
     def __init__(
         self, sample_rate: int = 16000, f0_min: float = 150.0, f0_max: float = 1200.0, formant_max: float = 8000.0
@@ -86,15 +93,15 @@ class AcousticMeasures(Feature):
         if len(samples) < max(3 * self.sample_rate / self.f0_min, self.hop_length) or not samples.any():
             return [0.0] * len(MEASURES)
         sound = Sound(samples, self.sample_rate)
-        found = [*self._pitch_and_voice(sound), *self._formants(sound)]
-        return [float(value) if np.isfinite(value) else 0.0 for value in found]
-
-    def _pitch_and_voice(self, sound: "Sound") -> list[float]:
-        from parselmouth.praat import call
-
         pitch = sound.to_pitch_ac(STEP_S, self.f0_min, pitch_ceiling=self.f0_max)
         f0 = pitch.selected_array["frequency"]
-        times, values = pitch.xs()[f0 > 0], f0[f0 > 0]
+        times = pitch.xs()[f0 > 0]
+        found = [*self._pitch_and_voice(sound, pitch, times, f0[f0 > 0]), *self._formants(sound, times)]
+        return [float(value) if np.isfinite(value) else 0.0 for value in found]
+
+    def _pitch_and_voice(self, sound: "Sound", pitch: "Pitch", times: np.ndarray, values: np.ndarray) -> list[float]:
+        from parselmouth.praat import call
+
         sounding, level_sd = self._sounding(sound)
         units = np.diff(np.flatnonzero(np.diff(np.concatenate([[0], sounding, [0]]))))[::2]
         points = call([sound, pitch], "To PointProcess (cc)")
@@ -125,11 +132,19 @@ class AcousticMeasures(Feature):
         sounding = levels > levels.max() - SILENT_DB
         return sounding.astype(int), levels[sounding].std()
 
-    def _formants(self, sound: "Sound") -> list[float]:
-        formants = sound.to_formant_burg(STEP_S, 5, self.formant_max)
+    def _formants(self, sound: "Sound", times: np.ndarray) -> list[float]:
+        """Mean and deviation of each formant at the times of voiced frames."""
+        ceiling = max(self.f0_max, min(self.formant_max, self._bandwidth(sound.values[0])))
+        number = max(1.0, round(2 * FORMANTS_BELOW * ceiling / self.formant_max) / 2)  # Praat counts in halves
+        formants = sound.to_formant_burg(STEP_S, number, ceiling)
         values = []
-        for number in range(1, N_FORMANTS + 1):
-            found = np.array([formants.get_value_at_time(number, time) for time in formants.xs()])
+        for formant in range(1, N_FORMANTS + 1):
+            found = np.array([formants.get_value_at_time(formant, time) for time in times])
             found = found[np.isfinite(found)]
             values += [found.mean(), found.std()] if len(found) else [0.0, 0.0]
         return values
+
+    def _bandwidth(self, samples: np.ndarray) -> float:
+        """The highest frequency at which there is any sound, Hz: a recording's own Nyquist, or less."""
+        frequencies, power = welch(samples, self.sample_rate, nperseg=min(BLOCK, len(samples)))
+        return float(frequencies[power >= power.max() * 10 ** (-NOTHING_DB / 10)].max())

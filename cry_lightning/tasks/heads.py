@@ -118,8 +118,8 @@ class Projector(nn.Sequential):
         hidden: units of each hidden layer.
         out_features: D.
 
-    Source: Chen et al. 2020, "A simple framework for contrastive learning of visual representations", section 2.1; the
-    sizes are those of Gorin et al. 2023.
+    Source: Chen et al. 2020, "A simple framework for contrastive learning of visual representations", section 2.1,
+    with one hidden layer there; number and sizes here are our choice.
     """
 
     def __init__(self, in_features: int, hidden: Sequence[int] = (2048, 2048), out_features: int = 2048) -> None:
