@@ -216,3 +216,11 @@ def test_every_stage_runs_whole_as_its_first_line_says(path, tones, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("*/*/best.ckpt"))
+
+
+def test_a_tilde_is_the_home_of_the_user(stage, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    read = cli.ReadCLI(["fit", f"--config={stage()}", "--runs=~/runs", "--data.cache.folder=~/caches"])
+    assert read.run_folder.path == tmp_path / "home/runs/tones/pretrain"
+    assert read.datamodule.feature_cache().path.parent == tmp_path / "home/caches"

@@ -37,7 +37,7 @@ from cry_lightning.report.command import write_card
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.checkpoints import read_checkpoint
-from cry_lightning.trust.configs import check_classes, refuse_elsewhere, resolving, without_weights
+from cry_lightning.trust import configs
 from cry_lightning.trust.names import HELP
 
 # A whole number is so many batches, a fraction a share. Typing keeps one order of `Union[int, float]`, that of whoever
@@ -74,7 +74,7 @@ class StageCLI(LightningCLI):
         self.given = args[:1]
         self.states_precision = any(arg.startswith("--trainer.precision") for arg in args)
         self.interruption = Interruption()
-        with hushed(), resolving(self.trust, [] if own else args) as self.of_run:
+        with hushed(), configs.resolving(self.trust, [] if own else args) as self.of_run:
             super().__init__(
                 Stage,
                 CryDataModule,
@@ -118,12 +118,17 @@ class StageCLI(LightningCLI):
         config = self.config[self.subcommand]
         check_name("name", config.name)
         for section in ("model", "data", "trainer", "checkpoint"):
-            check_classes(config[section], bool(self.of_run), section)
+            configs.check_classes(config[section], bool(self.of_run), section)
         if self.of_run and self.subcommand == "fit" and "timm" not in self.trust.named:
-            refuse_elsewhere(config)
+            configs.refuse_elsewhere(config)
+        config.runs = str(Path(config.runs).expanduser())
         check_folder("runs", config.runs)
         check_folder("data.cache.folder", config.data.cache.folder)
         set_up_wandb(config, job_type="test" if self.subcommand == "test" else config.name)
+        if self.of_run:
+            configs.refuse_loggers(config, self.trust)
+            if self.goes_on:
+                configs.refuse_places(config, Path(self.of_run), self.args)
 
     def instantiate_classes(self) -> None:
         """Report what a class cannot be instantiated with as a mistake in the config."""
@@ -132,7 +137,7 @@ class StageCLI(LightningCLI):
         settled.ckpt_path, settled.overwrite = None, False
         self.body = self._parser(self.subcommand).dump(settled, skip_none=False)
         if self.of_run and self.subcommand == "test":
-            self.config = without_weights(config)
+            self.config = configs.without_weights(config)
         else:
             self.config_dump = yaml.load(self.body, Loader)  # Lightning would write it out once more
         try:

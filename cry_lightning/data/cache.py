@@ -93,7 +93,7 @@ class FeatureCache:
         self.clip_s = float(clip_s)
         self.fit = fit
         self.dtype = dtype
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
 
     @cached_property
     def clips(self) -> Clips:
