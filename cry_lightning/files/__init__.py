@@ -1,8 +1,19 @@
 """Files complete or not at all, one process at a time in a folder; types of what files contain; texts and tables."""
 
-from cry_lightning.files.contents import CHECKPOINT, TRUNCATED, Checkpoint, Config, Json, kind_of, read_object, sha256
+from cry_lightning.files.contents import (
+    CHECKPOINT,
+    TRUNCATED,
+    Checkpoint,
+    Config,
+    Json,
+    Stamp,
+    kind_of,
+    read_object,
+    sha256,
+    stamp,
+)
 from cry_lightning.files.tables import named_columns, read_table, read_text
-from cry_lightning.files.writing import LOCK, locked, replacing, replacing_folder, waited_for, write_json
+from cry_lightning.files.writing import LOCK, locked, replacing, replacing_folder, waited_for, whole, write_json
 
 __all__ = [
     "CHECKPOINT",
@@ -11,6 +22,7 @@ __all__ = [
     "Checkpoint",
     "Config",
     "Json",
+    "Stamp",
     "kind_of",
     "locked",
     "named_columns",
@@ -20,6 +32,8 @@ __all__ = [
     "replacing",
     "replacing_folder",
     "sha256",
+    "stamp",
     "waited_for",
+    "whole",
     "write_json",
 ]

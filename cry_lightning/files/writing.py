@@ -20,23 +20,37 @@ NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of some network fil
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def whole(path: Path) -> Iterator[Path]:
     """A `.part` path to write to, which takes the place of `path` only when the block ends well, else is removed.
 
-    Raises:
-        UserError: the disk is full, or the path cannot be written for another reason; what was there is unchanged.
+    A file is on the disk before it is renamed, so that a power cut leaves the older one or the new one whole.
     """
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        if part.is_file():
+            with part.open("r+b") as file:
+                os.fsync(file.fileno())
         part.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{path}: cannot be written ({reason}); make room there, or name another place") from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The same, for what a command writes.
+
+    Raises:
+        UserError: the disk is full, or the path cannot be written for another reason; what was there is unchanged.
+    """
+    try:
+        with whole(path) as part:
+            yield part
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be written ({reason}); make room there, or name another place") from error
 
 
 def write_json(content: Mapping[str, object], path: Path) -> None:
