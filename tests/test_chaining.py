@@ -611,7 +611,7 @@ def test_full_disk_is_one_line_and_leaves_nothing_half_written(stage, pretrained
     done = subprocess.run([sys.executable, "-c", script, *args], capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     told = done.stderr.splitlines()[-1]
-    assert "full/tones/pretrain: nothing more can be written" in told and "make room, then go on with" in told
+    assert "full/tones/pretrain: nothing more can be written" in told and "(ulimit -f), then go on with" in told
     run = tmp_path / "full/tones/pretrain"
     assert not (run / "fit/finished").exists() and not (run / "last.ckpt").exists() and not list(run.rglob("*.part"))
     fit(stage("pretrain"), "--runs", str(tmp_path / "full"))

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -40,9 +41,8 @@ LATER = (*TESTED, *EVALUATED, REFERENCE, *EXPORTED, "test")  # what later comman
 # Keys that older runs lack, and the values that mean what was before.
 ADDED = {"trainings": 1, "val_in_train": False, "layer_decay": 1.0, "head_first": 0.0, "min_batches": 0}
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
-# What other commands put there before a fit begins; the last is a former name.
 MADE_FROM = "made_from.json"
-BESIDE = (MADE_FROM, "excluded_subjects.csv", "unheard_subjects.csv")
+BESIDE = (MADE_FROM, "excluded_subjects.csv", "unheard_subjects.csv")  # there before a fit; the last is a former name
 OLDER = ".replaced"  # where a run lies until the one that takes its place is finished
 MOVING = f"{OLDER}.part"  # where it lies while it is moved there, or back
 
@@ -255,7 +255,8 @@ class RunFolder:
 
     def way_on(self) -> str:
         """How a fit that ended early goes on."""
-        return f"fit --config {self.config} --ckpt_path {self.last}" if self.last.exists() else "the same fit"
+        goes_on = shlex.join(["fit", "--config", str(self.config), "--ckpt_path", str(self.last)])
+        return goes_on if self.last.exists() else "the same fit"
 
     def missing(self) -> list[Path]:
         """The folders that `held` will make, the innermost first."""

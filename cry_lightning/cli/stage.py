@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import yaml
@@ -32,6 +33,7 @@ from cry_lightning.commands.stage import OWN, taken_out
 from cry_lightning.console import Interrupted, UserError, one_line
 from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.files import way_out
 from cry_lightning.inference import reference
 from cry_lightning.report.command import write_card
 from cry_lightning.tasks import Classifier
@@ -228,8 +230,8 @@ class StageCLI(LightningCLI):
             if not (isinstance(error, OSError) and error.errno in DISK_IS_FULL):
                 raise
             raise UserError(
-                f"{folder.path}: nothing more can be written ({error.strerror}); make room, then go on with"
-                f" {folder.way_on()}"
+                f"{folder.path}: nothing more can be written ({error.strerror}); {way_out(error)}, then go on"
+                f" with {folder.way_on()}"
             ) from error
 
     def before_fit(self) -> None:
@@ -302,7 +304,7 @@ class StageCLI(LightningCLI):
         tested = lineage.read(folder / lineage.FILE)
         if tested and tested.left_out_in_words:
             print(tested.left_out_in_words)
-        print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {folder}")
+        print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {quote(str(folder))}")
 
     def write_reference(self, checkpoint: Path) -> None:
         """Write, beside the run's own checkpoint, what its training and validation clips say of others."""

@@ -13,7 +13,16 @@ from cry_lightning.files.contents import (
     stamp,
 )
 from cry_lightning.files.tables import named_columns, read_table, read_text
-from cry_lightning.files.writing import LOCK, locked, replacing, replacing_folder, waited_for, whole, write_json
+from cry_lightning.files.writing import (
+    LOCK,
+    locked,
+    replacing,
+    replacing_folder,
+    waited_for,
+    way_out,
+    whole,
+    write_json,
+)
 
 __all__ = [
     "CHECKPOINT",
@@ -34,6 +43,7 @@ __all__ = [
     "sha256",
     "stamp",
     "waited_for",
+    "way_out",
     "whole",
     "write_json",
 ]

@@ -50,7 +50,14 @@ def replacing(path: Path) -> Iterator[Path]:
             yield part
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"{path}: cannot be written ({reason}); make room there, or name another place") from error
+        raise UserError(f"{path}: cannot be written ({reason}); {way_out(error)}, or name another place") from error
+
+
+def way_out(error: OSError) -> str:
+    """What helps where the system does not let a file be written."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "get the right to write there"
+    return "raise the limit on the size of files (ulimit -f)" if error.errno == errno.EFBIG else "make room"
 
 
 def write_json(content: Mapping[str, object], path: Path) -> None:
