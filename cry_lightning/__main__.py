@@ -11,6 +11,7 @@ from cry_lightning.commands.arguments import find_shipped, first_sentence, parse
 from cry_lightning.console import Interrupted, UserError, did_you_mean
 
 DONE_IN_PART = 3  # exit code: some recordings could not be used, and are listed; the result of the others is written
+NOT_READ = 141  # exit code, as of whatever SIGPIPE ends
 # Bytes that glibc asks the system for by themselves (the most that it allows), and that it keeps when they are free.
 MEMORY = {"MALLOC_MMAP_THRESHOLD_": (-3, 1 << 25), "MALLOC_TRIM_THRESHOLD_": (-1, 1 << 30)}
 COMMANDS = {name.rstrip("_").replace("_", "-"): name for name in cry_lightning.COMMANDS}
@@ -21,23 +22,20 @@ def main(args: list[str] | None = None) -> int:
     args = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
-    if not args or args[0] in ("-h", "--help"):
-        print(table())
-        return 0
-    if args[0] == "--version":
-        print(f"cry_lightning {cry_lightning.__version__}")
-        return 0
     keep_freed_memory()
     logging.basicConfig(format="%(message)s")
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of processes that train together, and would say the same
     logging.getLogger("cry_lightning").setLevel(logging.INFO if is_first else logging.WARNING)
     try:
-        result = run(args[0], find_shipped(args[1:]))
+        result = run(args[0] if args else "--help", find_shipped(args[1:]))
     except UserError as error:
         if debug:
             raise
         print(f"cry_lightning: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read what is printed has enough of it, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would say so at its end
+        return NOT_READ
     except OSError as error:
         if debug:
             raise
@@ -70,11 +68,14 @@ def keep_freed_memory() -> None:
 
 
 def run(command: str, args: list[str]) -> object:
-    """Run a command, and return what its function does.
+    """Run a command, and return what its function does; `--help` and `--version` are printed.
 
     Raises:
         UserError: there is no such command, or a mistake in its arguments.
     """
+    if command in ("-h", "--help", "--version"):
+        print(f"cry_lightning {cry_lightning.__version__}" if command == "--version" else table())
+        return None
     if command not in COMMANDS:
         hint = did_you_mean([command], list(COMMANDS)) or f"; the commands are {', '.join(COMMANDS)}"
         raise UserError(f"unknown command {command!r}{hint}")

@@ -251,6 +251,12 @@ def test_a_bad_file_is_refused_by_name_and_reason(tmp_path, kind, reason):
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
 
 
+def test_a_file_that_neither_decoder_knows_is_not_said_to_be_missing(tmp_path):
+    (tmp_path / "bad.mp3").write_bytes(b"\xff\xfb\x90\x64" + np.random.default_rng(0).bytes(100) + bytes(50))
+    with pytest.raises(AudioError, match="neither libsndfile nor FFmpeg finds sound in it"):
+        audio.load(tmp_path / "bad.mp3", 8000)
+
+
 def test_cut_containers_and_missing_files_are_refused(tmp_path):
     whole = encode(tmp_path / "a.caf", chirp(4.0), "adpcm_ima_qt", "caf").read_bytes()
     (tmp_path / "cut.caf").write_bytes(whole[: len(whole) // 2])

@@ -19,11 +19,13 @@ from cry_lightning import audio
 from cry_lightning.console import UserError
 from cry_lightning.corpora import UnlabelledTree
 from cry_lightning.corpora.clips import Clip
-from cry_lightning.data import cachefile
+from cry_lightning.corpora.levels import LevelIndex
+from cry_lightning.data import cachefile, inventory
 from cry_lightning.data.building import CachedFeatures, ClipBatches
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.inventory import INDEX_NAME, content_hashes, list_caches, remove_caches
 from cry_lightning.features import MFCC
+from cry_lightning.files import sha256, stamp
 
 
 def build(folder, **options):
@@ -211,13 +213,34 @@ def test_caches_larger_than_the_memory_can_be_read(tmp_path, monkeypatch):
     assert features._rows[2, -1] == 0
 
 
-def test_verify_reads_all_audio_again(tmp_path):
+def test_a_recording_that_was_put_in_the_place_of_one_of_its_size_and_time_is_noticed(tmp_path):
+    path, spans = tmp_path / "a.wav", [(0.0, 0.1), (0.1, 0.1)]
+    write_wav(path, seed=1)
+    times = path.stat()
+    found = []
+    for seed in (1, 2):
+        write_wav(path, seed=seed)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        with LevelIndex(tmp_path / "levels.json") as levels:
+            found.append((content_hashes([path], tmp_path)[path], levels.of(path, spans)))
+    assert found[0][0] != found[1][0] and found[0][1] != found[1][1]
+
+
+def test_the_index_of_an_older_release_is_made_anew(tmp_path):
+    write_wav(tmp_path / "a.wav", seed=1)
+    status = (tmp_path / "a.wav").stat()
+    older = {str(tmp_path / "a.wav"): [status.st_size, status.st_mtime_ns, "0" * 64]}
+    (tmp_path / INDEX_NAME).write_text(json.dumps(older))
+    assert content_hashes([tmp_path / "a.wav"], tmp_path) == {tmp_path / "a.wav": sha256(tmp_path / "a.wav")}
+
+
+def test_verify_reads_all_audio_again(tmp_path, monkeypatch):
     cache = build(tmp_path, n=10)
     assert cache.verify() == []
     path = tmp_path / "audio" / "007.wav"
-    times = path.stat()
+    state = stamp(path)
     write_wav(path, seed=99)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # same size, same time: the index is deceived
+    monkeypatch.setattr(inventory, "stamp", lambda one: state if one.name == path.name else stamp(one))  # a disk fails
     assert make_cache(tmp_path, n=10).path == cache.path
     assert cache.verify() == ["007.wav#0.000-end: its audio is not what the cache was made of"]
     assert make_cache(tmp_path, n=10).path != cache.path

@@ -179,6 +179,7 @@ def test_file_size_limit_is_a_clean_error(tmp_path):
     process.join()
     assert process.exitcode == 0
     assert "needs 26,000 bytes" in message and "File too large" in message and str(cache.folder) in message
+    assert "raise the limit on the size of files (ulimit -f)" in message and "make room" not in message
     assert not cache.part.exists() and not cache.path.exists()
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -109,7 +110,8 @@ def test_numbers_and_tools_that_cannot_be_are_refused_before_the_training(stage,
         fit(stage("pretrain"), argument)
 
 
-def test_a_run_that_was_copied_is_not_tested_in_the_place_of_another(pretrained, tmp_path):
+def test_a_run_that_was_copied_is_not_tested_in_the_place_of_another(pretrained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     copy = tmp_path / "backup"
     shutil.copytree(pretrained.parent, copy)
     with pytest.raises(UserError, match=r"backup/config\.yaml: .*pretrain/best\.ckpt would be tested, and not"):
@@ -307,14 +309,30 @@ def test_corpus_with_classes_that_the_model_does_not_know_is_refused(stage, pret
 def test_crash_while_a_checkpoint_is_written_leaves_the_old_one(pretrained, monkeypatch, tmp_path):
     before = pretrained.read_bytes()
 
-    def half(checkpoint, path, storage_options=None):
-        path.write_bytes(before[:1000])
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(before[:1000])
         raise OSError("no space left")
 
-    monkeypatch.setattr(runfolder.TorchCheckpointIO, "save_checkpoint", lambda self, *args: half(*args))
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(OSError, match="no space left"):
         runfolder.WholeCheckpointIO().save_checkpoint({}, pretrained)
-    assert pretrained.read_bytes() == before
+    assert pretrained.read_bytes() == before and not list(pretrained.parent.glob("*.part"))
+
+
+def test_a_checkpoint_goes_through_no_other_folder_and_is_on_the_disk_before_it_gets_its_name(monkeypatch, tmp_path):
+    """A full /tmp is no reason to lose a training, nor is a power cut."""
+    on_disk, sync, rename = set(), os.fsync, Path.replace
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    monkeypatch.setattr(os, "fsync", lambda file: [sync(file), on_disk.add(os.fstat(file).st_ino)])
+
+    def checked(part, path):
+        assert part.stat().st_ino in on_disk
+        return rename(part, path)
+
+    monkeypatch.setattr(Path, "replace", checked)
+    runfolder.WholeCheckpointIO().save_checkpoint({"epoch": 3}, tmp_path / "run/last.ckpt")
+    assert torch.load(tmp_path / "run/last.ckpt", weights_only=True) == {"epoch": 3}
 
 
 @pytest.mark.parametrize("name", ["../../precious.ckpt", "config.yaml", "best.ckpt"])
@@ -593,7 +611,7 @@ def test_full_disk_is_one_line_and_leaves_nothing_half_written(stage, pretrained
     done = subprocess.run([sys.executable, "-c", script, *args], capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     told = done.stderr.splitlines()[-1]
-    assert "full/tones/pretrain: nothing more can be written" in told and "make room, then go on with" in told
+    assert "full/tones/pretrain: nothing more can be written" in told and "(ulimit -f), then go on with" in told
     run = tmp_path / "full/tones/pretrain"
     assert not (run / "fit/finished").exists() and not (run / "last.ckpt").exists() and not list(run.rglob("*.part"))
     fit(stage("pretrain"), "--runs", str(tmp_path / "full"))

@@ -308,8 +308,8 @@ def test_mistake_in_a_sub_config(mistake, stage, tmp_path, message):
 
 
 NO_CONFIGS = {
-    b"name: a: b": "Problems parsing config: mapping values are not allowed in this context line 1, column 8",
-    b"name: [a, b": "Problems parsing config: while parsing a flow sequence",
+    b"name: a: b": "FILE: not YAML: mapping values are not allowed in this context line 1, column 8",
+    b"name: [a, b": "FILE: not YAML: while parsing a flow sequence",
     b"": "config: FILE: an empty file, and not YAML with keys in it",
     b"- name": "config: FILE: not YAML with keys in it",
     b"\x89PNG\r\n\x1a\n\xff": "config: FILE: a picture, and not YAML",

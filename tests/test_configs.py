@@ -216,3 +216,21 @@ def test_every_stage_runs_whole_as_its_first_line_says(path, tones, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob("*/*/best.ckpt"))
+
+
+def test_a_tilde_is_the_home_of_the_user(stage, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    read = cli.ReadCLI(["fit", f"--config={stage()}", "--runs=~/runs", "--data.cache.folder=~/caches"])
+    assert read.run_folder.path == tmp_path / "home/runs/tones/pretrain"
+    assert read.datamodule.feature_cache().path.parent == tmp_path / "home/caches"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"]])
+def test_a_reader_who_has_enough_ends_a_command_quietly(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "cry_lightning", *arguments]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=REPO)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")

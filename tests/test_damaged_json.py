@@ -130,7 +130,7 @@ def test_indices_are_made_anew(tmp_path, content):
     key = make_cache(tmp_path, n=3).key
     index_path = tmp_path / "cache" / INDEX_NAME
     known = json.loads(index_path.read_text())
-    unlike = {name: [size, time, "text"] for name, (size, time, _) in known.items()}
+    unlike = {name: [*state, "text"] for name, (*state, _) in known.items()}
     for wrong in (content, json.dumps(unlike).encode()):
         index_path.write_bytes(wrong)
         assert make_cache(tmp_path, n=3).key == key

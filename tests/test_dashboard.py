@@ -128,7 +128,7 @@ def chain(tones, tmp_path_factory) -> Path:
         "init_args": {key: value for key, value in simclr["data"].items() if key != "probe"},
     }
     finetune = stage_config(tones, folder, "finetune", weights=str(folder / "runs/tones/simclr/best.ckpt"))
-    others = {f"{name}Logger": {"save_dir": str(folder / name)} for name in ("TensorBoard", "CSV")}
+    others = {f"{name}Logger": {"save_dir": str(folder / "runs" / name)} for name in ("TensorBoard", "CSV")}
     beside = [{"class_path": f"lightning.pytorch.loggers.{one}", "init_args": given} for one, given in others.items()]
     for config, loggers in ((simclr, [WANDB]), (finetune, [WANDB, *beside])):
         config["trainer"]["logger"] = loggers
@@ -212,9 +212,10 @@ def test_evaluate_adds_its_intervals_and_report_to_the_run_that_was_tested(chain
 
 @pytest.mark.slow
 def test_other_loggers_get_the_same_curves(chain):
-    own, beside = chain / "runs/tones/finetune/fit", next(chain.glob("CSV/*/version_0/metrics.csv"))
+    own, beside = chain / "runs/tones/finetune/fit", next(chain.glob("runs/CSV/*/version_0/metrics.csv"))
     assert pd.read_csv(beside).equals(pd.read_csv(own / "metrics.csv"))
-    fit, test = (b"".join(path.read_bytes() for path in chain.glob(f"TensorBoard/*/version_{n}/*")) for n in (0, 1))
+    board = chain / "runs/TensorBoard"
+    fit, test = (b"".join(path.read_bytes() for path in board.glob(f"*/version_{n}/*")) for n in (0, 1))
     assert all(key in fit for key in (b"train/lr", b"train/grad_norm", b"val/uar")) and b"test/uar" in test
 
 

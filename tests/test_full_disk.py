@@ -15,6 +15,7 @@ from test_evaluation import by_hand
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
+from cry_lightning.files import replacing
 
 
 class FullDisk:
@@ -138,3 +139,9 @@ def test_acquire_keeps_what_was_done(tmp_path, monkeypatch):
     assert not list(out.rglob("*.part")) and len(list(out.rglob("source.json"))) == 1
     command("acquire", [str(tmp_path / "in"), str(out)])
     assert len(pd.read_csv(out / "manifest.csv")) == 2
+
+
+@pytest.mark.parametrize(("number", "told"), [("EACCES", "right"), ("EFBIG", "ulimit"), ("ENOSPC", "make room")])
+def test_the_way_out_is_that_of_the_reason(tmp_path, number, told):
+    with pytest.raises(UserError, match=told), replacing(tmp_path / "x"):
+        raise OSError(getattr(errno, number), "no")

@@ -430,10 +430,10 @@ def test_commands_that_make_no_sense(pair, tmp_path) -> None:
         main([net, svm, f"{net}/predictions.csv", "--out", out])
     with pytest.raises(UserError, match=r"absent: no such run; "):
         main([net, str(tmp_path / "absent"), "--out", out])
-    (tmp_path / "untested").mkdir()
-    (tmp_path / "untested/config.yaml").touch()
-    with pytest.raises(UserError, match=r"`python -m cry_lightning test --config .*untested/config.yaml` makes it"):
-        main([net, str(tmp_path / "untested"), "--out", out])
+    (tmp_path / "not tested").mkdir()
+    (tmp_path / "not tested/config.yaml").touch()
+    with pytest.raises(UserError, match=r"`python -m cry_lightning test --config '.*not tested/config.yaml'` makes it"):
+        main([net, str(tmp_path / "not tested"), "--out", out])
     with pytest.raises(UserError, match="invalid choice: 'median'"):
         main([net, svm, "--out", out, "--method", "median"])
     with pytest.raises(UserError, match=r"--out: .*predictions.csv is a file; name a folder"):

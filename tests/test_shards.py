@@ -69,7 +69,7 @@ def test_the_same_share_twice_at_once_is_refused(cache):
     cache.folder.mkdir(exist_ok=True)
     with (
         FileLock(cache.path.with_suffix(".shard-1-of-2.lock")),
-        pytest.raises(UserError, match=r"--shard 1/2: another process builds this very shard of .*; give each its own"),
+        pytest.raises(UserError, match=r"--shard 1/2: another process builds this very shard of .*, or all of it"),
     ):
         cache.build_shard(1, 2)
 

@@ -30,7 +30,7 @@ def read(monkeypatch) -> list[str]:
 @pytest.fixture
 def unseen(monkeypatch):
     """Makes a disk that fails: the contents of files change, and their state does not."""
-    monkeypatch.setattr(soundness, "_state", lambda path: (path.stat().st_size,))
+    monkeypatch.setattr(soundness, "stamp", lambda path: (path.stat().st_size,))
     monkeypatch.setattr(soundness, "_read", set())
 
 

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from jsonargparse import Namespace
 from made import RATE
 
 from cry_lightning import features
@@ -18,6 +19,7 @@ from cry_lightning.console import UserError
 from cry_lightning.encoders import Res8
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.tasks.checkpoints import read_checkpoint
+from cry_lightning.trust.configs import refuse_places
 from cry_lightning.trust.names import Trust
 
 TOUCH = ["touch", "CANARY"]
@@ -298,7 +300,8 @@ def test_files_that_hold_code_are_refused(trap, stage, pretrained, sound, tmp_pa
     commands += [["tune", f"--config={stage()}", "--space=tags.yaml", "--trials=1"], ["describe", "--data=tags.yaml"]]
     for command in commands:
         assert main(command) == 2 and trap(), command
-        assert "Traceback" not in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert "Traceback" not in told and ("tags.yaml" in told or "tags.yaml" not in " ".join(command)), told
 
 
 def test_a_checkpoint_that_unpacks_to_more_than_its_size_is_refused(pretrained, tmp_path):
@@ -313,3 +316,80 @@ def test_a_checkpoint_that_unpacks_to_more_than_its_size_is_refused(pretrained, 
 def test_what_is_no_package_cannot_be_trusted(name):
     with pytest.raises(UserError, match="give the name of a package"):
         Trust((name,))
+
+
+LOGGERS = "lightning.pytorch.loggers"
+LEADING = {  # what the loggers of a received config name -> what is said
+    "WandbLogger": [
+        ({"dict_kwargs": {"settings": {"base_url": "http://127.0.0.1:9"}}}, "settings"),
+        ({"init_args": {"settings": {"base_url": "http://127.0.0.1:9"}}}, "settings"),
+        ({"init_args": {"entity": "theirs"}}, "entity"),
+        ({"init_args": {"log_model": "all"}}, "log_model"),
+    ],
+    "CSVLogger": [
+        ({"init_args": {"save_dir": "victim", "name": "", "version": ""}}, "version and save_dir"),
+        ({"init_args": {"save_dir": "{runs}", "name": "../victim"}}, "save_dir"),
+        ({"init_args": {"save_dir": "{runs}", "version": "../victim"}}, "version"),
+        ({"init_args": {"save_dir": "{runs}/s3://theirs"}}, "save_dir"),
+    ],
+    "TensorBoardLogger": [({"init_args": {"save_dir": "~/victim"}}, "save_dir")],
+    "MLFlowLogger": [({"init_args": {"tracking_uri": "http://127.0.0.1:9"}}, "MLFlowLogger is not")],
+}
+
+
+@pytest.mark.parametrize(("name", "place"), [(name, n) for name, all_ in LEADING.items() for n in range(len(all_))])
+def test_the_loggers_of_a_received_config_lead_nowhere(pretrained, tmp_path, monkeypatch, capsys, name, place):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    config = pretrained.with_name("config.yaml")
+    content = yaml.safe_load(config.read_text())
+    arguments, told = deepcopy(LEADING[name][place])
+    given = arguments.get("init_args", {})
+    if "save_dir" in given:
+        given["save_dir"] = given["save_dir"].format(runs=content["runs"])
+    logger = {"class_path": f"{LOGGERS}.{name}", **arguments}
+    content["trainer"]["logger"] = [logger]
+    config.write_text(yaml.safe_dump(content))
+    assert main(["test", "--config", str(config)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and told in error and "trainer.logger" in error, error
+    assert not (tmp_path / "victim").exists() and not pretrained.with_name("predictions.csv").exists()
+
+
+def test_the_loggers_of_a_run_log_below_all_runs_and_elsewhere_where_they_are_trusted(pretrained, tmp_path):
+    config = pretrained.with_name("config.yaml")
+    content = yaml.safe_load(config.read_text())
+    for place, trust in (("runs", []), ("elsewhere", ["--trust", LOGGERS])):
+        logger = {"class_path": f"{LOGGERS}.CSVLogger", "init_args": {"save_dir": str(tmp_path / place / "csv")}}
+        content["trainer"]["logger"] = [logger]
+        config.write_text(yaml.safe_dump(content))
+        assert main(["prepare", "--config", str(config), *trust]) == 0
+    assert main(["prepare", "--config", str(config)]) == 2
+
+
+def test_a_received_config_neither_replaces_a_run_nor_leads_to_others(pretrained, tmp_path, monkeypatch, capsys):
+    (tmp_path / "home").mkdir()
+    received = tmp_path / "received/config.yaml"
+    received.parent.mkdir()
+    content = yaml.safe_load(pretrained.with_name("config.yaml").read_text())
+    before = pretrained.read_bytes()
+    monkeypatch.chdir(tmp_path / "home")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for changes, told in (({"overwrite": True}, "overwrite: "), ({"runs": "~/runs", "name": "new"}, "runs: ")):
+        received.write_text(yaml.safe_dump(content | changes))
+        assert main(["fit", "--config", str(received)]) == 2
+        assert capsys.readouterr().err.startswith(f"cry_lightning: error: {told}")
+    assert pretrained.read_bytes() == before and not (tmp_path / "runs/tones/new").exists()
+    said = ["--runs=~/runs", "--overwrite=true"]
+    refuse_places(Namespace(runs="~/runs", overwrite=True), received, said)
+
+
+@pytest.mark.parametrize("beside", ["best.ckpt", "predictions.csv", "tune.json"])
+def test_a_stage_yaml_beside_files_of_a_run_may_name_yamls(stage, tmp_path, beside):
+    (tmp_path / "mfcc.yaml").write_text("class_path: cry_lightning.features.MFCC\n")
+    (tmp_path / beside).touch()
+    config = stage()
+    content = yaml.safe_load(config.read_text())
+    content["data"]["feature"] = "mfcc.yaml"
+    config.write_text(yaml.safe_dump(content))
+    assert main(["fit", "--config", str(config), "--trainer.fast_dev_run=true"]) == 0

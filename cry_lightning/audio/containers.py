@@ -65,6 +65,7 @@ LOOKED_AT = 1 << 20
 LARGEST = 1 << 20  # bytes
 MOST_NUMBERS = 1 << 18  # of all channels; more are better read in pieces
 PCM, FLOAT = 1, 3
+NOT_THERE = "File does not exist"  # as libsndfile has it where it cannot tell what a file is
 CODECS = {(PCM, 16): "pcm_16", (PCM, 24): "pcm_24", (PCM, 32): "pcm_32", (FLOAT, 32): "float"}
 
 
@@ -84,6 +85,8 @@ def as_audio_errors(path: str | Path) -> Iterator[None]:
         if isinstance(error, MemoryError):
             reason = "it would need more memory than there is"
         reason = " ".join(str(reason).replace(str(path), "").split()) or type(error).__name__
+        if reason.startswith(NOT_THERE):  # of a file that is there
+            reason = "neither libsndfile nor FFmpeg finds sound in it"
         if (kind := kind_of(path)) not in ("", "a recording"):
             reason = f"it is {kind}"
         raise AudioError(f"{path}: cannot be decoded as sound ({reason})") from error

@@ -22,6 +22,7 @@ from cry_lightning.audio.containers import (
     mp3_tells_length,
     warn_once,
 )
+from cry_lightning.files import Stamp, stamp
 
 SAMPLES_AT_A_TIME = 1 << 18  # samples read at a time
 UNKNOWN_LENGTH = 1 << 62  # of a stream, and above
@@ -178,11 +179,11 @@ class FFmpegReader:
             return self.declared
         if self.format == "mp3" and self.declared is None:  # nothing is cut away where no header tells of padding
             return found
-        return _counted(self.path, self.ignore_length, *_stamp(self.path))
+        return _counted(self.path, self.ignore_length, stamp(self.path))
 
     @cached_property
     def _held(self) -> "Held":
-        return _held(self.path, self.ignore_length, *_stamp(self.path))
+        return _held(self.path, self.ignore_length, stamp(self.path))
 
     def chunks(self, begin: int, end: int | None) -> Iterator[np.ndarray]:
         """Float32 (N, C), decoded from the start or from some time before `begin`; to be called once."""
@@ -298,14 +299,9 @@ class Held:
     ends_s: float  # of the track that ends last
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
 @lru_cache(REMEMBERED)
-def _held(path: Path, ignore_length: bool, size: int, mtime_ns: int) -> Held:
-    """Every packet read once, and not again while the file has this size and time."""
+def _held(path: Path, ignore_length: bool, state: Stamp) -> Held:
+    """Every packet read once, and not again while the file is as it was."""
     with closing(FFmpegReader(path, ignore_length)) as reader:
         ticks, ends_s, is_mp3 = 0, 0.0, reader.format == "mp3"
         for packet in reader.packets():
@@ -318,7 +314,7 @@ def _held(path: Path, ignore_length: bool, size: int, mtime_ns: int) -> Held:
 
 
 @lru_cache(REMEMBERED)
-def _counted(path: Path, ignore_length: bool, size: int, mtime_ns: int) -> int:
-    """Every sample decoded once, and not again while the file has this size and time."""
+def _counted(path: Path, ignore_length: bool, state: Stamp) -> int:
+    """Every sample decoded once, and not again while the file is as it was."""
     with closing(FFmpegReader(path, ignore_length)) as reader:
         return sum(map(len, reader.chunks(0, None)))

@@ -27,6 +27,7 @@ DESCRIBED: dict[str, Callable[..., str]] = {
     "labels": lambda clip: json.dumps([clip.label, clip.columns.get(COLUMN)]),
     "subjects": lambda clip: clip.subject,
 }
+TESTED = "test"  # key of the same of the test clips, with labels and subjects at once
 WAY_OUT = "train without these: `describe` names what is there twice, and subjects that a split does not keep apart"
 Outputs = dict[str, torch.Tensor]
 
@@ -57,6 +58,13 @@ class LineageRecorder(Callback):
                 f" --ckpt_path={self.run_folder / 'last.ckpt'} goes on all the same"
             )
         tested = data.clips_of("test")
+        if self.only_as_begun and self.differs(TESTED, data):
+            log.warning(
+                "%s: the test clips (%d now), their labels or subjects have changed since this fit began; it goes on,"
+                " as nothing is trained on them",
+                self.run_folder,
+                len(tested),
+            )
         if not (trainer.is_global_zero and len(tested)):
             return
         known = replace(self.lineage(trainer, pl_module), test_clips=sounds_of(data, "test"))
@@ -117,20 +125,25 @@ class LineageRecorder(Callback):
         return record
 
     def description(self, data: StageData) -> dict[str, str]:
-        """Hashes of all labels, and of all subjects, of the clips that are trained on or choose the checkpoint."""
+        """Hashes of labels, and of subjects, of what is trained on or chooses the checkpoint; one of the test."""
         if self._described is None or self._described[0] is not data:
             parts = [(one, part) for one in (data, data.probe) if one for part in ("train", "val")]
-            self._described = data, {what: digest_of(parts, value) for what, value in DESCRIBED.items()}
+            tested = digest_of([(data, "test")], lambda clip: " ".join(value(clip) for value in DESCRIBED.values()))
+            trained = {what: digest_of(parts, value) for what, value in DESCRIBED.items()}
+            self._described = data, {**trained, TESTED: tested}
         return self._described[1]
 
     def changed_since_begun(self, data: StageData) -> str:
         """What is not as it was when the checkpoint that was loaded was written, in words; empty where all is."""
         if not self.divided_as_trained(data):
             return "the recordings, or their division,"
-        now = self.description(data)
-        then = self.loaded_description
-        changed = [what for what in now if isinstance(then, dict) and then.get(what, now[what]) != now[what]]
+        changed = [what for what in DESCRIBED if self.differs(what, data)]
         return f"{' and '.join(changed)} of the clips" if changed else ""
+
+    def differs(self, what: str, data: StageData) -> bool:
+        """Whether clips are described otherwise than in the checkpoint that was loaded, which may say nothing of it."""
+        now, then = self.description(data)[what], self.loaded_description
+        return isinstance(then, dict) and then.get(what, now) != now
 
     def divided_as_trained(self, data: StageData) -> bool:
         """Whether training and validation clips are those of the last stage of the checkpoint that was loaded."""

@@ -1,19 +1,22 @@
 """The folder of one run: which config made it, what an older run left in it, checkpoints never half written."""
 
+import io
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
 import yaml
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from cry_lightning.cli.precision import canonical
 from cry_lightning.commands.configs import Loader
 from cry_lightning.console import UserError
-from cry_lightning.files import LOCK, Checkpoint, Config, Json, locked, replacing
+from cry_lightning.files import LOCK, Checkpoint, Config, Json, locked, replacing, whole
 from cry_lightning.files.former_names import as_now
 from cry_lightning.lineage import of_checkpoint
 
@@ -38,9 +41,8 @@ LATER = (*TESTED, *EVALUATED, REFERENCE, *EXPORTED, "test")  # what later comman
 # Keys that older runs lack, and the values that mean what was before.
 ADDED = {"trainings": 1, "val_in_train": False, "layer_decay": 1.0, "head_first": 0.0, "min_batches": 0}
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
-# What other commands put there before a fit begins; the last is a former name.
 MADE_FROM = "made_from.json"
-BESIDE = (MADE_FROM, "excluded_subjects.csv", "unheard_subjects.csv")
+BESIDE = (MADE_FROM, "excluded_subjects.csv", "unheard_subjects.csv")  # there before a fit; the last is a former name
 OLDER = ".replaced"  # where a run lies until the one that takes its place is finished
 MOVING = f"{OLDER}.part"  # where it lies while it is moved there, or back
 
@@ -253,7 +255,8 @@ class RunFolder:
 
     def way_on(self) -> str:
         """How a fit that ended early goes on."""
-        return f"fit --config {self.config} --ckpt_path {self.last}" if self.last.exists() else "the same fit"
+        goes_on = shlex.join(["fit", "--config", str(self.config), "--ckpt_path", str(self.last)])
+        return goes_on if self.last.exists() else "the same fit"
 
     def missing(self) -> list[Path]:
         """The folders that `held` will make, the innermost first."""
@@ -318,7 +321,7 @@ class RunFolder:
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there; Lightning's own way may copy across file systems.
+    """Writes a checkpoint beside its place and moves it there; Lightning's own way is through the system's /tmp.
 
     It reads data alone, and removes only checkpoints in the run's folder: a resumed fit takes the name of its former
     best one from a checkpoint, which anybody may have written.
@@ -335,12 +338,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
         if Path(path).name == BEST:
             # Not by ModelCheckpoint's save_weights_only: that leaves out the lineage too.
             checkpoint = {key: value for key, value in checkpoint.items() if key not in FOR_RESUMING}
-        part = Path(f"{path}.part")
-        try:
-            super().save_checkpoint(checkpoint, part, storage_options)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        torch.save(checkpoint, content := io.BytesIO())  # into a file, it hides why a disk refuses
+        with whole(Path(path)) as part:
+            part.write_bytes(content.getbuffer())
 
     def load_checkpoint(self, path: str | Path, *_: object, **__: object) -> Json:
         """Read a checkpoint onto the CPU, as Lightning does, but without running any code that it may hold."""

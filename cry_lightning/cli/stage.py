@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import yaml
@@ -32,12 +33,13 @@ from cry_lightning.commands.stage import OWN, taken_out
 from cry_lightning.console import Interrupted, UserError, one_line
 from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.files import way_out
 from cry_lightning.inference import reference
 from cry_lightning.report.command import write_card
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.checkpoints import read_checkpoint
-from cry_lightning.trust.configs import check_classes, refuse_elsewhere, resolving, without_weights
+from cry_lightning.trust import configs
 from cry_lightning.trust.names import HELP
 
 # A whole number is so many batches, a fraction a share. Typing keeps one order of `Union[int, float]`, that of whoever
@@ -74,7 +76,7 @@ class StageCLI(LightningCLI):
         self.given = args[:1]
         self.states_precision = any(arg.startswith("--trainer.precision") for arg in args)
         self.interruption = Interruption()
-        with hushed(), resolving(self.trust, [] if own else args) as self.of_run:
+        with hushed(), configs.resolving(self.trust, [] if own else args) as self.of_run:
             super().__init__(
                 Stage,
                 CryDataModule,
@@ -118,12 +120,17 @@ class StageCLI(LightningCLI):
         config = self.config[self.subcommand]
         check_name("name", config.name)
         for section in ("model", "data", "trainer", "checkpoint"):
-            check_classes(config[section], bool(self.of_run), section)
+            configs.check_classes(config[section], bool(self.of_run), section)
         if self.of_run and self.subcommand == "fit" and "timm" not in self.trust.named:
-            refuse_elsewhere(config)
+            configs.refuse_elsewhere(config)
+        config.runs = str(Path(config.runs).expanduser())
         check_folder("runs", config.runs)
         check_folder("data.cache.folder", config.data.cache.folder)
         set_up_wandb(config, job_type="test" if self.subcommand == "test" else config.name)
+        if self.of_run:
+            configs.refuse_loggers(config, self.trust)
+            if self.goes_on:
+                configs.refuse_places(config, Path(self.of_run), self.args)
 
     def instantiate_classes(self) -> None:
         """Report what a class cannot be instantiated with as a mistake in the config."""
@@ -132,7 +139,7 @@ class StageCLI(LightningCLI):
         settled.ckpt_path, settled.overwrite = None, False
         self.body = self._parser(self.subcommand).dump(settled, skip_none=False)
         if self.of_run and self.subcommand == "test":
-            self.config = without_weights(config)
+            self.config = configs.without_weights(config)
         else:
             self.config_dump = yaml.load(self.body, Loader)  # Lightning would write it out once more
         try:
@@ -223,8 +230,8 @@ class StageCLI(LightningCLI):
             if not (isinstance(error, OSError) and error.errno in DISK_IS_FULL):
                 raise
             raise UserError(
-                f"{folder.path}: nothing more can be written ({error.strerror}); make room, then go on with"
-                f" {folder.way_on()}"
+                f"{folder.path}: nothing more can be written ({error.strerror}); {way_out(error)}, then go on"
+                f" with {folder.way_on()}"
             ) from error
 
     def before_fit(self) -> None:
@@ -297,7 +304,7 @@ class StageCLI(LightningCLI):
         tested = lineage.read(folder / lineage.FILE)
         if tested and tested.left_out_in_words:
             print(tested.left_out_in_words)
-        print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {folder}")
+        print(f"{folder / 'predictions.csv'}; metrics: python -m cry_lightning evaluate {quote(str(folder))}")
 
     def write_reference(self, checkpoint: Path) -> None:
         """Write, beside the run's own checkpoint, what its training and validation clips say of others."""

@@ -55,7 +55,8 @@ def check_folder(name: str, path: str | Path) -> None:
     Raises:
         UserError: a file is in its place.
     """
-    for place in (Path(path), *Path(path).parents):
+    folder = Path(path).expanduser()
+    for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise UserError(f"{name}: {place} is a file; name a folder")
 

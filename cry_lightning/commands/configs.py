@@ -78,7 +78,7 @@ def _read(path: Path, key: str) -> Config:
         if key != "config":
             raise ConfigError(key, unread) from error
         reason = str(error).replace('in "<unicode string>", ', "")
-        raise UserError(one_line(f"Problems parsing config: {reason}")) from error
+        raise UserError(one_line(f"{path}: not YAML: {reason}")) from error
     if not isinstance(content, dict):
         raise ConfigError(key, unread)
     return Reader(key).table(as_now(content) if path.name == OF_RUN else content, path.parent)

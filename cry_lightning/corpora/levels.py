@@ -10,6 +10,7 @@ from types import TracebackType
 import numpy as np
 
 from cry_lightning import audio
+from cry_lightning.files import stamp
 
 log = logging.getLogger(__name__)
 BLOCK_S = 10.0
@@ -19,7 +20,7 @@ FLOOR_DB = -120.0  # the level of digital silence
 class LevelIndex:
     """The levels of windows already measured, in a JSON file that is written when the `with` block ends.
 
-    A recording whose path, size and modification time are the same is not decoded again.
+    A recording at the same path, and as it was, is not decoded again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,8 +52,7 @@ class LevelIndex:
         Raises:
             AudioError: the recording cannot be decoded.
         """
-        stat = path.stat()
-        key = json.dumps([str(path.absolute()), stat.st_size, stat.st_mtime_ns, spans[0], spans[-1][0], len(spans)])
+        key = json.dumps([str(path.absolute()), *stamp(path), spans[0], spans[-1][0], len(spans)])
         if len(self.known.get(key, [])) != len(spans):
             self.known[key] = measure(path, spans)
             self.n_measured += 1

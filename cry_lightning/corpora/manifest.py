@@ -163,7 +163,7 @@ class Manifest(Corpus):
         if twice := {name: at for name, at in lines_of.items() if len(at) > 1}:
             name, at = next(iter(twice.items()))
             which = counted(len(twice), "clip is", "clips are")
-            raise UserError(f"{self.root}: {which} listed more than once, first {name} on lines {at}")
+            raise UserError(f"{self.root}: {which} listed more than once (to 1 ms), first {name} on lines {at}")
 
 
 TAKEN_BY: dict[str, tuple[type[Corpus], ...]] = {

@@ -27,7 +27,7 @@ from cry_lightning.data.building import CachedFeatures, ClipBatches, batches_of,
 from cry_lightning.data.cachefile import CacheFile
 from cry_lightning.data.inventory import content_hashes
 from cry_lightning.features.base import Feature
-from cry_lightning.files import waited_for
+from cry_lightning.files import waited_for, way_out
 from cry_lightning.lineage.acoustic_fingerprint import LANDMARKS_VERSION, most_letters
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class FeatureCache:
         self.clip_s = float(clip_s)
         self.fit = fit
         self.dtype = dtype
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
 
     @cached_property
     def clips(self) -> Clips:
@@ -246,7 +246,7 @@ class FeatureCache:
         Returns: how many rows of other shares are still missing.
 
         Raises:
-            UserError: as `build`; or another process builds this very share.
+            UserError: as `build`; or another process builds this very share, or all.
         """
         if self.fault() is None:
             return 0
@@ -324,7 +324,8 @@ class FeatureCache:
             lock.acquire()
         except Timeout as error:
             raise UserError(
-                f"--shard {shard}/{shards}: another process builds this very shard of {self.path}; give each its own"
+                f"--shard {shard}/{shards}: another process builds this very shard of {self.path}, or all of it; give"
+                " each its own shard, or wait for its end"
             ) from error
         try:
             yield
@@ -364,7 +365,7 @@ class FeatureCache:
         free = shutil.disk_usage(self.folder).free if self.folder.is_dir() else 0
         return UserError(
             f"{self.path.name} needs {n_bytes:,} bytes and cannot be written ({error.strerror or error}; {free:,} bytes"
-            f" are free in {self.folder.resolve()}): make room, or choose another cache folder"
+            f" are free in {self.folder.resolve()}): {way_out(error)}, or choose another cache folder"
         )
 
 

@@ -1,4 +1,4 @@
-"""What is on disk: hashes of recordings, kept by path, size and time, and the caches that there are."""
+"""What is on disk: hashes of recordings, kept by path and stamp, and the caches that there are."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from cry_lightning.audio import what_it_is
 from cry_lightning.console import UserError, progress_bar
 from cry_lightning.data.cachefile import BAD, PENDING, UNREADABLE, CacheFile, clear
 from cry_lightning.data.soundness import damage, forget
-from cry_lightning.files import Json, replacing, sha256, waited_for
+from cry_lightning.files import Json, Stamp, replacing, sha256, stamp, waited_for
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ SHA256 = re.compile("[0-9a-f]{64}")
 INDEX_NAME = "content-index.json"
 
 
-Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
 Index = dict[str, tuple[Stamp, str]]  # absolute path -> when it was read, and its hash
 
 
@@ -44,8 +43,8 @@ def content_hashes(paths: Iterable[Path], folder: Path, reread: bool = False) ->
     hashes: dict[Path, str] = {}
     unread: list[Path] = []
     for path in dict.fromkeys(paths):
-        stamp, known = index.get(str(path.absolute()), (None, ""))
-        if stamp is not None and stamp == _stamp(path):
+        state, known = index.get(str(path.absolute()), (None, ""))
+        if state is not None and state == _stamp(path):
             hashes[path] = known
         else:
             unread.append(path)
@@ -62,16 +61,15 @@ def content_hashes(paths: Iterable[Path], folder: Path, reread: bool = False) ->
 def recordings_of(hashes: Iterable[str], folder: Path) -> dict[str, Path]:
     """The files that have these hashes, as the index in a folder knows them, if they have not changed since."""
     wanted = set(hashes)
-    known = ((Path(name), stamp, content) for name, (stamp, content) in _read(folder / INDEX_NAME).items())
-    return {content: path for path, stamp, content in known if content in wanted and stamp == _stamp(path)}
+    known = ((Path(name), state, content) for name, (state, content) in _read(folder / INDEX_NAME).items())
+    return {content: path for path, state, content in known if content in wanted and state == _stamp(path)}
 
 
 def _stamp(path: Path) -> Stamp | None:
     try:
-        status = path.stat()
+        return stamp(path)
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
 
 
 def _hash(path: Path, new: Index) -> str:
@@ -91,9 +89,7 @@ def _read(path: Path) -> Index:
     try:
         entries = json.loads(path.read_text())
         return {
-            name: ((size, mtime_ns), content)
-            for name, (size, mtime_ns, content) in entries.items()
-            if SHA256.fullmatch(content)
+            name: (tuple(state), content) for name, (*state, content) in entries.items() if SHA256.fullmatch(content)
         }
     except FileNotFoundError:
         return {}
@@ -110,7 +106,7 @@ def _merge(folder: Path, new: Index) -> None:
             waited_for(path.with_suffix(".lock"), f"{path} is being written by another process: waiting"),
             replacing(path) as part,
         ):
-            entries = {name: (*stamp, content) for name, (stamp, content) in (_read(path) | new).items()}
+            entries = {name: (*state, content) for name, (state, content) in (_read(path) | new).items()}
             part.write_text(json.dumps(entries, indent=0))
     except (OSError, UserError) as error:
         log.warning("%s; the audio will be read again next time", error)

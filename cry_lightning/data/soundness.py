@@ -17,12 +17,11 @@ import numpy as np
 
 from cry_lightning.console import UserError
 from cry_lightning.data.cachefile import PENDING, UNREADABLE, CacheFile
-from cry_lightning.files import replacing
+from cry_lightning.files import Stamp, replacing, stamp
 
 RACY_NS = 2 * 10**9  # a file changed again this soon may bear the same time, as clocks of file systems are coarse
-State = tuple[int, ...]
 
-_read: set[State] = set()  # states of files that this process has read as a whole, and found sound
+_read: set[Stamp] = set()  # states of files that this process has read as a whole, and found sound
 
 
 def note_of(path: Path) -> Path:
@@ -51,7 +50,7 @@ def newly_damaged_rows(file: CacheFile) -> np.ndarray:
     """As `CacheFile.damaged_rows`; of a file that was found sound, and that nobody has changed since, none is read."""
     if _is_noted(file):
         return np.array([], int)
-    state, settled = _state(file.path), abs(time.time_ns() - file.path.stat().st_mtime_ns) > RACY_NS
+    state, settled = stamp(file.path), abs(time.time_ns() - file.path.stat().st_mtime_ns) > RACY_NS
     damaged = file.damaged_rows()
     if settled and not len(damaged):
         _read.add(state)
@@ -65,7 +64,7 @@ def note_as_built(path: Path) -> None:
         status = path.stat()
         # A change that follows at once must not bear the same time, however coarse the clock.
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - 2 * RACY_NS))
-        _write(CacheFile(path), _state(path))
+        _write(CacheFile(path), stamp(path))
 
 
 def forget(path: Path) -> None:
@@ -73,12 +72,12 @@ def forget(path: Path) -> None:
     with suppress(OSError):
         note_of(path).unlink(missing_ok=True)
     with suppress(OSError):
-        _read.discard(_state(path))
+        _read.discard(stamp(path))
 
 
 def was_read(path: Path) -> bool:
     """Whether this process has read all of a file as it is now, and found it sound."""
-    return _state(path) in _read
+    return stamp(path) in _read
 
 
 def damaged(path: Path, what: str) -> UserError:
@@ -90,13 +89,8 @@ def damaged(path: Path, what: str) -> UserError:
     )
 
 
-def _state(path: Path) -> State:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
 def _is_noted(file: CacheFile) -> bool:
-    state = _state(file.path)
+    state = stamp(file.path)
     if state in _read:
         return True
     try:
@@ -105,7 +99,7 @@ def _is_noted(file: CacheFile) -> bool:
         return False
 
 
-def _write(file: CacheFile, state: State) -> None:
+def _write(file: CacheFile, state: Stamp) -> None:
     with suppress(OSError, UserError), replacing(note_of(file.path)) as part:  # a folder may be read-only
         part.write_text(json.dumps([*state, _of_few_bytes(file)]))
 

@@ -379,7 +379,7 @@ def take(data: CryDataModule, by: Sequence[str] | None, sample: int | None) -> C
     """
     corpus = data.corpus
     corpus.prepare()
-    clips = Clips.of(corpus.clips(Path(data.cache.folder)))
+    clips = Clips.of(corpus.clips(Path(data.cache.folder).expanduser()))
     columns = further_columns(clips)
     chosen = choose_columns(columns, clips, by)  # a wrong name is reported before anything is decoded
     uncounted = [] if by else [str(name) for name in columns if name not in chosen]

@@ -1,6 +1,7 @@
 """The predictions table: all that evaluation knows of a model, whatever kind of model made it."""
 
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ def _way_to_predictions(folder: Path) -> str:
     if (folder / "config.yaml").exists():
         if _task_of(folder / "config.yaml") in PRETRAININGS:
             return "it is a pretraining, of which there is nothing to evaluate; probe or fine-tune it"
-        return f"`python -m cry_lightning test --config {folder / 'config.yaml'}` makes it"
+        return f"`python -m cry_lightning test --config {quote(str(folder / 'config.yaml'))}` makes it"
     inside = [*folder.glob("*/predictions.csv"), *folder.glob("*/*/predictions.csv")]
     return f"name a run, such as {min(inside).parent}" if inside else "name the folder of a run, or a predictions.csv"
 

@@ -1,6 +1,17 @@
 """Files complete or not at all, one process at a time in a folder; types of what files contain; texts and tables."""
 
-from cry_lightning.files.contents import CHECKPOINT, TRUNCATED, Checkpoint, Config, Json, kind_of, read_object, sha256
+from cry_lightning.files.contents import (
+    CHECKPOINT,
+    TRUNCATED,
+    Checkpoint,
+    Config,
+    Json,
+    Stamp,
+    kind_of,
+    read_object,
+    sha256,
+    stamp,
+)
 from cry_lightning.files.tables import named_columns, read_table, read_text
 from cry_lightning.files.writing import (
     LOCK,
@@ -8,6 +19,8 @@ from cry_lightning.files.writing import (
     replacing,
     replacing_folder,
     waited_for,
+    way_out,
+    whole,
     write_json,
     write_table,
     write_text,
@@ -20,6 +33,7 @@ __all__ = [
     "Checkpoint",
     "Config",
     "Json",
+    "Stamp",
     "kind_of",
     "locked",
     "named_columns",
@@ -29,7 +43,10 @@ __all__ = [
     "replacing",
     "replacing_folder",
     "sha256",
+    "stamp",
     "waited_for",
+    "way_out",
+    "whole",
     "write_json",
     "write_table",
     "write_text",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Config = dict[str, Any]  # a resolved YAML: each value is of the type that its place in the config asks for
 Json = dict[str, object]  # a JSON object: look at a value's type before you use it
+Stamp = tuple[int, ...]  # see `stamp`; one of an older release is shorter, and no file has it
 CHECKPOINT, TRUNCATED = "a checkpoint", "a truncated checkpoint or archive"
 LOOKED_AT = 512  # bytes
 BY_BEGINNING = {
@@ -70,6 +71,15 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(path: Path) -> Stamp:
+    """By what one knows that a file is as it was: size, time of change, number and time of change of its entry.
+
+    The last two tell of what was put in its place with the same size and time, as `tar` and `touch -d` do.
+    """
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
 
 
 def kind_of(path: str | Path) -> str:

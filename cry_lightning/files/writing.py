@@ -24,23 +24,44 @@ NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of some network fil
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def whole(path: Path) -> Iterator[Path]:
     """A `.part` path to write to, which takes the place of `path` only when the block ends well, else is removed.
 
-    Raises:
-        UserError: the disk is full, or the path cannot be written for another reason; what was there is unchanged.
+    A file is on the disk before it is renamed, so that a power cut leaves the older one or the new one whole.
     """
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        if part.is_file():
+            with part.open("r+b") as file:
+                os.fsync(file.fileno())
         part.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{path}: cannot be written ({reason}); make room there, or name another place") from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """The same, for what a command writes.
+
+    Raises:
+        UserError: the disk is full, or the path cannot be written for another reason; what was there is unchanged.
+    """
+    try:
+        with whole(path) as part:
+            yield part
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be written ({reason}); {way_out(error)}, or name another place") from error
+
+
+def way_out(error: OSError) -> str:
+    """What helps where the system does not let a file be written."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "get the right to write there"
+    return "raise the limit on the size of files (ulimit -f)" if error.errno == errno.EFBIG else "make room"
 
 
 def write_json(content: Mapping[str, object], path: Path) -> None:

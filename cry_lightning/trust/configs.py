@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,8 +34,11 @@ IN_A_TRAINER = (  # what a run's config may name of Lightning, beside the truste
     "callbacks.weight_averaging.EMAWeightAveraging",
     "callbacks.weight_averaging.WeightAveraging",
     "cli.ReduceLROnPlateau",
-    "loggers",
+    "loggers.csv_logs.CSVLogger",
+    "loggers.tensorboard.TensorBoardLogger",
+    "loggers.wandb.WandbLogger",
 )
+OF_LOGGERS = ("project", "name", "group", "job_type", "offline", "prefix", "save_dir")  # that lead nowhere
 
 
 def check_plain(value: object, field: str, largest: int = LARGEST) -> None:
@@ -133,7 +137,7 @@ def check_classes(config: object, of_run: bool, field: str) -> None:
                 check_classes(locate(one), of_run, field)
             elif name in ("init_args", "dict_kwargs"):
                 check_classes(one, of_run, field)
-            elif name != "class_path":
+            elif name not in ("class_path", "__path__"):  # the latter is that of a YAML, which can be called
                 check_classes(one, of_run, f"{field}.{name}")
     elif callable(config) and not inspect.isclass(config) and (of_run or field.rpartition(".")[2] in FACTORIES):
         name = f"{config.__module__}.{getattr(config, '__qualname__', config)}"
@@ -163,3 +167,53 @@ def refuse_elsewhere(config: Namespace) -> None:
         arguments = value if name == "dict_kwargs" else {name: value} if key.startswith("model.") else {}
         if named := elsewhere(arguments or {}):
             raise UserError(f"{key}: the run's config names {named}; give the stage's own YAML, or add --trust timm")
+
+
+def refuse_loggers(config: Namespace, trust: Trust) -> None:
+    """Refuse a run's config whose loggers, once W&B's are set up, could send or write to a place that it names itself.
+
+    What is left to it is the project in the user's own account of W&B, and new folders in that of all runs.
+
+    Raises:
+        UserError: naming the logger, and the argument.
+    """
+    loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
+    for logger in (one for one in loggers if hasattr(one, "class_path") and not trust.holds(one.class_path)):
+        defaults = inspect.signature(locate(logger.class_path)).parameters  # type: ignore[arg-type]
+        given = vars(logger.get("init_args") or Namespace())
+        named = [
+            name
+            for name, value in given.items()
+            if name not in OF_LOGGERS
+            and (value != defaults[name].default if name in defaults else value and type(value) is not int)
+        ]
+        named += ["dict_kwargs"] * bool(logger.get("dict_kwargs"))
+        folder = os.path.join(given.get("save_dir") or "", given.get("name") or "")  # noqa: PTH118  it may be a URL
+        there = Path(os.path.expandvars(folder)).expanduser().resolve()
+        if "://" in folder or not there.is_relative_to(Path(config.runs).resolve()):
+            named.append("save_dir")
+        if named:
+            raise UserError(
+                f"trainer.logger: the run's config says where {logger.class_path} writes or sends to, by its"
+                f" {' and '.join(named)}; give the stage's own YAML, or add --trust lightning.pytorch.loggers"
+            )
+
+
+def refuse_places(config: Namespace, of_run: Path, given: Sequence[str]) -> None:
+    """Refuse a run's config that would replace a run, or lead to other runs than those around it, by itself.
+
+    Args:
+        config: of the stage.
+        of_run: the run's config.
+        given: arguments of the command, which may say either.
+
+    Raises:
+        UserError: naming the key.
+    """
+    said = {argument.partition("=")[0] for argument in given}
+    if config.overwrite and "--overwrite" not in said:
+        raise UserError("overwrite: the run's config asks to replace a run; if you do, add --overwrite=true")
+    runs, lies_in = Path(config.runs).resolve(), of_run.expanduser().resolve().parent
+    near = lies_in.is_relative_to(runs) or any(runs.is_relative_to(place) for place in (lies_in, Path.cwd()))
+    if "--runs" not in said and not near:
+        raise UserError(f"runs: the run's config names {config.runs}, far from itself; say by --runs where to write")
