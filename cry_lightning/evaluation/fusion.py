@@ -14,6 +14,7 @@ from cry_lightning import lineage
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.lineage import NO_FILE, UNKNOWN, AnyLineage, Lineage, StageRecord, subject_fingerprint, union
+from cry_lightning.lineage.spelling import joined
 
 ROW = ["clip", "repeat", "fold", "split"]
 FOLD = ["repeat", "fold"]
@@ -129,7 +130,7 @@ def fuse_fold(members: Members, here: np.ndarray, method: str, calibrate: bool) 
         chose = val
         _refuse_without(val, members, here, "--calibrate" if calibrate else "--method weighted")
     if calibrate:
-        whose = members.rows["subject"].to_numpy(str)[val]
+        whose = joined(members.rows).to_numpy(str)[val]
         temperatures = np.array([best_temperature(member[val], truth[val], whose) for member in scores])
         scores = np.stack([scaled(member, t) for member, t in zip(scores, temperatures, strict=True)])
     if method == "vote":

@@ -16,7 +16,7 @@ from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate
 from cry_lightning.evaluation.metrics import Units, measure, units_at
 from cry_lightning.lineage import AnyLineage, FoldedLineage, Leakage, Lineage
 from cry_lightning.lineage.check import synthetic_warning
-from cry_lightning.lineage.spelling import doubts, named_by_recording
+from cry_lightning.lineage.spelling import doubts, joined, named_by_recording
 
 MAX_SHOWN = 20  # classes
 MAX_NAMED = 5  # in a remark, where there are many
@@ -228,7 +228,7 @@ def _main(levels: list[Units]) -> Units:
 
 def _whose(table: pd.DataFrame) -> Iterator[str]:
     """What stands for subjects that are not known as such."""
-    source = table.drop_duplicates("subject")[predictions.SOURCE]
+    source = table[predictions.SOURCE][~joined(table).duplicated()]
     if unknown := int((table[predictions.SOURCE] == "unknown").sum()):
         yield (
             f"Intervals are over recordings, since the subjects of {unknown} of {len(table)} tested clips are not"
