@@ -363,6 +363,9 @@ def test_refused_tables_say_where(tmp_path, message: str) -> None:
             "has semicolons between its columns",
         ),
         (b"clip\tlabel\tscore_a\tscore_b\na\ta\t0,5\t0,5\n", "has tabs between its columns"),
+        (b'clip,label,score_a,score_b\na,a,"0,5","0,5"\n', "score_a has decimal commas, as a spreadsheet may save it"),
+        ("clip,label\na,b\n".encode("utf-16"), r"not a CSV table in UTF-8 \((UTF-16|another encoding, as a spread)"),
+        (b"clip,label\nf\xfcr,b\n", r"not a CSV table in UTF-8 \(another encoding, as a spreadsheet may save it\)"),
         (b"clip,score_a,score_b,score_b\na,0.5,0.5,0.5\n", "more than one column score_b; keep one of each name"),
     ],
 )

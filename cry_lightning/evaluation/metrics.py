@@ -161,7 +161,7 @@ def ranking(positive: np.ndarray, score: np.ndarray, groups: Groups) -> tuple[np
     positive, score, groups = positive[order], score[order], groups.at(order)
     n_yes, n_no = groups.total(of=positive), groups.total(of=~positive)
     auc = ratio(_pairs_won(positive, score, groups), n_yes * n_no)
-    return auc, ratio(_precisions(positive, score, groups), n_yes)
+    return auc, ratio(_precisions(positive, score, groups), n_yes * (n_no > 0))  # of one class, 1 whatever the scores
 
 
 def _pairs_won(positive: np.ndarray, score: np.ndarray, groups: Groups) -> np.ndarray:
