@@ -2,15 +2,16 @@
 
 Simulated tests whose truth is known: infants with an effect of their own on the scores of all their clips, and another
 on those of each class, which together are half of the variance of a score (intraclass correlation 0.5). Two models, of
-equal skill, share half of each effect. `--old` does the same with the percentiles of a cluster bootstrap, which this
-method replaced; `--clinical` with the clinical figures, whose thresholds another such test chooses; `--tests` counts
-false alarms of the permutation test; `--three` is of three classes; `--pooled` is of cross-validations, whose models
-are trained (linear discriminants of simulated features, by infant), and of the paired difference of two models.
+equal skill, share half of each effect; `--unequal` is of two of unequal skill. `--old` does the same with the
+percentiles of a cluster bootstrap, which this method replaced; `--clinical` with the clinical figures, whose thresholds
+another such test chooses; `--tests` counts false alarms of the permutation test; `--three` is of three classes;
+`--pooled` is of cross-validations, whose models are trained (linear discriminants of simulated features, by infant),
+and of the paired difference of two models.
 """
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from cry_lightning.evaluation.compare import TESTED, Exchange, p_values
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import Measures, Units, measure
 
-SKILLS = {"none": 0.0, "middling": 1.2, "high": 3.5}  # distance of the classes in SD: UAR .50, .73, .96
+EQUAL = {"none": 0.0, "middling": 1.2, "high": 3.5}  # distance of the classes in SD: UAR .50, .73, .96
+SKILLS = EQUAL | {"good": 1.7, "better": 4.1, "nearly perfect": 5.0, "best": 5.5}  # .80, .980, .994, .997
 OF_ALL = (("accuracy", ""), ("uar", ""), ("macro_f1", ""), ("macro_auc", ""))
 OF_CLASS = ("recall", "precision", "f1", "average_precision")
 
@@ -38,6 +40,8 @@ class Test:
     by_infant: bool
     skill: str
     classes = ("a", "b")
+    rival = ""  # skill of the second model, where it is another
+    icc = 0.5
 
     @property
     def metrics(self) -> list[tuple[str, str]]:
@@ -59,13 +63,17 @@ class Test:
         truth = (of_infant[subject] if self.by_infant else rng.random(len(subject)) < self.prevalence).astype(int)
         effects = [self._effects(rng, subject, truth) for _ in range(models + 1)]
         common = effects.pop()
-        separation = SKILLS[self.skill] * (truth - 0.5)
-        return [_table(subject, truth, separation + (common + own) / 2**0.5) for own in effects]
+        distances = [SKILLS[self.skill]] + [SKILLS[self.rival or self.skill]] * (models - 1)
+        return [
+            _table(subject, truth, distance * (truth - 0.5) + (common + own) / 2**0.5)
+            for distance, own in zip(distances, effects, strict=True)
+        ]
 
     def _effects(self, rng: np.random.Generator, subject: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        """Of the infant, the infant's class, and the clip: variances 0.25, 0.25 and 0.5."""
+        """Of the infant, the infant's class, and the clip: variances 0.25, 0.25 and 0.5 at the usual correlation."""
         of_infant, of_class = rng.normal(size=self.subjects), rng.normal(size=(self.subjects, 2))
-        return of_infant[subject] / 2 + of_class[subject, truth] / 2 + rng.normal(size=len(subject)) / 2**0.5
+        of_subject = (of_infant[subject] + of_class[subject, truth]) * (self.icc / 2) ** 0.5
+        return of_subject + rng.normal(size=len(subject)) * (1 - self.icc) ** 0.5
 
     def population(self, n: int = 5_000) -> pd.DataFrame:
         """Predictions on so many clips that their scores are as the distribution has them."""
@@ -96,6 +104,14 @@ class Test:
         return found
 
 
+@dataclass(frozen=True)
+class Unequal(Test):
+    """As `Test`, of two models of unequal skill; `icc` is the intraclass correlation."""
+
+    rival: str
+    icc: float
+
+
 def _table(subject: np.ndarray, truth: np.ndarray, score: np.ndarray) -> pd.DataFrame:
     """As `units_at` makes it."""
     b = norm.cdf(score)
@@ -113,6 +129,7 @@ class ThreeClasses:
     skill: str
     classes = ("a", "b", "c")
     metrics = Test.metrics
+    rival = ""
 
     @property
     def shares(self) -> np.ndarray:
@@ -125,7 +142,8 @@ class ThreeClasses:
         infants = np.digitize((rng.permutation(self.subjects) + 0.5) / self.subjects, self.shares.cumsum()[:2])
         truth = infants[subject] if self.by_infant else rng.choice(3, len(subject), p=self.shares)
         common, *effects = (self._effects(rng, subject) for _ in range(3))
-        return [self._table(subject, truth, (common + own) / 2**0.5) for own in effects]
+        of_skill = (self, replace(self, skill=self.rival or self.skill))
+        return [one._table(subject, truth, (common + own) / 2**0.5) for one, own in zip(of_skill, effects, strict=True)]
 
     def _effects(self, rng: np.random.Generator, subject: np.ndarray) -> np.ndarray:
         """Of the infant and the clip on the score of each class: variances 0.5 and 0.5."""
@@ -150,15 +168,32 @@ class ThreeClasses:
         return {key: float(found[key][0]) for key in self.metrics}
 
 
+@dataclass(frozen=True)
+class UnequalOfThree(ThreeClasses):
+    """As `ThreeClasses`, of two models of unequal skill."""
+
+    rival: str
+
+
+def unequal_tests() -> Iterator[Test | ThreeClasses]:
+    """The grid of `--unequal`."""
+    for subjects, by_infant in product((18, 36), (True, False)):
+        for skill, rival in (("high", "middling"), ("nearly perfect", "good"), ("nearly perfect", "high")):
+            yield Unequal(subjects, 0.5, True, by_infant, skill, rival, 0.5)
+    yield Unequal(60, 0.3, True, False, "best", "better", 0.8)
+    for skill, rival in (("high", "middling"), ("high", "good")):
+        yield UnequalOfThree(30, True, True, skill, rival)
+
+
 def tests_of_three() -> Iterator[ThreeClasses]:
     """The grid of `--three`."""
-    for values in product((18, 36, 100), (True, False), (True, False), SKILLS):
+    for values in product((18, 36, 100), (True, False), (True, False), EQUAL):
         yield ThreeClasses(*values)
 
 
 def tests() -> Iterator[Test]:
     """The whole grid."""
-    for values in product((10, 18, 36, 100), (0.5, 0.16), (True, False), (True, False), SKILLS):
+    for values in product((10, 18, 36, 100), (0.5, 0.16), (True, False), (True, False), EQUAL):
         yield Test(*values)
 
 
@@ -195,10 +230,12 @@ def coverage(test: Test | ThreeClasses, simulations: int, method=by_jackknife) -
     And the shares that lay wholly below the truth, and above it.
     """
     rng, truth = np.random.default_rng([test.subjects, *map(ord, repr(test))]), test.truth()
+    of_rival = replace(test, skill=test.rival).truth() if test.rival else truth
     rows = []
     for _ in range(simulations):
         for key, score, difference in method(test.simulated(rng), test.metrics):
-            for of, (_, low, high), true in (("score", score, truth[key]), ("difference", difference, 0.0)):
+            both = ("score", score, truth[key]), ("difference", difference, of_rival[key] - truth[key])
+            for of, (_, low, high), true in both:
                 rows.append((of, *key, low, high, high < true - 1e-12, low > true + 1e-12))
     each = pd.DataFrame(rows, columns=["of", "metric", "class", "low", "high", "below", "above"]).dropna()
     each["held"] = ~(each["below"] | each["above"]).astype(bool)
@@ -347,7 +384,7 @@ def pooled_coverage(test: Pooled, simulations: int) -> dict[str, float]:
 
 def pooled_tests() -> Iterator[Pooled]:
     """The grid of `--pooled`."""
-    for values in product((10, 20, 40, 100), (2, 5, 10), (2, 20), SKILLS):
+    for values in product((10, 20, 40, 100), (2, 5, 10), (2, 20), EQUAL):
         if values[0] >= 2 * values[1]:  # an infant of each class in every fold
             yield Pooled(*values)
 
@@ -397,10 +434,11 @@ def main() -> None:
     parser.add_argument("--clinical", action="store_true", help="clinical figures instead")
     parser.add_argument("--tests", action="store_true", help="false alarms of the permutation test instead")
     parser.add_argument("--three", action="store_true", help="three classes instead")
+    parser.add_argument("--unequal", action="store_true", help="two models of unequal skill instead")
     parser.add_argument("--pooled", action="store_true", help="pooled cross-validations instead, with --tests too")
     parser.add_argument("--out", type=Path, default=Path("coverage.csv"))
     options = parser.parse_args()
-    grid = tests_of_three() if options.three else tests()
+    grid = tests_of_three() if options.three else unequal_tests() if options.unequal else tests()
     chosen = [test for test in grid if not options.subjects or test.subjects in options.subjects]
     of_pooled = [test for test in pooled_tests() if not options.subjects or test.subjects in options.subjects]
     if options.tests:

@@ -31,6 +31,10 @@ def test_intervals_of_three_classes_contain_the_truth():
     assert lowest(coverage.ThreeClasses(18, True, True, "middling")) >= 0.915
 
 
+def test_differences_of_two_good_models_of_unequal_skill_contain_the_truth():
+    assert lowest(coverage.Unequal(60, 0.3, True, False, "best", "better", 0.8)) >= 0.915
+
+
 def test_percentiles_of_a_bootstrap_do_not():
     assert lowest(coverage.Test(10, 0.5, True, True, "high"), coverage.by_bootstrap) < 0.85
 

@@ -180,7 +180,7 @@ def test_leave_one_site_out_has_a_fold_for_each(tones, write, tmp_path):
             ["--folds", "13"],
             r"--folds 13: more than there are subjects of high \(12 subjects, 48 clips\), low .*12 or fewer",
         ),
-        (["--folds", "1"], r"--folds must be at least 2 and --repeats at least 1, not 1 and 1"),
+        (["--folds", "0"], r"--folds must be at least 2 and --repeats at least 1, not 0 and 1"),
         (["--folds", "3", "--loso"], r"--folds and --loso contradict each other"),
         (["--group", "hospital"], r"no column 'hospital'; the columns are .*site"),
         (["--jobs", "0"], r"--jobs: 0: 1 or more folds are needed"),

@@ -79,7 +79,7 @@ def test_thresholds_as_printed_decide_all_cases_as_they_were_decided(tmp_path, c
 
 
 def test_scores_that_tie_at_a_threshold_are_told(tmp_path) -> None:
-    assert not [remark for remark in read_out(evaluated(tmp_path, a_table(36)), []).remarks if "tie" in remark]
+    assert not [remark for remark in read_out(evaluated(tmp_path, a_table(36)), []).remarks if "scores tie" in remark]
     found = read_out(evaluated(tmp_path, a_table(36).assign(score_well=0.5, score_sick=0.5)), [])
     header, row = chosen_rows(found)
     assert header[4:] == ["threshold of sensitivity: at least", "threshold of specificity: above"]

@@ -195,7 +195,19 @@ def test_no_interval_is_of_zero_width() -> None:
     results = evaluate(units_at("clip", made(["a", "b"], truth, np.eye(2)[truth], subjects)))
     of_model = results.query("predictor == 'model'")
     assert (of_model["value"] == 1).all() and (of_model["high"] == 1).all() and (of_model["low"] < 0.8).all()
-    assert (results["low"] < results["high"]).sum() == results["value"].notna().sum()
+    of_gain = results.query("predictor == 'gain'")
+    assert (of_gain["low"] < of_gain["high"]).sum() == of_gain["value"].notna().sum()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_the_gain_over_a_baseline_that_does_not_vary_is_the_figure_less_a_number(n_classes) -> None:
+    results = evaluate(units_at("clip", random_table(n_classes))).set_index(["metric", "class", "predictor"])
+    for metric, chance in (("uar", 1 / n_classes), ("macro_auc", 0.5)):
+        model, baseline, gain = (results.loc[metric, "", who] for who in ("model", "majority", "gain"))
+        assert baseline[["value", "low", "high"]].tolist() == pytest.approx([chance] * 3)
+        assert gain[["low", "high"]].tolist() == pytest.approx((model[["low", "high"]] - chance).tolist())
+    accuracy = results.loc["accuracy", "", "majority"]
+    assert accuracy["low"] < accuracy["value"] < accuracy["high"]  # which labels are tested is a matter of chance
 
 
 def test_variance_is_that_of_each_class_where_subjects_have_one() -> None:
@@ -285,7 +297,8 @@ def test_gain_is_paired_with_the_baseline() -> None:
     )
     table = majority(units_at("clip", random_table(2))).assign(clip=random_table(2)["clip"], fold="0")
     same = evaluate(units_at("clip", table.assign(recording=table["clip"]))).query("predictor == 'gain'")
-    assert (same["value"].dropna() == 0).all() and (same["low"].dropna() == -same["high"].dropna()).all()
+    same = same.dropna(subset="low")
+    assert (same["value"] == 0).all() and (same["low"] <= 0).all() and (same["high"] >= 0).all()
 
 
 def test_intervals_repeat_exactly() -> None:
@@ -350,6 +363,9 @@ def test_refused_tables_say_where(tmp_path, message: str) -> None:
             "has semicolons between its columns",
         ),
         (b"clip\tlabel\tscore_a\tscore_b\na\ta\t0,5\t0,5\n", "has tabs between its columns"),
+        (b'clip,label,score_a,score_b\na,a,"0,5","0,5"\n', "score_a has decimal commas, as a spreadsheet may save it"),
+        ("clip,label\na,b\n".encode("utf-16"), r"not a CSV table in UTF-8 \((UTF-16|another encoding, as a spread)"),
+        (b"clip,label\nf\xfcr,b\n", r"not a CSV table in UTF-8 \(another encoding, as a spreadsheet may save it\)"),
         (b"clip,score_a,score_b,score_b\na,0.5,0.5,0.5\n", "more than one column score_b; keep one of each name"),
     ],
 )

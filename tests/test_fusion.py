@@ -271,7 +271,7 @@ def test_calibration_scales_each_member_on_its_validation_rows(tmp_path) -> None
         runs.append(write(tmp_path / str(steepness), table, lineage_of(table, stage("hinge", []), uncalibrated=True)))
     told = fuse(runs, tmp_path / "out", calibrate=True)
     first, second = json.loads((tmp_path / "out" / PROVENANCE).read_text())["learned"][0]["temperature"]
-    assert first == pytest.approx(3 * second, rel=1e-3) and second == pytest.approx(1, abs=0.1)
+    assert first == pytest.approx(3 * second, rel=0.01) and second == pytest.approx(1, abs=0.1)
     assert f"{first:.3f}" in told and "larger data.split.val" not in told
     fused = predictions.read(tmp_path / "out/predictions.csv")
     by_hand = (softmax(3 * logits / first, axis=1) + softmax(logits / second, axis=1)) / 2

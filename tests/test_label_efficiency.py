@@ -191,9 +191,13 @@ def test_table_tells_labels_saved_and_the_worst_lineage(runs):
 
 
 def test_without_scratch_there_is_nothing_to_save(runs):
-    simclr = {p: run for p, run in runs.items() if p.encoder == "simclr"}
-    header = label_curves.table(curves(simclr, subsets_of(simclr)))[0]
-    assert header == ["encoder", "per class", "labels", "subjects", "UAR", "AUC", "lineage"]
+    for name in ("simclr", "scratch"):
+        alone = {p: run for p, run in runs.items() if p.encoder == name}
+        found = curves(alone, subsets_of(alone))
+        assert label_curves.table(found)[0] == ["encoder", "per class", "labels", "subjects", "UAR", "AUC", "lineage"]
+        assert "ratio" not in label_curves.legend(found) and "ratio" in label_curves.legend(
+            curves(runs, subsets_of(runs))
+        )
 
 
 def test_figure_has_a_curve_for_each_encoder_over_the_logarithm_of_the_labels(runs):

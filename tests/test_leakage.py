@@ -130,6 +130,20 @@ def test_a_stage_of_an_older_release_leaves_the_lineage_unknown(older) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"subjects": [], "validation_subjects": [], "subject_sources": {"given": 1}},
+        {"subjects": [], "clips": [sound_fingerprint("another#0.000-1.000", "")]},
+        {"subject_sources": {"given": 1}},
+        {"subject_sources": {}},
+    ],
+)
+def test_a_stage_that_does_not_list_whom_it_counts_leaves_the_lineage_unknown(changed) -> None:
+    found = check(rows(), lineage(stage("pretrain") | changed, stage("finetune")))
+    assert found.status == "UNKNOWN LINEAGE" and found.reason.startswith("stage pretrain counts ")
+
+
 def test_a_stage_of_an_older_release_still_shows_a_leak() -> None:
     raw = {"subjects": [fingerprint("made:a")], "subject_sources": None}
     assert check(rows(), lineage(stage("pretrain") | raw, stage("finetune"))).status == "LEAKY"

@@ -290,14 +290,27 @@ def test_averages_over_classes_need_enough_subjects_of_each(no_figures, tmp_path
     assert of_model["low"].isna().eq(bool(said)).all()
 
 
+def test_who_is_tested_and_chose_too_is_remarked_and_a_clip_is_refused(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run")
+    table = predictions.read(run / "predictions.csv")
+    chose = table.assign(split="val", clip="v" + table["clip"])
+    predictions.write(pd.concat([table, chose[chose["subject"].isin(["made:1", "made:2"])]]), run / "predictions.csv")
+    bind(run)
+    main([str(run)])
+    of = f"2 of {table['subject'].nunique()} tested subjects are among the validation rows of the same fold"
+    assert of in capsys.readouterr().out
+    with pytest.raises(UserError, match="this clip is val and test of one repeat and fold"):
+        predictions.write(pd.concat([table, table.assign(split="val")]), run / "predictions.csv")
+
+
 def test_one_class_tested_has_a_recall_and_no_uar(no_figures, tmp_path, capsys) -> None:
     run = make_run(tmp_path / "run")
     rewrite(run, label="a")
     main([str(run)])
-    assert "no case of b was tested; so there is no UAR, macro-F1 or AUC" in capsys.readouterr().out
+    assert "no case of b was tested; so there is no UAR, macro-F1, AUC or average precision" in capsys.readouterr().out
     at_clips = pd.read_csv(run / "metrics.csv").query("level == 'clip' and predictor == 'model'")
     values = at_clips.set_index(["metric", "class"])[["value", "low", "high"]]
-    assert values.loc[["uar", "macro_f1", "macro_auc"]].isna().all(axis=None)
+    assert values.loc[["uar", "macro_f1", "macro_auc", "average_precision"]].isna().all(axis=None)
     assert values.loc["recall", "a"].notna().all()
 
 

@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from test_report import make_run, rewrite
@@ -11,6 +12,8 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.corpora import Manifest
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.intervals import evaluate as evaluate_units
+from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.features import MFCC
 from cry_lightning.lineage.spelling import doubts, named_by_recording, probably_one
 
@@ -81,6 +84,23 @@ def test_the_name_of_the_file_is_no_subject(two_spellings, caplog, ending, sourc
 
 def test_ids_of_two_collections_are_two_infants():
     assert not probably_one(["ward:7", "clinic:007"])
+    assert probably_one(["ward:7", "Ward :007"]) == [["Ward :007", "ward:7"]]  # one, as for lineages
+
+
+def test_two_spellings_of_an_infant_are_one_in_intervals_and_counts():
+    """Of four infants with pain there is no interval, however their ids are spelled."""
+    rng, spelled = np.random.default_rng(0), ("ward:b00{}", "ward:B00{}", "Ward:b{}")
+    subject = np.repeat(np.arange(12), 4)
+    score = rng.uniform(size=48)
+    table = pd.DataFrame({"clip": [f"{n}.wav" for n in range(48)], "repeat": "0", "fold": "0"})
+    table = table.assign(recording=table["clip"], label=np.where(subject < 4, "pain", "hunger"))
+    table = table.assign(score_hunger=score, score_pain=1 - score, subject=[spelled[0].format(n) for n in subject])
+    slips = table.assign(subject=[spelled[row % 3].format(n) for row, n in enumerate(subject)])
+    for level in ("clip", "subject"):
+        found, wanted = (evaluate_units(units_at(level, each)) for each in (slips, table))
+        pd.testing.assert_frame_equal(found, wanted)
+        assert found.query("metric == 'uar'")["low"].isna().all()
+    assert units_at("clip", slips.assign(subject_source="unknown")).n_subjects == 36  # names of recordings
 
 
 @pytest.mark.parametrize("name", ["NA", "nan", "None", "null", "unknown", "N/A", "Unknown "])

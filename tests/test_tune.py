@@ -81,6 +81,7 @@ def fits(monkeypatch) -> list[str]:
         ("lr: {low: small, high: 1}", "lr: expected a number, not small"),
         ("lr: {low: true, high: 1}", "lr: expected a number, not True"),
         ("lr: {low: 1, hihg: 2}", r"lr: no such setting: hihg; did you mean high\?"),
+        ("lr: {low: 1, high: 9, step: 0}", "lr: .*step.*0"),
         ("lr: {choices: []}", "lr: The `choices` must contain one or more elements"),
         ("lr: {choices: [1], low: 0}", "lr: expected {low, high}"),
     ],

@@ -174,10 +174,11 @@ def too_few(subjects: Mapping[str, int]) -> str:
 
 
 def too_few_to_promise(subjects: Mapping[str, int]) -> str:
-    """What thresholds of so few validation subjects of each class cannot do, in words; empty where they are enough."""
+    """What so few validation subjects of each class cannot promise, in words; empty where they are enough."""
     few = [f"{n} of {name}" for name, n in subjects.items() if n < PROMISING]
-    rest = f"thresholds rest on few validation subjects ({', '.join(few)}; a larger data.split.val has more)"
-    return f"{rest}; below {PROMISING}, they cannot promise {TARGET * 100:g} % of other subjects' cases" if few else ""
+    rest = f"all that is chosen rests on few validation subjects ({', '.join(few)}; a larger data.split.val has more)"
+    doubt = f"below {PROMISING}, calibrated probabilities may be far off, and thresholds cannot promise"
+    return f"{rest}; {doubt} {TARGET * 100:g} % of other subjects' cases" if few else ""
 
 
 def _remarks(chosen: Sequence[Mapping[str, object]], subjects: Sequence[Mapping[str, int]]) -> Iterator[str]:

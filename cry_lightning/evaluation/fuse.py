@@ -15,6 +15,7 @@ from cry_lightning.evaluation.fusion import FOLD, Fused, Members, fold_in_words,
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.files import Json, read_object, write_json
 from cry_lightning.lineage import AnyLineage, FoldedLineage
+from cry_lightning.lineage.spelling import joined
 
 PROVENANCE = "fusion.json"  # what a folder is the fusion of, and what was learned for it
 VALIDATION, OTHER_FOLDS = "validation rows", "tests of the other folds"
@@ -46,7 +47,7 @@ def fuse(given: Sequence[str], out: Path, method: str = "mean", calibrate: bool 
         fused = fuse_fold(members, here, method, calibrate)
         scores[here] = fused.scores
         of = {"repeat": repeat, "fold": fold}
-        subjects = members.rows[fused.chose].groupby("label")["subject"].nunique()
+        subjects = joined(members.rows)[fused.chose].groupby(members.rows["label"]).nunique()
         few = too_few(dict(subjects.reindex(members.classes, fill_value=0)))
         if fused.chose.any() and few:
             remarks.append(f"{fold_in_words(members, here)}: what was chosen is hardly better than none; {few}")

@@ -14,6 +14,7 @@ from cry_lightning import lineage
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.lineage import NO_FILE, UNKNOWN, AnyLineage, Lineage, StageRecord, subject_fingerprint, union
+from cry_lightning.lineage.spelling import joined
 
 ROW = ["clip", "repeat", "fold", "split"]
 FOLD = ["repeat", "fold"]
@@ -21,6 +22,7 @@ SAME = ["label", "subject", "recording"]  # of a row, in all members
 FLOOR = 1e-6  # of a probability under a logarithm: one wrong certainty must not outweigh all else
 TIE_BREAK = 1e-3  # how far the mean probabilities move tied shares of votes
 TEMPERATURES = (0.05, 20.0)
+PRIOR_SD = 1.0  # of the logarithm of a temperature
 NOTHING = replace(UNKNOWN, gap=NO_FILE)  # is known of a table alone
 
 
@@ -128,7 +130,8 @@ def fuse_fold(members: Members, here: np.ndarray, method: str, calibrate: bool) 
         chose = val
         _refuse_without(val, members, here, "--calibrate" if calibrate else "--method weighted")
     if calibrate:
-        temperatures = np.array([best_temperature(member[val], truth[val]) for member in scores])
+        whose = joined(members.rows).to_numpy(str)[val]
+        temperatures = np.array([best_temperature(member[val], truth[val], whose) for member in scores])
         scores = np.stack([scaled(member, t) for member, t in zip(scores, temperatures, strict=True)])
     if method == "vote":
         fused = vote(scores[:, here])
@@ -178,15 +181,19 @@ def scaled(scores: np.ndarray, temperature: float) -> np.ndarray:
     return probabilities
 
 
-def best_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
-    """The temperature of least log-loss, of scores (n, K) of cases with class indices (n,).
+def best_temperature(scores: np.ndarray, truth: np.ndarray, subjects: np.ndarray) -> float:
+    """The temperature of least log-loss, of scores (n, K) of cases with class indices (n,) and subjects (n,).
 
+    Each subject counts as one case, and the logarithm of the temperature has a normal prior around 0, without which few
+    subjects make scores far too sure (`benchmarks/calibration.py`, which chose its width).
     Source: Guo et al. 2017, "On calibration of modern neural networks", section 4.2.
     """
+    _, of_case, n_cases = np.unique(subjects, return_inverse=True, return_counts=True)
 
     def log_loss(log_temperature: float) -> float:
         likelihood = scaled(scores, np.exp(log_temperature))[np.arange(len(truth)), truth]
-        return -float(np.log(np.maximum(likelihood, FLOOR)).mean())
+        losses = -np.log(np.maximum(likelihood, FLOOR)) / n_cases[of_case]
+        return float(losses.sum() + (log_temperature / PRIOR_SD) ** 2 / 2)
 
     return float(np.exp(minimize_scalar(log_loss, bounds=np.log(TEMPERATURES), method="bounded").x))
 

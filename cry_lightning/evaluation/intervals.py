@@ -17,6 +17,7 @@ MIN_SUBJECTS = 5  # of each class that a metric rests on; with fewer, an interva
 MOST_GROUPS = 250  # left out in turn; of more subjects, several at once
 QUANTILE = 0.975
 PRIOR = 0.1  # added to the subjects' sum of squared deviations: no interval is of zero width; chosen by simulation
+NOTHING = 1e-20  # a variance that is rounding
 OF_ALL_CLASSES = ("uar", "macro_f1", "macro_auc")
 OF_ONE_CLASS = ("recall", "sensitivity", "specificity")
 Measure = Callable[[pd.DataFrame, np.ndarray | None, str | None], Measures]  # as `metrics.measure`
@@ -83,10 +84,26 @@ class Jackknife:
         return _estimate(values[0], *interval(values[0], self.variance(values), n))
 
     def difference(self, other: "Jackknife", metric: str, name: str = "") -> Estimate:
-        """This metric minus that of another table of the same cases, and the interval of the difference."""
-        values, n = self.measures[metric, name] - other.measures[metric, name], self.subjects(metric, name)
-        more = max(self, other, key=lambda one: one.widened)  # where they pool different numbers of folds
-        return _estimate(values[0], *difference_interval(values[0], more.variance(values), n))
+        """This metric minus that of another table of the same cases, and the interval of the difference.
+
+        It follows from the intervals of both, and from how much both vary together over subjects. Near 1, where these
+        are not symmetric, it is not either; where the other does not vary, it is this one's interval less a number.
+        Source: Zou and Donner 2008, "Construction of confidence limits about effect measures: a general approach",
+        Statistics in Medicine 27(10); Newcombe 1998, "Improved confidence intervals for the difference between binomial
+        proportions based on paired data", ibid. 17(22).
+        """
+        (first, *own), (second, *others) = self.score(metric, name), other.score(metric, name)
+        value, shared = first - second, self._correlation(other, metric, name)
+        below = _joint(first - own[0], others[1] - second, shared)
+        above = _joint(own[1] - first, second - others[0], shared)
+        return value, value - below, value + above
+
+    def _correlation(self, other: "Jackknife", metric: str, name: str) -> float:
+        """That of a metric of two tables over subjects, drawn towards 0 where both vary little."""
+        ours, theirs = self.measures[metric, name], other.measures[metric, name]
+        own, others, of_difference = (self.variance(values) for values in (ours, theirs, ours - theirs))
+        least = PRIOR / self.subjects(metric, name) ** 2
+        return (own + others - of_difference) / 2 / float(np.sqrt((own + least) * (others + least)))
 
     def variance(self, values: np.ndarray) -> float:
         """Variance of a metric from its values (1 + G,); NaN if it is undefined without some group."""
@@ -126,6 +143,16 @@ class Jackknife:
             return np.expand_dims(self.all_cases, 1)
         own = self.cases[:, self.classes == name].sum(axis=1)  # of zeros where no case of the class is tested
         return np.stack([own] if rests_on == "class" else [own, self.all_cases - own], axis=1)
+
+
+class Baseline(Jackknife):
+    """That of the majority baseline: what does not vary, such as its UAR, is known, and has no width."""
+
+    def estimate(self, values: np.ndarray, n: float, bounded: bool = True) -> Estimate:
+        """As of any other predictor, but for what does not vary."""
+        if self.variance(values) < NOTHING:
+            return _estimate(values[0], *2 * [values[0] + 0 * n])  # NaN where there are too few subjects
+        return super().estimate(values, n, bounded)
 
 
 def widened(n_folds: int) -> float:
@@ -180,10 +207,9 @@ def t_interval(value: float, variance: float, n: float) -> tuple[float, float]:
     return value - half, value + half
 
 
-def difference_interval(value: float, variance: float, n: float) -> tuple[float, float]:
-    """Interval of a difference between -1 and 1, by Student's t."""
-    low, high = t_interval(value, variance, n)
-    return np.maximum(low, -1), np.minimum(high, 1)
+def _joint(reach: float, other: float, correlation: float) -> float:
+    """How far the interval of a difference reaches, from how far those of both its figures do."""
+    return float(np.sqrt(np.maximum(reach**2 + other**2 - 2 * correlation * reach * other, 0)))
 
 
 def evaluate(units: Units, positive: str | None = None, model: Jackknife | None = None) -> pd.DataFrame:
@@ -193,7 +219,7 @@ def evaluate(units: Units, positive: str | None = None, model: Jackknife | None 
     a class that the metric rests on has fewer than 5 subjects.
     """
     model = model or Jackknife.of(units, positive)
-    baseline = Jackknife.of(replace(units, table=majority(units)), positive)
+    baseline = Baseline.of(replace(units, table=majority(units)), positive)
     counts = units.table.groupby("label")[["unit", "subject"]].nunique()
     counts.loc[""] = units.table[["unit", "subject"]].nunique()
     counts = counts.reindex(list({name for _, name in model.measures}), fill_value=0)

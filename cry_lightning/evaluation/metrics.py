@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning.evaluation.predictions import SCORE, classes_of, score_columns
+from cry_lightning.lineage.spelling import joined
 
 LEVELS = ("clip", "recording", "subject")
 # (metric, class or "") -> of all subjects, and without each group of them (1 + G,)
@@ -42,7 +43,11 @@ class Units:
 
 
 def units_at(level: str, predictions: pd.DataFrame) -> Units:
-    """Cases at a level ("clip", "recording" or "subject"): those that have one label and one subject throughout."""
+    """Cases at a level ("clip", "recording" or "subject"): those that have one label and one subject throughout.
+
+    Subjects that differ in their spelling alone are one, see `lineage.spelling`.
+    """
+    predictions = predictions.assign(subject=joined(predictions))
     unit = predictions[level].rename("unit")
     answers = predictions[["label", "subject"]].assign(unit=unit).drop_duplicates()
     several = set(answers["unit"][answers["unit"].duplicated()])
@@ -156,7 +161,7 @@ def ranking(positive: np.ndarray, score: np.ndarray, groups: Groups) -> tuple[np
     positive, score, groups = positive[order], score[order], groups.at(order)
     n_yes, n_no = groups.total(of=positive), groups.total(of=~positive)
     auc = ratio(_pairs_won(positive, score, groups), n_yes * n_no)
-    return auc, ratio(_precisions(positive, score, groups), n_yes)
+    return auc, ratio(_precisions(positive, score, groups), n_yes * (n_no > 0))  # of one class, 1 whatever the scores
 
 
 def _pairs_won(positive: np.ndarray, score: np.ndarray, groups: Groups) -> np.ndarray:

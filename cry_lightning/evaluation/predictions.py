@@ -18,7 +18,9 @@ SOURCES = ("given", "rule", "stand-in", "unknown", "")  # the last: not recorded
 SPLITS = ("val", "test")
 SCORE = "score_"
 SUM_TOLERANCE = 1e-3
+AS_WRITTEN = "give the predictions.csv as the test wrote it"
 OTHERS = {";": "semicolons", "\t": "tabs"}  # between columns
+OTHER_ENCODING = "another encoding, as a spreadsheet may save it"
 PRETRAININGS = ("SimCLR", "MaskedPrediction")  # tasks without a test
 
 
@@ -77,7 +79,8 @@ def read(path: str | Path) -> pd.DataFrame:
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path}: the file is empty; run the test that writes it again") from error
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        reason = kind_of(path).replace("text", "") or str(error).strip().splitlines()[-1]
+        found = OTHER_ENCODING if isinstance(error, UnicodeDecodeError) else str(error).strip().splitlines()[-1]
+        reason = kind_of(path).replace("text", "") or found
         raise UserError(f"{path}: not a CSV table in UTF-8 ({reason}); give the predictions.csv of a run") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the predictions.csv of a run") from error
@@ -108,6 +111,8 @@ def _as_written(path: Path) -> pd.DataFrame:
             raise
     table = pd.read_csv(path, dtype=str, keep_default_na=False)  # slow and large, but shows which line is not a number
     for column in score_columns(table):
+        if table[column].str.fullmatch(r"\s*\d*,\d+\s*").any():
+            raise UserError(f"{path}: {column} has decimal commas, as a spreadsheet may save it; {AS_WRITTEN}")
         table[column] = pd.to_numeric(table[column], errors="coerce")
     return table
 
@@ -117,8 +122,7 @@ def _header(path: Path) -> list[str]:
     columns = pd.read_csv(path, dtype=str, header=None, nrows=1, keep_default_na=False).iloc[0].tolist()
     if len(columns) == 1 and (between := next((name for mark, name in OTHERS.items() if mark in columns[0]), "")):
         raise UserError(
-            f"{path}: has {between} between its columns, as a spreadsheet may save it, where commas belong; give the"
-            " predictions.csv as the test wrote it"
+            f"{path}: has {between} between its columns, as a spreadsheet may save it, not commas; {AS_WRITTEN}"
         )
     return named_columns(path, columns, ())
 
@@ -175,6 +179,8 @@ def check(table: pd.DataFrame, path: Path) -> None:
         _refuse_rows(several, path, f"this clip has another {column} elsewhere in the table; give it one")
     again = table.duplicated(["clip", "repeat", "fold", "split"])
     _refuse_rows(again, path, "this clip, repeat, fold and split stands in the table already; remove one of the two")
+    both = table.duplicated(["clip", "repeat", "fold"])
+    _refuse_rows(both, path, "this clip is val and test of one repeat and fold, and would choose its own threshold")
 
 
 def _refuse_rows(bad: pd.Series | np.ndarray, path: Path, reason: str) -> None:

@@ -16,7 +16,7 @@ from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate
 from cry_lightning.evaluation.metrics import Units, measure, units_at
 from cry_lightning.lineage import AnyLineage, FoldedLineage, Leakage, Lineage
 from cry_lightning.lineage.check import synthetic_warning
-from cry_lightning.lineage.spelling import doubts, named_by_recording
+from cry_lightning.lineage.spelling import doubts, joined, named_by_recording
 
 MAX_SHOWN = 20  # classes
 MAX_NAMED = 5  # in a remark, where there are many
@@ -136,8 +136,23 @@ def read_run(given: str, split: str) -> Tested:
     subjects = whole["subject"][whole[predictions.SOURCE] != "unknown"]
     named = whole.loc[whole[predictions.SOURCE] == "given", ["subject", "recording"]].drop_duplicates()
     by_recording = named_by_recording(named.itertuples(index=False, name=None))
-    doubted = [*doubts(subjects.unique(), whole["label"].unique()), *by_recording]
+    doubted = [
+        *doubts(subjects.unique(), whole["label"].unique()),
+        *by_recording,
+        *_chose_themselves(table, validation),
+    ]
     return Tested(name, path.parent, table, validation, whole["label"], verdict, known, doubted)
+
+
+def _chose_themselves(table: pd.DataFrame, validation: pd.DataFrame) -> Iterator[str]:
+    """That subjects are among the tested and the validation rows of one fold, where some are."""
+    here, there = (rows[["subject", "repeat", "fold"]].drop_duplicates() for rows in (table, validation))
+    if n := here.merge(there)["subject"].nunique():
+        of = f"of {here['subject'].nunique()} tested subjects"
+        yield (
+            f"{counted(n, f'{of} is', f'{of} are')} among the validation rows of the same fold, too: what is chosen on"
+            " these (checkpoint, thresholds, calibration) flatters the model."
+        )
 
 
 def pool(runs: list[Tested]) -> Tested:
@@ -233,7 +248,7 @@ def _main(levels: list[Units]) -> Units:
 
 def _whose(table: pd.DataFrame) -> Iterator[str]:
     """What stands for subjects that are not known as such."""
-    source = table.drop_duplicates("subject")[predictions.SOURCE]
+    source = table[predictions.SOURCE][~joined(table).duplicated()]
     if unknown := int((table[predictions.SOURCE] == "unknown").sum()):
         yield (
             f"Intervals are over recordings, since the subjects of {unknown} of {len(table)} tested clips are not"
@@ -295,7 +310,7 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
             " these classes, and of UAR, macro-F1 and AUC, which average over classes."
         )
     if units.table["label"].nunique() == 1:
-        yield f"no case of {', '.join(absent)} was tested; so there is no UAR, macro-F1 or AUC."
+        yield f"no case of {', '.join(absent)} was tested; so there is no UAR, macro-F1, AUC or average precision."
     elif absent:
         yield f"no case of {', '.join(absent)} was tested; averages over classes leave them out."
     if len(said := set(units.predicted)) == 1:

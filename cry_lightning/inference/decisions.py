@@ -46,7 +46,7 @@ class Decisions:
         limit = limit_of(novelty, subjects)
         n_subjects = tuple(len(np.unique(subjects[truth == index])) for index in range(n_classes))
         enough = [n >= FEWEST for n in n_subjects]
-        slope, intercept = _slope_and_intercept(scores, truth) if sum(enough) > 1 else (np.nan, np.nan)
+        slope, intercept = _slope_and_intercept(scores, truth, subjects) if sum(enough) > 1 else (np.nan, np.nan)
         if not slope > 0:  # scores would be turned around
             return cls(np.nan, np.nan, (0.0,) * n_classes, limit, n_subjects)
         uncut = cls(slope, intercept, (0.0,) * n_classes, limit)
@@ -81,7 +81,7 @@ class Decisions:
         return np.where(possible.sum(1) == 1, possible.argmax(1), -1)
 
 
-def _slope_and_intercept(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+def _slope_and_intercept(scores: np.ndarray, truth: np.ndarray, subjects: np.ndarray) -> tuple[float, float]:
     """Platt's of scores (n, 2), or the slope that a temperature is of (n, K); 0 where more than that is worse."""
     if scores.shape[1] == 2:
         intercept, slope = platt(scores[:, 1], truth == 1)
@@ -89,7 +89,7 @@ def _slope_and_intercept(scores: np.ndarray, truth: np.ndarray) -> tuple[float, 
     logits = np.log(np.maximum(scores, SMALLEST))
     # The slope of the likelihood at 0, of which it is a concave function: the best slope has the same sign.
     gain = logits[np.arange(len(truth)), truth] - logits.mean(1)
-    return (1 / best_temperature(scores, truth), 0.0) if gain.sum() > 0 else (0.0, 0.0)
+    return (1 / best_temperature(scores, truth, subjects), 0.0) if gain.sum() > 0 else (0.0, 0.0)
 
 
 def limit_of(novelty: np.ndarray, subjects: np.ndarray) -> float:

@@ -124,7 +124,7 @@ def check(predictions: pd.DataFrame, lineage: AnyLineage | None) -> Leakage:
             stage = replace(stage, validation_subjects=[], validation_clips=[])
         if overlap := tested.overlap(stage):
             overlaps.append(overlap)
-    unknown = lineage.unknown or _cannot_be_compared(tested.sounds, lineage.stages)
+    unknown = lineage.unknown or _cannot_be_compared(tested.sounds, lineage.stages) or _miscounted(lineage.stages)
     whose = " and ".join(
         [*tested.unknown_subjects(), *(text for stage in lineage.stages for text in _unknown_in(stage))]
     )
@@ -251,6 +251,19 @@ def _cannot_be_compared(sounds: pd.Series, stages: list[StageRecord]) -> str:
             )
     if not sounds.str.count("#").eq(2).all():
         return f"{FILE} is by an older release, which did not record how sounds are found again: test again"
+    return ""
+
+
+def _miscounted(stages: list[StageRecord]) -> str:
+    """Which stage does not list the subjects that it counts, or of its clips, in words; empty where all do."""
+    for stage in stages:
+        n_listed = len({*stage.subjects, *stage.validation_subjects})  # fewer than names, if one is spelled in two ways
+        n_counted = sum((stage.subject_sources or {}).values())
+        parts = ((stage.clips, stage.subjects), (stage.validation_clips, stage.validation_subjects))
+        nobody = any(len(clips) and not subjects for clips, subjects in parts)
+        if nobody or n_listed > n_counted or bool(n_listed) != bool(n_counted):
+            listed = f"lists {n_listed}{' and none of some clips' * nobody}"
+            return f"stage {stage.stage} counts {counted(n_counted, 'subject')} and {listed}: {FILE} was changed"
     return ""
 
 

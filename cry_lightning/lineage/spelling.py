@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+import pandas as pd
+
 from cry_lightning.console import first_few
 
 MAX_NAMED = 5  # of each kind
@@ -61,8 +63,21 @@ def probably_one(subjects: Iterable[str]) -> list[list[str]]:
     """Groups of names that differ in case, leading zeros, blanks, a trailing `.0` or `,0`, or Unicode's form alone."""
     groups: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for subject in set(subjects):
-        groups[subject.rpartition(":")[0], plain(own_part(subject))].add(subject)
+        own = own_part(subject)
+        groups[plain(subject.removesuffix(own)), plain(own)].add(subject)
     return sorted(sorted(group) for group in groups.values() if len(group) > 1)
+
+
+def joined(table: pd.DataFrame) -> pd.Series:
+    """The subject of each row in one spelling, the first of several of one infant, as which lineages compare them.
+
+    Args:
+        table: has `subject`, and may have `subject_source`: those that are not known are names of recordings.
+    """
+    subjects = table["subject"]
+    known = subjects[table["subject_source"] != "unknown"] if "subject_source" in table else subjects
+    first = {name: group[0] for group in probably_one(known.unique()) for name in group}
+    return subjects.replace(first) if first else subjects
 
 
 def plain(name: str) -> str:

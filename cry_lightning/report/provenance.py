@@ -16,6 +16,7 @@ from cry_lightning.evaluation.run import Run
 from cry_lightning.files import sha256
 from cry_lightning.files.former_names import as_now
 from cry_lightning.lineage import FoldedLineage, Lineage, StageRecord
+from cry_lightning.lineage.spelling import joined
 
 CONFIG = "config.yaml"
 PACKAGES = ("cry_lightning", "torch", "torchaudio", "lightning", "numpy", "scipy", "pandas", "matplotlib")
@@ -113,7 +114,7 @@ class Provenance:
 
     def _test(self) -> Box:
         table = self.run.table
-        subjects = "subjects not known" if self.run.n_unknown else counted(table["subject"].nunique(), "subject")
+        subjects = "subjects not known" if self.run.n_unknown else counted(joined(table).nunique(), "subject")
         split = "validation rows" if table["split"].iloc[0] == "val" else "test rows"
         clips, recordings = (counted(table[kind].nunique(), kind) for kind in ("clip", "recording"))
         counts = f"{clips} of {recordings}, {subjects}"

@@ -32,7 +32,8 @@ labels: clips with a label that the training used, subjects: whose they are; mea
 of this corpus was used: nothing is validated, every training has the length that the config fixes, and its last
 weights are tested. Labels that a checkpoint was pretrained with are not counted.
 [low, high]: 95 % interval over test {drawn}, seeds averaged and folds pooled; none where a class
-has fewer than {min_subjects} of them. UAR: balanced accuracy. AUC: mean over classes.
+has fewer than {min_subjects} of them. UAR: balanced accuracy. AUC: mean over classes."""
+GAINS = """
 gain: minus scratch, on the same labels and over the same {drawn}.
 scratch needs: labels at which the curve of scratch first reaches this UAR, interpolated over the logarithm of the
 labels; ratio: that over labels. Both are readings of the curves, without an interval of their own."""
@@ -126,13 +127,19 @@ def text(curves: pd.DataFrame) -> str:
 
 def legend(curves: pd.DataFrame) -> str:
     """How to read the table."""
-    return LEGEND.format(**curves.iloc[0][["test_subjects", "drawn", "level"]], min_subjects=MIN_SUBJECTS)
+    shown = LEGEND + GAINS * has_gains(curves)
+    return shown.format(**curves.iloc[0][["test_subjects", "drawn", "level"]], min_subjects=MIN_SUBJECTS)
+
+
+def has_gains(curves: pd.DataFrame) -> bool:
+    """Whether any encoder stands beside scratch."""
+    return any(f"{metric}_gain" in curves for metric in METRIC_NAMES)
 
 
 def table(curves: pd.DataFrame) -> Rows:
     """A row for each encoder and amount."""
     counted_by = "per_class" if "per_class" in curves else "label_fraction"
-    gains = any(f"{metric}_gain" in curves for metric in METRIC_NAMES)
+    gains = has_gains(curves)
     header = ["encoder", counted_by.replace("_", " "), "labels", "subjects", *METRIC_NAMES.values()]
     rows = [[*header, *(["UAR gain", "AUC gain", "scratch needs", "ratio"] if gains else []), "lineage"]]
     for _, row in curves.iterrows():

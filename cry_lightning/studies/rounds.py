@@ -93,7 +93,7 @@ def plan(data: CryDataModule, division: CrossValidationPlan) -> Scheme:
         raise UserError(
             "data.split.val_in_train: folds have no validation part where data.split.val is 0; set that instead"
         )
-    group, folds, repeats = division.group or "subject", division.folds or 5, division.repeats
+    group, folds, repeats = division.group or "subject", division.folds, division.repeats
     seeds = tuple(division.seeds or ())
     labelled = data.labelled_rows
     clips = data.clips[labelled]
@@ -104,6 +104,7 @@ def plan(data: CryDataModule, division: CrossValidationPlan) -> Scheme:
         if len(counts) < 2:
             raise UserError(f"--loso: corpus {data.corpus.name} has one {group} alone, and nobody is left to train on")
         return Scheme(group, len(counts), repeats, True, seeds)
+    folds = 5 if folds is None else folds
     if folds < 2 or repeats < 1:
         raise UserError(f"--folds must be at least 2 and --repeats at least 1, not {folds} and {repeats}")
     if (of_class < folds).any():

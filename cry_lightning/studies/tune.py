@@ -89,7 +89,7 @@ def distribution(setting: object) -> Drawn:
     if wrong := [each for each in numbers if isinstance(each, bool) or not isinstance(each, int | float)]:
         raise ValueError(f"expected a number, not {wrong[0]}")
     if all(isinstance(each, int) for each in numbers):
-        return IntDistribution(low, high, log, step or 1)
+        return IntDistribution(low, high, log, numbers[-1])
     return FloatDistribution(low, high, log, step)
 
 
