@@ -37,6 +37,7 @@ class Division(Protocol):
 
     repeat: int
     fold: int
+    group: str  # what is never divided
 
 
 class Sampling(Protocol):
