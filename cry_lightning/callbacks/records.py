@@ -151,11 +151,14 @@ class LineageRecorder(Callback):
     def of_test(self, trainer: Trainer, *parts: str) -> Lineage:
         """The lineage of the checkpoint that was loaded, tested on these parts."""
         data = data_of(trainer)
+        of_recordings, of_clips = data.features.left_out(data.clips)
         return replace(
             self.loaded or UNKNOWN,
             test_clips=sounds_of(data, *parts),
+            recordings=len({clip.path for clip in data.clips.used}),
+            recordings_left_out=dict(of_recordings),
             listed=len(data.clips),
-            left_out=data.features.left_out,
+            left_out=dict(of_clips),
             not_listed=not_listed(data),
         )
 
