@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
+import scipy.signal
 import soundfile
 import soxr
 import torch
@@ -28,10 +29,17 @@ from cry_lightning.corpora import DonateACry, corpus_at
 from cry_lightning.corpora.listing import find_recordings
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.features import MFCC, Feature, LogMel
-from cry_lightning.lineage.acoustic_fingerprint import SAMPLE_RATE, alike, decoded, landmarks
+from cry_lightning.lineage.acoustic_fingerprint import SAMPLE_RATE, alike, decoded, landmarks, of_no_device
 
 SPEAKER = re.compile(r"_(?P<fsdd>[a-z]+)_\d+\.wav$|/(?P<arabic>\d{8})_NO_\d+\.flac$")
 Sound = tuple[np.ndarray, int]  # samples (N,), Hz
+# Hz of the tones, s from one round to the next, from tone to tone and of a tone; harmonics (as of IEC 60601-1-8).
+DEVICES = {
+    "an alarm of three tones": ((523, 659, 784), 2.5, 0.3, 0.18, 4),
+    "an alarm of four tones": ((880, 740, 880, 587), 3.3, 0.25, 0.2, 5),
+    "a monitor's beep": ((960,), 0.8, 0.8, 0.12, 3),
+}
+LEVELS_DB = (0, -6, -12)
 Change = Callable[[np.ndarray, int, Path], Path | Sound]
 
 
@@ -58,6 +66,24 @@ def resampled(sound: np.ndarray, rate: int, to: int, path: Path) -> Path:
     return written(path.with_suffix(".wav"), soxr.resample(sound, rate, to), to)
 
 
+def in_room(sound: np.ndarray, rate: int, decay_s: float) -> np.ndarray:
+    """Played in a room that it decays in by 60 dB within so long, 6 dB louder at first than its echoes."""
+    echoes = np.random.default_rng(0).normal(size=rate // 2) * 10 ** (-3 * np.arange(rate // 2) / rate / decay_s)
+    echoes[0] = 2
+    return scipy.signal.oaconvolve(sound, echoes)[: len(sound)].astype(np.float32)
+
+
+def with_device(sound: np.ndarray, name: str, level_db: float, rng: np.random.Generator) -> np.ndarray:
+    """Beside a device of the same ward, whose sounds began at another time; its level is relative to the recording."""
+    pitches, period_s, step_s, length_s, n_harmonics = DEVICES[name]
+    one, time = np.zeros(round(period_s * SAMPLE_RATE)), np.arange(round(length_s * SAMPLE_RATE)) / SAMPLE_RATE
+    for place, pitch in enumerate(pitches):
+        tone = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, n_harmonics + 1))
+        one[round(place * step_s * SAMPLE_RATE) :][: len(time)] += tone
+    device = np.resize(np.roll(one, rng.integers(len(one))), len(sound))
+    return (sound + device * sound.std() / device.std() * 10 ** (level_db / 20)).astype(np.float32)
+
+
 CHANGES: dict[str, Change] = {
     "another header (WAV in float)": lambda x, rate, path: written(path.with_suffix(".wav"), x, rate, subtype="FLOAT"),
     "FLAC": lambda x, rate, path: written(path.with_suffix(".flac"), x, rate),
@@ -74,6 +100,11 @@ CHANGES: dict[str, Change] = {
     "OGG Opus": lambda x, rate, path: written(path.with_suffix(".opus"), x, rate, format="OGG", subtype="OPUS"),
     "AMR-NB, 12.2 kbit/s": lambda x, rate, path: amr(x, 12200, path),
     "AMR-NB, 4.75 kbit/s": lambda x, rate, path: amr(x, 4750, path),
+    "speed 1.002": lambda x, rate, path: (soxr.resample(x, 1002, 1000), rate),
+    "speed 1.01": lambda x, rate, path: (soxr.resample(x, 101, 100), rate),
+    "speed 1.05": lambda x, rate, path: (soxr.resample(x, 105, 100), rate),
+    "a room of 0.2 s": lambda x, rate, path: (in_room(x, rate, 0.2), rate),
+    "a room of 0.5 s": lambda x, rate, path: (in_room(x, rate, 0.5), rate),
     "white noise at 10 dB": lambda x, rate, path: (
         x + np.random.default_rng(0).normal(0, x.std() * 10**-0.5, len(x)).astype(np.float32),
         rate,
@@ -94,7 +125,7 @@ def changed(name: str, change: Change, sound: np.ndarray, folder: Path) -> str:
 
 def is_found(one: str, other: str, one_in: int = 1) -> bool:
     """Whether a sound is found again by as many of the landmarks of another as a sketch keeps."""
-    return len(alike([one], decoded([other]).at(slice(None, None, one_in)))) > 0
+    return len(alike([one], of_no_device(decoded([other]).at(slice(None, None, one_in))))) > 0
 
 
 def halved(subject: str, chosen_on: bool) -> bool:
@@ -119,6 +150,19 @@ def false_matches(groups: Sequence[Sequence[str]]) -> tuple[int, int, set[tuple[
         for one, other in alike(group, group).tolist():
             found.add(tuple(sorted((group[one].split("#")[0], group[other].split("#")[0]))))
     return len(found), sum(len(group) * (len(group) - 1) // 2 for group in groups), found
+
+
+def report_devices(sounds: dict[str, np.ndarray]) -> None:
+    """How many pairs of different recordings are taken for the same, for the device that is heard in all of them."""
+    rng = np.random.default_rng(0)
+    for device in DEVICES:
+        found = []
+        for level_db in LEVELS_DB:
+            group = [named(name, with_device(sound, device, level_db, rng)) for name, sound in sounds.items()]
+            n_found, n_all, _ = false_matches([group])
+            found.append(str(n_found))
+        levels = ", ".join(f"{level_db} dB" for level_db in LEVELS_DB)
+        print(f"| cleaned, beside {device} at {levels} | {', '.join(found)} of {n_all:,} |", flush=True)
 
 
 def report_words(title: str, sounds: dict[str, np.ndarray], n_most: int = 150) -> None:
@@ -202,6 +246,7 @@ def main() -> None:
     n_found = len({tuple(sorted(pair)) for pair in alike(others, others).tolist() if install_of(pair, others, install)})
     n_all = sum(install[a] != install[b] for a, b in combinations(install, 2))
     print(f"| cleaned, of different installs | {n_found} of {n_all:,} |")
+    report_devices(cleaned)
     if raw:
         report_false("raw, of one install", grouped({clip.path: clip.subject for clip in raw_clips}, raw))
     for folder in given.others:

@@ -75,8 +75,9 @@ def make_cache(tmp_path: Path, n: int = N_CLIPS, **options) -> FeatureCache:
 
 
 def cache_of(root: Path, folder: Path, **options) -> FeatureCache:
-    feature = options.pop("feature", None) or Energy()
-    return FeatureCache(Folder(root), feature, **{"clip_s": 0.25, "folder": folder} | options)
+    feature, corpus = options.pop("feature", None) or Energy(), Folder(root)
+    corpus.window_s = options.pop("window_s", None)
+    return FeatureCache(corpus, feature, **{"clip_s": 0.25, "folder": folder} | options)
 
 
 def features_of(cache: FeatureCache) -> Tensor:

@@ -80,9 +80,10 @@ def test_windows_of_one_file_are_compared_as_one_recording(monkeypatch) -> None:
 
 
 def packed(name: str, times: list[int], hashes: list[int]) -> str:
-    """A sound of such landmarks, beside eight of its own."""
-    own = int.from_bytes(name.encode()[:2]) << 16
-    rows = [*zip(hashes, times, strict=True), *((own + k, 3 * k) for k in range(8))]
+    """A sound of such landmarks, each of its own frequencies, beside eight of its own."""
+    own = name.encode()[0] << 8
+    rows = [*((hashed << 6, time) for hashed, time in zip(hashes, times, strict=True))]
+    rows += [(own + k << 6, 3 * k) for k in range(8)]
     return f"{name}#0.000-7.000#{base64.b64encode(np.array(rows, TYPE).tobytes()).decode()}"
 
 
@@ -135,6 +136,24 @@ def test_other_words_are_no_copies_and_copies_of_words_are(tmp_path) -> None:
     assert not len(alike(known, known))
     found = alike([sound(f"copy {place}", 0.5 * waveform) for place, waveform in enumerate(words)], known)
     assert (found[:, 0] == found[:, 1]).all() and len(found) > 0.95 * len(words)
+
+
+def alarm(n: int, phase_s: float) -> np.ndarray:
+    """A ward's monitor: three tones with harmonics, every 2.5 s."""
+    one, time = np.zeros(int(2.5 * RATE)), np.arange(int(0.18 * RATE)) / RATE
+    for place, pitch in enumerate((523, 659, 784)):
+        tone = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 5))
+        one[int(0.3 * place * RATE) :][: len(time)] = tone
+    return np.resize(np.roll(one, int(phase_s * RATE)), n)
+
+
+def test_the_alarm_of_a_ward_makes_no_copies_and_hides_none() -> None:
+    rng, cries = np.random.default_rng(0), [cry(seed, 6.0) for seed in range(16)]
+    mixed = [x + 2.3 * x.std() * alarm(len(x), rng.uniform(0, 2.5)).astype(np.float32) for x in cries]  # as loud
+    known = [sound(f"ward{place}", waveform) for place, waveform in enumerate(mixed)]
+    copies = [sound(f"copy{place}", CHANGES["1 ms"](waveform)) for place, waveform in enumerate(mixed)]
+    assert not len(alike(known, known))
+    assert alike(copies, known).tolist() == [[place, place] for place in range(len(known))]
 
 
 def test_nothing_is_alike_to_nothing() -> None:

@@ -81,6 +81,26 @@ def test_more_than_5_percent_bad_stops_the_build(tmp_path):
     assert not cache.path.exists() and not cache.part.exists()
 
 
+@pytest.mark.parametrize("n_empty", [1, 2])
+def test_a_file_that_cannot_be_read_is_a_recording_and_no_window(tmp_path, n_empty):
+    root = tmp_path / "audio"
+    root.mkdir()
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, (30, 8, SAMPLE_RATE // 4))
+    sound[0, 3] = 0
+    for number, waveform in enumerate(sound):
+        soundfile.write(root / f"{number}.wav", waveform.ravel(), SAMPLE_RATE)
+    for number in range(n_empty):
+        (root / f"empty{number}.wav").touch()
+    cache = cache_of(root, tmp_path / "cache", window_s=0.25)
+    assert len(cache.clips) == 8 * 30 + n_empty
+    if n_empty == 2:
+        with pytest.raises(UserError, match="2 of 32 recordings are bad already, and more than 5% are too many"):
+            cache.build()
+    else:
+        cache.build()
+        assert cache.open().left_out(cache.clips) == ({"empty": 1}, {"silent": 1})
+
+
 @pytest.mark.parametrize(("dtype", "gain"), [("float32", 1e37), ("float16", 2000.0)])
 def test_features_that_are_not_finite_are_bad(tmp_path, dtype, gain):
     cache = make_cache(tmp_path, n=30, dtype=dtype)

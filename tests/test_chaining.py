@@ -1,6 +1,7 @@
 """Stages chained through checkpoints: what is carried over, what is refused, what is recorded."""
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import yaml
 
 from cry_lightning.cli import runfolder
 from cry_lightning.cli import stage as cli
+from cry_lightning.cli.process import quiet
 from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.commands.arguments import check_name
 from cry_lightning.console import UserError
@@ -42,6 +44,17 @@ def test_what_the_test_shares_with_the_training_is_told_before_it(stage, pretrai
     fit(stage("copies"), "--trainer.max_epochs=0", f"--data.corpus.init_args.root={tmp_path / 'copies.csv'}")
     (told,) = [text for text in caplog.messages if "LEAKY" in text]
     assert "tested clips trained on (found by content)" in told and "stage copies on tones" in told
+
+
+def test_what_is_divided_so_on_purpose_is_told_by_a_fit_and_not_by_a_study(stage, caplog):
+    given = (stage(), "--trainer.max_epochs=0", "--data.split.group=clip")
+    with caplog.at_level(logging.INFO):
+        fit(*given)
+        assert "the test will be LEAKY" in caplog.text
+        caplog.clear()
+        with quiet():
+            fit(*given, "--overwrite=true")
+    assert "LEAKY" not in caplog.text
 
 
 def encoder_weights(state):

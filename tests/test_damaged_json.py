@@ -56,7 +56,7 @@ def test_lineage_is_named_in_one_line(tmp_path, no_figures, content):
     [
         ({"listed": 271, "left_out": {"x": -3}}, "'left_out' is not"),
         ({"listed": 271, "left_out": {"x": True}}, "'left_out' is not"),
-        ({"listed": 2, "left_out": {"x": 3}}, "'left_out' counts more clips than 'listed'"),
+        ({"listed": 2, "left_out": {"x": 3}}, "'left_out' counts more than 'listed'"),
         ({"listed": -1}, "'listed' is not"),
         ({"not_listed": {"clips": -1}}, "'not_listed' is not"),
     ],

@@ -472,6 +472,8 @@ def test_recordings_are_divided_as_make_divides_them(tones):
 
 def test_it_is_told_what_make_cuts_whole_recordings_into(manifest, capsys, undrawn):
     path = manifest([(tone(seconds=2.5), "ab"[n % 2], f"s{n}") for n in range(8)])
+    (path.parent / "text.wav").write_text("no sound")
+    path.write_text(f"{path.read_text().rstrip()}\ntext.wav,a,s9\n")  # which has no windows
     main(["--data", str(path)])
     told = " ".join(capsys.readouterr().out.split())
     assert "cuts them into windows of 1 s, by configs/data/own.yaml: 16 clips, less the windows below -50 dB" in told

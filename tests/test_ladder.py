@@ -1,6 +1,7 @@
 """`leakage`: what identity alone and the recorder alone reach, and the verdict."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,14 @@ import pytest
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.data.datamodule import CryDataModule
+from cry_lightning.evaluation.run import Tested as Rung  # not by a name that pytest takes for tests
+from cry_lightning.lineage import Leakage, Overlap
 from cry_lightning.studies import leakage
 from cry_lightning.studies.leakage import BY_CLIP, BY_SUBJECT, IDENTITY, MAJORITY, MODEL, RECORDER
 
 main = partial(command, "leakage")
 N_SUBJECTS, N_CLIPS = 24, 10
+CLEAN = Leakage("CLEAN", [])
 
 
 def pooled(group: str, skill: float, seed: int = 0) -> pd.DataFrame:
@@ -41,11 +45,14 @@ def value(found: pd.DataFrame, division: str, predictor: str) -> pd.Series:
 
 
 def ladder(
-    skill_by_clip: float, skill_by_subject: float, gain_db: float = 0.0
-) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
-    by_clip, by_subject = pooled("clip", skill_by_clip), pooled("subject", skill_by_subject, seed=2)
-    rungs = {BY_SUBJECT: by_subject, BY_CLIP: by_clip}
-    return rungs, leakage.results(rungs, features_of(by_clip, gain_db))
+    skill_by_clip: float, skill_by_subject: float, gain_db: float = 0.0, known: Leakage = CLEAN
+) -> tuple[dict[str, Rung], pd.DataFrame]:
+    tables = {BY_SUBJECT: pooled("subject", skill_by_subject, seed=2), BY_CLIP: pooled("clip", skill_by_clip)}
+    stamps = {BY_SUBJECT: known, BY_CLIP: Leakage("LEAKY", [])}
+    rungs = {
+        name: Rung(name, Path(), table, table[:0], table["label"], stamps[name], None) for name, table in tables.items()
+    }
+    return rungs, leakage.results(rungs, features_of(tables[BY_CLIP], gain_db))
 
 
 def test_identity_alone_knows_all_by_clip_and_nothing_by_subject() -> None:
@@ -84,6 +91,24 @@ def test_verdict_names_what_holds() -> None:
     text = leakage.verdict(rungs, found)
     assert "which may be chance. By subject" in text and "remains: more than chance." in text
     assert "labels and recorders go together" in text
+
+
+@pytest.mark.parametrize("status", ["LEAKY", "UNKNOWN LINEAGE", "SUBJECTS UNKNOWN"])
+def test_verdict_is_worded_by_the_stamp_of_the_first_rung(status) -> None:
+    overlap = Overlap("pretrain", "ward", 5, 0, 0, 0, 24, 240)
+    found = {
+        "LEAKY": Leakage(status, [overlap]),
+        "UNKNOWN LINEAGE": Leakage(status, [], unknown="published weights"),
+        "SUBJECTS UNKNOWN": Leakage(status, [], unknown_subjects="one subject is not known"),
+    }[status]
+    rungs, scores = ladder(3.0, 3.0, known=found)
+    text = leakage.verdict(rungs, scores)
+    assert f"{status} ({found.reason})" in text and (" remains: " in text) == (status != "LEAKY")
+    assert ("cannot be told" in text) == ("of that is knowledge of who cries" not in text) == (status == "LEAKY")
+    assert value(scores, BY_SUBJECT, MODEL)["lineage"] == status and not value(scores, BY_SUBJECT, IDENTITY)["lineage"]
+    assert [row[-1] for row in leakage.as_rows(scores)] == ["lineage", status, "", "", "", "LEAKY", "", "", ""]
+    (axes,) = leakage.draw(scores, 0.5).axes
+    assert f"by subject, model, {status}" in [label.get_text() for label in axes.get_yticklabels()]
 
 
 @pytest.mark.slow
@@ -126,6 +151,8 @@ def test_the_whole_ladder(stage, tmp_path, capsys) -> None:
     found = pd.read_csv(tmp_path / "ladder/leakage.csv")
     assert found["division"].unique().tolist() == ["by subject", "by clip", "augmented, then by clip"]
     assert (found.loc[found["division"] == "augmented, then by clip", "clips"] == 2 * 96).all()
+    stamps = found[found["predictor"] == "model"].groupby("division")["lineage"].unique().map(list)
+    assert stamps.to_dict() == {"by subject": ["CLEAN"], "by clip": ["LEAKY"], "augmented, then by clip": ["LEAKY"]}
     assert (tmp_path / "ladder/leakage.png").exists() and "By clip, UAR is" in printed
     assert "| by subject | model |" in (tmp_path / "ladder/leakage.md").read_text()
     page = (tmp_path / "ladder/report.html").read_text()
@@ -134,6 +161,23 @@ def test_the_whole_ladder(stage, tmp_path, capsys) -> None:
     main(args)
     folds = [path for path in written if "fold" in str(path)]
     assert all(path.stat().st_mtime_ns == written[path] for path in folds)
+
+
+@pytest.mark.slow
+def test_weights_that_know_the_tested_infants_stamp_every_rung(stage, tmp_path, capsys) -> None:
+    """A recipe that starts from a stage on the same infants: by subject, nothing remains that could be told."""
+    from cry_lightning.cli.stage import main as fit
+
+    fit(["fit", "--config", str(stage()), "--name=before", f"--runs={tmp_path}"])
+    weights = next(tmp_path.rglob("before/best.ckpt"))
+    given = [f"--model.init_args.weights={weights}", "--folds", "2", "--copies", "0", "--out", str(tmp_path / "ladder")]
+    main(["--config", str(stage()), *given])
+    assert "remains: " not in capsys.readouterr().out
+    model = pd.read_csv(tmp_path / "ladder/leakage.csv").query("predictor == 'model'")
+    assert set(model["lineage"]) == {"LEAKY"} and model["division"].nunique() == 2
+    for name in ("leakage.md", "report.html"):
+        told = (tmp_path / "ladder" / name).read_text()
+        assert "is LEAKY (" in told and "stage before on" in told and "by subject" in told
 
 
 def test_what_makes_no_sense_is_refused(stage, tones, tmp_path) -> None:

@@ -12,7 +12,7 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.cli import stage as cli
 from cry_lightning.lineage import UNKNOWN, FoldedLineage, parse, union
 
-SAID = "3 of 99 clips were left out: 1 missing, 1 empty, 1 silent."
+SAID = "3 of 99 recordings were left out: 1 missing, 1 empty, 1 silent."
 
 
 def test_what_was_left_out_is_in_the_test_and_its_reports(tones, tmp_path, no_figures, capsys):
@@ -42,11 +42,14 @@ def test_what_was_left_out_is_told_once_for_all_folds_and_fused_runs():
         UNKNOWN,
         listed=20,
         left_out={"unreadable": 1},
+        recordings=5,
+        recordings_left_out={"empty": 2},
         not_listed={"recordings with an odd name": 2, "clips, all of whose windows are quiet": 1},
     )
     said = (
-        "1 of 20 clips was left out: 1 unreadable. The corpus does not list 2 recordings with an odd name;"
-        " 1 clip, all of whose windows are quiet."
+        "2 of 5 recordings were left out: 2 empty."
+        " 1 of 20 clips was left out: 1 unreadable. The corpus does not list 2 recordings with an odd"
+        " name; 1 clip, all of whose windows are quiet."
     )
     assert parse(one.as_dict()).left_out_in_words == union([UNKNOWN, one]).left_out_in_words == said
     assert FoldedLineage({("0", "0"): one, ("0", "1"): one}).left_out_in_words == said

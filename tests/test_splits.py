@@ -101,6 +101,12 @@ def test_too_few_groups_are_refused_with_class_and_counts() -> None:
     groups = np.array([f"s{i % 2}" for i in range(7)] + [f"s{i}" for i in range(30)])
     with pytest.raises(UserError, match=r"at least 3 subjects of each class, .*pain \(2 subjects, 7 clips\).*classes"):
         assign(Split(), labels, groups)
+    with pytest.raises(
+        UserError, match=r"only pain \(2 subjects, 7 clips\); it takes more subjects, and two classes at"
+    ):
+        assign(Split(), labels[:7], groups[:7])
+    with pytest.raises(UserError, match=r"it takes more subjects$"):
+        assign(Split(), np.full(7, ""), groups[:7])
     with pytest.raises(UserError, match=r"5-fold.*pain \(2 sites, 7 clips\)"):
         assign(Split(scheme="kfold", group="site"), labels, groups)
 

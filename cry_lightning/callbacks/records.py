@@ -29,6 +29,7 @@ DESCRIBED: dict[str, Callable[..., str]] = {
 }
 TESTED = "test"  # key of the same of the test clips, with labels and subjects at once
 WAY_OUT = "train without these: `describe` names what is there twice, and subjects that a split does not keep apart"
+PARTED = ("recording", "clip")  # what is kept whole where subjects are divided on purpose
 Outputs = dict[str, torch.Tensor]
 
 
@@ -77,7 +78,8 @@ class LineageRecorder(Callback):
             }
         )
         if overlaps := lineage.check(table, known).overlaps:
-            log.warning("the test will be LEAKY: %s; %s", "; ".join(map(str, overlaps)), WAY_OUT)
+            level = logging.INFO if data.split.group in PARTED else logging.WARNING  # studies tell warnings alone
+            log.log(level, "the test will be LEAKY: %s; %s", "; ".join(map(str, overlaps)), WAY_OUT)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Checkpoint) -> None:
         """Keep the lineage of the checkpoint that is resumed or tested."""
@@ -163,11 +165,14 @@ class LineageRecorder(Callback):
     def of_test(self, trainer: Trainer, *parts: str) -> Lineage:
         """The lineage of the checkpoint that was loaded, tested on these parts."""
         data = data_of(trainer)
+        of_recordings, of_clips = data.features.left_out(data.clips)
         return replace(
             self.loaded or UNKNOWN,
             test_clips=sounds_of(data, *parts),
+            recordings=len({clip.path for clip in data.clips.used}),
+            recordings_left_out=dict(of_recordings),
             listed=len(data.clips),
-            left_out=data.features.left_out,
+            left_out=dict(of_clips),
             not_listed=not_listed(data),
         )
 

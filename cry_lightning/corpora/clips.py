@@ -68,6 +68,12 @@ def as_names(values: Names) -> pd.Categorical:
     return pd.Categorical.from_codes(numbers, pd.Index(names.tolist(), dtype=object))  # of whatever letters
 
 
+def lost(recording: np.ndarray, bad: Sequence[int]) -> np.ndarray:
+    """Which recordings, by the number of that of each clip (n,), have nothing but bad clips, of these rows."""
+    n_clips, n_bad = (np.bincount(numbers, minlength=recording.max() + 1) for numbers in (recording, recording[bad]))
+    return np.flatnonzero((n_bad > 0) & (n_bad == n_clips))
+
+
 class Clips(Sequence[Clip]):
     """Clips as stretches of their sources, in 20 bytes each: a clip of which there are many stretches is kept once.
 

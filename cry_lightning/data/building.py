@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from cry_lightning import audio
 from cry_lightning.console import UserError, counted, first_few, progress_bar
 from cry_lightning.corpora import Clip, Clips, Corpus
+from cry_lightning.corpora.clips import lost
 from cry_lightning.data import soundness
 from cry_lightning.data.cachefile import GOOD, PENDING, CacheFile
 from cry_lightning.features.base import Feature
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 BATCH_SIZE = 64  # larger batches leave the processor's cache
 MAX_BAD_SHARE = 0.05
+Counts = Counter[str]
 
 
 class CachedFeatures:
@@ -76,10 +78,23 @@ class CachedFeatures:
         """Row -> why it is masked."""
         return self._columns.reasons()
 
-    @property
-    def left_out(self) -> dict[str, int]:
-        """What is wrong with masked rows, in a word, and with how many."""
-        return dict(Counter(map(audio.kind_of_fault, self.bad.values())))
+    def left_out(self, clips: Clips) -> tuple[Counts, Counts]:
+        """Of how many recordings all clips are masked, by what is wrong in a word; and of the others, how many clips.
+
+        Args:
+            clips: of all rows.
+        """
+        recording, rows = clips.each(lambda clip: clip.path).codes, [*self.bad]
+        whole = set(lost(recording, rows).tolist())
+        kind_of: dict[int, str] = {}
+        of_clips: Counts = Counter()
+        for number, reason in zip(recording[rows].tolist(), self.bad.values(), strict=True):
+            kind = audio.kind_of_fault(reason)
+            if number in whole:
+                kind_of.setdefault(number, kind)
+            else:
+                of_clips[kind] += 1
+        return Counter(kind_of.values()), of_clips
 
     @cached_property
     def content(self) -> list[str]:
@@ -252,7 +267,8 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int, 
     """Compute every row of these batches that is not done, and list the bad ones at the end.
 
     Raises:
-        UserError: more than 5 % of the clips are bad (the file is deleted then), or a worker died.
+        UserError: more than 5 % of the clips, or of the recordings, are bad (the file is deleted then); or a
+            worker died.
     """
     done = file.column("done") != PENDING
     done[file.damaged_rows()] = False
@@ -272,22 +288,28 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int, 
             file.write_rows(rows, features, reasons, sounds)
             bar.update(len(rows))
             if any(reasons):
-                _refuse_too_many(file, corpus_name)
+                _refuse_too_many(file, dataset, corpus_name)
     if bad := file.reasons():
         listed = _listed(file, bad, 100, "\n  ")
         of = f"of {len(dataset)} clips"
         log.warning("%s: %s left out:\n  %s", corpus_name, counted(len(bad), f"{of} is", f"{of} are"), listed)
 
 
-def _refuse_too_many(file: CacheFile, corpus_name: str) -> None:
-    bad, n = file.reasons(), file.shape[0]
-    if len(bad) > MAX_BAD_SHARE * n:
-        listed = _listed(file, bad, 10, "; ")
-        file.path.unlink()  # mended clips would have another cache
-        raise UserError(
-            f"{corpus_name}: {len(bad)} of {n} clips are bad already, and more than {MAX_BAD_SHARE:.0%} are too many; "
-            f"mend or remove them: {listed}"
-        )
+def _refuse_too_many(file: CacheFile, dataset: ClipBatches, corpus_name: str) -> None:
+    """A file that cannot be read is one clip, however many windows it would have: recordings count for themselves."""
+    bad = file.reasons()
+    shares = {
+        "clips": (len(bad), len(dataset)),
+        "recordings": (len(lost(dataset.file_of, [*bad])), len(dataset.files)),
+    }
+    for what, (n_bad, n) in shares.items():
+        if n_bad > MAX_BAD_SHARE * n:
+            listed = _listed(file, bad, 10, "; ")
+            file.path.unlink()  # mended clips would have another cache
+            raise UserError(
+                f"{corpus_name}: {n_bad} of {n} {what} are bad already, and more than {MAX_BAD_SHARE:.0%} are too many;"
+                f" mend or remove them: {listed}"
+            )
 
 
 def _listed(file: CacheFile, bad: dict[int, str], at_most: int, between: str) -> str:

@@ -16,6 +16,7 @@ from cry_lightning.console import UserError, counted
 from cry_lightning.corpora.base import part_by_hash
 from cry_lightning.corpora.clips import Names, as_names
 
+UNLABELLED = "unlabelled"  # the class of all clips, where none has one
 PART_OF = {"train": "train", "val": "val", "test": "test", "validation": "val", "valid": "val", "dev": "val"}
 HOLDOUT_ATTEMPTS = 32
 CLOSE_ENOUGH = 0.005  # mean deviation of a part's shares at which no further attempt is made
@@ -95,7 +96,7 @@ def assign(split: Split, labels: Names, groups: Names, own: Names | None = None)
     """
     label, group = as_names(labels), as_names(groups)
     if not np.any(label != ""):
-        label = as_names(np.full(len(label), "unlabelled"))
+        label = as_names(np.full(len(label), UNLABELLED))
     labelled = label != ""
     if split.scheme == "external":
         return np.full(len(label), "test")
@@ -240,9 +241,13 @@ def _assign_greedily(amounts: np.ndarray, wanted: np.ndarray, rng: np.random.Gen
 def _refuse_rare(classes: np.ndarray, counts: np.ndarray, needed: int, purpose: str, group: str) -> None:
     rare = (counts > 0).sum(0) < needed
     if rare.any():
+        way_out = "merge or leave out those with the corpus's `classes`"
+        if rare.all():  # which leaves none
+            named = set(classes) - {UNLABELLED}
+            way_out = f"it takes more {group}s" + ", and two classes at least" * (len(named) == 1)
         raise UserError(
             f"split: {purpose} needs at least {needed} {group}s of each class, but there are only"
-            f" {census(classes[rare], counts[:, rare], group)}; merge or leave out those with the corpus's `classes`"
+            f" {census(classes[rare], counts[:, rare], group)}; {way_out}"
         )
 
 

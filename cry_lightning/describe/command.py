@@ -1,7 +1,7 @@
 """`python -m cry_lightning describe`: a report on a corpus, section by section, with tables and a figure beside it."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -47,24 +47,32 @@ def run(given: str, overrides: Sequence[str], by: Sequence[str] | None, sample: 
     data = open_data(given, overrides)
     out = out or Path("runs", data.corpus.name, "describe")
     check_folder("--out", out)
-    sections = tell(summary.take(data, by, sample), out)
+    sections = tell(census := summary.take(data, by, sample), out)
     if data.corpus.window_s is None and not given.lower().endswith(ENDINGS):
-        sections[0].remarks += as_make_cuts(given, overrides)
+        faulty = census.recordings.index[census.recordings["fault"] != ""]
+        sections[0].remarks += as_make_cuts(given, overrides, set(faulty))
     write_text(printable(as_page(data.corpus.name, sections)), out / "describe.md")
     print(printable(as_terminal(sections)))
     print(f"\nReport: {out / 'describe.md'}")
     return out / "describe.md"
 
 
-def as_make_cuts(given: str, overrides: Sequence[str]) -> list[str]:
-    """What `make` trains on where it is given a path, in words: windows are counted by the headers of files alone."""
+def as_make_cuts(given: str, overrides: Sequence[str], faulty: Container[str]) -> list[str]:
+    """What `make` trains on where it is given a path, in words: windows are counted by the headers of files alone.
+
+    Args:
+        given: the path.
+        overrides: as of `open_data`.
+        faulty: recordings that cannot be used.
+    """
     corpus = open_data(find_shipped([OWN])[0], [f"--data.corpus.init_args.path={given}", *overrides]).corpus
     level_db, corpus.min_active_db = corpus.min_active_db, None
     if corpus.window_s is None:
         return []
     quiet = f", less the windows below {level_db:g} dB" if level_db is not None else ""
     cut = f"`make` cuts them into windows of {corpus.window_s:g} s, by {OWN}"
-    return [f"Clips are whole here; {cut}: {counted(len(corpus.clips()), 'clip')}{quiet}."]
+    n_clips = sum(path not in faulty for path in corpus.clips().paths)
+    return [f"Clips are whole here; {cut}: {counted(n_clips, 'clip')}{quiet}."]
 
 
 @dataclass

@@ -24,6 +24,7 @@ GAPS, JUMPS = (1, 21), (2, 96)  # frames and bins from peak to peak: a steady to
 GAP_STEP, FAN = 2, 3  # frames that a gap is measured in, and how many of the next peaks are joined to one
 PER_S, NEXT = 16, 40  # landmarks kept of each second, the strongest; peaks among which the next are looked for
 ENOUGH, LONG, CHANCE = 4, 42, 1e-6  # landmarks at one shift, over so many frames, so unlikely by chance: one sound
+AGAIN = 31, 420  # frames, 0.7 to 10 s, after which the same two frequencies tell of a device, as an alarm
 TYPE, LETTERS = np.dtype([("hash", "<u4"), ("time", "<u2")]), 8  # of a landmark in memory, and in text
 FRAMES = 2**10  # whose spectra are in memory at once, so that a core keeps them at hand
 AT_ONCE = 2**18  # pairs of equal landmarks that are in memory at once
@@ -140,13 +141,13 @@ def unpacked(files: Sequence[str], file: np.ndarray, start_s: np.ndarray, letter
 def alike(sounds: Sequence[str] | Landmarks, others: Sequence[str] | Landmarks) -> np.ndarray:
     """Places (n, 2) of sounds and of what they are found again as among others, in files of other bytes.
 
-    What comes of one file is compared as one recording.
+    What comes of one file is compared as one recording, without the sounds of a device.
 
     Args:
-        sounds: as of `lineage.sound_fingerprint`, or the landmarks of such.
+        sounds: as of `lineage.sound_fingerprint`, or the landmarks of such `of_no_device`.
         others: likewise.
     """
-    ours, theirs = (each if isinstance(each, Landmarks) else decoded(each) for each in (sounds, others))
+    ours, theirs = (x if isinstance(x, Landmarks) else of_no_device(decoded(x)) for x in (sounds, others))
     numbers = {name: number for number, name in enumerate(theirs.files)}
     number = np.array([numbers.setdefault(name, len(numbers)) for name in ours.files], int)
     ours = ours._replace(file=number[ours.file])
@@ -170,6 +171,26 @@ def alike(sounds: Sequence[str] | Landmarks, others: Sequence[str] | Landmarks) 
         found.append(_alike(*_equal(ours.at(block), theirs, first[block], n_equal[block]), ends, sizes))
         begin = end
     return np.unique(np.concatenate(found), axis=0)
+
+
+def of_no_device(marks: Landmarks) -> Landmarks:
+    """Those that do not join two frequencies of what comes again and again, as an alarm does at any shift in time.
+
+    Which frequencies these are, landmarks of the same two within `AGAIN` tell. An alarm has a few alone, though it has
+    other landmarks each time that it begins elsewhere within a frame.
+    """
+    low, high = marks.hash >> 14 & 255, marks.hash >> 6 & 255
+    ones, others, both = ((marks.file << 16 | kind) << 25 | marks.time for kind in (low, high, low << 8 | high))
+    least, most = AGAIN
+    known = np.sort(both)
+    again = _any_within(known, both, least, most) | _any_within(known, both, -most, -least)
+    known = np.sort(np.concatenate([ones[again], others[again]]))
+    return marks.at(~(_any_within(known, ones, -most, most) & _any_within(known, others, -most, most)))
+
+
+def _any_within(known: np.ndarray, keys: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Beside which of some keys (n,) there is any of the known ones, which are sorted, from so much to so much more."""
+    return np.searchsorted(known, keys + last, "right") > np.searchsorted(known, keys + first)
 
 
 def _equal(ours: Landmarks, theirs: Landmarks, first: np.ndarray, n_equal: np.ndarray) -> tuple[Landmarks, Landmarks]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning.console import UserError, clip_in_words, counted
-from cry_lightning.lineage.acoustic_fingerprint import Landmarks, alike, decoded
+from cry_lightning.lineage.acoustic_fingerprint import Landmarks, alike, decoded, of_no_device
 from cry_lightning.lineage.recorded import fingerprint
 from cry_lightning.lineage.records import (
     FILE,
@@ -163,8 +163,8 @@ class Tested:
 
     @cached_property
     def landmarks(self) -> Landmarks:
-        """How they sound."""
-        return decoded(self.known.tolist())
+        """How they sound, without devices."""
+        return of_no_device(decoded(self.known.tolist()))
 
     def overlap(self, stage: StageRecord) -> Overlap:
         """What is shared with a stage."""

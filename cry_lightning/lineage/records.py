@@ -64,8 +64,10 @@ class Lineage:
     uncalibrated: bool = False  # the scores rank, but are no probabilities
     table: str = ""  # SHA-256 of the predictions that this is the lineage of
     checkpoint: str = ""  # SHA-256 of the file that made them
-    listed: int = 0  # clips of the tested corpus; 0: not recorded
-    left_out: dict[str, int] = field(default_factory=dict)  # of these, what cannot be used: why -> how many
+    recordings: int = 0  # of the tested corpus; 0: not recorded, all that is left out are clips
+    recordings_left_out: dict[str, int] = field(default_factory=dict)  # of these, what cannot be used: why -> how many
+    listed: int = 0  # clips of that corpus; 0: not recorded
+    left_out: dict[str, int] = field(default_factory=dict)  # of these, what other recordings have that cannot be used
     not_listed: dict[str, int] = field(default_factory=dict)  # what that corpus leaves out: what and why -> how many
     gap: str = ""  # why it is not complete, where it is no earlier stage that is unknown
     doubt: str = ""  # why this may be the lineage of something else; never written
@@ -83,13 +85,18 @@ class Lineage:
 
     @property
     def left_out_in_words(self) -> str:
-        """How many clips the tested corpus had to do without; empty where it was none, or is not recorded."""
-        kinds = ", ".join(f"{n:,} {kind}" for kind, n in self.left_out.items())
-        n_left_out = sum(self.left_out.values())
-        of = f"of {self.listed:,} clips"
-        said = [f"{counted(n_left_out, f'{of} was', f'{of} were')} left out: {kinds}." if kinds else ""]
+        """What the tested corpus had to do without; empty where it was nothing, or is not recorded."""
+        said = []
+        for left_out, n, what in (
+            (self.recordings_left_out, self.recordings, "recordings"),
+            (self.left_out, self.listed, "clips"),
+        ):
+            if left_out:
+                kinds = ", ".join(f"{n_kind:,} {kind}" for kind, n_kind in left_out.items())
+                of = f"of {n:,} {what}"
+                said.append(f"{counted(sum(left_out.values()), f'{of} was', f'{of} were')} left out: {kinds}.")
         others = "; ".join(counted_plural(n, what) for what, n in self.not_listed.items())
-        return " ".join(filter(None, [*said, f"The corpus does not list {others}." if others else ""]))
+        return " ".join([*said, *([f"The corpus does not list {others}."] if others else [])])
 
     def as_dict(self) -> Json:
         """Plain data, for JSON and checkpoints."""
@@ -182,11 +189,8 @@ def _parse_one(content: Json) -> Lineage:
     if not isinstance(stages, list) or (complete and not stages):
         raise UserError("'stages' is not a list that holds at least the run's own stage")
     parsed = [_parse_stage(stage, f"stages[{number}]") for number, stage in enumerate(stages)]
-    if not _is_count(listed := content.get("listed", 0)):
-        raise UserError("'listed' is not a count")
-    left_out = _counts(content, "left_out")
-    if sum(left_out.values()) > listed:
-        raise UserError("'left_out' counts more clips than 'listed'")
+    recordings, recordings_left_out = _listed(content, "recordings", "recordings_left_out")
+    listed, left_out = _listed(content, "listed", "left_out")
     return Lineage(
         complete,
         parsed,
@@ -194,11 +198,22 @@ def _parse_one(content: Json) -> Lineage:
         uncalibrated=bool(content.get("uncalibrated", False)),
         table=_text(content, "table"),
         checkpoint=_text(content, "checkpoint"),
+        recordings=recordings,
+        recordings_left_out=recordings_left_out,
         listed=listed,
         left_out=left_out,
         not_listed=_counts(content, "not_listed"),
         gap=_text(content, "gap"),
     )
+
+
+def _listed(content: Json, key: str, of_which: str) -> tuple[int, dict[str, int]]:
+    """How many are listed, and of these, how many are left out, by why."""
+    if not _is_count(listed := content.get(key, 0)):
+        raise UserError(f"{key!r} is not a count")
+    if sum((left_out := _counts(content, of_which)).values()) > listed:
+        raise UserError(f"{of_which!r} counts more than {key!r}")
+    return listed, left_out
 
 
 def _parse_stage(content: object, where: str) -> StageRecord:
@@ -299,6 +314,8 @@ def union(lineages: Iterable[Lineage]) -> Lineage:
         stages=stages,
         test_clips={clip: sound for lineage in lineages for clip, sound in lineage.test_clips.items()},
         uncalibrated=any(lineage.uncalibrated for lineage in lineages),
+        recordings=fullest.recordings,
+        recordings_left_out=fullest.recordings_left_out,
         listed=fullest.listed,
         left_out=fullest.left_out,
         not_listed=fullest.not_listed,

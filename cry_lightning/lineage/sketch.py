@@ -11,7 +11,7 @@ import numpy as np
 
 from cry_lightning.console import UserError
 from cry_lightning.files import Json
-from cry_lightning.lineage.acoustic_fingerprint import LETTERS, Landmarks, decoded
+from cry_lightning.lineage.acoustic_fingerprint import LETTERS, Landmarks, decoded, of_no_device
 from cry_lightning.lineage.recorded import END_MS, Recorded, parts_of
 
 FROM = 20_000  # clips, of which and fewer a stage keeps all
@@ -174,10 +174,10 @@ class Sketch:
 
     @cached_property
     def known(self) -> Landmarks:
-        """The landmarks that are kept; they are of no particular one of the clips."""
+        """The landmarks that are kept, of no device; they are of no particular one of the clips."""
         file, time, hashes = _unpacked(self.landmarks, MOST_BYTES["landmarks"])
         names = [f"{number:016x}" for number in (np.unique(self.located.file) << np.uint64(64 - BITS)).tolist()]
-        return Landmarks(names, file, time, hashes, np.zeros_like(file))
+        return of_no_device(Landmarks(names, file, time, hashes, np.zeros_like(file)))
 
     @property
     def chance(self) -> float:

@@ -161,7 +161,7 @@ def find(stage: MakeStage, wanted: Inputs, unknown: Sequence[str] = ()) -> tuple
                 found = ["best.ckpt, fitted otherwise since"]
             if not found:
                 return folder, differs
-            differs = differs or f"{folder} was made with another {', '.join(found[:3])}"
+            differs = differs or f"{folder} differs in {', '.join(found[:3])}"
         elif is_free(folder):
             return folder, differs
         else:

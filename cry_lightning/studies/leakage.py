@@ -20,14 +20,16 @@ from cry_lightning.console import UserError, progress_bar
 from cry_lightning.dashboard.runs import send_curves, with_interval
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import Rows, as_markdown, as_text, cell
 from cry_lightning.evaluation.drawing import SCREEN, as_svg, save
 from cry_lightning.evaluation.intervals import Estimate, Jackknife
 from cry_lightning.evaluation.metrics import majority, units_at
 from cry_lightning.evaluation.predictions import classes_of, score_columns
+from cry_lightning.evaluation.run import Tested, read_run
 from cry_lightning.files import Json, write_json, write_table, write_text
+from cry_lightning.lineage import Leakage
 from cry_lightning.report.page import StudyPage, write_page
+from cry_lightning.report.words import STAMPS
 from cry_lightning.studies import engine
 from cry_lightning.studies.cross_validation import planned
 from cry_lightning.studies.division import CrossValidationPlan
@@ -53,8 +55,8 @@ clipping, spectral tilt, bandwidth, noise floor, length of the file, sample rate
 Train = Callable[[str, Sequence[str], Path], Path]  # what is never divided, arguments, folder -> the run folder
 
 
-def ladder(data: CryDataModule, train: Train, copies: int, out: Path) -> dict[str, pd.DataFrame]:
-    """Cross-validate the recipe in each way that differs; returns the pooled tests under each, as of predictions.csv.
+def ladder(data: CryDataModule, train: Train, copies: int, out: Path) -> dict[str, Tested]:
+    """Cross-validate the recipe in each way that differs; returns the pooled tests under each.
 
     Args:
         data: of the recipe, set up.
@@ -69,19 +71,14 @@ def ladder(data: CryDataModule, train: Train, copies: int, out: Path) -> dict[st
             log.info("every recording is one clip: by recording is by clip")
             continue
         log.info("%s", name)
-        rungs[name] = _tested(train(group, [], out / name.replace(" ", "-")))
+        rungs[name] = read_run(str(train(group, [], out / name.replace(" ", "-"))), "test")
     if copies:
         log.info("%s", AUGMENTED)
         manifest = write_copies(data, copies, out / "copies")
         corpus = {"class_path": "cry_lightning.corpora.Manifest", "init_args": {"root": str(manifest)}}
         given = [f"--data.corpus={json.dumps(corpus)}", "--data.split.column=null"]
-        rungs[AUGMENTED] = _tested(train("clip", given, out / "augmented"))
+        rungs[AUGMENTED] = read_run(str(train("clip", given, out / "augmented")), "test")
     return rungs
-
-
-def _tested(folder: Path) -> pd.DataFrame:
-    table = predictions.read(folder / "predictions.csv")
-    return table[table["split"] == "test"].reset_index(drop=True)
 
 
 def write_copies(data: CryDataModule, copies: int, folder: Path) -> Path:
@@ -194,21 +191,20 @@ def _by_folds(table: pd.DataFrame, scored: Callable[[pd.DataFrame, pd.DataFrame]
     return found
 
 
-def results(rungs: Mapping[str, pd.DataFrame], features: pd.DataFrame) -> pd.DataFrame:
-    """division, predictor, metric, value, low, high, clips, subjects; the baselines by subject and by clip."""
+def results(rungs: Mapping[str, Tested], features: pd.DataFrame) -> pd.DataFrame:
+    """division, predictor, metric, value, low, high, clips, subjects, lineage; baselines by subject and by clip."""
     rows = []
-    for division, tested in rungs.items():
-        scored = {MODEL: tested}
+    for division, run in rungs.items():
+        scored = {MODEL: (tested := run.table)}
         if division in (BY_SUBJECT, BY_CLIP):
             scored |= {IDENTITY: identity_only(tested), RECORDER: recorder_only(tested, features)}
             scored[MAJORITY] = tested.assign(**_scores(majority(units_at("clip", tested))))
         for predictor, table in scored.items():
             units = units_at("clip", table)
             jackknife = Jackknife.of(units)
-            for metric in METRICS:
-                counts = units.n_clips, units.n_subjects
-                rows.append((division, predictor, metric, *jackknife.score(metric), *counts))
-    columns = ["division", "predictor", "metric", "value", "low", "high", "clips", "subjects"]
+            of_all = units.n_clips, units.n_subjects, run.leakage.status if predictor == MODEL else ""
+            rows += [(division, predictor, metric, *jackknife.score(metric), *of_all) for metric in METRICS]
+    columns = ["division", "predictor", "metric", "value", "low", "high", "clips", "subjects", "lineage"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -217,27 +213,40 @@ def _scores(table: pd.DataFrame) -> dict[str, float]:
     return {column: float(table[column].iloc[0]) for column in score_columns(table)}
 
 
-def verdict(rungs: Mapping[str, pd.DataFrame], found: pd.DataFrame) -> str:
+def verdict(rungs: Mapping[str, Tested], found: pd.DataFrame) -> str:
     """How much of the score above chance is identity, and how much the recorder alone would reach.
 
-    By subject and by clip, the same clips of the same subjects are tested, so that the difference is paired.
+    By subject and by clip, the same clips of the same subjects are tested, so that the difference is paired. It tells
+    what identity is worth only where the model by subject was trained on none of them.
     """
-    chance = 1 / rungs[BY_CLIP]["label"].nunique()
-    by_clip, by_subject = (Jackknife.of(units_at("clip", rungs[name])) for name in (BY_CLIP, BY_SUBJECT))
+    chance = 1 / rungs[BY_CLIP].table["label"].nunique()
+    by_clip, by_subject = (Jackknife.of(units_at("clip", rungs[name].table)) for name in (BY_CLIP, BY_SUBJECT))
     identity = _estimate(by_clip.difference(by_subject, "uar"))
     rows = found[found["metric"] == "uar"].to_dict("records")
     uar = {(row["division"], row["predictor"]): pd.Series(row) for row in rows}
     above, rest = uar[BY_CLIP, MODEL]["value"] - chance, uar[BY_SUBJECT, MODEL]
-    recorder = uar[BY_SUBJECT, RECORDER]
+    recorder, leakage = uar[BY_SUBJECT, RECORDER], rungs[BY_SUBJECT].leakage
+    together = ": labels and recorders go together." if recorder["low"] > chance else ", which may be chance."
+    gained = f"By clip, UAR is {above:.3f} above chance ({chance:.3f})"
+    if leakage.status == "LEAKY":
+        return (
+            f"{gained}. By subject, {cell(rest)} is {_stamped(leakage)} What is knowledge of who cries, and what would"
+            " remain without it, cannot be told: train the earlier stages without these subjects. By subject, the"
+            f" recorder alone reaches {cell(recorder)}{together}"
+        )
     weighed = [
-        f"By clip, UAR is {above:.3f} above chance ({chance:.3f}); {cell(identity)} of that is knowledge of who cries"
+        f"{gained}; {cell(identity)} of that is knowledge of who cries"
         + (": by subject it is not there." if identity["low"] > 0 else ", which may be chance."),
         f"By subject, {cell(rest)} remains: "
         + ("more than chance." if rest["low"] > chance else "no evidence of more than chance."),
-        f"Of what remains, the recorder alone reaches {cell(recorder)}"
-        + (": labels and recorders go together." if recorder["low"] > chance else ", which may be chance."),
+        *([] if leakage.status == "CLEAN" else [f"Yet what remains is {_stamped(leakage)}"]),
+        f"Of what remains, the recorder alone reaches {cell(recorder)}{together}",
     ]
     return " ".join(weighed)
+
+
+def _stamped(leakage: Leakage) -> str:
+    return f"{leakage.status} ({leakage.reason}). {STAMPS[leakage.status]}"
 
 
 def _estimate(found: Estimate) -> pd.Series:
@@ -246,10 +255,12 @@ def _estimate(found: Estimate) -> pd.Series:
 
 def as_rows(found: pd.DataFrame) -> Rows:
     """A row for each division and predictor."""
-    rows = [["division", "predictor", "clips/subj.", *METRICS.values()]]
+    rows = [["division", "predictor", "clips/subj.", *METRICS.values(), "lineage"]]
     for (division, predictor), own in found.groupby(["division", "predictor"], sort=False):
+        first = own.iloc[0]
         cells = [cell(own[own["metric"] == metric].iloc[0]) for metric in METRICS]
-        rows.append([str(division), str(predictor), f"{own['clips'].iloc[0]}/{own['subjects'].iloc[0]}", *cells])
+        of_all = f"{first['clips']}/{first['subjects']}"
+        rows.append([str(division), str(predictor), of_all, *cells, first["lineage"]])
     return rows
 
 
@@ -276,7 +287,9 @@ def draw(found: pd.DataFrame, chance: float) -> Figure:
             some["value"], places[rows], xerr=bars, marker=marker, linestyle="none", capsize=3, label=predictor
         )
     axes.axvline(chance, color="grey", linestyle=":", label="chance")
-    axes.set_yticks(places, [f"{row.division}, {row.predictor}" for row in own.itertuples()])
+    own["lineage"] = own["lineage"].replace("CLEAN", "")
+    named = own[["division", "predictor", "lineage"]].itertuples(index=False)
+    axes.set_yticks(places, [", ".join(filter(None, row)) for row in named])
     axes.set(xlabel="UAR", xlim=(0, 1.02))
     axes.legend(loc="lower left")
     return figure

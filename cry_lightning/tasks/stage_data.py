@@ -1,5 +1,6 @@
 """What a stage asks of its data: the contract between tasks, callbacks and the datamodule."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -21,9 +22,12 @@ class Features(Protocol):
     def content(self) -> list[str]:
         """What each row holds: "hash of the file#start-duration"."""
 
-    @property
-    def left_out(self) -> dict[str, int]:
-        """What is wrong with clips that have no feature, in a word, and with how many."""
+    def left_out(self, clips: Clips) -> tuple[Counter[str], Counter[str]]:
+        """Of how many recordings no clip has a feature, by what is wrong in a word; and of the others, how many clips.
+
+        Args:
+            clips: of all rows.
+        """
 
     def sounds(self, rows: Tensor) -> Sequence[str]:
         """Fingerprints of the sounds of some rows (n,), as of `lineage.sound_fingerprint`."""
@@ -37,6 +41,7 @@ class Division(Protocol):
 
     repeat: int
     fold: int
+    group: str  # what is never divided
 
 
 class Sampling(Protocol):
