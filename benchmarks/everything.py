@@ -4,7 +4,8 @@
 .venv/bin/python benchmarks/everything.py --check                  compares with the table that is there
 
 A ratio is how many times as fast as the peer we are, a share how much of what is possible, both within one run: so they
-compare between machines of one kind, and little between kinds. `--check` ends with 1 where one fell by over a third.
+compare between machines of one kind, and little between kinds. `--check` ends with 1 where a ratio fell by over a
+third, or a share where there is no peer.
 """
 
 import argparse

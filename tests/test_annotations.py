@@ -259,8 +259,13 @@ def test_cries_in_two_channels_are_mixed_as_these_are(file):
         Interval(0.5, 1.5, "dog"),
         Interval(2, 3, "cry"),
     ]
-    with pytest.raises(UserError, match=r"overlap between 2\.5 and 3 s"):
-        read(file(selections(*rows, "5\tV\t1\t2.5\t4\tcry"), "a.selections.txt"))
+    for odd, fault in (
+        ("5\tV\t1\t2.5\t4\tcry", r"overlap between 2\.5 and 3 s"),
+        ("5\tV\t1\t0.75\t2\tcry", r"overlap between 0\.75 and 1\.5 s"),  # with its own channel, behind another's
+        ("5\tV\t2\t2.5\t1\tcry", r"goes from 2\.5 to 1 s"),
+    ):
+        with pytest.raises(UserError, match=fault):
+            read(file(selections(*rows, odd), "a.selections.txt"))
 
 
 def test_commas_are_decimal_where_no_time_has_a_point(file):
@@ -340,6 +345,7 @@ def test_the_names_that_recordings_give_find_them_again(recordings):
         ("deep/er/1", "k/1.wav k/2.wav", {"k/1.wav": "deep/er/1"}),
         ("x.wav y", "x y.wav", {"x": "x.wav", "y.wav": "y"}),  # compared with each other
         ("c.d", "c.wav", {}),
+        ("e", "e.raw", {"e.raw": "e"}),
     ],
 )
 def test_a_file_is_called_like_the_path_or_the_name_of_its_recording(files, recordings, own):

@@ -148,8 +148,11 @@ def test_mistakes_are_the_same_as_those_of_the_commands(tmp_path):
         with pytest.raises(UserError, match=f"^{name}: a value is wanted, not None"):
             call(None, *["x.ckpt"] * (call is cry.predict))
     (tmp_path / "best.ckpt").touch()
-    with pytest.raises(UserError, match=r"device: invalid choice: 'tpu' \(choose from auto, cpu, cuda\)"):
-        cry.load(tmp_path / "best.ckpt", device="tpu")
+    for device in ("tpu", "cpuu", "cuda:x"):
+        with pytest.raises(UserError, match=f"--device {device}: is none of auto, cpu, cuda and cuda:NUMBER"):
+            cry.load(tmp_path / "best.ckpt", device=device)
+    with pytest.raises(UserError, match="--device cuda:99: torch finds no such GPU here"):
+        cry.load(tmp_path / "best.ckpt", device="cuda:99")
     with pytest.raises(UserError, match="--detect: True or False is wanted, not 'no'"):
         cry.predict(tmp_path, tmp_path / "best.ckpt", detect="no")
     with pytest.raises(TypeError, match="wieghts"):
@@ -231,6 +234,10 @@ def test_threads_that_share_a_model_get_what_each_would_alone(tested):
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda job: np.asarray(job[0](job[1])), 2 * jobs))
     assert all(np.array_equal(one, other) for one, other in zip(found, 2 * alone, strict=True))
+    path = tested.parent / "asked.wav"
+    soundfile.write(path, sounds[0], RATE)
+    asking = (one for one in [path] if len(model(one)))  # whoever lists the recordings may ask the model, too
+    assert model(asking)[numbers].equals(model(path)[numbers])
     again = pickle.loads(pickle.dumps(model))  # as other processes are sent it
     assert np.array_equal(again(sounds[0])[numbers], alone[0])
 

@@ -80,7 +80,7 @@ def test_without_a_known_hash_it_must_be_accepted_and_is_recorded(digests, capsy
     Path("own.ckpt").unlink()
     error = refused(capsys, "get", "none", "--sha256", "0" * 64)
     assert f"/embedding%20model.ckpt?download=1: sha256 is {sha}, expected {'0' * 64}" in error
-    assert error.rstrip().endswith("get it again, or take it as it is by --accept-unverified")
+    assert error.rstrip().endswith("get it again, or take it as it is by --accept-unverified, without --sha256")
     assert "--sha256 abc: a SHA-256 has 64 digits" in refused(capsys, "get", "none", "--sha256", "abc")
     assert cry.weights("get", "none", sha256=sha.upper()) == {"none": Path("runs/weights/none.ckpt")}
 

@@ -24,6 +24,7 @@ class Interval(NamedTuple):
 FORMS = {"textgrid": ".TextGrid", "audacity": ".txt", "raven": ".selections.txt"}  # name of a form -> end of its files
 ENDING = re.compile(r"(\.textgrid|(\.table\.\d+)?\.selections\.txt|\.txt)$", re.IGNORECASE)
 LONGEST_S = 1e6  # no recording lasts 12 days
+ROUNDING_S = 1e-6  # neighbours in a tier may overlap by this
 SLACK_S = 0.1  # an interval may end this much behind the sound, whose length differs between decoders
 Call = Callable[[str], str]  # what a path is called
 
@@ -68,7 +69,7 @@ def matched(files: Mapping[str, Path], recordings: Iterable[str]) -> dict[str, P
     names = list(dict.fromkeys(recordings))
     found: dict[str, str] = {}
     parts: list[Call] = [str, _name]
-    endings: list[tuple[Call, Call]] = [(str, str), (str, _bare), (_bare, str)]
+    endings: list[tuple[Call, Call]] = [(str, str), (str, _bare), (_bare, str), (str, _without_ending)]
     for part, (of_file, of_recording) in product(parts, endings):
         taken = {*found.values()}
         free = _grouped((key for key in files if key not in taken), part, of_file)
@@ -101,6 +102,11 @@ def _bare(path: str) -> str:
     """A path without the ending of a recording."""
     ending = PurePosixPath(path).suffix
     return path.removesuffix(ending) if ending.lower() in EXTENSIONS else path
+
+
+def _without_ending(path: str) -> str:
+    """A path without whatever stands behind its last dot, which a recording may well have."""
+    return str(PurePosixPath(path).with_suffix(""))
 
 
 def names_for(recordings: Sequence[str]) -> list[str]:
@@ -219,7 +225,7 @@ def _refuse_labels(found: list[Found], path: Path) -> None:
 
 def _refuse_overlaps(found: list[Found], path: Path) -> None:
     for one, other in pairwise(found):
-        if other.interval.start_s < one.interval.end_s:
+        if other.interval.start_s < one.interval.end_s - ROUNDING_S:
             both = " and ".join(f"{each.place} ({each.interval.label!r})" for each in (one, other))
             between = f"between {other.interval.start_s:g} and {one.interval.end_s:g} s"
             raise UserError(f"{path}: {both} overlap {between}; move an end, or make them one")

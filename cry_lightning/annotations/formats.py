@@ -60,12 +60,18 @@ def parse_table(text: str, path: Path) -> list[tuple[str, Row]]:
 
 
 def _mixed(rows: Iterable[tuple[Line, Row]]) -> list[tuple[Line, Row]]:
-    """Intervals with those of one label that overlap in different channels made one, as these are mixed."""
+    """Intervals with those of one label that overlap in different channels made one, as these are mixed.
+
+    What is reversed, or overlaps within its channel, stays as it is, to be refused.
+    """
     mixed: list[tuple[Line, Row]] = []
     last: dict[str, int] = {}  # label -> place
+    ends: dict[tuple[str, str], float] = {}  # label and channel -> until where it is marked
     for line, (start_s, end_s, label) in sorted(rows, key=lambda one: one[1]):
         before, (begin_s, until_s, _) = mixed[last[label]] if label in last else (line, (0.0, 0.0, ""))
-        if start_s < until_s and line.channel != before.channel:
+        alone = ends.get((label, line.channel), 0.0) <= start_s < end_s
+        ends[label, line.channel] = max(end_s, ends.get((label, line.channel), 0.0))
+        if start_s < until_s and alone:
             mixed[last[label]] = (line if end_s > until_s else before, (begin_s, max(end_s, until_s), label))
         else:
             last[label] = len(mixed)
@@ -108,7 +114,7 @@ def _selections(lines: list[list[str]], path: Path) -> Iterable[Line]:
             several = ", ".join(map(repr, sorted(labels)))
             raise UserError(f"{path}: line {number} has the labels {several}; rename the columns that hold no labels")
         one = Line(number, row[BEGIN], row[END], "".join(labels), row.get(CHANNEL, ""), row.get(OFFSET, ""))
-        files.add(row.get(BEGIN_FILE, ""))
+        files |= {row.get(BEGIN_FILE, "")} - {""}
         selection = row.get(SELECTION) or str(number)
         first = found.get(selection, one)
         found[selection] = first._replace(label=first.label or one.label)

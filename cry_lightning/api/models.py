@@ -214,14 +214,14 @@ def embed(
 @command
 def load(
     path: Annotated[Path, Taken(instead="name a run's best.ckpt", what="checkpoint")],
-    device: Device = "cpu",
+    device: str = "cpu",
     trust: Trusted = (),
 ) -> "Predictor":
     """A trained stage, applied to recordings and waveforms.
 
     Args:
         path: its checkpoint, RUN/best.ckpt.
-        device: "cpu", "cuda", or "auto" for a GPU where there is one.
+        device: "cpu", "cuda", one of several GPUs as "cuda:1", or "auto" for a GPU where there is one.
         trust: packages whose classes the checkpoint may name, beside the project's own libraries.
 
     Raises:

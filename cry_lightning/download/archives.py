@@ -148,7 +148,7 @@ def check(file: Path, expected: str | None, origin: str | Path) -> None:
     if (found := pooch.file_hash(file, alg=kind)) != digest.lower():
         raise UserError(
             f"{origin}: {kind} is {found}, expected {digest}; damaged or another version: get it again, or take it"
-            " as it is by --accept-unverified"
+            " as it is by --accept-unverified, without --sha256"
         )
 
 

@@ -83,7 +83,8 @@ def card(about: About, trained: TrainedStage) -> str:
     """The model card."""
     classes, encoder = about.get("classes"), type(trained.stage.encoder).__name__
     named = " and ".join(as_markdown_text(name) for name in classes or ())
-    licence = about["licence"]
+    licence, results = about["licence"], tested(trained.path, about["checkpoint_sha256"])
+    said = about.get("synthetic", "")
     return PAGE.format(
         licence=json.dumps(licence.lower()) if licence != "not stated" else "unknown",
         task="audio-classification" if classes else "feature-extraction",
@@ -92,20 +93,20 @@ def card(about: About, trained: TrainedStage) -> str:
         sample_rate=about["sample_rate"],
         window_s=about["window_samples"] / about["sample_rate"],
         call='table = model("recording.wav")  # a row for each window' if classes else 'model.embed("recording.wav")',
-        synthetic=f"\n{said}\n" if (said := about.get("synthetic")) else "",
+        synthetic=f"\n{said}\n" if said and said not in results else "",
         lineage=about["lineage"],
         stated=as_markdown_text(licence),
         producer=about["producer"],
         decision=f"- Chosen on validation windows: `{json.dumps(about['decision'])}`\n"
         if about.get("decision")
         else "",
-        tested=tested(trained.path, about["checkpoint_sha256"]),
+        tested=results,
     )
 
 
 def tested(ckpt: Path, digest: str) -> str:
     """Results, subjects and limits, as the card beside a checkpoint has them; empty where it is of another one."""
     place = ckpt.with_name(OF_RUN)
-    text = place.read_text(encoding="utf-8") if place.is_file() else ""
+    text = place.read_text(encoding="utf-8", errors="replace") if place.is_file() else ""
     _, _, below_title = text.partition("\n")
     return below_title if digest in text else ""

@@ -51,8 +51,7 @@ FORMER_FILES = {  # of classes that a config may name -> where these are
         "cry_lightning.encoders.audioset",
     ),
     "cry_lightning.tasks.augment.stretch": "cry_lightning.tasks.augment.waveform",
-    "cry_lightning.corpora.at_path": "cry_lightning.corpora.manifest",
-    "cry_lightning.data.groups": "cry_lightning.data.subset",
+    "cry_lightning.corpora.at_path": "cry_lightning.corpora",
 }
 
 

@@ -148,6 +148,7 @@ class TrainedStage:
     """
 
     def __init__(self, path: Path, device: str = "cpu", trust: Trust = Trust()) -> None:  # noqa: B008  # frozen
+        self.device = _device(device)
         checkpoint = read_checkpoint(path)
         _refuse_foreign(path, checkpoint, trust)
         self.path = path
@@ -183,7 +184,6 @@ class TrainedStage:
             raise checkpoint_error(path, error) from error
         if kept:
             check_front_end(self.feature, kept["front_end"])
-        self.device = _device(device)
         self.stage.to(self.device)
 
     def __getstate__(self) -> Json:
@@ -296,8 +296,13 @@ def _cutting(trust: Trust, corpus: object, shortest_s: float, clip_s: float) -> 
 
 
 def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch finds no GPU here; leave it out, or give cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device(name)
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not (number or "0").isdecimal():
+        raise UserError(f"--device {name}: is none of auto, cpu, cuda and cuda:NUMBER")
+    if not int(number or 0) < torch.cuda.device_count():
+        raise UserError(f"--device {name}: torch finds no such GPU here; leave it out, or give cpu")
     return torch.device(name)

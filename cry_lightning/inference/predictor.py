@@ -131,8 +131,9 @@ class Predictor:
         if not isinstance(sound, np.ndarray | Tensor):
             if sample_rate is not None:
                 raise UserError("sample_rate: is of a waveform; recordings say their own")
+            paths = _paths(sound)  # which may itself ask the model
             with self.trained.lock:
-                yield recordings_at(self.trained, _paths(sound), find=find)
+                yield recordings_at(self.trained, paths, find=find)
             return
         rate, waveforms = _rate(sample_rate, self.sample_rate), _waveforms(sound)
         if len(waveforms) > 1:
