@@ -21,7 +21,7 @@ SILENT_DB = 30.0  # a frame this far below the loudest is silent
 N_FORMANTS = 3
 FORMANTS_BELOW = 5  # `formant_max`, as Praat supposes; fewer below a lower ceiling
 BLOCK = 1024  # samples of a spectrum
-NOTHING_DB = 110.0  # below the strongest frequency; rounding to 16 bit alone adds more, so nothing was recorded there
+NOTHING_DB = 110.0  # below the strongest frequency; rounding to 16 bit leaves about as much where nothing was recorded
 MEASURES = (
     *("f0_mean_hz", "f0_sd_hz", "f0_low_hz", "f0_high_hz", "f0_slope_hz_per_s"),
     *("voiced", "sounding_s", "units", "longest_unit_s"),
