@@ -224,7 +224,7 @@ def test_a_waveform_at_another_rate_is_heard_as_its_file(model, tmp_path):
     assert np.abs(ours[scores].to_numpy() - its[scores].to_numpy()).max() < 1e-6
 
 
-def test_threads_that_share_a_model_get_what_each_would_alone(tested):
+def test_threads_that_share_a_model_get_what_each_would_alone(tested, tmp_path):
     model = cry.load(tested)
     numbers = ["start_s", "novelty", *(f"score_{name}" for name in model.classes)]
     sounds = [sound(0.5 + 0.4 * (number % 4), number) for number in range(9)]
@@ -234,7 +234,7 @@ def test_threads_that_share_a_model_get_what_each_would_alone(tested):
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda job: np.asarray(job[0](job[1])), 2 * jobs))
     assert all(np.array_equal(one, other) for one, other in zip(found, 2 * alone, strict=True))
-    path = tested.parent / "asked.wav"
+    path = tmp_path / "asked.wav"
     soundfile.write(path, sounds[0], RATE)
     asking = (one for one in [path] if len(model(one)))  # whoever lists the recordings may ask the model, too
     assert model(asking)[numbers].equals(model(path)[numbers])
