@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+export OMP_WAIT_POLICY ?= PASSIVE
 PYTHON ?= python3
 PY := .venv/bin/python
 CRY := $(PY) -m cry_lightning

@@ -23,6 +23,7 @@ def main(args: list[str] | None = None) -> int:
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
     keep_freed_memory()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin lose their turn where others work, too
     logging.basicConfig(format="%(message)s")
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of processes that train together, and would say the same
     logging.getLogger("cry_lightning").setLevel(logging.INFO if is_first else logging.WARNING)

@@ -177,6 +177,17 @@ def changed(path: Path, change) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("given", "used"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_the_environment_says_otherwise(given, used):
+    code = (
+        "import os, sys; from cry_lightning.__main__ import main; main(['list', 'losses']);"
+        " print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"  # it is read when torch is imported
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"False {used}"
+
+
 def test_unknown_command(mistake):
     assert mistake("evalute").endswith("unknown command 'evalute'; did you mean evaluate?")
     assert "unknown command 'xx'; the commands are " in mistake("xx")
