@@ -1,6 +1,7 @@
 """The command line: its table, its help, and one line for every mistake."""
 
 import json
+import os
 import re
 import subprocess
 import sys
