@@ -53,7 +53,8 @@ def made(folder: Path) -> dict[str, bytes]:
 
 def state() -> list[object]:
     """What a stage could leave in its process for the next one."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC", "OMP_WAIT", "ORT"))}
+    own = ("MALLOC", "OMP_WAIT", "ORT")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     settings = [torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark]
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)]
     return [environment, [*sys.argv], sys.modules["__main__"], torch.get_num_threads(), *settings, *handlers]
