@@ -113,13 +113,13 @@ class Jackknife:
     def contributions(self, values: np.ndarray) -> np.ndarray:
         """What each group adds to a figure (G,), which is their sum, from its values (1 + G,).
 
-        Of a mean over subjects, it is nearly what each adds; the square root keeps the sum of squares the variance.
+        Of a mean over subjects, it is what each adds.
         Source: Efron and Tibshirani 1993, ch. 11.5, "pseudo-values".
         """
         lost, found = values[0] - values[1:], np.empty(len(values) - 1)
         for each in self.strata:
             n = len(each)
-            found[each] = np.sqrt((n - 1) / n) * (lost[each] - lost[each].mean()) + values[0] / len(self.strata) / n
+            found[each] = (n - 1) / n * (lost[each] - lost[each].mean()) + values[0] / len(self.strata) / n
         return found
 
     def subjects(self, metric: str, name: str = "") -> float:
