@@ -283,16 +283,6 @@ def test_checkpoint_holds_what_predicting_needs_and_loads_weights_only(pretraine
     assert checkpoint["classes"] == ["high", "low"]
 
 
-def test_checkpoint_with_code_in_it_is_refused(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (exec, ("raise SystemExit('code was run')",))
-
-    torch.save({"state_dict": {}, "evil": Evil()}, tmp_path / "evil.ckpt")
-    with pytest.raises(UserError, match="refused"):
-        load_encoder(torch.nn.Identity(), tmp_path / "evil.ckpt")  # as a fit does from `weights`
-
-
 def test_half_a_checkpoint_is_refused(pretrained, tmp_path):
     half = pretrained.read_bytes()[: pretrained.stat().st_size // 2]
     (tmp_path / "half.ckpt").write_bytes(half)

@@ -102,7 +102,8 @@ MISTAKES = [
 @pytest.mark.parametrize("line", MISTAKES)
 def test_mistakes_are_told_in_one_line(mistake, monkeypatch, line):
     monkeypatch.chdir(REPO)
-    assert mistake(*line.split())
+    told = mistake(*line.split())
+    assert told and ("nowhere.yaml" in told or "nowhere.yaml" not in line)
 
 
 def test_what_is_helped_listed_or_refused_imports_nothing_that_takes_seconds(monkeypatch, tmp_path):
@@ -354,7 +355,6 @@ def test_a_config_that_holds_itself_ends_in_one_line(mistake, tmp_path, kind):
 
 
 def test_missing_config(mistake):
-    assert "nowhere.yaml" in mistake("fit", "--config", "nowhere.yaml")
     assert mistake("fit") == "fit: which stage? Give its YAML: --config configs/finetune.yaml"
 
 

@@ -186,8 +186,7 @@ def interrupted(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "scheme",
-    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow, id=name) for name in SCHEMES],
+    "scheme", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow, id=name) for name in SCHEMES]
 )
 def test_a_run_ended_anywhere_resumes_to_the_same(config, tmp_path, interrupted, request, scheme):
     args = ["fit", "--config", str(config), *SCHEMES[scheme]]
