@@ -76,6 +76,12 @@ def check_full(monkeypatch, folder: Path, free: int, run) -> None:
     assert files(folder) == before
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch) -> None:
+    """What a command keeps in the current folder is no other's."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def ckpt(pretrained_once) -> Path:
     return pretrained_once / "tones/pretrain/best.ckpt"
