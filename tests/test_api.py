@@ -182,12 +182,7 @@ def test_fit_test_and_evaluate(stage, capsys):
 def test_evaluate_returns_what_metrics_csv_holds(tmp_path):
     table = by_hand()
     run = write_run(tmp_path / "run", table, trained_on="nobody")
-    metrics = cry.evaluate(
-        [
-            run,
-        ],
-        out=tmp_path / "out",
-    )
+    metrics = cry.evaluate([run], out=tmp_path / "out")
     kept = pd.read_csv(tmp_path / "out/metrics.csv")
     assert list(metrics.columns) == list(kept.columns) and len(metrics) == len(kept)
     assert np.allclose(metrics["value"], kept["value"], equal_nan=True)

@@ -1,5 +1,7 @@
 """Baby Chillanto: its name code, its tasks, its divisions by infant, and what is refused."""
 
+import os
+import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -20,11 +22,11 @@ INFANTS = {kind: range(10 * i, 10 * i + 8) for i, kind in enumerate(CODES)}
 RATES = (8000, 11025, 16000)
 
 
-@pytest.fixture
-def tree(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def fragments(tmp_path_factory) -> Path:
     """Eight infants of each kind with three fragments each, at mixed rates; one was heard in hunger and in pain."""
     rng = np.random.default_rng(0)
-    root = tmp_path / "chillanto"
+    root = tmp_path_factory.mktemp("fragments")
     for kind, code in CODES.items():
         (root / f"1s_{kind}").mkdir(parents=True)
         for infant in [*INFANTS[kind], *[20] * (kind == "pain")]:
@@ -34,6 +36,12 @@ def tree(tmp_path) -> Path:
                 soundfile.write(path, 0.1 * rng.standard_normal(rate // 5), rate)
     (root / "1s_deaf" / "notes.doc").write_text("not a recording")
     return root
+
+
+@pytest.fixture
+def tree(fragments, tmp_path) -> Path:
+    """Links to them, which a test may rename."""
+    return shutil.copytree(fragments, tmp_path / "chillanto", copy_function=os.link)
 
 
 def test_the_code_tells_infant_recording_and_kind(tree):

@@ -148,11 +148,7 @@ def of_few(table: pd.DataFrame, n: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("table", "reason"),
-    [
-        (turned(a_table()), clinical.WRONG_WAY),
-        (of_few(a_table(), 2), "here 2 of sick"),
-    ],
+    ("table", "reason"), [(turned(a_table()), clinical.WRONG_WAY), (of_few(a_table(), 2), "here 2 of sick")]
 )
 def test_scores_stay_as_they_are_where_a_recalibration_would_mislead(written, table, reason) -> None:
     found = readout(written(table))
@@ -307,11 +303,7 @@ def test_a_table_of_subgroups_is_read_as_spreadsheets_save_it(written, no_figure
             "val rows of one class alone",
         ),
         (lambda table: table.assign(score_other=0.0), ["--clinical"], "has 3 classes; it is for two"),
-        (
-            lambda table: table,
-            ["--clinical", "--prevalences", "5"],
-            "--prevalences 5: .* between 0 and 1",
-        ),
+        (lambda table: table, ["--clinical", "--prevalences", "5"], "--prevalences 5: .* between 0 and 1"),
         (lambda table: table, ["--prevalences", "0.1"], "--prevalences: are for the predictive values of --clinical"),
         (lambda table: table, ["--by", "nowhere.csv"], "nowhere.csv: cannot be read"),
     ],

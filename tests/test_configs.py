@@ -21,11 +21,7 @@ ENCODERS = sorted((CONFIGS / "encoder").glob("*.yaml"))
 DATA = sorted(path for path in CONFIGS.glob("**/data/*.yaml") if "\ncorpus:" in path.read_text())
 
 
-IN_BRIEF = (
-    "simclr.yaml",
-    "data/own.yaml",
-    "data/cries_waveform.yaml",
-)  # runs that the default tier tries
+IN_BRIEF = ("simclr.yaml", "data/own.yaml", "data/cries_waveform.yaml")  # runs that the default tier tries
 
 
 LARGE = ("resnet50", "vit_tiny")  # networks that take seconds
@@ -181,8 +177,7 @@ def test_every_data_config_serves_a_stage(path, tones, tmp_path):
 
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in LARGE)) for path in ENCODERS],
+    "path", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in LARGE)) for path in ENCODERS]
 )
 def test_every_encoder_keeps_the_contract(path):
     """On the meta device: shapes without numbers, so that the largest network costs nothing."""

@@ -15,15 +15,7 @@ from made import DATA, real
 
 from cry_lightning import audio
 from cry_lightning.console import UserError
-from cry_lightning.corpora import (
-    FSDD,
-    ClassFolders,
-    Corpus,
-    DonateACry,
-    Manifest,
-    UnlabelledTree,
-    corpus_at,
-)
+from cry_lightning.corpora import FSDD, ClassFolders, Corpus, DonateACry, Manifest, UnlabelledTree, corpus_at
 from cry_lightning.corpora.levels import measure
 
 RATE = 8000

@@ -59,10 +59,7 @@ def house(tmp_path, monkeypatch):
     """A folder with the configs, reduced in size, in which commands can be run."""
     shutil.copytree(REPO / "configs", tmp_path / "configs")
     shutil.copy(REPO / "Makefile", tmp_path)
-    small = {
-        "words": {"n_speakers": 8, "n_words": 2, "n_takes": 2},
-        "cries": {"n_infants": 12, "n_cries": 4},
-    }
+    small = {"words": {"n_speakers": 8, "n_words": 2, "n_takes": 2}, "cries": {"n_infants": 12, "n_cries": 4}}
     small["unlabelled"], small["unlabelled_cries"] = small["words"], small["cries"]
     for name, arguments in small.items():
         shrink(tmp_path / f"configs/data/{name}.yaml", lambda c, a=arguments: c["corpus"].update(init_args=a))

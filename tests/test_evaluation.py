@@ -50,7 +50,7 @@ def test_metrics_equal_sklearn(n_classes: int) -> None:
     for row, draw in enumerate(draws):
         weight = draw[of_subject]
         one = {"sample_weight": weight}
-        f1 = reference.f1_score(table["label"], said, average=None, **one)
+        precision, recall, f1, _ = reference.precision_recall_fscore_support(table["label"], said, **one)
         auc = [reference.roc_auc_score(table["label"] == c, scores[:, k], **one) for k, c in enumerate(names)]
         expected = {
             ("accuracy", ""): reference.accuracy_score(table["label"], said, **one),
@@ -60,8 +60,7 @@ def test_metrics_equal_sklearn(n_classes: int) -> None:
         }
         for k, name in enumerate(names):
             is_class = table["label"] == name
-            expected["precision", name] = reference.precision_score(table["label"], said, average=None, **one)[k]
-            expected["recall", name] = reference.recall_score(table["label"], said, average=None, **one)[k]
+            expected["precision", name], expected["recall", name] = precision[k], recall[k]
             expected["f1", name], expected["roc_auc", name] = f1[k], auc[k]
             expected["average_precision", name] = reference.average_precision_score(is_class, scores[:, k], **one)
         if n_classes == 2:

@@ -31,12 +31,7 @@ def cells(corpus: str, *given: str) -> dict[tuple[str, str], dict[str, dict]]:
     }
 
 
-STARTS = {
-    "scratch": [],
-    "supervised": ["supervised"],
-    "SimCLR": ["simclr"],
-    "SimCLR + adaptation": ["simclr", "adapt"],
-}
+STARTS = {"scratch": [], "supervised": ["supervised"], "SimCLR": ["simclr"], "SimCLR + adaptation": ["simclr", "adapt"]}
 
 
 @pytest.mark.sampled(1)

@@ -152,10 +152,7 @@ class Code:
     [
         (honk_weights(n_layers=13), "does not fit --encoder res8: bn7.running_mean is left over; .* and 24 more"),
         (trad_weights(), "holds no 'conv0.weight'"),
-        (
-            honk_weights(19, scaled=True) | {"scale3.scale": torch.ones(45)},
-            r"scale3.scale is \(45,\) there",
-        ),
+        (honk_weights(19, scaled=True) | {"scale3.scale": torch.ones(45)}, r"scale3.scale is \(45,\) there"),
         (honk_weights(19) | {"scale1.scale": torch.ones(19)}, "scale3.scale is missing; scale5.scale is missing"),
         (honk_weights(19) | {"conv4.weight": torch.ones(19, 19, 5, 5)}, r"conv4.weight is \(19, 19, 5, 5\) there"),
         ({"model": honk_weights(19)}, "not a table of tensors in the layout of honk"),

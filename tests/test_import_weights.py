@@ -90,8 +90,7 @@ def published_forward(x: Tensor, weights: dict[str, Tensor], norm: str, network:
 
 
 @pytest.mark.parametrize(
-    ("publisher", "network"),
-    [("panns", "cnn14"), ("panns", "cnn10"), ("panns", "cnn6"), ("speechbrain", "cnn14")],
+    ("publisher", "network"), [("panns", "cnn14"), ("panns", "cnn10"), ("panns", "cnn6"), ("speechbrain", "cnn14")]
 )
 def test_imported_encoder_gives_the_published_numbers(publisher: str, network: str, tmp_path: Path) -> None:
     norm = NORMS[publisher]

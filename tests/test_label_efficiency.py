@@ -371,8 +371,3 @@ def test_a_pretraining_is_refused(stage, calls):
     with pytest.raises(UserError, match="this stage is a pretraining"):
         main(["--config", str(path), "--per-class", "2"])
     assert calls == []
-
-
-def test_missing_config():
-    with pytest.raises(UserError, match=r"nowhere\.yaml"):
-        main(["--config", "nowhere.yaml", "--per-class", "2"])

@@ -6,9 +6,8 @@ import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
+from test_corpora import put
 
 from cry_lightning.audio import EXTENSIONS
 from cry_lightning.console import UserError
@@ -17,13 +16,6 @@ from cry_lightning.corpora.base import safe_name
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.inventory import content_hashes
 from cry_lightning.features import Waveform
-
-
-def put(root: Path, *paths: str) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(root / path, np.full(800, 0.1), 8000, format="WAV")
-    return root
 
 
 def test_what_is_no_recording_is_counted_or_told_by_name(tmp_path, caplog):

@@ -130,11 +130,6 @@ def test_baseline_finds_what_shows_in_synthetic_cries(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     configs = SHIPPED
     run = cli.main(
-        [
-            "fit",
-            f"--config={configs}/measures.yaml",
-            "--trainer.logger=false",
-            "--data.corpus.init_args.n_infants=40",
-        ]
+        ["fit", f"--config={configs}/measures.yaml", "--trainer.logger=false", "--data.corpus.init_args.n_infants=40"]
     )
     assert run.trainer.callback_metrics["val/uar"] > 0.65

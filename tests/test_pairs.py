@@ -209,10 +209,7 @@ def folds_of(tmp_path: Path, name: str, n_folds: int, seed: int) -> list[str]:
     """The folds of a cross-validation, each a run."""
     folds = [make_run(tmp_path / f"{name}{fold}", seed=seed) for fold in range(n_folds)]
     for fold, folder in enumerate(folds):
-        change(
-            folder,
-            lambda t, fold=fold: t[t["subject"].str[5:].astype(int) % n_folds == fold].assign(fold=fold),
-        )
+        change(folder, lambda t, fold=fold: t[t["subject"].str[5:].astype(int) % n_folds == fold].assign(fold=fold))
     return [str(folder) for folder in folds]
 
 

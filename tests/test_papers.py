@@ -284,11 +284,7 @@ def test_arguments_reach_the_stage_that_they_name():
         },
     )
     given = by_stage(recipe, ["--x=1", "--first.x", "2", "--first.y.z=3", "--every.x=4", "--data.first.x=5"])
-    assert given == {
-        "last": ["--x=1", "--data.first.x=5"],
-        "first": ["--x", "2", "--y.z=3"],
-        "every": ["--x=4"],
-    }
+    assert given == {"last": ["--x=1", "--data.first.x=5"], "first": ["--x", "2", "--y.z=3"], "every": ["--x=4"]}
     setting = recipe.corpora["c"]
     stages = {name: stages for _, name, stages in Order(Path("paper.yaml"), recipe, setting, given).chains()}
     first, net = stages["a"]

@@ -43,38 +43,26 @@ def noise(tmp_path_factory) -> Path:
     return folder
 
 
-def runs_with(config: dict, folder: Path) -> Path:
-    """The folder of the runs of a corpus after this one was fitted and tested, too."""
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    fitted = cli.main(["fit", "--config", str(path)]).run_folder
-    cli.main(["test", "--config", str(fitted.config)])
-    return fitted.path.parent
-
-
 @pytest.fixture(scope="module")
-def plain(tones, tmp_path_factory) -> Path:
-    """A tested run of this name."""
+def runs(tones, noise, tmp_path_factory) -> Path:
+    """`plain`, and `noisy` beside it, on waveforms that were rounded in the cache and mixed with noise."""
     folder = tmp_path_factory.mktemp("robustness")
-    config = stage_config(tones, folder, "plain")
-    config["data"]["split"] = {"val": 0.1, "test": 0.5}
-    config["trainer"]["max_epochs"] = 4
-    return runs_with(config, folder)
-
-
-@pytest.fixture(scope="module")
-def runs(tones, noise, plain) -> Path:
-    """And `noisy` beside it, on waveforms that were rounded in the cache and mixed with noise."""
     augment = {"folder": str(noise), "sample_rate": RATE, "snr_db": [0.0, 10.0]}
     modules = [{"class_path": "cry_lightning.tasks.augment.WaveformNoise", "init_args": augment}]
-    config = stage_config(tones, plain.parents[1], "noisy", front_end=LOGMEL, augment_waveform=modules)
-    config["data"] |= {
+    plain = stage_config(tones, folder, "plain")
+    noisy = stage_config(tones, folder, "noisy", front_end=LOGMEL, augment_waveform=modules)
+    noisy["data"] |= {
         "feature": "cry_lightning.features.Waveform",
-        "split": {"val": 0.1, "test": 0.5},
-        "cache": config["data"]["cache"] | {"dtype": "float16"},
+        "cache": noisy["data"]["cache"] | {"dtype": "float16"},
     }
-    config["trainer"]["max_epochs"] = 4
-    return runs_with(config, plain.parents[1])
+    for config in (plain, noisy):
+        config["data"]["split"] = {"val": 0.1, "test": 0.5}
+        config["trainer"]["max_epochs"] = 4
+        path = folder / f"{config['name']}.yaml"
+        path.write_text(yaml.safe_dump(config))
+        fitted = cli.main(["fit", "--config", str(path)]).run_folder
+        cli.main(["test", "--config", str(fitted.config)])
+    return fitted.path.parent
 
 
 @pytest.fixture
@@ -213,10 +201,10 @@ def test_models_side_by_side(runs, noise, tmp_path, capsys, caplog):
 
 
 @pytest.mark.sampled(1)
-@pytest.mark.parametrize("name", ["plain", "noisy"])
+@pytest.mark.parametrize("name", ["pretrain", "noisy"])
 def test_undisturbed_scores_are_those_of_test(request, tmp_path, name, caplog):
     """Margins for shifts, the front end before or inside the stage, a rounded cache."""
-    runs = request.getfixturevalue("plain" if name == "plain" else "runs")
+    runs = request.getfixturevalue("tested").parents[1] if name == "pretrain" else request.getfixturevalue("runs")
     run(runs, tmp_path, "--kinds", "gain", "--gain-db", 20, models=(name,))
     tested = pd.read_csv(runs / name / "predictions.csv").query("split == 'test'").set_index("clip")
     (undisturbed,) = (tmp_path / "predictions" / name).glob("undisturbed-*.csv")
@@ -286,11 +274,11 @@ def test_predictions_of_another_checkpoint_are_told(runs, tmp_path, caplog):
         (["--kinds", "echo"], "argument --kinds: invalid choice: 'echo'"),
     ],
 )
-def test_options_that_make_no_sense(runs, tmp_path, monkeypatch, args, told):
+def test_options_that_make_no_sense(tested, tmp_path, monkeypatch, args, told):
     monkeypatch.chdir(tmp_path)
     Path("EMPTY").mkdir()
     with pytest.raises(UserError, match=told):
-        run(runs, tmp_path / "out", *args)
+        run(tested.parents[1], tmp_path / "out", *args, models=("pretrain",))
     assert not (tmp_path / "out").exists()
 
 

@@ -292,10 +292,7 @@ class Slide(nn.Module):
 def test_two_processes_learn_as_one_with_the_joint_batch(simclr, tmp_path):
     """Curves equal to 1e-4: the negatives, and their gradients, are those of both processes."""
     losses = {}
-    for name, batch_size, args in (
-        ("one", 16, []),
-        ("two", 8, ["--trainer.devices=2", "--trainer.strategy=ddp"]),
-    ):
+    for name, batch_size, args in (("one", 16, []), ("two", 8, ["--trainer.devices=2", "--trainer.strategy=ddp"])):
         path = simclr(
             name,
             data={"sampling": {"batch_size": batch_size}, "shift_s": 0.0},

@@ -15,6 +15,7 @@ from made import RATE
 
 from cry_lightning import features
 from cry_lightning.__main__ import main
+from cry_lightning.cli.stage import ReadCLI
 from cry_lightning.console import UserError
 from cry_lightning.encoders import Res8
 from cry_lightning.inference.model import TrainedStage
@@ -392,4 +393,4 @@ def test_a_stage_yaml_beside_files_of_a_run_may_name_yamls(stage, tmp_path, besi
     content = yaml.safe_load(config.read_text())
     content["data"]["feature"] = "mfcc.yaml"
     config.write_text(yaml.safe_dump(content))
-    assert main(["fit", "--config", str(config), "--trainer.fast_dev_run=true"]) == 0
+    assert isinstance(ReadCLI(["fit", "--config", str(config)]).datamodule.feature, features.MFCC)
