@@ -18,8 +18,15 @@ from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.fuse import PROVENANCE, fuse
 from cry_lightning.evaluation.run import read_run
-from cry_lightning.lineage import NO_FILE, check, parse, read, sound_fingerprint, subject_fingerprint
-from cry_lightning.lineage import write as write_lineage
+from cry_lightning.lineage import (
+    NO_FILE,
+    check,
+    parse,
+    read,
+    sound_fingerprint,
+    subject_fingerprint,
+    write as write_lineage,
+)
 from cry_lightning.lineage.records import OTHER_TABLE
 
 main = partial(command, "fuse")

@@ -14,8 +14,7 @@ import pytest
 from cry_lightning.__main__ import run as command
 from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
-from cry_lightning.evaluation.run import Tested as Predicted
-from cry_lightning.evaluation.run import evaluate_run, pool
+from cry_lightning.evaluation.run import Tested as Predicted, evaluate_run, pool
 from cry_lightning.lineage import Leakage, read
 from cry_lightning.studies import label_curves
 from cry_lightning.studies.engine import StageConfig, is_finished
