@@ -375,8 +375,7 @@ def import_weights(
 
     Example: python -m cry_lightning import-weights honk res8.pt --to runs/res8.ckpt
     """
-    if to.exists():
-        raise UserError(f"{to} exists already; remove it, or name another with --to")
+    refuse_existing(to, option="--to")
     check_there(file, "download the weights from their publisher first")
     if encoder not in (None, *NETWORKS[publisher]):
         raise UserError(f"--encoder {encoder}: not among the networks of {publisher}")

@@ -17,9 +17,9 @@ from urllib.parse import urlparse
 
 import pandas as pd
 
-from cry_lightning.console import UserError, one_line
+from cry_lightning.console import one_line
 from cry_lightning.evaluation.run import Run
-from cry_lightning.files import read_object, sha256, write_json
+from cry_lightning.files import read_object_if_any, sha256, write_json
 from cry_lightning.lineage import fingerprint
 
 if TYPE_CHECKING:
@@ -147,10 +147,7 @@ def remember(run: "wandb.Run", folder: Path) -> None:
 
 def read(path: Path) -> RunOfWandb | None:
     """The run that a mark names; none where it is damaged."""
-    try:
-        found = read_object(path, "")
-    except UserError:
-        return None
+    found = read_object_if_any(path)
     sent = found.pop("sent", [])
     known = {field.name for field in fields(RunOfWandb)}
     texts = {key: value for key, value in found.items() if isinstance(value, str)}

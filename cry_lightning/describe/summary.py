@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from cry_lightning import audio
 from cry_lightning.audio import SLACK_S
 from cry_lightning.audio.recording import opened
-from cry_lightning.console import UserError, counted, progress_bar
+from cry_lightning.console import UserError, counted, first_few, progress_bar
 from cry_lightning.corpora import Clip, Clips
 from cry_lightning.corpora.clips import further_columns
 from cry_lightning.data.datamodule import CryDataModule
@@ -191,8 +191,8 @@ def in_words(found: pd.DataFrame, n_not_decoded: int) -> list[str]:
     ):
         groups = found[(found["kind"] == kind) & (found["by"] == by)].groupby("group")["recording"].agg(list)
         if len(groups):
-            named = "; ".join(" = ".join(names[:NAMED]) + " = ..." * (len(names) > NAMED) for names in groups[:NAMED])
-            more = f"; and {len(groups) - NAMED} more in duplicates.csv" if len(groups) > NAMED else ""
+            named = first_few([first_few(names, NAMED, " = ", " =") for names in groups], NAMED, "; ", "; and")
+            more = " in duplicates.csv" * (len(groups) > NAMED)
             altered = ", re-encoded or cut otherwise" * (by == FINGERPRINT)
             remarks.append(f"{weight}{altered} ({len(groups)}): {named}{more}")
     if not remarks:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning import lineage
-from cry_lightning.console import UserError, counted
+from cry_lightning.console import UserError, counted, first_few
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate, widened
 from cry_lightning.evaluation.metrics import Units, measure, units_at
@@ -300,7 +300,7 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
     rare = [f"{name} ({n})" for name, n in of_class.items() if 0 < n < MIN_SUBJECTS]
     absent = [name for name in classes if of_class[name] == 0]
     if len(rare) + len(absent) > MAX_SHOWN:
-        rare, absent = (_first_few(names) for names in (rare, absent))
+        rare, absent = ([first_few(names, MAX_NAMED)] for names in (rare, absent))
     if units.n_subjects < MIN_SUBJECTS:
         tested = counted(units.n_subjects, "was", "were")
         yield f"no intervals, since they need {MIN_SUBJECTS} subjects and {tested} tested."
@@ -318,10 +318,6 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
     if units.n_left_out:
         one, several = (f"{units.level}{ending} with several labels or subjects" for ending in ("", "s"))
         yield f"{counted(units.n_left_out, f'{one} is', f'{several} are')} left out, having no one right answer."
-
-
-def _first_few(names: list[str]) -> list[str]:
-    return names if len(names) <= MAX_NAMED else [*names[:MAX_NAMED], f"and {len(names) - MAX_NAMED} more classes"]
 
 
 def division_of(table: pd.DataFrame) -> pd.Series:

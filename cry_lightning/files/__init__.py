@@ -9,6 +9,7 @@ from cry_lightning.files.contents import (
     Stamp as Stamp,
     kind_of as kind_of,
     read_object as read_object,
+    read_object_if_any as read_object_if_any,
     sha256 as sha256,
     stamp as stamp,
 )

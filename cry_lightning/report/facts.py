@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from cry_lightning.console import first_few
 from cry_lightning.evaluation.clinical import clinical_rows
 from cry_lightning.evaluation.compare import SUMMARY, cell
 from cry_lightning.evaluation.run import Run
@@ -63,11 +64,7 @@ class Facts:
     def classes(self) -> str:
         """What is told apart."""
         positive = f"; positive: {self.run.positive}" if self.run.positive else ""
-        return f"Labels: {', '.join(self.run.classes[:MOST_CLASSES])}{self._more()}{positive}."
-
-    def _more(self) -> str:
-        more = len(self.run.classes) - MOST_CLASSES
-        return f" and {more} more" if more > 0 else ""
+        return f"Labels: {first_few(self.run.classes, MOST_CLASSES)}{positive}."
 
     @property
     def size(self) -> str:
@@ -169,7 +166,8 @@ class Facts:
         ]
         drawn = "recordings" if self.run.n_unknown else "subjects"
         told = [f"{name}: {units} {level}s of {subjects} {drawn}" for name, (units, subjects) in counts]
-        return f"Tested: {'; '.join(told)}{self._more()}."
+        n_more = len(self.run.classes) - len(told)
+        return f"Tested: {'; '.join(told)}{f' and {n_more} more' * (n_more > 0)}."
 
     @property
     def subgroups(self) -> str:
