@@ -8,11 +8,11 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,15 +29,15 @@ from cry_lightning.data.inventory import content_hashes
 from cry_lightning.features.base import Feature
 from cry_lightning.files import waited_for, way_out
 from cry_lightning.lineage.acoustic_fingerprint import LANDMARKS_VERSION, most_letters
+from cry_lightning.lineage.recorded import LazyTexts
 
 log = logging.getLogger(__name__)
-AT_ONCE = 10_000  # rows whose texts are in memory
 ZERO = "\0"  # between texts
 CACHE_VERSION = 2  # raise it when the file's layout changes
 
 
-class Texts(Sequence[str]):
-    """A text for each clip, made whenever it is asked for: lists of millions would fill the memory.
+class Texts(LazyTexts):
+    """A text for each clip.
 
     Args:
         clips: one per row.
@@ -51,20 +51,9 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self.clips)
 
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            return self.texts_of(self.clips[row])
-        return self.texts_of(Clips.of([self.clips[row]]))[0]
-
-    def __iter__(self) -> Iterator[str]:
-        for first in range(0, len(self), AT_ONCE):
-            yield from self[first : first + AT_ONCE]
+    def some(self, at: slice) -> list[str]:
+        """Those of some clips."""
+        return self.texts_of(self.clips[at])
 
 
 class FeatureCache:
