@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -101,7 +102,8 @@ class LineageRecorder(Callback):
             before = Lineage(complete=own_start, stages=[])
         own = chosen_on(trainer, replace(self.own_stage(data_of(trainer)), noise=noise_of(pl_module)))
         # A resumed run finds itself there, perhaps as a release wrote it that did not look for all of this.
-        stages = [stage for stage in before.stages if _as_recorded_now(stage, own) != own]
+        now = partial(replace, untrained=own.untrained, chosen_on=own.chosen_on, probed_on=own.probed_on)
+        stages = [stage for stage in before.stages if now(stage) != own]
         return Lineage(before.complete, [*stages, own])
 
     def own_stage(self, data: StageData) -> StageRecord:
@@ -182,10 +184,6 @@ class LineageRecorder(Callback):
         if part == "val":
             known = replace(self.lineage(trainer, pl_module), test_clips=known.test_clips)
         return lineage.check(table, known)
-
-
-def _as_recorded_now(stage: StageRecord, own: StageRecord) -> StageRecord:
-    return replace(stage, untrained=own.untrained, chosen_on=own.chosen_on, probed_on=own.probed_on)
 
 
 def chosen_on(trainer: Trainer, stage: StageRecord) -> StageRecord:

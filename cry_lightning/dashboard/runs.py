@@ -156,13 +156,6 @@ def read(path: Path) -> RunOfWandb | None:
     return RunOfWandb(**texts, sent=tuple(map(str, sent))) if {"id", "project"} <= texts.keys() else None
 
 
-def note_sent(folder: Path, run: RunOfWandb) -> None:
-    """Keep, where the mark of a run lies, which points were added to it."""
-    for place in (folder / "test", folder):
-        if (there := read(place / MARK)) and there.id == run.id:
-            run.write(place)
-
-
 def find(folder: Path) -> tuple[RunOfWandb, Path] | None:
     """The run of W&B that a folder's run was tested in, or that is its study's, and the folder that wandb/ is in.
 
@@ -283,7 +276,9 @@ def _log_new(run: "wandb.Run", curves: Iterable[Values], folder: Path) -> None:
                 sent[key] = None
     finally:  # what came before an error is not sent again
         if len(sent) > len(found[0].sent):
-            note_sent(folder, replace(found[0], sent=tuple(sent)))
+            for place in (folder / "test", folder):  # where the mark of the run lies
+                if (there := read(place / MARK)) and there.id == found[0].id:
+                    replace(found[0], sent=tuple(sent)).write(place)
 
 
 def of_one_type(table: pd.DataFrame) -> pd.DataFrame:

@@ -259,7 +259,11 @@ class FeatureCache:
     def _begun(self) -> CacheFile:
         """The file to be filled, with what there is of it."""
         self._set_aside()
-        return self._partial() or self._new()
+        if (begun := self._partial()) is not None:
+            return begun
+        attributes, texts = self._attributes | {"created": time.time()}, self._texts
+        room = most_letters(self.clip_s)
+        return cachefile.create(self.part, self.shape, self.dtype, texts["clip"], texts["content"], attributes, room)
 
     def _fill(self, file: CacheFile, workers: int, batches: list[range]) -> None:
         dataset = ClipBatches(self.corpus, self.clips, self.feature, self.clip_s, self.fit, self.dtype, True)
@@ -337,12 +341,6 @@ class FeatureCache:
             return file if same_rows and file.fault(self._attributes, self.shape) is None else None
         except cachefile.UNREADABLE:
             return None
-
-    def _new(self) -> CacheFile:
-        attributes = self._attributes | {"created": time.time()}
-        room = most_letters(self.clip_s)
-        texts = self._texts
-        return cachefile.create(self.part, self.shape, self.dtype, texts["clip"], texts["content"], attributes, room)
 
     def _cannot_write(self, error: OSError) -> UserError:
         if isinstance(error, FileNotFoundError) and self.folder.is_dir():

@@ -69,15 +69,11 @@ def _refuse_taken(out: Path, recipe: Json, members: Members) -> None:
     held = sorted(path.name for path in out.glob("*") if path.suffix != ".part")
     if held and PROVENANCE not in held:
         raise UserError(f"--out {out} holds something else ({first_few(held, 3)}); name a new folder")
-    if held and not _is_fusion(out / PROVENANCE, recipe):
+    older = read_object_if_any(out / PROVENANCE)
+    if held and {key: older.get(key) for key in recipe} != recipe:
         raise UserError(
             f"--out {out} holds another fusion, see its {PROVENANCE}; name a new folder, or remove that one"
         )
-
-
-def _is_fusion(path: Path, recipe: Json) -> bool:
-    older = read_object_if_any(path)
-    return {key: older.get(key) for key in recipe} == recipe
 
 
 def _learned(fused: Fused, here: np.ndarray) -> Json:

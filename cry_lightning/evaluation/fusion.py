@@ -128,7 +128,10 @@ def fuse_fold(members: Members, here: np.ndarray, method: str, calibrate: bool) 
     weights = temperatures = None
     if calibrate or method == "weighted":
         chose = val
-        _refuse_without(val, members, here, "--calibrate" if calibrate else "--method weighted")
+        if not val.any():
+            asked = "--calibrate" if calibrate else "--method weighted"
+            lacking = f"{fold_in_words(members, here)} has no val rows"
+            raise UserError(f"{asked}: {lacking}; train with data.split.val, or fuse by --method mean")
     if calibrate:
         whose = joined(members.rows).to_numpy(str)[val]
         temperatures = np.array([best_temperature(member[val], truth[val], whose) for member in scores])
@@ -234,12 +237,6 @@ def stacked(scores: np.ndarray, truth: np.ndarray, others: np.ndarray) -> np.nda
     fused = np.zeros(others.shape[1:])
     fused[:, model.classes_] = model.predict_proba(others_features)
     return fused
-
-
-def _refuse_without(val: np.ndarray, members: Members, here: np.ndarray, asked: str) -> None:
-    if not val.any():
-        lacking = f"{fold_in_words(members, here)} has no val rows"
-        raise UserError(f"{asked}: {lacking}; train with data.split.val, or fuse by --method mean")
 
 
 def fold_in_words(members: Members, here: np.ndarray) -> str:

@@ -127,18 +127,6 @@ def by_stage(recipe: Recipe, overrides: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def setting_of(recipe: Recipe, name: str | None) -> tuple[str, Setting]:
-    """The corpus asked for, or else the first.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    name = name or next(iter(recipe.corpora))
-    if name not in recipe.corpora:
-        raise UserError(f"--corpus {name} (ON= of make): {recipe.title} runs on {', '.join(recipe.corpora)}")
-    return name, recipe.corpora[name]
-
-
 def check_recordings(order: Order, name: str) -> None:
     """Refuse a corpus whose recordings are not on this disk, unless the user's arguments name others in their place.
 
@@ -307,7 +295,10 @@ def run(
     """Run the command; returns what table.csv holds, or else the first label_efficiency.csv."""
     path = given / "paper.yaml" if given.is_dir() else given
     recipe = read_recipe(path).with_seeds(seeds)
-    name, setting = setting_of(recipe, corpus)
+    name = corpus or next(iter(recipe.corpora))
+    if name not in recipe.corpora:
+        raise UserError(f"--corpus {name} (ON= of make): {recipe.title} runs on {', '.join(recipe.corpora)}")
+    setting = recipe.corpora[name]
     order = Order(path, can_run(recipe, name), setting, by_stage(recipe, overrides))
     check_recordings(order, name)
     study = path.parent.name if path.stem == "paper" else f"{path.parent.name}-{path.stem}"
