@@ -133,7 +133,7 @@ def predict(
         trust: let the files name classes of this package, too (may be repeated); without it they name classes of
             cry_lightning, torch.nn, torch.optim and timm alone.
         out: the table of windows; in Python, none is written unless this names one. The table is returned, too, and
-            its `attrs["failed"]` has why recordings could not be used, `attrs["empty"]` those with nothing to judge.
+            its `attrs["failed"]` has why recordings could not be used, `attrs["empty"]` those with nothing to classify.
         device: where to compute.
         batch_size: clips at once.
         hop_s: from window to window (default: as in the training).

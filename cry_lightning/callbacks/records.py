@@ -1,4 +1,4 @@
-"""What a run is judged by: its predictions.csv, and whose sound its checkpoint was trained on."""
+"""What a run is evaluated by: its predictions.csv, and whose sound its checkpoint was trained on."""
 
 import hashlib
 import json

@@ -35,7 +35,7 @@ OF_A_SUBTYPE = re.compile(  # not merely of its form
 
 
 class OneLineParser(LightningArgumentParser):
-    """Tells a wrong argument or key in one line; jsonargparse reads each class in the config with one of these too."""
+    """Refuses a wrong argument or key in one line; jsonargparse reads each class of the config with one, too."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)

@@ -183,7 +183,7 @@ class Keywords(Union):
         return Clips.of([*words, *self._drawn(unknown, n_words), *self._drawn(silence, n_words)])
 
     def path_of(self, clip: Clip) -> Path:
-        """The file that holds a clip; each cut of noise has a path of its own, so that it is judged by itself."""
+        """The file that holds a clip; each cut of noise has a path, and so a level, of its own."""
         member, _, path = clip.path.partition("/")
         return super().path_of(replace(clip, path=f"{member.partition('@')[0]}/{path}"))
 

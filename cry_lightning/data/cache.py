@@ -169,7 +169,7 @@ class FeatureCache:
             return len(self.clips), *self.feature(silence).shape[1:]
 
     def fault(self) -> str | None:
-        """Why the cache cannot be used, judged by its structure, columns and rows; None if it can.
+        """Why the cache cannot be used, by its structure, columns and rows; None if it can.
 
         Of a file that was found sound, and has not changed since, only the structure is looked at, see `soundness`.
         """

@@ -259,11 +259,11 @@ def splits(census: CorpusSummary, out: Path) -> Section:
     data, clips = census.data, census.usable
     subjects = summary.subjects_of(clips)
     if subjects.empty:
-        told = (
+        nothing = (
             "No clip has a label (of a manifest, the column `label`): there is nothing to test on; learning without"
             " labels (SimCLR) is what is left."
         )
-        return Section("Splits", [], [told])
+        return Section("Splits", [], [nothing])
     n_labelled = clips.loc[clips["class"] != UNLABELLED, "subject"].nunique()
     folds = support.across_subjects(subjects, n_labelled, data.split.val)
     title = f"The data's own split: {support.split_in_words(data.split)}"

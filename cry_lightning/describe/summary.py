@@ -31,7 +31,7 @@ FULL_SCALE_DB = -0.1  # a sample above this counts as clipped: 8-bit sound ends 
 
 
 class Form(TypedDict):
-    """What a recording's header tells."""
+    """What a recording's header declares."""
 
     container: str
     codec: str
@@ -178,7 +178,7 @@ def in_words(found: pd.DataFrame, n_not_decoded: int) -> list[str]:
 
     Args:
         found: as from `duplicates`.
-        n_unheard: recordings that were not decoded.
+        n_not_decoded: recordings that were not decoded.
     """
     remarks = []
     for by, (kind, weight) in product(

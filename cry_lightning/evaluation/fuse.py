@@ -82,8 +82,8 @@ def _learned(fused: Fused, here: np.ndarray) -> Json:
     for key, values in (("weight", fused.weights), ("temperature", fused.temperatures)):
         if values is not None:
             learned[key] = values.tolist()
-    if fused.taught.any():
-        learned["stacking"] = VALIDATION if (fused.taught & here).any() else OTHER_FOLDS
+    if fused.fitted_to.any():
+        learned["stacking"] = VALIDATION if (fused.fitted_to & here).any() else OTHER_FOLDS
     return learned
 
 

@@ -45,7 +45,7 @@ class Tested:
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Tested):
-    """What the report tells of one run."""
+    """What the report states of one run."""
 
     classes: list[str]
     positive: str | None  # the class of sensitivity; none with three classes or more
@@ -156,7 +156,7 @@ def _chose_themselves(table: pd.DataFrame, validation: pd.DataFrame) -> Iterator
 
 
 def pool(runs: list[Tested]) -> Tested:
-    """The folds of one cross-validation as one run; each fold's leakage is judged by its own lineage.
+    """The folds of one cross-validation as one run; each fold's leakage is found by its own lineage.
 
     Raises:
         UserError: the runs have different classes.
@@ -176,8 +176,8 @@ def pool(runs: list[Tested]) -> Tested:
         models |= {(f"{number}: {repeat}", fold): one for (repeat, fold), one in each.items()}
     known = FoldedLineage(models)
     verdict = lineage.worst([run.leakage for run in runs])
-    told = list(dict.fromkeys(doubt for run in runs for doubt in run.doubts))
-    return Tested(name, first.folder.parent / "pooled", table, validation, labels, verdict, known, told)
+    doubts_of_all = list(dict.fromkeys(doubt for run in runs for doubt in run.doubts))
+    return Tested(name, first.folder.parent / "pooled", table, validation, labels, verdict, known, doubts_of_all)
 
 
 def evaluated(folder: Path, positive: str | None = None) -> Run:

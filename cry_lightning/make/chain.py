@@ -244,7 +244,7 @@ class MakeChain:
     """The stages under the user's choices."""
 
     method: str
-    data: str  # "" for made cries
+    data: str  # "" for synthetic cries
     arguments: tuple[str, ...] = ()
     overwrite: bool = False
     published: Path = Path(PUBLISHED)  # weights for the method audioset

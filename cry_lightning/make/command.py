@@ -93,7 +93,7 @@ def fit_published(chain: MakeChain, goal: str) -> None:
         raise UserError(f"{file}: damaged, or another file: sha256 is not {PUBLISHED_SHA256}; get it again")
     if not checkpoint.exists():
         tensors = run("import-weights", "efficientat", str(file), "--to", str(checkpoint), capture=True)
-        _say(tensors.rstrip().rpartition("\n")[2])  # where each went is told by the command itself
+        _say(tensors.rstrip().rpartition("\n")[2])  # where each went is printed by the command itself
         source.write_text(of_file(file), encoding="utf-8")
     elif file.is_file() and source.is_file() and source.read_text(encoding="utf-8") != of_file(file):
         raise UserError(f"{checkpoint}: imported from another file than {file}; remove {checkpoint.parent} first")
@@ -302,7 +302,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m cry_lightning.make.command", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("goals", nargs="+", choices=GOALS, metavar="goal", help=", ".join(GOALS))
     parser.add_argument("--method", default="simclr", help="simclr, supervised, adapt or audioset")
-    parser.add_argument("--data", default="", help="recordings, a manifest.csv or a data YAML; default: made cries")
+    parser.add_argument("--data", default="", help="recordings, manifest.csv or data YAML; default: synthetic cries")
     weights = "published weights of EfficientAT, for the method audioset (%(default)s)"
     parser.add_argument("--weights", default=PUBLISHED, help=weights)
     parser.add_argument("--arguments", default="", help="further arguments of fit in the fine-tuning, as one text")

@@ -22,7 +22,7 @@ CLINICAL_MEASURES = (
 )
 LEFT_OUT = "Clips that could not be decoded were left out when the feature cache was built; prepare lists them."
 NOT_BALANCED = "Classes were neither drawn equally often nor weighted in the loss."
-MOST_CLASSES = 12  # whose counts are told
+MOST_CLASSES = 12  # whose counts are listed
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Facts:
 
     def _settings(self, *names: str) -> str:
         """Some settings as one sentence; empty where none is known."""
-        told = self.made.settings
-        text = "; ".join(f"{name}: {told[name]}" for name in names if name in told)
+        known = self.made.settings
+        text = "; ".join(f"{name}: {known[name]}" for name in names if name in known)
         return f"{text[0].upper()}{text[1:]}." if text else ""
 
     @property
@@ -62,7 +62,7 @@ class Facts:
 
     @property
     def classes(self) -> str:
-        """What is told apart."""
+        """What is distinguished."""
         positive = f"; positive: {self.run.positive}" if self.run.positive else ""
         return f"Labels: {first_few(self.run.classes, MOST_CLASSES)}{positive}."
 
@@ -165,9 +165,9 @@ class Facts:
             for name in self.run.shown_classes[:MOST_CLASSES]
         ]
         drawn = "recordings" if self.run.n_unknown else "subjects"
-        told = [f"{name}: {units} {level}s of {subjects} {drawn}" for name, (units, subjects) in counts]
-        n_more = len(self.run.classes) - len(told)
-        return f"Tested: {'; '.join(told)}{f' and {n_more} more' * (n_more > 0)}."
+        texts = [f"{name}: {units} {level}s of {subjects} {drawn}" for name, (units, subjects) in counts]
+        n_more = len(self.run.classes) - len(texts)
+        return f"Tested: {'; '.join(texts)}{f' and {n_more} more' * (n_more > 0)}."
 
     @property
     def subgroups(self) -> str:
@@ -189,8 +189,8 @@ class Facts:
     def performance(self) -> str:
         """The main figures."""
         level = self.run.main_level.level
-        told = [f"{name} {cell(self.run.result(level, metric))}" for metric, name in SUMMARY.items()]
-        return f"At {level} level: {', '.join(told)}."
+        texts = [f"{name} {cell(self.run.result(level, metric))}" for metric, name in SUMMARY.items()]
+        return f"At {level} level: {', '.join(texts)}."
 
     @property
     def verdict(self) -> str:
@@ -236,8 +236,8 @@ class Facts:
             return "The confusion matrix is in the report."
         units = self.run.main_level
         counts = units.table.assign(answer=units.predicted).value_counts(["label", "answer"], sort=False)
-        told = [f"{label} as {answer}: {count}" for label, answer, count in counts.reset_index().to_numpy().tolist()]
-        return f"{units.level.capitalize()}s, by label and answer: {'; '.join(told)}."
+        texts = [f"{label} as {answer}: {count}" for label, answer, count in counts.reset_index().to_numpy().tolist()]
+        return f"{units.level.capitalize()}s, by label and answer: {'; '.join(texts)}."
 
     @property
     def stored(self) -> str:

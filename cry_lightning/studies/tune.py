@@ -156,7 +156,7 @@ def dotted_keys(config: Config, prefix: str = "") -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a trial is judged by, as the stage says for its checkpoint."""
+    """What a trial is ranked by, as the stage says for its checkpoint."""
 
     metric: str
     mode: str  # min or max
@@ -300,7 +300,7 @@ def fit(study: Study, goal: Goal, values: Values, folder: Path) -> tuple[float |
     except (UserError, RuntimeError) as error:  # RuntimeError: out of memory, shapes that do not go together
         return None, None, one_line(str(error))
     if not (metrics := folder / "fit/metrics.csv").is_file():
-        raise UserError(f"{metrics} is not there, by which trials are judged: leave trainer.logger as it is")
+        raise UserError(f"{metrics} is not there, by which trials are ranked: leave trainer.logger as it is")
     scores = pd.read_csv(metrics)[["epoch", goal.metric]]
     scores = scores[np.isfinite(scores[goal.metric])]
     if scores.empty:
