@@ -367,7 +367,7 @@ class CorpusSummary:
 
 
 def take(data: CryDataModule, by: Sequence[str] | None, sample: int | None) -> CorpusSummary:
-    """Make what is made, list the clips, and measure the recordings.
+    """Write what is synthetic, list the clips, and measure the recordings.
 
     Args:
         data: whose corpus and windows; no feature is computed.
