@@ -1,7 +1,6 @@
 """The folder of one run: which config made it, what an older run left in it, checkpoints never half written."""
 
 import io
-import json
 import os
 import shlex
 import shutil
@@ -16,7 +15,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from cry_lightning.cli.precision import canonical
 from cry_lightning.commands.configs import Loader
 from cry_lightning.console import UserError, first_few
-from cry_lightning.files import LOCK, Checkpoint, Config, Json, locked, replacing, whole
+from cry_lightning.files import LOCK, Checkpoint, Config, Json, locked, read_object_if_any, replacing, whole
 from cry_lightning.files.former_names import as_now
 from cry_lightning.lineage import of_checkpoint
 
@@ -90,13 +89,8 @@ class RunFolder:
             return file.read(len(HEADER)) == HEADER.encode()
 
     def _has_lineage(self) -> bool:
-        if (self.path / "model.safetensors").exists():  # an exported folder
-            return False
-        try:
-            lineage = json.loads((self.path / "lineage.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return isinstance(lineage, dict) and bool(lineage.keys() & {"stages", "folds"})
+        is_exported = (self.path / "model.safetensors").exists()
+        return not is_exported and bool(read_object_if_any(self.path / "lineage.json").keys() & {"stages", "folds"})
 
     def changed_keys(self, config: str, keys: tuple[str, ...] = (*IDENTITY, *LENGTH)) -> list[str]:
         """Which of these keys differ between the saved config and this one (YAML); none where there is no run.
