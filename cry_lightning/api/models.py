@@ -121,7 +121,7 @@ def predict(
 
     Beside the scores are probabilities calibrated on the validation clips, how unlike the training clips a window is
     (above 1: as few as 5 % of held-out clips; noise may lie below), and a decision, withheld where the window is unlike
-    the training or the classes cannot be told apart. They come from the reference.pt that `test` writes beside the
+    the training or the classes cannot be distinguished. They come from the reference.pt that `test` writes beside the
     checkpoint.
 
     The ending of OUT names its form: .csv, .json or .parquet; .TextGrid (Praat), .txt (Audacity labels) or

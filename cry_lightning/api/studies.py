@@ -68,7 +68,7 @@ def cross_validate(
         repeats: other divisions, each trained from its own seed.
         group: what is never divided: subject (default), a column of the manifest, or clip (stamped LEAKY).
         loso: leave one group out at a time instead.
-        seeds: train each division from each of these seeds, so that both are told apart in the report; without folds,
+        seeds: train each division from each of these seeds, so that the report distinguishes both; without folds,
             repeats or group, the division is the YAML's own.
         jobs: folds at a time.
         launcher: submitit trains each fold in a SLURM job of its own, with submitit's parameters behind a colon:

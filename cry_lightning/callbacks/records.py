@@ -215,8 +215,8 @@ def digest_of(parts: list[tuple[StageData, str]], value: Callable[..., str]) -> 
     total = 0
     for data, part in parts:
         sounds = data.features.sounds(data.rows(part))
-        for sound, said in zip(sounds, data.clips_of(part).each(value), strict=True):
-            total += int.from_bytes(hashlib.sha256(f"{sound} {said}".encode(errors="surrogateescape")).digest())
+        for sound, text in zip(sounds, data.clips_of(part).each(value), strict=True):
+            total += int.from_bytes(hashlib.sha256(f"{sound} {text}".encode(errors="surrogateescape")).digest())
     return f"{total % 2**256:064x}"
 
 

@@ -313,8 +313,8 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
         yield f"no case of {', '.join(absent)} was tested; so there is no UAR, macro-F1, AUC or average precision."
     elif absent:
         yield f"no case of {', '.join(absent)} was tested; averages over classes leave them out."
-    if len(said := set(units.predicted)) == 1:
-        yield f"the model answered {said.pop()} to every case."
+    if len(answers := set(units.predicted)) == 1:
+        yield f"the model answered {answers.pop()} to every case."
     if units.n_left_out:
         one, several = (f"{units.level}{ending} with several labels or subjects" for ending in ("", "s"))
         yield f"{counted(units.n_left_out, f'{one} is', f'{several} are')} left out, having no one right answer."

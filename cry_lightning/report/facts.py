@@ -77,9 +77,9 @@ class Facts:
         """What is not there."""
         found = [f"{units.n_left_out} {units.level}s" for units in self.run.levels if units.n_left_out]
         cases = f" Without one right answer, and left out: {', '.join(found)}." if found else ""
-        said = self.run.lineage.left_out_in_words if self.run.lineage else ""
+        stated = self.run.lineage.left_out_in_words if self.run.lineage else ""
         is_recorded = getattr(self.run.lineage, "listed", 0) > 0
-        return ((said or (LEFT_OUT if self.made.config and not is_recorded else "")) + cases).strip()
+        return ((stated or (LEFT_OUT if self.made.config and not is_recorded else "")) + cases).strip()
 
     @property
     def partition(self) -> str:

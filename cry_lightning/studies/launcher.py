@@ -111,9 +111,9 @@ def queued() -> list[str]:
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     except (OSError, subprocess.CalledProcessError) as error:
-        said = one_line(str(getattr(error, "stderr", "") or error))
+        reason = one_line(str(getattr(error, "stderr", "") or error))
         raise UserError(
-            f"squeue does not say which jobs are under way ({said}); give the same command again"
+            f"squeue does not say which jobs are under way ({reason}); give the same command again"
         ) from error
 
 
