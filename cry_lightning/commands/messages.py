@@ -1,5 +1,6 @@
 """A mistake in a stage's YAML or arguments, as one line that names the key at fault."""
 
+import argparse
 import ast
 import json
 import re
@@ -9,7 +10,6 @@ from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import Namespace
-from jsonargparse._actions import _ActionConfigLoad
 from lightning.pytorch.cli import LightningArgumentParser
 
 from cry_lightning.commands.configs import OF_RUN, Loader, refuse_recordings
@@ -86,20 +86,21 @@ def of_this_release(text: str) -> str:
     return text if now == config else yaml.safe_dump(now, sort_keys=False)
 
 
-class WholeSection(_ActionConfigLoad):
+class WholeSection(argparse.Action):
     """A file given for a section (`--data FILE`) replaces it; jsonargparse would keep each key that only the old has.
 
-    A corpus without `window_s` must not be cut into the windows of the corpus that it takes the place of.
+    A corpus without `window_s` must not be cut into the windows of the corpus that it takes the place of. The class
+    stands before that of jsonargparse's action.
     """
 
-    def __call__(self, *args: Any, **kwargs: Any) -> object:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """See argparse.Action."""
         if args:
             parser, config, given = args[:3]
             if isinstance(given, str):
                 refuse_recordings(self.dest, given)
             config[self.dest] = parser.get_defaults()[self.dest]
-        return super().__call__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return super().__call__(*args, **kwargs)
 
 
 def explain(message: str, errors: list[BaseException], known: list[str]) -> ConfigError:
