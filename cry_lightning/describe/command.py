@@ -47,7 +47,7 @@ def run(given: str, overrides: Sequence[str], by: Sequence[str] | None, sample: 
     data = open_data(given, overrides)
     out = out or Path("runs", data.corpus.name, "describe")
     check_folder("--out", out)
-    sections = tell(census := summary.take(data, by, sample), out)
+    sections = sections_of(census := summary.take(data, by, sample), out)
     if data.corpus.window_s is None and not given.lower().endswith(ENDINGS):
         faulty = census.recordings.index[census.recordings["fault"] != ""]
         sections[0].remarks += as_make_cuts(given, overrides, set(faulty))
@@ -105,7 +105,7 @@ def as_page(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def tell(census: CorpusSummary, out: Path) -> list[Section]:
+def sections_of(census: CorpusSummary, out: Path) -> list[Section]:
     """Every section, their tables and figure written into a folder."""
     for name in ("clips.png", "split.csv"):  # not every corpus has them, and an older one's must not stay
         (out / name).unlink(missing_ok=True)
