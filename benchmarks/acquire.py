@@ -1,4 +1,4 @@
-"""How well acquisition finds made cries under noise: recall and precision of units at known SNR, and false alarms.
+"""How well acquisition finds synthetic cries under noise: recall and precision of units at known SNR, and false alarms.
 
 .venv/bin/python benchmarks/acquire.py                           in white noise
 .venv/bin/python benchmarks/acquire.py --noise path/to/noise     in recordings, each looped

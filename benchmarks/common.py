@@ -39,7 +39,7 @@ def seconds(work: Callable[[], object]) -> float:
 def options(about: str | None, epochs_help: str) -> argparse.Namespace:
     """What the benchmarks on a corpus take: --data and --epochs."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of the Free Spoken Digit Dataset; made words without it")
+    parser.add_argument("--data", type=Path, help="folder of the Free Spoken Digit Dataset; synthetic words without it")
     parser.add_argument("--epochs", type=int, default=3, help=f"{epochs_help} (default: %(default)s)")
     return parser.parse_args()
 

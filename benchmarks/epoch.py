@@ -1,6 +1,6 @@
 """Time of a training epoch of Res8 on the CPU, as ratios within one run: the warm cache against librosa in a Dataset.
 
-.venv/bin/python benchmarks/epoch.py                           on made words
+.venv/bin/python benchmarks/epoch.py                           on synthetic words
 .venv/bin/python benchmarks/epoch.py --data path/to/fsdd       on the Free Spoken Digit Dataset
 
 Wants the package installed with its extra `dev` (`make install`).

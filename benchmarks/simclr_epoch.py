@@ -1,6 +1,6 @@
 """Time of a SimCLR epoch on the CPU, as ratios within one run: the whole stage against its network's work alone.
 
-.venv/bin/python benchmarks/simclr_epoch.py                           on made words
+.venv/bin/python benchmarks/simclr_epoch.py                           on synthetic words
 .venv/bin/python benchmarks/simclr_epoch.py --data path/to/fsdd       on the Free Spoken Digit Dataset
 
 The network's work alone is that on two views of every clip that lie in memory, ready made: forward, NT-Xent, backward

@@ -1,6 +1,6 @@
 """What the Trainer adds to a step, in milliseconds: a network with next to nothing to compute, against a plain loop.
 
-.venv/bin/python benchmarks/steps.py                           on made words
+.venv/bin/python benchmarks/steps.py                           on synthetic words
 .venv/bin/python benchmarks/steps.py --data path/to/fsdd       on the Free Spoken Digit Dataset
 
 Time is that of the processor, in one thread: what else runs on the machine hardly counts. Wants the package installed

@@ -1,6 +1,6 @@
 """Time of making the two SimCLR views of every clip of an epoch, as ratios within one run: per item, or in batches.
 
-.venv/bin/python benchmarks/views.py                           on made words
+.venv/bin/python benchmarks/views.py                           on synthetic words
 .venv/bin/python benchmarks/views.py --data path/to/fsdd       on the Free Spoken Digit Dataset
 
 Wants the package installed with its extra `dev` (`make install`).

@@ -77,8 +77,8 @@ def stopped_by_signals() -> AbstractContextManager[None]:
     """
 
     def stop(number: int) -> BaseException:
-        said = f"stopped by {signal.Signals(number).name}; the same command goes on"
-        return KeyboardInterrupt(said) if number == signal.SIGINT else Interrupted(number, said)
+        message = f"stopped by {signal.Signals(number).name}; the same command goes on"
+        return KeyboardInterrupt(message) if number == signal.SIGINT else Interrupted(number, message)
 
     return stopped_by(SIGNALS, stop)
 

@@ -17,8 +17,7 @@ from made import DATA, real
 
 from cry_lightning import annotations, audio
 from cry_lightning.__main__ import run as command
-from cry_lightning.acquire import command as acquiring
-from cry_lightning.acquire import inputs, segmentation
+from cry_lightning.acquire import command as acquiring, inputs, segmentation
 from cry_lightning.acquire.segmentation import spans
 from cry_lightning.acquire.settings import Settings
 from cry_lightning.console import UserError

@@ -16,8 +16,7 @@ import pytest
 import torch
 import yaml
 
-from cry_lightning.cli import runfolder
-from cry_lightning.cli import stage as cli
+from cry_lightning.cli import runfolder, stage as cli
 from cry_lightning.cli.process import quiet
 from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.commands.arguments import check_name

@@ -16,8 +16,7 @@ import yaml
 from lightning.pytorch.callbacks import TQDMProgressBar
 from made import REPO
 
-from cry_lightning import __main__ as command_line
-from cry_lightning import __version__
+from cry_lightning import __main__ as command_line, __version__
 from cry_lightning.api.evaluation import KINDS
 from cry_lightning.api.models import NETWORKS
 from cry_lightning.cli import stage as cli

@@ -96,7 +96,10 @@ def test_only_our_own_columns_may_be_in_capitals(tmp_path):
         (b"path,label\na.wav,M\x81ller\n", "line 2, byte 18: not UTF-8"),  # cp850
         ("path,label\na.wav,cry\n".encode("utf-16")[:-1], r"byte \d+: not UTF-16"),
         ('path,label\na.wav,"cry\n', "not CSV"),
-        ("path\nno1.wav\nno2.wav\nno3.wav\nno4.wav\n", r"no listed file exists, first no1\.wav, no2\.wav, no3\.wav;"),
+        (
+            "path\nno1.wav\nno2.wav\nno3.wav\nno4.wav\n",
+            r"no listed file exists, first no1\.wav, no2\.wav, no3\.wav and 1 more;",
+        ),
         ("path,start_s\na.wav,\nb.wav,\n./a.wav,0\n", r"a\.wav#0\.000-end on lines \[2, 4\]"),
     ],
 )

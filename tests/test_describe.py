@@ -19,8 +19,7 @@ from cry_lightning.data.datamodule import open_data
 from cry_lightning.data.splits import Split, assign
 from cry_lightning.describe import summary, support
 from cry_lightning.describe.figures import Example, choose, draw, row_label, row_names, unit
-from cry_lightning.describe.summary import COPY, LEAK, RELABELLED, duplicates
-from cry_lightning.describe.summary import in_words as duplicates_in_words
+from cry_lightning.describe.summary import COPY, LEAK, RELABELLED, duplicates, in_words as duplicates_in_words
 from cry_lightning.features import MFCC, EfficientATLogMel, Fbank, LogMel, VGGishLogMel, Waveform
 from cry_lightning.features.spectrogram import OwnRateSpectrogram, Spectrogram
 

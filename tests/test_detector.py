@@ -11,8 +11,7 @@ import torch
 import yaml
 from made import DATA, REPO, real
 
-from cry_lightning import annotations
-from cry_lightning import load as load_predictor
+from cry_lightning import annotations, load as load_predictor
 from cry_lightning.__main__ import run as command
 from cry_lightning.annotations import Interval
 from cry_lightning.annotations.spans import COLUMN, Hysteresis, choose, frames, marked_in, score

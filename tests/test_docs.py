@@ -16,8 +16,7 @@ import soundfile
 import yaml
 from made import RATE, REPO, ward
 
-from cry_lightning.__main__ import COMMANDS as COMMAND_TABLE
-from cry_lightning.__main__ import main
+from cry_lightning.__main__ import COMMANDS as COMMAND_TABLE, main
 
 NAV = re.findall(r"^  - .*: (\w+\.md)$", (REPO / "mkdocs.yml").read_text(), re.MULTILINE)
 # In the order in which they run: make's commands, which the README has, leave what those of docs/stages.md leave.

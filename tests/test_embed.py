@@ -17,8 +17,7 @@ import yaml
 from made import RATE
 from matplotlib.colors import to_rgba
 
-from cry_lightning.__main__ import DONE_IN_PART, main
-from cry_lightning.__main__ import run as command
+from cry_lightning.__main__ import DONE_IN_PART, main, run as command
 from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.evaluation.verification import read_embeddings

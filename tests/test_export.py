@@ -22,8 +22,7 @@ from cry_lightning.console import UserError
 from cry_lightning.export import hub as hub_folder
 from cry_lightning.export.check import LIMIT, About, TorchOutputs, describe, differences, sounds
 from cry_lightning.export.graph import Products, WaveformModel
-from cry_lightning.features import MFCC as Mfcc
-from cry_lightning.features import EfficientATLogMel, Fbank, LogMel, VGGishLogMel, Waveform
+from cry_lightning.features import MFCC as Mfcc, EfficientATLogMel, Fbank, LogMel, VGGishLogMel, Waveform
 from cry_lightning.features.spectrogram import Spectrogram
 from cry_lightning.tasks import Detector
 from cry_lightning.tasks.checkpoints import CONFIG, LINEAGE, TENSORS, load_encoder, sha256

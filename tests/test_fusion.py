@@ -18,8 +18,15 @@ from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.fuse import PROVENANCE, fuse
 from cry_lightning.evaluation.run import read_run
-from cry_lightning.lineage import NO_FILE, check, parse, read, sound_fingerprint, subject_fingerprint
-from cry_lightning.lineage import write as write_lineage
+from cry_lightning.lineage import (
+    NO_FILE,
+    check,
+    parse,
+    read,
+    sound_fingerprint,
+    subject_fingerprint,
+    write as write_lineage,
+)
 from cry_lightning.lineage.records import OTHER_TABLE
 
 main = partial(command, "fuse")
@@ -204,17 +211,17 @@ def test_stacking_without_validation_learns_from_other_folds_and_tells(tmp_path)
         for fold in "012":
             here = (table["repeat"] == repeat) & (table["fold"] == fold)
             mine = set(table["subject"][here])
-            taught = [i for i, row in table.iterrows() if row["repeat"] == repeat and row["subject"] not in mine]
+            fitted_to = [i for i, row in table.iterrows() if row["repeat"] == repeat and row["subject"] not in mine]
             assert ("made:0" in mine) == (fold in "01")
-            regression = LogisticRegression(max_iter=1000).fit(features[taught], table["label"][taught])
+            regression = LogisticRegression(max_iter=1000).fit(features[fitted_to], table["label"][fitted_to])
             np.testing.assert_allclose(fused[here], regression.predict_proba(features[here]), atol=1e-6)
             *members, own = lineages[repeat, fold]["stages"]
             assert {one["stage"] for one in members} == {"fold0", "fold1", "fold2"}
             assert own["stage"] == "fuse-stacking"
-            assert own["subjects"] == sorted({subject_fingerprint(s, "given") for s in table["subject"][taught]})
+            assert own["subjects"] == sorted({subject_fingerprint(s, "given") for s in table["subject"][fitted_to]})
             assert not set(own["subjects"]) & {subject_fingerprint(s, "given") for s in mine}
             assert own["clips"] == sorted(
-                {sound_fingerprint(f"sound of {c}#0.000-end", "") for c in table["clip"][taught]}
+                {sound_fingerprint(f"sound of {c}#0.000-end", "") for c in table["clip"][fitted_to]}
             )
 
 

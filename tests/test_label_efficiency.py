@@ -14,13 +14,12 @@ import pytest
 from cry_lightning.__main__ import run as command
 from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
-from cry_lightning.evaluation.run import Tested as Predicted
-from cry_lightning.evaluation.run import evaluate_run, pool
+from cry_lightning.evaluation.run import Tested as Predicted, evaluate_run, pool
 from cry_lightning.lineage import Leakage, read
 from cry_lightning.studies import label_curves
 from cry_lightning.studies.engine import StageConfig, is_finished
 from cry_lightning.studies.label_curves import curves, labels_needed, scored
-from cry_lightning.studies.label_efficiency import LabelCount, Trial, made_by, open_study, points, subset, train
+from cry_lightning.studies.label_efficiency import LabelCount, Trial, made_by, open_study, points, run_point, subset
 
 main = partial(command, "label-efficiency")
 
@@ -309,7 +308,7 @@ def test_a_killed_study_goes_on_and_every_encoder_sees_the_same_labels(
 
     monkeypatch.setattr(cli, "main", killed_at_once)
     with pytest.raises(KeyboardInterrupt):
-        train(study, of_pre, made_by(study, of_pre, labels), out / "points")
+        run_point(study, {of_pre.subset: labels}, out / "points", of_pre)
     assert not (folder / "made_of.json").exists()  # or it would pass for the mark of what the next fit leaves here
     (folder / "made_of.json").write_text(json.dumps(made_by(study, of_pre, labels))[:100])
     assert not is_finished(folder, made_by(study, of_pre, labels))

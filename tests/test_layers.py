@@ -40,7 +40,7 @@ MAY_IMPORT = {
         "trust",
     },
     "download": {"encoders", "features", "tasks"},
-    "make": {"cli"},
+    "make": {"cli", "download"},
 }
 NO_TORCH = {"acquire", "audio", "corpora", "dashboard", "evaluation", "make", "report", "trust", *FREE}
 WITH_TORCH = {"commands.messages"}  # of such rooms, for those who import torch anyway
@@ -93,7 +93,7 @@ def test_room_imports_only_what_it_may(path):
 def test_doors_hold_no_logic(path):
     """They hand names on; the package's own imports them when they are asked for."""
     kinds = {type(node) for node in ast.parse(path.read_text(encoding="utf-8")).body}
-    assert kinds <= {ast.Expr, ast.ImportFrom, ast.Assign}
+    assert kinds <= {ast.Expr, ast.ImportFrom}
 
 
 def test_no_two_rooms_need_each_other():

@@ -193,10 +193,6 @@ def test_lineage_is_read_back(tmp_path) -> None:
     assert parse(of_old) == lineage(stage("finetune"))
 
 
-def of_stages(*stages: dict) -> str:
-    return json.dumps({"complete": True, "stages": stages})
-
-
 SPOILED = {
     "cannot be read as JSON": "{",
     "is not a JSON object": "[]",

@@ -15,8 +15,7 @@ from made import REPO
 
 from cry_lightning.download.published import WEIGHTS
 from cry_lightning.files import locked
-from cry_lightning.make import chain
-from cry_lightning.make import command as pipeline
+from cry_lightning.make import chain, command as pipeline
 from cry_lightning.make.chain import of_recordings
 
 

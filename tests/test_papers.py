@@ -14,6 +14,7 @@ import yaml
 from made import RATE, REPO, stage_config
 
 from cry_lightning.__main__ import main
+from cry_lightning.api.studies import read_paper
 from cry_lightning.cli import stage as cli
 from cry_lightning.commands.stage import check_overrides
 from cry_lightning.console import UserError
@@ -285,6 +286,8 @@ def test_arguments_reach_the_stage_that_they_name():
     )
     given = by_stage(recipe, ["--x=1", "--first.x", "2", "--first.y.z=3", "--every.x=4", "--data.first.x=5"])
     assert given == {"last": ["--x=1", "--data.first.x=5"], "first": ["--x", "2", "--y.z=3"], "every": ["--x=4"]}
+    with pytest.raises(UserError, match=r"--fist\.x=1; did you mean --first\?; the stages are first, net, other$"):
+        by_stage(recipe, ["--fist.x=1"])
     setting = recipe.corpora["c"]
     stages = {name: stages for _, name, stages in Order(Path("paper.yaml"), recipe, setting, given).chains()}
     first, net = stages["a"]
@@ -435,7 +438,7 @@ def test_other_works_stand_beside_what_they_kept_apart():
             [],
             "model.warmup_epochs: no such key; it is model.optimisation.warmup_epochs now",
         ),
-        ({}, ["--netz.data.batch_size=4"], "unrecognized arguments: --netz.data.batch_size=4"),
+        ({}, ["--netz.data.batch_size=4"], "--netz.data.batch_size=4; did you mean --net?; the stages are net"),
         ({}, ["--jobs", "0"], "--jobs: 0: 1 or more folds are needed"),
     ],
 )  # fmt: skip
@@ -443,6 +446,14 @@ def test_mistakes_are_told_in_one_line(paper, changes, arguments, message, capsy
     assert main([*paper(**changes), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1
+
+
+def test_a_publication_is_found_by_its_name_and_a_folder_of_the_name_goes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (read_paper("onu2019") / "paper.yaml").samefile(REPO / "configs/papers/onu2019/paper.yaml")
+    assert read_paper("onu2020") == Path("onu2020") and read_paper("configs/papers/onu2019").is_dir()
+    (tmp_path / "onu2019").mkdir()
+    assert read_paper("onu2019") == Path("onu2019")
 
 
 @pytest.mark.parametrize(

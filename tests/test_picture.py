@@ -21,8 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 import cry_lightning as cry
-from cry_lightning.__main__ import main
-from cry_lightning.__main__ import run as command
+from cry_lightning.__main__ import main, run as command
 from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Manifest

@@ -12,10 +12,8 @@ import torch
 from exported import NETWORKS, write_checkpoint
 from made import DATA, RATE, real
 
-from cry_lightning import annotations, audio
-from cry_lightning import load as load_predictor
-from cry_lightning.__main__ import DONE_IN_PART, main
-from cry_lightning.__main__ import run as command
+from cry_lightning import annotations, audio, load as load_predictor
+from cry_lightning.__main__ import DONE_IN_PART, main, run as command
 from cry_lightning.audio.decoders import FFmpegReader
 from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from cache_fakes import flip_byte
 
-from cry_lightning.__main__ import main
-from cry_lightning.__main__ import run as command
+from cry_lightning.__main__ import main, run as command
 from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
 from cry_lightning.data.cachefile import CacheFile

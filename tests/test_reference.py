@@ -17,10 +17,8 @@ from made import RATE, cry, stage_config
 from scipy.special import expit, logit, softmax
 from torch import nn
 
-from cry_lightning import annotations, audio
-from cry_lightning import load as load_predictor
-from cry_lightning.__main__ import DONE_IN_PART, main
-from cry_lightning.__main__ import run as command
+from cry_lightning import annotations, audio, load as load_predictor
+from cry_lightning.__main__ import DONE_IN_PART, main, run as command
 from cry_lightning.annotations import Interval
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.runfolder import RunFolder

@@ -28,8 +28,7 @@ from cry_lightning.evaluation.drawing import PAPER, save
 from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.files import sha256
 from cry_lightning.lineage import sound_fingerprint
-from cry_lightning.report import mistakes
-from cry_lightning.report import page as html_page
+from cry_lightning.report import mistakes, page as html_page
 from cry_lightning.report.command import write_card
 from cry_lightning.report.mistakes import Mistake, Mistakes
 from cry_lightning.report.page import Picture, StudyPage, write_page

@@ -36,7 +36,7 @@ def test_trials_and_points_are_trained_on_a_device_that_is_named(stage, tmp_path
     study = engine.Study(stage, {"trainer": {"devices": [2, 3], "max_steps": 1, "max_epochs": 1}}, data=None)
     asked = []
     monkeypatch.setattr(engine, "train", lambda study, changes, *_, **__: asked.append(changes["trainer.devices"]))
-    with pytest.raises(UserError, match=r"metrics\.csv is not there, by which trials are judged"):  # of no training
+    with pytest.raises(UserError, match=r"metrics\.csv is not there, by which trials are ranked"):  # of no training
         tune.fit(study, tune.Goal("val/uar", "max"), {}, tmp_path / "study/trials/tones/0000")
     opened = []
     monkeypatch.setattr(engine, "open_study", lambda stage: opened.append(stage) or study)

@@ -145,7 +145,7 @@ def report_refused(refused: Mapping[str, str], see: str = "") -> None:
 
 
 def none_read(refused: Mapping[str, str], see: str = "") -> UserError:
-    """What is said where all sources were refused."""
+    """The error where all sources were refused."""
     return UserError(f"none of {len(refused)} files could be read{see}; the first is {in_words(refused)[0]}")
 
 

@@ -190,7 +190,13 @@ def write(intervals: Iterable[Interval], path: str | Path, duration_s: float, ti
     ordered = sorted(Interval(float(start), float(end), label) for start, end, label in intervals)
     found = [Found(f"interval {number}", one) for number, one in enumerate(ordered, 1)]
     _check(found, path, duration_s)
-    _refuse_labels(found, path)
+    for one in found:
+        label = one.interval.label
+        if not label or label != " ".join(label.encode(errors="ignore").decode().split()):  # else no Unicode
+            raise UserError(
+                f"{path}: {one.place} has the label {label!r}, which would not be read as it is; give words with one"
+                " blank between them"
+            )
     if ending[0].lower() == ".textgrid":
         _refuse_overlaps(found, path)
         text = textgrid(ordered, float(duration_s), tier)
@@ -211,16 +217,6 @@ def _check(found: list[Found], path: Path, duration_s: float | None) -> None:
             )
     for label in {one.interval.label for one in found}:
         _refuse_overlaps([one for one in found if one.interval.label == label], path)
-
-
-def _refuse_labels(found: list[Found], path: Path) -> None:
-    """Refuse labels that would not be read as they are: empty ones, other blanks than single spaces, no Unicode."""
-    for place, label in ((one.place, one.interval.label) for one in found):
-        if not label or label != " ".join(label.encode(errors="ignore").decode().split()):
-            raise UserError(
-                f"{path}: {place} has the label {label!r}, which would not be read as it is; give words with one blank"
-                " between them"
-            )
 
 
 def _refuse_overlaps(found: list[Found], path: Path) -> None:

@@ -121,7 +121,7 @@ def predict(
 
     Beside the scores are probabilities calibrated on the validation clips, how unlike the training clips a window is
     (above 1: as few as 5 % of held-out clips; noise may lie below), and a decision, withheld where the window is unlike
-    the training or the classes cannot be told apart. They come from the reference.pt that `test` writes beside the
+    the training or the classes cannot be distinguished. They come from the reference.pt that `test` writes beside the
     checkpoint.
 
     The ending of OUT names its form: .csv, .json or .parquet; .TextGrid (Praat), .txt (Audacity labels) or
@@ -133,7 +133,7 @@ def predict(
         trust: let the files name classes of this package, too (may be repeated); without it they name classes of
             cry_lightning, torch.nn, torch.optim and timm alone.
         out: the table of windows; in Python, none is written unless this names one. The table is returned, too, and
-            its `attrs["failed"]` has why recordings could not be used, `attrs["empty"]` those with nothing to judge.
+            its `attrs["failed"]` has why recordings could not be used, `attrs["empty"]` those with nothing to classify.
         device: where to compute.
         batch_size: clips at once.
         hop_s: from window to window (default: as in the training).
@@ -375,8 +375,7 @@ def import_weights(
 
     Example: python -m cry_lightning import-weights honk res8.pt --to runs/res8.ckpt
     """
-    if to.exists():
-        raise UserError(f"{to} exists already; remove it, or name another with --to")
+    refuse_existing(to, option="--to")
     check_there(file, "download the weights from their publisher first")
     if encoder not in (None, *NETWORKS[publisher]):
         raise UserError(f"--encoder {encoder}: not among the networks of {publisher}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cry_lightning.api.evaluation import evaluate
-from cry_lightning.commands.arguments import Folder, Overrides, Stage, Taken, command, command_line
+from cry_lightning.commands.arguments import Folder, Overrides, Stage, Taken, command, command_line, find_shipped
 from cry_lightning.console import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def cross_validate(
         repeats: other divisions, each trained from its own seed.
         group: what is never divided: subject (default), a column of the manifest, or clip (stamped LEAKY).
         loso: leave one group out at a time instead.
-        seeds: train each division from each of these seeds, so that both are told apart in the report; without folds,
+        seeds: train each division from each of these seeds, so that the report distinguishes both; without folds,
             repeats or group, the division is the YAML's own.
         jobs: folds at a time.
         launcher: submitit trains each fold in a SLURM job of its own, with submitit's parameters behind a colon:
@@ -252,9 +252,15 @@ def tune(
     return run(stage, space, trials, seed, out, jobs)
 
 
+def read_paper(text: str) -> Path:
+    """A recipe by its path, or a publication by the name of its folder."""
+    named, path = (Path(find_shipped([one])[0]) for one in (f"configs/papers/{text}", text))
+    return named if named.exists() and not path.exists() else path
+
+
 @command
 def paper(
-    recipe: Annotated[Path, Taken(instead="give a folder of configs/papers, or its paper.yaml")],
+    recipe: Annotated[Path, Taken(instead="give a folder of configs/papers, or its paper.yaml", read=read_paper)],
     *,
     corpus: Annotated[str | None, Taken("NAME")] = None,
     seeds: Annotated[Sequence[int] | None, Taken("SEED")] = None,
@@ -271,7 +277,7 @@ def paper(
     goes on with the same command.
 
     Args:
-        recipe: a folder of configs/papers, or its paper.yaml; or a recipe such as configs/studies/age.yaml.
+        recipe: a folder of configs/papers, its name or its paper.yaml; or a recipe such as configs/studies/age.yaml.
         corpus: what to run on (default: the publication's own).
         seeds: where one division is trained from several seeds: these, in place of the paper.yaml's.
         jobs: folds at a time, of whichever systems.

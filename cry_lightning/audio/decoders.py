@@ -154,7 +154,9 @@ class FFmpegReader:
         if self.ignore_length:
             return None
         if self.format in OF_WHOLE_FILES:
-            return self._declared_of_whole_file()
+            whole_s = (self.container_file.duration or 0) / av.time_base
+            is_whole = whole_s <= 0 or self._held.ends_s >= whole_s - SLACK_S  # only its longest track is as declared
+            return None if is_whole else round(whole_s * self.sample_rate)
         if self.format in UNDECLARED and not (self.format == "mp3" and mp3_tells_length(self.path)):
             return None
         frames, ticks = self.stream.frames, self.stream.duration or 0
@@ -163,13 +165,6 @@ class FFmpegReader:
             ticks = frames
         n_samples = round(ticks * self.samples_per_tick)
         return n_samples if 0 < n_samples < UNKNOWN_LENGTH_OF_FFMPEG else None
-
-    def _declared_of_whole_file(self) -> int | None:
-        """None where all of the file is there: only its longest track is as long as is declared."""
-        whole_s = (self.container_file.duration or 0) / av.time_base
-        if whole_s <= 0 or self._held.ends_s >= whole_s - SLACK_S:
-            return None
-        return round(whole_s * self.sample_rate)
 
     @cached_property
     def n_samples(self) -> int:

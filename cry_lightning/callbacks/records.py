@@ -1,4 +1,4 @@
-"""What a run is judged by: its predictions.csv, and whose sound its checkpoint was trained on."""
+"""What a run is evaluated by: its predictions.csv, and whose sound its checkpoint was trained on."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -101,7 +102,8 @@ class LineageRecorder(Callback):
             before = Lineage(complete=own_start, stages=[])
         own = chosen_on(trainer, replace(self.own_stage(data_of(trainer)), noise=noise_of(pl_module)))
         # A resumed run finds itself there, perhaps as a release wrote it that did not look for all of this.
-        stages = [stage for stage in before.stages if _as_recorded_now(stage, own) != own]
+        now = partial(replace, untrained=own.untrained, chosen_on=own.chosen_on, probed_on=own.probed_on)
+        stages = [stage for stage in before.stages if now(stage) != own]
         return Lineage(before.complete, [*stages, own])
 
     def own_stage(self, data: StageData) -> StageRecord:
@@ -184,10 +186,6 @@ class LineageRecorder(Callback):
         return lineage.check(table, known)
 
 
-def _as_recorded_now(stage: StageRecord, own: StageRecord) -> StageRecord:
-    return replace(stage, untrained=own.untrained, chosen_on=own.chosen_on, probed_on=own.probed_on)
-
-
 def chosen_on(trainer: Trainer, stage: StageRecord) -> StageRecord:
     """The stage with what a fit chooses its checkpoint on: a probe's validation clips, its own ones, or none."""
     data, best = data_of(trainer), trainer.checkpoint_callback
@@ -217,8 +215,8 @@ def digest_of(parts: list[tuple[StageData, str]], value: Callable[..., str]) -> 
     total = 0
     for data, part in parts:
         sounds = data.features.sounds(data.rows(part))
-        for sound, said in zip(sounds, data.clips_of(part).each(value), strict=True):
-            total += int.from_bytes(hashlib.sha256(f"{sound} {said}".encode(errors="surrogateescape")).digest())
+        for sound, text in zip(sounds, data.clips_of(part).each(value), strict=True):
+            total += int.from_bytes(hashlib.sha256(f"{sound} {text}".encode(errors="surrogateescape")).digest())
     return f"{total % 2**256:064x}"
 
 

@@ -1,4 +1,4 @@
-"""The process of a command: what its terminal hears, left for the next command as it was; those that it starts."""
+"""The process of a command: what its terminal shows, left for the next command as it was; those that it starts."""
 
 import logging
 import os

@@ -40,7 +40,7 @@ def build(args: list[str], verify: bool, share: tuple[int, int] = (1, 1)) -> Non
             if not (verify and all(os.path.lexists(one.feature_cache().path) for one in data)):
                 datamodule.prepare_data()
             for one in data:
-                tell(one.feature_cache(), verify)
+                report(one.feature_cache(), verify)
 
     PrepareCLI(["fit", *args])
 
@@ -53,7 +53,7 @@ def built_in_full(cache: FeatureCache, share: tuple[int, int], workers: int) -> 
     return not missing
 
 
-def tell(cache: FeatureCache, verify: bool) -> None:
+def report(cache: FeatureCache, verify: bool) -> None:
     """Print what is in a cache, and verify it first if asked to.
 
     Raises:

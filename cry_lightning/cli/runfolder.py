@@ -1,7 +1,6 @@
 """The folder of one run: which config made it, what an older run left in it, checkpoints never half written."""
 
 import io
-import json
 import os
 import shlex
 import shutil
@@ -15,8 +14,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from cry_lightning.cli.precision import canonical
 from cry_lightning.commands.configs import Loader
-from cry_lightning.console import UserError
-from cry_lightning.files import LOCK, Checkpoint, Config, Json, locked, replacing, whole
+from cry_lightning.console import UserError, first_few
+from cry_lightning.files import LOCK, Checkpoint, Config, Json, locked, read_object_if_any, replacing, whole
 from cry_lightning.files.former_names import as_now
 from cry_lightning.lineage import of_checkpoint
 
@@ -80,7 +79,7 @@ class RunFolder:
             return
         things = sorted(path.name for path in self.path.iterdir() if path.name not in BESIDE)
         if things:
-            held = ", ".join(things[:3]) + (", ..." if len(things) > 3 else "")
+            held = first_few(things, 3)
             raise UserError(f"{self.path} is no run folder, it holds {held}; give another --name or --runs")
 
     def _has_config(self) -> bool:
@@ -90,13 +89,8 @@ class RunFolder:
             return file.read(len(HEADER)) == HEADER.encode()
 
     def _has_lineage(self) -> bool:
-        if (self.path / "model.safetensors").exists():  # an exported folder
-            return False
-        try:
-            lineage = json.loads((self.path / "lineage.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return isinstance(lineage, dict) and bool(lineage.keys() & {"stages", "folds"})
+        is_exported = (self.path / "model.safetensors").exists()
+        return not is_exported and bool(read_object_if_any(self.path / "lineage.json").keys() & {"stages", "folds"})
 
     def changed_keys(self, config: str, keys: tuple[str, ...] = (*IDENTITY, *LENGTH)) -> list[str]:
         """Which of these keys differ between the saved config and this one (YAML); none where there is no run.
@@ -242,14 +236,14 @@ class RunFolder:
             )
         if checkpoint.parent == folder and (changed := self.changed_keys(config, ("model", "data"))):
             raise UserError(
-                f"{self.path} was trained with another config ({', '.join(changed[:5])}):"
+                f"{self.path} was trained with another config ({first_few(changed, 5)}):"
                 f" fit it again, or test it as it is with --config {self.config}"
             )
 
     def _refuse_changed(self, changed: list[str]) -> None:
         if changed:
             raise UserError(
-                f"{self.path} holds a run with another config ({', '.join(changed[:5])});"
+                f"{self.path} holds a run with another config ({first_few(changed, 5)});"
                 " give the new one another --name, or replace the old one with --overwrite=true"
             )
 

@@ -99,7 +99,7 @@ class StageCLI(LightningCLI):
         """What a stage YAML holds beside trainer, model and data."""
         for action in parser._actions:
             if action.dest == "data":
-                action.__class__ = WholeSection
+                action.__class__ = type("WholeSection", (WholeSection, type(action)), {})
             elif action.dest in COUNTS_OR_SHARES:
                 action._typehint = int | float | None  # type: ignore[attr-defined]
             elif action.dest == "trainer.precision":

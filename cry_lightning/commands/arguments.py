@@ -374,19 +374,19 @@ def find_shipped(argv: Sequence[str]) -> list[str]:
     return found
 
 
-def refuse_existing(*paths: Path) -> None:
-    """Refuse to write where something is already, where no folder can be, or where nothing may be written.
+def refuse_existing(*paths: Path, option: str = "--out") -> None:
+    """Refuse to write, as the option says, where something is already, no folder can be or nothing may be written.
 
     Raises:
         UserError: naming the path.
     """
     for path in paths:
         if path.exists():
-            raise UserError(f"{path} exists already; remove it, or name another with --out")
-        check_folder("--out", path.parent)
+            raise UserError(f"{path} exists already; remove it, or name another with {option}")
+        check_folder(option, path.parent)
         there = next(folder for folder in (path.parent, *path.parent.parents) if folder.exists())
         if not os.access(there, os.W_OK | os.X_OK):
-            raise UserError(f"--out {path}: {there} cannot be written to; name another place")
+            raise UserError(f"{option} {path}: {there} cannot be written to; name another place")
 
 
 Checkpoint = Annotated[Path, Taken("CKPT", option=True, instead="name a run's best.ckpt", what="checkpoint")]

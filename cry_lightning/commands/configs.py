@@ -152,9 +152,8 @@ def check_class(key: str, value: object, required: bool = False) -> None:
 def _missing(given: Mapping[str, object], parameters: Mapping[str, Parameter]) -> Iterator[str]:
     """The parameters that have no default and are not given; of a dataclass, those of its fields."""
     for name, one in parameters.items():
-        value, group = given.get(name), signatures.group_of(one)
-        if one.required and group:
-            fields = signatures.parameters(f"{group.module}.{group.name}") or {}
+        value, fields = given.get(name), signatures.fields_of(one)
+        if one.required and fields:
             yield from (dotted(name, field) for field in _missing(value if isinstance(value, dict) else {}, fields))
         elif one.required and value is None:
             yield name
@@ -183,7 +182,9 @@ def check_keys(key: str, given: Mapping[str, object], parameters: Mapping[str, P
             raise ConfigError(whole if moved else here, f"no such key{hint}")
         _check_names_class(here, value, parameters[name])
         check_class(here, value)
-        _check_dataclass(here, value, parameters[name])
+        fields = signatures.fields_of(parameters[name])
+        if fields and isinstance(value, dict) and "class_path" not in value:  # in the place of a dataclass
+            check_keys(here, value.get("init_args", value), fields, list(fields))
         check_type(parameters[name], value, here)
 
 
@@ -204,14 +205,6 @@ def _whole(key: str, value: object) -> str:
     return key
 
 
-def _classes(parameter: Parameter) -> Iterator[signatures.Definition]:
-    """The classes that an annotation names, as far as source files show them."""
-    for node in ast.walk(parameter.annotation) if parameter.annotation else []:
-        definition = signatures.find(f"{parameter.module}.{node.id}") if isinstance(node, ast.Name) else None
-        if definition and isinstance(definition.node, ast.ClassDef):
-            yield definition
-
-
 def _check_names_class(key: str, value: object, parameter: Parameter) -> None:
     """Refuse a text where a class is wanted, if it can be the path of neither a class nor a YAML."""
     names = {node.id for node in ast.walk(parameter.annotation or ast.Constant(None)) if isinstance(node, ast.Name)}
@@ -220,19 +213,10 @@ def _check_names_class(key: str, value: object, parameter: Parameter) -> None:
     if value.endswith(ENDINGS):
         raise ConfigError(key, f"{value}: no such file, or not YAML with keys in it")
     of_module = "nn.Module" in ast.unparse(parameter.annotation or ast.Constant(None))
-    of_ours = any(one.module.startswith("cry_lightning.") for one in _classes(parameter))
+    of_ours = any(one.module.startswith("cry_lightning.") for one in signatures.classes_in(parameter))
     if "." not in value and (of_module or of_ours):
         raise ConfigError(key, f"expected a whole class path, package.module.Class, not {value}{nearest(value)}")
     _check_path(key, value)
-
-
-def _check_dataclass(key: str, value: object, parameter: Parameter) -> None:
-    """Check the keys of an argument that is a dataclass, such as `data.split`, in whose place a dict stands."""
-    if not isinstance(value, dict) or "class_path" in value:
-        return
-    if group := signatures.group_of(parameter):
-        parameters = signatures.parameters(f"{group.module}.{group.name}") or {}
-        check_keys(key, value.get("init_args", value), parameters, list(parameters))
 
 
 def check_type(parameter: Parameter, value: object, key: str) -> None:

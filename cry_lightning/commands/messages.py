@@ -1,5 +1,6 @@
 """A mistake in a stage's YAML or arguments, as one line that names the key at fault."""
 
+import argparse
 import ast
 import json
 import re
@@ -9,7 +10,6 @@ from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import Namespace
-from jsonargparse._actions import _ActionConfigLoad
 from lightning.pytorch.cli import LightningArgumentParser
 
 from cry_lightning.commands.configs import OF_RUN, Loader, refuse_recordings
@@ -22,29 +22,20 @@ OF_KEY = re.compile(r'Parser key "(.+?)"')
 UNKNOWN_KEY = re.compile(r"(?:Option|accept option) '(.+?)'")
 DENIED = re.compile(r"Importing '([\w.]+)' is not allowed, denied by the '(.+?)' entry")
 NOT_A_FILE = re.compile(r"Expected a path but (.+?\.ya?ml) either")
-NOT_A_CONFIG = re.compile(r"Unable to load config '(.+?)'|Unexpected (config)")
 UNKNOWN_NETWORK = re.compile(r"^Unknown model \((.+)\)$")
-NO_CLASS = re.compile(
-    r"(?s)package\.module\.Class, not ([\w.]+)$|class_path '([\w.]+)'.*(?:No module|has no attribute)"
-)
-NO_ATTRIBUTE = re.compile(r"^module '([\w.]+)' has no attribute '(\w+)'$")
+CLASS_PATH = re.compile(r"class_path '([\w.]+)'|import path string: ([\w.]+)$")
+AROUND = ("Parser key", "Does not validate against")  # a reason
+NO_ATTRIBUTE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'$")
 WRONG_TYPE = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.+?)\])")
-UNION = "Does not validate against any of the Union subtypes"
 OF_A_SUBTYPE = re.compile(  # not merely of its form
-    r"^  - (?!Not a valid subclass|Expected an? )(?:Problem with given class_path .+:\n[\s-]*)?(.+)$", re.MULTILINE
+    r"^ +- (?!Not a valid subclass|Does not validate|Expected an? |a (?:class path|dict) )"
+    r"(?:Problem with given class_path .+:\n[\s-]*)?(.+)$",
+    re.MULTILINE,
 )
-AROUND_THE_REASON = ("Parser key", "Does not validate against", "- Expected a path", "Config file loop")
-PLAINER = {  # pattern in a reason -> what to say instead
-    r"(?s)^Not a valid subclass.*": "give class_path and init_args, and no key beside them",
-    r"^Expected a dot import path string:": "expected a whole class path, package.module.Class, not",
-    r"^.*expects a function or a callable class: (.+?)(\. Got value.*)?$": r"\1",
-    r"(required: |, )(fit|test)\.": r"\1",
-    r'in "<unicode string>", ': "",
-}
 
 
 class OneLineParser(LightningArgumentParser):
-    """Tells a wrong argument or key in one line; jsonargparse reads each class in the config with one of these too."""
+    """Refuses a wrong argument or key in one line; jsonargparse reads each class of the config with one, too."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
@@ -95,35 +86,45 @@ def of_this_release(text: str) -> str:
     return text if now == config else yaml.safe_dump(now, sort_keys=False)
 
 
-class WholeSection(_ActionConfigLoad):
+class WholeSection(argparse.Action):
     """A file given for a section (`--data FILE`) replaces it; jsonargparse would keep each key that only the old has.
 
-    A corpus without `window_s` must not be cut into the windows of the corpus that it takes the place of.
+    A corpus without `window_s` must not be cut into the windows of the corpus that it takes the place of. The class
+    stands before that of jsonargparse's action.
     """
 
-    def __call__(self, *args: Any, **kwargs: Any) -> object:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """See argparse.Action."""
         if args:
             parser, config, given = args[:3]
             if isinstance(given, str):
                 refuse_recordings(self.dest, given)
             config[self.dest] = parser.get_defaults()[self.dest]
-        return super().__call__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return super().__call__(*args, **kwargs)
 
 
 def explain(message: str, errors: list[BaseException], known: list[str]) -> ConfigError:
     """What a parser that knows these keys complains of, given the errors behind its message, outermost first."""
     found = OF_KEY.match(message)
-    outer = found[1] if found else ""
-    for error in errors:
-        if isinstance(error, ConfigError):  # explained already, by the parser of a class inside
-            key = dotted(outer, error.key)
-            return ConfigError(key, with_new_name(key, error.reason))
-    reason = reason_in(errors, message)
-    if unknown := UNKNOWN_KEY.search(reason):
-        key = dotted(outer, unknown[1])
-        return ConfigError(key, with_new_name(key, f"no such key{did_you_mean([unknown[1]], known)}"))
-    return ConfigError(outer, with_new_name(outer, plainly(reason, message, known)))
+    key = found[1] if found else ""
+    if of_class := next((error for error in errors if isinstance(error, ConfigError)), None):  # by its own parser
+        key, reason = dotted(key, of_class.key), of_class.reason
+    elif unknown := UNKNOWN_KEY.search(message):
+        key, reason = dotted(key, unknown[1]), f"no such key{did_you_mean([unknown[1]], known)}"
+    else:
+        reason = reason_in(str(errors[-1] if errors and found else message), message)
+        reason += hint(reason, message, known)
+    return ConfigError(key, with_new_name(key, reason))
+
+
+def hint(reason: str, message: str, known: list[str]) -> str:
+    """The end of a complaint: the name that may have been meant; empty where none is near."""
+    if reason.startswith("unrecognized arguments"):
+        of_data = [dotted("data", name) for name in keys_of("cry_lightning.data.datamodule.CryDataModule")]
+        return did_you_mean(re.findall(r"--([\w.]+)", reason), [*known, *of_data], "--")
+    path, attribute = CLASS_PATH.search(message), NO_ATTRIBUTE.search(reason)
+    near = did_you_mean([attribute[2]], dir(sys.modules.get(attribute[1]))) if attribute else ""
+    return (nearest(path[1] or path[2]) if path else "") or near
 
 
 def with_new_name(key: str, reason: str) -> str:
@@ -141,7 +142,7 @@ def instantiation_error(error: Exception, given_in: str = "config") -> UserError
     errors = list(causes(error))
     if reported := next((cause for cause in errors if isinstance(cause, UserError)), None):
         return reported
-    reason = reason_in(errors, str(error))
+    reason = reason_in(str(next((one for one in errors if not str(one).startswith(AROUND)), error)), str(error))
     if unknown := UNKNOWN_NETWORK.match(reason):
         import timm  # it takes long, and was imported for the network
 
@@ -150,35 +151,22 @@ def instantiation_error(error: Exception, given_in: str = "config") -> UserError
     return UserError(one_line(f"{given_in}: {reason}"))
 
 
-def reason_in(errors: list[BaseException], message: str) -> str:
-    """What the first of the errors says that does not merely tell of others; else the message.
+def reason_in(reason: str, message: str) -> str:
+    """What the innermost error says, in a user's words; the message names the files and other types, too.
 
     Where one of several types may be given, what the one says that took the value, and failed with it.
     """
-    for text in map(str, errors):
-        if text.startswith(UNION) and (found := OF_A_SUBTYPE.search(text)):
-            return found[1]
-    return next((str(e) for e in errors if not str(e).strip().startswith(AROUND_THE_REASON)), message)
-
-
-def plainly(reason: str, message: str, known: list[str]) -> str:
-    """The reason in a user's words; the message around it tells of files looked for and of other types allowed."""
     if denied := DENIED.search(f"{reason} {message}"):
         return refusal(denied[1]) if denied[2] == "*" else f"{denied[1]} is no part of a network; no config may name it"
-    if unread := NOT_A_FILE.search(message) or NOT_A_CONFIG.search(reason):
-        return f"{unread[1] or unread[2]}: no such file, or not YAML with keys in it"
+    if unread := NOT_A_FILE.search(message):
+        return f"{unread[1]}: no such file, or not YAML with keys in it"
     if WRONG_TYPE.match(reason):
         types = dict.fromkeys(name or choices for name, choices in WRONG_TYPE.findall(message) if name != "NoneType")
         return f"expected {' or '.join(types)}, not {reason.split('Got value: ')[-1]}"
-    if reason.startswith("unrecognized arguments"):
-        of_data = [dotted("data", name) for name in keys_of("cry_lightning.data.datamodule.CryDataModule")]
-        return reason + did_you_mean(re.findall(r"--([\w.]+)", reason), [*known, *of_data], "--")
-    for pattern, instead in PLAINER.items():
-        reason = re.sub(pattern, instead, reason)
-    if attribute := NO_ATTRIBUTE.search(reason):
-        return reason + did_you_mean([attribute[2]], dir(sys.modules.get(attribute[1])))
-    wrong = NO_CLASS.search(reason)
-    return f"{reason}{nearest(wrong[1] or wrong[2])}" if wrong else reason
+    if reason.startswith("Not a valid subclass"):
+        of_subtype = OF_A_SUBTYPE.search(message)
+        return of_subtype[1] if of_subtype else "give class_path and init_args, and no key beside them"
+    return OF_KEY.sub("", reason).replace('in "<unicode string>", ', "").lstrip(": ")
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -109,21 +109,30 @@ def parameters(path: str) -> dict[str, Parameter] | None:
     return _parameters(definition) if definition else None
 
 
-def group_of(parameter: Parameter) -> Definition | None:
-    """The dataclass whose fields a parameter holds, as `data.split` does; None where it holds anything else."""
+def classes_in(parameter: Parameter) -> Iterator[Definition]:
+    """The classes that an annotation names, as far as source files show them."""
     for node in ast.walk(parameter.annotation) if parameter.annotation else []:
         definition = find(f"{parameter.module}.{node.id}") if isinstance(node, ast.Name) else None
-        if definition and definition.is_dataclass:
-            return definition
-    return None
+        if definition and isinstance(definition.node, ast.ClassDef):
+            yield definition
+
+
+def group_of(parameter: Parameter) -> Definition | None:
+    """The dataclass whose fields a parameter holds, as `data.split` does; None where it holds anything else."""
+    return next((one for one in classes_in(parameter) if one.is_dataclass), None)
+
+
+def fields_of(parameter: Parameter) -> dict[str, Parameter]:
+    """The fields of such a dataclass; none where a parameter holds anything else."""
+    group = group_of(parameter)
+    return (_parameters(group) if group else None) or {}
 
 
 def keys_of(path: str) -> list[str]:
     """The parameters of a class, each followed by the fields that it holds, as `split.val`."""
     found = []
     for name, parameter in (parameters(path) or {}).items():
-        group = group_of(parameter)
-        found += [name, *(f"{name}.{field}" for field in (_parameters(group) or {} if group else {}))]
+        found += [name, *(f"{name}.{field}" for field in fields_of(parameter))]
     return found
 
 

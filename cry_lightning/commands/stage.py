@@ -47,6 +47,7 @@ OF_LIGHTNING = {  # options that LightningCLI adds by itself
     "seed_everything": "of weights, order and augmentation (default: 0)",
     "ckpt_path": "resume this very stage from its last.ckpt (fit), or test another checkpoint than best.ckpt (test)",
 }
+KEYS = ["model", *GROUPS, *OF_LIGHTNING, *OWN]  # of a stage's YAML
 SHOWN_OF_TRAINER = ("max_epochs", "max_steps", "accelerator", "devices", "precision", "accumulate_grad_batches")
 
 
@@ -190,10 +191,9 @@ def resolved(given: Sequence[Override]) -> Config:
             if not (elsewhere or Path(one.value).exists()):
                 raise UserError(f"--config: {one.value}: no such file; give a YAML such as configs/finetune.yaml")
             config = _merged(config, read_config(one.value, "config"))
-    known = dict.fromkeys(["model", *GROUPS, *OF_LIGHTNING, *OWN])
-    _refuse_unrecognized([one for one in given if not _recognized(one.key, known)], known)
-    if unknown := [key for key in config if key not in known]:
-        raise ConfigError(unknown[0], f"no such key{did_you_mean(unknown[:1], list(known))}")
+    _refuse_unrecognized([one for one in given if not _recognized(one.key)])
+    if unknown := [key for key in config if key not in KEYS]:
+        raise ConfigError(unknown[0], f"no such key{did_you_mean(unknown[:1], KEYS)}")
     for one in given:
         if one.key == "seed_everything":
             check_type(BOOL_OR_INT, _value(one.value or ""), one.key)
@@ -217,21 +217,21 @@ def _options(argv: Sequence[str]) -> Iterator[Override]:
             yield Override(text if taken is None else f"{text} {taken}", key, taken)
 
 
-def _recognized(key: str, known: Mapping[str, None]) -> bool:
+def _recognized(key: str) -> bool:
     first, _, rest = key.rstrip("+").partition(".")
-    if first not in known:
+    if first not in KEYS:
         return False
     parameters = signatures.parameters(GROUPS[first]) if first in GROUPS and rest else None
     return parameters is None or rest.partition(".")[0] in parameters
 
 
-def _refuse_unrecognized(wrong: Sequence[Override], known: Mapping[str, None]) -> None:
+def _refuse_unrecognized(wrong: Sequence[Override]) -> None:
     if not wrong:
         return
-    whole = [*known]
+    whole = [*KEYS]
     for group, path in GROUPS.items():
         whole += [dotted(group, name) for name in signatures.keys_of(path)]
-    keys = [one.key if one.key.partition(".")[0] in known else one.key.partition(".")[0] for one in wrong]
+    keys = [one.key if one.key.partition(".")[0] in KEYS else one.key.partition(".")[0] for one in wrong]
     hint = next(filter(None, map(renamed, keys)), "") or did_you_mean(keys, whole, "--")
     raise ConfigError("", f"unrecognized arguments: {' '.join(one.typed for one in wrong)}{hint}")
 

@@ -10,7 +10,7 @@ from types import TracebackType
 import numpy as np
 
 from cry_lightning import audio
-from cry_lightning.files import stamp
+from cry_lightning.files import read_object_if_any, stamp
 
 log = logging.getLogger(__name__)
 BLOCK_S = 10.0
@@ -60,16 +60,10 @@ class LevelIndex:
 
 
 def _read(path: Path) -> dict[str, list[float]]:
-    try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(known, dict):
-        return {}
     numbers = (int, float)
     return {
         key: levels
-        for key, levels in known.items()
+        for key, levels in read_object_if_any(path).items()
         if isinstance(levels, list) and all(isinstance(level, numbers) and level == level for level in levels)
     }
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cry_lightning.audio import EXTENSIONS, warn_once
-from cry_lightning.console import UserError, counted
+from cry_lightning.console import UserError, counted, first_few
 from cry_lightning.corpora import cries, words
 from cry_lightning.corpora.base import Corpus, safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.clips import Clip
@@ -148,7 +148,7 @@ class Manifest(Corpus):
     def _refuse_misplaced(self, clips: list[Clip]) -> None:
         """Refuse a table none of whose files is there; a file that is missing is left out by whoever reads it."""
         if not any(os.path.exists(self.path_of(clip)) for clip in clips):  # noqa: PTH110  that of Path may raise
-            named = ", ".join([*dict.fromkeys(clip.path for clip in clips)][:3])
+            named = first_few([*dict.fromkeys(clip.path for clip in clips)], 3)
             raise UserError(
                 f"{self.root}: no listed file exists, first {named}; paths are relative to {self.root.parent}"
             )
@@ -249,4 +249,4 @@ def _form(path: Path) -> type[Corpus]:
 
 
 def _some(folders: Collection[str]) -> str:
-    return ", ".join(folder or "the folder itself" for folder in sorted(folders)[:3])
+    return first_few([folder or "the folder itself" for folder in sorted(folders)], 3)

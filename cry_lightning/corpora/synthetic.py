@@ -139,7 +139,7 @@ class SyntheticCorpus(Manifest):
     """A corpus rendered once into a folder of its own, named by everything that decides how it sounds.
 
     Args:
-        folder: where made corpora are kept.
+        folder: where synthetic corpora are kept.
         identity: all arguments that decide how the corpus sounds.
         n_clips: how many clips it will have.
     """
@@ -219,7 +219,7 @@ class SyntheticWords(SyntheticCorpus):
         duration_s: length of a clip.
         sample_rate: in Hz.
         seed: another seed, other people.
-        folder: where made corpora are kept.
+        folder: where synthetic corpora are kept.
     """
 
     def __init__(
@@ -270,7 +270,7 @@ class SyntheticCries(SyntheticCorpus):
         duration_s: length of a clip.
         sample_rate: in Hz.
         seed: another seed, other infants.
-        folder: where made corpora are kept.
+        folder: where synthetic corpora are kept.
     """
 
     def __init__(

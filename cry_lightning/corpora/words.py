@@ -183,7 +183,7 @@ class Keywords(Union):
         return Clips.of([*words, *self._drawn(unknown, n_words), *self._drawn(silence, n_words)])
 
     def path_of(self, clip: Clip) -> Path:
-        """The file that holds a clip; each cut of noise has a path of its own, so that it is judged by itself."""
+        """The file that holds a clip; each cut of noise has a path, and so a level, of its own."""
         member, _, path = clip.path.partition("/")
         return super().path_of(replace(clip, path=f"{member.partition('@')[0]}/{path}"))
 
@@ -200,16 +200,14 @@ class Keywords(Union):
         """A tenth of the number of words in each part: those first in an order that only seed and names decide."""
         drawn = []
         for part, n in sorted(n_words.items()):
-            pool = sorted((clip for clip in clips if self._part(clip) == part), key=self._lot)
+            pool = [clip for clip in clips if self._part(clip) == part]
+            pool.sort(key=lambda clip: hashlib.sha256(f"{self.seed} {clip.name}".encode()).digest())
             wanted = round(SHARE * n)
             drawn += pool[:wanted]
             if len(pool) < wanted:
                 what = f"{clips[0].label if clips else UNKNOWN}, {part}".rstrip(", ")
                 warn_once(f"corpus {self.name}: only {len(pool)} clips of {what}; {wanted} are a tenth of the words")
         return drawn
-
-    def _lot(self, clip: Clip) -> bytes:
-        return hashlib.sha256(f"{self.seed} {clip.name}".encode()).digest()
 
 
 def _divided(clip: Clip, column: str, val: float, test: float) -> Clip:

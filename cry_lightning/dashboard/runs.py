@@ -17,9 +17,9 @@ from urllib.parse import urlparse
 
 import pandas as pd
 
-from cry_lightning.console import UserError, one_line
+from cry_lightning.console import one_line
 from cry_lightning.evaluation.run import Run
-from cry_lightning.files import read_object, sha256, write_json
+from cry_lightning.files import read_object_if_any, sha256, write_json
 from cry_lightning.lineage import fingerprint
 
 if TYPE_CHECKING:
@@ -147,23 +147,13 @@ def remember(run: "wandb.Run", folder: Path) -> None:
 
 def read(path: Path) -> RunOfWandb | None:
     """The run that a mark names; none where it is damaged."""
-    try:
-        found = read_object(path, "")
-    except UserError:
-        return None
+    found = read_object_if_any(path)
     sent = found.pop("sent", [])
     known = {field.name for field in fields(RunOfWandb)}
     texts = {key: value for key, value in found.items() if isinstance(value, str)}
     if not found.keys() <= known or texts != found or not isinstance(sent, list):
         return None
     return RunOfWandb(**texts, sent=tuple(map(str, sent))) if {"id", "project"} <= texts.keys() else None
-
-
-def note_sent(folder: Path, run: RunOfWandb) -> None:
-    """Keep, where the mark of a run lies, which points were added to it."""
-    for place in (folder / "test", folder):
-        if (there := read(place / MARK)) and there.id == run.id:
-            run.write(place)
 
 
 def find(folder: Path) -> tuple[RunOfWandb, Path] | None:
@@ -286,7 +276,9 @@ def _log_new(run: "wandb.Run", curves: Iterable[Values], folder: Path) -> None:
                 sent[key] = None
     finally:  # what came before an error is not sent again
         if len(sent) > len(found[0].sent):
-            note_sent(folder, replace(found[0], sent=tuple(sent)))
+            for place in (folder / "test", folder):  # where the mark of the run lies
+                if (there := read(place / MARK)) and there.id == found[0].id:
+                    replace(found[0], sent=tuple(sent)).write(place)
 
 
 def of_one_type(table: pd.DataFrame) -> pd.DataFrame:

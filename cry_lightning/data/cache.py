@@ -8,11 +8,11 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal
 
 import numpy as np
 import torch
@@ -29,15 +29,15 @@ from cry_lightning.data.inventory import content_hashes
 from cry_lightning.features.base import Feature
 from cry_lightning.files import waited_for, way_out
 from cry_lightning.lineage.acoustic_fingerprint import LANDMARKS_VERSION, most_letters
+from cry_lightning.lineage.recorded import LazyTexts
 
 log = logging.getLogger(__name__)
-AT_ONCE = 10_000  # rows whose texts are in memory
 ZERO = "\0"  # between texts
 CACHE_VERSION = 2  # raise it when the file's layout changes
 
 
-class Texts(Sequence[str]):
-    """A text for each clip, made whenever it is asked for: lists of millions would fill the memory.
+class Texts(LazyTexts):
+    """A text for each clip.
 
     Args:
         clips: one per row.
@@ -51,20 +51,9 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self.clips)
 
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            return self.texts_of(self.clips[row])
-        return self.texts_of(Clips.of([self.clips[row]]))[0]
-
-    def __iter__(self) -> Iterator[str]:
-        for first in range(0, len(self), AT_ONCE):
-            yield from self[first : first + AT_ONCE]
+    def some(self, at: slice) -> list[str]:
+        """Those of some clips."""
+        return self.texts_of(self.clips[at])
 
 
 class FeatureCache:
@@ -180,7 +169,7 @@ class FeatureCache:
             return len(self.clips), *self.feature(silence).shape[1:]
 
     def fault(self) -> str | None:
-        """Why the cache cannot be used, judged by its structure, columns and rows; None if it can.
+        """Why the cache cannot be used, by its structure, columns and rows; None if it can.
 
         Of a file that was found sound, and has not changed since, only the structure is looked at, see `soundness`.
         """
@@ -270,7 +259,11 @@ class FeatureCache:
     def _begun(self) -> CacheFile:
         """The file to be filled, with what there is of it."""
         self._set_aside()
-        return self._partial() or self._new()
+        if (begun := self._partial()) is not None:
+            return begun
+        attributes, texts = self._attributes | {"created": time.time()}, self._texts
+        room = most_letters(self.clip_s)
+        return cachefile.create(self.part, self.shape, self.dtype, texts["clip"], texts["content"], attributes, room)
 
     def _fill(self, file: CacheFile, workers: int, batches: list[range]) -> None:
         dataset = ClipBatches(self.corpus, self.clips, self.feature, self.clip_s, self.fit, self.dtype, True)
@@ -348,12 +341,6 @@ class FeatureCache:
             return file if same_rows and file.fault(self._attributes, self.shape) is None else None
         except cachefile.UNREADABLE:
             return None
-
-    def _new(self) -> CacheFile:
-        attributes = self._attributes | {"created": time.time()}
-        room = most_letters(self.clip_s)
-        texts = self._texts
-        return cachefile.create(self.part, self.shape, self.dtype, texts["clip"], texts["content"], attributes, room)
 
     def _cannot_write(self, error: OSError) -> UserError:
         if isinstance(error, FileNotFoundError) and self.folder.is_dir():

@@ -1,4 +1,4 @@
-"""The file behind a feature cache: its layout, rows that outlive a kill, and what tells sound from damaged."""
+"""The file behind a feature cache: its layout, rows that outlive a kill, and what distinguishes sound from damaged."""
 
 import errno
 import math

@@ -1,4 +1,4 @@
-"""What tells a sound cache from a damaged one, and a note of it, so that a cache is read as a whole once.
+"""What distinguishes a sound cache from a damaged one, and a note of it, so that a cache is read as a whole once.
 
 The note beside a cache says in which state of the file all of it was sound: the next process that opens the same state
 reads the columns `done` and `crc32` alone. Every other column, and every row, is checked where it is first used, see

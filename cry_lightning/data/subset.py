@@ -144,16 +144,15 @@ def read_exclusions(path: str | Path) -> set[str]:
     """
     path = Path(path)
     try:
-        subjects = _tested_subjects(path) if path.suffix.lower() == ".csv" else _listed_subjects(path)
+        if path.suffix.lower() == ".csv":
+            subjects = _tested_subjects(path)
+        else:
+            subjects = {line.split("#")[0].strip() for line in read_text(path).splitlines()} - {""}
     except (OSError, ValueError) as error:  # of a file that is no text, too
         raise UserError(f"exclude_subjects: {path} cannot be read: {error}") from error
     if not subjects:
         raise UserError(f"exclude_subjects: {path} names no subject; leave exclude_subjects out to exclude nobody")
     return subjects
-
-
-def _listed_subjects(path: Path) -> set[str]:
-    return {line.split("#")[0].strip() for line in read_text(path).splitlines()} - {""}
 
 
 def _tested_subjects(path: Path) -> set[str]:

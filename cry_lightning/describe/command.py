@@ -47,7 +47,7 @@ def run(given: str, overrides: Sequence[str], by: Sequence[str] | None, sample: 
     data = open_data(given, overrides)
     out = out or Path("runs", data.corpus.name, "describe")
     check_folder("--out", out)
-    sections = tell(census := summary.take(data, by, sample), out)
+    sections = sections_of(census := summary.take(data, by, sample), out)
     if data.corpus.window_s is None and not given.lower().endswith(ENDINGS):
         faulty = census.recordings.index[census.recordings["fault"] != ""]
         sections[0].remarks += as_make_cuts(given, overrides, set(faulty))
@@ -105,7 +105,7 @@ def as_page(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def tell(census: CorpusSummary, out: Path) -> list[Section]:
+def sections_of(census: CorpusSummary, out: Path) -> list[Section]:
     """Every section, their tables and figure written into a folder."""
     for name in ("clips.png", "split.csv"):  # not every corpus has them, and an older one's must not stay
         (out / name).unlink(missing_ok=True)
@@ -259,11 +259,11 @@ def splits(census: CorpusSummary, out: Path) -> Section:
     data, clips = census.data, census.usable
     subjects = summary.subjects_of(clips)
     if subjects.empty:
-        told = (
+        nothing = (
             "No clip has a label (of a manifest, the column `label`): there is nothing to test on; learning without"
             " labels (SimCLR) is what is left."
         )
-        return Section("Splits", [], [told])
+        return Section("Splits", [], [nothing])
     n_labelled = clips.loc[clips["class"] != UNLABELLED, "subject"].nunique()
     folds = support.across_subjects(subjects, n_labelled, data.split.val)
     title = f"The data's own split: {support.split_in_words(data.split)}"

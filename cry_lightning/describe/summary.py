@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from cry_lightning import audio
 from cry_lightning.audio import SLACK_S
 from cry_lightning.audio.recording import opened
-from cry_lightning.console import UserError, counted, progress_bar
+from cry_lightning.console import UserError, counted, first_few, progress_bar
 from cry_lightning.corpora import Clip, Clips
 from cry_lightning.corpora.clips import further_columns
 from cry_lightning.data.datamodule import CryDataModule
@@ -31,7 +31,7 @@ FULL_SCALE_DB = -0.1  # a sample above this counts as clipped: 8-bit sound ends 
 
 
 class Form(TypedDict):
-    """What a recording's header tells."""
+    """What a recording's header declares."""
 
     container: str
     codec: str
@@ -178,7 +178,7 @@ def in_words(found: pd.DataFrame, n_not_decoded: int) -> list[str]:
 
     Args:
         found: as from `duplicates`.
-        n_unheard: recordings that were not decoded.
+        n_not_decoded: recordings that were not decoded.
     """
     remarks = []
     for by, (kind, weight) in product(
@@ -191,8 +191,8 @@ def in_words(found: pd.DataFrame, n_not_decoded: int) -> list[str]:
     ):
         groups = found[(found["kind"] == kind) & (found["by"] == by)].groupby("group")["recording"].agg(list)
         if len(groups):
-            named = "; ".join(" = ".join(names[:NAMED]) + " = ..." * (len(names) > NAMED) for names in groups[:NAMED])
-            more = f"; and {len(groups) - NAMED} more in duplicates.csv" if len(groups) > NAMED else ""
+            named = first_few([first_few(names, NAMED, " = ", " =") for names in groups], NAMED, "; ", "; and")
+            more = " in duplicates.csv" * (len(groups) > NAMED)
             altered = ", re-encoded or cut otherwise" * (by == FINGERPRINT)
             remarks.append(f"{weight}{altered} ({len(groups)}): {named}{more}")
     if not remarks:
@@ -367,7 +367,7 @@ class CorpusSummary:
 
 
 def take(data: CryDataModule, by: Sequence[str] | None, sample: int | None) -> CorpusSummary:
-    """Make what is made, list the clips, and measure the recordings.
+    """Write what is synthetic, list the clips, and measure the recordings.
 
     Args:
         data: whose corpus and windows; no feature is computed.

@@ -103,8 +103,8 @@ def encoder_of(published: dict[str, Tensor], publisher: Publisher, network: type
     except (TypeError, RuntimeError, UserError) as error:  # a number in the place of a vector, a width that none has
         raise UserError(f"{path}: its tensors are of no network ({one_line(str(error))})") from error
     if problems:
-        told = on_one_line(first_few(problems, 4, "; "))
-        raise UserError(f"{path}: does not fit --encoder {network.__name__.lower()}: {told}")
+        why = on_one_line(first_few(problems, 4, "; "))
+        raise UserError(f"{path}: does not fit --encoder {network.__name__.lower()}: {why}")
     if odd := publisher.faults(published, encoder):
         raise UserError(f"{path}: damaged, or no weights: {first_few(odd, 4, '; ')}")
     return encoder

@@ -7,13 +7,13 @@ import numpy as np
 
 from cry_lightning import lineage
 from cry_lightning.commands.arguments import check_folder
-from cry_lightning.console import UserError
+from cry_lightning.console import UserError, first_few
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.clinical import too_few
 from cry_lightning.evaluation.compare import as_text
 from cry_lightning.evaluation.fusion import FOLD, Fused, Members, fold_in_words, fuse_fold, fused_lineage, read_members
 from cry_lightning.evaluation.predictions import SCORE
-from cry_lightning.files import Json, read_object, write_json
+from cry_lightning.files import Json, read_object_if_any, write_json
 from cry_lightning.lineage import AnyLineage, FoldedLineage
 from cry_lightning.lineage.spelling import joined
 
@@ -68,19 +68,12 @@ def _refuse_taken(out: Path, recipe: Json, members: Members) -> None:
         raise UserError(f"--out {out} is the folder of a member; name a new one")
     held = sorted(path.name for path in out.glob("*") if path.suffix != ".part")
     if held and PROVENANCE not in held:
-        raise UserError(f"--out {out} holds something else ({', '.join(held[:3])}); name a new folder")
-    if held and not _is_fusion(out / PROVENANCE, recipe):
+        raise UserError(f"--out {out} holds something else ({first_few(held, 3)}); name a new folder")
+    older = read_object_if_any(out / PROVENANCE)
+    if held and {key: older.get(key) for key in recipe} != recipe:
         raise UserError(
             f"--out {out} holds another fusion, see its {PROVENANCE}; name a new folder, or remove that one"
         )
-
-
-def _is_fusion(path: Path, recipe: Json) -> bool:
-    try:
-        older = read_object(path, "")
-    except UserError:
-        return False
-    return {key: older.get(key) for key in recipe} == recipe
 
 
 def _learned(fused: Fused, here: np.ndarray) -> Json:
@@ -89,8 +82,8 @@ def _learned(fused: Fused, here: np.ndarray) -> Json:
     for key, values in (("weight", fused.weights), ("temperature", fused.temperatures)):
         if values is not None:
             learned[key] = values.tolist()
-    if fused.taught.any():
-        learned["stacking"] = VALIDATION if (fused.taught & here).any() else OTHER_FOLDS
+    if fused.fitted_to.any():
+        learned["stacking"] = VALIDATION if (fused.fitted_to & here).any() else OTHER_FOLDS
     return learned
 
 

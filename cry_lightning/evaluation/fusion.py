@@ -112,7 +112,7 @@ class Fused:
 
     scores: np.ndarray  # (n, K), in the order of the fold's n rows
     chose: np.ndarray  # (N,) bool: the rows that weights or temperatures were chosen on
-    taught: np.ndarray  # (N,) bool: the rows that stacking was fitted to
+    fitted_to: np.ndarray  # (N,) bool: the rows that stacking was fitted to
     weights: np.ndarray | None = None  # (M,), sum 1: of the weighted mean
     temperatures: np.ndarray | None = None  # (M,), where calibrated
 
@@ -124,11 +124,14 @@ def fuse_fold(members: Members, here: np.ndarray, method: str, calibrate: bool) 
         UserError: the fold has no rows that the method could learn from.
     """
     scores, truth, val = members.scores, members.truth, here & members.on_validation
-    chose = taught = np.zeros_like(here)
+    chose = fitted_to = np.zeros_like(here)
     weights = temperatures = None
     if calibrate or method == "weighted":
         chose = val
-        _refuse_without(val, members, here, "--calibrate" if calibrate else "--method weighted")
+        if not val.any():
+            asked = "--calibrate" if calibrate else "--method weighted"
+            lacking = f"{fold_in_words(members, here)} has no val rows"
+            raise UserError(f"{asked}: {lacking}; train with data.split.val, or fuse by --method mean")
     if calibrate:
         whose = joined(members.rows).to_numpy(str)[val]
         temperatures = np.array([best_temperature(member[val], truth[val], whose) for member in scores])
@@ -136,14 +139,14 @@ def fuse_fold(members: Members, here: np.ndarray, method: str, calibrate: bool) 
     if method == "vote":
         fused = vote(scores[:, here])
     elif method == "stacking":
-        taught = stacking_rows(members, here)
-        fused = stacked(scores[:, taught], truth[taught], scores[:, here])
+        fitted_to = stacking_rows(members, here)
+        fused = stacked(scores[:, fitted_to], truth[fitted_to], scores[:, here])
     elif method == "weighted":
         weights = best_weights(scores[:, val, truth[val]])
         fused = np.tensordot(weights, scores[:, here], axes=1)
     else:
         fused = scores[:, here].mean(axis=0)
-    return Fused(fused, chose, taught, weights, temperatures)
+    return Fused(fused, chose, fitted_to, weights, temperatures)
 
 
 def vote(scores: np.ndarray) -> np.ndarray:
@@ -236,12 +239,6 @@ def stacked(scores: np.ndarray, truth: np.ndarray, others: np.ndarray) -> np.nda
     return fused
 
 
-def _refuse_without(val: np.ndarray, members: Members, here: np.ndarray, asked: str) -> None:
-    if not val.any():
-        lacking = f"{fold_in_words(members, here)} has no val rows"
-        raise UserError(f"{asked}: {lacking}; train with data.split.val, or fuse by --method mean")
-
-
 def fold_in_words(members: Members, here: np.ndarray) -> str:
     """The fold of some rows."""
     repeat, fold = members.rows.loc[here, ["repeat", "fold"]].iloc[0]
@@ -255,25 +252,25 @@ def fused_lineage(members: Members, here: np.ndarray, fused: Fused, stage: str) 
     scored them, are ancestors too.
     """
     rows = members.rows
-    folds = rows.loc[fused.taught | here, FOLD].drop_duplicates().itertuples(index=False)
+    folds = rows.loc[fused.fitted_to | here, FOLD].drop_duplicates().itertuples(index=False)
     named = [(name, one or NOTHING) for name, one in zip(members.names, members.lineages, strict=True)]
     each = [(name, one.of_fold(repeat, fold)) for repeat, fold in folds for name, one in named]
     lineage = union(one for _, one in each)
     gaps = dict.fromkeys(f"{name}: {one.unknown}" for name, one in each if one.unknown)
     content = lineage.test_clips
     stages = lineage.stages
-    if fused.taught.any() or fused.chose.any():
+    if fused.fitted_to.any() or fused.chose.any():
         own = StageRecord(
             stage=stage,
             corpus=stages[-1].corpus if stages else "unknown",
-            subjects=subjects(rows[fused.taught]),
-            clips=sounds(rows[fused.taught], content),
+            subjects=subjects(rows[fused.fitted_to]),
+            clips=sounds(rows[fused.fitted_to], content),
             validation_subjects=subjects(rows[fused.chose]),
             validation_clips=sounds(rows[fused.chose], content),
-            subject_sources=sources(rows[fused.taught | fused.chose]),
+            subject_sources=sources(rows[fused.fitted_to | fused.chose]),
         )
         stages = [*stages, own]
-    calibrates = fused.taught.any() or fused.temperatures is not None  # either makes probabilities of mere scores
+    calibrates = fused.fitted_to.any() or fused.temperatures is not None  # either makes probabilities of mere scores
     return replace(
         lineage,
         stages=stages,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cry_lightning import lineage
-from cry_lightning.console import UserError, counted
+from cry_lightning.console import UserError, counted, first_few
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate, widened
 from cry_lightning.evaluation.metrics import Units, measure, units_at
@@ -45,7 +45,7 @@ class Tested:
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Tested):
-    """What the report tells of one run."""
+    """What the report states of one run."""
 
     classes: list[str]
     positive: str | None  # the class of sensitivity; none with three classes or more
@@ -156,7 +156,7 @@ def _chose_themselves(table: pd.DataFrame, validation: pd.DataFrame) -> Iterator
 
 
 def pool(runs: list[Tested]) -> Tested:
-    """The folds of one cross-validation as one run; each fold's leakage is judged by its own lineage.
+    """The folds of one cross-validation as one run; each fold's leakage is found by its own lineage.
 
     Raises:
         UserError: the runs have different classes.
@@ -176,8 +176,8 @@ def pool(runs: list[Tested]) -> Tested:
         models |= {(f"{number}: {repeat}", fold): one for (repeat, fold), one in each.items()}
     known = FoldedLineage(models)
     verdict = lineage.worst([run.leakage for run in runs])
-    told = list(dict.fromkeys(doubt for run in runs for doubt in run.doubts))
-    return Tested(name, first.folder.parent / "pooled", table, validation, labels, verdict, known, told)
+    doubts_of_all = list(dict.fromkeys(doubt for run in runs for doubt in run.doubts))
+    return Tested(name, first.folder.parent / "pooled", table, validation, labels, verdict, known, doubts_of_all)
 
 
 def evaluated(folder: Path, positive: str | None = None) -> Run:
@@ -300,7 +300,7 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
     rare = [f"{name} ({n})" for name, n in of_class.items() if 0 < n < MIN_SUBJECTS]
     absent = [name for name in classes if of_class[name] == 0]
     if len(rare) + len(absent) > MAX_SHOWN:
-        rare, absent = (_first_few(names) for names in (rare, absent))
+        rare, absent = ([first_few(names, MAX_NAMED)] for names in (rare, absent))
     if units.n_subjects < MIN_SUBJECTS:
         tested = counted(units.n_subjects, "was", "were")
         yield f"no intervals, since they need {MIN_SUBJECTS} subjects and {tested} tested."
@@ -313,15 +313,11 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
         yield f"no case of {', '.join(absent)} was tested; so there is no UAR, macro-F1, AUC or average precision."
     elif absent:
         yield f"no case of {', '.join(absent)} was tested; averages over classes leave them out."
-    if len(said := set(units.predicted)) == 1:
-        yield f"the model answered {said.pop()} to every case."
+    if len(answers := set(units.predicted)) == 1:
+        yield f"the model answered {answers.pop()} to every case."
     if units.n_left_out:
         one, several = (f"{units.level}{ending} with several labels or subjects" for ending in ("", "s"))
         yield f"{counted(units.n_left_out, f'{one} is', f'{several} are')} left out, having no one right answer."
-
-
-def _first_few(names: list[str]) -> list[str]:
-    return names if len(names) <= MAX_NAMED else [*names[:MAX_NAMED], f"and {len(names) - MAX_NAMED} more classes"]
 
 
 def division_of(table: pd.DataFrame) -> pd.Series:

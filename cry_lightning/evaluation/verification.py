@@ -40,7 +40,13 @@ class Sessions(NamedTuple):
 
 def run(files: Sequence[Path], session: str, out: Path | None) -> pd.DataFrame:
     """Run the command."""
-    tables = [_of_file(path, session) for path in files]
+    tables = []
+    for path in files:
+        sessions = read_sessions(path, session)
+        try:
+            tables.append(verify(sessions).assign(file=str(path)))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
     rows = [["embeddings", *METRICS.values(), *COUNTS.values()]]
     for path, table in zip(files, tables, strict=True):
         estimates = [cell(row) for _, row in table.iterrows()]
@@ -52,14 +58,6 @@ def run(files: Sequence[Path], session: str, out: Path | None) -> pd.DataFrame:
         write_table(found, out, float_format="%.9g")
         print(out)
     return found
-
-
-def _of_file(path: Path, session: str) -> pd.DataFrame:
-    sessions = read_sessions(path, session)
-    try:
-        return verify(sessions).assign(file=str(path))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
 
 
 def read_sessions(path: Path, session: str) -> Sessions:

@@ -84,7 +84,7 @@ def card(about: About, trained: TrainedStage) -> str:
     classes, encoder = about.get("classes"), type(trained.stage.encoder).__name__
     named = " and ".join(as_markdown_text(name) for name in classes or ())
     licence, results = about["licence"], tested(trained.path, about["checkpoint_sha256"])
-    said = about.get("synthetic", "")
+    warning = about.get("synthetic", "")
     return PAGE.format(
         licence=json.dumps(licence.lower()) if licence != "not stated" else "unknown",
         task="audio-classification" if classes else "feature-extraction",
@@ -93,7 +93,7 @@ def card(about: About, trained: TrainedStage) -> str:
         sample_rate=about["sample_rate"],
         window_s=about["window_samples"] / about["sample_rate"],
         call='table = model("recording.wav")  # a row for each window' if classes else 'model.embed("recording.wav")',
-        synthetic=f"\n{said}\n" if said and said not in results else "",
+        synthetic=f"\n{warning}\n" if warning and warning not in results else "",
         lineage=about["lineage"],
         stated=as_markdown_text(licence),
         producer=about["producer"],

@@ -67,6 +67,14 @@ def read_object(path: Path, way_out: str) -> Json:
     return content
 
 
+def read_object_if_any(path: Path) -> Json:
+    """The JSON object in a file, empty where there is none, or it is damaged."""
+    try:
+        return read_object(path, "")
+    except UserError:
+        return {}
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:

@@ -43,8 +43,8 @@ def read_text(path: Path) -> str:
                 f"{path}: {kind}, and no text; give a file that an editor or a spreadsheet wrote"
             ) from error
         line = content[: error.start].count(b"\n") + 1
-        told = "UTF-8" if encoding.endswith(("-LE", "-BE")) else encoding  # a guess by zeros, which may be no text's
-        raise UserError(f"{path}: line {line}, byte {error.start}: not {told}; save it as UTF-8") from error
+        named = "UTF-8" if encoding.endswith(("-LE", "-BE")) else encoding  # a guess by zeros, which may be no text's
+        raise UserError(f"{path}: line {line}, byte {error.start}: not {named}; save it as UTF-8") from error
 
 
 def _from_windows(content: bytes) -> str:
@@ -110,14 +110,14 @@ def named_columns(path: Path, header: Sequence[str], known: Collection[str]) -> 
 def _lines(path: Path) -> tuple[str, list[tuple[int, list[str]]]]:
     """The separator, and number and fields of every line that is not empty, the header first."""
     text = read_text(path)
-    told = SEPARATOR_LINE.match(text)
-    if told:
-        text = text[told.end() :]  # with its end of line, so that lines are counted
+    stated = SEPARATOR_LINE.match(text)
+    if stated:
+        text = text[stated.end() :]  # with its end of line, so that lines are counted
     unquoted = QUOTED.sub(lambda quoted: "x" if quoted[1].strip() else "", text)
     header = next((line for line in unquoted.splitlines() if line.strip(f"{SEPARATORS} ")), "")
     if not header:
         raise UserError(f"{path}: the file is empty")
-    separator = told[1] if told else max(SEPARATORS, key=header.count)
+    separator = stated[1] if stated else max(SEPARATORS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         stripped = ((reader.line_num, [field.strip() for field in fields]) for fields in reader)

@@ -139,8 +139,8 @@ def run(
     leakage = verdict(table, content, outputs.landmarks, trained.lineage)
     write(outputs.values, table, trained, leakage, out)
     n_clips, n_numbers = outputs.values.shape
-    told = f"{out}: {n_clips} embeddings of {n_numbers} numbers, {leakage.status} {leakage.reason}"
-    print(printable(told.strip()))
+    line = f"{out}: {n_clips} embeddings of {n_numbers} numbers, {leakage.status} {leakage.reason}"
+    print(printable(line.strip()))
     if n_numbers < 2 or len(np.unique(outputs.values, axis=0)) < MIN_DIFFERENT:
         log.warning("no map is drawn: it needs three different embeddings")
         return embeddings

@@ -40,7 +40,7 @@ MAX_SHOWN = 20  # recordings in the terminal; the file has them all
 
 @dataclass(frozen=True)
 class Predicted:
-    """What was said of recordings.
+    """What was predicted for recordings.
 
     Args:
         rows: of each window or unit: path, start_s, duration_s, score_<class>..., predicted, calibrated_<class>...,

@@ -270,16 +270,10 @@ def run_model(
     for clip, fault in zip(clips, faults, strict=True):
         if fault:
             bad.setdefault(clip.path, []).append(fault)
-    outputs = list(compress(clips, good))
-    finite = _finite(np.concatenate(values)[good], outputs, trained.path)
-    return ModelOutputs(outputs, finite, bad, list(compress(sounds, good)))
-
-
-def _finite(values: np.ndarray, clips: Sequence[Clip], path: Path) -> np.ndarray:
-    wrong = np.flatnonzero(~np.isfinite(values).all(1))
-    if len(wrong):
-        raise UserError(f"{path}: its network gives NaN or inf, first for {clips[wrong[0]].name}")
-    return values
+    outputs, of_good = list(compress(clips, good)), np.concatenate(values)[good]
+    if len(wrong := np.flatnonzero(~np.isfinite(of_good).all(1))):
+        raise UserError(f"{trained.path}: its network gives NaN or inf, first for {outputs[wrong[0]].name}")
+    return ModelOutputs(outputs, of_good, bad, list(compress(sounds, good)))
 
 
 def report_left_out(bad: Mapping[str, Sequence[str]], nothing_else: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cry_lightning.console import UserError, clip_in_words, counted
+from cry_lightning.console import UserError, clip_in_words, counted, first_few
 from cry_lightning.lineage.acoustic_fingerprint import Landmarks, alike, decoded, of_no_device
 from cry_lightning.lineage.recorded import fingerprint
 from cry_lightning.lineage.records import (
@@ -70,7 +70,7 @@ class Overlap:
             (self.noise_clips, self.of_clips, f"tested clips {NOISE} (found by content)"),
         ]
         for use, clips in self.alike.items():
-            named = "; ".join([*map(clip_in_words, clips[:MAX_REPORTED]), *["..."] * (len(clips) > MAX_REPORTED)])
+            named = first_few([*map(clip_in_words, clips)], MAX_REPORTED, "; ", "; and")
             shared.append((len(clips), self.of_clips, f"tested clips {use} (found by acoustic fingerprint: {named})"))
         counts = ", ".join(f"{count} of {total} {text}" for count, total, text in shared if count)
         by_sound = self.clips or self.validation_clips or self.noise_clips or any(self.alike.values())

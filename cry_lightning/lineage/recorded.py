@@ -1,6 +1,7 @@
 """Sounds as a cache records them, and their fingerprints; of millions, no text is made of each."""
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import NamedTuple, overload
@@ -11,7 +12,7 @@ from cry_lightning.lineage.acoustic_fingerprint import Landmarks, unpacked
 
 HASH = 64  # letters of a file's hash, before the hash sign
 END_MS = 2**36  # of a stretch to the end of its file: two years
-AT_ONCE = 10_000  # sounds whose texts and landmarks are in memory
+AT_ONCE = 10_000  # whose texts and landmarks are in memory
 
 
 @lru_cache(maxsize=2**10)  # the clips of a file are neighbours
@@ -45,7 +46,31 @@ class Columns(NamedTuple):
         return Columns(self.files, *(column[rows] for column in self[1:]))
 
 
-class Recorded(Sequence[str]):
+class LazyTexts(Sequence[str]):
+    """Texts made whenever they are asked for: lists of millions would fill the memory."""
+
+    @abstractmethod
+    def some(self, at: slice) -> list[str]:
+        """Those of a slice."""
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return self.some(at)
+        place = range(len(self))[at]
+        return self.some(slice(place, place + 1))[0]
+
+    def __iter__(self) -> Iterator[str]:
+        for part in parts_of(len(self)):
+            yield from self.some(part)
+
+
+class Recorded(LazyTexts):
     """The `sound_fingerprint`s of rows of a cache, made whenever they are asked for.
 
     Args:
@@ -62,22 +87,10 @@ class Recorded(Sequence[str]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        return self._texts(self.rows[at]) if isinstance(at, slice) else self._texts(self.rows[[at]])[0]
-
-    def __iter__(self) -> Iterator[str]:
-        for part in parts_of(len(self)):
-            yield from self[part]
-
-    def _texts(self, rows: np.ndarray) -> list[str]:
+    def some(self, at: slice) -> list[str]:
+        """Those of some rows."""
         content, letters = (
-            [text.decode(errors="surrogateescape") for text in column[rows].tolist()]
+            [text.decode(errors="surrogateescape") for text in column[self.rows[at]].tolist()]
             for column in (self.content, self.landmarks)
         )
         return [*map(sound_fingerprint, content, letters)]

@@ -86,7 +86,7 @@ class Lineage:
     @property
     def left_out_in_words(self) -> str:
         """What the tested corpus had to do without; empty where it was nothing, or is not recorded."""
-        said = []
+        sentences = []
         for left_out, n, what in (
             (self.recordings_left_out, self.recordings, "recordings"),
             (self.left_out, self.listed, "clips"),
@@ -94,9 +94,9 @@ class Lineage:
             if left_out:
                 kinds = ", ".join(f"{n_kind:,} {kind}" for kind, n_kind in left_out.items())
                 of = f"of {n:,} {what}"
-                said.append(f"{counted(sum(left_out.values()), f'{of} was', f'{of} were')} left out: {kinds}.")
+                sentences.append(f"{counted(sum(left_out.values()), f'{of} was', f'{of} were')} left out: {kinds}.")
         others = "; ".join(counted_plural(n, what) for what, n in self.not_listed.items())
-        return " ".join([*said, *([f"The corpus does not list {others}."] if others else [])])
+        return " ".join([*sentences, *([f"The corpus does not list {others}."] if others else [])])
 
     def as_dict(self) -> Json:
         """Plain data, for JSON and checkpoints."""
@@ -116,7 +116,7 @@ class FoldedLineage:
     @property
     def left_out_in_words(self) -> str:
         """As of a `Lineage`: the folds divide one corpus."""
-        return next((said for fold in self.folds.values() if (said := fold.left_out_in_words)), "")
+        return next((sentences for fold in self.folds.values() if (sentences := fold.left_out_in_words)), "")
 
     @property
     def test_clips(self) -> dict[str, str]:

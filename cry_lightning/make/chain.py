@@ -58,18 +58,6 @@ def of_file(path: Path) -> str:
     return sha256(path)[:16]
 
 
-def of_configs(paths: Sequence[Path]) -> dict[str, str]:
-    """Digests of YAMLs, and of those that they name, by path; comments and the order of keys do not count.
-
-    Raises:
-        UserError: one is not YAML.
-    """
-    return {
-        str(path): digest(json.dumps(content, sort_keys=True, default=str))
-        for path, content in _contents(paths).items()
-    }
-
-
 def of_recordings(paths: Sequence[Path]) -> str:
     """A digest that changes with any file of a folder, with a table or a file in it, and with what YAMLs name as such.
 
@@ -232,8 +220,12 @@ class MakeStage:
         given = [Path(text) for _, text in pairs(self.arguments) if text and len(text) < 1000 and Path(text).is_file()]
         yamls = [path for path in (self.config, *self.data, *given) if path.suffix.lower() in ENDINGS]
         before = self.before.inputs(None) if self.before else None
+        configs = {  # comments and the order of keys do not count
+            str(path): digest(json.dumps(content, sort_keys=True, default=str))
+            for path, content in _contents(yamls).items()
+        }
         return {
-            "configs": {**(before["configs"] if before else {}), **of_configs(yamls)},
+            "configs": (before["configs"] if before else {}) | configs,
             "recordings": of_recordings(self.data or [self.config]),
             "weights": of_file(weights) if weights and weights.is_file() else "",
             "arguments": list(self.arguments),
@@ -252,7 +244,7 @@ class MakeChain:
     """The stages under the user's choices."""
 
     method: str
-    data: str  # "" for made cries
+    data: str  # "" for synthetic cries
     arguments: tuple[str, ...] = ()
     overwrite: bool = False
     published: Path = Path(PUBLISHED)  # weights for the method audioset

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TypedDict
 
 from cry_lightning.commands.arguments import ArgumentParser
-from cry_lightning.console import UserError, stopped_by_signals
+from cry_lightning.console import UserError, first_few, stopped_by_signals
+from cry_lightning.download.published import WEIGHTS
 from cry_lightning.files import LOCK, Json, locked, write_json, write_text
 from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Inputs, MakeChain, MakeStage, changed, imported, of_file
 
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
-PUBLISHED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
+PUBLISHED_SHA256 = WEIGHTS["efficientat-mn04"].digest or ""
 RECORD = "made_from.json"
 OURS = ("config.yaml", "fit", "test", ".lock", ".DS_Store")  # what a fit that failed in its set-up leaves
 
@@ -92,7 +93,7 @@ def fit_published(chain: MakeChain, goal: str) -> None:
         raise UserError(f"{file}: damaged, or another file: sha256 is not {PUBLISHED_SHA256}; get it again")
     if not checkpoint.exists():
         tensors = run("import-weights", "efficientat", str(file), "--to", str(checkpoint), capture=True)
-        _say(tensors.rstrip().rpartition("\n")[2])  # where each went is told by the command itself
+        _say(tensors.rstrip().rpartition("\n")[2])  # where each went is printed by the command itself
         source.write_text(of_file(file), encoding="utf-8")
     elif file.is_file() and source.is_file() and source.read_text(encoding="utf-8") != of_file(file):
         raise UserError(f"{checkpoint}: imported from another file than {file}; remove {checkpoint.parent} first")
@@ -161,7 +162,7 @@ def find(stage: MakeStage, wanted: Inputs, unknown: Sequence[str] = ()) -> tuple
                 found = ["best.ckpt, fitted otherwise since"]
             if not found:
                 return folder, differs
-            differs = differs or f"{folder} differs in {', '.join(found[:3])}"
+            differs = differs or f"{folder} differs in {first_few(found, 3)}"
         elif is_free(folder):
             return folder, differs
         else:
@@ -225,7 +226,7 @@ def finished_run(stage: MakeStage) -> Path:
     if read_record(folder):
         raise UserError(f"{folder}: its fit was interrupted; `make finetune evaluate` goes on with it")
     others = sorted(str(path.parent.parent) for path in RUNS.glob("*/finetune*/fit/finished"))
-    there = f"; finished are {', '.join(others[:6])}" if others else ""
+    there = f"; finished are {first_few(others, 6)}" if others else ""
     why = f" ({differs})" if differs else ""
     raise UserError(f"{folder}: no such run{why}; `make finetune evaluate` with the same variables fits it{there}")
 
@@ -301,7 +302,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m cry_lightning.make.command", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("goals", nargs="+", choices=GOALS, metavar="goal", help=", ".join(GOALS))
     parser.add_argument("--method", default="simclr", help="simclr, supervised, adapt or audioset")
-    parser.add_argument("--data", default="", help="recordings, a manifest.csv or a data YAML; default: made cries")
+    parser.add_argument("--data", default="", help="recordings, manifest.csv or data YAML; default: synthetic cries")
     weights = "published weights of EfficientAT, for the method audioset (%(default)s)"
     parser.add_argument("--weights", default=PUBLISHED, help=weights)
     parser.add_argument("--arguments", default="", help="further arguments of fit in the fine-tuning, as one text")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from cry_lightning.console import first_few
 from cry_lightning.evaluation.clinical import clinical_rows
 from cry_lightning.evaluation.compare import SUMMARY, cell
 from cry_lightning.evaluation.run import Run
@@ -21,7 +22,7 @@ CLINICAL_MEASURES = (
 )
 LEFT_OUT = "Clips that could not be decoded were left out when the feature cache was built; prepare lists them."
 NOT_BALANCED = "Classes were neither drawn equally often nor weighted in the loss."
-MOST_CLASSES = 12  # whose counts are told
+MOST_CLASSES = 12  # whose counts are listed
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Facts:
 
     def _settings(self, *names: str) -> str:
         """Some settings as one sentence; empty where none is known."""
-        told = self.made.settings
-        text = "; ".join(f"{name}: {told[name]}" for name in names if name in told)
+        known = self.made.settings
+        text = "; ".join(f"{name}: {known[name]}" for name in names if name in known)
         return f"{text[0].upper()}{text[1:]}." if text else ""
 
     @property
@@ -61,13 +62,9 @@ class Facts:
 
     @property
     def classes(self) -> str:
-        """What is told apart."""
+        """What is distinguished."""
         positive = f"; positive: {self.run.positive}" if self.run.positive else ""
-        return f"Labels: {', '.join(self.run.classes[:MOST_CLASSES])}{self._more()}{positive}."
-
-    def _more(self) -> str:
-        more = len(self.run.classes) - MOST_CLASSES
-        return f" and {more} more" if more > 0 else ""
+        return f"Labels: {first_few(self.run.classes, MOST_CLASSES)}{positive}."
 
     @property
     def size(self) -> str:
@@ -80,9 +77,9 @@ class Facts:
         """What is not there."""
         found = [f"{units.n_left_out} {units.level}s" for units in self.run.levels if units.n_left_out]
         cases = f" Without one right answer, and left out: {', '.join(found)}." if found else ""
-        said = self.run.lineage.left_out_in_words if self.run.lineage else ""
+        stated = self.run.lineage.left_out_in_words if self.run.lineage else ""
         is_recorded = getattr(self.run.lineage, "listed", 0) > 0
-        return ((said or (LEFT_OUT if self.made.config and not is_recorded else "")) + cases).strip()
+        return ((stated or (LEFT_OUT if self.made.config and not is_recorded else "")) + cases).strip()
 
     @property
     def partition(self) -> str:
@@ -168,8 +165,9 @@ class Facts:
             for name in self.run.shown_classes[:MOST_CLASSES]
         ]
         drawn = "recordings" if self.run.n_unknown else "subjects"
-        told = [f"{name}: {units} {level}s of {subjects} {drawn}" for name, (units, subjects) in counts]
-        return f"Tested: {'; '.join(told)}{self._more()}."
+        texts = [f"{name}: {units} {level}s of {subjects} {drawn}" for name, (units, subjects) in counts]
+        n_more = len(self.run.classes) - len(texts)
+        return f"Tested: {'; '.join(texts)}{f' and {n_more} more' * (n_more > 0)}."
 
     @property
     def subgroups(self) -> str:
@@ -191,8 +189,8 @@ class Facts:
     def performance(self) -> str:
         """The main figures."""
         level = self.run.main_level.level
-        told = [f"{name} {cell(self.run.result(level, metric))}" for metric, name in SUMMARY.items()]
-        return f"At {level} level: {', '.join(told)}."
+        texts = [f"{name} {cell(self.run.result(level, metric))}" for metric, name in SUMMARY.items()]
+        return f"At {level} level: {', '.join(texts)}."
 
     @property
     def verdict(self) -> str:
@@ -238,8 +236,8 @@ class Facts:
             return "The confusion matrix is in the report."
         units = self.run.main_level
         counts = units.table.assign(answer=units.predicted).value_counts(["label", "answer"], sort=False)
-        told = [f"{label} as {answer}: {count}" for label, answer, count in counts.reset_index().to_numpy().tolist()]
-        return f"{units.level.capitalize()}s, by label and answer: {'; '.join(told)}."
+        texts = [f"{label} as {answer}: {count}" for label, answer, count in counts.reset_index().to_numpy().tolist()]
+        return f"{units.level.capitalize()}s, by label and answer: {'; '.join(texts)}."
 
     @property
     def stored(self) -> str:

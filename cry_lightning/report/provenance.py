@@ -43,7 +43,7 @@ SETTINGS = {
     "checkpoint chosen by": "checkpoint.monitor",
     "seed": "seed_everything",
 }
-LONGEST, MOST, DEEPEST = 300, 20, 4  # characters of a setting, parts of it that are told, and levels of them
+LONGEST, MOST, DEEPEST = 300, 20, 4  # characters of a setting, parts of it that are shown, and levels of them
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Provenance:
 
     @property
     def commands(self) -> list[str]:
-        """What trains and tests the run, as far as its config.yaml tells."""
+        """What trains and tests the run, as far as its config.yaml says."""
         if not self.config:
             return []
         path, found = self.run.folder / CONFIG, []
@@ -210,8 +210,8 @@ def _in_words(value: object, depth: int = 0) -> str:
         given = {name: one for some in arguments for name, one in some.items()}
         text = f"{str(value['class_path']).rpartition('.')[2]}({_in_words(given, depth + 1)})"
     elif isinstance(value, dict):
-        told = ((key, _in_words(one, depth + 1)) for key, one in islice(value.items(), MOST))
-        text = ", ".join(f"{key}={one}" for key, one in told if one)
+        parts = ((key, _in_words(one, depth + 1)) for key, one in islice(value.items(), MOST))
+        text = ", ".join(f"{key}={one}" for key, one in parts if one)
     elif isinstance(value, list):
         text = f"[{', '.join(_in_words(one, depth + 1) or str(one) for one in value[:MOST])}]"
     else:

@@ -1,4 +1,4 @@
-"""What is said of runs in every form of the report, and what a reader asked for besides."""
+"""What is stated of runs in every form of the report, and what a reader asked for besides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -43,7 +43,7 @@ GRACE_S = 5  # for requests that are under way when the server is stopped
 
 
 class Prediction(BaseModel):
-    """What is said of one recording; the columns are those of `predict`."""
+    """What is predicted for one recording; the columns are those of `predict`."""
 
     rows: list[Row]
     recording: Row

@@ -38,7 +38,7 @@ WINDOWS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of one recording.
+    """What is predicted for one recording.
 
     Args:
         rows: as `predict` writes them, by window or by cry.

@@ -67,10 +67,10 @@ def open_chain(stages: Sequence[StageConfig], known: Stages | None = None) -> Ch
     adapting: list[Study] = []
     for stage in stages[:-1]:
         study = without_probe(known.open(stage), tested)
-        hears = tested & {clip.subject for clip in study.data.clips.used}
-        if adapting and not hears:
+        shared = tested & {clip.subject for clip in study.data.clips.used}
+        if adapting and not shared:
             raise UserError(f"{study.config['name']}: a stage on another corpus cannot come after one on {last.corpus}")
-        (adapting if hears else once).append(study)
+        (adapting if shared else once).append(study)
     return Chain(once, adapting, last)
 
 

@@ -203,7 +203,7 @@ def _bands(given: Severities, sample_rate: int) -> Iterator[Condition]:
     edges = given.bands_hz or sorted({*(edge for edge in EDGES_HZ if edge < highest), highest})
     _refuse_above_nyquist("--bands-hz", edges, sample_rate)
     if len(edges) < 2 or list(edges) != sorted(set(edges)) or edges[0] < 0:
-        raise UserError(f"--bands-hz {_told(edges)}: give two or more edges, from 0 Hz upwards")
+        raise UserError(f"--bands-hz {_listed(edges)}: give two or more edges, from 0 Hz upwards")
     for place, (low_hz, high_hz) in enumerate(pairwise(edges), 1):
         disturb = partial(without_band, low_hz=low_hz, high_hz=high_hz)
         yield Condition("bands", f"{low_hz:g}-{high_hz:g}", place, disturb)
@@ -211,7 +211,7 @@ def _bands(given: Severities, sample_rate: int) -> Iterator[Condition]:
 
 def _ends(given: Severities, sample_rate: int) -> Iterator[Condition]:
     if not all(0 < share < 1 for share in given.blank):
-        raise UserError(f"--blank {_told(given.blank)}: shares of the clip lie between 0 and 1")
+        raise UserError(f"--blank {_listed(given.blank)}: shares of the clip lie between 0 and 1")
     sides: dict[Side, int] = {"start": -1, "end": 1}
     for share in set(given.blank):
         for side, sign in sides.items():
@@ -241,12 +241,12 @@ def _channel(given: Severities, sample_rate: int) -> Iterator[Condition]:
 def _refuse_above_nyquist(option: str, frequencies_hz: Sequence[float], sample_rate: int) -> None:
     if above_nyquist := [frequency for frequency in frequencies_hz if not 0 <= frequency <= sample_rate / 2]:
         raise UserError(
-            f"{option} {_told(above_nyquist)}: the model is given 0 to {sample_rate / 2:g} Hz, its sample rate is"
+            f"{option} {_listed(above_nyquist)}: the model is given 0 to {sample_rate / 2:g} Hz, its sample rate is"
             f" {sample_rate} Hz"
         )
 
 
-def _told(numbers: Sequence[float]) -> str:
+def _listed(numbers: Sequence[float]) -> str:
     return " ".join(f"{number:g}" for number in numbers)
 
 

@@ -28,11 +28,11 @@ from cry_lightning.cli import stage as cli
 from cry_lightning.cli.process import quiet
 from cry_lightning.cli.runfolder import BEST, HARMLESS, TESTED, differences
 from cry_lightning.commands.arguments import Overrides, as_arguments
-from cry_lightning.console import Interrupted, UserError, followed, log_line, stopped_by_signals
+from cry_lightning.console import Interrupted, UserError, first_few, followed, log_line, stopped_by_signals
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.files import Config, Json, read_object, write_json
+from cry_lightning.files import Config, Json, read_object, read_object_if_any, write_json
 from cry_lightning.files.former_names import as_now, key_as_now
 from cry_lightning.tasks.checkpoints import sha256
 
@@ -189,7 +189,7 @@ def is_begun(file: Path, wanted: Json) -> bool:
         return False
     if changed := consequential(read_object(file, f"remove {file.parent}, or give another --out"), wanted):
         raise UserError(
-            f"{file.parent} holds a study with other settings ({', '.join(changed[:5])}); go on with those, or give"
+            f"{file.parent} holds a study with other settings ({first_few(changed, 5)}); go on with those, or give"
             " another --out"
         )
     return True
@@ -212,11 +212,8 @@ def _as_now(saved: object) -> object:
 
 def is_finished(folder: Path, wanted: Json, files: Sequence[str] = TESTED) -> bool:
     """Whether a run folder holds these files, made of just this."""
-    try:
-        provenance = read_object(folder / MARK, "")
-    except UserError:  # none yet, or a damaged one: trained again
-        return False
-    return all((folder / name).exists() for name in files) and not consequential(provenance, wanted)
+    there = all((folder / name).exists() for name in files)
+    return there and not consequential(read_object_if_any(folder / MARK), wanted)
 
 
 def run_stage(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: str | None = None) -> Path:

@@ -235,18 +235,12 @@ def made_by(study: Study, point: Trial, subset: LabelCount) -> Json:
     return {**study.config, "point": point.changes, "weights_sha256": weights, "data_sha256": subset.digest}
 
 
-def train(study: Study, point: Trial, wanted: Json, runs: Path) -> None:
-    """Fit a point for its fixed length and test its last weights."""
-    folder = runs / study.corpus / point.name
-    engine.train(study, point.changes, folder, wanted, tested=LAST)
-    (folder / LAST).unlink()  # hundreds of a large encoder would fill a disk; config.yaml makes it again
-
-
 def run_point(study: Study, subsets: Subsets, runs: Path, point: Trial) -> Trial:
-    """Train and test a point, unless that is done."""
-    wanted = made_by(study, point, subsets[point.subset])
-    if not is_finished(runs / study.corpus / point.name, wanted):
-        train(study, point, wanted, runs)
+    """Train a point for its fixed length and test its last weights, unless that is done."""
+    wanted, folder = made_by(study, point, subsets[point.subset]), runs / study.corpus / point.name
+    if not is_finished(folder, wanted):
+        engine.train(study, point.changes, folder, wanted, tested=LAST)
+        (folder / LAST).unlink()  # hundreds of a large encoder would fill a disk; config.yaml makes it again
     return point
 
 

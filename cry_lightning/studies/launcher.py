@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import yaml
 
 from cry_lightning.console import Interrupted, UserError, counted, followed, one_line, stopped_by_signals
-from cry_lightning.files import read_object, write_json
+from cry_lightning.files import read_object_if_any, write_json
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -92,10 +92,7 @@ def under_way(executor: "AutoExecutor", names: Iterable[str]) -> "dict[str, Job[
     """
     import submitit
 
-    try:
-        ids = read_object(executor.folder / SUBMITTED, "").get(executor.cluster)
-    except UserError:  # none yet, or a damaged one
-        return {}
+    ids = read_object_if_any(executor.folder / SUBMITTED).get(executor.cluster)
     known = {name: str(ids[name]) for name in names if name in ids} if isinstance(ids, dict) else {}
     if executor.cluster == "slurm":
         queue = queued() if known else []
@@ -114,9 +111,9 @@ def queued() -> list[str]:
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     except (OSError, subprocess.CalledProcessError) as error:
-        said = one_line(str(getattr(error, "stderr", "") or error))
+        reason = one_line(str(getattr(error, "stderr", "") or error))
         raise UserError(
-            f"squeue does not say which jobs are under way ({said}); give the same command again"
+            f"squeue does not say which jobs are under way ({reason}); give the same command again"
         ) from error
 
 

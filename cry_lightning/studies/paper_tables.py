@@ -270,11 +270,14 @@ def differences(recipe: Recipe, runs: "Runs") -> list[Rows]:
         for name, run in of_protocol.items():
             if run.classes == firsts[name].classes:
                 made[f"{name}: {protocol} minus {first_protocol}"] = pair(run, firsts[name])
-    rows = [[name, *told(each)] for name, each in zip(made, corrected(list(made.values()), ["uar"]), strict=True)]
+    rows = [
+        [name, *difference_cells(each)]
+        for name, each in zip(made, corrected(list(made.values()), ["uar"]), strict=True)
+    ]
     return [[["paired difference of UAR", "", "p", "lineage"], *rows]] if rows else []
 
 
-def told(made: Pair) -> list[str]:
+def difference_cells(made: Pair) -> list[str]:
     """A difference at the main level, its p-value and both lineages."""
     if made.unlike:
         return ["not tested on the same clips", "", ""]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from cry_lightning.commands.arguments import check_folder
-from cry_lightning.commands.stage import check_overrides
-from cry_lightning.console import UserError, as_markdown_text
+from cry_lightning.commands.stage import KEYS, check_overrides
+from cry_lightning.console import UserError, as_markdown_text, did_you_mean
 from cry_lightning.evaluation.compare import as_markdown, as_text, pairs
 from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.evaluation.run import Run, evaluated, named_apart
@@ -107,29 +107,24 @@ class Order:
 
 
 def by_stage(recipe: Recipe, overrides: Sequence[str]) -> dict[str, list[str]]:
-    """The user's arguments by the stage that they are for: --STAGE.KEY=VALUE, or --KEY=VALUE for every last stage."""
-    names = {*recipe.stages, LAST, EVERY}
+    """The user's arguments by the stage that they are for: --STAGE.KEY=VALUE, or --KEY=VALUE for every last stage.
+
+    Raises:
+        UserError: an argument begins with neither a stage nor a key of one.
+    """
+    names = [*recipe.stages, LAST, EVERY]
     found: dict[str, list[str]] = {}
     stage = LAST
     for text in overrides:
         if text.startswith("--"):
-            first, _, rest = text[2:].partition(".")
-            stage = first if first in names and rest else LAST
-            text = f"--{rest}" if stage == first else text
+            first, dot, _ = text[2:].partition("=")[0].partition(".")
+            if dot and first not in [*names, *KEYS]:
+                near = did_you_mean([first], [*names, *KEYS], "--")
+                raise UserError(f"unrecognized arguments: {text}{near}; the stages are {', '.join(recipe.stages)}")
+            stage = first if dot and first in names else LAST
+            text = f"--{text.removeprefix(f'--{first}.')}" if stage == first else text
         found.setdefault(stage, []).append(text)
     return found
-
-
-def setting_of(recipe: Recipe, name: str | None) -> tuple[str, Setting]:
-    """The corpus asked for, or else the first.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    name = name or next(iter(recipe.corpora))
-    if name not in recipe.corpora:
-        raise UserError(f"--corpus {name} (ON= of make): {recipe.title} runs on {', '.join(recipe.corpora)}")
-    return name, recipe.corpora[name]
 
 
 def check_recordings(order: Order, name: str) -> None:
@@ -300,7 +295,10 @@ def run(
     """Run the command; returns what table.csv holds, or else the first label_efficiency.csv."""
     path = given / "paper.yaml" if given.is_dir() else given
     recipe = read_recipe(path).with_seeds(seeds)
-    name, setting = setting_of(recipe, corpus)
+    name = corpus or next(iter(recipe.corpora))
+    if name not in recipe.corpora:
+        raise UserError(f"--corpus {name} (ON= of make): {recipe.title} runs on {', '.join(recipe.corpora)}")
+    setting = recipe.corpora[name]
     order = Order(path, can_run(recipe, name), setting, by_stage(recipe, overrides))
     check_recordings(order, name)
     study = path.parent.name if path.stem == "paper" else f"{path.parent.name}-{path.stem}"

@@ -103,11 +103,6 @@ def corners(space: Space) -> list[Values]:
     return [{key: values[index % len(values)] for key, values in ends.items()} for index in range(most)]
 
 
-def as_json(space: Space) -> Json:
-    """The space in plain values, to tell two of them apart."""
-    return {key: vars(drawn) | {"kind": type(drawn).__name__} for key, drawn in space.items()}
-
-
 def check_grouping(study: Study) -> None:
     """Refuse to choose on subjects that are trained on, or tested.
 
@@ -156,7 +151,7 @@ def dotted_keys(config: Config, prefix: str = "") -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a trial is judged by, as the stage says for its checkpoint."""
+    """What a trial is ranked by, as the stage says for its checkpoint."""
 
     metric: str
     mode: str  # min or max
@@ -300,7 +295,7 @@ def fit(study: Study, goal: Goal, values: Values, folder: Path) -> tuple[float |
     except (UserError, RuntimeError) as error:  # RuntimeError: out of memory, shapes that do not go together
         return None, None, one_line(str(error))
     if not (metrics := folder / "fit/metrics.csv").is_file():
-        raise UserError(f"{metrics} is not there, by which trials are judged: leave trainer.logger as it is")
+        raise UserError(f"{metrics} is not there, by which trials are ranked: leave trainer.logger as it is")
     scores = pd.read_csv(metrics)[["epoch", goal.metric]]
     scores = scores[np.isfinite(scores[goal.metric])]
     if scores.empty:
@@ -356,4 +351,5 @@ def run(stage: StageConfig, space_path: str, n_trials: int, seed: int, out: Path
 def provenance(study: Study, space: Space, seed: int) -> Json:
     """All that the trials depend on, as JSON has it."""
     inputs = {"weights": engine.start(study, None), "data": engine.digest(study.data)}
-    return json.loads(json.dumps({"stages": {"0": study.config}, "space": as_json(space), "seed": seed, **inputs}))
+    plain = {key: vars(drawn) | {"kind": type(drawn).__name__} for key, drawn in space.items()}
+    return json.loads(json.dumps({"stages": {"0": study.config}, "space": plain, "seed": seed, **inputs}))

@@ -1,4 +1,4 @@
-"""Masked prediction without labels: what is hidden of a spectrogram, told from what is left of it."""
+"""Masked prediction without labels: what is hidden of a spectrogram, predicted from what is left of it."""
 
 from functools import partial
 from typing import Any

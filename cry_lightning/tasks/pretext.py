@@ -20,7 +20,6 @@ from cry_lightning.console import UserError
 from cry_lightning.files import Checkpoint
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.optimisation import Optimisation
-from cry_lightning.tasks.stage_data import StageData
 
 COLLAPSED_RANK = 2.0  # effective rank below which the embeddings say next to nothing
 MIN_CLIPS = 10  # of fewer the rank is low whatever the encoder does
@@ -81,13 +80,9 @@ class Pretext(Stage):
 
     def on_fit_start(self) -> None:
         """Refuse a probe that compares nothing."""
-        if self.data.probe:
-            self._refuse_a_probe_of_one_class(self.data.probe)
-
-    @staticmethod
-    def _refuse_a_probe_of_one_class(data: StageData) -> None:
-        classes = sorted({str(clip.label) for clip in data.clips_of("train")})
-        if len(classes) < 2:
+        probe = self.data.probe
+        classes = sorted({str(clip.label) for clip in probe.clips_of("train")}) if probe else []
+        if probe and len(classes) < 2:
             raise UserError(
                 f"data.probe: its training part is all of one class, {' '.join(classes)}; the probe compares classes"
             )

@@ -69,20 +69,17 @@ class SimCLR(Pretext):
                 )
         if clips < batch_size:
             log.warning("only %d training clips for batches of %d: that many negatives less", clips, batch_size)
-        self._refuse_a_batch_of_one(len(self.data.rows("train")))
+        n_rows, sampling = len(self.data.rows("train")), self.data.sampling
+        if self.trainer.world_size == 1 and n_rows % batch_size == 1 and not sampling.drop_last:
+            raise UserError(
+                f"of {n_rows} training clips in batches of {batch_size}, the last is alone, and SimCLR"
+                " compares clips: set data.sampling.drop_last to true, or another data.sampling.batch_size"
+            )
         if self.trainer.accumulate_grad_batches > 1:
             log.warning(
                 "accumulate_grad_batches averages gradients, but adds no negatives: each loss still compares the %d"
                 " views of its own batch; for more, raise data.sampling.batch_size or trainer.devices",
                 2 * clips * self.trainer.world_size,
-            )
-
-    def _refuse_a_batch_of_one(self, clips: int) -> None:
-        sampling = self.data.sampling
-        if self.trainer.world_size == 1 and clips % sampling.batch_size == 1 and not sampling.drop_last:
-            raise UserError(
-                f"of {clips} training clips in batches of {sampling.batch_size}, the last is alone, and SimCLR"
-                " compares clips: set data.sampling.drop_last to true, or another data.sampling.batch_size"
             )
 
     def project_views(self, batch: Tensor) -> Tensor:

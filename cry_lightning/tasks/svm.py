@@ -77,11 +77,11 @@ def fit(
     folds = grouped_folds(train.labels, train.subjects)
     chosen: dict[str, float] = {"C": recipe.C[0], "gamma": gammas[0]}
     if len(recipe.C) * len(gammas) > 1:
-        judged = [(np.arange(n), np.arange(n, len(vectors)))] if validation else folds
-        if judged is None:
+        divisions = [(np.arange(n), np.arange(n, len(vectors)))] if validation else folds
+        if divisions is None:
             raise UserError(f"SVM: {LONE}, so nobody can be held out to choose by; give one C and one gamma")
         grams = (gram(vectors, gamma=gamma) for gamma in progress_bar(gammas, "SVM", leave=False, hidden=not show_bar))
-        chosen = search(grams, np.concatenate([part.labels for part in parts]), judged, recipe, gammas)
+        chosen = search(grams, np.concatenate([part.labels for part in parts]), divisions, recipe, gammas)
     if folds is None:
         log.warning("SVM: %s, so nobody can be held out: scores rank but are not calibrated", LONE)
     elif (fewest := fewest_subjects(train)) < FEWEST:
@@ -93,9 +93,7 @@ def fit(
     dual, intercept, slope, offset = map(np.array, zip(*binary_classifiers, strict=True))
     if n_flat := int((slope <= FLATTEST).sum()):
         which = f"of {n_flat} of {n_classes} classes " if n_classes > 2 else ""
-        log.warning(
-            "SVM: scores %srank held-out subjects the wrong way; they tell how frequent a class is alone", which
-        )
+        log.warning("SVM: scores %srank held-out subjects the wrong way; they show only how frequent a class is", which)
     used = dual.any(axis=0)
     fitted = {"mean": mean, "scale": scale, "vectors": vectors[:n][used], "dual": dual[:, used], "intercept": intercept}
     fitted |= {"gamma": chosen["gamma"], "slope": slope, "offset": offset, "calibrated": float(folds is not None)}

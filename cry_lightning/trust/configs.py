@@ -210,10 +210,10 @@ def refuse_places(config: Namespace, of_run: Path, given: Sequence[str]) -> None
     Raises:
         UserError: naming the key.
     """
-    said = {argument.partition("=")[0] for argument in given}
-    if config.overwrite and "--overwrite" not in said:
+    options = {argument.partition("=")[0] for argument in given}
+    if config.overwrite and "--overwrite" not in options:
         raise UserError("overwrite: the run's config asks to replace a run; if you do, add --overwrite=true")
     runs, lies_in = Path(config.runs).resolve(), of_run.expanduser().resolve().parent
     near = lies_in.is_relative_to(runs) or any(runs.is_relative_to(place) for place in (lies_in, Path.cwd()))
-    if "--runs" not in said and not near:
+    if "--runs" not in options and not near:
         raise UserError(f"runs: the run's config names {config.runs}, far from itself; say by --runs where to write")

@@ -3,35 +3,26 @@
 Every row is drawn alone, from torch's global generator; a strength of 0 turns an augmentation off.
 """
 
-from cry_lightning.tasks.augment.channel import BandLimit, Clipping, Codec, RoomResponse
-from cry_lightning.tasks.augment.spectrogram import (
-    FeatureGain,
-    FrequencyResponse,
-    FrequencyShift,
-    MixupNoise,
-    RandomCrop,
-    RandomResizedCrop,
-    SpecAugment,
-    TimeRoll,
+from cry_lightning.tasks.augment.channel import (
+    BandLimit as BandLimit,
+    Clipping as Clipping,
+    Codec as Codec,
+    RoomResponse as RoomResponse,
 )
-from cry_lightning.tasks.augment.waveform import BackgroundNoise, PitchShift, TimeStretch, WaveformGain, WaveformNoise
-
-__all__ = [
-    "BackgroundNoise",
-    "BandLimit",
-    "Clipping",
-    "Codec",
-    "FeatureGain",
-    "FrequencyResponse",
-    "FrequencyShift",
-    "MixupNoise",
-    "PitchShift",
-    "RandomCrop",
-    "RandomResizedCrop",
-    "RoomResponse",
-    "SpecAugment",
-    "TimeRoll",
-    "TimeStretch",
-    "WaveformGain",
-    "WaveformNoise",
-]
+from cry_lightning.tasks.augment.spectrogram import (
+    FeatureGain as FeatureGain,
+    FrequencyResponse as FrequencyResponse,
+    FrequencyShift as FrequencyShift,
+    MixupNoise as MixupNoise,
+    RandomCrop as RandomCrop,
+    RandomResizedCrop as RandomResizedCrop,
+    SpecAugment as SpecAugment,
+    TimeRoll as TimeRoll,
+)
+from cry_lightning.tasks.augment.waveform import (
+    BackgroundNoise as BackgroundNoise,
+    PitchShift as PitchShift,
+    TimeStretch as TimeStretch,
+    WaveformGain as WaveformGain,
+    WaveformNoise as WaveformNoise,
+)
