@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from made import REPO
 
+from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.download.published import WEIGHTS
 from cry_lightning.files import locked
 from cry_lightning.make import chain
@@ -28,8 +29,9 @@ class StandIn:
         self.fails = ""  # the command that does
         self.killed = False  # a fit, before its end
 
-    def __call__(self, *command: str, capture: bool = False) -> str:
+    def __call__(self, *command: str, capture: bool = False, record: pipeline.Record | None = None) -> str:
         self.commands.append(command)
+        self.record = record
         if command[0] == self.fails:
             raise pipeline.Stopped(2)
         getattr(self, command[0].replace("-", "_"))(*command[1:])
@@ -44,6 +46,10 @@ class StandIn:
         )
         folder = Path("runs", given.get("data.corpus.init_args.name", corpus), given["name"])
         (folder / "fit").mkdir(parents=True, exist_ok=True)
+        if "overwrite" in given:
+            (folder / "fit/finished").unlink(missing_ok=True)
+            (folder / "best.ckpt").unlink(missing_ok=True)
+            pipeline.write_record(folder, self.record)
         (folder / "config.yaml").write_text(shlex.join(args))
         (folder / "last.ckpt").write_text("half")
         for made in ("predictions.csv", "report.md", "report.txt"):
@@ -371,6 +377,47 @@ def test_an_interrupted_fit_goes_on(make, house, stand_in):
     assert make(*CHAIN)[:2] == ["fit simclr", "fit finetune"]
     assert "--ckpt_path=runs/synthetic-words/simclr/last.ckpt" in stand_in.commands[0]
     assert make(*CHAIN) == []
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_an_interrupted_fit_that_replaces_a_run_goes_on(make, house, stand_in, again):
+    make(*CHAIN)
+    (house / "configs/finetune.yaml").write_text((house / "configs/finetune.yaml").read_text() + "added: 1\n")
+    stand_in.killed = True
+    assert make(*CHAIN, OVERWRITE=True) == ["fit finetune"] and make.code == 130
+    stand_in.killed = False
+    assert make(*CHAIN, OVERWRITE=again) == ["fit finetune", *tail()]
+    assert f"--ckpt_path={MAIN}/last.ckpt" in stand_in.commands[0]
+    assert "--overwrite=true" not in stand_in.commands[0] and make(*CHAIN) == []
+
+
+def test_a_run_that_will_come_back_is_known_by_its_own_record(make, house, stand_in):
+    """A fit that was to replace it was killed before its first checkpoint."""
+    make("pretrain")
+    folder = house / "runs/synthetic-words/simclr"
+    things = [*folder.iterdir()]
+    (folder / ".replaced").mkdir()
+    for thing in things:
+        thing.rename(folder / ".replaced" / thing.name)
+    (folder / "made_from.json").write_text("of the killed one")
+    (house / "configs/simclr.yaml").write_text((house / "configs/simclr.yaml").read_text() + "added: 1\n")
+    assert make("pretrain") == ["fit simclr-2"] and "simclr differs in configs/simclr.yaml" in make.output
+
+
+def test_a_fit_writes_what_it_is_made_from_once_the_older_run_is_aside(house, monkeypatch):
+    run, record = RunFolder(house / "runs/corpus/stage"), {"fit": {"inputs": {"weights": "new"}, "best.ckpt": None}}
+    run.path.mkdir(parents=True)
+    for name in ("best.ckpt", "made_from.json"):
+        (run.path / name).write_text("old")
+    monkeypatch.setattr(pipeline.runpy, "run_module", lambda *_, **__: run.begin("name: stage", overwrite=True))
+    pipeline.run("fit", record=record)
+    assert (run.path / ".replaced/made_from.json").read_text() == "old"
+    assert pipeline.read_record(run.path) is None  # the older one comes back, since there is no checkpoint
+    run.last.touch()
+    assert pipeline.read_record(run.path) == record
+    run.last.unlink()
+    run.forsake([])
+    assert (run.path / "made_from.json").read_text() == "old"
 
 
 def test_a_fit_that_failed_in_its_set_up_is_no_run(make, house, stand_in):

@@ -24,6 +24,7 @@ from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Inputs, MakeChain
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
 PUBLISHED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
 RECORD = "made_from.json"
+OLDER = ".replaced"  # a run whose place another takes, which comes back if that ends before its first checkpoint
 OURS = ("config.yaml", "fit", "test", ".lock", ".DS_Store")  # what a fit that failed in its set-up leaves
 
 
@@ -119,10 +120,13 @@ def fit(stage: MakeStage, overwrite: bool = False) -> Path:
         _say(f"{differs}; it is kept, and {folder.name} is fitted beside it (OVERWRITE=1 replaces it)")
     elif (folder / "last.ckpt").exists():
         arguments.append(f"--ckpt_path={folder / 'last.ckpt'}")
-    if "--overwrite=true" not in arguments:
-        write_record(folder, {"fit": {"inputs": wanted, "best.ckpt": None}})
+    begun: Record = {"fit": {"inputs": wanted, "best.ckpt": None}}
+    overwrites = "--overwrite=true" in arguments  # then the fit writes it, once the older run is put aside with its own
+    if not overwrites:
+        write_record(folder, begun)
+    command = ("fit", "--config", str(stage.config), f"--name={folder.name}", *arguments, *stage.arguments)
     try:
-        run("fit", "--config", str(stage.config), f"--name={folder.name}", *arguments, *stage.arguments)
+        run(*command, record=begun if overwrites else None)
     finally:
         forget(folder)
     if not is_finished(folder):
@@ -239,22 +243,30 @@ def weights_of(stage: MakeStage) -> tuple[Path | None, tuple[str, ...]]:
     return (folder / "best.ckpt", ()) if is_finished(folder) else (None, ("weights",))
 
 
-def run(*command: str, capture: bool = False) -> str:
+def run(*command: str, capture: bool = False, record: Record | None = None) -> str:
     """Run one command of cry_lightning in this process, and return what it prints where that is captured.
+
+    Args:
+        command: its words.
+        capture: what it prints.
+        record: of a fit that takes the place of an older run.
 
     Raises:
         Stopped: it failed, or a scheduler's signal came where it could not go on.
     """
     from cry_lightning.cli.process import restored  # brings torch, which goals that are up to date do without
+    from cry_lightning.cli.runfolder import made_from
 
     _say(shlex.join(["python", "-m", "cry_lightning", *command]))
     printed, argv, code = StringIO(), sys.argv, None
+    context = copy_context()
+    context.run(made_from.set, json.dumps(record, indent=1) if record else "")
     try:
         sys.argv = ["cry_lightning", *command]
         with stopped_by_signals(), restored(), redirect_stdout(printed) if capture else nullcontext():
             # As `python -m` does, since Lightning starts that again for each process of several. In a context of its
             # own, since the parser keeps itself in a variable of the context, and with it the Trainer.
-            copy_context().run(runpy.run_module, "cry_lightning", run_name="__main__", alter_sys=True)
+            context.run(runpy.run_module, "cry_lightning", run_name="__main__", alter_sys=True)
     except SystemExit as stop:
         code = stop.code
     finally:
@@ -269,6 +281,8 @@ def run(*command: str, capture: bool = False) -> str:
 
 def read_record(folder: Path) -> Record | None:
     """What a run folder's record tells; None where there is none, or it is damaged."""
+    if (folder / OLDER).is_dir() and not any((folder / name).exists() for name in ("best.ckpt", "last.ckpt")):
+        folder = folder / OLDER
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return record if {"inputs", "best.ckpt"} <= record["fit"].keys() and record["fit"]["inputs"].keys() else None
