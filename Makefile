@@ -22,11 +22,14 @@ ARGS ?=
 EVALUATE_ARGS ?= $(if $(DATA),,--positive asphyxia)
 ## OVERWRITE=1    a run that was made from something else is replaced, not kept beside the new one
 OVERWRITE ?=
+ifneq ($(filter-out 1 yes true 0 no false,$(OVERWRITE)),)
+$(error OVERWRITE=$(OVERWRITE): it is 1, yes or true, or else 0, no or false)
+endif
 
 # What the user gave, as one word of the shell, whatever is in it.
 quoted = '$(subst ','\'',$(value $(1)))'
 PIPELINE = $(PY) -m cry_lightning.make.command $(TOGETHER) --method='$(METHOD)' --data=$(call quoted,DATA) --arguments=$(call quoted,ARGS) \
-	--weights=$(call quoted,WEIGHTS) --evaluate='$(subst ','\'',$(EVALUATE_ARGS))' $(if $(OVERWRITE),--overwrite)
+	--weights=$(call quoted,WEIGHTS) --evaluate='$(subst ','\'',$(EVALUATE_ARGS))' $(if $(filter 1 yes true,$(OVERWRITE)),--overwrite)
 ROOT = --$(1).data.corpus.init_args.root=$(call quoted,$(2))
 ROOTS = $(if $(SOUNDS),$(foreach stage,supervised simclr,$(call ROOT,$(stage),SOUNDS) --$(stage).data.corpus.init_args.clip_list=$(call quoted,SOUNDS)/vggsound.csv)) \
 	$(if $(CRIES),$(foreach stage,adapt probe finetune,$(call ROOT,$(stage),CRIES)))

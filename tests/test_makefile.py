@@ -606,11 +606,11 @@ def shell(house):
     python.chmod(0o755)
     (house / ".venv/installed").touch()
 
-    def run(*args: str) -> list[list[str]]:
+    def run(*args: str, code: int = 0) -> list[list[str]]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
         done = subprocess.run(["make", "-s", *args], cwd=house, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr
-        run.output = done.stdout
+        run.output, run.error = done.stdout, done.stderr
+        assert done.returncode == code, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
 
     return run
@@ -650,6 +650,21 @@ def test_goals_arrive_in_order_in_one_process_even_in_parallel(shell):
     (call,) = shell("-j4", *LONG, "OVERWRITE=1", "EVALUATE_ARGS=--positive 'a b'")
     assert call[2:6] == LONG
     assert {"--method=adapt", "--overwrite", "--evaluate=--positive 'a b'"} <= {*call[6:]}
+
+
+@pytest.mark.parametrize(
+    ("given", "overwrites"),
+    [("1", True), ("yes", True), ("true", True), ("0", False), ("no", False), ("false", False), ("", False)],
+)
+def test_what_is_to_be_overwritten_is_said_in_words_too(shell, given, overwrites):
+    (call,) = shell("finetune", f"OVERWRITE={given}")
+    assert ("--overwrite" in call) == overwrites
+
+
+@pytest.mark.parametrize("given", ["maybe", "of", "1 0x", "NO"])
+def test_whether_to_overwrite_is_not_guessed(shell, given):
+    assert shell("finetune", f"OVERWRITE={given}", code=2) == []
+    assert f"OVERWRITE={given}: it is 1, yes or true, or else 0, no or false" in shell.error
 
 
 @pytest.mark.parametrize(
