@@ -26,6 +26,12 @@ ifneq ($(filter-out 1 yes true 0 no false,$(OVERWRITE)),)
 $(error OVERWRITE=$(OVERWRITE): it is 1, yes or true, or else 0, no or false)
 endif
 
+KNOWN = ARGS CONSTRAINTS CRIES DATA EVALUATE_ARGS METHOD OMP_WAIT_POLICY ON OVERWRITE PYTHON SOUNDS WEIGHTS
+UNKNOWN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(filter-out $(KNOWN),$(name))))
+ifneq ($(strip $(UNKNOWN)),)
+$(error $(strip $(UNKNOWN)): no such variable; there are $(KNOWN), and those of the environment go before "make")
+endif
+
 # What the user gave, as one word of the shell, whatever is in it.
 quoted = '$(subst ','\'',$(value $(1)))'
 PIPELINE = $(PY) -m cry_lightning.make.command $(TOGETHER) --method='$(METHOD)' --data=$(call quoted,DATA) --arguments=$(call quoted,ARGS) \

@@ -680,6 +680,15 @@ def test_goals_among_other_targets_keep_their_order(shell, goals, calls):
     assert called == calls
 
 
+@pytest.mark.parametrize("given", ["METHODE=simclr", "data=x", "EVALUATE_ARG=--positive x"])
+def test_a_variable_that_make_does_not_know_is_refused_with_those_that_it_knows(shell, given):
+    assert shell("finetune", "METHOD=simclr", given, code=2) == []
+    assert f" {given.partition('=')[0]}: no such variable; there are ARGS " in shell.error
+    listed = re.search(r"there are ([A-Z_ ]+),", shell.error)[1].split()
+    shell("help")
+    assert {*listed} >= {*re.findall(r"\b([A-Z_]+)=", shell.output)}
+
+
 def test_made_cries_are_evaluated_for_asphyxia_and_others_are_not(shell):
     assert "--evaluate=--positive asphyxia" in shell("evaluate")[0]
     assert "--evaluate=" in shell("evaluate", "DATA=x")[0]
