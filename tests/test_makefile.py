@@ -624,6 +624,14 @@ def test_what_is_given_to_make_arrives_as_it_was_given(shell, given):
     assert f"--data={given}" in called and f"--arguments={given}" in called and "--overwrite" not in called
 
 
+@pytest.mark.parametrize("given", ["it's", "a'b; touch here"])
+def test_a_method_and_a_corpus_arrive_as_they_were_given(shell, house, given):
+    assert f"--method={given}" in shell("finetune", f"METHOD={given}")[0]
+    for paper in ("onu2019", "gorin2023"):
+        assert shell(paper, f"ON={given}")[0][4:6] == ["--corpus", given]
+    assert not (house / "here").exists()
+
+
 def test_the_readmes_pattern_arrives_and_finds_the_subject(shell):
     file, example = re.findall(r"`(class/\w+\.wav)`.*?`(ARGS=.*?)`", (REPO / "README.md").read_text())[0]
     (called,) = shell("finetune", *shlex.split(example))
