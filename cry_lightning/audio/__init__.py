@@ -12,6 +12,7 @@ from cry_lightning.audio.containers import (
     warn_once,
     what_it_is,
 )
+from cry_lightning.audio.decoders import fault_of_system
 from cry_lightning.audio.loading import (
     DECODING_VERSION,
     FRONT_END_VERSION,
@@ -38,6 +39,7 @@ __all__ = [
     "Recording",
     "blocks",
     "fault_of",
+    "fault_of_system",
     "fit_to_length",
     "info",
     "kind_of_fault",
