@@ -379,6 +379,26 @@ def test_an_interrupted_fit_goes_on(make, house, stand_in):
     assert make(*CHAIN) == []
 
 
+@pytest.mark.parametrize("goals", [["finetune"], ["pretrain", "finetune"], LONG])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"ARGS": "--trainer.max_epoch=1"}, "unrecognized arguments: --trainer.max_epoch=1"),
+        ({"ARGS": "--trainer.max_epochs=many"}, "trainer.max_epochs"),
+        ({"EVALUATE": "--positiv=pain"}, "unrecognized arguments: --positiv=pain"),
+    ],
+)
+def test_a_mistake_in_what_comes_last_is_told_before_the_first_fit(make, house, goals, given, told):
+    assert make(*goals, *["evaluate"] * ("evaluate" not in goals), **given) == []
+    assert make.code == 2 and told in make.error and make.error.count("\n") == 1 and not [*house.glob("runs/*/*")]
+
+
+def test_a_mistake_in_the_config_of_what_comes_last_is_told_before_the_first_fit(make, house):
+    config = house / "configs/finetune.yaml"
+    config.write_text(config.read_text() + "traner: {max_epochs: 1}\n")
+    assert make(*CHAIN) == [] and make.code == 2 and "traner: no such key" in make.error
+
+
 @pytest.mark.parametrize("again", [True, False])
 def test_an_interrupted_fit_that_replaces_a_run_goes_on(make, house, stand_in, again):
     make(*CHAIN)

@@ -16,7 +16,9 @@ from io import StringIO
 from pathlib import Path
 from typing import TypedDict
 
-from cry_lightning.commands.arguments import ArgumentParser
+import cry_lightning
+from cry_lightning.commands.arguments import ArgumentParser, parse
+from cry_lightning.commands.stage import arguments as check_arguments
 from cry_lightning.console import UserError, stopped_by_signals
 from cry_lightning.files import LOCK, Json, locked, write_json, write_text
 from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Inputs, MakeChain, MakeStage, changed, imported, of_file
@@ -50,13 +52,16 @@ def main(argv: list[str] | None = None) -> int:
             options.method, options.data, arguments, options.overwrite, Path(options.weights).expanduser()
         )
         of_evaluate = _words("EVALUATE_ARGS", options.evaluate)
-        for goal in options.goals:
+        if "evaluate" in options.goals:
+            parse(cry_lightning.evaluate, [str(RUNS), *of_evaluate])
+        for number, goal in enumerate(options.goals, 1):
             if goal == "evaluate":
                 evaluate(chain, of_evaluate)
             elif options.method == "audioset":
                 fit_published(chain, goal)
             else:
-                fit(getattr(chain, goal), chain.overwrite)
+                waiting = [getattr(chain, later) for later in options.goals[number:] if later != "evaluate"]
+                fit(getattr(chain, goal), chain.overwrite, waiting)
     except UserError as error:
         sys.stderr.write(f"cry_lightning: error: {error}\n")
         return 2
@@ -103,9 +108,15 @@ def fit_published(chain: MakeChain, goal: str) -> None:
         fit(chain.finetune, chain.overwrite)
 
 
-def fit(stage: MakeStage, overwrite: bool = False) -> Path:
-    """The run folder of a stage, which is fitted where no run of just this is finished; so are those before it."""
-    weights = fit(stage.before, overwrite) / "best.ckpt" if stage.before else None
+def fit(stage: MakeStage, overwrite: bool = False, waiting: Sequence[MakeStage] = ()) -> Path:
+    """The run folder of a stage, which is fitted where no run of just this is finished; so are those before it.
+
+    Args:
+        stage: to be fitted.
+        overwrite: a run of something else is replaced.
+        waiting: stages that come later, whose configs and arguments are looked at before the first fit.
+    """
+    weights = fit(stage.before, overwrite, (stage, *waiting)) / "best.ckpt" if stage.before else None
     wanted = stage.inputs(weights)
     folder, differs = find(stage, wanted)
     if is_finished(folder):
@@ -120,6 +131,8 @@ def fit(stage: MakeStage, overwrite: bool = False) -> Path:
         _say(f"{differs}; it is kept, and {folder.name} is fitted beside it (OVERWRITE=1 replaces it)")
     elif (folder / "last.ckpt").exists():
         arguments.append(f"--ckpt_path={folder / 'last.ckpt'}")
+    for later in waiting:
+        check_arguments(["fit", "--config", str(later.config), f"--name={later.name}", *later.arguments])
     begun: Record = {"fit": {"inputs": wanted, "best.ckpt": None}}
     overwrites = "--overwrite=true" in arguments  # then the fit writes it, once the older run is put aside with its own
     if not overwrites:
