@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -81,6 +82,13 @@ def stopped_by_signals() -> AbstractContextManager[None]:
         return KeyboardInterrupt(said) if number == signal.SIGINT else Interrupted(number, said)
 
     return stopped_by(SIGNALS, stop)
+
+
+def print_any_name() -> None:
+    """Have characters that the terminal's encoding lacks printed as escapes, not end the command that prints them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def progress_bar(

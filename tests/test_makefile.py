@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -478,6 +479,14 @@ def test_a_damaged_record_is_told_and_nothing_is_lost(make, house, damaged):
     make("pretrain")
     (house / "runs/synthetic-words/simclr/made_from.json").write_text(damaged)
     assert make("pretrain") == ["fit simclr-2"] and "made_from.json is damaged" in make.output
+
+
+def test_a_folder_that_the_terminal_cannot_show_is_fitted_all_the_same(house, stand_in, monkeypatch):
+    data = own_corpus(house, "плач")
+    monkeypatch.setattr("sys.stdout", TextIOWrapper(said := BytesIO(), "latin-1", write_through=True))
+    for _ in range(2):
+        assert pipeline.main(["finetune", f"--data={data}"]) == 0
+    assert rb"runs/\u043f\u043b\u0430\u0447/finetune: up to date" in said.getvalue()
 
 
 NAMES = {

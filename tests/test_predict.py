@@ -2,6 +2,7 @@
 
 import shutil
 import tracemalloc
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -319,6 +320,14 @@ def test_checkpoint_that_is_no_classifier_is_refused_by_name(pretrained, tones, 
     with pytest.raises(UserError, match=rf"{what}\.ckpt: .*{told}"):
         command("serve", ["--ckpt", str(ckpt), "--port=0"])
     assert not Path("out.csv").exists() and not (tmp_path / "was_run").exists()
+
+
+def test_a_name_that_the_terminal_cannot_show_is_shown_as_escapes(tones, pretrained, tmp_path, monkeypatch):
+    shutil.copy(tones.parent / "low_00_0.wav", tmp_path / "плач.wav")
+    monkeypatch.setattr("sys.stdout", TextIOWrapper(shown := BytesIO(), "latin-1", write_through=True))
+    assert main(["predict", str(tmp_path / "плач.wav"), "--ckpt", str(pretrained), "--out", "плач.csv"]) == 0
+    assert r"\u043f\u043b\u0430\u0447.wav" in shown.getvalue().decode("latin-1")
+    assert pd.read_csv("плач.csv")["path"][0].endswith("плач.wav")
 
 
 @pytest.mark.parametrize("there", [True, False])
