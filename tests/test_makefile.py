@@ -549,6 +549,40 @@ def test_changed_recordings_are_fitted_anew(make, house):
     assert "runs/my-cries/finetune differs in recordings; it is kept, and finetune-2 is fitted beside it" in make.output
 
 
+def replace_sound(path: Path) -> None:
+    """By another of the same size and time, as `cp -p` and `rsync -t` do."""
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    path.with_name("another").write_bytes(path.read_bytes()[::-1])
+    os.utime(path.with_name("another"), ns=times)
+    path.with_name("another").replace(path)
+
+
+@pytest.mark.parametrize("method", ["simclr", "adapt"])
+def test_a_recording_that_was_replaced_by_one_of_the_same_size_and_time_is_fitted_anew(make, house, method):
+    data = own_corpus(house)
+    make(*CHAIN, DATA=str(data), METHOD=method)
+    (data / "hungry/a.wav").chmod(0o600)  # which leaves the sound as it was
+    assert make(*CHAIN, DATA=str(data), METHOD=method) == []
+    replace_sound(data / "hungry/a.wav")
+    fits = ["fit adapt-2"] * (method == "adapt")
+    assert make("finetune", DATA=str(data), METHOD=method)[:-1] == fits
+    assert "differs in sounds" in make.output
+
+
+def without_sounds(inputs: dict) -> dict:
+    return {k: without_sounds(v) if isinstance(v, dict) else v for k, v in inputs.items() if k != "sounds"}
+
+
+def test_runs_of_before_are_known_though_their_records_have_no_sounds(make, house):
+    data = own_corpus(house)
+    make(*CHAIN, DATA=str(data), METHOD="adapt")
+    for path in house.rglob("made_from.json"):
+        path.write_text(json.dumps(without_sounds(json.loads(path.read_text()))))
+    assert make(*CHAIN, DATA=str(data), METHOD="adapt") == []
+    (data / "hungry/a.wav").write_bytes(b"more sound")
+    assert make("finetune", DATA=str(data), METHOD="adapt") == ["fit adapt-2", "fit finetune-adapt-2"]
+
+
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_changed_recordings_of_a_manifest_are_fitted_anew(make, house, separator):
     recordings = own_corpus(house)

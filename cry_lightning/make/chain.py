@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -27,6 +27,7 @@ Inputs = TypedDict(
     {
         "configs": dict[str, str],  # by path
         "recordings": str,
+        "sounds": str,
         "weights": str,
         "arguments": list[str],
         "files": dict[str, str],  # that arguments name
@@ -34,6 +35,7 @@ Inputs = TypedDict(
     },
 )
 RUNS = Path("runs")
+CACHE = Path("cache")
 CONFIGS = Path("configs")
 CRIES, WORDS = "synthetic-cries", "synthetic-words"
 METHODS = ("simclr", "supervised", "adapt", "audioset")
@@ -70,32 +72,65 @@ def of_configs(paths: Sequence[Path]) -> dict[str, str]:
     }
 
 
-def of_recordings(paths: Sequence[Path]) -> str:
+def of_recordings(paths: Sequence[Path], state_of: Callable[[Path], str] | None = None) -> str:
     """A digest that changes with any file of a folder, with a table or a file in it, and with what YAMLs name as such.
+
+    Args:
+        paths: folders, tables, YAMLs or recordings.
+        state_of: what is known of a file; its path, size and time of change.
 
     Raises:
         UserError: a YAML is none.
     """
+    state_of = state_of or _state
     lines: list[str] = []
     for path in paths:
         if path.suffix.lower() in ENDINGS:
             contents = _contents([path])
             lines += [f"{name} {json.dumps(content, default=str)}" for name, content in contents.items()]
-            lines += [of_recordings([named]) for content in contents.values() for named in _named(content)]
+            lines += [of_recordings([named], state_of) for content in contents.values() for named in _named(content)]
         elif path.is_dir():
-            lines += sorted(_files(path))
+            lines += sorted(map(state_of, _files(path)))
         elif path.suffix.lower() == ".csv" and path.is_file():
-            lines += [of_file(path), *sorted(_in_table(path))]
+            lines += [of_file(path), *sorted(map(state_of, _in_table(path)))]
         elif path.is_file():
-            lines.append(_state(path))
+            lines.append(state_of(path))
     return digest(*lines) if lines else ""
+
+
+def of_sounds(paths: Sequence[Path]) -> str:
+    """A digest of what is in all these files, which another of the same size and time does not have.
+
+    As a fit, it reads only those that are new to the index of the caches.
+    """
+    files: list[Path] = []
+
+    def note(path: Path) -> str:
+        files.append(path)
+        return ""
+
+    of_recordings(paths, note)
+    if not files:
+        return ""
+    from cry_lightning.data.inventory import content_hashes  # brings pandas
+
+    return digest(*sorted(f"{path} {content}" for path, content in content_hashes(files, CACHE).items()))
 
 
 def changed(made_from: Inputs, wanted: Inputs) -> list[str]:
     """Names of the inputs that differ, those of YAMLs by their paths."""
-    found = [key for key, value in wanted.items() if key != "configs" and made_from.get(key) != value]
+    found = [key for key in wanted if key != "configs" and not _is_same(key, made_from, wanted)]
+    found = [key for key in found if key != "sounds" or "recordings" not in found]
     before, now = made_from.get("configs", {}), wanted["configs"]
     return [*(path for path in {**before, **now} if before.get(path) != now.get(path)), *found]
+
+
+def _is_same(key: str, made_from: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
+    """Whether an input is as it was, as far as is known: records of older releases have no `sounds`."""
+    before, now = made_from.get(key), wanted[key]
+    if isinstance(before, dict) and isinstance(now, dict) and key == "stage before":
+        return before.keys() <= now.keys() and all(_is_same(inner, before, now) for inner in now)
+    return before == now or (key == "sounds" and key not in made_from)
 
 
 def corpus_of(data: str, runs: Path, reserved: Sequence[str]) -> str:
@@ -176,8 +211,8 @@ def _named(content: object) -> Iterator[Path]:
             yield path
 
 
-def _files(folder: Path) -> Iterator[str]:
-    """The state of every file in a folder, those behind links too, without following a link in circles."""
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file in a folder, those behind links too, without following a link in circles."""
     seen = set()
     for here, folders, names in os.walk(folder, followlinks=True):
         state = Path(here).stat()
@@ -185,11 +220,11 @@ def _files(folder: Path) -> Iterator[str]:
             folders.clear()
             continue
         seen.add((state.st_dev, state.st_ino))
-        yield from (_state(Path(here, name)) for name in names)
+        yield from (Path(here, name) for name in names)
 
 
-def _in_table(path: Path) -> Iterator[str]:
-    """The state of every file that a cell of a table names, those of its first line too, which may be no header."""
+def _in_table(path: Path) -> Iterator[Path]:
+    """Every file that a cell of a table names, those of its first line too, which may be no header."""
     first: list[str] = []
 
     def numbered(header: Sequence[str]) -> list[str]:
@@ -204,7 +239,7 @@ def _in_table(path: Path) -> Iterator[str]:
     for cell in cells - {""}:
         named = path.parent / cell.replace("\\", "/")
         if os.path.isfile(named):  # noqa: PTH113  that of Path raises at what is too long for a name
-            yield _state(named)
+            yield named
 
 
 def _state(path: Path) -> str:
@@ -235,6 +270,7 @@ class MakeStage:
         return {
             "configs": {**(before["configs"] if before else {}), **of_configs(yamls)},
             "recordings": of_recordings(self.data or [self.config]),
+            "sounds": of_sounds(self.data or [self.config]),
             "weights": of_file(weights) if weights and weights.is_file() else "",
             "arguments": list(self.arguments),
             "files": {str(path): of_file(path) for path in given if path not in yamls},
