@@ -19,7 +19,7 @@ from cry_lightning.download.published import WEIGHTS
 from cry_lightning.files import locked
 from cry_lightning.make import chain
 from cry_lightning.make import command as pipeline
-from cry_lightning.make.chain import of_recordings
+from cry_lightning.make.digests import of_recordings
 
 
 class StandIn:
@@ -547,6 +547,39 @@ def test_changed_recordings_are_fitted_anew(make, house):
     (data / "hungry" / "b.wav").write_bytes(b"more sound")
     assert make(*CHAIN, DATA=str(data)) == ["fit finetune-2", *tail("runs/my-cries/finetune-2")]
     assert "runs/my-cries/finetune differs in recordings; it is kept, and finetune-2 is fitted beside it" in make.output
+
+
+@pytest.mark.parametrize("method", ["simclr", "adapt"])
+def test_the_same_recordings_spelt_otherwise_are_the_same_run(make, house, method, monkeypatch):
+    own_corpus(house, "own")
+    (house / "link").symlink_to("own")
+    monkeypatch.setenv("HOME", str(house))
+    make(*CHAIN, DATA="own", METHOD=method)
+    for spelt in (f"{house}/own", "./own/", "../" + house.name + "/own", "configs/../own", "~/own", "link"):
+        assert make(*CHAIN, DATA=spelt, METHOD=method) == [], spelt
+
+
+@pytest.mark.parametrize("spelt", ["{house}/own", "./configs/../own", "{house}/configs/ward.yaml"])
+def test_a_run_of_before_is_known_by_the_spelling_that_it_recorded(make, house, stand_in, monkeypatch, spelt):
+    own_corpus(house, "own")
+    (house / "configs/ward.yaml").write_text("corpus: {init_args: {path: own}}\n")
+    monkeypatch.setattr(chain, "as_it_is_called", Path)
+    stand_in.killed = True
+    make("finetune", DATA=spelt.format(house=house), METHOD="adapt")
+    stand_in.killed = False
+    assert make("adapt", DATA=spelt.format(house=house), METHOD="adapt") == ["fit simclr", "fit adapt"]
+    stand_in.killed = True
+    assert make("finetune", DATA=spelt.format(house=house), METHOD="adapt") == ["fit finetune-adapt"]
+    given = stand_in.commands[0]
+    stand_in.killed = False
+    monkeypatch.undo()
+    monkeypatch.chdir(house)
+    monkeypatch.setattr(pipeline, "run", stand_in)
+    other = "configs/ward.yaml" if spelt.endswith("yaml") else "own"
+    assert make("finetune", DATA=other, METHOD="adapt") == ["fit finetune-adapt"]
+    (last,) = {*stand_in.commands[0]} - {*given}
+    assert last.startswith("--ckpt_path=")  # it goes on with the very arguments that it began with
+    assert make("finetune", DATA=other, METHOD="adapt") == []
 
 
 def replace_sound(path: Path) -> None:

@@ -21,7 +21,8 @@ from cry_lightning.commands.arguments import ArgumentParser, parse
 from cry_lightning.commands.stage import arguments as check_arguments
 from cry_lightning.console import UserError, print_any_name, stopped_by_signals
 from cry_lightning.files import LOCK, Json, locked, write_json, write_text
-from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Inputs, MakeChain, MakeStage, changed, imported, of_file
+from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, MakeChain, MakeStage, imported
+from cry_lightning.make.digests import Inputs, changed, of_file
 
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
 PUBLISHED_SHA256 = "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c"
@@ -123,6 +124,9 @@ def fit(stage: MakeStage, overwrite: bool = False, waiting: Sequence[MakeStage] 
     if is_finished(folder):
         _say(f"{folder}: up to date")
         return folder
+    if record := read_record(folder):
+        stage = stage.as_recorded(record["fit"]["inputs"])
+        wanted = record["fit"]["inputs"]
     arguments = [f"--model.init_args.weights={weights}"] if weights else []
     fresh = not (folder / RECORD).exists()
     if fresh and differs and overwrite:
@@ -173,7 +177,10 @@ def find(stage: MakeStage, wanted: Inputs, unknown: Sequence[str] = ()) -> tuple
     for folder in stage.folders():
         record = read_record(folder)
         if record:
-            found = [name for name in changed(record["fit"]["inputs"], wanted) if name not in unknown]
+            made_from = record["fit"]["inputs"]
+            respelt = stage.as_recorded(made_from)
+            here = wanted if respelt is stage else respelt.inputs(None) | {"weights": wanted["weights"]}
+            found = [name for name in changed(made_from, here) if name not in unknown]
             best = record["fit"]["best.ckpt"]
             if not found and best and (not is_finished(folder) or of_file(folder / "best.ckpt") != best):
                 found = ["best.ckpt, fitted otherwise since"]
