@@ -549,6 +549,13 @@ def test_changed_recordings_are_fitted_anew(make, house):
     assert "runs/my-cries/finetune differs in recordings; it is kept, and finetune-2 is fitted beside it" in make.output
 
 
+def test_what_was_never_fitted_is_not_evaluated_and_leaves_nothing(make, house):
+    own_corpus(house, "own")
+    assert make("evaluate", DATA="own") == [] and make.code == 2 and "own/finetune: no such run" in make.error
+    assert make("evaluate", DATA="nowhere") == [] and "DATA=nowhere: no such file or folder" in make.error
+    assert not (house / "runs").exists()
+
+
 @pytest.mark.parametrize("method", ["simclr", "adapt"])
 def test_the_same_recordings_spelt_otherwise_are_the_same_run(make, house, method, monkeypatch):
     own_corpus(house, "own")

@@ -52,12 +52,14 @@ def corpus_of(data: str, runs: Path, reserved: Sequence[str]) -> str:
     stem = of.stem if of.is_file() else of.name
     name = re.sub(r"[^\w.-]+", "-", normalize("NFC", stem)).strip("-.") or "recordings"
     numbered = f"{name}-{digest(normalize('NFC', str(where)))[:6]}"
-    name = numbered if _is_taken(runs / name, str(where)) or name in reserved else name
-    note = runs / name / NOTE
-    if not note.exists():
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(f"{where}\n", encoding="utf-8", errors="surrogateescape")
-    return name
+    return numbered if _is_taken(runs / name, str(where)) or name in reserved else name
+
+
+def note_down(data: str, folder: Path) -> None:
+    """Write into a folder of runs where their recordings lie."""
+    if not (note := folder / NOTE).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(f"{Path(data).expanduser().resolve()}\n", encoding="utf-8", errors="surrogateescape")
 
 
 def _is_taken(folder: Path, where: str) -> bool:

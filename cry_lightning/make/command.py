@@ -21,7 +21,7 @@ from cry_lightning.commands.arguments import ArgumentParser, parse
 from cry_lightning.commands.stage import arguments as check_arguments
 from cry_lightning.console import UserError, print_any_name, stopped_by_signals
 from cry_lightning.files import LOCK, Json, locked, write_json, write_text
-from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, MakeChain, MakeStage, imported
+from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, MakeChain, MakeStage, imported, note_down
 from cry_lightning.make.digests import Inputs, changed, of_file
 
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
@@ -54,6 +54,8 @@ def main(argv: list[str] | None = None) -> int:
             options.method, options.data, arguments, options.overwrite, Path(options.weights).expanduser()
         )
         of_evaluate = _words("EVALUATE_ARGS", options.evaluate)
+        if chain.data and {*options.goals} != {"evaluate"}:
+            note_down(chain.data, RUNS / chain.corpus)
         if "evaluate" in options.goals:
             parse(cry_lightning.evaluate, [str(RUNS), *of_evaluate])
         for number, goal in enumerate(options.goals, 1):
