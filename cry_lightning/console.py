@@ -1,6 +1,7 @@
 """What a person reads: errors in one line, progress bars, shortened lists, cells that are safe in tables."""
 
 import difflib
+import os
 import re
 import signal
 import sys
@@ -89,6 +90,18 @@ def print_any_name() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
+
+
+def check_working_folder() -> None:
+    """Say so where the folder that a command is started in is gone; libraries stop with errors that do not.
+
+    Raises:
+        UserError: it is.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        raise UserError(f"the current folder is not there ({error.strerror}); go to another, by cd") from error
 
 
 def progress_bar(

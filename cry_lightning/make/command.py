@@ -19,7 +19,7 @@ from typing import TypedDict
 import cry_lightning
 from cry_lightning.commands.arguments import ArgumentParser, parse
 from cry_lightning.commands.stage import arguments as check_arguments
-from cry_lightning.console import UserError, print_any_name, stopped_by_signals
+from cry_lightning.console import UserError, check_working_folder, print_any_name, stopped_by_signals
 from cry_lightning.files import LOCK, Json, locked, write_json, write_text
 from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, MakeChain, MakeStage, imported, note_down
 from cry_lightning.make.digests import Inputs, changed, of_file
@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     """Bring goals about, one after the other; a user's mistake is one line on stderr and exit code 2."""
     print_any_name()
     try:
+        check_working_folder()
         options = _parser().parse_args(argv)
         if options.method not in METHODS:
             raise UserError(f"METHOD={options.method}: it is simclr, supervised, adapt or audioset")
