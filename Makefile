@@ -22,11 +22,21 @@ ARGS ?=
 EVALUATE_ARGS ?= $(if $(DATA),,--positive asphyxia)
 ## OVERWRITE=1    a run that was made from something else is replaced, not kept beside the new one
 OVERWRITE ?=
+ifneq ($(filter-out 1 yes true 0 no false,$(OVERWRITE)),)
+$(error OVERWRITE=$(OVERWRITE): it is 1, yes or true, or else 0, no or false)
+endif
+
+KNOWN = ARGS CONSTRAINTS CRIES DATA EVALUATE_ARGS METHOD OMP_WAIT_POLICY ON OVERWRITE PYTHON SOUNDS WEIGHTS
+UNKNOWN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(filter-out $(KNOWN),$(name))))
+ifneq ($(strip $(UNKNOWN)),)
+$(error $(strip $(UNKNOWN)): no such variable; there are $(KNOWN), and those of the environment go before "make")
+endif
 
 # What the user gave, as one word of the shell, whatever is in it.
 quoted = '$(subst ','\'',$(value $(1)))'
-PIPELINE = $(PY) -m cry_lightning.make.command $(TOGETHER) --method='$(METHOD)' --data=$(call quoted,DATA) --arguments=$(call quoted,ARGS) \
-	--weights=$(call quoted,WEIGHTS) --evaluate='$(subst ','\'',$(EVALUATE_ARGS))' $(if $(OVERWRITE),--overwrite)
+expanded = '$(subst ','\'',$($(1)))'
+PIPELINE = $(PY) -m cry_lightning.make.command $(TOGETHER) --method=$(call expanded,METHOD) --data=$(call quoted,DATA) --arguments=$(call quoted,ARGS) \
+	--weights=$(call quoted,WEIGHTS) --evaluate=$(call expanded,EVALUATE_ARGS) $(if $(filter 1 yes true,$(OVERWRITE)),--overwrite)
 ROOT = --$(1).data.corpus.init_args.root=$(call quoted,$(2))
 ROOTS = $(if $(SOUNDS),$(foreach stage,supervised simclr,$(call ROOT,$(stage),SOUNDS) --$(stage).data.corpus.init_args.clip_list=$(call quoted,SOUNDS)/vggsound.csv)) \
 	$(if $(CRIES),$(foreach stage,adapt probe finetune,$(call ROOT,$(stage),CRIES)))
@@ -62,10 +72,10 @@ $(STAGES): .venv/installed
 	$(if $(filter $@,$(firstword $(TOGETHER))),$(PIPELINE),@:)
 
 onu2019 zhao2020 le2020: .venv/installed  ## a published system whole, its table beside ours (ON=, ARGS= as of fit)
-	$(CRY) paper configs/papers/$@ $(if $(ON),--corpus $(ON)) $(ARGS)
+	$(CRY) paper configs/papers/$@ $(if $(ON),--corpus $(call quoted,ON)) $(ARGS)
 
 gorin2023: .venv/installed  ## the grid of Gorin et al. 2023: SOUNDS= and CRIES= yours, else a rehearsal on synthetic sound
-	$(CRY) paper configs/papers/$@ --corpus $(or $(ON),$(if $(SOUNDS)$(CRIES),cries,synthetic)) $(ROOTS) $(ARGS)
+	$(CRY) paper configs/papers/$@ --corpus $(or $(if $(ON),$(call quoted,ON)),$(if $(SOUNDS)$(CRIES),cries,synthetic)) $(ROOTS) $(ARGS)
 
 test: .venv/installed  ## lint, types and the default tests (some 3 minutes on two cores, no network, no GPU)
 	$(PY) -m ruff check .

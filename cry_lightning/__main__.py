@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import cry_lightning
 from cry_lightning.commands.arguments import find_shipped, first_sentence, parse
-from cry_lightning.console import Interrupted, UserError, did_you_mean
+from cry_lightning.console import Interrupted, UserError, check_working_folder, did_you_mean, print_any_name
 
 DONE_IN_PART = 3  # exit code: some recordings could not be used, and are listed; the result of the others is written
 NOT_READ = 141  # exit code, as of whatever SIGPIPE ends
@@ -19,6 +19,7 @@ COMMANDS = {name.rstrip("_").replace("_", "-"): name for name in cry_lightning.C
 
 def main(args: list[str] | None = None) -> int:
     """Run one command; a user's mistake is one line on stderr and exit code 2 (`--debug` shows its traceback)."""
+    print_any_name()
     args = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
@@ -28,6 +29,7 @@ def main(args: list[str] | None = None) -> int:
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of processes that train together, and would say the same
     logging.getLogger("cry_lightning").setLevel(logging.INFO if is_first else logging.WARNING)
     try:
+        check_working_folder()
         result = run(args[0] if args else "--help", find_shipped(args[1:]))
     except UserError as error:
         if debug:

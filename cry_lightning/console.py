@@ -1,6 +1,7 @@
 """What a person reads: errors in one line, progress bars, shortened lists, cells that are safe in tables."""
 
 import difflib
+import os
 import re
 import signal
 import sys
@@ -8,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -81,6 +83,25 @@ def stopped_by_signals() -> AbstractContextManager[None]:
         return KeyboardInterrupt(message) if number == signal.SIGINT else Interrupted(number, message)
 
     return stopped_by(SIGNALS, stop)
+
+
+def print_any_name() -> None:
+    """Have characters that the terminal's encoding lacks printed as escapes, not end the command that prints them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def check_working_folder() -> None:
+    """Say so where the folder that a command is started in is gone; libraries stop with errors that do not.
+
+    Raises:
+        UserError: it is.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        raise UserError(f"the current folder is not there ({error.strerror}); go to another, by cd") from error
 
 
 def progress_bar(

@@ -340,6 +340,27 @@ def test_out_within_in_and_other_mistakes_are_refused(tmp_path, tree_of_wavs):
     assert {name: content for name, content in tree(tmp_path).items() if not name.startswith("link")} == before
 
 
+def test_a_source_that_was_replaced_by_one_of_the_same_size_and_time_is_cut_again(tmp_path, tree_of_wavs, monkeypatch):
+    out, source = tmp_path / "out", tree_of_wavs / "1.wav"
+    acquire(tree_of_wavs, out)
+    cut: list[str] = []
+    monkeypatch.setattr(acquiring, "cut", lambda root, name, *rest: cut.append(name) or inputs.cut(root, name, *rest))
+    source.chmod(0o600)  # its sound is as it was
+    acquire(tree_of_wavs, out)
+    assert cut == []
+    times, other = source.stat().st_mtime_ns, tree_of_wavs / "other"
+    other.write_bytes(source.read_bytes()[:44] + source.read_bytes()[:43:-1])
+    os.utime(other, ns=(times, times))
+    other.replace(source)
+    acquire(tree_of_wavs, out)
+    assert cut == ["1.wav"]
+    for record in out.rglob("source.json"):  # as of an older release
+        known = json.loads(record.read_text())
+        record.write_text(json.dumps({key: value for key, value in known.items() if key not in ("entry", "sha256")}))
+    acquire(tree_of_wavs, out)
+    assert cut == ["1.wav"]
+
+
 def test_done_sources_are_not_cut_again_but_changed_ones_are(tmp_path, tree_of_wavs, monkeypatch):
     out, cut = tmp_path / "out", []
     acquire(tree_of_wavs, out)

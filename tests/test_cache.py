@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import time
 import tracemalloc
 import warnings
 
@@ -262,6 +263,13 @@ def test_listing(tmp_path):
     partial = listed[broken.path.stem]
     assert (partial.state, partial.rows, partial.feature[-9:]) == ("partial", 64, "gain=2.0)")
     assert listed["junk"].state == "damaged"
+
+
+def test_no_cache_is_younger_than_now(tmp_path):
+    cache = build(tmp_path, n=3)
+    os.utime(cache.path, (time.time() + 7200,) * 2)
+    (listed,) = list_caches(tmp_path / "cache")
+    assert listed.age_s == 0
 
 
 def test_listing_of_a_folder_that_is_not_there(tmp_path):

@@ -2,20 +2,25 @@
 
 import errno
 import os
+import pickle
 import resource
 import signal
 import subprocess
 import time
 from multiprocessing import get_context
+from unittest.mock import Mock
 
+import av
+import h5py
 import numpy as np
 import pytest
 import soundfile
 import torch
 from cache_fakes import N_CLIPS, SAMPLE_RATE, Energy, cache_of, features_of, flip_byte, make_cache, rows_done
 
+from cry_lightning.audio import recording
 from cry_lightning.console import UserError
-from cry_lightning.data import cachefile
+from cry_lightning.data import building, cachefile
 from cry_lightning.data.cachefile import CacheFile
 
 
@@ -70,6 +75,79 @@ def test_bad_clips_are_left_out_and_listed(tmp_path, unharmed, caplog):
     assert f"6 of {N_CLIPS + 6} clips are left out" in caplog.text
     assert torch.equal(features_of(cache)[features.good], unharmed)
     assert not features_of(cache)[~features.good].any()
+
+
+def failing(monkeypatch, name: str, error: Exception, times: int) -> None:
+    """Has the decoders fail at one file so many times."""
+    left, opening = [error] * times, recording.open_reader
+
+    def fail(path):
+        if path.name == name and left:
+            raise left.pop()
+        return opening(path)
+
+    monkeypatch.setattr(recording, "open_reader", fail)
+
+
+STALE = OSError(errno.ESTALE, "Stale file handle")
+OF_FFMPEG = av.error.FileNotFoundError(errno.ENOENT, "No such file or directory")
+assert isinstance(OF_FFMPEG, OSError)
+
+
+def test_a_fault_of_the_disk_ends_the_build_and_is_no_fault_of_the_recording(tmp_path, unharmed, monkeypatch):
+    cache = make_cache(tmp_path)
+    failing(monkeypatch, "070.wav", STALE, times=2)
+    with pytest.raises(UserError, match=r"/070\.wav: could be read when it was hashed, and now cannot \(Stale file"):
+        cache.build()
+    monkeypatch.undo()
+    assert rows_done(cache) == 64
+    cache.build()
+    assert not cache.open().bad and torch.equal(features_of(cache), unharmed)
+
+
+@pytest.mark.parametrize(
+    ("hashed_now", "told"),
+    [("0" * 64, "has changed since it was hashed"), (STALE, r"and now cannot \(Stale file handle\)")],
+)
+def test_a_decoder_that_hides_a_fault_of_the_disk_is_not_believed(tmp_path, monkeypatch, hashed_now, told):
+    cache = make_cache(tmp_path, n=3)
+    assert cache.key  # the files are hashed
+    failing(monkeypatch, "001.wav", RuntimeError("System error"), times=9)
+    monkeypatch.setattr(building, "sha256", Mock(side_effect=[hashed_now]))
+    with pytest.raises(UserError, match=rf"/001\.wav: .*{told}"):
+        cache.build()
+
+
+@pytest.mark.parametrize(
+    ("error", "times", "reason"), [(RuntimeError("System error"), 1, ""), (OF_FFMPEG, 9, "No such")]
+)
+def test_what_fails_once_is_no_damage_and_what_a_decoder_says_twice_is(tmp_path, monkeypatch, error, times, reason):
+    cache = make_cache(tmp_path, n=22)
+    failing(monkeypatch, "001.wav", error, times)
+    cache.build()
+    assert [*cache.open().bad] == [1] * bool(reason) and reason in cache.open().bad.get(1, "")
+    assert cache.fault() is None and cache.verify() == []
+
+
+def test_rows_that_an_older_build_could_not_read_are_told_and_read_again(tmp_path, unharmed):
+    cache = make_cache(tmp_path)
+    soundfile.write(tmp_path / "audio/silent.wav", np.zeros(2000), SAMPLE_RATE)
+    file = CacheFile(cache.build())
+    reasons = ["cannot be decoded as sound (Stale file handle)", "there is no such file"]
+    file.write_rows(range(3, 5), np.zeros((2, *file.shape[1:]), file.dtype), reasons)
+    file.seal()
+    with h5py.File(cache.path, "r+") as hdf5:
+        del hdf5.attrs[cachefile.TWICE]
+    told = [f"00{n}.wav#0.000-end: its file could not be read then ({reasons[n - 3]})" for n in (3, 4)]
+    assert cache.verify() == told
+    with pytest.raises(UserError, match=r"has 2 rows whose files could not be read then of 131, the first that of 003"):
+        cache.open()
+    cache.build()
+    assert [*cache.open().bad] == [130] and torch.equal(features_of(cache)[:130], unharmed)
+
+
+def test_why_a_build_ends_arrives_from_a_worker():
+    assert isinstance(pickle.loads(pickle.dumps(building.Unread("x.wav: cannot"))), building.Unread)
 
 
 def test_more_than_5_percent_bad_stops_the_build(tmp_path):

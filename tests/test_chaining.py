@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from cry_lightning.cli import runfolder, stage as cli
+from cry_lightning.cli.checkpoint_io import WholeCheckpointIO
 from cry_lightning.cli.process import quiet
 from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.commands.arguments import check_name
@@ -323,7 +324,7 @@ def test_crash_while_a_checkpoint_is_written_leaves_the_old_one(pretrained, monk
 
     monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(OSError, match="no space left"):
-        runfolder.WholeCheckpointIO().save_checkpoint({}, pretrained)
+        WholeCheckpointIO().save_checkpoint({}, pretrained)
     assert pretrained.read_bytes() == before and not list(pretrained.parent.glob("*.part"))
 
 
@@ -338,7 +339,7 @@ def test_a_checkpoint_goes_through_no_other_folder_and_is_on_the_disk_before_it_
         return rename(part, path)
 
     monkeypatch.setattr(Path, "replace", checked)
-    runfolder.WholeCheckpointIO().save_checkpoint({"epoch": 3}, tmp_path / "run/last.ckpt")
+    WholeCheckpointIO().save_checkpoint({"epoch": 3}, tmp_path / "run/last.ckpt")
     assert torch.load(tmp_path / "run/last.ckpt", weights_only=True) == {"epoch": 3}
 
 
@@ -347,7 +348,7 @@ def test_only_checkpoints_of_the_run_itself_are_removed(pretrained, name):
     """A resumed fit is told by a checkpoint which one it replaces."""
     folder = pretrained.parent
     (folder / name).touch()
-    runfolder.WholeCheckpointIO(folder).remove_checkpoint(folder / name)
+    WholeCheckpointIO(folder).remove_checkpoint(folder / name)
     assert (folder / name).exists() == (name != "best.ckpt")
 
 

@@ -8,15 +8,17 @@ import shlex
 import shutil
 import subprocess
 import sys
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 from made import REPO
 
+from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.download.published import WEIGHTS
 from cry_lightning.files import locked
 from cry_lightning.make import chain, command as pipeline
-from cry_lightning.make.chain import of_recordings
+from cry_lightning.make.digests import of_recordings
 
 
 class StandIn:
@@ -27,8 +29,9 @@ class StandIn:
         self.fails = ""  # the command that does
         self.killed = False  # a fit, before its end
 
-    def __call__(self, *command: str, capture: bool = False) -> str:
+    def __call__(self, *command: str, capture: bool = False, record: pipeline.Record | None = None) -> str:
         self.commands.append(command)
+        self.record = record
         if command[0] == self.fails:
             raise pipeline.Stopped(2)
         getattr(self, command[0].replace("-", "_"))(*command[1:])
@@ -43,6 +46,10 @@ class StandIn:
         )
         folder = Path("runs", given.get("data.corpus.init_args.name", corpus), given["name"])
         (folder / "fit").mkdir(parents=True, exist_ok=True)
+        if "overwrite" in given:
+            (folder / "fit/finished").unlink(missing_ok=True)
+            (folder / "best.ckpt").unlink(missing_ok=True)
+            pipeline.write_record(folder, self.record)
         (folder / "config.yaml").write_text(shlex.join(args))
         (folder / "last.ckpt").write_text("half")
         for made in ("predictions.csv", "report.md", "report.txt"):
@@ -372,6 +379,67 @@ def test_an_interrupted_fit_goes_on(make, house, stand_in):
     assert make(*CHAIN) == []
 
 
+@pytest.mark.parametrize("goals", [["finetune"], ["pretrain", "finetune"], LONG])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"ARGS": "--trainer.max_epoch=1"}, "unrecognized arguments: --trainer.max_epoch=1"),
+        ({"ARGS": "--trainer.max_epochs=many"}, "trainer.max_epochs"),
+        ({"EVALUATE": "--positiv=pain"}, "unrecognized arguments: --positiv=pain"),
+    ],
+)
+def test_a_mistake_in_what_comes_last_is_told_before_the_first_fit(make, house, goals, given, told):
+    assert make(*goals, *["evaluate"] * ("evaluate" not in goals), **given) == []
+    assert make.code == 2 and told in make.error and make.error.count("\n") == 1 and not [*house.glob("runs/*/*")]
+
+
+def test_a_mistake_in_the_config_of_what_comes_last_is_told_before_the_first_fit(make, house):
+    config = house / "configs/finetune.yaml"
+    config.write_text(config.read_text() + "traner: {max_epochs: 1}\n")
+    assert make(*CHAIN) == [] and make.code == 2 and "traner: no such key" in make.error
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_an_interrupted_fit_that_replaces_a_run_goes_on(make, house, stand_in, again):
+    make(*CHAIN)
+    (house / "configs/finetune.yaml").write_text((house / "configs/finetune.yaml").read_text() + "added: 1\n")
+    stand_in.killed = True
+    assert make(*CHAIN, OVERWRITE=True) == ["fit finetune"] and make.code == 130
+    stand_in.killed = False
+    assert make(*CHAIN, OVERWRITE=again) == ["fit finetune", *tail()]
+    assert f"--ckpt_path={MAIN}/last.ckpt" in stand_in.commands[0]
+    assert "--overwrite=true" not in stand_in.commands[0] and make(*CHAIN) == []
+
+
+def test_a_run_that_will_come_back_is_known_by_its_own_record(make, house, stand_in):
+    """A fit that was to replace it was killed before its first checkpoint."""
+    make("pretrain")
+    folder = house / "runs/synthetic-words/simclr"
+    things = [*folder.iterdir()]
+    (folder / ".replaced").mkdir()
+    for thing in things:
+        thing.rename(folder / ".replaced" / thing.name)
+    (folder / "made_from.json").write_text("of the killed one")
+    (house / "configs/simclr.yaml").write_text((house / "configs/simclr.yaml").read_text() + "added: 1\n")
+    assert make("pretrain") == ["fit simclr-2"] and "simclr differs in configs/simclr.yaml" in make.output
+
+
+def test_a_fit_writes_what_it_is_made_from_once_the_older_run_is_aside(house, monkeypatch):
+    run, record = RunFolder(house / "runs/corpus/stage"), {"fit": {"inputs": {"weights": "new"}, "best.ckpt": None}}
+    run.path.mkdir(parents=True)
+    for name in ("best.ckpt", "made_from.json"):
+        (run.path / name).write_text("old")
+    monkeypatch.setattr(pipeline.runpy, "run_module", lambda *_, **__: run.begin("name: stage", overwrite=True))
+    pipeline.run("fit", record=record)
+    assert (run.path / ".replaced/made_from.json").read_text() == "old"
+    assert pipeline.read_record(run.path) is None  # the older one comes back, since there is no checkpoint
+    run.last.touch()
+    assert pipeline.read_record(run.path) == record
+    run.last.unlink()
+    run.forsake([])
+    assert (run.path / "made_from.json").read_text() == "old"
+
+
 def test_a_fit_that_failed_in_its_set_up_is_no_run(make, house, stand_in):
     stand_in.fails = "fit"
     assert make(*CHAIN) == ["fit simclr"] and make.code == 2
@@ -410,6 +478,14 @@ def test_a_damaged_record_is_told_and_nothing_is_lost(make, house, damaged):
     make("pretrain")
     (house / "runs/synthetic-words/simclr/made_from.json").write_text(damaged)
     assert make("pretrain") == ["fit simclr-2"] and "made_from.json is damaged" in make.output
+
+
+def test_a_folder_that_the_terminal_cannot_show_is_fitted_all_the_same(house, stand_in, monkeypatch):
+    data = own_corpus(house, "плач")
+    monkeypatch.setattr("sys.stdout", TextIOWrapper(said := BytesIO(), "latin-1", write_through=True))
+    for _ in range(2):
+        assert pipeline.main(["finetune", f"--data={data}"]) == 0
+    assert rb"runs/\u043f\u043b\u0430\u0447/finetune: up to date" in said.getvalue()
 
 
 NAMES = {
@@ -470,6 +546,80 @@ def test_changed_recordings_are_fitted_anew(make, house):
     (data / "hungry" / "b.wav").write_bytes(b"more sound")
     assert make(*CHAIN, DATA=str(data)) == ["fit finetune-2", *tail("runs/my-cries/finetune-2")]
     assert "runs/my-cries/finetune differs in recordings; it is kept, and finetune-2 is fitted beside it" in make.output
+
+
+def test_what_was_never_fitted_is_not_evaluated_and_leaves_nothing(make, house):
+    own_corpus(house, "own")
+    assert make("evaluate", DATA="own") == [] and make.code == 2 and "own/finetune: no such run" in make.error
+    assert make("evaluate", DATA="nowhere") == [] and "DATA=nowhere: no such file or folder" in make.error
+    assert not (house / "runs").exists()
+
+
+@pytest.mark.parametrize("method", ["simclr", "adapt"])
+def test_the_same_recordings_spelt_otherwise_are_the_same_run(make, house, method, monkeypatch):
+    own_corpus(house, "own")
+    (house / "link").symlink_to("own")
+    monkeypatch.setenv("HOME", str(house))
+    make(*CHAIN, DATA="own", METHOD=method)
+    for spelt in (f"{house}/own", "./own/", "../" + house.name + "/own", "configs/../own", "~/own", "link"):
+        assert make(*CHAIN, DATA=spelt, METHOD=method) == [], spelt
+
+
+@pytest.mark.parametrize("spelt", ["{house}/own", "./configs/../own", "{house}/configs/ward.yaml"])
+def test_a_run_of_before_is_known_by_the_spelling_that_it_recorded(make, house, stand_in, monkeypatch, spelt):
+    own_corpus(house, "own")
+    (house / "configs/ward.yaml").write_text("corpus: {init_args: {path: own}}\n")
+    monkeypatch.setattr(chain, "as_it_is_called", Path)
+    stand_in.killed = True
+    make("finetune", DATA=spelt.format(house=house), METHOD="adapt")
+    stand_in.killed = False
+    assert make("adapt", DATA=spelt.format(house=house), METHOD="adapt") == ["fit simclr", "fit adapt"]
+    stand_in.killed = True
+    assert make("finetune", DATA=spelt.format(house=house), METHOD="adapt") == ["fit finetune-adapt"]
+    given = stand_in.commands[0]
+    stand_in.killed = False
+    monkeypatch.undo()
+    monkeypatch.chdir(house)
+    monkeypatch.setattr(pipeline, "run", stand_in)
+    other = "configs/ward.yaml" if spelt.endswith("yaml") else "own"
+    assert make("finetune", DATA=other, METHOD="adapt") == ["fit finetune-adapt"]
+    (last,) = {*stand_in.commands[0]} - {*given}
+    assert last.startswith("--ckpt_path=")  # it goes on with the very arguments that it began with
+    assert make("finetune", DATA=other, METHOD="adapt") == []
+
+
+def replace_sound(path: Path) -> None:
+    """By another of the same size and time, as `cp -p` and `rsync -t` do."""
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    path.with_name("another").write_bytes(path.read_bytes()[::-1])
+    os.utime(path.with_name("another"), ns=times)
+    path.with_name("another").replace(path)
+
+
+@pytest.mark.parametrize("method", ["simclr", "adapt"])
+def test_a_recording_that_was_replaced_by_one_of_the_same_size_and_time_is_fitted_anew(make, house, method):
+    data = own_corpus(house)
+    make(*CHAIN, DATA=str(data), METHOD=method)
+    (data / "hungry/a.wav").chmod(0o600)  # which leaves the sound as it was
+    assert make(*CHAIN, DATA=str(data), METHOD=method) == []
+    replace_sound(data / "hungry/a.wav")
+    fits = ["fit adapt-2"] * (method == "adapt")
+    assert make("finetune", DATA=str(data), METHOD=method)[:-1] == fits
+    assert "differs in sounds" in make.output
+
+
+def without_sounds(inputs: dict) -> dict:
+    return {k: without_sounds(v) if isinstance(v, dict) else v for k, v in inputs.items() if k != "sounds"}
+
+
+def test_runs_of_before_are_known_though_their_records_have_no_sounds(make, house):
+    data = own_corpus(house)
+    make(*CHAIN, DATA=str(data), METHOD="adapt")
+    for path in house.rglob("made_from.json"):
+        path.write_text(json.dumps(without_sounds(json.loads(path.read_text()))))
+    assert make(*CHAIN, DATA=str(data), METHOD="adapt") == []
+    (data / "hungry/a.wav").write_bytes(b"more sound")
+    assert make("finetune", DATA=str(data), METHOD="adapt") == ["fit adapt-2", "fit finetune-adapt-2"]
 
 
 @pytest.mark.parametrize("separator", [",", ";"])
@@ -558,11 +708,11 @@ def shell(house):
     python.chmod(0o755)
     (house / ".venv/installed").touch()
 
-    def run(*args: str) -> list[list[str]]:
+    def run(*args: str, code: int = 0) -> list[list[str]]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
         done = subprocess.run(["make", "-s", *args], cwd=house, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr
-        run.output = done.stdout
+        run.output, run.error = done.stdout, done.stderr
+        assert done.returncode == code, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
 
     return run
@@ -574,6 +724,14 @@ def test_what_is_given_to_make_arrives_as_it_was_given(shell, given):
     (called,) = shell("finetune", f"DATA={given}", f"ARGS={given}")
     assert called[:3] == ["-m", "cry_lightning.make.command", "finetune"]
     assert f"--data={given}" in called and f"--arguments={given}" in called and "--overwrite" not in called
+
+
+@pytest.mark.parametrize("given", ["it's", "a'b; touch here"])
+def test_a_method_and_a_corpus_arrive_as_they_were_given(shell, house, given):
+    assert f"--method={given}" in shell("finetune", f"METHOD={given}")[0]
+    for paper in ("onu2019", "gorin2023"):
+        assert shell(paper, f"ON={given}")[0][4:6] == ["--corpus", given]
+    assert not (house / "here").exists()
 
 
 def test_the_readmes_pattern_arrives_and_finds_the_subject(shell):
@@ -605,6 +763,21 @@ def test_goals_arrive_in_order_in_one_process_even_in_parallel(shell):
 
 
 @pytest.mark.parametrize(
+    ("given", "overwrites"),
+    [("1", True), ("yes", True), ("true", True), ("0", False), ("no", False), ("false", False), ("", False)],
+)
+def test_what_is_to_be_overwritten_is_said_in_words_too(shell, given, overwrites):
+    (call,) = shell("finetune", f"OVERWRITE={given}")
+    assert ("--overwrite" in call) == overwrites
+
+
+@pytest.mark.parametrize("given", ["maybe", "of", "1 0x", "NO"])
+def test_whether_to_overwrite_is_not_guessed(shell, given):
+    assert shell("finetune", f"OVERWRITE={given}", code=2) == []
+    assert f"OVERWRITE={given}: it is 1, yes or true, or else 0, no or false" in shell.error
+
+
+@pytest.mark.parametrize(
     ("goals", "calls"),
     [
         ("install pretrain evaluate", [["pretrain", "evaluate"]]),
@@ -615,6 +788,15 @@ def test_goals_arrive_in_order_in_one_process_even_in_parallel(shell):
 def test_goals_among_other_targets_keep_their_order(shell, goals, calls):
     called = [[word for word in call[2:] if re.fullmatch(r"paper|[a-z]+", word)] for call in shell(*goals.split())]
     assert called == calls
+
+
+@pytest.mark.parametrize("given", ["METHODE=simclr", "data=x", "EVALUATE_ARG=--positive x"])
+def test_a_variable_that_make_does_not_know_is_refused_with_those_that_it_knows(shell, given):
+    assert shell("finetune", "METHOD=simclr", given, code=2) == []
+    assert f" {given.partition('=')[0]}: no such variable; there are ARGS " in shell.error
+    listed = re.search(r"there are ([A-Z_ ]+),", shell.error)[1].split()
+    shell("help")
+    assert {*listed} >= {*re.findall(r"\b([A-Z_]+)=", shell.output)}
 
 
 def test_made_cries_are_evaluated_for_asphyxia_and_others_are_not(shell):

@@ -160,9 +160,9 @@ def test_further_processes_of_a_fit_outside_of_studies_run_its_script(house, alo
 
 
 def test_a_mistake_in_a_stage_ends_the_chain_in_a_line(house, capsys):
-    assert pipeline.main([*CHAIN, "--arguments=--model.init_args.nonsense=1"]) == 2
+    assert pipeline.main([*CHAIN, "--arguments=--model.init_args.num_classes=17"]) == 2
     done = capsys.readouterr()
-    assert done.err == "cry_lightning: error: model.nonsense: no such key\n"
+    assert "error: model.init_args.num_classes is 17, but the corpus has 2" in done.err.splitlines()[-1]
     assert "cry_lightning test" not in done.out
     assert (house / "runs/synthetic-words/pretrain/made_from.json").exists()
     assert not [*house.glob("runs/synthetic-cries/*/made_from.json")]

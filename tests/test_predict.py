@@ -2,6 +2,7 @@
 
 import shutil
 import tracemalloc
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -317,6 +318,62 @@ def test_checkpoint_that_is_no_classifier_is_refused_by_name(pretrained, tones, 
     with pytest.raises(UserError, match=rf"{what}\.ckpt: .*{told}"):
         command("serve", ["--ckpt", str(ckpt), "--port=0"])
     assert not Path("out.csv").exists() and not (tmp_path / "was_run").exists()
+
+
+def test_a_name_that_the_terminal_cannot_show_is_shown_as_escapes(tones, pretrained, tmp_path, monkeypatch):
+    shutil.copy(tones.parent / "low_00_0.wav", tmp_path / "плач.wav")
+    monkeypatch.setattr("sys.stdout", TextIOWrapper(shown := BytesIO(), "latin-1", write_through=True))
+    assert main(["predict", str(tmp_path / "плач.wav"), "--ckpt", str(pretrained), "--out", "плач.csv"]) == 0
+    assert r"\u043f\u043b\u0430\u0447.wav" in shown.getvalue().decode("latin-1")
+    assert pd.read_csv("плач.csv")["path"][0].endswith("плач.wav")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_prediction_that_was_stopped_while_it_was_written_is_given_again(tones, pretrained, monkeypatch, there):
+    sounds = sorted(tones.parent.glob("*.wav"))[:3]
+    args = ["predict", *map(str, sounds), "--ckpt", str(pretrained), "--out", "labels.TextGrid"]
+    if there:
+        Path("labels").mkdir()
+        Path("labels/notes.txt").write_text("dear to somebody")
+    Path("labels.part").mkdir()
+    Path("labels.part/of_a_killed_one.TextGrid").touch()
+    write, written = annotations.write, []
+
+    def stop(found, path, *rest):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(found, path, *rest)
+
+    monkeypatch.setattr(annotations, "write", stop)
+    assert main(args) == 130
+    assert [*Path().rglob("*.*")] == [Path("labels/notes.txt")] * there
+    monkeypatch.setattr(annotations, "write", write)
+    assert main(args) == 0
+    made = [f"{path.stem}.TextGrid" for path in sounds]
+    assert sorted(path.name for path in Path("labels").iterdir()) == [*made, *["notes.txt"] * there]
+    assert sorted(path.name for path in Path().iterdir()) == ["labels", "labels.TextGrid_recordings.csv"]
+
+
+def test_a_table_of_recordings_is_there_only_after_that_of_rows(tones, pretrained, monkeypatch):
+    names, replace = [], Path.replace
+    monkeypatch.setattr(Path, "replace", lambda path, to: names.append(Path(to).name) or replace(path, to))
+    predicted(pretrained, tones.parent / "low_00_0.wav", out=Path("out.csv"))
+    assert names == ["out.csv", "out_recordings.csv"]
+
+
+def test_what_is_refused_of_intervals_names_its_place_and_leaves_the_others(tones, pretrained, monkeypatch, capsys):
+    def refuse(found, path, *rest):
+        if path.name == "low_00_0.txt":
+            raise UserError(f"{path}: cannot be written")
+        path.touch()
+
+    monkeypatch.setattr(annotations, "write", refuse)
+    args = ["--ckpt", str(pretrained), "--out", "labels.txt"]
+    assert main(["predict", *(str(tones.parent / f"low_0{n}_0.wav") for n in range(3)), *args]) == 2
+    assert "error: labels/low_00_0.txt: cannot be written\n" in capsys.readouterr().err
+    assert sorted(path.name for path in Path("labels").iterdir()) == ["low_01_0.txt", "low_02_0.txt"]
+    assert Path("labels.txt_recordings.csv").exists()
 
 
 def test_arguments_that_make_no_sense(pretrained, tones, tmp_path):

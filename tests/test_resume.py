@@ -246,6 +246,42 @@ def test_the_same_command_goes_on_after_a_signal(whole, config, tmp_path, signal
     assert (folder / "fit/finished").exists()
 
 
+@pytest.mark.parametrize("older", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_fit_that_overwrites_goes_on_too_and_keeps_the_older_run_until_its_end(
+    whole, config, tmp_path, signalled, caplog, older
+):
+    args = ["fit", "--config", str(config), "--runs", str(tmp_path), "--overwrite=true", "--trainer.max_epochs=1"]
+    folder = tmp_path / "tones/pretrain"
+    if older:
+        shutil.copytree(whole / "tones/pretrain", folder)
+    caplog.set_level("INFO")
+    signalled(2, "on_train_batch_end", "SIGUSR1")
+    with pytest.raises(Interrupted) as stop:
+        cli.main(args)
+    assert f"after step 2, with {folder}/last.ckpt written; the same" in stop.value.message
+    assert (folder / ".replaced/fit/finished").exists() == (folder / ".replaced/best.ckpt").exists() == older
+    cli.main(args)
+    told = f"{folder}: goes on from its last.ckpt; without {folder}/last.ckpt it would begin anew"
+    assert told in caplog.messages
+    assert (folder / "fit/finished").exists() and not (folder / ".replaced").exists()
+
+
+def test_what_never_was_finished_does_not_take_the_place_of_a_finished_run(tmp_path):
+    folder, replaced = RunFolder(tmp_path), tmp_path / ".replaced"
+    (tmp_path / "fit").mkdir()
+    for name in ("best.ckpt", "fit/finished", "report.md", "made_from.json"):
+        (tmp_path / name).write_text("old")
+    for config in ("name: new", "name: newer"):
+        folder.begin(config, overwrite=True)
+        for name in ("best.ckpt", "last.ckpt", "predictions.csv"):
+            (tmp_path / name).write_text(config)
+    assert {path.read_text() for path in replaced.rglob("*") if path.is_file()} == {"old"}
+    assert sorted(path.name for path in replaced.iterdir()) == ["best.ckpt", "fit", "made_from.json", "report.md"]
+    folder.finish(1)
+    folder.begin("name: newest", overwrite=True)  # and of two that are finished, the later one is kept
+    assert (replaced / "predictions.csv").read_text() == "name: newer"
+
+
 @pytest.mark.parametrize("names", [["SIGUSR1", "SIGTERM", "SIGTERM"], ["SIGINT", "SIGINT"], ["SIGTERM", "SIGINT"]])
 def test_the_same_signal_again_ends_what_hangs(config, tmp_path, monkeypatch, names):
     """In the first step, which goes on for ever."""
@@ -319,10 +355,10 @@ def test_a_fit_goes_on_unasked_only_from_what_it_was(tones, tested, config, tmp_
     checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
     checkpoint["lineage"]["stages"][-1]["clips"].pop()  # as if there were one clip more now
     torch.save(checkpoint, folder / "last.ckpt")
-    with pytest.raises(UserError, match="or their division, have changed since this fit began; --overwrite=true"):
+    with pytest.raises(UserError, match="or their division, have changed since this fit began; --overwrite=true would"):
         cli.main(args)
     (folder / "last.ckpt").write_bytes(before[folder / "last.ckpt"][:1000])
-    with pytest.raises(UserError, match=r"last\.ckpt.*; --overwrite=true begins this fit anew"):
+    with pytest.raises(UserError, match=r"last\.ckpt.*; --overwrite=true would begin anew"):
         cli.main(args)
     (folder / "last.ckpt").write_bytes(before[folder / "last.ckpt"])
     heard = pd.read_csv(tested.with_name("predictions.csv")).query("split == 'test'")["recording"][0]  # divided alike

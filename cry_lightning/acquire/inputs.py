@@ -22,7 +22,7 @@ from cry_lightning.corpora import ClassFolders, DonateACry
 from cry_lightning.corpora.base import safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.listing import nfc
 from cry_lightning.corpora.trees import has_subject_folders
-from cry_lightning.files import Json, named_columns, read_table, replacing_folder
+from cry_lightning.files import Json, named_columns, read_table, replacing_folder, sha256, stamp
 
 UNITS = "units"  # folder in OUT
 RECORD = "source.json"
@@ -157,6 +157,8 @@ class MadeOf(TypedDict):
     mtime_ns: int
     settings: Json
     detector: NotRequired[str]
+    entry: NotRequired[list[int]]  # its number and time of change, as of the others in `files.Stamp`
+    sha256: NotRequired[str]  # which counts where those differ; records of older releases have neither
 
 
 class Record(MadeOf):
@@ -176,7 +178,7 @@ def done(root: Path, source: str, out: Path, settings: Settings, finder: Finder 
     """The record of a source that was cut with these settings, is unchanged since, and has all its units."""
     try:
         record: Record = json.loads((out / UNITS / folder_name(source) / RECORD).read_text())
-        if dict(record) | _identity(root, source, settings, finder) != record:
+        if not _is_as_it_was(root / source, record, _identity(root, source, settings, finder)):
             return None
         if finder is None and "detector" in record:
             return None
@@ -196,7 +198,7 @@ def cut(root: Path, source: str, out: Path, settings: Settings, finder: Finder |
     """
     folder = out / UNITS / folder_name(source)
     with replacing_folder(folder) as part:
-        made_of = _identity(root, source, settings, finder)
+        made_of = _identity(root, source, settings, finder, read=True)
         measured = _Measured(root / source)
         rows: list[UnitRow] = []
         found = units(measured.blocks(), settings) if finder is None else measured.events(finder, settings)
@@ -239,19 +241,33 @@ class _Measured:
                 yield Unit(begin_s, samples, harmonicity(samples, settings))
 
 
-def _identity(root: Path, source: str, settings: Settings, finder: Finder | None) -> MadeOf:
+def _is_as_it_was(path: Path, record: Record, now: MadeOf) -> bool:
+    """Whether a source is what a record is of; what has its size and time and may be another is read."""
+    others = {key: value for key, value in now.items() if key != "entry"}
+    if dict(record) | others != record:
+        return False
+    return "entry" not in record or record["entry"] == now["entry"] or record["sha256"] == sha256(path)
+
+
+def _identity(root: Path, source: str, settings: Settings, finder: Finder | None, read: bool = False) -> MadeOf:
     try:
-        stat = (root / source).stat()
+        size, mtime_ns, *entry = stamp(root / source)
+        content = sha256(root / source) if read else ""
     except OSError as error:
         raise audio.AudioError(f"{root / source}: cannot be read ({error.strerror})") from error
     known: MadeOf = {
         "source": source,
         "version": VERSION,
-        "size": stat.st_size,
-        "mtime_ns": stat.st_mtime_ns,
+        "size": size,
+        "mtime_ns": mtime_ns,
         "settings": asdict(settings),
+        "entry": entry,
     }
-    return known if finder is None else {**known, "detector": finder.digest}
+    if read:
+        known["sha256"] = content
+    if finder is not None:
+        known["detector"] = finder.digest
+    return known
 
 
 def _measures(unit: Unit) -> Measures:

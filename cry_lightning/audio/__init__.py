@@ -12,6 +12,7 @@ from cry_lightning.audio.containers import (
     warn_once as warn_once,
     what_it_is as what_it_is,
 )
+from cry_lightning.audio.decoders import fault_of_system as fault_of_system
 from cry_lightning.audio.loading import (
     DECODING_VERSION as DECODING_VERSION,
     FRONT_END_VERSION as FRONT_END_VERSION,

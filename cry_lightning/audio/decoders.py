@@ -313,3 +313,12 @@ def _counted(path: Path, ignore_length: bool, state: Stamp) -> int:
     """Every sample decoded once, and not again while the file is as it was."""
     with closing(FFmpegReader(path, ignore_length)) as reader:
         return sum(map(len, reader.chunks(0, None)))
+
+
+def fault_of_system(error: BaseException | None) -> OSError | None:
+    """What the system said when a file could not be read, of an error or its causes; a decoder's say what is in it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, av.FFmpegError):
+            return error
+        error = error.__cause__
+    return None

@@ -46,7 +46,7 @@ class LineageRecorder(Callback):
         self.stage = stage
         self.run_folder = run_folder
         self.loaded: Lineage | None = None
-        self.only_as_begun = False  # a fit that goes on by the same command, on the same clips
+        self.begins_anew = ""  # how a fit does that goes on by the same command, on the same clips
         self._own: tuple[StageData, StageRecord] | None = None  # of many clips it takes seconds
         self._described: tuple[StageData, dict[str, str]] | None = None  # likewise
         self.loaded_description: dict[str, str] = {}  # of the clips of the checkpoint that was loaded
@@ -54,13 +54,13 @@ class LineageRecorder(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say before the training, not only after it, what the test shares with it and with the stages before."""
         data = data_of(trainer)
-        if self.only_as_begun and (changed := self.changed_since_begun(data)):
+        if self.begins_anew and (changed := self.changed_since_begun(data)):
             raise UserError(
-                f"{self.run_folder}: {changed} have changed since this fit began; --overwrite=true begins it anew,"
+                f"{self.run_folder}: {changed} have changed since this fit began; {self.begins_anew},"
                 f" --ckpt_path={self.run_folder / 'last.ckpt'} goes on all the same"
             )
         tested = data.clips_of("test")
-        if self.only_as_begun and self.differs(TESTED, data):
+        if self.begins_anew and self.differs(TESTED, data):
             log.warning(
                 "%s: the test clips (%d now), their labels or subjects have changed since this fit began; it goes on,"
                 " as nothing is trained on them",

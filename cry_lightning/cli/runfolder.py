@@ -1,23 +1,20 @@
-"""The folder of one run: which config made it, what an older run left in it, checkpoints never half written."""
+"""The folder of one run: which config made it, and what an older run left in it."""
 
-import io
 import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
-import torch
 import yaml
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from cry_lightning.cli.precision import canonical
 from cry_lightning.commands.configs import Loader
 from cry_lightning.console import UserError, first_few
-from cry_lightning.files import LOCK, Checkpoint, Config, Json, locked, read_object_if_any, replacing, whole
+from cry_lightning.files import LOCK, Config, locked, read_object_if_any, replacing, write_text
 from cry_lightning.files.former_names import as_now
-from cry_lightning.lineage import of_checkpoint
 
 IDENTITY = ("name", "model", "data", "seed_everything", "trainer.precision")  # what makes two fits the same stage
 LENGTH = ("checkpoint", "trainer.max_epochs", "trainer.max_steps")  # and the same run of it
@@ -27,8 +24,6 @@ BESIDE_TRAINING = (  # what may differ where a fit goes on unasked
     *("trainer.logger", "trainer.log_every_n_steps", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
 )
 BEST, LAST = "best.ckpt", "last.ckpt"
-FOR_RESUMING = ("optimizer_states", "lr_schedulers")  # of a checkpoint's keys
-STATE = ("epoch", "global_step", "loops", "callbacks")  # and what else a resumed fit reads
 TESTED = ("predictions.csv", "lineage.json")
 REFERENCE = "reference.pt"  # from `test` too, for `predict`
 EVALUATED = (
@@ -42,7 +37,8 @@ ADDED = {"trainings": 1, "val_in_train": False, "layer_decay": 1.0, "head_first"
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
 MADE_FROM = "made_from.json"
 BESIDE = (MADE_FROM, "excluded_subjects.csv", "unheard_subjects.csv")  # there before a fit; the last is a former name
-OLDER = ".replaced"  # where a run lies until the one that takes its place is finished
+made_from: ContextVar[str] = ContextVar("made_from", default="")  # what it tells of a run that takes another's place
+OLDER = ".replaced"  # where a run lies until the one that takes its place is finished; the mark of such a one
 MOVING = f"{OLDER}.part"  # where it lies while it is moved there, or back
 
 
@@ -140,11 +136,16 @@ class RunFolder:
                     f"{self.path} holds a finished run of this very config; train it again with --overwrite=true, or"
                     " give the new one another --name"
                 )
-        record = (MADE_FROM,) if overwrite else ()  # of what an older one was made from
+        beside = self.path / MADE_FROM
+        record = beside.read_text(encoding="utf-8") if beside.is_file() and not overwrite else made_from.get()
         if self.best.exists() or self.last.exists():
-            self._put_aside((self.config.name, BEST, LAST, "fit", *LATER, *record))
-        self._remove(("fit", *LATER, *record))
+            self._put_aside((self.config.name, BEST, LAST, "fit", *LATER, MADE_FROM))
+        elif overwrite:
+            (self.path / OLDER).mkdir(exist_ok=True)
+        self._remove(("fit", *LATER, MADE_FROM))
         self._save(config)
+        if record:
+            write_text(record, beside)
 
     def finish(self, n_steps: int) -> None:
         """Mark that the fit has reached its end: best.ckpt is there from the first validation on.
@@ -155,7 +156,8 @@ class RunFolder:
         Raises:
             UserError: none was chosen, or nothing was trained in the place of an older run.
         """
-        if (self.path / OLDER).is_dir() and not (self.best.exists() or self.last.exists()):
+        older = self.path / OLDER
+        if older.is_dir() and any(older.iterdir()) and not (self.best.exists() or self.last.exists()):
             raise UserError(
                 f"{self.path}: nothing was trained, so that the run there is not replaced; trainer.max_epochs,"
                 " max_steps and limit_train_batches must leave a batch to train on"
@@ -172,9 +174,16 @@ class RunFolder:
         self.finished.touch()
         self._remove((OLDER,))
 
-    def is_begun(self, config: str) -> bool:
-        """Whether a fit of this very config has not reached its end, and has a last.ckpt to go on from."""
+    def is_begun(self, config: str, overwrite: bool = False) -> bool:
+        """Whether a fit of this very config has not reached its end, and has a last.ckpt to go on from.
+
+        Args:
+            config: YAML.
+            overwrite: only one counts that was begun with it, too.
+        """
         if self.finished.exists() or not (self.last.exists() and self.config.exists()):
+            return False
+        if overwrite and not (self.path / OLDER).is_dir():
             return False
         return all(key.startswith(BESIDE_TRAINING) for key in self.changed_keys(config, ("",)))
 
@@ -283,7 +292,13 @@ class RunFolder:
         self._remove(("test",))
 
     def _put_aside(self, names: Sequence[str]) -> None:
-        """Move a run there, so that whatever ends the process, all of it is there or will be brought back."""
+        """Move a run there, so that whatever ends the process, all of it is there or will be brought back.
+
+        One that is finished stays there until another is: what was to replace it and was not finished is removed.
+        """
+        if (self.path / OLDER / self.finished.relative_to(self.path)).exists() and not self.finished.exists():
+            self._remove((*LATER, BEST, LAST))
+            self._bring_back()
         self._remove((OLDER,))
         (moving := self.path / MOVING).mkdir()
         for path in (self.path / name for name in names):
@@ -295,7 +310,7 @@ class RunFolder:
         """Have the older run in its place again, unless the one that replaces it has a checkpoint."""
         older, moving = self.path / OLDER, self.path / MOVING
         if older.is_dir() and not (self.best.exists() or self.last.exists()):
-            self._remove((self.config.name, "fit"))
+            self._remove((self.config.name, "fit", MADE_FROM))
             older.rename(moving)
         if moving.is_dir():
             for path in moving.iterdir():
@@ -312,75 +327,6 @@ class RunFolder:
     def _save(self, config: str) -> None:
         with replacing(self.config) as part:
             part.write_text(config, encoding="utf-8")
-
-
-class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there; Lightning's own way is through the system's /tmp.
-
-    It reads data alone, and removes only checkpoints in the run's folder: a resumed fit takes the name of its former
-    best one from a checkpoint, which anybody may have written.
-
-    best.ckpt goes without what only resuming needs: an optimizer may keep twice as much as the weights.
-    """
-
-    def __init__(self, folder: Path | None = None) -> None:
-        super().__init__()
-        self.folder = folder
-
-    def save_checkpoint(self, checkpoint: Json, path: str | Path, storage_options: object = None) -> None:
-        """Write a checkpoint whole or not at all."""
-        if Path(path).name == BEST:
-            # Not by ModelCheckpoint's save_weights_only: that leaves out the lineage too.
-            checkpoint = {key: value for key, value in checkpoint.items() if key not in FOR_RESUMING}
-        torch.save(checkpoint, content := io.BytesIO())  # into a file, it hides why a disk refuses
-        with whole(Path(path)) as part:
-            part.write_bytes(content.getbuffer())
-
-    def load_checkpoint(self, path: str | Path, *_: object, **__: object) -> Json:
-        """Read a checkpoint onto the CPU, as Lightning does, but without running any code that it may hold."""
-        return super().load_checkpoint(path, weights_only=True)
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove a checkpoint of the run's own folder, and nothing else."""
-        place = Path(path).resolve()
-        if self.folder is not None and place.parent == self.folder.resolve() and place.suffix == ".ckpt":
-            super().remove_checkpoint(path)
-
-
-def check_checkpoint(path: str, checkpoint: Checkpoint, task: str, resumed: tuple[str, str] | None) -> None:
-    """Refuse a checkpoint of another task, and to resume any but the stage's own, with all that it goes on from.
-
-    Args:
-        path: of the checkpoint.
-        checkpoint: what it holds; best.ckpt has no state of its optimizer.
-        task: class path.
-        resumed: corpus and name of the stage that goes on from it; None of a test.
-
-    Raises:
-        UserError: it is another's, or lacks something.
-    """
-    made_by = checkpoint.get("hyper_parameters", {}).get("_class_path")
-    if made_by != task:
-        raise UserError(
-            f"ckpt_path: {path} was made by {made_by}, not by {task};"
-            " to start from its encoder use model.init_args.weights"
-        )
-    if resumed is None:
-        return
-    stages = of_checkpoint(checkpoint).stages
-    own = (stages[-1].corpus, stages[-1].stage) if stages else ("?",)
-    if own != resumed:
-        raise UserError(
-            f"ckpt_path: {path} is of stage {'/'.join(own)}, not {'/'.join(resumed)}: ckpt_path resumes the same stage;"
-            " to start from another stage's encoder use model.init_args.weights"
-        )
-    if not checkpoint.keys() >= set(FOR_RESUMING):
-        raise UserError(
-            f"ckpt_path: {path} is for testing and predicting, without the optimizer's state: resume from"
-            f" {Path(path).with_name(LAST)}"
-        )
-    if missing := [key for key in STATE if key not in checkpoint]:
-        raise UserError(f"ckpt_path: {path} is damaged, it has no {', '.join(missing)}; fit the stage again")
 
 
 def differences(old: object, new: object, key: str = "") -> list[str]:

@@ -23,9 +23,10 @@ from cry_lightning.callbacks.dashboard import Dashboard, Figures, Maps, set_up_w
 from cry_lightning.callbacks.progress import Bar, EpochLines
 from cry_lightning.callbacks.records import LineageRecorder, PredictionsWriter
 from cry_lightning.callbacks.resuming import Interruption, LastCheckpoint
+from cry_lightning.cli.checkpoint_io import WholeCheckpointIO, check_checkpoint
 from cry_lightning.cli.precision import AUTO, automatic, canonical, check_stated, of_test
 from cry_lightning.cli.process import hushed, started_alone
-from cry_lightning.cli.runfolder import RunFolder, WholeCheckpointIO, check_checkpoint
+from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.commands.arguments import check_folder, check_name
 from cry_lightning.commands.configs import Loader
 from cry_lightning.commands.messages import OneLineParser, WholeSection, instantiation_error
@@ -241,16 +242,17 @@ class StageCLI(LightningCLI):
         if config.trainer.sync_batchnorm and self.trainer.strategy.root_device.type == "cpu":
             raise UserError("trainer.sync_batchnorm: torch has it for GPUs alone; leave it out on CPU")
         folder, is_trial = self.run_folder, self.trainer.fast_dev_run  # type: ignore[attr-defined]  # Trainer sets it
-        unasked = not (config.ckpt_path or config.overwrite or is_trial) and folder.is_begun(self.dump())
+        unasked = not (config.ckpt_path or is_trial) and folder.is_begun(self.dump(), config.overwrite)
+        anew = f"without {folder.last} it" if config.overwrite else "--overwrite=true"
         if unasked:
             config.ckpt_path = self.config_init.fit.ckpt_path = str(folder.last)
-            log.info("%s: goes on from its last.ckpt; --overwrite=true would begin anew", folder.path)
-            self.recorder.only_as_begun = True
+            log.info("%s: goes on from its last.ckpt; %s would begin anew", folder.path, anew)
+            self.recorder.begins_anew = f"{anew} would begin anew"
         if config.ckpt_path:
             try:
                 self.load_checkpoint(config.ckpt_path)
             except UserError as error:
-                raise UserError(f"{error}{'; --overwrite=true begins this fit anew' * unasked}") from error
+                raise UserError(f"{error}{f'; {anew} would begin anew' * unasked}") from error
             self.nothing_left = folder.is_done(self.dump(), Path(config.ckpt_path))
         if self.nothing_left or is_trial or not self.trainer.is_global_zero:
             return

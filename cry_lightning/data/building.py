@@ -6,7 +6,7 @@ import mmap
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
@@ -23,8 +23,9 @@ from cry_lightning.corpora import Clip, Clips, Corpus
 from cry_lightning.corpora.clips import lost
 from cry_lightning.data import soundness
 from cry_lightning.data.cachefile import GOOD, PENDING, CacheFile
+from cry_lightning.data.inventory import SHA256
 from cry_lightning.features.base import Feature
-from cry_lightning.files import Json
+from cry_lightning.files import Json, sha256
 from cry_lightning.lineage import Recorded
 from cry_lightning.lineage.acoustic_fingerprint import landmarks
 
@@ -146,6 +147,12 @@ class CachedFeatures:
 Batch = tuple[range, np.ndarray, list[str], list[str]]
 
 
+class Unread(str):
+    """Why a build ends: a file cannot be read now that could be when it was hashed."""
+
+    __slots__ = ()
+
+
 class ClipBatches(Dataset[Batch]):
     """Maps a range of rows to their features; the features of bad rows are zeros.
 
@@ -159,6 +166,7 @@ class ClipBatches(Dataset[Batch]):
         fit: how a shorter clip is fitted.
         dtype: of the features returned.
         landmarks: find those of each clip too.
+        hashes: of the files of paths, where a fault of the disk is to be told from damage: what fails is tried again.
     """
 
     def __init__(
@@ -170,11 +178,14 @@ class ClipBatches(Dataset[Batch]):
         fit: audio.Fit,
         dtype: str,
         landmarks: bool = False,
+        hashes: Mapping[str, str] | None = None,
     ) -> None:
         columns = Clips.of(clips)
         files = corpus.files(columns.used)
         number = {path: place for place, path in enumerate(files)}
         self.files = list(files.values())
+        self.hashes = [hashes[path] for path in files] if hashes else []
+        self.damaged: Path | None = None  # the last file that failed twice
         self.file_of = np.array([number.get(clip.path, -1) for clip in columns.sources], np.int32)[columns.source_of]
         self.stretches = np.stack([columns.start_s, columns.duration_s], axis=1)  # NaN: to the end of the file
         self.feature = feature
@@ -197,10 +208,11 @@ class ClipBatches(Dataset[Batch]):
         reasons = [""] * len(rows)
         for row in sorted(rows, key=lambda row: (self.path(row), self.stretches[row, 0])):  # each is decoded once
             i = row - rows.start
-            try:
-                waveforms[i], rates[i] = self.waveform(row)
-            except (UserError, OSError) as error:
-                reasons[i] = str(error).removeprefix(f"{self.path(row)}: ") or type(error).__name__
+            found = self._waveform_or_reason(row)
+            if isinstance(found, str):
+                reasons[i] = found
+            else:
+                waveforms[i], rates[i] = found
         # Bad rows stay in the batch as silence: a row's last bit may depend on the batch's size.
         blocks = [one[None] for one in waveforms] if own_rate else [np.asarray(waveforms)]
         rates = rates if own_rate else [rate]
@@ -219,6 +231,35 @@ class ClipBatches(Dataset[Batch]):
     def path(self, row: int) -> Path:
         """The file of one row."""
         return self.files[int(self.file_of[row])]
+
+    def _waveform_or_reason(self, row: int) -> tuple[np.ndarray, int] | str:
+        """As `waveform`, or why there is none."""
+        path = self.path(row)
+        try:
+            return self.waveform(row)
+        except (UserError, OSError) as error:
+            reason = str(error).removeprefix(f"{path}: ") or type(error).__name__
+            hashed = self.hashes[int(self.file_of[row])] if self.hashes else ""
+            if not SHA256.fullmatch(hashed):  # nor could it be read before
+                return reason
+            if (unread := self._unread(path, hashed, error)) or self.damaged == path:
+                return Unread(f"{path}: {unread}") if unread else reason
+        self.damaged = path
+        self.close()
+        found = self._waveform_or_reason(row)  # what was of a moment has passed
+        if not isinstance(found, str):
+            self.damaged = None
+        return found
+
+    def _unread(self, path: Path, hashed: str, error: Exception) -> str:
+        """Why a file that failed is not to be judged by that; empty where it is as it was."""
+        fault = audio.fault_of_system(error)
+        try:
+            if fault is None and self.damaged != path and sha256(path) != hashed:
+                return "has changed since it was hashed"
+        except OSError as failure:  # decoders do not tell it from a broken file
+            fault = failure
+        return f"could be read when it was hashed, and now cannot ({fault.strerror})" if fault else ""
 
     def waveform(self, row: int) -> tuple[np.ndarray, int]:
         """The clip of one row, decoded and fitted (N,), and its sample rate in Hz.
@@ -267,11 +308,11 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int, 
     """Compute every row of these batches that is not done, and list the bad ones at the end.
 
     Raises:
-        UserError: more than 5 % of the clips, or of the recordings, are bad (the file is deleted then); or a
-            worker died.
+        UserError: more than 5 % of the clips, or of the recordings, are bad (the file is deleted then); a file can
+            no longer be read; or a worker died.
     """
     done = file.column("done") != PENDING
-    done[file.damaged_rows()] = False
+    done[soundness.rows_to_mend(file)] = False
     n = sum(map(len, batches))
     batches = [rows for rows in batches if not done[rows.start : rows.stop].all()]
     loader: DataLoader[Batch] = DataLoader(
@@ -285,6 +326,9 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int, 
     bar = progress_bar(range(n), corpus_name, unit="clip", initial=n - sum(map(len, batches)))
     with bar, as_worker_errors(workers):
         for rows, features, reasons, sounds in loader:
+            for reason in reasons:
+                if isinstance(reason, Unread):
+                    raise UserError(f"{reason}; what is done is kept, give the same command again")
             file.write_rows(rows, features, reasons, sounds)
             bar.update(len(rows))
             if any(reasons):

@@ -186,12 +186,14 @@ class FeatureCache:
 
     def _fault_of_rows(self) -> str | None:
         try:
-            damaged = soundness.newly_damaged_rows(CacheFile(self.path))
+            file = CacheFile(self.path)
+            damaged, unread = soundness.newly_damaged_rows(file), soundness.unread_rows(file)
         except cachefile.UNREADABLE as error:
             return f"cannot be read: {' '.join(str(error).split())}"
-        if not len(damaged):
-            return None
-        return f"has {len(damaged)} damaged rows of {len(self.clips)}, the first that of {self.clips[damaged[0]].name}"
+        for what, rows in (("damaged rows", damaged), ("rows whose files could not be read then", unread)):
+            if len(rows):
+                return f"has {len(rows)} {what} of {len(self.clips)}, the first that of {self.clips[rows[0]].name}"
+        return None
 
     def open(self) -> CachedFeatures:
         """The features, to be read.
@@ -266,7 +268,8 @@ class FeatureCache:
         return cachefile.create(self.part, self.shape, self.dtype, texts["clip"], texts["content"], attributes, room)
 
     def _fill(self, file: CacheFile, workers: int, batches: list[range]) -> None:
-        dataset = ClipBatches(self.corpus, self.clips, self.feature, self.clip_s, self.fit, self.dtype, True)
+        kinds = (self.clip_s, self.fit, self.dtype, True)
+        dataset = ClipBatches(self.corpus, self.clips, self.feature, *kinds, self._hashes)
         fill(file, dataset, self.corpus.name, workers, batches)
 
     def _finish(self) -> int:
@@ -286,11 +289,13 @@ class FeatureCache:
         soundness.forget(self.path)
         if fault := self._fault_of_the_whole():
             return [f"{self.path} {fault}"]
-        damaged = CacheFile(self.path).damaged_rows()
+        file = CacheFile(self.path)
+        damaged, unread = file.damaged_rows(), soundness.unread_rows(file)
         now = _content(self.clips, self._hashed(reread=True))
         changed = [name for name, old, new in zip(self.clips.names, self.content, now, strict=True) if old != new]
         return [f"{self.clips[row].name}: its row in the cache is damaged" for row in damaged] + [
-            f"{name}: its audio is not what the cache was made of" for name in changed
+            *(f"{self.clips[row].name}: its file could not be read then ({file.reasons()[row]})" for row in unread),
+            *(f"{name}: its audio is not what the cache was made of" for name in changed),
         ]
 
     def _set_aside(self) -> None:
@@ -304,7 +309,7 @@ class FeatureCache:
             log.warning("%s %s: computing these again", self.path, self._fault_of_rows())
             cachefile.clear(self.part)
             damaged = CacheFile(self.path)
-            damaged.forget(damaged.damaged_rows())  # or a process with other rows would take it for finished
+            damaged.forget(soundness.rows_to_mend(damaged))  # or a process with other rows would take it for finished
             self.path.replace(self.part)
 
     def _locked(self) -> AbstractContextManager[None]:

@@ -27,6 +27,7 @@ COLUMNS = {
     "content": "S",
     "checksum": "u",
 }
+TWICE = "bad_are_read_twice"  # an attribute: a moment's fault of the disk is no reason there
 REASON_BYTES = 200
 ATTRIBUTE_BYTES = 60_000  # HDF5 has room for 64 KB
 STRUCTURE_BYTES = 2**18  # more than HDF5 needs for headers, attributes and alignment
@@ -159,7 +160,8 @@ class CacheFile:
             listed = "\n".join(f"{names[row]}: {reason}" for row, reason in bad.items()).encode(errors="replace")
             with h5py.File(self.path, "r+", **HDF5_OPTIONS) as hdf5:
                 # As far as there is room: the dataset `reason` has them all.
-                hdf5.attrs.update({"n_bad": len(bad), "bad": listed[:ATTRIBUTE_BYTES].decode(errors="ignore")})
+                listed = listed[:ATTRIBUTE_BYTES]
+                hdf5.attrs.update({"n_bad": len(bad), "bad": listed.decode(errors="ignore"), TWICE: 1})
         with self.path.open("r+b") as file:
             self._put(file, "checksum", 0, np.array([self.checksum()], np.uint32))
             _to_disk(file)

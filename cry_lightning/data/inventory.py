@@ -162,7 +162,7 @@ def remove_caches(folder: str | Path, names: list[str]) -> list[Path]:
 
 def _describe(path: Path) -> CacheInfo:
     name, status = path.name.partition(".h5")[0], path.lstat()
-    age_s = time.time() - status.st_mtime
+    age_s = max(0.0, time.time() - status.st_mtime)  # the clock of another machine may be ahead
     try:
         file = CacheFile(path)
         done, attributes = file.column("done"), file.attributes

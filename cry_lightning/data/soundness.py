@@ -5,6 +5,7 @@ reads the columns `done` and `crc32` alone. Every other column, and every row, i
 `building.CachedFeatures`.
 """
 
+import errno
 import json
 import os
 import time
@@ -15,11 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from cry_lightning.audio.containers import NO_FILE
 from cry_lightning.console import UserError
-from cry_lightning.data.cachefile import PENDING, UNREADABLE, CacheFile
+from cry_lightning.data.cachefile import PENDING, TWICE, UNREADABLE, CacheFile
 from cry_lightning.files import Stamp, replacing, stamp
 
 RACY_NS = 2 * 10**9  # a file changed again this soon may bear the same time, as clocks of file systems are coarse
+OF_SYSTEM = ["ENOENT", "ESTALE", "EIO", "EMFILE", "ENFILE", "EACCES", "EPERM", "ETIMEDOUT", "EHOSTDOWN", "ENOTCONN"]
+FAULTS_OF_SYSTEM = (NO_FILE, *(f"({os.strerror(getattr(errno, name))})" for name in OF_SYSTEM if hasattr(errno, name)))
 
 _read: set[Stamp] = set()  # states of files that this process has read as a whole, and found sound
 
@@ -56,6 +60,22 @@ def newly_damaged_rows(file: CacheFile) -> np.ndarray:
         _read.add(state)
         _write(file, state)
     return damaged
+
+
+def unread_rows(file: CacheFile) -> list[int]:
+    """Rows that are bad for a fault of the system, as of a network's disk, which may have been there for a moment only.
+
+    Files that were read twice before that was said, as they are now, have none.
+    """
+    reasons = {} if TWICE in file.attributes else file.reasons()
+    found = [row for row, reason in reasons.items() if reason.endswith(FAULTS_OF_SYSTEM)]
+    content = file.column("content")
+    return [row for row in found if not bytes(content[row]).startswith(b"unreadable:")]
+
+
+def rows_to_mend(file: CacheFile) -> np.ndarray:
+    """Those that are damaged, found by reading all, and those that could not be read."""
+    return np.union1d(file.damaged_rows(), unread_rows(file)).astype(int)
 
 
 def note_as_built(path: Path) -> None:

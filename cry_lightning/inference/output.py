@@ -2,8 +2,9 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -59,15 +60,45 @@ def folder_of(out: Path) -> Path:
     return out.with_name(ENDING.sub("", out.name))
 
 
-def write(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping[str, Path], of_recordings: Path) -> None:
-    """Write rows and recordings, each file whole or not at all."""
-    first = next(iter(files.values()))
+def write(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping[str, Path], out: Path) -> None:
+    """Write rows and recordings, each file whole or not at all; the table of recordings is last, the mark of all.
+
+    Raises:
+        UserError: a file cannot be written; of intervals, all others are.
+    """
+    of_recordings, form = by_recording(out), out.suffix.lower()
+    refused: list[UserError] = []
     with ExitStack() as stack:
-        if first.suffix.lower() in TABLES:  # both tables, or neither
-            write_table(rows, stack.enter_context(replacing(first)), first.suffix.lower())
-        write_table(recordings, stack.enter_context(replacing(of_recordings)), of_recordings.suffix.lower())
-    if first.suffix.lower() not in TABLES:
-        write_intervals(rows, recordings, files)
+        last = stack.enter_context(replacing(of_recordings))
+        write_table(recordings, last, of_recordings.suffix.lower())
+        if form in TABLES:
+            write_table(rows, stack.enter_context(replacing(out)), form)
+        elif len(files) == 1:
+            refused = write_intervals(rows, recordings, files)
+        else:
+            folder, part = folder_of(out), stack.enter_context(filling(folder_of(out)))
+            refused = write_intervals(rows, recordings, {p: part / f.relative_to(folder) for p, f in files.items()})
+            refused = [UserError(str(error).replace(str(part), str(folder), 1)) for error in refused]
+    if refused:
+        raise UserError(f"{refused[0]}{f' (and {len(refused) - 1} more)' if len(refused) > 1 else ''}")
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """A `.part` folder to write into, whose files are in the folder once all are written."""
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if folder.exists():
+            for path in [path for path in part.rglob("*") if path.is_file()]:
+                (place := folder / path.relative_to(part)).parent.mkdir(parents=True, exist_ok=True)
+                path.replace(place)
+        elif any(part.iterdir()):
+            part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_table(table: pd.DataFrame, path: Path, form: str) -> None:
@@ -92,11 +123,10 @@ def as_csv(table: pd.DataFrame) -> str:
     return for_spreadsheets(table.assign(path=paths)).to_csv(index=False, float_format="%.9g")
 
 
-def write_intervals(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping[str, Path]) -> None:
-    """Write the intervals of each recording that could be read; none in one where nothing was found.
+def write_intervals(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping[str, Path]) -> list[UserError]:
+    """Write the intervals of each recording that could be read, none in one where nothing was found.
 
-    Raises:
-        UserError: a file cannot be written; all others are.
+    Returns: why some cannot be written.
     """
     units = recordings.columns[1] == "units"
     of_path = dict(iter(rows.groupby("path")))
@@ -115,9 +145,7 @@ def write_intervals(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping
                 annotations.write(found, files[path], last_s, TIER)
             except UserError as error:
                 refused.append(error)
-    if refused:
-        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-        raise UserError(f"{refused[0]}{more}")
+    return refused
 
 
 def intervals(rows: pd.DataFrame, joined: bool) -> Iterator[Interval]:

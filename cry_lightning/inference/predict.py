@@ -76,7 +76,7 @@ def run(
     of_recordings, files = output.by_recording(out), output.files_of(out, recordings.paths)
     refuse_existing(of_recordings, *dict.fromkeys(files.values()))
     found = predicted(trained, recordings, batch_size)
-    output.write(found.rows, found.recordings, files, of_recordings)
+    output.write(found.rows, found.recordings, files, out)
     written = {file for file in files.values() if file.exists()}
     count = counted(len(written), "file")
     where = out if set(files.values()) == {out} else f"{output.folder_of(out)} ({count})"

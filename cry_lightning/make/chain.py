@@ -1,38 +1,20 @@
-"""The stages that `make` chains: what each is fitted on, from whose weights, and digests of what it is made from."""
+"""The stages that `make` chains: what each is fitted on, and from whose weights."""
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import TypedDict
 from unicodedata import normalize
 
-import yaml
-
-from cry_lightning.commands.configs import ENDINGS, Loader
+from cry_lightning.commands.configs import ENDINGS
 from cry_lightning.console import UserError
-from cry_lightning.files import Json, read_table, sha256
+from cry_lightning.make.digests import Inputs, digest, of_configs, of_file, of_recordings, of_sounds
 
 NOTE = "recordings"  # in the folder of a corpus's runs: where the recordings lie
 NO_RUNS = ("describe", ".DS_Store")  # what is there where nothing was fitted
-OF_RECORDINGS = ("root", "path", "clip_list", "folder", "annotations")  # keys that name a folder or a table
-# What a run is made from, as digests; "stage before" has the same of that stage, less its configs.
-Inputs = TypedDict(
-    "Inputs",
-    {
-        "configs": dict[str, str],  # by path
-        "recordings": str,
-        "weights": str,
-        "arguments": list[str],
-        "files": dict[str, str],  # that arguments name
-        "stage before": Json,
-    },
-)
 RUNS = Path("runs")
 CONFIGS = Path("configs")
 CRIES, WORDS = "synthetic-cries", "synthetic-words"
@@ -45,45 +27,8 @@ UNLABELLED = (
 PUBLISHED = "mn04_as_mAP_432.pt"  # EfficientAT's network of width 0.4, trained on AudioSet
 DATA = ("data", "data.corpus", "data.corpus.name", "data.corpus.init_args.name")
 NAMED_BY_MAKE = ("name", "runs", "config", "overwrite", "ckpt_path", *DATA)
+WHERE = ("data", "data.corpus.init_args.path")
 WEIGHTS = ("model.weights", "model.init_args.weights")
-
-
-def digest(*parts: str) -> str:
-    """A short SHA-256 of some texts."""
-    return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]
-
-
-def of_file(path: Path) -> str:
-    """The same of a file's content."""
-    return sha256(path)[:16]
-
-
-def of_recordings(paths: Sequence[Path]) -> str:
-    """A digest that changes with any file of a folder, with a table or a file in it, and with what YAMLs name as such.
-
-    Raises:
-        UserError: a YAML is none.
-    """
-    lines: list[str] = []
-    for path in paths:
-        if path.suffix.lower() in ENDINGS:
-            contents = _contents([path])
-            lines += [f"{name} {json.dumps(content, default=str)}" for name, content in contents.items()]
-            lines += [of_recordings([named]) for content in contents.values() for named in _named(content)]
-        elif path.is_dir():
-            lines += sorted(_files(path))
-        elif path.suffix.lower() == ".csv" and path.is_file():
-            lines += [of_file(path), *sorted(_in_table(path))]
-        elif path.is_file():
-            lines.append(_state(path))
-    return digest(*lines) if lines else ""
-
-
-def changed(made_from: Inputs, wanted: Inputs) -> list[str]:
-    """Names of the inputs that differ, those of YAMLs by their paths."""
-    found = [key for key, value in wanted.items() if key != "configs" and made_from.get(key) != value]
-    before, now = made_from.get("configs", {}), wanted["configs"]
-    return [*(path for path in {**before, **now} if before.get(path) != now.get(path)), *found]
 
 
 def corpus_of(data: str, runs: Path, reserved: Sequence[str]) -> str:
@@ -107,12 +52,14 @@ def corpus_of(data: str, runs: Path, reserved: Sequence[str]) -> str:
     stem = of.stem if of.is_file() else of.name
     name = re.sub(r"[^\w.-]+", "-", normalize("NFC", stem)).strip("-.") or "recordings"
     numbered = f"{name}-{digest(normalize('NFC', str(where)))[:6]}"
-    name = numbered if _is_taken(runs / name, str(where)) or name in reserved else name
-    note = runs / name / NOTE
-    if not note.exists():
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(f"{where}\n", encoding="utf-8", errors="surrogateescape")
-    return name
+    return numbered if _is_taken(runs / name, str(where)) or name in reserved else name
+
+
+def note_down(data: str, folder: Path) -> None:
+    """Write into a folder of runs where their recordings lie."""
+    if not (note := folder / NOTE).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(f"{Path(data).expanduser().resolve()}\n", encoding="utf-8", errors="surrogateescape")
 
 
 def _is_taken(folder: Path, where: str) -> bool:
@@ -124,84 +71,13 @@ def _is_taken(folder: Path, where: str) -> bool:
     return note.read_text(encoding="utf-8", errors="surrogateescape").partition("\n")[0] != where
 
 
-def _contents(paths: Sequence[Path]) -> dict[Path, object]:
-    """What some YAMLs hold, and those that they name relative to themselves, at any depth."""
-    found: dict[Path, object] = {}
-    waiting = list(paths)
-    while waiting:
-        path = waiting.pop(0)
-        if path in found:
-            continue
-        try:
-            found[path] = yaml.load(path.read_text(encoding="utf-8"), Loader)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not YAML ({' '.join(str(error).split())[:150]})") from error
-        for _, text in _texts(found[path]):
-            named = Path(os.path.normpath(path.parent / text))
-            if text.endswith(ENDINGS) and named.is_file():
-                waiting.append(named)
-    return found
-
-
-def _texts(content: object, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in nested dicts and lists, with the key that it stands under."""
-    if isinstance(content, dict):
-        for name, value in content.items():
-            yield from _texts(value, str(name)) if name != "cache" else ()  # which a run leaves behind
-    elif isinstance(content, list):
-        for value in content:
-            yield from _texts(value, key)
-    elif isinstance(content, str):
-        yield key, content
-
-
-def _named(content: object) -> Iterator[Path]:
-    """The recordings that a YAML names; the folder of all, as a placeholder, is none."""
-    for key, text in _texts(content):
-        path = Path(text).expanduser()
-        is_one = key in OF_RECORDINGS and path.suffix.lower() not in ENDINGS and os.path.exists(path)  # noqa: PTH110
-        if is_one and not Path.cwd().is_relative_to(path.resolve()):
-            yield path
-
-
-def _files(folder: Path) -> Iterator[str]:
-    """The state of every file in a folder, those behind links too, without following a link in circles."""
-    seen = set()
-    for here, folders, names in os.walk(folder, followlinks=True):
-        state = Path(here).stat()
-        if (state.st_dev, state.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((state.st_dev, state.st_ino))
-        yield from (_state(Path(here, name)) for name in names)
-
-
-def _in_table(path: Path) -> Iterator[str]:
-    """The state of every file that a cell of a table names, those of its first line too, which may be no header."""
-    first: list[str] = []
-
-    def numbered(header: Sequence[str]) -> list[str]:
-        first.extend(header)
-        return [str(place) for place in range(len(header))]
-
-    try:
-        cells = {cell for _, row in read_table(path, numbered) for cell in row.values()}.union(first)
-    except UserError:  # no table, which the fit may refuse
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-        cells = {cell.strip(' "') for cell in re.split(r"[,;\t\n]", text)}
-    for cell in cells - {""}:
-        named = path.parent / cell.replace("\\", "/")
-        if os.path.isfile(named):  # noqa: PTH113  that of Path raises at what is too long for a name
-            yield _state(named)
-
-
-def _state(path: Path) -> str:
-    """Path, size and time of change of a file."""
-    try:
-        state = path.stat()
-    except OSError:  # a link to nowhere
-        return str(path)
-    return f"{path} {state.st_size} {state.st_mtime_ns}"
+def as_it_is_called(path: Path) -> Path:
+    """One spelling for all that lead to the same place: below this folder, or else from the root."""
+    here, place = Path.cwd(), Path(os.path.realpath(path.expanduser()))
+    for spelling in (place, Path(os.path.normpath(here / path.expanduser()))):
+        if spelling.is_relative_to(here) and Path(os.path.realpath(spelling)) == place:
+            return spelling.relative_to(here)
+    return place
 
 
 @dataclass(frozen=True)
@@ -220,18 +96,32 @@ class MakeStage:
         given = [Path(text) for _, text in pairs(self.arguments) if text and len(text) < 1000 and Path(text).is_file()]
         yamls = [path for path in (self.config, *self.data, *given) if path.suffix.lower() in ENDINGS]
         before = self.before.inputs(None) if self.before else None
-        configs = {  # comments and the order of keys do not count
-            str(path): digest(json.dumps(content, sort_keys=True, default=str))
-            for path, content in _contents(yamls).items()
-        }
         return {
-            "configs": (before["configs"] if before else {}) | configs,
+            "configs": (before["configs"] if before else {}) | of_configs(yamls),
             "recordings": of_recordings(self.data or [self.config]),
+            "sounds": of_sounds(self.data or [self.config]),
             "weights": of_file(weights) if weights and weights.is_file() else "",
             "arguments": list(self.arguments),
             "files": {str(path): of_file(path) for path in given if path not in yamls},
             "stage before": {key: value for key, value in (before or {}).items() if key != "configs"},
         }
+
+    def as_recorded(self, made_from: Inputs) -> "MakeStage":
+        """The same stage with its data spelt as in a record of an older release, where it is the same."""
+        mine = self.data[-1] if self.data else None
+        for key, text in pairs(made_from["arguments"]):
+            if mine and key in WHERE and Path(text) != mine and as_it_is_called(Path(text)) == mine:
+                return self._spelt(mine, Path(text))
+        return self
+
+    def _spelt(self, now: Path, then: Path) -> "MakeStage":
+        respelt = {f"--{key}={_as_path(now)}": f"--{key}={_as_path(then)}" for key in WHERE}
+        return replace(
+            self,
+            data=tuple(then if path == now else path for path in self.data),
+            arguments=tuple(respelt.get(argument, argument) for argument in self.arguments),
+            before=self.before and self.before._spelt(now, then),
+        )
 
     def folders(self) -> Iterator[Path]:
         """The folders that its runs may be in: by its name, then numbered."""
@@ -301,7 +191,7 @@ class MakeChain:
     def _data(self) -> tuple[Path, ...]:
         if not self.data:
             return ()
-        given = Path(self.data).expanduser()
+        given = as_it_is_called(Path(self.data))
         own = "data/own_32k.yaml" if self.method == "audioset" else "data/own.yaml"
         return (given,) if given.suffix.lower() in ENDINGS else (CONFIGS / own, given)
 

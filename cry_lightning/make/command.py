@@ -16,15 +16,19 @@ from io import StringIO
 from pathlib import Path
 from typing import TypedDict
 
-from cry_lightning.commands.arguments import ArgumentParser
-from cry_lightning.console import UserError, first_few, stopped_by_signals
+import cry_lightning
+from cry_lightning.commands.arguments import ArgumentParser, parse
+from cry_lightning.commands.stage import arguments as check_arguments
+from cry_lightning.console import UserError, check_working_folder, first_few, print_any_name, stopped_by_signals
 from cry_lightning.download.published import WEIGHTS
 from cry_lightning.files import LOCK, Json, locked, write_json, write_text
-from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, Inputs, MakeChain, MakeStage, changed, imported, of_file
+from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, MakeChain, MakeStage, imported, note_down
+from cry_lightning.make.digests import Inputs, changed, of_file
 
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
 PUBLISHED_SHA256 = WEIGHTS["efficientat-mn04"].digest or ""
 RECORD = "made_from.json"
+OLDER = ".replaced"  # a run whose place another takes, which comes back if that ends before its first checkpoint
 OURS = ("config.yaml", "fit", "test", ".lock", ".DS_Store")  # what a fit that failed in its set-up leaves
 
 
@@ -41,7 +45,9 @@ class Record(TypedDict, total=False):
 
 def main(argv: list[str] | None = None) -> int:
     """Bring goals about, one after the other; a user's mistake is one line on stderr and exit code 2."""
+    print_any_name()
     try:
+        check_working_folder()
         options = _parser().parse_args(argv)
         if options.method not in METHODS:
             raise UserError(f"METHOD={options.method}: it is simclr, supervised, adapt or audioset")
@@ -50,13 +56,18 @@ def main(argv: list[str] | None = None) -> int:
             options.method, options.data, arguments, options.overwrite, Path(options.weights).expanduser()
         )
         of_evaluate = _words("EVALUATE_ARGS", options.evaluate)
-        for goal in options.goals:
+        if chain.data and {*options.goals} != {"evaluate"}:
+            note_down(chain.data, RUNS / chain.corpus)
+        if "evaluate" in options.goals:
+            parse(cry_lightning.evaluate, [str(RUNS), *of_evaluate])
+        for number, goal in enumerate(options.goals, 1):
             if goal == "evaluate":
                 evaluate(chain, of_evaluate)
             elif options.method == "audioset":
                 fit_published(chain, goal)
             else:
-                fit(getattr(chain, goal), chain.overwrite)
+                waiting = [getattr(chain, later) for later in options.goals[number:] if later != "evaluate"]
+                fit(getattr(chain, goal), chain.overwrite, waiting)
     except UserError as error:
         sys.stderr.write(f"cry_lightning: error: {error}\n")
         return 2
@@ -103,14 +114,23 @@ def fit_published(chain: MakeChain, goal: str) -> None:
         fit(chain.finetune, chain.overwrite)
 
 
-def fit(stage: MakeStage, overwrite: bool = False) -> Path:
-    """The run folder of a stage, which is fitted where no run of just this is finished; so are those before it."""
-    weights = fit(stage.before, overwrite) / "best.ckpt" if stage.before else None
+def fit(stage: MakeStage, overwrite: bool = False, waiting: Sequence[MakeStage] = ()) -> Path:
+    """The run folder of a stage, which is fitted where no run of just this is finished; so are those before it.
+
+    Args:
+        stage: to be fitted.
+        overwrite: a run of something else is replaced.
+        waiting: stages that come later, whose configs and arguments are looked at before the first fit.
+    """
+    weights = fit(stage.before, overwrite, (stage, *waiting)) / "best.ckpt" if stage.before else None
     wanted = stage.inputs(weights)
     folder, differs = find(stage, wanted)
     if is_finished(folder):
         _say(f"{folder}: up to date")
         return folder
+    if record := read_record(folder):
+        stage = stage.as_recorded(record["fit"]["inputs"])
+        wanted = record["fit"]["inputs"]
     arguments = [f"--model.init_args.weights={weights}"] if weights else []
     fresh = not (folder / RECORD).exists()
     if fresh and differs and overwrite:
@@ -120,10 +140,15 @@ def fit(stage: MakeStage, overwrite: bool = False) -> Path:
         _say(f"{differs}; it is kept, and {folder.name} is fitted beside it (OVERWRITE=1 replaces it)")
     elif (folder / "last.ckpt").exists():
         arguments.append(f"--ckpt_path={folder / 'last.ckpt'}")
-    if "--overwrite=true" not in arguments:
-        write_record(folder, {"fit": {"inputs": wanted, "best.ckpt": None}})
+    for later in waiting:
+        check_arguments(["fit", "--config", str(later.config), f"--name={later.name}", *later.arguments])
+    begun: Record = {"fit": {"inputs": wanted, "best.ckpt": None}}
+    overwrites = "--overwrite=true" in arguments  # then the fit writes it, once the older run is put aside with its own
+    if not overwrites:
+        write_record(folder, begun)
+    command = ("fit", "--config", str(stage.config), f"--name={folder.name}", *arguments, *stage.arguments)
     try:
-        run("fit", "--config", str(stage.config), f"--name={folder.name}", *arguments, *stage.arguments)
+        run(*command, record=begun if overwrites else None)
     finally:
         forget(folder)
     if not is_finished(folder):
@@ -156,7 +181,10 @@ def find(stage: MakeStage, wanted: Inputs, unknown: Sequence[str] = ()) -> tuple
     for folder in stage.folders():
         record = read_record(folder)
         if record:
-            found = [name for name in changed(record["fit"]["inputs"], wanted) if name not in unknown]
+            made_from = record["fit"]["inputs"]
+            respelt = stage.as_recorded(made_from)
+            here = wanted if respelt is stage else respelt.inputs(None) | {"weights": wanted["weights"]}
+            found = [name for name in changed(made_from, here) if name not in unknown]
             best = record["fit"]["best.ckpt"]
             if not found and best and (not is_finished(folder) or of_file(folder / "best.ckpt") != best):
                 found = ["best.ckpt, fitted otherwise since"]
@@ -240,22 +268,30 @@ def weights_of(stage: MakeStage) -> tuple[Path | None, tuple[str, ...]]:
     return (folder / "best.ckpt", ()) if is_finished(folder) else (None, ("weights",))
 
 
-def run(*command: str, capture: bool = False) -> str:
+def run(*command: str, capture: bool = False, record: Record | None = None) -> str:
     """Run one command of cry_lightning in this process, and return what it prints where that is captured.
+
+    Args:
+        command: its words.
+        capture: what it prints.
+        record: of a fit that takes the place of an older run.
 
     Raises:
         Stopped: it failed, or a scheduler's signal came where it could not go on.
     """
     from cry_lightning.cli.process import restored  # brings torch, which goals that are up to date do without
+    from cry_lightning.cli.runfolder import made_from
 
     _say(shlex.join(["python", "-m", "cry_lightning", *command]))
     printed, argv, code = StringIO(), sys.argv, None
+    context = copy_context()
+    context.run(made_from.set, json.dumps(record, indent=1) if record else "")
     try:
         sys.argv = ["cry_lightning", *command]
         with stopped_by_signals(), restored(), redirect_stdout(printed) if capture else nullcontext():
             # As `python -m` does, since Lightning starts that again for each process of several. In a context of its
             # own, since the parser keeps itself in a variable of the context, and with it the Trainer.
-            copy_context().run(runpy.run_module, "cry_lightning", run_name="__main__", alter_sys=True)
+            context.run(runpy.run_module, "cry_lightning", run_name="__main__", alter_sys=True)
     except SystemExit as stop:
         code = stop.code
     finally:
@@ -270,6 +306,8 @@ def run(*command: str, capture: bool = False) -> str:
 
 def read_record(folder: Path) -> Record | None:
     """What a run folder's record tells; None where there is none, or it is damaged."""
+    if (folder / OLDER).is_dir() and not any((folder / name).exists() for name in ("best.ckpt", "last.ckpt")):
+        folder = folder / OLDER
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         return record if {"inputs", "best.ckpt"} <= record["fit"].keys() and record["fit"]["inputs"].keys() else None
