@@ -360,6 +360,7 @@ class Stage(L.LightningModule):
             optimizer = how.optimizer([group for group, _ in grouped])
         except ValueError as error:  # such as a negative rate
             raise UserError(f"model.optimisation.optimizer: {error}") from error
+        stated = [group["lr"] for group in optimizer.param_groups]
         for group, (_, part) in zip(optimizer.param_groups, grouped, strict=True):
             group["lr"] *= part.rate
         if how.scale_lr:
@@ -373,8 +374,8 @@ class Stage(L.LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
         if how.scheduler is None:
             return {"optimizer": optimizer}
-        schedule = how.scheduler(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": how.scheduler_interval}}
+        scheduled = how.scheduled(optimizer, stated, self.trainer.checkpoint_callback)
+        return {"optimizer": optimizer, "lr_scheduler": scheduled}
 
     def _warmup_and_total_steps(self, warmup_epochs: float) -> tuple[int, int]:
         total = self.trainer.estimated_stepping_batches
