@@ -70,6 +70,17 @@ def of_configs(paths: Sequence[Path]) -> dict[str, str]:
     }
 
 
+def own_packages(paths: Sequence[Path]) -> list[str]:
+    """Packages whose classes YAMLs of the user's name, and `fit` imports; what a run has left is no such YAML."""
+    from cry_lightning.trust.configs import is_of_run  # takes as long as all else here
+    from cry_lightning.trust.names import Trust
+
+    contents = (content for path, content in _contents(paths).items() if not is_of_run(path))
+    named = [text for content in contents for key, text in _texts(content) if key == "class_path"]
+    packages = {text.partition(".")[0] for text in named if not Trust().holds(text)}
+    return sorted(packages - {"torch", "lightning"})  # of which a run's config may name what it needs
+
+
 def of_recordings(paths: Sequence[Path]) -> str:
     """A digest that changes with any file of a folder, with a table or a file in it, and with what YAMLs name as such.
 
@@ -227,10 +238,25 @@ class MakeStage:
     arguments: tuple[str, ...] = ()
     before: "MakeStage | None" = None
 
+    @property
+    def given(self) -> list[Path]:
+        """Files that arguments name."""
+        return [Path(text) for _, text in pairs(self.arguments) if text and len(text) < 1000 and Path(text).is_file()]
+
+    @property
+    def yamls(self) -> list[Path]:
+        """The configs that it is put together of."""
+        return [path for path in (self.config, *self.data, *self.given) if path.suffix.lower() in ENDINGS]
+
+    @property
+    def trust(self) -> list[str]:
+        """Arguments by which its run's config may name what the user's own configs do, and whom ARGS trust."""
+        stated = [value for key, value in pairs(self.arguments) if key == "trust"]
+        return [f"--trust={package}" for package in dict.fromkeys([*own_packages(self.yamls), *stated])]
+
     def inputs(self, weights: Path | None) -> Inputs:
         """Digests of all that its checkpoint depends on; `weights` is what it begins with."""
-        given = [Path(text) for _, text in pairs(self.arguments) if text and len(text) < 1000 and Path(text).is_file()]
-        yamls = [path for path in (self.config, *self.data, *given) if path.suffix.lower() in ENDINGS]
+        given, yamls = self.given, self.yamls
         before = self.before.inputs(None) if self.before else None
         return {
             "configs": {**(before["configs"] if before else {}), **of_configs(yamls)},
