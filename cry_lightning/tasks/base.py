@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import lightning as L
@@ -19,37 +19,13 @@ from cry_lightning.console import UserError, first_few
 from cry_lightning.files import Checkpoint, Json
 from cry_lightning.tasks.augment.waveform import RecordedNoise
 from cry_lightning.tasks.checkpoints import compare_front_ends, identity_of, load_encoder, read_checkpoint
+from cry_lightning.tasks.checks import check_front_end, check_kept
 from cry_lightning.tasks.optimisation import Optimisation, parameter_groups, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.stage_data import StageData
 from cry_lightning.trust.names import Trust
 
 Place = str | torch.device | None
 OF_STEPS = ("train/loss", "train/lr", "train/grad_norm")  # whose means over an epoch are logged
-
-
-def check_front_end(front_end: nn.Module | None, augment_waveform: Iterable[nn.Module], data: StageData) -> None:
-    """Refuse what would be computed and be nonsense: a front end takes any numbers for waveforms, of any rate.
-
-    Raises:
-        UserError: the data of the stage are no waveforms, or of another rate than a module is set to or wants.
-    """
-    feature = data.feature
-    if front_end is not None and data.features.shape[1:3] != (1, 1):
-        raise UserError(
-            f"front_end: {type(front_end).__name__} takes waveforms, but data.feature is {type(feature).__name__}; make"
-            " that cry_lightning.features.Waveform, or front_end null"
-        )
-    if getattr(front_end, "own_rate", False):
-        raise UserError(
-            f"front_end: {type(front_end).__name__} takes each recording at its own sample rate, which waveforms no"
-            " longer have; make it data.feature"
-        )
-    for module in (front_end, *augment_waveform):
-        if (rate := getattr(module, "sample_rate", feature.sample_rate)) != feature.sample_rate:
-            raise UserError(
-                f"{type(module).__name__} is set to {rate} Hz, but the data's waveforms have {feature.sample_rate} Hz:"
-                " make the two sample_rates one"
-            )
 
 
 class MeanSubtraction(nn.Module):
@@ -252,6 +228,7 @@ class Stage(L.LightningModule):
             raise UserError(f"compile: torch compiles by {compiler}, which is not here; install it, or set it to false")
         if stage == "fit":
             self.logged_in = {}
+            check_kept(self)
             check_front_end(self.front_end, self.augment_waveform, self.data)
             callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # which Lightning sets elsewhere
             if any(isinstance(each, StochasticWeightAveraging) for each in callbacks):
