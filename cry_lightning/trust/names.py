@@ -211,7 +211,13 @@ def hints_of(of: Callable[..., object]) -> Json:
 
 def refusal(class_path: str) -> str:
     """Why a name is not resolved, and the way out."""
-    return f"{class_path} is not imported unless you trust who wrote it: --trust {class_path.partition('.')[0]}"
+    return f"{class_path} is not imported unless you trust who wrote it: {way_to(class_path)}"
+
+
+def way_to(class_path: str) -> str:
+    """How to trust the package of a class, in the shell and in Python."""
+    package = class_path.partition(".")[0]
+    return f"--trust {package}, or in Python trust=[{package!r}]"
 
 
 def shortened(value: object) -> str:
