@@ -19,12 +19,13 @@ from cry_lightning.console import UserError, first_few
 from cry_lightning.files import Checkpoint, Json
 from cry_lightning.tasks.augment.waveform import RecordedNoise
 from cry_lightning.tasks.checkpoints import compare_front_ends, identity_of, load_encoder, read_checkpoint
-from cry_lightning.tasks.checks import check_front_end, check_kept
+from cry_lightning.tasks.checks import check_default_dtype, check_front_end, check_kept
 from cry_lightning.tasks.optimisation import Optimisation, parameter_groups, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.stage_data import StageData
 from cry_lightning.trust.names import Trust
 
 Place = str | torch.device | None
+DONE_ANYWAY = (("strict", True), ("weights_only", True), ("hparams_file", None))  # in loading a checkpoint
 OF_STEPS = ("train/loss", "train/lr", "train/grad_norm")  # whose means over an epoch are logged
 
 
@@ -109,6 +110,7 @@ class Stage(L.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        check_default_dtype()
         num_features = getattr(encoder, "num_features", None)
         if not isinstance(num_features, int):
             raise UserError(f"encoder: {type(encoder).__name__} has no attribute num_features (an integer)")
@@ -143,7 +145,7 @@ class Stage(L.LightningModule):
 
     @classmethod
     def load_from_checkpoint(
-        cls, checkpoint_path: str | Path, map_location: Place = "cpu", trust: Sequence[str] = (), **_: object
+        cls, checkpoint_path: str | Path, map_location: Place = "cpu", trust: Sequence[str] = (), **others: object
     ) -> "Stage":
         """The stage of a checkpoint, ready to predict; unlike Lightning's own, it makes no class that is not trusted.
 
@@ -151,12 +153,18 @@ class Stage(L.LightningModule):
             checkpoint_path: RUN/best.ckpt.
             map_location: the device.
             trust: packages whose classes the checkpoint may name, beside the project's own libraries.
+            **others: of Lightning's own, as far as they say what is done anyway.
 
         Raises:
-            UserError: it is damaged, another task's, or cannot be made into a network.
+            UserError: it is damaged, another task's, or cannot be made into a network; or an argument would do nothing.
         """
         from cry_lightning.tasks.making import checkpoint_error, made, maker_of
 
+        if idle := [name for name, value in others.items() if (name, value) not in DONE_ANYWAY]:
+            raise UserError(
+                f"load_from_checkpoint: {', '.join(idle)} would change nothing, since a stage is made as its checkpoint"
+                " says; give map_location and trust alone"
+            )
         checkpoint = read_checkpoint(checkpoint_path)
         try:
             stage = made(maker_of(checkpoint, Trust(tuple(trust))), checkpoint["state_dict"])
@@ -177,8 +185,14 @@ class Stage(L.LightningModule):
 
     @property
     def data(self) -> StageData:
-        """The datamodule of the running stage."""
-        return self.trainer.datamodule  # type: ignore[attr-defined]  # Trainer sets it when it runs
+        """The datamodule of the running stage.
+
+        Raises:
+            UserError: the Trainer was given none.
+        """
+        if (data := self.trainer.datamodule) is None:  # type: ignore[attr-defined]  # Trainer sets it when it runs
+            raise UserError(f"{type(self).__name__}: learns from a CryDataModule; give the Trainer one as datamodule")
+        return data
 
     @property
     def input_front_end(self) -> str | None:

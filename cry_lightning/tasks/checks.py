@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import lightning as L
+import torch
 from torch import nn
 
 from cry_lightning.console import UserError
@@ -32,6 +33,19 @@ def check_front_end(front_end: nn.Module | None, augment_waveform: Iterable[nn.M
                 f"{type(module).__name__} is set to {rate} Hz, but the data's waveforms have {feature.sample_rate} Hz:"
                 " make the two sample_rates one"
             )
+
+
+def check_default_dtype() -> None:
+    """Refuse to make a front end or a network of other numbers than it is trained and read with.
+
+    Raises:
+        UserError: torch's default is not float32.
+    """
+    if (dtype := torch.get_default_dtype()) is not torch.float32:
+        raise UserError(
+            f"torch.set_default_dtype({dtype}) is in force: front ends and networks are of float32, so set it back by"
+            " torch.set_default_dtype(torch.float32); trainer.precision is for training"
+        )
 
 
 def check_kept(stage: L.LightningModule) -> None:

@@ -63,6 +63,8 @@ class Classifier(Stage):
     def configure_model(self) -> None:
         """See `Stage`; also build the head from the data's classes where the config leaves their number open."""
         super().configure_model()
+        if self.trainer.state.fn == "predict":  # of any batches of features
+            return
         found = len(self.data.classes)
         if found < 2:
             raise UserError(
@@ -132,3 +134,7 @@ class Classifier(Stage):
             self.test_metrics.update(self.scores(logits), batch["label"])
             self.log_dict(self.test_metrics, add_dataloader_idx=False)
         return {"scores": self.scores(logits), "index": batch["index"]}
+
+    def predict_step(self, batch: dict[str, Tensor] | Tensor, batch_idx: int) -> Tensor:
+        """Scores (B, K) of a batch of the data, or of features (B, C, F, T)."""
+        return self.scores(self(batch["features"] if isinstance(batch, dict) else batch))
