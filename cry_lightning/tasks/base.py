@@ -19,7 +19,7 @@ from cry_lightning.console import UserError, first_few
 from cry_lightning.files import Checkpoint, Json
 from cry_lightning.tasks.augment.waveform import RecordedNoise
 from cry_lightning.tasks.checkpoints import compare_front_ends, identity_of, load_encoder, read_checkpoint
-from cry_lightning.tasks.checks import check_default_dtype, check_front_end, check_kept
+from cry_lightning.tasks.checks import check_default_dtype, check_front_end, check_network, check_stage
 from cry_lightning.tasks.optimisation import Optimisation, parameter_groups, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.stage_data import StageData
 from cry_lightning.trust.names import Trust
@@ -242,7 +242,7 @@ class Stage(L.LightningModule):
             raise UserError(f"compile: torch compiles by {compiler}, which is not here; install it, or set it to false")
         if stage == "fit":
             self.logged_in = {}
-            check_kept(self)
+            check_stage(self)
             check_front_end(self.front_end, self.augment_waveform, self.data)
             callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # which Lightning sets elsewhere
             if any(isinstance(each, StochasticWeightAveraging) for each in callbacks):
@@ -270,6 +270,10 @@ class Stage(L.LightningModule):
     def fitting(self) -> bool:
         """Whether a fit begins, or runs."""
         return self.trainer.state.fn == "fit"
+
+    def on_fit_start(self) -> None:
+        """Refuse a network that is none, once there is data to try it on."""
+        check_network(self)
 
     def on_save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Keep the identity of the encoder's front end, for the stages that start from it, and the precision."""

@@ -80,7 +80,8 @@ class Pretext(Stage):
         return bool(rank < COLLAPSED_RANK)
 
     def on_fit_start(self) -> None:
-        """Refuse a probe that compares nothing."""
+        """See `Stage`; also refuse a probe that compares nothing."""
+        super().on_fit_start()
         if self.data.probe:
             self._refuse_a_probe_of_one_class(self.data.probe)
 
