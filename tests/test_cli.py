@@ -366,6 +366,12 @@ def test_a_config_that_holds_itself_ends_in_one_line(mistake, tmp_path, kind):
     assert mistake("fit", "--config", tmp_path / "config.yaml")
 
 
+@pytest.mark.parametrize("recipe", ["configs/studies/speech.yaml", "configs/papers/onu2019/paper.yaml"])
+def test_a_recipe_is_no_stage(mistake, recipe):
+    told = mistake("fit", "--config", REPO / recipe)
+    assert told == f"--config: {REPO / recipe}: a recipe, for `paper`, where a stage's YAML belongs"
+
+
 def test_missing_config(mistake):
     assert mistake("fit") == "fit: which stage? Give its YAML: --config configs/finetune.yaml"
 
