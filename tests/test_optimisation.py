@@ -134,6 +134,18 @@ def test_a_schedule_with_rates_of_its_own_keeps_the_share_of_each_group(schedule
     assert max(fast for _, fast in seen) == pytest.approx(head, rel=0.01)
 
 
+def test_a_cycle_in_a_stage_has_the_encoder_at_its_share(stage):
+    cycle = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 0.2, "total_steps": 20}}
+    path = stage(
+        "cycle",
+        optimisation={"scheduler": cycle, "scheduler_interval": "step", "encoder_lr_scale": 0.1, "scale_lr": True},
+    )
+    run = cli.main(["fit", "--config", str(path), "--trainer.max_epochs=1"])
+    encoder, head = run.trainer.optimizers[0].param_groups
+    assert (encoder["max_lr"], head["max_lr"]) == pytest.approx((0.02 * 8 / 256, 0.2 * 8 / 256))
+    assert encoder["lr"] == pytest.approx(0.1 * head["lr"])
+
+
 class Always(LRScheduler):
     """A schedule at a rate of its own."""
 
