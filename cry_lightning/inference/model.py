@@ -34,7 +34,7 @@ from cry_lightning.tasks.checkpoints import read_checkpoint, size_of
 from cry_lightning.tasks.checks import check_default_dtype
 from cry_lightning.tasks.making import checkpoint_error, made, maker_of
 from cry_lightning.trust.configs import check_plain
-from cry_lightning.trust.names import Trust, way_to
+from cry_lightning.trust.names import Trust, in_python
 
 BESIDE_WEIGHTS = 20_000_000  # numbers, 80 MB: filters and windows, which no checkpoint keeps
 MOST_MADE = 2**29  # numbers, 2 GB: the result of one step on one clip
@@ -292,7 +292,8 @@ def _refuse_foreign(path: Path, checkpoint: Checkpoint, trust: Trust) -> None:
     task = str(own.get("_class_path")) if isinstance(own, dict) else "None"
     if not trust.holds(task) or not isinstance(data, dict) or "feature" not in data:
         foreign = task != "None" and not trust.holds(task)
-        made_by = f" but of {task} ({way_to(task)}, lets it name such)" if foreign else ""
+        trusting = f"--trust {task.partition('.')[0]}{in_python(task)}"
+        made_by = f" but of {task} ({trusting}, lets it name such)" if foreign else ""
         raise UserError(f"{path}: not a checkpoint of a stage of cry_lightning{made_by}; give a run's best.ckpt")
 
 
