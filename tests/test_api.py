@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import h5py
@@ -17,9 +19,11 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from lightning import Trainer
 from made import RATE, write_run
 from test_evaluation import by_hand
 from test_predict import changed
+from torch.utils.data import DataLoader
 
 import cry_lightning as cry
 from cry_lightning.commands.arguments import arguments_of, first_sentence, parse, section
@@ -346,6 +350,78 @@ def test_timestamp_embeddings_are_of_clips_around_their_times(model):
     with torch.inference_mode():
         expected = model.trained.stage.embed(model.trained.front_end(clip.numpy()))[0]
     assert (expected - embeddings[0, 20]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(10,), (1, 10), (RATE, 2)])
+@pytest.mark.parametrize("call", ["get_scene_embeddings", "get_timestamp_embeddings"])
+def test_waveforms_that_are_too_short_have_no_embedding(model, call, shape):
+    """Samples before channels would be so many waveforms of two samples."""
+    with pytest.raises(UserError, match=r"samples are too short for a clip, which has 80 or more; .* shape \(n, N\)"):
+        getattr(model, call)(np.full(shape, 0.1, np.float32))
+
+
+def test_embeddings_are_a_sample_apart_at_least(model):
+    with pytest.raises(UserError, match=r"^hop_ms 0\.001: .* is 0\.125 ms or more"):
+        model.get_timestamp_embeddings(sound(0.5), hop_ms=0.001)
+
+
+@pytest.fixture
+def doubles():
+    yield partial(torch.set_default_dtype, torch.float64)
+    torch.set_default_dtype(torch.float32)
+
+
+def test_other_numbers_than_those_of_the_training_are_refused(model, pretrained, doubles):
+    doubles()
+    config = pretrained.with_name("config.yaml")
+    for call in (
+        lambda: model(sound(1.0)),
+        lambda: model.get_scene_embeddings(sound(1.0)),
+        lambda: cry.load(pretrained),
+        lambda: Classifier.load_from_checkpoint(pretrained),
+        lambda: cry.fit([config], {"overwrite": True}),
+    ):
+        with pytest.raises(UserError, match=r"torch\.set_default_dtype\(torch\.float64\) is in force"):
+            call()
+
+
+@pytest.mark.parametrize("given", [{"num_classes": 5}, {"strict": False}, {"map_locatoin": "cpu"}])
+def test_arguments_that_would_change_nothing_are_refused(pretrained, given):
+    with pytest.raises(UserError, match=f"load_from_checkpoint: {next(iter(given))} would change nothing"):
+        Classifier.load_from_checkpoint(pretrained, **given)
+    Classifier.load_from_checkpoint(pretrained, strict=True, weights_only=True)  # which is so anyway
+
+
+def test_a_loaded_classifier_predicts_any_batches_in_a_trainer_but_learns_from_data(model, pretrained):
+    stage = Classifier.load_from_checkpoint(pretrained)
+    features = model.trained.front_end(np.stack([sound(model.trained.fitting["clip_s"], seed) for seed in range(4)]))
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    for rows in ([*features], [{"features": row} for row in features]):
+        with torch.no_grad():
+            found = torch.cat(trainer.predict(stage, DataLoader(rows, 2)))
+            assert torch.allclose(found, stage(features).softmax(-1), atol=1e-6)
+    with pytest.raises(UserError, match="Classifier: learns from a CryDataModule; give the Trainer one as datamodule"):
+        trainer.fit(stage, DataLoader([*features], 2))
+
+
+def test_a_forked_process_waits_for_no_thread_of_its_parent(model):
+    """Which may be computing as it is forked, and is not there to let go of the lock."""
+    with model.trained.lock:
+        child = get_context("fork").Process(target=model.get_scene_embeddings, args=(sound(0.5),))
+        child.start()
+        child.join(20)
+    hangs = child.is_alive()
+    child.kill()
+    assert not hangs and child.exitcode == 0
+
+
+def test_a_fit_leaves_what_a_notebook_draws_to_its_own_seed(stage):
+    config = stage("drawn")
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    cry.fit([config], {"trainer.max_epochs": 1, "trainer.limit_train_batches": 1})
+    assert torch.equal(torch.rand(2), expected)
 
 
 def test_a_classifier_loads_from_its_checkpoint_alone(model, pretrained):

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from functools import reduce
 from importlib import import_module
+from inspect import isclass
 from operator import getitem
 from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 import yaml
+from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import TQDMProgressBar
 from made import REPO
 
@@ -291,7 +294,16 @@ def test_what_is_listed_is_there_with_a_sentence_and_an_example(capsys, kind):
     for path, about, example in blocks:
         module, _, name = path.rpartition(".")
         assert callable(getattr(import_module(module), name)) and len(about) > 20
-        assert yaml.safe_load(example.replace("...", "x"))["class_path"] == path
+        given = yaml.safe_load(example.replace("...", "x"))
+        found = getattr(import_module(module), name)
+        parser = ArgumentParser()  # as it reads a YAML
+        add = parser.add_class_arguments if isclass(found) else parser.add_function_arguments
+        add(found, "it", fail_untyped=False)
+        assert given.pop("class_path") == path
+        assert set(given.get("init_args", ())) == {one.dest.split(".")[1] for one in parser._actions if one.required}
+        if not given:
+            with torch.device("meta"):
+                found()
     paths = {path for path, _, _ in blocks}
     assert paths >= LISTED[kind] and not {path for path in paths if path.endswith((".PANN", ".Feature", ".Corpus"))}
 
@@ -351,6 +363,12 @@ def test_a_config_that_holds_itself_ends_in_one_line(mistake, tmp_path, kind):
     doubled = "".join(f"a{n}: &a{n} {{x: *a{n - 1}, y: *a{n - 1}}}\n" for n in range(1, 40))
     (tmp_path / "config.yaml").write_text(f"a0: &a0 {{}}\n{doubled}" if LOOPS[kind] is None else f"data: {LOOPS[kind]}")
     assert mistake("fit", "--config", tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("recipe", ["configs/studies/speech.yaml", "configs/papers/onu2019/paper.yaml"])
+def test_a_recipe_is_no_stage(mistake, recipe):
+    told = mistake("fit", "--config", REPO / recipe)
+    assert told == f"--config: {REPO / recipe}: a recipe, for `paper`, where a stage's YAML belongs"
 
 
 def test_missing_config(mistake):

@@ -8,10 +8,12 @@ import pytest
 import soundfile
 import torch
 import yaml
+from cache_fakes import Folder
 from made import DATA, REPO
 
 from cry_lightning import features
 from cry_lightning.console import UserError
+from cry_lightning.data.cache import FeatureCache
 from cry_lightning.features import (
     MFCC,
     EfficientATLogMel,
@@ -22,6 +24,7 @@ from cry_lightning.features import (
     VGGishLogMel,
     Waveform,
 )
+from cry_lightning.features.checks import check_rows
 from cry_lightning.features.spectrogram import Spectrogram
 from cry_lightning.tasks.base import MeanSubtraction
 
@@ -319,3 +322,76 @@ def test_mean_subtraction_acts_on_each_band_of_each_clip() -> None:
         for band in range(3):
             expected = batch[clip, 0, band].numpy() - batch[clip, 0, band].numpy().mean()
             np.testing.assert_allclose(got[clip, 0, band].numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("feature", [*FRONT_ENDS.values(), Spectrogram(), OwnRateSpectrogram(), Waveform()])
+def test_the_rows_of_shipped_front_ends_are_their_own(feature):
+    check_rows(feature, 1.0)
+
+
+class Numbered(Waveform):
+    """Waveforms with the number of the call, by which a network would know the clip."""
+
+    calls = 0
+
+    def forward(self, waveform):
+        self.calls += 1
+        return super().forward(waveform) + self.calls
+
+
+class Standardised(Waveform):
+    def forward(self, waveform):
+        return super().forward(waveform) / waveform.std()
+
+
+class Noisy(Waveform):
+    def forward(self, waveform):
+        return super().forward(waveform) + 0.01 * torch.randn(1)
+
+
+class WithoutChannel(Waveform):
+    def forward(self, waveform):
+        return waveform[:, None]
+
+
+class Failing(Waveform):
+    def forward(self, waveform):
+        return waveform @ waveform
+
+
+@pytest.mark.parametrize(
+    ("feature", "named"),
+    [
+        (Numbered, "Numbered gives other numbers of the same sound at its next call"),
+        (Noisy, "Noisy gives other numbers of the same sound at its next call"),
+        (Standardised, "Standardised gives a row by itself other numbers than in a batch"),
+        (WithoutChannel, r"WithoutChannel makes shape \(3, 1, 800\) of waveforms \(3, 800\), where \(B, C, F, T\)"),
+        (Failing, r"Failing fails on waveforms \(3, 800\): "),
+    ],
+)
+def test_a_front_end_whose_rows_are_not_their_own_gets_no_cache(feature, named, tmp_path):
+    for number in range(2):
+        soundfile.write(tmp_path / f"{number}.wav", np.zeros(800), 8000)
+    cache = FeatureCache(Folder(tmp_path), feature(), 0.1, folder=tmp_path / "cache")
+    with pytest.raises(UserError, match=f"^data.feature: {named}"):
+        cache.build()
+    assert not [*(tmp_path / "cache").glob("*.h5*")]
+
+
+class Forgetful(Waveform):
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__()
+
+
+class Weighted(Waveform):
+    def __init__(self, gain: torch.Tensor) -> None:
+        super().__init__()
+        self.gain = gain
+
+
+@pytest.mark.parametrize(
+    ("feature", "named"), [(Forgetful(), "has no attribute 'gain'"), (Weighted(torch.ones(2)), "Tensor is not JSON")]
+)
+def test_a_front_end_keeps_arguments_that_a_cache_can_be_keyed_by(feature, named):
+    with pytest.raises(UserError, match=f"{type(feature).__name__}: caches are keyed by its arguments; keep .*{named}"):
+        feature.identity()

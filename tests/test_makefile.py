@@ -680,6 +680,32 @@ def test_data_may_be_a_yaml(make, house):
     assert make(*CHAIN, DATA="configs/data/ward.yaml") == []
 
 
+OWN_DATA = "corpus: {class_path: my_ward.files.Ward, init_args: {root: recordings}}\nfeature: own.yaml\n"
+OWN_FEATURE = "class_path: my_sounds.Bands\ninit_args: {inner: {class_path: cry_lightning.features.LogMel}}\n"
+
+
+def trusted_in_the_test(stand_in: StandIn) -> list[str]:
+    (of_test,) = [command for command in stand_in.commands if command[0] == "test"]
+    return list(of_test[3:])
+
+
+def test_classes_of_the_users_own_yamls_may_stand_in_the_run(make, house, stand_in):
+    """What `fit` imports as the user's code is what `test` may find in the config that this fit has left."""
+    (house / "own.yaml").write_text(OWN_FEATURE)
+    (house / "ward.yaml").write_text(OWN_DATA)
+    make("finetune", "evaluate", DATA="ward.yaml")
+    assert trusted_in_the_test(stand_in) == ["--trust=my_sounds", "--trust=my_ward"]
+
+
+def test_a_received_runs_yaml_is_not_the_users_own(make, house, stand_in):
+    (house / "data.yaml").write_text(OWN_DATA)
+    (house / "best.ckpt").touch()  # beside it: the YAML is of this run
+    make("finetune", "evaluate", DATA="data.yaml")
+    assert trusted_in_the_test(stand_in) == []
+    make("finetune", "evaluate", DATA="data.yaml", ARGS="--trust=my_ward")
+    assert trusted_in_the_test(stand_in) == ["--trust=my_ward"]
+
+
 def test_changed_intervals_are_fitted_anew(make, house):
     annotations = own_corpus(house).with_name("intervals")
     annotations.mkdir()

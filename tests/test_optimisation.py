@@ -4,9 +4,17 @@ import math
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.optim import SGD
-from torch.optim.lr_scheduler import ConstantLR
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    CyclicLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+)
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.console import UserError
@@ -97,6 +105,100 @@ def test_while_the_head_learns_alone_nothing_of_the_encoder_moves(stage, monkeyp
     first, _, third, fourth, _ = seen
     assert all(torch.equal(first[name], third[name]) for name in first)
     assert not any(torch.equal(third[name], fourth[name]) for name in first if "num_batches" not in name)
+
+
+def two_rates(scheduler) -> tuple[torch.optim.Optimizer, Optimisation]:
+    """An encoder at a tenth of the head's rate, which is 1, and how its schedule is made."""
+    groups = [{"params": [nn.Parameter(torch.zeros(2))], "lr": lr} for lr in (0.1, 1.0)]
+    return SGD(groups, lr=1.0), Optimisation(SGD, scheduler=scheduler)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "head"),
+    [
+        (lambda optimizer: OneCycleLR(optimizer, max_lr=2.0, total_steps=9, cycle_momentum=False), 2.0),
+        (lambda optimizer: CyclicLR(optimizer, base_lr=0.5, max_lr=2.0, step_size_up=3, cycle_momentum=False), 2.0),
+        (lambda optimizer: CosineAnnealingLR(optimizer, 9), 1.0),
+    ],
+    ids=["one cycle", "cycles", "cosine"],
+)
+def test_a_schedule_with_rates_of_its_own_keeps_the_share_of_each_group(scheduler, head):
+    optimizer, how = two_rates(scheduler)
+    schedule = how.scheduled(optimizer, [1.0, 1.0], None)["scheduler"]
+    seen = []
+    for _ in range(8):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    assert [slow for slow, _ in seen] == pytest.approx([0.1 * fast for _, fast in seen])
+    assert max(fast for _, fast in seen) == pytest.approx(head, rel=0.01)
+
+
+def test_a_cycle_in_a_stage_has_the_encoder_at_its_share(stage):
+    cycle = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 0.2, "total_steps": 20}}
+    path = stage(
+        "cycle",
+        optimisation={"scheduler": cycle, "scheduler_interval": "step", "encoder_lr_scale": 0.1, "scale_lr": True},
+    )
+    run = cli.main(["fit", "--config", str(path), "--trainer.max_epochs=1"])
+    encoder, head = run.trainer.optimizers[0].param_groups
+    assert (encoder["max_lr"], head["max_lr"]) == pytest.approx((0.02 * 8 / 256, 0.2 * 8 / 256))
+    assert encoder["lr"] == pytest.approx(0.1 * head["lr"])
+
+
+class Always(LRScheduler):
+    """A schedule at a rate of its own."""
+
+    def __init__(self, optimizer):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.3
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        return self.base_lrs
+
+
+def test_a_schedule_that_would_undo_the_shares_is_refused():
+    optimizer, how = two_rates(Always)
+    with pytest.raises(UserError, match=r"^model\.optimisation\.scheduler: Always sets .* undoes encoder_lr_scale"):
+        how.scheduled(optimizer, [1.0, 1.0], None)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert how.scheduled(optimizer, rates, None)["interval"] == "epoch"  # nothing was scaled
+
+
+def test_a_schedule_that_does_not_take_its_arguments_is_refused():
+    optimizer, how = two_rates(lambda optimizer: OneCycleLR(optimizer, max_lr=1.0))
+    with pytest.raises(UserError, match=r"^model\.optimisation\.scheduler: You must define either total_steps"):
+        how.scheduled(optimizer, [1.0, 1.0], None)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        {"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau", "init_args": {"mode": "max", "patience": 0}},
+        {"class_path": "lightning.pytorch.cli.ReduceLROnPlateau", "init_args": {"monitor": "val/loss"}},
+    ],
+)
+def test_a_plateau_is_that_of_its_metric_or_of_the_checkpoints(stage, scheduler):
+    path = stage("plateau", optimisation={"scheduler": scheduler})
+    run = cli.main(["fit", "--config", str(path), "--trainer.max_epochs=1"])
+    (config,) = run.trainer.lr_scheduler_configs
+    assert config.monitor == scheduler["init_args"].get("monitor", "val/uar")
+    assert config.scheduler.best == run.trainer.callback_metrics[config.monitor]
+    cli.main(["test", "--config", str(path.parent / "runs/tones/plateau/config.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "named"),
+    [
+        (None, "needs a metric: set checkpoint.monitor"),
+        (ModelCheckpoint(monitor="val/uar", mode="max"), "has the mode min, but val/uar chooses .* by the mode max"),
+    ],
+)
+def test_a_plateau_of_nothing_or_of_what_is_to_rise_is_refused(checkpoint, named):
+    optimizer, how = two_rates(ReduceLROnPlateau)
+    with pytest.raises(UserError, match=named):
+        how.scheduled(optimizer, [0.1, 1.0], checkpoint)
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,8 @@ def test_own_classes_are_trusted_by_name(trap, pretrained, sound, tmp_path, caps
     try:
         assert main(command) == 2 and "my_package" not in sys.modules
         told = capsys.readouterr().err
-        assert "model.encoder: my_package.Net" in told and told.endswith("--trust my_package)\n")
+        ways = "--trust my_package, or in Python trust=['my_package'])\n"
+        assert "model.encoder: my_package.Net" in told and told.endswith(ways)
         assert main([*command, "--trust", "my_package"]) == 0 and Path("p.csv").exists()
         config = pretrained.with_name("config.yaml")
         config.write_text(config.read_text().replace(RES8, "my_package.Net"))

@@ -83,9 +83,12 @@ def run_stage(name: str, argv: Sequence[str]) -> Path:
     from cry_lightning.commands.stage import arguments
 
     arguments([name, *argv])
+    from lightning.pytorch.utilities.seed import isolate_rng
+
     from cry_lightning.cli.stage import main
 
-    ran = main([name, *("--help" if arg == "--help-all" else arg for arg in argv)])
+    with isolate_rng():  # what a notebook draws next is not the same after each fit
+        ran = main([name, *("--help" if arg == "--help-all" else arg for arg in argv)])
     if name == "test" and ran.trainer.is_global_zero:
         print(_table(ran.run_folder.path))
     return ran.run_folder.path

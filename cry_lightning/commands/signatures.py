@@ -158,7 +158,33 @@ def _parameters(definition: Definition) -> dict[str, Parameter] | None:
         if of_base is None:
             return None
         inherited = of_base | inherited
-    return inherited | own
+    filled = _filled(definition, init) if init else set()
+    return {name: one for name, one in inherited.items() if name not in filled} | own
+
+
+def _filled(definition: Definition, init: ast.FunctionDef) -> set[str]:
+    """Arguments that the `__init__` of a class gives to that of its base itself, so that nobody else can."""
+    above = next((one for one in map(_init, _bases(definition)) if one), None)
+    calls = [node for node in ast.walk(init) if isinstance(node, ast.Call)]
+    call = next((node for node in calls if ast.unparse(node.func) == "super().__init__"), None)
+    if call is None:
+        return set()
+    in_order = list(_of_function(*above)) if above else []
+    return {*in_order[: len(call.args)], *(keyword.arg for keyword in call.keywords if keyword.arg)}
+
+
+def _bases(definition: Definition) -> list[Definition]:
+    """The classes that one descends from, as far as source files show them."""
+    bases = map(ast.unparse, definition.node.bases) if isinstance(definition.node, ast.ClassDef) else ()
+    return [found for base in bases if (found := find(f"{definition.module}.{base}"))]
+
+
+def _init(definition: Definition) -> tuple[ast.FunctionDef, str] | None:
+    """The `__init__` that a class has or inherits, and its module."""
+    own = [node for node in getattr(definition.node, "body", ()) if isinstance(node, ast.FunctionDef)]
+    if init := next((node for node in own if node.name == "__init__"), None):
+        return init, definition.module
+    return next((found for base in _bases(definition) if (found := _init(base))), None)
 
 
 def _of_function(node: ast.FunctionDef, module: str) -> dict[str, Parameter]:

@@ -190,7 +190,10 @@ def resolved(given: Sequence[Override]) -> Config:
             elsewhere = one.value.startswith("~") or "://" in one.value  # where `read_config` knows to look
             if not (elsewhere or Path(one.value).exists()):
                 raise UserError(f"--config: {one.value}: no such file; give a YAML such as configs/finetune.yaml")
-            config = _merged(config, read_config(one.value, "config"))
+            read = read_config(one.value, "config")
+            if {"systems", "corpora"} <= set(read):
+                raise UserError(f"--config: {one.value}: a recipe, for `paper`, where a stage's YAML belongs")
+            config = _merged(config, read)
     _refuse_unrecognized([one for one in given if not _recognized(one.key)])
     if unknown := [key for key in config if key not in KEYS]:
         raise ConfigError(unknown[0], f"no such key{did_you_mean(unknown[:1], KEYS)}")

@@ -27,6 +27,7 @@ from cry_lightning.data.building import CachedFeatures, ClipBatches, batches_of,
 from cry_lightning.data.cachefile import CacheFile
 from cry_lightning.data.inventory import content_hashes
 from cry_lightning.features.base import Feature
+from cry_lightning.features.checks import check_rows
 from cry_lightning.files import waited_for, way_out
 from cry_lightning.lineage.acoustic_fingerprint import LANDMARKS_VERSION, most_letters
 from cry_lightning.lineage.recorded import LazyTexts
@@ -260,6 +261,7 @@ class FeatureCache:
 
     def _begun(self) -> CacheFile:
         """The file to be filled, with what there is of it."""
+        check_rows(self.feature, self.clip_s)
         self._set_aside()
         if (begun := self._partial()) is not None:
             return begun

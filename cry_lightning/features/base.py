@@ -1,6 +1,7 @@
 """What every front end shares: its identity, by which caches are keyed; and the waveform itself as features."""
 
 import inspect
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -29,9 +30,20 @@ class Feature(nn.Module, ABC):
     hop_length: int  # samples between frames
 
     def identity(self) -> Json:
-        """Class path, version and every init argument: equal identities give equal features."""
+        """Class path, version and every init argument: equal identities give equal features.
+
+        Raises:
+            UserError: an argument is not kept, or is none that a cache can be keyed by.
+        """
         class_path = f"{type(self).__module__}.{type(self).__qualname__}"
-        arguments = {name: getattr(self, name) for name in _arguments(type(self))}
+        try:
+            arguments = {name: getattr(self, name) for name in _arguments(type(self))}
+            json.dumps(arguments)
+        except (AttributeError, TypeError) as error:
+            raise UserError(
+                f"{class_path}: caches are keyed by its arguments; keep each as an attribute of the same name, and take"
+                f" numbers and texts alone ({error})"
+            ) from error
         return {"class_path": KNOWN_AS.get(class_path, class_path), "version": self.version} | arguments
 
     def check_sizes(self, **sizes: int) -> None:

@@ -1,5 +1,6 @@
 """A trained stage, rebuilt from its checkpoint alone and within sizes that the checkpoint can account for."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Literal, TypedDict, cast
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -29,9 +31,10 @@ from cry_lightning.inference.reference import Reference, way_out
 from cry_lightning.lineage.check import synthetic_warning
 from cry_lightning.tasks.base import Stage
 from cry_lightning.tasks.checkpoints import read_checkpoint, size_of
+from cry_lightning.tasks.checks import check_default_dtype
 from cry_lightning.tasks.making import checkpoint_error, made, maker_of
 from cry_lightning.trust.configs import check_plain
-from cry_lightning.trust.names import Trust
+from cry_lightning.trust.names import Trust, in_python
 
 BESIDE_WEIGHTS = 20_000_000  # numbers, 80 MB: filters and windows, which no checkpoint keeps
 MOST_MADE = 2**29  # numbers, 2 GB: the result of one step on one clip
@@ -134,6 +137,19 @@ class Cutting(TypedDict):
     min_active_db: float | None
 
 
+THERE_ARE: "WeakSet[TrainedStage]" = WeakSet()
+
+
+def _unlock() -> None:
+    """In a forked process, no thread computes that could let go of a lock."""
+    for trained in THERE_ARE:
+        trained.lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_unlock)
+
+
 class TrainedStage:
     """A network with all that it needs to process a recording as `test` does.
 
@@ -148,12 +164,14 @@ class TrainedStage:
     """
 
     def __init__(self, path: Path, device: str = "cpu", trust: Trust = Trust()) -> None:  # noqa: B008  # frozen
+        check_default_dtype()
         self.device = _device(device)
         checkpoint = read_checkpoint(path)
         _refuse_foreign(path, checkpoint, trust)
         self.path = path
         self.trust = trust
         self.lock = Lock()  # held by the one thread that computes: novelty looks into the layers of the network
+        THERE_ARE.add(self)
         self.hyper_parameters = checkpoint["hyper_parameters"]
         self.classes = checkpoint.get("classes")  # in the order of the logits; None: it tells none
         data, kept = checkpoint["datamodule_hyper_parameters"], checkpoint.get("CryDataModule")
@@ -191,6 +209,7 @@ class TrainedStage:
 
     def __setstate__(self, state: Json) -> None:
         vars(self).update(state, lock=Lock())
+        THERE_ARE.add(self)
 
     def _stage(self, checkpoint: Checkpoint) -> Stage:
         make, state = maker_of(checkpoint, self.trust), checkpoint["state_dict"]
@@ -248,7 +267,12 @@ class TrainedStage:
             )
 
     def seen(self, features: np.ndarray | Tensor) -> Tensor:
-        """What the network sees of features (B, C, F, T) of fitted clips: all but their margins, on its device."""
+        """What the network sees of features (B, C, F, T) of fitted clips: all but their margins, on its device.
+
+        Raises:
+            UserError: torch's default is other numbers by now.
+        """
+        check_default_dtype()
         n_frames = self.feature.n_frames(self.clip_s)
         first = (features.shape[-1] - n_frames) // 2
         return torch.as_tensor(features[..., first : first + n_frames]).float().to(self.device)
@@ -268,7 +292,8 @@ def _refuse_foreign(path: Path, checkpoint: Checkpoint, trust: Trust) -> None:
     task = str(own.get("_class_path")) if isinstance(own, dict) else "None"
     if not trust.holds(task) or not isinstance(data, dict) or "feature" not in data:
         foreign = task != "None" and not trust.holds(task)
-        made_by = f" but of {task} (--trust {task.partition('.')[0]} lets it name such)" if foreign else ""
+        trusting = f"--trust {task.partition('.')[0]}{in_python(task)}"
+        made_by = f" but of {task} ({trusting}, lets it name such)" if foreign else ""
         raise UserError(f"{path}: not a checkpoint of a stage of cry_lightning{made_by}; give a run's best.ckpt")
 
 

@@ -1,5 +1,6 @@
 """A trained stage in the hands of Python: recordings or waveforms in, tables and embeddings out."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import IOBase
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from cry_lightning.audio import SAMPLE_RATES, fault_of, fit_to_length
+from cry_lightning.audio import SAMPLE_RATES, SHORTEST_S, fault_of, fit_to_length
 from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip
 from cry_lightning.inference.model import TrainedStage
@@ -90,7 +91,7 @@ class Predictor:
         window = round((cutting["window_s"] or self.trained.clip_s) * self.sample_rate)
         hop = round((cutting["hop_s"] or window / self.sample_rate) * self.sample_rate)
         rows = []
-        for waveform in _waveforms(audio):
+        for waveform in self._long_enough(audio):
             starts = range(0, max(waveform.size - window, 0) + 1, hop)
             rows.append(self._embedded([waveform[start : start + window] for start in starts]).mean(0))
         return torch.stack(rows)
@@ -104,16 +105,33 @@ class Predictor:
             audio: the waveforms.
             hop_ms: from time to time.
         """
-        if not (isinstance(hop_ms, NUMBER) and hop_ms > 0):
-            raise UserError(f"hop_ms {hop_ms!r}: the time from embedding to embedding is above 0 ms")
+        if not (isinstance(hop_ms, NUMBER) and hop_ms * self.sample_rate >= 1000):
+            raise UserError(
+                f"hop_ms {hop_ms!r}: the time from embedding to embedding is {1000 / self.sample_rate:g} ms or more, a"
+                " sample"
+            )
         length = round(self.trained.fitting["clip_s"] * self.sample_rate)
-        rows, waveforms = [], _waveforms(audio)
+        rows, waveforms = [], self._long_enough(audio)
         times = np.arange(0, 1000 * waveforms.shape[1] / self.sample_rate, hop_ms)
         for waveform in waveforms:
             padded = np.pad(waveform, (length // 2, length - length // 2))
             starts = (times * self.sample_rate / 1000).round().astype(int)
             rows.append(self._embedded([padded[start : start + length] for start in starts]))
         return torch.stack(rows), torch.from_numpy(times).float().repeat(len(rows), 1)
+
+    def _long_enough(self, audio: ArrayLike | Tensor) -> np.ndarray:
+        """Waveforms (n, N) that hold sound for a clip.
+
+        Raises:
+            UserError: as of `_waveforms`; or they are shorter.
+        """
+        waveforms, shortest = _waveforms(audio), math.ceil(SHORTEST_S * self.sample_rate)
+        if (length := waveforms.shape[1]) < shortest:
+            raise UserError(
+                f"{WAVEFORM}: {length} samples are too short for a clip, which has {shortest} or more; several"
+                f" waveforms have the shape (n, N), and these {waveforms.shape}"
+            )
+        return waveforms
 
     def _embedded(self, windows: Sequence[np.ndarray]) -> Tensor:
         """Embeddings (n, D) of so many windows."""

@@ -11,7 +11,7 @@ from unicodedata import normalize
 
 from cry_lightning.commands.configs import ENDINGS
 from cry_lightning.console import UserError
-from cry_lightning.make.digests import Inputs, digest, of_configs, of_file, of_recordings, of_sounds
+from cry_lightning.make.digests import Inputs, digest, of_configs, of_file, of_recordings, of_sounds, own_packages
 
 NOTE = "recordings"  # in the folder of a corpus's runs: where the recordings lie
 NO_RUNS = ("describe", ".DS_Store")  # what is there where nothing was fitted
@@ -91,10 +91,25 @@ class MakeStage:
     arguments: tuple[str, ...] = ()
     before: "MakeStage | None" = None
 
+    @property
+    def given(self) -> list[Path]:
+        """Files that arguments name."""
+        return [Path(text) for _, text in pairs(self.arguments) if text and len(text) < 1000 and Path(text).is_file()]
+
+    @property
+    def yamls(self) -> list[Path]:
+        """The configs that it is put together of."""
+        return [path for path in (self.config, *self.data, *self.given) if path.suffix.lower() in ENDINGS]
+
+    @property
+    def trust(self) -> list[str]:
+        """Arguments by which its run's config may name what the user's own configs do, and whom ARGS trust."""
+        stated = [value for key, value in pairs(self.arguments) if key == "trust"]
+        return [f"--trust={package}" for package in dict.fromkeys([*own_packages(self.yamls), *stated])]
+
     def inputs(self, weights: Path | None) -> Inputs:
         """Digests of all that its checkpoint depends on; `weights` is what it begins with."""
-        given = [Path(text) for _, text in pairs(self.arguments) if text and len(text) < 1000 and Path(text).is_file()]
-        yamls = [path for path in (self.config, *self.data, *given) if path.suffix.lower() in ENDINGS]
+        given, yamls = self.given, self.yamls
         before = self.before.inputs(None) if self.before else None
         return {
             "configs": (before["configs"] if before else {}) | of_configs(yamls),

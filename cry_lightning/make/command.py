@@ -228,7 +228,8 @@ def evaluate(chain: MakeChain, arguments: tuple[str, ...]) -> None:
     best = of_file(folder / "best.ckpt")
     tested = {"best.ckpt": best, "predictions.csv": _of(folder / "predictions.csv")}
     if record.get("test") != tested or not tested["predictions.csv"]:
-        run("test", "--config", str(folder / "config.yaml"), capture=True)  # its table is the first of `evaluate`
+        config = str(folder / "config.yaml")
+        run("test", "--config", config, *chain.finetune.trust, capture=True)  # its table is the first of `evaluate`
         tested["predictions.csv"] = _of(folder / "predictions.csv")
         record["test"] = tested
         write_record(folder, record)

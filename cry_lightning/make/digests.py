@@ -1,4 +1,4 @@
-"""Digests of what a run is made from: configs, recordings, weights, and what their files hold."""
+"""What a run is made from, as digests: configs, recordings, weights; and whose classes its configs name."""
 
 import hashlib
 import json
@@ -51,6 +51,17 @@ def of_configs(paths: Sequence[Path]) -> dict[str, str]:
         str(path): digest(json.dumps(content, sort_keys=True, default=str))
         for path, content in _contents(paths).items()
     }
+
+
+def own_packages(paths: Sequence[Path]) -> list[str]:
+    """Packages whose classes YAMLs of the user's name, and `fit` imports; what a run has left is no such YAML."""
+    from cry_lightning.trust.configs import is_of_run  # takes as long as all else here
+    from cry_lightning.trust.names import Trust
+
+    contents = (content for path, content in _contents(paths).items() if not is_of_run(path))
+    named = [text for content in contents for key, text in _texts(content) if key == "class_path"]
+    packages = {text.partition(".")[0] for text in named if not Trust().holds(text)}
+    return sorted(packages - {"torch", "lightning"})  # of which a run's config may name what it needs
 
 
 def of_recordings(paths: Sequence[Path], state_of: Callable[[Path], str] | None = None) -> str:

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import lightning as L
@@ -19,37 +19,14 @@ from cry_lightning.console import UserError, first_few
 from cry_lightning.files import Checkpoint, Json
 from cry_lightning.tasks.augment.waveform import RecordedNoise
 from cry_lightning.tasks.checkpoints import compare_front_ends, identity_of, load_encoder, read_checkpoint
+from cry_lightning.tasks.checks import check_default_dtype, check_front_end, check_network, check_stage
 from cry_lightning.tasks.optimisation import Optimisation, parameter_groups, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.stage_data import StageData
 from cry_lightning.trust.names import Trust
 
 Place = str | torch.device | None
+DONE_ANYWAY = (("strict", True), ("weights_only", True), ("hparams_file", None))  # in loading a checkpoint
 OF_STEPS = ("train/loss", "train/lr", "train/grad_norm")  # whose means over an epoch are logged
-
-
-def check_front_end(front_end: nn.Module | None, augment_waveform: Iterable[nn.Module], data: StageData) -> None:
-    """Refuse what would be computed and be nonsense: a front end takes any numbers for waveforms, of any rate.
-
-    Raises:
-        UserError: the data of the stage are no waveforms, or of another rate than a module is set to or wants.
-    """
-    feature = data.feature
-    if front_end is not None and data.features.shape[1:3] != (1, 1):
-        raise UserError(
-            f"front_end: {type(front_end).__name__} takes waveforms, but data.feature is {type(feature).__name__}; make"
-            " that cry_lightning.features.Waveform, or front_end null"
-        )
-    if getattr(front_end, "own_rate", False):
-        raise UserError(
-            f"front_end: {type(front_end).__name__} takes each recording at its own sample rate, which waveforms no"
-            " longer have; make it data.feature"
-        )
-    for module in (front_end, *augment_waveform):
-        if (rate := getattr(module, "sample_rate", feature.sample_rate)) != feature.sample_rate:
-            raise UserError(
-                f"{type(module).__name__} is set to {rate} Hz, but the data's waveforms have {feature.sample_rate} Hz:"
-                " make the two sample_rates one"
-            )
 
 
 class MeanSubtraction(nn.Module):
@@ -133,6 +110,7 @@ class Stage(L.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        check_default_dtype()
         num_features = getattr(encoder, "num_features", None)
         if not isinstance(num_features, int):
             raise UserError(f"encoder: {type(encoder).__name__} has no attribute num_features (an integer)")
@@ -167,7 +145,7 @@ class Stage(L.LightningModule):
 
     @classmethod
     def load_from_checkpoint(
-        cls, checkpoint_path: str | Path, map_location: Place = "cpu", trust: Sequence[str] = (), **_: object
+        cls, checkpoint_path: str | Path, map_location: Place = "cpu", trust: Sequence[str] = (), **others: object
     ) -> "Stage":
         """The stage of a checkpoint, ready to predict; unlike Lightning's own, it makes no class that is not trusted.
 
@@ -175,12 +153,18 @@ class Stage(L.LightningModule):
             checkpoint_path: RUN/best.ckpt.
             map_location: the device.
             trust: packages whose classes the checkpoint may name, beside the project's own libraries.
+            **others: of Lightning's own, as far as they say what is done anyway.
 
         Raises:
-            UserError: it is damaged, another task's, or cannot be made into a network.
+            UserError: it is damaged, another task's, or cannot be made into a network; or an argument would do nothing.
         """
         from cry_lightning.tasks.making import checkpoint_error, made, maker_of
 
+        if idle := [name for name, value in others.items() if (name, value) not in DONE_ANYWAY]:
+            raise UserError(
+                f"load_from_checkpoint: {', '.join(idle)} would change nothing, since a stage is made as its checkpoint"
+                " says; give map_location and trust alone"
+            )
         checkpoint = read_checkpoint(checkpoint_path)
         try:
             stage = made(maker_of(checkpoint, Trust(tuple(trust))), checkpoint["state_dict"])
@@ -201,8 +185,14 @@ class Stage(L.LightningModule):
 
     @property
     def data(self) -> StageData:
-        """The datamodule of the running stage."""
-        return self.trainer.datamodule  # type: ignore[attr-defined]  # Trainer sets it when it runs
+        """The datamodule of the running stage.
+
+        Raises:
+            UserError: the Trainer was given none.
+        """
+        if (data := self.trainer.datamodule) is None:  # type: ignore[attr-defined]  # Trainer sets it when it runs
+            raise UserError(f"{type(self).__name__}: learns from a CryDataModule; give the Trainer one as datamodule")
+        return data
 
     @property
     def input_front_end(self) -> str | None:
@@ -252,6 +242,7 @@ class Stage(L.LightningModule):
             raise UserError(f"compile: torch compiles by {compiler}, which is not here; install it, or set it to false")
         if stage == "fit":
             self.logged_in = {}
+            check_stage(self)
             check_front_end(self.front_end, self.augment_waveform, self.data)
             callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # which Lightning sets elsewhere
             if any(isinstance(each, StochasticWeightAveraging) for each in callbacks):
@@ -279,6 +270,10 @@ class Stage(L.LightningModule):
     def fitting(self) -> bool:
         """Whether a fit begins, or runs."""
         return self.trainer.state.fn == "fit"
+
+    def on_fit_start(self) -> None:
+        """Refuse a network that is none, once there is data to try it on."""
+        check_network(self)
 
     def on_save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Keep the identity of the encoder's front end, for the stages that start from it, and the precision."""
@@ -360,6 +355,7 @@ class Stage(L.LightningModule):
             optimizer = how.optimizer([group for group, _ in grouped])
         except ValueError as error:  # such as a negative rate
             raise UserError(f"model.optimisation.optimizer: {error}") from error
+        stated = [group["lr"] for group in optimizer.param_groups]
         for group, (_, part) in zip(optimizer.param_groups, grouped, strict=True):
             group["lr"] *= part.rate
         if how.scale_lr:
@@ -373,8 +369,8 @@ class Stage(L.LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
         if how.scheduler is None:
             return {"optimizer": optimizer}
-        schedule = how.scheduler(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": how.scheduler_interval}}
+        scheduled = how.scheduled(optimizer, stated, self.trainer.checkpoint_callback)
+        return {"optimizer": optimizer, "lr_scheduler": scheduled}
 
     def _warmup_and_total_steps(self, warmup_epochs: float) -> tuple[int, int]:
         total = self.trainer.estimated_stepping_batches

@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, Mul
 from cry_lightning.console import UserError
 from cry_lightning.files import Checkpoint
 from cry_lightning.tasks.base import HeadFactory, Stage
+from cry_lightning.tasks.checks import check_loss
 from cry_lightning.tasks.optimisation import Optimisation
 
 
@@ -63,6 +64,8 @@ class Classifier(Stage):
     def configure_model(self) -> None:
         """See `Stage`; also build the head from the data's classes where the config leaves their number open."""
         super().configure_model()
+        if self.trainer.state.fn == "predict":  # of any batches of features
+            return
         found = len(self.data.classes)
         if found < 2:
             raise UserError(
@@ -79,6 +82,11 @@ class Classifier(Stage):
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
         if self.fitting and (weights := self.data.loss_weights()) is not None:
+            if not hasattr(self.loss, "weight"):
+                raise UserError(
+                    f"data.sampling.class_weights: {type(self.loss).__name__} has no `weight` to be set; set them to"
+                    " false, or take a loss that has, such as torch.nn.CrossEntropyLoss"
+                )
             # not persistent: testing has no use for it, and a checkpoint must load without it
             self.loss.register_buffer("weight", weights, persistent=False)
 
@@ -94,6 +102,12 @@ class Classifier(Stage):
             raise UserError(
                 "a Classifier learns from labels alone: set data.probe to null and data.subset.unlabelled to false"
             )
+
+    def on_fit_start(self) -> None:
+        """See `Stage`; also refuse a loss that is none."""
+        super().on_fit_start()
+        if type(self).training_step is Classifier.training_step:
+            check_loss(self)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, K) of features (B, C, F, T)."""
@@ -132,3 +146,7 @@ class Classifier(Stage):
             self.test_metrics.update(self.scores(logits), batch["label"])
             self.log_dict(self.test_metrics, add_dataloader_idx=False)
         return {"scores": self.scores(logits), "index": batch["index"]}
+
+    def predict_step(self, batch: dict[str, Tensor] | Tensor, batch_idx: int) -> Tensor:
+        """Scores (B, K) of a batch of the data, or of features (B, C, F, T)."""
+        return self.scores(self(batch["features"] if isinstance(batch, dict) else batch))

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple, TypedDict
 
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import LRSchedulerConfigType
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from cry_lightning.console import UserError
 
@@ -80,6 +82,31 @@ class Optimisation:
             Part(head, 1.0, False),
         ]
 
+    def scheduled(
+        self, optimizer: Optimizer, stated: Sequence[float], checkpoint: Checkpoint | None
+    ) -> LRSchedulerConfigType:
+        """The scheduler of an optimizer, and when it steps.
+
+        Args:
+            optimizer: whose groups have their rates.
+            stated: the rate that each had as the optimizer was made.
+            checkpoint: how the best one is chosen.
+
+        Raises:
+            UserError: the scheduler does not take its arguments, or does not go with the rates; or it lacks a metric.
+        """
+        assert self.scheduler is not None
+        rates = [group["lr"] for group in optimizer.param_groups]
+        try:
+            schedule = self.scheduler(optimizer)
+        except (TypeError, ValueError) as error:  # such as a cycle without an end
+            raise UserError(f"model.optimisation.scheduler: {error}") from error
+        keep_shares(schedule, optimizer, stated, rates)
+        config: LRSchedulerConfigType = {"scheduler": schedule, "interval": self.scheduler_interval}
+        if isinstance(schedule, ReduceLROnPlateau):
+            config["monitor"] = watched(schedule, checkpoint)
+        return config
+
 
 class Part(NamedTuple):
     """Parameters that learn at one rate."""
@@ -137,6 +164,54 @@ def scale_learning_rate(optimizer: Optimizer, clips_per_step: int) -> None:
     """
     for group in optimizer.param_groups:
         group["lr"] *= clips_per_step / REFERENCE_BATCH
+
+
+def keep_shares(schedule: LRScheduler, optimizer: Optimizer, stated: Sequence[float], rates: Sequence[float]) -> None:
+    """Give each group its share of the rates that a schedule sets itself, as `OneCycleLR` does by `max_lr`.
+
+    Args:
+        schedule: of the optimizer, newly made.
+        optimizer: whose groups have other rates since.
+        stated: the rate of each group, of which it had a share before.
+        rates: these shares.
+
+    Raises:
+        UserError: the schedule is none of torch's cycles.
+    """
+    groups = optimizer.param_groups
+    kept = all(group.get("initial_lr", group["lr"]) == rate for group, rate in zip(groups, rates, strict=True))
+    if kept or [*stated] == [*rates]:
+        return
+    if not isinstance(schedule, (OneCycleLR, CyclicLR)):
+        raise UserError(
+            f"model.optimisation.scheduler: {type(schedule).__name__} sets learning rates of its own, which undoes"
+            " encoder_lr_scale, layer_decay and scale_lr: leave these out, or take another schedule"
+        )
+    shares = [rate / whole for rate, whole in zip(rates, stated, strict=True)]
+    for group, share in zip(groups, shares, strict=True):
+        for name in {"lr", "initial_lr", "max_lr", "min_lr"} & {*group}:
+            group[name] *= share
+    for name in {"base_lrs", "max_lrs", "_last_lr"} & {*vars(schedule)}:
+        setattr(schedule, name, [rate * share for rate, share in zip(getattr(schedule, name), shares, strict=True)])
+
+
+def watched(schedule: ReduceLROnPlateau, checkpoint: Checkpoint | None) -> str:
+    """The metric at whose plateau the rate falls: the schedule's own, or else the one that chooses the checkpoint.
+
+    Raises:
+        UserError: there is none, or the schedule takes its rise for a fall.
+    """
+    place = "model.optimisation.scheduler: ReduceLROnPlateau"
+    chosen_by, mode = getattr(checkpoint, "monitor", None), getattr(checkpoint, "mode", None)
+    monitor = getattr(schedule, "monitor", None) or chosen_by
+    if monitor is None:
+        raise UserError(f"{place} needs a metric: set checkpoint.monitor")
+    if monitor == chosen_by and schedule.mode != mode:
+        raise UserError(
+            f"{place} has the mode {schedule.mode}, but {monitor} chooses the checkpoint by the mode {mode}: make the"
+            " two one"
+        )
+    return str(monitor)
 
 
 def warmup_cosine(

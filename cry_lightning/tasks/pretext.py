@@ -79,7 +79,8 @@ class Pretext(Stage):
         return bool(rank < COLLAPSED_RANK)
 
     def on_fit_start(self) -> None:
-        """Refuse a probe that compares nothing."""
+        """See `Stage`; also refuse a probe that compares nothing."""
+        super().on_fit_start()
         probe = self.data.probe
         classes = sorted({str(clip.label) for clip in probe.clips_of("train")}) if probe else []
         if probe and len(classes) < 2:

@@ -60,7 +60,7 @@ class Trust:
         if not (isinstance(class_path, str) and DOTTED.fullmatch(class_path)):
             raise UserError(f"{field}: {shortened(class_path)} is no class path, package.module.Class")
         if not self.holds(class_path):
-            raise UserError(f"{field}: {refusal(class_path)}")
+            raise UserError(f"{field}: {refusal(class_path)}{in_python(class_path)}")
         found = self._walked(class_path) or self._walked(in_its_room(class_path))
         if class_path in FUNCTIONS:
             expected = get_type_hints(found)["return"]
@@ -210,8 +210,13 @@ def hints_of(of: Callable[..., object]) -> Json:
 
 
 def refusal(class_path: str) -> str:
-    """Why a name is not resolved, and the way out."""
+    """Why a name is not resolved, and the way out in a command."""
     return f"{class_path} is not imported unless you trust who wrote it: --trust {class_path.partition('.')[0]}"
+
+
+def in_python(class_path: str) -> str:
+    """The way out where a function takes the checkpoint."""
+    return f", or in Python trust=[{class_path.partition('.')[0]!r}]"
 
 
 def shortened(value: object) -> str:
