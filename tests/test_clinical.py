@@ -134,6 +134,17 @@ def test_scores_that_are_all_equal_are_no_error(written) -> None:
     assert figure(found, "sensitivity", "sensitivity 0.9 on validation")["value"] == 1
 
 
+@pytest.mark.parametrize("in_order", ["yes first", "no first", "mixed"])
+def test_reliability_of_equal_scores_is_that_of_any_order_of_rows(in_order) -> None:
+    truth = np.repeat([True, False], [40, 60])
+    truth = {"yes first": truth, "no first": truth[::-1], "mixed": np.random.default_rng(0).permutation(truth)}[
+        in_order
+    ]
+    same = calibration.reliability(truth, np.full(100, 0.4))
+    assert same["observed"].to_numpy() == pytest.approx(0.4) and same["n"].tolist() == [10] * 10
+    assert calibration.expected_calibration_error(truth, np.full(100, 0.4)) == pytest.approx(0)
+
+
 def turned(table: pd.DataFrame) -> pd.DataFrame:
     """The same, but its validation scores are those of the other class."""
     whose = table["split"] == "val"
