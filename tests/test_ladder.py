@@ -77,6 +77,13 @@ def test_the_recorder_is_found_where_labels_go_with_it() -> None:
     assert value(alike, BY_SUBJECT, RECORDER)["value"] < 0.6
 
 
+@pytest.mark.parametrize(("gain_db", "low", "high"), [(9.0, 0.95, 1.0), (0.0, 0.3, 0.65)])
+def test_the_recorder_is_found_in_few_clips_and_not_where_it_is_none(gain_db, low, high) -> None:
+    few = pooled("subject", 0.0).groupby("subject").head(2)[:40].reset_index(drop=True)
+    found = leakage.recorder_only(few, features_of(few, gain_db))
+    assert low <= ((found["score_b"] > 0.5) == (few["label"] == "b")).mean() <= high
+
+
 @pytest.mark.slow
 def test_verdict_names_what_holds() -> None:
     rungs, found = ladder(3.0, 0.0)
