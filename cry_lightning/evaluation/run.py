@@ -20,6 +20,7 @@ from cry_lightning.lineage.spelling import doubts, joined, named_by_recording
 
 MAX_SHOWN = 20  # classes
 MAX_NAMED = 5  # in a remark, where there are many
+PARTLY_RECORDINGS = "subjects and recordings"  # where some subjects are not known
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ class Run(Tested):
     @property
     def n_unknown(self) -> int:
         """Tested clips whose subject is not known: their recording stands for it."""
-        return int((self.table[predictions.SOURCE] == "unknown").sum())
+        return n_unknown(self.table)
 
     @property
     def drawn(self) -> str:
         """What the intervals are over, in words."""
-        return "recordings" if self.n_unknown else "subjects"
+        return drawn_of(self.table)
 
     @cached_property
     def jackknives(self) -> dict[str, Jackknife]:
@@ -107,6 +108,19 @@ class Run(Tested):
     def _places(self) -> dict[tuple[str, str, str, str], int]:
         keys = self.results[["level", "metric", "class", "predictor"]].itertuples(index=False, name=None)
         return {key: place for place, key in enumerate(keys)}
+
+
+def n_unknown(table: pd.DataFrame) -> int:
+    """Clips of a tested table whose subject is not known."""
+    return int(table.loc[table[predictions.SOURCE] == "unknown", "clip"].nunique())
+
+
+def drawn_of(table: pd.DataFrame) -> str:
+    """What the intervals of a tested table are over, in words: of unknown subjects, recordings."""
+    unknown = n_unknown(table)
+    if 0 < unknown < table["clip"].nunique():
+        return PARTLY_RECORDINGS
+    return "recordings" if unknown else "subjects"
 
 
 def named_apart(runs: Sequence[Run]) -> list[Run]:
@@ -249,9 +263,15 @@ def _main(levels: list[Units]) -> Units:
 def _whose(table: pd.DataFrame) -> Iterator[str]:
     """What stands for subjects that are not known as such."""
     source = table[predictions.SOURCE][~joined(table).duplicated()]
-    if unknown := int((table[predictions.SOURCE] == "unknown").sum()):
+    drawn, of = drawn_of(table), f"{n_unknown(table)} of {table['clip'].nunique()} tested clips"
+    if drawn == PARTLY_RECORDINGS:
         yield (
-            f"Intervals are over recordings, since the subjects of {unknown} of {len(table)} tested clips are not"
+            f"Intervals are over subjects, and over recordings where the subject is not known ({of}); those over"
+            " infants alone would be wider."
+        )
+    elif drawn == "recordings":
+        yield (
+            f"Intervals are over recordings, since the subjects of {of} are not"
             " known; those over infants would be wider. Nothing is known of how the model does with other infants."
         )
     if stand_ins := int((source == "stand-in").sum()):

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from cry_lightning.evaluation.clinical import clinical_rows
 from cry_lightning.evaluation.compare import SUMMARY, cell
-from cry_lightning.evaluation.run import Run
+from cry_lightning.evaluation.run import PARTLY_RECORDINGS, Run
 from cry_lightning.report import words
 from cry_lightning.report.provenance import Provenance, versions
 from cry_lightning.report.words import Extras
@@ -167,9 +167,10 @@ class Facts:
             (name, self.run.result(level, "recall", name)[["n_units", "n_subjects"]])
             for name in self.run.shown_classes[:MOST_CLASSES]
         ]
-        drawn = "recordings" if self.run.n_unknown else "subjects"
-        told = [f"{name}: {units} {level}s of {subjects} {drawn}" for name, (units, subjects) in counts]
-        return f"Tested: {'; '.join(told)}{self._more()}."
+        whose = "recordings" if self.run.drawn == "recordings" else "subjects"
+        told = [f"{name}: {units} {level}s of {subjects} {whose}" for name, (units, subjects) in counts]
+        stand_in = " A recording whose subject is not known counts as one." * (self.run.drawn == PARTLY_RECORDINGS)
+        return f"Tested: {'; '.join(told)}{self._more()}.{stand_in}"
 
     @property
     def subgroups(self) -> str:

@@ -12,6 +12,7 @@ from shlex import quote
 import yaml
 
 from cry_lightning.console import counted
+from cry_lightning.evaluation.predictions import SOURCE
 from cry_lightning.evaluation.run import Run
 from cry_lightning.files import sha256
 from cry_lightning.files.former_names import as_now
@@ -114,7 +115,9 @@ class Provenance:
 
     def _test(self) -> Box:
         table = self.run.table
-        subjects = "subjects not known" if self.run.n_unknown else counted(joined(table).nunique(), "subject")
+        known = joined(table)[table[SOURCE] != "unknown"].nunique()
+        others = f"subjects of {counted(self.run.n_unknown, 'clip')} not known" if known else "subjects not known"
+        subjects = ", ".join([counted(known, "subject")] * bool(known) + [others] * bool(self.run.n_unknown))
         split = "validation rows" if table["split"].iloc[0] == "val" else "test rows"
         clips, recordings = (counted(table[kind].nunique(), kind) for kind in ("clip", "recording"))
         counts = f"{clips} of {recordings}, {subjects}"

@@ -103,7 +103,8 @@ def verdict(run: Run) -> str:
     else:
         weight = f"the gain of {cell(gain)} is no evidence that the model does better"
     if run.leakage.status == "SUBJECTS UNKNOWN":
-        weight += ", and as subjects are not known it says nothing about other infants"
+        some, then = ("", "says nothing about") if run.drawn == "recordings" else ("some ", "may not hold for")
+        weight += f", and as {some}subjects are not known it {then} other infants"
     return f"UAR {cell(uar)} at {level} level, where the majority baseline has {baseline['value']:.3f}: {weight}."
 
 
