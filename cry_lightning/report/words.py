@@ -31,7 +31,8 @@ TERMS = {
 COARSER = "scores are the means of those of all clips of a case."
 CLINICAL = """\
 Clinical figures for {positive}, at {level} level. Recalibration (Platt), thresholds and cut-offs of confidence were
-chosen on validation rows; the figures are of the test."""
+chosen on validation rows; the figures are of the test. The answer whose accuracy is given here is the class of the
+higher recalibrated probability; that of all other tables is the class of the higher score as predicted."""
 CHOSEN = "Chosen on validation rows (thresholds are of the probability that intercept and slope make of a score):"
 UNPAIRED = "Runs that are not paired were not tested on the same clips: do not set their figures side by side."
 STAMPS = {
