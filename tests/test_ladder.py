@@ -133,6 +133,7 @@ def of_few(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["subject"].isin([f"x:{number}" for number in range(8)])].reset_index(drop=True)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("n_unknown", "drawn"), [(24, "recordings"), (3, "subjects and recordings"), (0, "subjects")])
 def test_what_stands_for_unknown_subjects_is_called_so(n_unknown, drawn) -> None:
     rungs, _ = ladder(3.0, 0.0)
