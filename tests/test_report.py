@@ -196,6 +196,15 @@ def test_where_some_subjects_are_unknown_intervals_are_over_both_and_called_so(n
     assert "a: 18 recordings of 10 subjects; b: 6 recordings of 3 subjects. A recording whose subject is" in card
 
 
+def test_of_few_recordings_of_unknown_subjects_recordings_are_said_to_be_too_few(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run", n_subjects=2)
+    recordings = predictions.read(run / "predictions.csv")["recording"]
+    rewrite(run, subject="made:" + recordings, subject_source="unknown")
+    bind(run)
+    main([str(run)])
+    assert "no intervals, since they need 5 recordings and 4 were tested." in capsys.readouterr().out
+
+
 def test_an_older_table_counts_subjects_named_after_their_recordings_as_unknown(tmp_path) -> None:
     run = make_run(tmp_path / "run")
     table = predictions.read(run / "predictions.csv")

@@ -228,7 +228,7 @@ def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
             *_notes(table, split),
             *_spread(table, _main(levels)),
             *notes,
-            *_level_notes(levels, classes),
+            *_level_notes(levels, classes, drawn_of(table)),
         ],
     )
 
@@ -301,21 +301,21 @@ def _spread(predicted: pd.DataFrame, units: Units) -> Iterator[str]:
         return
     of_repeat = {name: measure(each)["uar", ""][0] for name, each in repeats.items()}
     found = repeats_in_words(pd.Series(of_repeat), division_of(predicted))
-    yield f"UAR at {units.level} level {found}; the intervals, over subjects, do not contain it."
+    yield f"UAR at {units.level} level {found}; the intervals, over {drawn_of(predicted)}, do not contain it."
 
 
-def _level_notes(levels: list[Units], classes: list[str]) -> Iterator[str]:
+def _level_notes(levels: list[Units], classes: list[str], drawn: str) -> Iterator[str]:
     """Each remark once, with the levels to which it applies."""
     at: dict[str, list[str]] = {}
     for units in levels:
-        for remark in _remarks(units, classes):
+        for remark in _remarks(units, classes, drawn):
             at.setdefault(remark, []).append(units.level)
     for remark, names in at.items():
         named = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
         yield f"At {named} level{'s' * (len(names) > 1)}: {remark}"
 
 
-def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
+def _remarks(units: Units, classes: list[str], drawn: str) -> Iterator[str]:
     of_class = units.table.groupby("label")["subject"].nunique().reindex(classes, fill_value=0)
     rare = [f"{name} ({n})" for name, n in of_class.items() if 0 < n < MIN_SUBJECTS]
     absent = [name for name in classes if of_class[name] == 0]
@@ -323,10 +323,10 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
         rare, absent = (_first_few(names) for names in (rare, absent))
     if units.n_subjects < MIN_SUBJECTS:
         tested = counted(units.n_subjects, "was", "were")
-        yield f"no intervals, since they need {MIN_SUBJECTS} subjects and {tested} tested."
+        yield f"no intervals, since they need {MIN_SUBJECTS} {drawn} and {tested} tested."
     elif rare:
         yield (
-            f"fewer than {MIN_SUBJECTS} tested subjects have {', '.join(rare)}: too few for intervals of the figures of"
+            f"fewer than {MIN_SUBJECTS} tested {drawn} have {', '.join(rare)}: too few for intervals of the figures of"
             " these classes, and of UAR, macro-F1 and AUC, which average over classes."
         )
     if units.table["label"].nunique() == 1:
