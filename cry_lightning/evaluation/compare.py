@@ -26,9 +26,9 @@ COLUMNS = ["run", "minus", "level", "metric", "value", "low", "high", "p", "n_un
 SIGNIFICANT = 0.05
 READING = (
     "Differences over the same subjects, with 95 % intervals. p: permutation test, which exchanges both runs' answers"
-    " to all clips of a subject, corrected for the number of all comparisons here. A difference of p 0.05 or less is"
-    " called more than chance, whether or not its interval, which is not corrected, contains 0. Another training might"
-    " give other differences."
+    " to all clips of a subject, corrected for the number of all comparisons here; none where there is no interval. A"
+    " difference of p 0.05 or less is called more than chance, whether or not its interval, which is not corrected,"
+    " contains 0. Another training might give other differences."
 )
 
 
