@@ -270,11 +270,9 @@ def corrected(made: Sequence[Pair], metrics: Sequence[str] = TESTED) -> list[Pai
 
     What has no interval has no p: it would tell of the few subjects that were tested, and of no others.
     """
-    tested = [pair for pair in made if pair.exchange is not None]
-    if not tested:
-        return list(made)
-    wanted = np.array([pair.has_interval(metrics) for pair in tested])
-    p = iter(p_values([pair.exchange for pair in tested if pair.exchange is not None], metrics, wanted))
+    tested = [(pair.exchange, pair.has_interval(metrics)) for pair in made if pair.exchange is not None]
+    exchanges, wanted = [exchange for exchange, _ in tested], np.array([has for _, has in tested])
+    p = iter(p_values(exchanges, metrics, wanted)) if tested else iter(())
     return [pair if pair.exchange is None else pair.with_p(dict(zip(metrics, next(p), strict=True))) for pair in made]
 
 
