@@ -34,7 +34,6 @@ WRONG_WAY = "they rank the validation cases the wrong way, or not at all"
 PREDICTIVE = ("positive predictive value", "negative predictive value")
 STEEPEST = 10.0  # slope by the standard deviation of the logits, of AUCs of 0.998 and more
 NO_SPREAD = 1e-9
-OF_ALL_CASES = ("answered", "accuracy of answers")
 POINTS = {name: f"{name} {TARGET:g} on validation" for name in ("sensitivity", "specificity")}
 SCORES = {"as predicted": "score", "recalibrated": "calibrated"}  # by what it is called: the column of `Readout.cases`
 UNCHANGED = {"as predicted": "score"}  # the same where no fold's scores are recalibrated
@@ -332,11 +331,12 @@ def predictive_values(sensitivity: float, specificity: float, prevalence: float)
 
 
 def _estimate(jackknife: Jackknife, quantity: str, at: str, positive: str) -> Estimate:
-    """A figure and its interval, which rests on the subjects of one class, of both, or as accuracy on all alike."""
+    """A figure and its interval, which rests on the subjects of one class or of both."""
     other = next((name for name in jackknife.classes if name != positive), "")  # if any is tested
     name = {"sensitivity": positive, "specificity": other}.get(quantity, positive)
     bounded = quantity not in ("calibration slope", "calibration in the large", "net benefit")
-    n = jackknife.subjects("accuracy") if quantity in OF_ALL_CASES else jackknife.subjects(quantity, name)
+    is_accuracy = (quantity, at) == ("accuracy of answers", _coverage(1))  # of all cases, with its interval
+    n = jackknife.subjects("accuracy") if is_accuracy else jackknife.subjects(quantity, name)
     return jackknife.estimate(jackknife.measures[quantity, at], n, bounded)
 
 
