@@ -134,6 +134,59 @@ def test_scores_that_are_all_equal_are_no_error(written) -> None:
     assert figure(found, "sensitivity", "sensitivity 0.9 on validation")["value"] == 1
 
 
+@pytest.mark.parametrize("in_order", ["yes first", "no first", "mixed"])
+def test_reliability_of_equal_scores_is_that_of_any_order_of_rows(in_order) -> None:
+    truth = np.repeat([True, False], [40, 60])
+    truth = {"yes first": truth, "no first": truth[::-1], "mixed": np.random.default_rng(0).permutation(truth)}[
+        in_order
+    ]
+    same = calibration.reliability(truth, np.full(100, 0.4))
+    assert same["observed"].to_numpy() == pytest.approx(0.4) and same["n"].tolist() == [10] * 10
+    assert calibration.expected_calibration_error(truth, np.full(100, 0.4)) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("first", ["sick", "well"])
+def test_equal_scores_are_answered_by_the_first_class_as_everywhere_else(written, first) -> None:
+    """The answers of all cases, and their interval, are then those of the accuracy."""
+    table = a_table().round({"score_sick": 1})
+    table["score_well"] = 1 - table["score_sick"]
+    other = {"sick": "well", "well": "sick"}[first]
+    validation = table["split"] == "val"  # of too few subjects, so that the scores stay as they are
+    few = table[~validation | table["subject"].isin(table[validation]["subject"].unique()[:3])]
+    columns = [*predictions.KEYS, f"score_{first}", f"score_{other}"]
+    run = evaluate_run(read_run(str(written(few[columns].reset_index(drop=True))), "test"), "test", "sick")
+    assert (run.table["score_sick"] == 0.5).any()
+    answers = figure(clinical.read_out(run, [0.05]), "accuracy of answers", "coverage 1 on validation")
+    expected = run.result("clip", "accuracy")
+    assert answers[["value", "low", "high"]].tolist() == pytest.approx(expected[["value", "low", "high"]].tolist())
+
+
+@pytest.mark.parametrize("n_wrong", [0, 1, 8])
+def test_where_scores_nearly_separate_the_classes_there_is_no_slope_and_the_report_says_so(written, n_wrong) -> None:
+    table = a_table(36)
+    rng, sick = np.random.default_rng(0), table["label"] == "sick"
+    score = expit(np.where(sick, 2, -2) + rng.normal(0, 0.3, len(table)))
+    wrong = table["subject"].isin(table[(table["split"] == "test") & sick]["subject"].unique()[:n_wrong])
+    score = np.where(wrong, 1 - score, score)
+    found = readout(written(table.assign(score_sick=score, score_well=1 - score)))
+    slope, told = (
+        figure(found, "calibration slope", "as predicted"),
+        "There is no calibration slope of scores as predicted",
+    )
+    assert np.isnan(slope["value"]) == (n_wrong < 8) == (told in " ".join(found.remarks))
+
+
+def test_a_slope_that_a_hairs_breadth_of_overlap_keeps_finite_is_none(written) -> None:
+    table = a_table(36)
+    sick, tested = table["label"] == "sick", table["split"] == "test"
+    logits = np.where(sick, 2.0, -2.0)
+    for label, near in (("sick", 0.0), ("well", 1e-4)):  # a clip of each of four subjects
+        whose = table[tested & (table["label"] == label)].groupby("subject").head(1).index[:4]
+        logits[whose] = near
+    run = written(table.assign(score_sick=expit(logits), score_well=1 - expit(logits)))
+    assert np.isnan(figure(readout(run), "calibration slope", "as predicted")["value"])
+
+
 def turned(table: pd.DataFrame) -> pd.DataFrame:
     """The same, but its validation scores are those of the other class."""
     whose = table["split"] == "val"

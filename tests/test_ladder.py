@@ -1,5 +1,7 @@
 """`leakage`: what identity alone and the recorder alone reach, and the verdict."""
 
+import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +31,15 @@ def pooled(group: str, skill: float, seed: int = 0) -> pd.DataFrame:
     names = [f"{one}-{other}" for one, other in zip(subject, take, strict=True)]
     fold = subject // 2 % 5 if group == "subject" else rng.permutation(len(label)) % 5
     table = pd.DataFrame({"clip": names, "recording": names, "subject": [f"x:{one}" for one in subject]})
-    return table.assign(repeat="0", fold=fold.astype(str), split="test", label=label, score_a=1 - score, score_b=score)
+    return table.assign(
+        repeat="0",
+        fold=fold.astype(str),
+        split="test",
+        label=label,
+        subject_source="given",
+        score_a=1 - score,
+        score_b=score,
+    )
 
 
 def features_of(table: pd.DataFrame, gain_db: float) -> pd.DataFrame:
@@ -77,6 +87,13 @@ def test_the_recorder_is_found_where_labels_go_with_it() -> None:
     assert value(alike, BY_SUBJECT, RECORDER)["value"] < 0.6
 
 
+@pytest.mark.parametrize(("gain_db", "low", "high"), [(9.0, 0.95, 1.0), (0.0, 0.3, 0.65)])
+def test_the_recorder_is_found_in_few_clips_and_not_where_it_is_none(gain_db, low, high) -> None:
+    few = pooled("subject", 0.0).groupby("subject").head(2)[:40].reset_index(drop=True)
+    found = leakage.recorder_only(few, features_of(few, gain_db))
+    assert low <= ((found["score_b"] > 0.5) == (few["label"] == "b")).mean() <= high
+
+
 @pytest.mark.slow
 def test_verdict_names_what_holds() -> None:
     rungs, found = ladder(3.0, 0.0)
@@ -85,12 +102,63 @@ def test_verdict_names_what_holds() -> None:
         value(found, BY_CLIP, MODEL)["value"] - 0.5,
         (value(found, BY_CLIP, MODEL)["value"] - value(found, BY_SUBJECT, MODEL)["value"]),
     )
-    assert f"By clip, UAR is {above:.3f} above chance (0.500); {gone:.3f} [" in text
-    assert "knowledge of who cries: by subject it is not there." in text and "no evidence of more than chance" in text
+    assert f"By clip, UAR is {above:.3f} above chance (0.500). By clip less by subject, it is {gone:.3f} [" in text
+    assert "knowledge of who cries, which by subject is not there." in text
+    assert "no evidence of more than chance" in text and "no evidence that labels and recorders go together" in text
     rungs, found = ladder(3.0, 3.0, gain_db=6)
     text = leakage.verdict(rungs, found)
-    assert "which may be chance. By subject" in text and "remains: more than chance." in text
-    assert "labels and recorders go together" in text
+    assert "]: no evidence of knowledge of who cries. By subject, " in text and "]: more than chance." in text
+    assert "]: labels and recorders go together." in text
+
+
+def test_verdict_of_rungs_in_another_order_claims_no_share_of_what_is_not_there() -> None:
+    text = leakage.verdict(*ladder(-1.0, 3.0))
+    assert re.search(
+        r"By clip, UAR is 0\.\d+ below chance \(0\.500\)\. By clip less by subject, it is -0\.\d+ \[", text
+    )
+    assert "]: no knowledge of who cries. By subject, " in text and "of that" not in text
+    assert "]: less than chance." in leakage.verdict(*ladder(0.0, -3.0))
+
+
+def test_verdict_of_too_few_subjects_says_that_there_is_no_interval() -> None:
+    rungs, _ = ladder(3.0, 3.0)
+    few = {name: replace(rung, table=of_few(rung.table)) for name, rung in rungs.items()}
+    text = leakage.verdict(few, leakage.results(few, features_of(few[BY_CLIP].table, 0.0)))
+    assert text.count(": there is no interval, so this says nothing about other subjects.") == 3
+    assert "chance." not in text and "together" not in text
+
+
+def of_few(table: pd.DataFrame) -> pd.DataFrame:
+    """The clips of four infants of each label."""
+    return table[table["subject"].isin([f"x:{number}" for number in range(8)])].reset_index(drop=True)
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize(("n_unknown", "drawn"), [(24, "recordings"), (3, "subjects and recordings"), (0, "subjects")])
+def test_what_stands_for_unknown_subjects_is_called_so(n_unknown, drawn) -> None:
+    rungs, _ = ladder(3.0, 0.0)
+    names = [f"x:{number}" for number in range(n_unknown)]
+    unknown = {name: replace(rung, table=without_subjects(rung.table, names)) for name, rung in rungs.items()}
+    found = leakage.results(unknown, features_of(unknown[BY_CLIP].table, 0.0))
+    assert {row[2] for row in leakage.as_rows(found)[1:]} == {"240/?" if n_unknown else "240/24"}
+    texts = leakage.reading(unknown[BY_SUBJECT].table), leakage.verdict(unknown, found)
+    assert f"95 % intervals over {drawn}." in texts[0]
+    assert (f"subjects of {10 * n_unknown} of 240 clips are not known" in texts[0]) == bool(n_unknown)
+    assert all(("who cries" in text) == (drawn != "recordings") for text in texts)
+
+
+def without_subjects(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """The same where nobody told who some infants are: each recording is of its own."""
+    unknown = table["subject"].isin(names)
+    return table.assign(
+        subject=table["subject"].mask(unknown, "x:" + table["recording"]),
+        subject_source=table["subject_source"].mask(unknown, "unknown"),
+    )
+
+
+def test_the_majority_row_is_a_constant_without_width() -> None:
+    _, found = ladder(3.0, 0.0)
+    assert value(found, BY_CLIP, MAJORITY)[["value", "low", "high"]].tolist() == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("status", ["LEAKY", "UNKNOWN LINEAGE", "SUBJECTS UNKNOWN"])
@@ -103,8 +171,8 @@ def test_verdict_is_worded_by_the_stamp_of_the_first_rung(status) -> None:
     }[status]
     rungs, scores = ladder(3.0, 3.0, known=found)
     text = leakage.verdict(rungs, scores)
-    assert f"{status} ({found.reason})" in text and (" remains: " in text) == (status != "LEAKY")
-    assert ("cannot be told" in text) == ("of that is knowledge of who cries" not in text) == (status == "LEAKY")
+    assert f"{status} ({found.reason})" in text and ("]: more than chance." in text) == (status != "LEAKY")
+    assert ("cannot be told" in text) == ("By clip less by subject" not in text) == (status == "LEAKY")
     assert value(scores, BY_SUBJECT, MODEL)["lineage"] == status and not value(scores, BY_SUBJECT, IDENTITY)["lineage"]
     assert [row[-1] for row in leakage.as_rows(scores)] == ["lineage", status, "", "", "", "LEAKY", "", "", ""]
     (axes,) = leakage.draw(scores, 0.5).axes
@@ -172,7 +240,7 @@ def test_weights_that_know_the_tested_infants_stamp_every_rung(stage, tmp_path, 
     weights = next(tmp_path.rglob("before/best.ckpt"))
     given = [f"--model.init_args.weights={weights}", "--folds", "2", "--copies", "0", "--out", str(tmp_path / "ladder")]
     main(["--config", str(stage()), *given])
-    assert "remains: " not in capsys.readouterr().out
+    assert "By clip less by subject" not in capsys.readouterr().out
     model = pd.read_csv(tmp_path / "ladder/leakage.csv").query("predictor == 'model'")
     assert set(model["lineage"]) == {"LEAKY"} and model["division"].nunique() == 2
     for name in ("leakage.md", "report.html"):

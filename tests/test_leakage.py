@@ -33,7 +33,7 @@ from cry_lightning.lineage import (
     write,
 )
 from cry_lightning.lineage.acoustic_fingerprint import landmarks
-from cry_lightning.lineage.check import OTHERS
+from cry_lightning.lineage.check import OTHERS, PARTS
 from cry_lightning.lineage.records import NO_HASH, NO_LINEAGE, OTHER_TABLE
 from cry_lightning.tasks.augment import BackgroundNoise
 
@@ -77,6 +77,14 @@ def test_subject_of_an_earlier_stage() -> None:
     assert found.status == "LEAKY"
     assert [(one.stage, one.subjects, one.clips) for one in found.overlaps] == [("simclr", 2, 0)]
     assert found.reason == f"2 of 3 tested subjects trained on: stage simclr on made ({OTHERS})"
+
+
+def test_other_parts_of_the_recordings_that_were_trained_on_are_no_other_infants() -> None:
+    """By clip, as the ladder divides: windows of one recording are on both sides."""
+    parts = ("sound of 1.wav#1.000-1.000", "sound of 2.wav#1.000-1.000")
+    (overlap,) = check(rows(), lineage(stage("pretrain", subjects="a", clips=parts))).overlaps
+    assert (overlap.subjects, overlap.clips) == (1, 0)
+    assert str(overlap) == f"1 of 3 tested subjects trained on: stage pretrain on made ({PARTS})"
 
 
 def test_subject_that_chose_the_checkpoint() -> None:

@@ -698,7 +698,7 @@ def test_classes_of_the_users_own_yamls_may_stand_in_the_run(make, house, stand_
 
 
 def test_a_received_runs_yaml_is_not_the_users_own(make, house, stand_in):
-    (house / "data.yaml").write_text(OWN_DATA)
+    (house / "data.yaml").write_text(OWN_DATA.replace("feature: own.yaml\n", ""))
     (house / "best.ckpt").touch()  # beside it: the YAML is of this run
     make("finetune", "evaluate", DATA="data.yaml")
     assert trusted_in_the_test(stand_in) == []

@@ -189,9 +189,25 @@ def test_clips_of_one_name_that_are_other_sounds_are_no_pair(tmp_path, capsys):
 def test_few_subjects_have_a_difference_without_interval(tmp_path, capsys):
     names = [str(make_run(tmp_path / name, n_subjects=4, seed=seed)) for seed, name in enumerate(("first", "run"))]
     main([*names, "--out", str(tmp_path / "out")])
-    assert "no evidence that one does better." in capsys.readouterr().out
+    assert "there is no interval, so this says nothing about other subjects." in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "out/differences.csv")
-    assert table["value"].notna().all() and table[["low", "high"]].isna().all(axis=None)
+    assert table["value"].notna().all() and table[["low", "high", "p"]].isna().all(axis=None)
+
+
+def test_what_has_no_interval_has_no_p_and_is_no_comparison(tmp_path, capsys):
+    """Four subjects of a class, and all answers to them better: UAR would have the p of all the others."""
+    folders = [make_run(tmp_path / name, 30, skill=skill) for name, skill in (("first", 0.0), ("better", 3.0))]
+    few = tuple(f"made:{number}" for number in range(4))
+    for folder in folders:
+        change(folder, lambda table: table[(table["label"] == "a") | table["subject"].isin(few)])
+    main([*map(str, folders), "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert "there is no interval, so this says nothing about other subjects." in printed and "explains" not in printed
+    table = pd.read_csv(tmp_path / "out/differences.csv").query("level == 'recording'").set_index("metric")
+    assert table["p"].notna().to_dict() == table["low"].notna().to_dict()
+    first, better = map(scored, folders)
+    alone = p_values([pair(better, first).exchange], ["accuracy"])[0, 0]
+    assert table["p"].dropna().to_dict() == {"accuracy": pytest.approx(alone)}
 
 
 def test_a_leaky_run_is_said_in_its_pair(tmp_path, capsys):

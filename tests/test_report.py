@@ -174,6 +174,37 @@ def test_unknown_subjects_are_stamped_and_intervals_are_over_recordings(no_figur
     assert set(pd.read_csv(run / "metrics.csv")["lineage"]) == {"SUBJECTS UNKNOWN"}
 
 
+def test_where_some_subjects_are_unknown_intervals_are_over_both_and_called_so(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run")
+    table = predictions.read(run / "predictions.csv")
+    unknown = table["subject"] == "made:3"
+    rewrite(
+        run,
+        subject=table["subject"].mask(unknown, "made:" + table["recording"]),
+        subject_source=table["subject_source"].mask(unknown, "unknown"),
+    )
+    bind(run)
+    main([str(run)])
+    printed, card = capsys.readouterr().out, (run / "card.md").read_text().replace("\\", "")
+    for text in (printed, card):
+        assert "over subjects, and over recordings where the subject is not known (4 of 48 tested clips)" in text
+        assert "Nothing is known of how the model does" not in text
+        assert "and as some subjects are not known it may not hold for other infants" in text
+    assert "95 % interval over subjects and recordings." in printed
+    assert "All intervals are over subjects and recordings;" in card
+    assert "11 subjects, subjects of 4 clips not known" in card
+    assert "a: 18 recordings of 10 subjects; b: 6 recordings of 3 subjects. A recording whose subject is" in card
+
+
+def test_of_few_recordings_of_unknown_subjects_recordings_are_said_to_be_too_few(no_figures, tmp_path, capsys) -> None:
+    run = make_run(tmp_path / "run", n_subjects=2)
+    recordings = predictions.read(run / "predictions.csv")["recording"]
+    rewrite(run, subject="made:" + recordings, subject_source="unknown")
+    bind(run)
+    main([str(run)])
+    assert "no intervals, since they need 5 recordings and 4 were tested." in capsys.readouterr().out
+
+
 def test_an_older_table_counts_subjects_named_after_their_recordings_as_unknown(tmp_path) -> None:
     run = make_run(tmp_path / "run")
     table = predictions.read(run / "predictions.csv")

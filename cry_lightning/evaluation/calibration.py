@@ -85,10 +85,15 @@ def expected_calibration_error(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def reliability(truth: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
-    """predicted, observed and n of up to ten bins of equally many cases, from the lowest probability up."""
+    """predicted, observed and n of up to ten bins of equally many cases, from the lowest probability up.
+
+    Where a bin ends among equal probabilities, each of these counts as their share of positive cases.
+    """
     order = np.argsort(scores, kind="stable")
+    _, equal = np.unique(scores, return_inverse=True)
+    shares = (np.bincount(equal, truth) / np.bincount(equal))[equal]
     bins = [rows for rows in np.array_split(order, N_BINS) if len(rows)]
-    rows = [(scores[rows].mean(), truth[rows].mean(), len(rows)) for rows in bins]
+    rows = [(scores[rows].mean(), shares[rows].mean(), len(rows)) for rows in bins]
     return pd.DataFrame(rows, columns=["predicted", "observed", "n"])
 
 

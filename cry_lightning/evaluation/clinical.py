@@ -4,7 +4,7 @@ What is chosen, is chosen on the validation rows of the same fold; what is repor
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
@@ -17,7 +17,7 @@ from cry_lightning.evaluation.calibration import clipped, expected_calibration_e
 from cry_lightning.evaluation.compare import cell
 from cry_lightning.evaluation.intervals import Estimate, Jackknife
 from cry_lightning.evaluation.metrics import Groups, Measures, mean_of_defined, ratio, units_at
-from cry_lightning.evaluation.predictions import SCORE
+from cry_lightning.evaluation.predictions import SCORE, classes_of
 from cry_lightning.evaluation.run import Run
 
 TARGET = 0.9  # of sensitivity, and of specificity, on validation rows
@@ -32,6 +32,8 @@ PROMISING = 9  # subjects of a class: 90 % of them and of one more, of any score
 AS_THEY_ARE = {"intercept": 0.0, "slope": 1.0}
 WRONG_WAY = "they rank the validation cases the wrong way, or not at all"
 PREDICTIVE = ("positive predictive value", "negative predictive value")
+STEEPEST = 10.0  # slope by the standard deviation of the logits, of AUCs of 0.998 and more
+NO_SPREAD = 1e-9
 POINTS = {name: f"{name} {TARGET:g} on validation" for name in ("sensitivity", "specificity")}
 SCORES = {"as predicted": "score", "recalibrated": "calibrated"}  # by what it is called: the column of `Readout.cases`
 UNCHANGED = {"as predicted": "score"}  # the same where no fold's scores are recalibrated
@@ -44,8 +46,8 @@ class Readout:
     Args:
         level: of the cases.
         positive: the class that is looked for.
-        cases: a row for each tested case and repeat: subject, label, score, calibrated, confident, above_sensitivity,
-            above_specificity.
+        cases: a row for each tested case and repeat: subject, label, score, calibrated, answer (whether that is
+            `positive`), confident, above_sensitivity, above_specificity.
         chosen: a row for each repeat and fold: intercept, slope, and the two thresholds, on recalibrated probability.
         figures: quantity, at, value, low, high; of recalibrated scores only where some are.
         curves: net benefit at each threshold probability: model, low, high, all (everybody is called positive).
@@ -108,6 +110,7 @@ def read_out(run: Run, prevalences: Sequence[float]) -> Readout:
         figures = figures[~figures["at"].isin(SCORES.keys() - UNCHANGED.keys())].reset_index(drop=True)
     absent = next((name for name in run.classes if not (table["label"] == name).any()), "")
     remarks = [*_remarks(chosen, subjects), *_on_ties(tied), *_on_absent(absent, run.positive)]
+    remarks += _on_separation(jackknife, table, SCORES if _any_recalibrated(of_folds) else UNCHANGED)
     return Readout(level, run.positive, table, of_folds, figures, curves, remarks)
 
 
@@ -125,6 +128,8 @@ def decided(tested: pd.DataFrame, validation: pd.DataFrame, positive: str) -> tu
     scores = clipped(tested[SCORE + positive])
     of_tested = _recalibrated(scores, settings)
     table = tested[["repeat", "unit", "subject", "label"]].assign(score=scores, calibrated=of_tested)
+    is_first = classes_of(tested)[0] == positive  # which of two equal scores is the answer, as everywhere else
+    table["answer"] = (of_tested >= 0.5) if is_first else (of_tested > 0.5)
     for name in POINTS:
         table[f"above_{name}"] = of_tested >= settings[f"threshold_{name}"]
     # How many of the cut-offs a case passes: 0 is answered at full coverage alone.
@@ -254,7 +259,7 @@ def _of_repeat(table: pd.DataFrame, truth: np.ndarray, groups: Groups) -> Measur
     for name, at in POINTS.items():
         above = table[f"above_{name}"].to_numpy()
         found["sensitivity", at], found["specificity", at] = share(above, truth), share(~above, ~truth)
-    right = (table["calibrated"] >= 0.5).to_numpy() == truth
+    right = table["answer"].to_numpy() == truth
     for passed, coverage in enumerate(COVERAGES):
         answered, at = (table["confident"] >= passed).to_numpy(), _coverage(coverage)
         found["answered", at], found["accuracy of answers", at] = share(answered, everybody), share(right, answered)
@@ -285,6 +290,8 @@ def figures_of(jackknife: Jackknife, table: pd.DataFrame, positive: str, prevale
             rows.append(("expected calibration error", at, expected_calibration_error(truth, score), np.nan, np.nan))
         if (quantity, at) == ("answered", _coverage(1)):
             rows.append((quantity, at, 1.0, np.nan, np.nan))  # by definition
+        elif quantity == "calibration slope" and _nearly_separated(jackknife, table, at):
+            rows.append((quantity, at, np.nan, np.nan, np.nan))
         elif quantity != "net benefit":
             rows.append((quantity, at, *_estimate(jackknife, quantity, at, positive)))
         if quantity == "specificity":
@@ -296,6 +303,24 @@ def figures_of(jackknife: Jackknife, table: pd.DataFrame, positive: str, prevale
                     known = values if np.isfinite(values[0]) else (np.nan,) * 3
                     rows.append((name, f"{at}, prevalence {prevalence:g}", *known))
     return pd.DataFrame(rows, columns=["quantity", "at", "value", "low", "high"])
+
+
+def _nearly_separated(jackknife: Jackknife, table: pd.DataFrame, name: str) -> bool:
+    """Whether so named scores all but separate the classes, with all subjects or without some: a slope is then any."""
+    if table["label"].nunique() < 2 or ((jackknife.cases > 0).sum(axis=0) < 2).any():
+        return False  # where there is none for another reason, with all or without the only subject of a class
+    spread = float(logit(table[SCORES[name]]).std())
+    slopes = np.abs(jackknife.measures["calibration slope", name]) * spread
+    return spread > NO_SPREAD and not bool((slopes < STEEPEST).all())  # NaN is separated
+
+
+def _on_separation(jackknife: Jackknife, table: pd.DataFrame, names: Iterable[str]) -> Iterator[str]:
+    """Of which scores there is no slope, since they all but separate the classes."""
+    if near := [name for name in names if _nearly_separated(jackknife, table, name)]:
+        yield (
+            f"There is no calibration slope of scores {' and '.join(near)}: with all subjects or without a few, they"
+            " nearly separate the classes, where it may be any number."
+        )
 
 
 def predictive_values(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:
@@ -310,7 +335,9 @@ def _estimate(jackknife: Jackknife, quantity: str, at: str, positive: str) -> Es
     other = next((name for name in jackknife.classes if name != positive), "")  # if any is tested
     name = {"sensitivity": positive, "specificity": other}.get(quantity, positive)
     bounded = quantity not in ("calibration slope", "calibration in the large", "net benefit")
-    return jackknife.estimate(jackknife.measures[quantity, at], jackknife.subjects(quantity, name), bounded)
+    is_accuracy = (quantity, at) == ("accuracy of answers", _coverage(1))  # of all cases, with its interval
+    n = jackknife.subjects("accuracy") if is_accuracy else jackknife.subjects(quantity, name)
+    return jackknife.estimate(jackknife.measures[quantity, at], n, bounded)
 
 
 def decision_curve(jackknife: Jackknife, positive: str) -> pd.DataFrame:

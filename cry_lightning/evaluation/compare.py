@@ -26,8 +26,9 @@ COLUMNS = ["run", "minus", "level", "metric", "value", "low", "high", "p", "n_un
 SIGNIFICANT = 0.05
 READING = (
     "Differences over the same subjects, with 95 % intervals. p: permutation test, which exchanges both runs' answers"
-    " to all clips of a subject, corrected for the number of all comparisons here. Another training might give other"
-    " differences."
+    " to all clips of a subject, corrected for the number of all comparisons here; none where there is no interval. A"
+    " difference of p 0.05 or less is called more than chance, whether or not its interval, which is not corrected,"
+    " contains 0. Another training might give other differences."
 )
 
 
@@ -97,8 +98,12 @@ class Exchange:
         return mean_of_defined(np.array(each))
 
 
-def p_values(exchanges: Sequence[Exchange], metrics: Sequence[str] = TESTED) -> np.ndarray:
+def p_values(
+    exchanges: Sequence[Exchange], metrics: Sequence[str] = TESTED, wanted: np.ndarray | bool = True
+) -> np.ndarray:
     """Two-sided p of M metrics of each of J pairs of runs (J, M), corrected for their number; NaN where undefined.
+
+    Those that are not `wanted` (J, M) are NaN, too, and do not count as comparisons.
 
     Under the null hypothesis, the answers of two runs to all clips of a subject can be exchanged. Each subject is
     exchanged in all pairs and metrics at once, so that the correction for their number, step by step from the largest,
@@ -115,6 +120,7 @@ def p_values(exchanges: Sequence[Exchange], metrics: Sequence[str] = TESTED) -> 
         return np.hstack([*each])
 
     found = np.concatenate([*map(differences, _signs(len(subjects)))])  # the first is as the runs are
+    found = np.where(np.broadcast_to(wanted, (len(exchanges), len(metrics))).ravel(), found, np.nan)
     widened = np.repeat([each.widened for each in exchanges], len(metrics))
     return corrected_p(found, widened).reshape(-1, len(metrics))
 
@@ -224,6 +230,12 @@ class Pair:
     differences: pd.DataFrame  # COLUMNS: a row for each level and metric; p only at the main level
     exchange: Exchange | None = None  # of subjects between both runs, at the main level
 
+    def has_interval(self, metrics: Sequence[str]) -> list[bool]:
+        """Whether there is one of each of these differences at the main level."""
+        at_main = self.differences[self.differences["level"] == self.run.main_level.level].set_index("metric")
+        found: list[bool] = at_main.loc[list(metrics), "low"].notna().tolist()
+        return found
+
     def with_p(self, p: Mapping[str, float]) -> "Pair":
         """The same, with the p of some metrics."""
         at_main = self.differences["level"] == self.run.main_level.level
@@ -254,9 +266,13 @@ def pair(run: Run, first: Run) -> Pair:
 
 
 def corrected(made: Sequence[Pair], metrics: Sequence[str] = TESTED) -> list[Pair]:
-    """The same pairs with the p of these metrics, corrected for how many they are."""
-    tested = [pair.exchange for pair in made if pair.exchange is not None]
-    p = iter(p_values(tested, metrics)) if tested else iter(())
+    """The same pairs with the p of these metrics, corrected for how many they are.
+
+    What has no interval has no p: it would tell of the few subjects that were tested, and of no others.
+    """
+    tested = [(pair.exchange, pair.has_interval(metrics)) for pair in made if pair.exchange is not None]
+    exchanges, wanted = [exchange for exchange, _ in tested], np.array([has for _, has in tested])
+    p = iter(p_values(exchanges, metrics, wanted)) if tested else iter(())
     return [pair if pair.exchange is None else pair.with_p(dict(zip(metrics, next(p), strict=True))) for pair in made]
 
 
@@ -324,8 +340,10 @@ def verdict(pair: Pair) -> str:
     leaky = [run.label for run in (pair.run, pair.first) if run.leakage.status == "LEAKY"]
     if leaky:
         weight = f"{' and '.join(leaky)} LEAKY, so this says nothing about other subjects"
-    elif np.isnan(found["p"]):
+    elif np.isnan(found["value"]):
         weight = "there is none, since one class only was tested"
+    elif np.isnan(found["low"]):
+        weight = "there is no interval, so this says nothing about other subjects"
     elif found["p"] <= SIGNIFICANT:
         weight = f"{p}, more than chance in the choice of {pair.run.drawn} explains"
     else:

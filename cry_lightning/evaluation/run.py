@@ -20,6 +20,7 @@ from cry_lightning.lineage.spelling import doubts, joined, named_by_recording
 
 MAX_SHOWN = 20  # classes
 MAX_NAMED = 5  # in a remark, where there are many
+PARTLY_RECORDINGS = "subjects and recordings"  # where some subjects are not known
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ class Run(Tested):
     @property
     def n_unknown(self) -> int:
         """Tested clips whose subject is not known: their recording stands for it."""
-        return int((self.table[predictions.SOURCE] == "unknown").sum())
+        return n_unknown(self.table)
 
     @property
     def drawn(self) -> str:
         """What the intervals are over, in words."""
-        return "recordings" if self.n_unknown else "subjects"
+        return drawn_of(self.table)
 
     @cached_property
     def jackknives(self) -> dict[str, Jackknife]:
@@ -107,6 +108,19 @@ class Run(Tested):
     def _places(self) -> dict[tuple[str, str, str, str], int]:
         keys = self.results[["level", "metric", "class", "predictor"]].itertuples(index=False, name=None)
         return {key: place for place, key in enumerate(keys)}
+
+
+def n_unknown(table: pd.DataFrame) -> int:
+    """Clips of a tested table whose subject is not known."""
+    return int(table.loc[table[predictions.SOURCE] == "unknown", "clip"].nunique())
+
+
+def drawn_of(table: pd.DataFrame) -> str:
+    """What the intervals of a tested table are over, in words: of unknown subjects, recordings."""
+    unknown = n_unknown(table)
+    if 0 < unknown < table["clip"].nunique():
+        return PARTLY_RECORDINGS
+    return "recordings" if unknown else "subjects"
 
 
 def named_apart(runs: Sequence[Run]) -> list[Run]:
@@ -214,7 +228,7 @@ def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
             *_notes(table, split),
             *_spread(table, _main(levels)),
             *notes,
-            *_level_notes(levels, classes),
+            *_level_notes(levels, classes, drawn_of(table)),
         ],
     )
 
@@ -249,9 +263,15 @@ def _main(levels: list[Units]) -> Units:
 def _whose(table: pd.DataFrame) -> Iterator[str]:
     """What stands for subjects that are not known as such."""
     source = table[predictions.SOURCE][~joined(table).duplicated()]
-    if unknown := int((table[predictions.SOURCE] == "unknown").sum()):
+    drawn, of = drawn_of(table), f"{n_unknown(table)} of {table['clip'].nunique()} tested clips"
+    if drawn == PARTLY_RECORDINGS:
         yield (
-            f"Intervals are over recordings, since the subjects of {unknown} of {len(table)} tested clips are not"
+            f"Intervals are over subjects, and over recordings where the subject is not known ({of}); those over"
+            " infants alone would be wider."
+        )
+    elif drawn == "recordings":
+        yield (
+            f"Intervals are over recordings, since the subjects of {of} are not"
             " known; those over infants would be wider. Nothing is known of how the model does with other infants."
         )
     if stand_ins := int((source == "stand-in").sum()):
@@ -281,21 +301,21 @@ def _spread(predicted: pd.DataFrame, units: Units) -> Iterator[str]:
         return
     of_repeat = {name: measure(each)["uar", ""][0] for name, each in repeats.items()}
     found = repeats_in_words(pd.Series(of_repeat), division_of(predicted))
-    yield f"UAR at {units.level} level {found}; the intervals, over subjects, do not contain it."
+    yield f"UAR at {units.level} level {found}; the intervals, over {drawn_of(predicted)}, do not contain it."
 
 
-def _level_notes(levels: list[Units], classes: list[str]) -> Iterator[str]:
+def _level_notes(levels: list[Units], classes: list[str], drawn: str) -> Iterator[str]:
     """Each remark once, with the levels to which it applies."""
     at: dict[str, list[str]] = {}
     for units in levels:
-        for remark in _remarks(units, classes):
+        for remark in _remarks(units, classes, drawn):
             at.setdefault(remark, []).append(units.level)
     for remark, names in at.items():
         named = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
         yield f"At {named} level{'s' * (len(names) > 1)}: {remark}"
 
 
-def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
+def _remarks(units: Units, classes: list[str], drawn: str) -> Iterator[str]:
     of_class = units.table.groupby("label")["subject"].nunique().reindex(classes, fill_value=0)
     rare = [f"{name} ({n})" for name, n in of_class.items() if 0 < n < MIN_SUBJECTS]
     absent = [name for name in classes if of_class[name] == 0]
@@ -303,10 +323,10 @@ def _remarks(units: Units, classes: list[str]) -> Iterator[str]:
         rare, absent = ([first_few(names, MAX_NAMED)] for names in (rare, absent))
     if units.n_subjects < MIN_SUBJECTS:
         tested = counted(units.n_subjects, "was", "were")
-        yield f"no intervals, since they need {MIN_SUBJECTS} subjects and {tested} tested."
+        yield f"no intervals, since they need {MIN_SUBJECTS} {drawn} and {tested} tested."
     elif rare:
         yield (
-            f"fewer than {MIN_SUBJECTS} tested subjects have {', '.join(rare)}: too few for intervals of the figures of"
+            f"fewer than {MIN_SUBJECTS} tested {drawn} have {', '.join(rare)}: too few for intervals of the figures of"
             " these classes, and of UAR, macro-F1 and AUC, which average over classes."
         )
     if units.table["label"].nunique() == 1:

@@ -34,6 +34,7 @@ OTHERS = (
     "none of their sounds is; if they are other infants of the same ids, they need a `collection` of their own, and a"
     " new training"
 )
+PARTS = "none of their clips is, but other parts of the same recordings"
 SYNTHETIC_COLLECTIONS = ("synthetic-cries", "synthetic-words")  # as subjects and stages name them
 SYNTHETIC_CORPORA = ("SyntheticCries", "SyntheticWords")  # as configs do, whatever name a corpus is given there
 SYNTHETIC = "The recordings are synthetic, made by a program: figures of this model say nothing about infants."
@@ -54,6 +55,7 @@ class Overlap:
     noise_clips: int = 0  # the same of what augmentation added
     alike: dict[str, list[str]] = field(default_factory=dict)  # use -> tested clips that sound like what had it
     compared: bool = False  # whether all sounds were
+    same_files: bool = False  # whether any of them is of a file that was met, too
 
     def __bool__(self) -> bool:
         """Whether anything is shared."""
@@ -74,7 +76,7 @@ class Overlap:
             shared.append((len(clips), self.of_clips, f"tested clips {use} (found by acoustic fingerprint: {named})"))
         counts = ", ".join(f"{count} of {total} {text}" for count, total, text in shared if count)
         by_sound = self.clips or self.validation_clips or self.noise_clips or any(self.alike.values())
-        others = f" ({OTHERS})" if self.compared and not by_sound else ""
+        others = f" ({PARTS if self.same_files else OTHERS})" if self.compared and not by_sound else ""
         return f"{counts}: stage {self.stage} on {self.corpus}{others}"
 
 
@@ -169,7 +171,8 @@ class Tested:
     def overlap(self, stage: StageRecord) -> Overlap:
         """What is shared with a stage."""
         uses: dict[str, Sounds] = {TRAINED: stage.clips, CHOSE: stage.validation_clips, NOISE: stage.noise}
-        counts = {use: int(self.located.found_in(_located(sounds)).sum()) for use, sounds in uses.items()}
+        located = {use: _located(sounds) for use, sounds in uses.items()}
+        counts = {use: int(self.located.found_in(theirs).sum()) for use, theirs in located.items()}
         places = {use: self._alike(sounds) for use, sounds in uses.items()}
         return Overlap(
             stage=stage.stage,
@@ -182,6 +185,7 @@ class Tested:
             of_clips=len(self.sounds),
             noise_clips=counts[NOISE],
             compared=not (_sketched(stage) or _cannot_be_compared(self.sounds, [stage])),
+            same_files=any(np.isin(self.located.file, theirs.file).any() for theirs in located.values()),
             alike={use: self.rows.loc[self.known.index[at], "clip"].tolist() for use, at in places.items() if len(at)},
         )
 

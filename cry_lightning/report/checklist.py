@@ -77,7 +77,8 @@ def fill(name: str, facts: Facts) -> Checklist:
     items = []
     for row in rows:
         shows = " ".join(filter(None, (facts[fact] for fact in row["shows"].split())))
-        authors = row["authors"] or ("" if shows else ALL)
+        lacking = [text for fact in row["shows"].split() if (text := facts.lacking.get(fact))]
+        authors = "; ".join(filter(None, [*lacking, row["authors"]])) or ("" if shows else ALL)
         items.append(Item(row["section"], row["item"], row["asks"], shows, authors))
     return Checklist(GUIDELINES[name], items)
 

@@ -1,21 +1,26 @@
 """What a run says by itself to the questions of a reporting guideline, or of a model card; in sentences."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
-from cry_lightning.console import first_few
+import numpy as np
+
+from cry_lightning.console import counted, first_few
 from cry_lightning.evaluation.clinical import clinical_rows
 from cry_lightning.evaluation.compare import SUMMARY, cell
-from cry_lightning.evaluation.run import Run
+from cry_lightning.evaluation.run import PARTLY_RECORDINGS, Run
 from cry_lightning.report import words
-from cry_lightning.report.provenance import Provenance, versions
+from cry_lightning.report.provenance import Provenance, named, versions
 from cry_lightning.report.words import Extras
 
 MEASURES = (
     "Accuracy, UAR (balanced accuracy), macro-F1, AUC, and recall, precision, F1 and AUC of each class, beside the"
-    " majority baseline; confusion matrix, ROC and precision-recall curves. 95 % intervals over {drawn}, by the"
-    " jackknife."
+    " majority baseline; confusion matrix, ROC and precision-recall curves."
 )
+INTERVALS = "95 % intervals over {drawn}, by the jackknife."
+NO_INTERVALS = "No 95 % intervals: too few {drawn} were tested."
 CLINICAL_MEASURES = (
     " Calibration (Brier score, slope, in the large, expected calibration error), net benefit, and accuracy at several"
     " shares of cases answered."
@@ -50,9 +55,17 @@ class Facts:
     @property
     def data(self) -> str:
         """Whence the recordings are."""
-        trained = dict.fromkeys(f"{stages[0].corpus} (stage {stages[0].stage})" for stages in self.made.stages)
+        trained = dict.fromkeys(f"{stages[0].corpus} (stage {named(stages)})" for stages in self.made.stages)
         corpora = f"Trained on {', '.join(trained)}." if trained else ""
-        return " ".join(filter(None, [corpora, self._settings("corpus")]))
+        tested = f"Tested on {self._elsewhere}, another corpus." if self._elsewhere else ""
+        settings = self._settings("corpus")
+        return " ".join(filter(None, [corpora, "That of training:" * bool(settings and tested), settings, tested]))
+
+    @property
+    def _elsewhere(self) -> str:
+        """The corpus of the test, where it is known to be another than that of the last training."""
+        tested = self.made.tested_on
+        return tested if tested and tested != self.made.stages[-1][0].corpus else ""
 
     @property
     def preparation(self) -> str:
@@ -84,32 +97,92 @@ class Facts:
     @property
     def partition(self) -> str:
         """How the data were divided."""
-        return f"{self._settings('division') or 'No config.yaml tells how.'} {words.lineage(self.run)}"
+        settings = self._settings("division")
+        if self._elsewhere:
+            of_training = f"That of training: {settings}" if settings else ""
+            settings = f"Tested on another corpus, {self._elsewhere}. {of_training}".strip()
+        return f"{settings or 'No file of the run tells how.'} {words.lineage(self.run)}"
 
     @property
     def model(self) -> str:
         """The kind of model, and how it was trained."""
         names = ("task", "network", "starts from", "network frozen", "loss", "optimizer", "schedule", "epochs at most")
-        return self._settings(*names, "checkpoint chosen by", "seed")
+        return " ".join(filter(None, [self._fusion, self._settings(*names, "checkpoint chosen by", "seed")]))
+
+    @property
+    def _fusion(self) -> str:
+        """Which runs are fused, and how; empty where none are."""
+        fusion = self.made.fusion
+        if not fusion:
+            return ""
+        members = fusion.get("members")
+        names = ["/".join(Path(str(name)).parts[-2:]) for name in members] if isinstance(members, list) else []
+        calibrated = ", their temperatures scaled" if fusion.get("calibrate") else ""
+        return f"A fusion of {counted(len(names), 'run')} by {fusion.get('method')}{calibrated}: {', '.join(names)}."
 
     @property
     def clusters(self) -> str:
         """Whose resemblance the intervals take into account."""
+        if not self._some_interval:
+            return f"There are no intervals, for which too few {self.run.drawn} were tested."
         return f"All intervals are over {self.run.drawn}; repeats and folds as noted beside the results."
+
+    @cached_property
+    def _some_interval(self) -> bool:
+        """Whether any figure at the main level has an interval."""
+        found = self.run.results.query("level == @self.run.main_level.level and predictor == 'model'")
+        return bool(found["low"].notna().any())
+
+    @property
+    def lacking(self) -> Mapping[str, str]:
+        """What an answer does not tell of this run, and the authors have to: by the answer's name."""
+        told, fused = self.made.settings, bool(self.made.fusion)
+        figures = [self.run.result(self.run.main_level.level, metric) for metric in SUMMARY]
+        without = [name for name, figure in zip(SUMMARY.values(), figures, strict=True) if np.isnan(figure["low"])]
+        known = self.made.checkpoint or (len(self.made.models) > 1 and not fused)
+        found = {
+            "partition": "" if "division" in told else "how the data were divided",
+            "calculation": "" if known else "the checkpoints of its members" if fused else "the checkpoint",
+            "specification": "" if self.made.checkpoint else "the model itself",
+            "performance": f"the precision of {', '.join(without)}, of too few {self.run.drawn}" if without else "",
+            "model": "the members" if fused else "" if "task" in told else "the model, and how it was trained",
+            "preparation": "" if "front end" in told else "the front end",
+        }
+        return {name: text for name, text in found.items() if text}
 
     @property
     def measures(self) -> str:
         """What was computed."""
-        return MEASURES.format(drawn=self.run.drawn) + (CLINICAL_MEASURES if self.extras.readout else "")
+        intervals = INTERVALS if self._some_interval else NO_INTERVALS
+        return f"{MEASURES} {intervals.format(drawn=self.run.drawn)}" + CLINICAL_MEASURES * bool(self.extras.readout)
 
     @property
     def updating(self) -> str:
         """What was done to the predictions."""
         if self.extras.readout is None:
-            return "The predictions are reported as they are, without recalibration."
+            return self._learned or "The predictions are reported as they are, without recalibration."
         recalibrated = "Recalibrated by Platt's method on the validation rows of each fold; both are reported."
         is_any = len(self.extras.readout.scores) > 1
-        return " ".join([*[recalibrated] * is_any, *self.extras.readout.remarks])
+        return " ".join(
+            [*[self._learned] * bool(self._learned), *[recalibrated] * is_any, *self.extras.readout.remarks]
+        )
+
+    @property
+    def _learned(self) -> str:
+        """What a fusion learned from rows that no member was trained on; empty where it learned nothing."""
+        fusion, told = self.made.fusion, []
+        if fusion.get("calibrate"):
+            scaled = "recalibrated by a temperature, fitted to the validation rows, before they were fused"
+            told.append(f"Each member's probabilities were {scaled}.")
+        if fusion.get("method") == "weighted":
+            told.append("The weights of the members were fitted to the validation rows.")
+        if fusion.get("method") == "stacking":
+            learned = fusion.get("learned")
+            folds = learned if isinstance(learned, list) else []
+            whence = dict.fromkeys(str(fold.get("stacking")) for fold in folds if isinstance(fold, dict))
+            regression = f"a logistic regression on the members', fitted to the {' and the '.join(whence)}"
+            told.append(f"The fused probabilities are those of {regression}.")
+        return " ".join(told)
 
     @property
     def calibration(self) -> str:
@@ -125,13 +198,19 @@ class Facts:
     @property
     def calculation(self) -> str:
         """Of which files the predictions are."""
-        checkpoint = self.made.checkpoint[:12] or "not known, or several"
-        return f"By the model, to {self._table}; checkpoint: {checkpoint}."
+        n_models = len(self.made.models)
+        if self.made.checkpoint:
+            whose = f"the model of checkpoint {self.made.checkpoint[:12]}"
+        elif self.made.fusion:
+            whose = "fusion of the predictions of its members"
+        else:
+            whose = f"{n_models} models, one for each fold (checkpoints: lineage.json)" if n_models > 1 else "the model"
+        return f"By {whose}, to {self._table}."
 
     @property
     def imbalance(self) -> str:
         """What was done about rare classes."""
-        if not self.made.config:
+        if not self.made.recipe:
             return ""
         names = ("classes drawn equally often", "weights of classes in the loss")
         return self._settings(*names) or NOT_BALANCED
@@ -149,8 +228,9 @@ class Facts:
         if not self.made.stages:
             return ""
         last, table = self.made.stages[-1][0], self.run.table
-        own = (self.made.config.get("name"), self.run.folder.parent.name)
-        if own == (last.stage, last.corpus):  # in the folder of its own fit, a test is of the same corpus
+        if self._elsewhere:
+            return f"Last trained on {last.corpus}; tested on another corpus, {self._elsewhere}."
+        if self.made.tested_on:
             return f"Trained and tested on parts of one corpus, {last.corpus}."
         tested = sorted({subject.partition(":")[0] for subject in table["subject"].unique() if ":" in subject})
         whose = f"the ids of {', '.join(tested)}" if tested else "no known ids"
@@ -164,10 +244,11 @@ class Facts:
             (name, self.run.result(level, "recall", name)[["n_units", "n_subjects"]])
             for name in self.run.shown_classes[:MOST_CLASSES]
         ]
-        drawn = "recordings" if self.run.n_unknown else "subjects"
-        texts = [f"{name}: {units} {level}s of {subjects} {drawn}" for name, (units, subjects) in counts]
+        whose = "recordings" if self.run.drawn == "recordings" else "subjects"
+        texts = [f"{name}: {units} {level}s of {subjects} {whose}" for name, (units, subjects) in counts]
+        stand_in = " A recording whose subject is not known counts as one." * (self.run.drawn == PARTLY_RECORDINGS)
         n_more = len(self.run.classes) - len(texts)
-        return f"Tested: {'; '.join(texts)}{f' and {n_more} more' * (n_more > 0)}."
+        return f"Tested: {'; '.join(texts)}{f' and {n_more} more' * (n_more > 0)}.{stand_in}"
 
     @property
     def subgroups(self) -> str:
@@ -216,7 +297,7 @@ class Facts:
     @property
     def blinding(self) -> str:
         """What the network is given."""
-        return "The network is given the feature of the sound, and neither label nor name." * bool(self.made.config)
+        return "The network is given the feature of the sound, and neither label nor name." * bool(self.made.recipe)
 
     @property
     def indeterminate(self) -> str:
@@ -227,6 +308,9 @@ class Facts:
     @property
     def errors(self) -> str:
         """What was done about mistakes."""
+        units = self.run.levels[0]
+        if (units.predicted == units.table["label"]).all():
+            return f"No tested {units.level} was mistaken."
         return "The most confident mistakes are listed in the report."
 
     @property
@@ -237,7 +321,9 @@ class Facts:
         units = self.run.main_level
         counts = units.table.assign(answer=units.predicted).value_counts(["label", "answer"], sort=False)
         texts = [f"{label} as {answer}: {count}" for label, answer, count in counts.reset_index().to_numpy().tolist()]
-        return f"{units.level.capitalize()}s, by label and answer: {'; '.join(texts)}."
+        repeats = units.table["repeat"].nunique()
+        pooled = f", {repeats} repeats pooled, so that each counts {repeats} times" if repeats > 1 else ""
+        return f"{units.level.capitalize()}s, by label and answer{pooled}: {'; '.join(texts)}."
 
     @property
     def stored(self) -> str:

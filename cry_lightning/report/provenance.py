@@ -9,16 +9,15 @@ from itertools import islice
 from pathlib import Path
 from shlex import quote
 
-import yaml
-
 from cry_lightning.console import counted
+from cry_lightning.evaluation.predictions import SOURCE
 from cry_lightning.evaluation.run import Run
-from cry_lightning.files import sha256
-from cry_lightning.files.former_names import as_now
+from cry_lightning.files import Json, sha256
 from cry_lightning.lineage import FoldedLineage, Lineage, StageRecord
 from cry_lightning.lineage.spelling import joined
+from cry_lightning.report import origin
+from cry_lightning.report.origin import CONFIG
 
-CONFIG = "config.yaml"
 PACKAGES = ("cry_lightning", "torch", "torchaudio", "lightning", "numpy", "scipy", "pandas", "matplotlib")
 # What a reader asks of a run -> where its config has it.
 SETTINGS = {
@@ -64,15 +63,38 @@ class Provenance:
     @cached_property
     def config(self) -> Mapping[str, object]:
         """The run's config.yaml; empty where it has none that can be read."""
-        try:
-            found = yaml.safe_load((self.run.folder / CONFIG).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError):
-            return {}
-        return as_now(found) if isinstance(found, dict) else {}
+        return origin.config_in(self.run.folder)
+
+    @cached_property
+    def recipe(self) -> Mapping[str, object]:
+        """What the tested models were trained by: its own config, that of its folds, or that beside its checkpoint."""
+        if found := self.config or origin.of_folds(self.cross_validation):
+            return found
+        return origin.of_checkpoint(self.run.folder, self.models[0]) if len(self.models) == 1 else {}
+
+    @cached_property
+    def cross_validation(self) -> Json:
+        """What was cross-validated; empty where nothing was."""
+        return origin.object_in(self.run.folder, origin.CROSS_VALIDATION)
+
+    @cached_property
+    def fusion(self) -> Json:
+        """What was fused, and how; empty where nothing was."""
+        return origin.object_in(self.run.folder, origin.FUSION)
+
+    @property
+    def tested_on(self) -> str:
+        """The corpus of the test, where the folder tells; tests lie in runs/CORPUS/STAGE, and are of a known stage."""
+        if not self.stages:
+            return ""
+        last, folder = self.stages[-1][0], self.run.folder.resolve()
+        if self.cross_validation or folder.parent.name == last.corpus:
+            return last.corpus
+        return folder.parent.name if folder.name == last.stage else ""
 
     def setting(self, name: str) -> str:
         """One of `SETTINGS` in words; empty where it is not known, or nothing."""
-        return _in_words(_at(self.config, SETTINGS[name]))
+        return _in_words(_at(self.recipe, SETTINGS[name]))
 
     @property
     def settings(self) -> dict[str, str]:
@@ -114,7 +136,9 @@ class Provenance:
 
     def _test(self) -> Box:
         table = self.run.table
-        subjects = "subjects not known" if self.run.n_unknown else counted(joined(table).nunique(), "subject")
+        known = joined(table)[table[SOURCE] != "unknown"].nunique()
+        others = f"subjects of {counted(self.run.n_unknown, 'clip')} not known" if known else "subjects not known"
+        subjects = ", ".join([counted(known, "subject")] * bool(known) + [others] * bool(self.run.n_unknown))
         split = "validation rows" if table["split"].iloc[0] == "val" else "test rows"
         clips, recordings = (counted(table[kind].nunique(), kind) for kind in ("clip", "recording"))
         counts = f"{clips} of {recordings}, {subjects}"
@@ -156,6 +180,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+def named(stages: Sequence[StageRecord]) -> str:
+    """What a stage is called, which may be another name in each of several models."""
+    first, *others = dict.fromkeys(stage.stage for stage in stages)
+    return first + f" and {len(others)} more" * bool(others)
+
+
 def _of_stage(stages: Sequence[StageRecord]) -> tuple[str, list[str]]:
     """Title and lines of a stage, of each model once."""
     first, lines = stages[0], []
@@ -164,7 +194,7 @@ def _of_stage(stages: Sequence[StageRecord]) -> tuple[str, list[str]]:
     lines += _chosen(stages)
     if any(stage.noise for stage in stages):
         lines.append(f"noise of {_count(stages, 'noise', 'recording')} added")
-    return f"{first.stage}, {first.corpus}", lines
+    return f"{named(stages)}, {first.corpus}", lines
 
 
 def _chosen(stages: Sequence[StageRecord]) -> list[str]:
@@ -179,7 +209,8 @@ def _chosen(stages: Sequence[StageRecord]) -> list[str]:
     if not any(stage.validation_clips for stage in stages):
         return []
     clips, subjects = _count(stages, "validation_clips", "clip"), _count(stages, "validation_subjects", "subject")
-    return [f"checkpoint chosen on {clips} of {subjects}"]
+    what = "weights or temperatures of the members" if stages[0].stage.startswith(origin.FUSED) else "checkpoint"
+    return [f"{what} chosen on {clips} of {subjects}"]
 
 
 def _count(stages: Sequence[StageRecord], what: str, called: str) -> str:

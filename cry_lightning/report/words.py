@@ -31,7 +31,8 @@ TERMS = {
 COARSER = "scores are the means of those of all clips of a case."
 CLINICAL = """\
 Clinical figures for {positive}, at {level} level. Recalibration (Platt), thresholds and cut-offs of confidence were
-chosen on validation rows; the figures are of the test."""
+chosen on validation rows; the figures are of the test. The answer whose accuracy is given here is the class of the
+higher recalibrated probability; that of all other tables is the class of the higher score as predicted."""
 CHOSEN = "Chosen on validation rows (thresholds are of the probability that intercept and slope make of a score):"
 UNPAIRED = "Runs that are not paired were not tested on the same clips: do not set their figures side by side."
 STAMPS = {
@@ -103,7 +104,8 @@ def verdict(run: Run) -> str:
     else:
         weight = f"the gain of {cell(gain)} is no evidence that the model does better"
     if run.leakage.status == "SUBJECTS UNKNOWN":
-        weight += ", and as subjects are not known it says nothing about other infants"
+        some, then = ("", "says nothing about") if run.drawn == "recordings" else ("some ", "may not hold for")
+        weight += f", and as {some}subjects are not known it {then} other infants"
     return f"UAR {cell(uar)} at {level} level, where the majority baseline has {baseline['value']:.3f}: {weight}."
 
 

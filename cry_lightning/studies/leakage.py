@@ -22,10 +22,10 @@ from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import CryDataModule
 from cry_lightning.evaluation.compare import Rows, as_markdown, as_text, cell
 from cry_lightning.evaluation.drawing import SCREEN, as_svg, save
-from cry_lightning.evaluation.intervals import Estimate, Jackknife
+from cry_lightning.evaluation.intervals import Baseline, Estimate, Jackknife
 from cry_lightning.evaluation.metrics import majority, units_at
 from cry_lightning.evaluation.predictions import classes_of, score_columns
-from cry_lightning.evaluation.run import Tested, read_run
+from cry_lightning.evaluation.run import Tested, drawn_of, n_unknown, read_run
 from cry_lightning.files import Json, write_json, write_table, write_text
 from cry_lightning.lineage import Leakage
 from cry_lightning.report.page import StudyPage, write_page
@@ -44,12 +44,17 @@ MODEL, IDENTITY, RECORDER, MAJORITY = "model", "identity only", "recorder only",
 METRICS = {"uar": "UAR", "macro_auc": "AUC"}
 GAIN_DB, NOISE_DB = 6.0, -20.0  # of copies: level at random by up to, and white noise relative to the clip
 BINS = 64  # of a spectrum in equal steps of frequency
+MOST_IN_LEAF = 20  # clips that a leaf of the boosted trees takes at least; of few, a tenth, for 20 would not split them
 SEED = 0
 HEAD = """\
-One recipe, divided in several ways. What it gains from "by subject" down to "by clip" is knowledge of who cries, not
-of why. Identity only: the labels of the same subject's training clips. Recorder only: gradient boosting on level,
+One recipe, divided in several ways. What it gains from "by subject" down to "by clip" is knowledge of {identity}, not
+of why. Identity only: the labels of the same {kind}'s training clips. Recorder only: gradient boosting on level,
 clipping, spectral tilt, bandwidth, noise floor, length of the file, sample rate, channels and container. Brackets:
-95 % intervals over subjects."""
+95 % intervals over {drawn}."""
+UNKNOWN = (
+    " The subjects of {n} of {of} clips are not known, and the recording of each stands for its subject. What"
+    " recordings of one infant share is not known apart: it is in all of these figures."
+)
 
 
 Train = Callable[[str, Sequence[str], Path], Path]  # what is never divided, arguments, folder -> the run folder
@@ -174,7 +179,10 @@ def recorder_only(table: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
     """The same tests as scored by gradient boosting on `recorder_features`, fitted to the other folds."""
 
     def scored(trained: pd.DataFrame, tested: pd.DataFrame) -> np.ndarray:
-        model = HistGradientBoostingClassifier(class_weight="balanced", max_depth=3, random_state=SEED)
+        in_leaf = min(MOST_IN_LEAF, max(1, len(trained) // 10))
+        model = HistGradientBoostingClassifier(
+            class_weight="balanced", max_depth=3, min_samples_leaf=in_leaf, random_state=SEED
+        )
         model.fit(features.loc[trained["clip"]], trained["label"])
         found = pd.DataFrame(model.predict_proba(features.loc[tested["clip"]]), columns=model.classes_)
         return found.reindex(columns=classes_of(table), fill_value=0.0).to_numpy()
@@ -192,8 +200,11 @@ def _by_folds(table: pd.DataFrame, scored: Callable[[pd.DataFrame, pd.DataFrame]
 
 
 def results(rungs: Mapping[str, Tested], features: pd.DataFrame) -> pd.DataFrame:
-    """division, predictor, metric, value, low, high, clips, subjects, lineage; baselines by subject and by clip."""
-    rows = []
+    """division, predictor, metric, value, low, high, clips, subjects, lineage; baselines by subject and by clip.
+
+    The number of subjects is NA where some are not known.
+    """
+    rows, unknown = [], n_unknown(rungs[BY_SUBJECT].table)
     for division, run in rungs.items():
         scored = {MODEL: (tested := run.table)}
         if division in (BY_SUBJECT, BY_CLIP):
@@ -201,16 +212,30 @@ def results(rungs: Mapping[str, Tested], features: pd.DataFrame) -> pd.DataFrame
             scored[MAJORITY] = tested.assign(**_scores(majority(units_at("clip", tested))))
         for predictor, table in scored.items():
             units = units_at("clip", table)
-            jackknife = Jackknife.of(units)
-            of_all = units.n_clips, units.n_subjects, run.leakage.status if predictor == MODEL else ""
+            jackknife = (Baseline if predictor == MAJORITY else Jackknife).of(units)
+            subjects = pd.NA if unknown else units.n_subjects
+            of_all = units.n_clips, subjects, run.leakage.status if predictor == MODEL else ""
             rows += [(division, predictor, metric, *jackknife.score(metric), *of_all) for metric in METRICS]
     columns = ["division", "predictor", "metric", "value", "low", "high", "clips", "subjects", "lineage"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).astype({"subjects": "Int64"})
 
 
 def _scores(table: pd.DataFrame) -> dict[str, float]:
     """The scores of a table that has the same in each row."""
     return {column: float(table[column].iloc[0]) for column in score_columns(table)}
+
+
+def reading(table: pd.DataFrame) -> str:
+    """How to read the ladder, of the clips of a tested table."""
+    n = n_unknown(table)
+    return HEAD.format_map(_named(table)) + UNKNOWN.format(n=n, of=table["clip"].nunique()) * bool(n)
+
+
+def _named(table: pd.DataFrame) -> dict[str, str]:
+    """What identity is that of, in words."""
+    drawn = drawn_of(table)
+    identity, kind = ("which recording it is", "recording") if drawn == "recordings" else ("who cries", "subject")
+    return {"identity": identity, "kind": kind, "drawn": drawn}
 
 
 def verdict(rungs: Mapping[str, Tested], found: pd.DataFrame) -> str:
@@ -221,28 +246,33 @@ def verdict(rungs: Mapping[str, Tested], found: pd.DataFrame) -> str:
     """
     chance = 1 / rungs[BY_CLIP].table["label"].nunique()
     by_clip, by_subject = (Jackknife.of(units_at("clip", rungs[name].table)) for name in (BY_CLIP, BY_SUBJECT))
-    identity = _estimate(by_clip.difference(by_subject, "uar"))
+    gained = _estimate(by_clip.difference(by_subject, "uar"))
     rows = found[found["metric"] == "uar"].to_dict("records")
     uar = {(row["division"], row["predictor"]): pd.Series(row) for row in rows}
-    above, rest = uar[BY_CLIP, MODEL]["value"] - chance, uar[BY_SUBJECT, MODEL]
-    recorder, leakage = uar[BY_SUBJECT, RECORDER], rungs[BY_SUBJECT].leakage
-    together = ": labels and recorders go together." if recorder["low"] > chance else ", which may be chance."
-    gained = f"By clip, UAR is {above:.3f} above chance ({chance:.3f})"
+    above, rest, recorder = uar[BY_CLIP, MODEL]["value"] - chance, uar[BY_SUBJECT, MODEL], uar[BY_SUBJECT, RECORDER]
+    named, leakage = _named(rungs[BY_SUBJECT].table), rungs[BY_SUBJECT].leakage
+    no_interval = f"there is no interval, so this says nothing about other {named['drawn']}"
+
+    def judged(estimate: pd.Series, threshold: float, higher: str, lower: str, neither: str) -> str:
+        if np.isnan(estimate["low"]):
+            return no_interval
+        return higher if estimate["low"] > threshold else lower if estimate["high"] < threshold else neither
+
+    apart = "no evidence that labels and recorders go together"
+    together = judged(recorder, chance, "labels and recorders go together", apart, apart)
+    said = [f"By clip, UAR is {abs(above):.3f} {'above' if above >= 0 else 'below'} chance ({chance:.3f})."]
     if leakage.status == "LEAKY":
-        return (
-            f"{gained}. By subject, {cell(rest)} is {_stamped(leakage)} What is knowledge of who cries, and what would"
-            " remain without it, cannot be told: train the earlier stages without these subjects. By subject, the"
-            f" recorder alone reaches {cell(recorder)}{together}"
+        said.append(
+            f"By subject, {cell(rest)} is {_stamped(leakage)} What is knowledge of {named['identity']}, and what would"
+            " remain without it, cannot be told: train the earlier stages without these subjects."
         )
-    weighed = [
-        f"{gained}; {cell(identity)} of that is knowledge of who cries"
-        + (": by subject it is not there." if identity["low"] > 0 else ", which may be chance."),
-        f"By subject, {cell(rest)} remains: "
-        + ("more than chance." if rest["low"] > chance else "no evidence of more than chance."),
-        *([] if leakage.status == "CLEAN" else [f"Yet what remains is {_stamped(leakage)}"]),
-        f"Of what remains, the recorder alone reaches {cell(recorder)}{together}",
-    ]
-    return " ".join(weighed)
+    else:
+        knows = f"knowledge of {named['identity']}"
+        of_gain = judged(gained, 0, f"{knows}, which by subject is not there", f"no {knows}", f"no evidence of {knows}")
+        of_rest = judged(rest, chance, "more than chance", "less than chance", "no evidence of more than chance")
+        said.append(f"By clip less by subject, it is {cell(gained)}: {of_gain}. By subject, {cell(rest)}: {of_rest}.")
+        said += [] if leakage.status == "CLEAN" else [f"Yet what is found by subject is {_stamped(leakage)}"]
+    return " ".join([*said, f"By subject, the recorder alone reaches {cell(recorder)}: {together}."])
 
 
 def _stamped(leakage: Leakage) -> str:
@@ -259,7 +289,7 @@ def as_rows(found: pd.DataFrame) -> Rows:
     for (division, predictor), own in found.groupby(["division", "predictor"], sort=False):
         first = own.iloc[0]
         cells = [cell(own[own["metric"] == metric].iloc[0]) for metric in METRICS]
-        of_all = f"{first['clips']}/{first['subjects']}"
+        of_all = f"{first['clips']}/{'?' if pd.isna(first['subjects']) else first['subjects']}"
         rows.append([str(division), str(predictor), of_all, *cells, first["lineage"]])
     return rows
 
@@ -326,11 +356,11 @@ def run(
         save(figure := draw(found, 1 / len(data.classes)), out / "leakage.png", ".svg")
         caption = "UAR by division, of the model and of what knows less, with 95 % intervals"
         figures = [(caption, as_svg(figure, "leakage"))]
-    title = f"Leakage ladder of {study.corpus}"
-    page = StudyPage(title, command, [as_rows(found)], verdict=text, figures=figures, reading=[HEAD])
+    title, head = f"Leakage ladder of {study.corpus}", reading(rungs[BY_SUBJECT].table)
+    page = StudyPage(title, command, [as_rows(found)], verdict=text, figures=figures, reading=[head])
     html = write_page(page, out)
-    lines = [f"# {title}", text, as_markdown(as_rows(found)), HEAD, "![UAR](leakage.png)"]
+    lines = [f"# {title}", text, as_markdown(as_rows(found)), head, "![UAR](leakage.png)"]
     write_text("\n\n".join(lines) + "\n", out / "leakage.md")
     send_curves(out, summary=shown(found))
-    print(f"{as_text(as_rows(found))}\n\n{HEAD}\n\n{text}\n\n{out / 'leakage.md'}\n{html}")
+    print(f"{as_text(as_rows(found))}\n\n{head}\n\n{text}\n\n{out / 'leakage.md'}\n{html}")
     return found
