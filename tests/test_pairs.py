@@ -5,6 +5,7 @@ import re
 from functools import partial
 from itertools import combinations, product
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -60,6 +61,20 @@ def by_scikit_learn(table: pd.DataFrame) -> dict[str, float]:
         "macro_f1": f1_score(truth, said, average="macro"),
         "macro_auc": roc_auc_score(truth == "a", table["score_a"]),
     }
+
+
+def test_runs_of_two_computers_that_spell_names_in_other_forms_of_unicode_are_a_pair(tmp_path):
+    """A Mac's copy of the recordings has decomposed names."""
+    runs = []
+    for form in ("NFC", "NFD"):
+        folder = make_run(tmp_path / form, skill=2.0)
+        table = predictions.read(folder / "predictions.csv")
+        for column, prefix in (("clip", "ä"), ("recording", "ä"), ("subject", "made:ä")):
+            table[column] = [normalize(form, prefix + name.removeprefix("made:")) for name in table[column]]
+        runs.append(scored(write_run(folder, table, "other")))
+    (pair,) = pairs(runs)
+    assert not pair.unlike and (pair.differences["value"] == 0).all()
+    assert all(run.leakage.status == "CLEAN" for run in runs)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError, counted, progress_bar
 from cry_lightning.corpora.clips import Clip, Clips
 from cry_lightning.corpora.levels import LevelIndex
-from cry_lightning.corpora.listing import nfc
+from cry_lightning.files import nfc
 
 SHORTEST_S = 0.001  # of a window, and from one to the next
 N_HASHES = 2**27
@@ -118,7 +118,7 @@ class Corpus(ABC):
         check_cutting(window_s, hop_s)
         self.root = Path(root).expanduser()
         self.name = name or self.collection
-        self.classes = classes
+        self.classes = classes and {nfc(new): labels for new, labels in classes.items()}
         self.window_s = window_s
         self.hop_s = hop_s
         self.min_active_db = min_active_db

@@ -12,6 +12,7 @@ from cry_lightning.console import UserError, counted
 from cry_lightning.corpora.base import Corpus, safe_name, warn_of_unknown_subjects
 from cry_lightning.corpora.clips import Clip, SubjectSource
 from cry_lightning.corpora.listing import find_recordings, look_through
+from cry_lightning.files import nfc
 
 
 class Tree(Corpus):
@@ -84,7 +85,7 @@ class UnlabelledTree(Tree):
         if self.subject_pattern is None:
             return path
         group = "subject" if "subject" in self.subject_pattern.groupindex else 1
-        if not (match := self.subject_pattern.search(path)) or not match[group]:
+        if not (match := self.subject_pattern.search(nfc(path))) or not match[group]:
             raise UserError(f"subject_pattern {self.subject_pattern.pattern!r} finds no subject in {path}")
         return match[group]
 
@@ -143,7 +144,7 @@ def _one_group(pattern: str | None) -> re.Pattern[str] | None:
     if pattern is None:
         return None
     try:
-        compiled = re.compile(pattern)
+        compiled = re.compile(nfc(pattern))
     except re.error as error:
         raise UserError(f"subject_pattern {pattern!r} is not a regular expression: {error}") from error
     if "subject" not in compiled.groupindex and compiled.groups != 1:

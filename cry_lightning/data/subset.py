@@ -14,7 +14,7 @@ from cry_lightning.corpora import Clip, Clips
 from cry_lightning.corpora.clips import Names, as_names
 from cry_lightning.data import splits
 from cry_lightning.data.splits import census, count
-from cry_lightning.files import read_text
+from cry_lightning.files import nfc, read_text
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def read_exclusions(path: str | Path) -> set[str]:
 
 
 def _listed_subjects(path: Path) -> set[str]:
-    return {line.split("#")[0].strip() for line in read_text(path).splitlines()} - {""}
+    return {nfc(line.split("#")[0].strip()) for line in read_text(path).splitlines()} - {""}
 
 
 def _tested_subjects(path: Path) -> set[str]:
@@ -163,7 +163,7 @@ def _tested_subjects(path: Path) -> set[str]:
             f"exclude_subjects: {path} has no column {' and '.join(sorted(missing))}; a .csv here is the"
             " predictions.csv of a run, and a list of subjects is a .txt"
         )
-    return set(table["subject"][table["split"] == "test"])
+    return {*map(nfc, table["subject"][table["split"] == "test"])}
 
 
 def _stratified_order(has: np.ndarray, rng: np.random.Generator) -> list[int]:
@@ -289,6 +289,7 @@ def column(clips: Clips, name: str) -> pd.Categorical:
     own = {"subject": lambda c: c.subject, "recording": lambda c: c.path}
     if name in own:
         return clips.each(own[name])
+    name = nfc(name)
     has = np.array([name in clip.columns for clip in clips.sources], bool)[clips.source_of]
     if not has.all():
         known = sorted({key for clip in clips.used for key in clip.columns} | {*own, "clip"})

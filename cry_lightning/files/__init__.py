@@ -12,6 +12,7 @@ from cry_lightning.files.contents import (
     sha256,
     stamp,
 )
+from cry_lightning.files.names import nfc
 from cry_lightning.files.tables import named_columns, read_table, read_text
 from cry_lightning.files.writing import (
     LOCK,
@@ -37,6 +38,7 @@ __all__ = [
     "kind_of",
     "locked",
     "named_columns",
+    "nfc",
     "read_object",
     "read_table",
     "read_text",

@@ -10,13 +10,12 @@ from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import TypedDict
-from unicodedata import normalize
 
 import yaml
 
 from cry_lightning.commands.configs import ENDINGS, Loader
 from cry_lightning.console import UserError
-from cry_lightning.files import Json, read_table, sha256
+from cry_lightning.files import Json, nfc, read_table, sha256
 
 NOTE = "recordings"  # in the folder of a corpus's runs: where the recordings lie
 NO_RUNS = ("describe", ".DS_Store")  # what is there where nothing was fitted
@@ -117,8 +116,8 @@ def corpus_of(data: str, runs: Path, reserved: Sequence[str]) -> str:
     where = path.resolve()
     of = where.parent if where.name == "manifest.csv" else where
     stem = of.stem if of.is_file() else of.name
-    name = re.sub(r"[^\w.-]+", "-", normalize("NFC", stem)).strip("-.") or "recordings"
-    numbered = f"{name}-{digest(normalize('NFC', str(where)))[:6]}"
+    name = re.sub(r"[^\w.-]+", "-", nfc(stem)).strip("-.") or "recordings"
+    numbered = f"{name}-{digest(nfc(str(where)))[:6]}"
     name = numbered if _is_taken(runs / name, str(where)) or name in reserved else name
     note = runs / name / NOTE
     if not note.exists():
