@@ -45,6 +45,7 @@ AT_A_PATH = (  # divided as `make` does it, by configs/data/own.yaml
     "--data.corpus=cry_lightning.corpora.corpus_at",
     "--data.feature=cry_lightning.features.LogMel",
     "--data.split.test=0.3",
+    "--data.split.shares_of=recordings",
 )
 
 

@@ -214,10 +214,12 @@ def divide(
             "no usable labelled clip: labels come from class folders (with no recording beside them) or from a"
             " manifest.csv with a column `label`; training without labels wants data.subset.unlabelled=true"
         )
-    own = column(clips, split.column)[usable] if split.column else None
-    assigned = splits.assign(split, labels[usable], groups[usable], own)
+    own = column(clips, split.column) if split.column else None
+    rows = np.flatnonzero(usable)
+    kept, alike = _recordings(rows, clips, labels, groups, own) if split.shares_of == "recordings" else (rows, ...)
+    assigned = splits.assign(split, labels[kept], groups[kept], None if own is None else own[kept])
     parts = np.full(len(clips), "", dtype="<U5")
-    parts[usable] = assigned
+    parts[rows] = assigned[alike]
     parts[(labels == "") & (parts == "test")] = ""
     parts[excluded & (parts != "test")] = ""
     train = np.flatnonzero(parts == "train")
@@ -226,6 +228,16 @@ def divide(
     if subset.per_class is not None:
         _keep(parts, train, clips_per_class(labels[train], groups[train], subset.per_class, seed))
     return parts
+
+
+def _recordings(
+    rows: np.ndarray, clips: Clips, labels: pd.Categorical, groups: pd.Categorical, own: pd.Categorical | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first row of each recording, label, group and part of its own, and the place among these of every row's."""
+    named = [clips.each(lambda clip: clip.path), labels, groups, *([] if own is None else [own])]
+    codes = np.stack([names.codes[rows] for names in named])
+    _, first, alike = np.unique(codes, axis=1, return_index=True, return_inverse=True)
+    return rows[first], alike.ravel()
 
 
 def named_in(path: str, subjects: pd.Categorical) -> np.ndarray:
