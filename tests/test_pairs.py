@@ -155,12 +155,13 @@ def test_one_run_has_no_differences(tmp_path, capsys):
     [
         (
             lambda table: table[table["subject"] != "made:1"],
-            "4 clips are tested only by {first}, first 1-0.wav, 0.0 to 1.0 s.",
+            "4 clips are tested only by {first}, first 1-0.wav, 0.0 to 1.0 s;"
+            " 11 of 12 tested subjects are the same: give both one split, see docs/stages.md.",
         ),
         (
             lambda table: table.assign(clip="x" + table["clip"]),
             "56 clips are tested only by {run}, first x0-0.wav, 0.0 to 1.0 s;"
-            " 56 clips are tested only by {first}, first 0-0.wav, 0.0 to 1.0 s.",
+            " 56 clips are tested only by {first}, first 0-0.wav, 0.0 to 1.0 s; 12 of 12 tested subjects are the same.",
         ),
         (
             lambda table: table.assign(label=table["label"].mask(table["recording"] == "1-0.wav", "b")),
@@ -172,7 +173,8 @@ def test_one_run_has_no_differences(tmp_path, capsys):
         ),
         (
             lambda table: pd.concat([table, table.assign(repeat="1")]),
-            "56 clips are tested only by {run}, first 0-0.wav, 0.0 to 1.0 s in repeat 1.",
+            "56 clips are tested only by {run}, first 0-0.wav, 0.0 to 1.0 s in repeat 1; 12 of 12 tested subjects are"
+            " the same.",
         ),
     ],
 )

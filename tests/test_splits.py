@@ -1,6 +1,7 @@
 """Splits: nobody on both sides, every class everywhere, the shares asked for, nestedness, and clear refusals."""
 
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cry_lightning.console import UserError
 from cry_lightning.corpora import Clip, Clips
 from cry_lightning.data.splits import Split, assign, fold_of_groups, imbalance
 from cry_lightning.data.subset import clips_per_class, divide, fraction_of_groups, read_exclusions
+from cry_lightning.make.chain import digest
 
 SCHEMES = [
     Split(),
@@ -86,6 +88,16 @@ def test_own_recordings_are_divided_by_recordings_whatever_the_windows() -> None
     data = Path(__file__).parents[1] / "configs/data"
     own, of_32_khz = (yaml.safe_load((data / name).read_text())["split"] for name in ("own.yaml", "own_32k.yaml"))
     assert own == of_32_khz and own["shares_of"] == "recordings"
+
+
+def test_the_manual_cuts_own_recordings_into_the_windows_of_the_other_method() -> None:
+    folder = Path(__file__).parents[1]
+    other = yaml.safe_load((folder / "configs/data/own_32k.yaml").read_text())
+    told = re.search(r'ARGS="(--data\.corpus\.init_args\.window_s.+)"', (folder / "docs/stages.md").read_text())[1]
+    given = dict(re.findall(r"--data\.(?:corpus\.init_args\.)?(\w+)=([\d.]+)", told))
+    wanted = {key: other["corpus"]["init_args"][key] for key in ("window_s", "hop_s")} | {"clip_s": other["clip_s"]}
+    assert {key: float(value) for key, value in given.items()} == wanted
+    assert f"finetune-{digest(*told.split())[:6]}" in (folder / "docs/stages.md").read_text()
 
 
 @pytest.mark.parametrize("seed", range(20))
