@@ -13,12 +13,11 @@ import soundfile
 from cry_lightning.audio import EXTENSIONS
 from cry_lightning.console import UserError
 from cry_lightning.corpora import ClassFolders, Manifest, corpus_at, manifest
-from cry_lightning.corpora.base import safe_name
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.inventory import content_hashes
 from cry_lightning.data.subset import column, named_in
 from cry_lightning.features import Waveform
-from cry_lightning.files import nfc
+from cry_lightning.files import nfc, safe_name
 
 
 def put(root: Path, *paths: str) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from made import REPO
 
+from cry_lightning.corpora import corpus_at
 from cry_lightning.download.published import WEIGHTS
 from cry_lightning.files import locked
 from cry_lightning.make import chain
@@ -415,15 +416,15 @@ def test_a_damaged_record_is_told_and_nothing_is_lost(make, house, damaged):
 
 NAMES = {
     "my cries": "my-cries",
-    "Übungen": "Übungen",
-    "日本語": "日本語",
+    "Übungen": r"Ubungen-\w{6}",
+    "日本語": r"corpus-\w{6}",
     "(old) cries": "old-cries",
     "-dash": "dash",
     "it's": "it-s",
     'say "hi"': "say-hi",
     "$HOME `x` $(x)": "HOME-x-x",
     "a;b&c|d": "a-b-c-d",
-    "((": "recordings",
+    "((": "corpus",
     "synthetic-cries": r"synthetic-cries-\w{6}",
 }
 
@@ -436,6 +437,7 @@ def test_a_folder_may_have_any_name(make, house, stand_in, name):
     assert make.code == 0
     (corpus,) = {path.parent.name for path in (house / "runs").glob("*/finetune")}
     assert re.fullmatch(NAMES[name], corpus)
+    assert corpus == corpus_at(name).name or name == "synthetic-cries"  # as other commands call it
     given = dict(chain.pairs(stand_in.commands[1]))
     assert given["data"] == "configs/data/own.yaml" and given["data.corpus.init_args.path"] == f"./{name}"
     assert make(*CHAIN, DATA=name) == []

@@ -19,9 +19,9 @@ from cry_lightning.acquire.segmentation import BLOCK_S, Unit, harmonicity, units
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
 from cry_lightning.console import UserError, printable, progress_bar
 from cry_lightning.corpora import ClassFolders, DonateACry
-from cry_lightning.corpora.base import safe_name, warn_of_unknown_subjects
+from cry_lightning.corpora.base import warn_of_unknown_subjects
 from cry_lightning.corpora.trees import has_subject_folders
-from cry_lightning.files import Json, named_columns, nfc, read_table, replacing_folder
+from cry_lightning.files import Json, named_columns, nfc, read_table, replacing_folder, safe_name
 
 UNITS = "units"  # folder in OUT
 RECORD = "source.json"

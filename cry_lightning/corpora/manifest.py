@@ -15,13 +15,13 @@ import numpy as np
 from cry_lightning.audio import EXTENSIONS, warn_once
 from cry_lightning.console import UserError, counted
 from cry_lightning.corpora import cries, words
-from cry_lightning.corpora.base import Corpus, safe_name, warn_of_unknown_subjects
+from cry_lightning.corpora.base import Corpus, warn_of_unknown_subjects
 from cry_lightning.corpora.clips import Clip
 from cry_lightning.corpora.cries import CryCeleb, DonateACry
 from cry_lightning.corpora.listing import find_recordings, on_disk
 from cry_lightning.corpora.trees import ClassFolders, UnlabelledTree
 from cry_lightning.corpora.words import FSDD
-from cry_lightning.files import kind_of, named_columns, nfc, read_table
+from cry_lightning.files import kind_of, named_columns, nfc, read_table, safe_name
 
 TIMES = {"start_s", "end_s", "duration_s"}
 OWN_COLUMNS = {"path", "label", "subject", *TIMES}

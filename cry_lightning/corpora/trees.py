@@ -10,10 +10,10 @@ from typing import Any
 
 from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError, counted, first_few
-from cry_lightning.corpora.base import Corpus, labels_of, safe_name, warn_of_unknown_subjects
+from cry_lightning.corpora.base import Corpus, labels_of, warn_of_unknown_subjects
 from cry_lightning.corpora.clips import Clip, SubjectSource
 from cry_lightning.corpora.listing import find_recordings, look_through
-from cry_lightning.files import nfc
+from cry_lightning.files import nfc, safe_name
 
 FOLDER_BELOW_CLASS = re.compile("^[^/]+/([^/]+)/")
 LEAST_INFANTS = 3  # of two classes that are called otherwise nothing can be said

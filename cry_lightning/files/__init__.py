@@ -12,7 +12,7 @@ from cry_lightning.files.contents import (
     sha256,
     stamp,
 )
-from cry_lightning.files.names import nfc
+from cry_lightning.files.names import nfc, safe_name
 from cry_lightning.files.tables import named_columns, read_table, read_text
 from cry_lightning.files.writing import (
     LOCK,
@@ -44,6 +44,7 @@ __all__ = [
     "read_text",
     "replacing",
     "replacing_folder",
+    "safe_name",
     "sha256",
     "stamp",
     "waited_for",

@@ -15,7 +15,7 @@ import yaml
 
 from cry_lightning.commands.configs import ENDINGS, Loader
 from cry_lightning.console import UserError
-from cry_lightning.files import Json, nfc, read_table, sha256
+from cry_lightning.files import Json, nfc, read_table, safe_name, sha256
 
 NOTE = "recordings"  # in the folder of a corpus's runs: where the recordings lie
 NO_RUNS = ("describe", ".DS_Store")  # what is there where nothing was fitted
@@ -116,7 +116,7 @@ def corpus_of(data: str, runs: Path, reserved: Sequence[str]) -> str:
     where = path.resolve()
     of = where.parent if where.name == "manifest.csv" else where
     stem = of.stem if of.is_file() else of.name
-    name = re.sub(r"[^\w.-]+", "-", nfc(stem)).strip("-.") or "recordings"
+    name = safe_name(stem)
     numbered = f"{name}-{digest(nfc(str(where)))[:6]}"
     name = numbered if _is_taken(runs / name, str(where)) or name in reserved else name
     note = runs / name / NOTE
