@@ -620,6 +620,11 @@ def test_goals_among_other_targets_keep_their_order(shell, goals, calls):
     assert called == calls
 
 
+def test_an_installation_says_how_long_it_takes_and_one_that_is_there_nothing(shell):
+    assert "-m" in shell("install", "CONSTRAINTS=")[0] and "2 to 9 minutes" in shell.output
+    assert shell("install") == [] and "minutes" not in shell.output
+
+
 def test_made_cries_are_evaluated_for_asphyxia_and_others_are_not(shell):
     assert "--evaluate=--positive asphyxia" in shell("evaluate")[0]
     assert "--evaluate=" in shell("evaluate", "DATA=x")[0]
