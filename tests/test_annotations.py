@@ -153,7 +153,7 @@ def test_what_is_wrong_with_a_textgrid_is_one_line_with_the_file(file, text, rea
 
 
 def test_other_encodings_are_refused(file, tmp_path):
-    with pytest.raises(UserError, match=r"byte \d+: not UTF-8; save it as UTF-8"):
+    with pytest.raises(UserError, match=r"byte \d+: not UTF-8; save it as UTF-8 \(in Excel: CSV UTF-8\)"):
         read(file(SHORT.replace("cry", "schrè"), encoding="latin-1"))
     (tmp_path / "b.TextGrid").write_bytes(b"ooBinaryFile\x08TextGrid" + bytes([0x3F, 0xF0, 0, 0]))
     with pytest.raises(UserError, match=r"b\.TextGrid: a binary file of Praat, and no text"):

@@ -183,6 +183,11 @@ class Argument:
             return self.taken.read or (lambda text: self.kind(find_shipped([text])[0]))
 
         def number(text: str) -> float:
+            if re.fullmatch(r"[-+]?\d*,\d+", text):
+                point = text.replace(",", ".")
+                raise argparse.ArgumentTypeError(
+                    f"{text}: use a point for decimals ({point}), and blanks between values"
+                )
             value = self.kind(text)
             if not math.isfinite(value):
                 raise ValueError(f"{text} is not a number")

@@ -45,7 +45,9 @@ def read_text(path: Path) -> str:
             ) from error
         line = content[: error.start].count(b"\n") + 1
         told = "UTF-8" if encoding.endswith(("-LE", "-BE")) else encoding  # a guess by zeros, which may be no text's
-        raise UserError(f"{path}: line {line}, byte {error.start}: not {told}; save it as UTF-8") from error
+        raise UserError(
+            f"{path}: line {line}, byte {error.start}: not {told}; save it as UTF-8 (in Excel: CSV UTF-8)"
+        ) from error
 
 
 def _from_windows(content: bytes) -> str:
