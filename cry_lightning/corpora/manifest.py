@@ -56,6 +56,7 @@ class Manifest(Corpus):
         self.collection = collection or safe_name(Path(root).stem)
         super().__init__(root, **kwargs)
         self.label = nfc(label)
+        self.columns: list[str] = []  # of the table, once it is read
 
     def path_of(self, clip: Clip) -> Path:
         """The file that holds a clip; paths are relative to the manifest's folder."""
@@ -86,6 +87,7 @@ class Manifest(Corpus):
             raise UserError(
                 f"{self.root}: no column {self.label!r} for the label; the columns are {', '.join(columns)}"
             )
+        self.columns = columns
         return columns
 
     def _clip(self, line: int, row: dict[str, str], further: Further) -> Clip:

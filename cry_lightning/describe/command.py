@@ -20,7 +20,7 @@ from cry_lightning.console import (
     on_one_line,
     printable,
 )
-from cry_lightning.corpora import Clip
+from cry_lightning.corpora import Clip, Manifest
 from cry_lightning.corpora.base import named_subjects
 from cry_lightning.data.datamodule import open_data
 from cry_lightning.describe import summary, support
@@ -133,6 +133,11 @@ def who(census: CorpusSummary, out: Path) -> Section:
 def remarks_on_subjects(census: CorpusSummary) -> Iterator[str]:
     """What the dataset table does not show."""
     clips = census.usable
+    if isinstance(corpus := census.data.corpus, Manifest):
+        for name, all_are in {corpus.label: "unlabelled", "subject": "of no known subject"}.items():
+            if name not in corpus.columns:
+                has = f"its columns are {', '.join(filter(None, corpus.columns))}. Rename the one that is meant."
+                yield f"The table has no column `{name}`, so that all clips are {all_are}; {has}"
     yield from doubts(named_subjects(census.listed), [clip.label for clip in census.listed.used])
     yield from found_subjects(census.listed.used)
     labelled = clips[clips["class"] != UNLABELLED]
