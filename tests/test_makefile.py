@@ -443,6 +443,24 @@ def test_a_folder_may_have_any_name(make, house, stand_in, name):
     assert make(*CHAIN, DATA=name) == []
 
 
+def test_what_was_just_fitted_is_not_said_to_be_up_to_date_and_the_rest_once(make, house):
+    data = str(own_corpus(house))
+    make(*CHAIN, DATA=data)
+    assert "up to date" not in make.output
+    make(*CHAIN, DATA=data)
+    assert [line for line in make.output.splitlines() if "up to date" in line] == [
+        "runs/synthetic-words/simclr: up to date",
+        "runs/my-cries/finetune: up to date",
+    ]
+
+
+def test_the_last_line_names_the_model_card_and_what_can_be_done_next(make):
+    make(*CHAIN)
+    last = make.output.splitlines()[-1]
+    assert last.startswith(f"Model card: {MAIN}/card.md. Next: ")
+    assert f"evaluate {MAIN} --clinical" in last and f"predict RECORDINGS --ckpt {MAIN}/best.ckpt" in last
+
+
 def test_other_folders_of_the_same_name_take_nothing_away(make, house):
     places = [own_corpus(house, name) for name in ("cries", "elsewhere/cries", "(cries)", "once more/cries")]
     for data in places:
@@ -655,7 +673,7 @@ def test_nothing_to_do_is_found_without_torch(make, house):
     )
     environment = os.environ | {"PYTHONPATH": str(REPO)}
     done = subprocess.run([sys.executable, "-c", script], cwd=house, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.endswith(f"table of {MAIN} with ()\n"), done
+    assert done.returncode == 0 and f"\ntable of {MAIN} with ()\nModel card: " in done.stdout, done
 
 
 def test_make_calls_a_command_that_reads_its_arguments():
