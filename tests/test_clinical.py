@@ -292,7 +292,10 @@ def test_a_manifest_in_capitals_makes_subgroups(written, tmp_path) -> None:
 def test_subgroups_lose_no_recording_to_the_spelling_of_its_name(written, tmp_path, form) -> None:
     table = a_table()
     umlauts = {column: [normalize(form, f"ä/{name}") for name in table[column]] for column in ("clip", "recording")}
-    run = evaluate_run(read_run(str(written(table.assign(**umlauts))), "test"), "test", None)
+    sick = {"label": table["label"].replace("sick", "über"), "score_über": table["score_sick"]}
+    folder = written(table.assign(**umlauts, **sick).drop(columns="score_sick"))
+    run = evaluate_run(read_run(str(folder), "test"), "test", normalize(form, "über"))
+    assert run.positive == "über"
     paths = [normalize("NFC", name).replace("/", "\\") for name in umlauts["recording"]]
     rows = [
         f"{path},{subject},{sex}" for path, subject, sex in zip(paths, table["subject"], table["label"], strict=True)
