@@ -53,6 +53,7 @@ install: .venv/installed  ## make .venv and install what is needed, as tested; C
 CONSTRAINTS ?= constraints.txt
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 .venv/installed: pyproject.toml $(or $(CONSTRAINTS),FORCE)
+	@echo "installing into .venv: 2 to 9 minutes, as the network is, and up to 7 GB (torch with its CUDA libraries)"
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) $(PIP_INSTALL) $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
 	@touch $@

@@ -7,6 +7,7 @@ import tracemalloc
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from unicodedata import normalize
 
 import av
 import numpy as np
@@ -124,6 +125,13 @@ def test_units_of_phone_containers_lie_where_the_cries_are(tmp_path, name, optio
     starts, lengths = found(table).T
     ends = np.array(CRIES).sum(axis=1)
     assert np.abs(starts - np.array(CRIES)[:, 0]).max() <= 0.02 and np.abs(starts + lengths - ends).max() <= 0.02
+
+
+def test_a_pattern_finds_names_in_either_form_of_unicode():
+    sources = [normalize(form, f"Änne_{number}.wav") for number, form in enumerate(("NFC", "NFD"))]
+    for form in ("NFC", "NFD"):
+        found = inputs.by_pattern(normalize(form, "(?P<subject>Änne)"), sources)
+        assert [found[source].subject for source in sources] == ["Änne"] * 2
 
 
 def test_the_manifest_is_a_corpus_of_16_khz_16_bit_units_that_are_cut_from_their_source(tmp_path):

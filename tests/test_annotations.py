@@ -1,7 +1,9 @@
 """Files of intervals: three forms, every encoding that their programs write, and what is wrong with some."""
 
 import re
+from functools import partial
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -151,7 +153,7 @@ def test_what_is_wrong_with_a_textgrid_is_one_line_with_the_file(file, text, rea
 
 
 def test_other_encodings_are_refused(file, tmp_path):
-    with pytest.raises(UserError, match=r"byte \d+: not UTF-8; save it as UTF-8"):
+    with pytest.raises(UserError, match=r"byte \d+: not UTF-8; save it as UTF-8 \(in Excel: CSV UTF-8\)"):
         read(file(SHORT.replace("cry", "schrè"), encoding="latin-1"))
     (tmp_path / "b.TextGrid").write_bytes(b"ooBinaryFile\x08TextGrid" + bytes([0x3F, 0xF0, 0, 0]))
     with pytest.raises(UserError, match=r"b\.TextGrid: a binary file of Praat, and no text"):
@@ -365,6 +367,25 @@ def test_a_file_is_called_like_the_path_or_the_name_of_its_recording(files, reco
 def test_a_file_that_may_be_of_several_recordings_is_refused(files, recordings, fault):
     with pytest.raises(UserError, match=fault):
         matched({name: Path(name) for name in files.split()}, recordings.split())
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_and_labels_in_either_form_of_unicode_are_found(file, tmp_path, form):
+    spelled = partial(normalize, form)
+    (tmp_path / spelled("ü")).mkdir()
+    file(f"0\t2\t{spelled('räuspern')}\n", f"{spelled('Änne')}.txt")
+    file("0\t2\tx\n", f"{spelled('ü')}/{spelled('ö')}.txt")
+    files = find(tmp_path)
+    for other in ("NFC", "NFD"):
+        recordings = [normalize(other, name) for name in ("Änne.wav", "ü/ö.wav", "ü/a.wav")]
+        own = matched(files, recordings)
+        assert [*own] == recordings[:2]
+        (one,) = read(own[recordings[0]])
+        assert one.label == "räuspern"
+    if form == "NFD":
+        file("", "Änne.txt")
+        with pytest.raises(UserError, match="are both of"):
+            find(tmp_path)
 
 
 def test_a_label_that_is_spelled_otherwise_is_refused(file, tmp_path):

@@ -3,6 +3,7 @@
 import re
 from functools import partial
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -326,14 +327,52 @@ def test_ranges_are_named_by_their_true_ends_and_never_merge(written, tmp_path, 
     run = evaluate_run(read_run(str(written(a_table())), "test"), "test", "sick")
     values = "\n".join(f"{n},{value_of(n)}" for n in range(60))
     (tmp_path / "by.csv").write_text(f"subject,value\n{values}\n")
-    rows = subgroups(run, tmp_path / "by.csv")[1:]
+    rows = subgroups(run, tmp_path / "by.csv")[1][1:]
     assert [row[1] for row in rows] == ranges and sum(int(row[3]) for row in rows) == 45
 
 
 def test_a_manifest_in_capitals_makes_subgroups(written, tmp_path) -> None:
     run = evaluate_run(read_run(str(written(a_table())), "test"), "test", None)
     (tmp_path / "by.csv").write_text("Path;Label;Subject;Klinik\n0-0.wav;sick;0;Nord\n2-0.wav;well;2;Nord\n")
-    assert ["Klinik", "Nord", "2"] in [row[:3] for row in subgroups(run, tmp_path / "by.csv")]
+    assert ["Klinik", "Nord", "2"] in [row[:3] for row in subgroups(run, tmp_path / "by.csv")[1]]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_subgroups_lose_no_recording_to_the_spelling_of_its_name(written, tmp_path, form) -> None:
+    table = a_table()
+    umlauts = {column: [normalize(form, f"ä/{name}") for name in table[column]] for column in ("clip", "recording")}
+    sick = {"label": table["label"].replace("sick", "über"), "score_über": table["score_sick"]}
+    folder = written(table.assign(**umlauts, **sick).drop(columns="score_sick"))
+    run = evaluate_run(read_run(str(folder), "test"), "test", normalize(form, "über"))
+    assert run.positive == "über"
+    paths = [normalize("NFC", name).replace("/", "\\") for name in umlauts["recording"]]
+    rows = [
+        f"{path},{subject},{sex}" for path, subject, sex in zip(paths, table["subject"], table["label"], strict=True)
+    ]
+    (tmp_path / "by.csv").write_text("\n".join(["path,subject,sex", *rows]), encoding="utf-8")
+    title, found = subgroups(run, tmp_path / "by.csv")
+    assert {row[1] for row in found[1:]} == {"sick", "well"} and "tested" not in title
+    (tmp_path / "by.csv").write_text("\n".join(["path,subject,sex", *rows[5:]]), encoding="utf-8")
+    title, found = subgroups(run, tmp_path / "by.csv")
+    assert "; 5 of 225 tested recordings are not in " in title
+    assert {row[1]: row[2] for row in found[1:]}["(not given)"] == "5"
+
+
+def test_subgroups_find_subjects_as_lineages_do(written, tmp_path) -> None:
+    table = a_table()
+    run = evaluate_run(
+        read_run(str(written(table.assign(subject="ward:Baby " + table["subject"].str[5:]))), "test"), "test", None
+    )
+    rows = [
+        f"{spelled},{'mf'[number % 2]}" for number in range(1, 60) for spelled in (f"baby{number:03}", f"BABY {number}")
+    ]
+    (tmp_path / "by.csv").write_text("\n".join(["subject,sex", *rows]))
+    title, found = subgroups(run, tmp_path / "by.csv")
+    assert "; 1 of 45 tested subjects is not in " in title
+    assert {row[1]: row[3] for row in found[1:]} == {"(not given)": "1", "f": "15", "m": "29"}
+    (tmp_path / "by.csv").write_text("subject,sex\nbaby1,m\nBaby 01,f\n")
+    with pytest.raises(UserError, match="subject 'baby1' has different values of sex"):
+        subgroups(run, tmp_path / "by.csv")
 
 
 def test_a_table_of_subgroups_is_read_as_spreadsheets_save_it(written, no_figures, tmp_path, capsys) -> None:

@@ -210,6 +210,37 @@ def test_the_folder_between_class_and_file_is_the_subject(tmp_path, caplog):
     assert subjects == ["ward:b1", "ward:b1", "ward:b2"] and not caplog.messages
 
 
+INFANTS = ["Anna Müller", "Björn Größl", "Cem", "Dana"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "asked"),
+    [
+        ([f"{infant}/{day}.wav" for infant in INFANTS for day in "12"], True),
+        (
+            [f"{infant}/{reason}/{day}.wav" for infant in INFANTS for reason in ("pain", "hunger") for day in "123"],
+            True,
+        ),
+        ([f"{reason}/{infant}/1.wav" for reason in ("pain", "hunger", "gas") for infant in INFANTS], False),
+        ([f"{reason}/{take}.wav" for reason in ("pain", "hunger", "gas") for take in range(5)], False),
+        ([f"{reason}/{take}.wav" for reason in ("pain", "hunger") for take in range(2)], False),
+    ],
+)
+def test_infants_in_the_place_of_classes_are_asked_about(tmp_path, caplog, paths, asked):
+    root = put(tmp_path / "tree", *paths)
+    ClassFolders(root).clips()
+    told = [text for text in caplog.messages if "are 'Anna Müller', 'Björn Größl', 'Cem' and 1 more infants?" in text]
+    assert len(told) == asked and ("infants?" in caplog.text) == asked
+    assert not asked or "Folders are class/infant/file; else say who made what in a manifest.csv" in told[0]
+
+
+def test_words_of_few_speakers_are_no_infants(tmp_path, caplog):
+    root = put(tmp_path / "tree", *(f"{word}/{speaker}_0.wav" for word in ("one", "two", "three") for speaker in "ab"))
+    assert len(ClassFolders(root, "/(.)_").clips()) == 6
+    ClassFolders(root, classes={"few": ["one", "two"], "many": ["three"]}).clips()
+    assert "infants?" not in caplog.text
+
+
 def test_subject_pattern(tmp_path):
     root = put(tmp_path / "tree", "a/0017_x.wav", "b/0017_y.wav", "b/0018_x.wav")
     subjects = [clip.subject for clip in ClassFolders(root, subject_pattern=r"/(\d{4})").clips()]

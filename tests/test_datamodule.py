@@ -279,6 +279,16 @@ def test_probe_is_served_behind_the_validation_part(make, tones):
         CryDataModule(Manifest(tones), MFCC(n_mels=20, n_mfcc=20), probe=probe)
 
 
+def test_the_parts_of_a_probe_are_told_as_such(tones, tmp_path, caplog):
+    caplog.set_level("INFO")
+    own = {"split": Split(val=0.2, test=0.2), "clip_s": 0.4, "cache": Caching(str(tmp_path / "cache"))}
+    data = CryDataModule(Manifest(tones), MFCC(), probe=CryDataModule(Manifest(tones), MFCC(), **own), **own)
+    data.prepare_data()
+    data.setup("fit")
+    told = [text.partition(":")[0] for text in caplog.messages if " subjects (" in text]
+    assert told == ["train", "val", "test", "probe, train", "probe, val", "probe, test"]
+
+
 def test_label_fraction_counts_subjects(make):
     whole, half = make(), make(subset=Subset(label_fraction=0.5))
     assert set(half.subjects("train")) < set(whole.subjects("train"))

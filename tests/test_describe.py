@@ -469,6 +469,33 @@ def test_recordings_are_divided_as_make_divides_them(tones):
     assert {key: getattr(split, key) for key in own} == own
 
 
+def test_the_subjects_that_a_pattern_found_are_shown_with_their_recordings(tmp_path, capsys, undrawn):
+    for baby in range(1, 7):
+        for take in range(baby):
+            write(tmp_path / f"ward/{('pain', 'gas')[take % 2]}/baby{baby}_{take}.wav", tone())
+    pattern = "--data.corpus.init_args.subject_pattern={}"
+    main(["--data", str(tmp_path / "ward"), "--out", str(tmp_path / "out"), pattern.format("(baby[0-9])")])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "6 subjects were found in the paths of recordings" in told and "a slash" not in told
+    assert "'baby1' 1, 'baby2' 2, 'baby3' 3, 'baby5' 5, 'baby6' 6." in told
+    main(["--data", str(tmp_path / "ward"), "--out", str(tmp_path / "out"), pattern.format("(.*baby[0-9])")])
+    assert "11 of these hold a slash, such as 'gas/baby2'" in " ".join(capsys.readouterr().out.split())
+
+
+def test_columns_that_a_table_lacks_are_told_with_those_that_it_has(tmp_path, capsys, undrawn):
+    for number in range(4):
+        write(tmp_path / f"{number}.wav", tone())
+    (tmp_path / "list.csv").write_text("path,Grund,Kind\n" + "".join(f"{n}.wav,pain,{n}\n" for n in range(4)))
+    main(["--data", str(tmp_path / "list.csv"), "--out", str(tmp_path / "out")])
+    told = " ".join(capsys.readouterr().out.split())
+    for column, clips in (("label", "unlabelled"), ("subject", "of no known subject")):
+        has = "its columns are path, Grund, Kind. Rename the one that is meant."
+        assert f"The table has no column `{column}`, so that all clips are {clips}; {has}" in told
+    (tmp_path / "list.csv").write_text("path,label,subject\n" + "".join(f"{n}.wav,,{n}\n" for n in range(4)))
+    main(["--data", str(tmp_path / "list.csv"), "--out", str(tmp_path / "out")])
+    assert "has no column" not in capsys.readouterr().out
+
+
 def test_it_is_told_what_make_cuts_whole_recordings_into(manifest, capsys, undrawn):
     path = manifest([(tone(seconds=2.5), "ab"[n % 2], f"s{n}") for n in range(8)])
     (path.parent / "text.wav").write_text("no sound")

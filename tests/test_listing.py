@@ -12,10 +12,11 @@ from test_corpora import put
 from cry_lightning.audio import EXTENSIONS
 from cry_lightning.console import UserError
 from cry_lightning.corpora import ClassFolders, Manifest, corpus_at, manifest
-from cry_lightning.corpora.base import safe_name
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.inventory import content_hashes
+from cry_lightning.data.subset import column, named_in
 from cry_lightning.features import Waveform
+from cry_lightning.files import nfc, safe_name
 
 
 def test_what_is_no_recording_is_counted_or_told_by_name(tmp_path, caplog):
@@ -134,7 +135,36 @@ def test_names_compare_in_nfc(tmp_path):
     (root / "list.csv").write_text("path\n\u00dcbung/\u00dcbung.wav\n", encoding="utf-8")
     corpus = Manifest(root / "list.csv")
     assert all(corpus.path_of(clip).is_file() for clip in corpus.clips())
-    assert ClassFolders(root, classes={"x": ["\u00dcbung"], "y": ["b"]}).clips()[0].label == "x"
+    corpus = ClassFolders(root, classes={decomposed: ["\u00dcbung"], "y": ["b"]})
+    assert {clip.label for clip in corpus.clips()} == {*corpus.class_names()} == {"\u00dcbung", "y"}
+
+
+def test_one_infant_in_both_forms_of_unicode_is_one_subject(tmp_path):
+    composed, decomposed = "Änne", unicodedata.normalize("NFD", "Änne")
+    root = put(tmp_path / "in", f"a/{composed}_1.wav", f"a/{decomposed}_2.wav", f"b/{composed}_3.wav")
+    for corpus in (
+        ClassFolders(root, "(Änne)"),
+        ClassFolders(root, f"({decomposed})"),
+        ClassFolders(root, "/(.+)_"),
+    ):
+        assert {clip.subject for clip in corpus.clips()} == {f"in:{composed}"}
+    assert {clip.name for clip in corpus.clips()} == {f"{nfc(clip.path)}#0.000-end" for clip in corpus.clips()}
+    rows = [f"a/{composed}_1.wav,{composed},{decomposed},{composed}", f"a/{composed}_2.wav,{decomposed},,{decomposed}"]
+    header = "path,subject,küche,scho\u0308n"
+    (root / "list.csv").write_text("\n".join([header, *rows]), encoding="utf-8")
+    clips = Manifest(root / "list.csv", label=unicodedata.normalize("NFD", "küche")).clips()
+    assert {clip.subject for clip in clips} == {f"list:{composed}"} and clips[0].label == composed
+    assert {*column(clips, "scho\u0308n")} == {composed}
+    (tmp_path / "out.txt").write_text(f"list:{decomposed}\n", encoding="utf-8")
+    assert named_in(str(tmp_path / "out.txt"), column(clips, "subject")).all()
+
+
+def test_a_recording_in_another_form_of_unicode_than_its_row_is_no_known_subject(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "Änne.wav")
+    put(tmp_path, decomposed)
+    (tmp_path / "list.csv").write_text(f"path,subject\nÄnne.wav,{decomposed}\n", encoding="utf-8")
+    (clip,) = Manifest(tmp_path / "list.csv").clips()
+    assert clip.subject_source == "unknown" and clip.name.startswith("Ä")
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):

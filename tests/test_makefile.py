@@ -8,13 +8,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 from made import REPO
 
 from cry_lightning.cli.runfolder import RunFolder
+from cry_lightning.corpora import corpus_at
 from cry_lightning.download.published import WEIGHTS
 from cry_lightning.files import locked
 from cry_lightning.make import chain, command as pipeline
@@ -480,25 +480,17 @@ def test_a_damaged_record_is_told_and_nothing_is_lost(make, house, damaged):
     assert make("pretrain") == ["fit simclr-2"] and "made_from.json is damaged" in make.output
 
 
-def test_a_folder_that_the_terminal_cannot_show_is_fitted_all_the_same(house, stand_in, monkeypatch):
-    data = own_corpus(house, "плач")
-    monkeypatch.setattr("sys.stdout", TextIOWrapper(said := BytesIO(), "latin-1", write_through=True))
-    for _ in range(2):
-        assert pipeline.main(["finetune", f"--data={data}"]) == 0
-    assert rb"runs/\u043f\u043b\u0430\u0447/finetune: up to date" in said.getvalue()
-
-
 NAMES = {
     "my cries": "my-cries",
-    "Übungen": "Übungen",
-    "日本語": "日本語",
+    "Übungen": r"Ubungen-\w{6}",
+    "日本語": r"corpus-\w{6}",
     "(old) cries": "old-cries",
     "-dash": "dash",
     "it's": "it-s",
     'say "hi"': "say-hi",
     "$HOME `x` $(x)": "HOME-x-x",
     "a;b&c|d": "a-b-c-d",
-    "((": "recordings",
+    "((": "corpus",
     "synthetic-cries": r"synthetic-cries-\w{6}",
 }
 
@@ -511,9 +503,28 @@ def test_a_folder_may_have_any_name(make, house, stand_in, name):
     assert make.code == 0
     (corpus,) = {path.parent.name for path in (house / "runs").glob("*/finetune")}
     assert re.fullmatch(NAMES[name], corpus)
+    assert corpus == corpus_at(name).name or name == "synthetic-cries"  # as other commands call it
     given = dict(chain.pairs(stand_in.commands[1]))
     assert given["data"] == "configs/data/own.yaml" and given["data.corpus.init_args.path"] == f"./{name}"
     assert make(*CHAIN, DATA=name) == []
+
+
+def test_what_was_just_fitted_is_not_said_to_be_up_to_date_and_the_rest_once(make, house):
+    data = str(own_corpus(house))
+    make(*CHAIN, DATA=data)
+    assert "up to date" not in make.output
+    make(*CHAIN, DATA=data)
+    assert [line for line in make.output.splitlines() if "up to date" in line] == [
+        "runs/synthetic-words/simclr: up to date",
+        "runs/my-cries/finetune: up to date",
+    ]
+
+
+def test_the_last_line_names_the_model_card_and_what_can_be_done_next(make):
+    make(*CHAIN)
+    last = make.output.splitlines()[-1]
+    assert last.startswith(f"Model card: {MAIN}/card.md. Next: ")
+    assert f"evaluate {MAIN} --clinical" in last and f"predict RECORDINGS --ckpt {MAIN}/best.ckpt" in last
 
 
 def test_other_folders_of_the_same_name_take_nothing_away(make, house):
@@ -825,6 +836,11 @@ def test_a_variable_that_make_does_not_know_is_refused_with_those_that_it_knows(
     assert {*listed} >= {*re.findall(r"\b([A-Z_]+)=", shell.output)}
 
 
+def test_an_installation_says_how_long_it_takes_and_one_that_is_there_nothing(shell):
+    assert "-m" in shell("install", "CONSTRAINTS=")[0] and "2 to 9 minutes" in shell.output
+    assert shell("install") == [] and "minutes" not in shell.output
+
+
 def test_made_cries_are_evaluated_for_asphyxia_and_others_are_not(shell):
     assert "--evaluate=--positive asphyxia" in shell("evaluate")[0]
     assert "--evaluate=" in shell("evaluate", "DATA=x")[0]
@@ -855,7 +871,7 @@ def test_nothing_to_do_is_found_without_torch(make, house):
     )
     environment = os.environ | {"PYTHONPATH": str(REPO)}
     done = subprocess.run([sys.executable, "-c", script], cwd=house, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.endswith(f"table of {MAIN} with ()\n"), done
+    assert done.returncode == 0 and f"\ntable of {MAIN} with ()\nModel card: " in done.stdout, done
 
 
 def test_make_calls_a_command_that_reads_its_arguments():

@@ -157,6 +157,13 @@ def test_the_table_in_the_terminal_is_no_wider_than_it_but_for_faults():
     assert predict.shown(table, width=80).splitlines()[3].endswith("0.800  (unsure)")
 
 
+def test_decisions_that_differ_from_what_is_predicted_are_explained():
+    table = pd.DataFrame({"predicted": ["a", "a", "b", "a"], "decision": ["a", "b", "", "b"]})
+    (told,) = predict.decided_otherwise(table)
+    assert told.startswith("2 recordings have another decision than prediction: `predicted` is the highest score, ")
+    assert predict.decided_otherwise(table[::2]) == []
+
+
 def test_windows_as_quiet_as_none_in_the_training_are_left_out(pretrained, tmp_path):
     windows = {"window_s": 0.4, "hop_s": None, "min_active_db": -50.0}
     strict = changed(

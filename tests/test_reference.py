@@ -202,6 +202,11 @@ def test_a_test_tells_what_its_thresholds_cannot_promise(tested, caplog):
     ]
 
 
+def test_predict_repeats_what_thresholds_cannot_promise(tested, inbox, tmp_path, capsys):
+    command("predict", [str(inbox / "low_00_0.wav"), "--ckpt", str(tested), "--out", str(tmp_path / "of_few.csv")])
+    assert "\nall that is chosen rests on few validation subjects (3 of high, 3 of low;" in capsys.readouterr().out
+
+
 def test_distance_is_that_of_mahalanobis_where_all_directions_are_kept():
     torch.manual_seed(0)
     numbers = torch.randn(400, 5) @ torch.randn(5, 5)

@@ -266,6 +266,10 @@ def test_predictions_of_another_checkpoint_are_told(runs, tmp_path, caplog):
         (["--kinds", "noise"], "--kinds noise wants recordings to add: --noise FOLDER"),
         (["--noise", "EMPTY"], "EMPTY: no noise to add"),
         (["--kinds", "white", "--snr-db", "loud"], "argument --snr-db: invalid number value: 'loud'"),
+        (
+            ["--kinds", "white", "--snr-db", "0,5"],
+            r"argument --snr-db: 0,5: use a point for decimals \(0\.5\), and blanks",
+        ),
         (["--kinds", "white", "--snr-db", "nan"], "argument --snr-db: invalid number value: 'nan'"),
         (["--bands-hz", 0, 5000], r"--bands-hz 5000: the model is given 0 to 4000 Hz, its sample rate is 8000 Hz"),
         (["--bands-hz", 500, 100], r"--bands-hz 500 100: give two or more edges, from 0 Hz upwards"),

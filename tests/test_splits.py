@@ -1,16 +1,20 @@
 """Splits: nobody on both sides, every class everywhere, the shares asked for, nestedness, and clear refusals."""
 
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cry_lightning.console import UserError
+from cry_lightning.corpora import Clip, Clips
 from cry_lightning.data.splits import Split, assign, fold_of_groups, imbalance
-from cry_lightning.data.subset import clips_per_class, fraction_of_groups, read_exclusions
+from cry_lightning.data.subset import clips_per_class, divide, fraction_of_groups, read_exclusions
+from cry_lightning.make.chain import digest
 
 SCHEMES = [
     Split(),
@@ -53,6 +57,47 @@ def test_no_group_is_divided_and_results_repeat(split: Split, seed: int) -> None
     assert sum(map(len, groups_of(parts, groups).values())) == len(set(groups))
     other_order = np.random.default_rng(1).permutation(len(labels))
     assert np.array_equal(assign(split, labels[other_order], groups[other_order]), parts[other_order])
+
+
+@pytest.mark.parametrize("split", [Split(val=0.15, test=0.3), Split(scheme="kfold", folds=3)], ids=["holdout", "kfold"])
+def test_windows_of_any_length_are_divided_alike_by_recordings(split: Split) -> None:
+    """Recordings of 3 to 8 s, of infants who cry for up to three reasons."""
+    rng, recordings = np.random.default_rng(0), []
+    for infant in range(30):
+        reasons = rng.permutation(3)[: rng.integers(1, 4)]
+        recordings += [
+            (Clip(f"{infant}-{take}.wav", f"ward:{infant}", "abc"[reason]), rng.integers(3, 9))
+            for take, reason in enumerate(rng.choice(reasons, rng.integers(1, 9)))
+        ]
+
+    def tested(window_s: float, split: Split) -> set[str]:
+        clips = Clips.joined(
+            Clips.windows(clip, np.arange(0, length_s - window_s + 0.5, window_s), window_s)
+            for clip, length_s in recordings
+        )
+        parts = divide(clips, np.full(len(clips), True), split)
+        assert "" not in parts and len(parts) == len(clips)
+        return {clip.subject for clip in clips[parts == "test"]}
+
+    for shares_of in ("clips", "recordings"):
+        each = [tested(window_s, replace(split, shares_of=shares_of)) for window_s in (1.0, 2.0, 3.0)]
+        assert (len({frozenset(one) for one in each}) == 1) == (shares_of == "recordings")
+
+
+def test_own_recordings_are_divided_by_recordings_whatever_the_windows() -> None:
+    data = Path(__file__).parents[1] / "configs/data"
+    own, of_32_khz = (yaml.safe_load((data / name).read_text())["split"] for name in ("own.yaml", "own_32k.yaml"))
+    assert own == of_32_khz and own["shares_of"] == "recordings"
+
+
+def test_the_manual_cuts_own_recordings_into_the_windows_of_the_other_method() -> None:
+    folder = Path(__file__).parents[1]
+    other = yaml.safe_load((folder / "configs/data/own_32k.yaml").read_text())
+    told = re.search(r'ARGS="(--data\.corpus\.init_args\.window_s.+)"', (folder / "docs/stages.md").read_text())[1]
+    given = dict(re.findall(r"--data\.(?:corpus\.init_args\.)?(\w+)=([\d.]+)", told))
+    wanted = {key: other["corpus"]["init_args"][key] for key in ("window_s", "hop_s")} | {"clip_s": other["clip_s"]}
+    assert {key: float(value) for key, value in given.items()} == wanted
+    assert f"finetune-{digest(*told.split())[:6]}" in (folder / "docs/stages.md").read_text()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -15,7 +15,7 @@ from cry_lightning.corpora.base import warn_of_unknown_subjects
 from cry_lightning.corpora.cries import DONATEACRY_NAME
 from cry_lightning.evaluation.compare import as_text, cell
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Estimate, rate_interval
-from cry_lightning.files import write_table
+from cry_lightning.files import nfc, write_table
 
 LEVELS = {
     "frames": f"of {1000 * FRAME_S:g} ms",
@@ -31,6 +31,7 @@ def run(
     reference: Path, predicted: Path, label: str, tier: str | None, subjects: Path | None, out: Path | None
 ) -> pd.DataFrame:
     """Run the command; see `evaluate_events`."""
+    label = nfc(label)  # as the files are read
     there = find(reference)
     found = matched(find(predicted), there)
     if missing := [name for name in there if name not in found]:

@@ -19,10 +19,9 @@ from cry_lightning.acquire.segmentation import BLOCK_S, Unit, harmonicity, units
 from cry_lightning.acquire.settings import SAMPLE_RATE, Settings
 from cry_lightning.console import UserError, printable, progress_bar
 from cry_lightning.corpora import ClassFolders, DonateACry
-from cry_lightning.corpora.base import safe_name, warn_of_unknown_subjects
-from cry_lightning.corpora.listing import nfc
+from cry_lightning.corpora.base import warn_of_unknown_subjects
 from cry_lightning.corpora.trees import has_subject_folders
-from cry_lightning.files import Json, named_columns, read_table, replacing_folder, sha256, stamp
+from cry_lightning.files import Json, named_columns, nfc, read_table, replacing_folder, safe_name, sha256, stamp
 
 UNITS = "units"  # folder in OUT
 RECORD = "source.json"
@@ -84,14 +83,14 @@ def by_pattern(pattern: str, sources: Sequence[str]) -> Identities:
         UserError: it is none, has other groups, or is found nowhere.
     """
     try:
-        compiled = re.compile(pattern)
+        compiled = re.compile(nfc(pattern))
     except re.error as error:
         raise UserError(f"--name-pattern {pattern!r} is not a regular expression: {error}") from error
     if not compiled.groupindex or set(compiled.groupindex) - {"label", "subject"}:
         raise UserError(
             f"--name-pattern {pattern!r} needs groups named label or subject, e.g. '(?P<subject>baby\\d+)_'"
         )
-    found = {source: compiled.search(source) for source in sources}
+    found = {source: compiled.search(nfc(source)) for source in sources}
     named = {source: match.groupdict(default="") for source, match in found.items() if match}
     identities = {source: Identity(one.get("label", ""), one.get("subject", "")) for source, one in named.items()}
     if not identities:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cry_lightning.annotations.formats import audacity, parse_table, parse_textgrid, raven, textgrid
 from cry_lightning.audio import EXTENSIONS
 from cry_lightning.console import UserError
-from cry_lightning.files import read_text, write_text
+from cry_lightning.files import nfc, read_text, write_text
 
 
 class Interval(NamedTuple):
@@ -48,7 +48,7 @@ def find(folder: str | Path) -> dict[str, Path]:
         raise UserError(f"{folder}: no such folder; give one of {_forms()}")
     found: dict[str, Path] = {}
     for path in sorted(path for path in folder.rglob("*") if ENDING.search(path.name) and path.is_file()):
-        name = ENDING.sub("", path.relative_to(folder).as_posix())
+        name = nfc(ENDING.sub("", path.relative_to(folder).as_posix()))
         if name in found:
             raise UserError(f"{folder}: {found[name]} and {path} are both of {name}; move one of them out")
         found[name] = path
@@ -90,7 +90,7 @@ def matched(files: Mapping[str, Path], recordings: Iterable[str]) -> dict[str, P
 def _grouped(names: Iterable[str], part: Call, of: Call) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(of(part(name)), []).append(name)
+        groups.setdefault(nfc(of(part(name))), []).append(name)
     return groups
 
 
@@ -140,7 +140,7 @@ def read(
             under one label or in one tier, or end behind the sound; or it marks several sound files.
     """
     path = Path(path)
-    text = read_text(path)
+    text, tier = nfc(read_text(path)), tier and nfc(tier)
     is_textgrid = path.suffix.lower() == ".textgrid"
     rows = parse_textgrid(text, path, tier, or_only) if is_textgrid else parse_table(text, path)
     found = sorted((Found(place, Interval(*row)) for place, row in rows), key=lambda one: one.interval)

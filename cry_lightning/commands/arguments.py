@@ -183,6 +183,9 @@ class Argument:
             return self.taken.read or (lambda text: self.kind(find_shipped([text])[0]))
 
         def number(text: str) -> float:
+            if re.fullmatch(r"[-+]?\d*,\d+", text):
+                meant = f"({text.replace(',', '.')})"
+                raise argparse.ArgumentTypeError(f"{text}: use a point for decimals {meant}, and blanks between values")
             value = self.kind(text)
             if not math.isfinite(value):
                 raise ValueError(f"{text} is not a number")

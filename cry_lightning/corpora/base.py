@@ -2,8 +2,6 @@
 
 import hashlib
 import math
-import re
-import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
@@ -17,24 +15,11 @@ from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError, counted, progress_bar
 from cry_lightning.corpora.clips import Clip, Clips
 from cry_lightning.corpora.levels import LevelIndex
-from cry_lightning.corpora.listing import nfc
+from cry_lightning.files import nfc
 
 SHORTEST_S = 0.001  # of a window, and from one to the next
 N_HASHES = 2**27
 MOST_WINDOWS = 1_000_000  # of one recording: eleven days of it, a window each second
-
-
-def safe_name(text: str) -> str:
-    """`text` with everything but letters, digits, dots, dashes and underscores made a dash: fit for a folder's name.
-
-    Letters of other alphabets are written without their marks, or left out; a digest tells such names apart.
-    """
-    text = nfc(text)
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-.") or "corpus"
-    if text.isascii():
-        return safe
-    return f"{safe}-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:6]}"
 
 
 def warn_of_unknown_subjects(root: Path, way_out: str) -> None:
@@ -118,7 +103,7 @@ class Corpus(ABC):
         check_cutting(window_s, hop_s)
         self.root = Path(root).expanduser()
         self.name = name or self.collection
-        self.classes = classes
+        self.classes = classes and {nfc(new): labels for new, labels in classes.items()}
         self.window_s = window_s
         self.hop_s = hop_s
         self.min_active_db = min_active_db

@@ -9,7 +9,7 @@ from typing import Literal, Self, overload
 import numpy as np
 import pandas as pd
 
-from cry_lightning.corpora.listing import nfc
+from cry_lightning.files import nfc
 
 # How it is known who made a clip: the user wrote it down, a rule found it in the path, the id is that of an app install
 # or a video, where several infants or one infant in several may be, or it is not known and the recording stands for it.
@@ -31,8 +31,10 @@ class Clip:
     subject_source: SubjectSource = "rule"
 
     def __post_init__(self) -> None:
+        if not self.subject.isascii():
+            object.__setattr__(self, "subject", nfc(self.subject))  # folders on macOS are spelled otherwise than tables
         if self.label is not None and not self.label.isascii():
-            object.__setattr__(self, "label", nfc(self.label))  # folders on macOS are spelled otherwise than configs
+            object.__setattr__(self, "label", nfc(self.label))
 
     def cut(self, start_s: float, duration_s: float | None) -> "Clip":
         """Another stretch of the same recording; as `replace`, which takes three times as long."""
@@ -50,8 +52,8 @@ def further_columns(clips: Sequence[Clip]) -> pd.DataFrame:
 
 
 def name_of(path: str, start_s: float, duration_s: float | None) -> str:
-    """The name of a stretch of a file."""
-    return f"{path}#{stretch_of(start_s, duration_s)}"
+    """The name of a stretch of a file, in the composed form of Unicode whatever that of the path."""
+    return f"{nfc(path)}#{stretch_of(start_s, duration_s)}"
 
 
 @lru_cache(maxsize=2**16)  # the windows of one recording begin where those of the next do
@@ -185,4 +187,6 @@ class Clips(Sequence[Clip]):
     @property
     def names(self) -> list[str]:
         """Of each clip."""
-        return [f"{path}#{stretch}" for path, stretch in zip(self.paths, self.stretches, strict=True)]
+        paths = [nfc(source.path) for source in self.sources]
+        of_each = map(paths.__getitem__, self.source_of.tolist())
+        return [f"{path}#{stretch}" for path, stretch in zip(of_each, self.stretches, strict=True)]

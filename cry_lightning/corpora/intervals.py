@@ -12,6 +12,7 @@ from cry_lightning.audio import warn_once
 from cry_lightning.console import UserError, counted
 from cry_lightning.corpora.base import Corpus
 from cry_lightning.corpora.clips import Clip, Clips
+from cry_lightning.files import nfc
 
 OTHER = "other"
 HALF = 0.5
@@ -56,7 +57,7 @@ class Intervals(Corpus):
             raise UserError("corpus: the labels of intervals are the classes, so `annotations` is needed")
         self.corpus = corpus
         self.annotations = annotations
-        self.label = label
+        self.label = label and nfc(label)
         self.tier = tier
 
     def prepare(self) -> None:

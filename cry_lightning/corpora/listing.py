@@ -1,7 +1,6 @@
 """Which files below a folder are recordings, and which are left out and why."""
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from cry_lightning.audio import EXTENSIONS, NO_SOUND, warn_once, what_it_is
 from cry_lightning.commands.arguments import check_there
 from cry_lightning.console import UserError, first_few
+from cry_lightning.files import nfc
 
 MAX_NAMED = 3  # files, in one line
 LOOKED_AT = 512  # bytes of a file with an unknown ending
@@ -131,11 +131,6 @@ def on_disk(path: Path) -> Path:
                 here = next((other for other in found.iterdir() if nfc(other.name) == nfc(part)), here)
         found = here
     return found
-
-
-def nfc(text: str) -> str:
-    """Text in the composed form of Unicode: macOS gives names decomposed."""
-    return unicodedata.normalize("NFC", text)
 
 
 def _found(path: str) -> Iterator[str]:

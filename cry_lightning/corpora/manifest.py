@@ -15,13 +15,13 @@ import numpy as np
 from cry_lightning.audio import EXTENSIONS, warn_once
 from cry_lightning.console import UserError, counted, first_few
 from cry_lightning.corpora import cries, words
-from cry_lightning.corpora.base import Corpus, safe_name, warn_of_unknown_subjects
+from cry_lightning.corpora.base import Corpus, warn_of_unknown_subjects
 from cry_lightning.corpora.clips import Clip
 from cry_lightning.corpora.cries import CryCeleb, DonateACry
 from cry_lightning.corpora.listing import find_recordings, on_disk
 from cry_lightning.corpora.trees import ClassFolders, UnlabelledTree
 from cry_lightning.corpora.words import FSDD
-from cry_lightning.files import kind_of, named_columns, read_table
+from cry_lightning.files import kind_of, named_columns, nfc, read_table, safe_name
 
 TIMES = {"start_s", "end_s", "duration_s"}
 OWN_COLUMNS = {"path", "label", "subject", *TIMES}
@@ -55,7 +55,8 @@ class Manifest(Corpus):
     def __init__(self, root: str | Path, collection: str | None = None, label: str = "label", **kwargs: Any) -> None:
         self.collection = collection or safe_name(Path(root).stem)
         super().__init__(root, **kwargs)
-        self.label = label
+        self.label = nfc(label)
+        self.columns: list[str] = []  # of the table, once it is read
 
     def path_of(self, clip: Clip) -> Path:
         """The file that holds a clip; paths are relative to the manifest's folder."""
@@ -86,6 +87,7 @@ class Manifest(Corpus):
             raise UserError(
                 f"{self.root}: no column {self.label!r} for the label; the columns are {', '.join(columns)}"
             )
+        self.columns = columns
         return columns
 
     def _clip(self, line: int, row: dict[str, str], further: Further) -> Clip:
@@ -96,12 +98,12 @@ class Manifest(Corpus):
         start_s = self._seconds(line, row, "start_s") or 0.0
         duration_s = self._duration_s(line, row, start_s)
         subject, label = row.get("subject") or path, row.get(self.label)
-        columns = {column: value for column, value in row.items() if column not in OWN_COLUMNS}
-        names = (path, row["path"], Path(path).name, row.get("source"))
+        columns = {column: nfc(value) for column, value in row.items() if column not in OWN_COLUMNS}
+        names = {nfc(name) for name in (path, row["path"], Path(path).name, row.get("source", ""))}
         return Clip(
             path=path,
             subject=sys.intern(f"{self.collection}:{subject}"),
-            subject_source="unknown" if subject in names else "given",
+            subject_source="unknown" if nfc(subject) in names else "given",
             label=sys.intern(label) if label else None,
             start_s=start_s,
             duration_s=duration_s,

@@ -2,16 +2,22 @@
 
 import re
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cry_lightning.audio import warn_once
-from cry_lightning.console import UserError, counted
-from cry_lightning.corpora.base import Corpus, safe_name, warn_of_unknown_subjects
+from cry_lightning.console import UserError, counted, first_few
+from cry_lightning.corpora.base import Corpus, labels_of, warn_of_unknown_subjects
 from cry_lightning.corpora.clips import Clip, SubjectSource
 from cry_lightning.corpora.listing import find_recordings, look_through
+from cry_lightning.files import nfc, safe_name
+
+FOLDER_BELOW_CLASS = re.compile("^[^/]+/([^/]+)/")
+LEAST_INFANTS = 3  # of two classes that are called otherwise nothing can be said
+MAX_NAMED = 3
 
 
 class Tree(Corpus):
@@ -84,7 +90,7 @@ class UnlabelledTree(Tree):
         if self.subject_pattern is None:
             return path
         group = "subject" if "subject" in self.subject_pattern.groupindex else 1
-        if not (match := self.subject_pattern.search(path)) or not match[group]:
+        if not (match := self.subject_pattern.search(nfc(path))) or not match[group]:
             raise UserError(f"subject_pattern {self.subject_pattern.pattern!r} finds no subject in {path}")
         return match[group]
 
@@ -115,13 +121,34 @@ class ClassFolders(UnlabelledTree):
         """
         otherwise = "say who made what in a manifest.csv"
         if self.subject_pattern is None and has_subject_folders(self.root, find_recordings(self.root), otherwise):
-            self.subject_pattern = re.compile("^[^/]+/([^/]+)/")
-        return super().recordings()
+            self.subject_pattern = FOLDER_BELOW_CLASS
+        clips = super().recordings()
+        if not self.classes and may_be_infants(clips, self.subject_pattern in (None, FOLDER_BELOW_CLASS)):
+            folders = first_few(sorted(map(repr, labels_of(clips))), MAX_NAMED)
+            warn_once(
+                f"{self.root}: each top folder is taken for a class, but are {folders} infants? Folders are"
+                " class/infant/file; else say who made what in a manifest.csv with the columns path,label,subject"
+            )
+        return clips
 
     def clip_at(self, path: str) -> Clip:
         """A clip labelled by the first folder on its path."""
         parents = PurePosixPath(path).parent.parts
         return replace(super().clip_at(path), label=parents[0] if parents else None)
+
+
+def may_be_infants(clips: Sequence[Clip], by_folders: bool) -> bool:
+    """Whether the classes look like infants: they are more than the subjects, or most have one or two recordings.
+
+    Args:
+        clips: one for each recording.
+        by_folders: subjects are folders, or not known; where a pattern finds few speakers of many words, all is well.
+    """
+    n_recordings = Counter(clip.label for clip in clips if clip.label is not None)
+    if not by_folders or len(n_recordings) < LEAST_INFANTS:
+        return False
+    n_subjects = len({clip.subject for clip in clips})
+    return len(n_recordings) > n_subjects or 2 * sum(n <= 2 for n in n_recordings.values()) > len(n_recordings)
 
 
 def has_subject_folders(root: Path, paths: Sequence[str], otherwise: str) -> bool:
@@ -143,7 +170,7 @@ def _one_group(pattern: str | None) -> re.Pattern[str] | None:
     if pattern is None:
         return None
     try:
-        compiled = re.compile(pattern)
+        compiled = re.compile(nfc(pattern))
     except re.error as error:
         raise UserError(f"subject_pattern {pattern!r} is not a regular expression: {error}") from error
     if "subject" not in compiled.groupindex and compiled.groups != 1:

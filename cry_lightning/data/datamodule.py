@@ -45,6 +45,7 @@ AT_A_PATH = (  # divided as `make` does it, by configs/data/own.yaml
     "--data.corpus=cry_lightning.corpora.corpus_at",
     "--data.feature=cry_lightning.features.LogMel",
     "--data.split.test=0.3",
+    "--data.split.shares_of=recordings",
 )
 
 
@@ -161,7 +162,10 @@ class CryDataModule(L.LightningDataModule):
         self.subset = subset
         self.sampling = sampling
         self.cache = cache
+        self.called = ""  # before its parts, where they are told
         self.probe = probe
+        if probe is not None:
+            probe.called = "probe, "
         self.seed = seed
         self.trained_classes: list[str] | None = None  # of the model that is tested or resumed, in its order
         self._built: FeatureCache | None = None  # by this process, which need not list it again
@@ -202,7 +206,7 @@ class CryDataModule(L.LightningDataModule):
         self.labels = torch.from_numpy(class_indices(self.clips, self.classes))
         self.parts = self.divide()
         for part in ("train", "val", "test"):
-            log.info("%s: %s", part, in_words(self.clips_of(part), self.classes))
+            log.info("%s%s: %s", self.called, part, in_words(self.clips_of(part), self.classes))
         if unlearned := without_training(self.classes, {clip.label for clip in self.clips_of("train").used}):
             log.warning(
                 "%s: no clip to train on of the class %s, which no network can learn so; %s",

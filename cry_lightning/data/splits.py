@@ -43,6 +43,8 @@ class Split:
         repeat: number of the repeat: of "kfold" each has another division into folds (see `fold_of_groups`), and of it
             and "leave_one_out" other validation parts.
         trainings: so many repeats in turn share one division and differ in what they are trained from.
+        shares_of: what shares and folds are balanced by: the clips of each group and class, or its recordings, so that
+            other windows of the same recordings are divided alike.
         seed: of every random choice.
         val_in_train: train on the validation part, too, and validate on nobody; the test part stays the same.
     """
@@ -56,6 +58,7 @@ class Split:
     fold: int = 0
     repeat: int = 0
     trainings: int = 1
+    shares_of: Literal["clips", "recordings"] = "clips"
     seed: int = 0
     val_in_train: bool = False
 

@@ -14,7 +14,7 @@ from cry_lightning.corpora import Clip, Clips
 from cry_lightning.corpora.clips import Names, as_names
 from cry_lightning.data import splits
 from cry_lightning.data.splits import census, count
-from cry_lightning.files import read_text
+from cry_lightning.files import nfc, read_text
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def read_exclusions(path: str | Path) -> set[str]:
         if path.suffix.lower() == ".csv":
             subjects = _tested_subjects(path)
         else:
-            subjects = {line.split("#")[0].strip() for line in read_text(path).splitlines()} - {""}
+            subjects = {nfc(line.split("#")[0].strip()) for line in read_text(path).splitlines()} - {""}
     except (OSError, ValueError) as error:  # of a file that is no text, too
         raise UserError(f"exclude_subjects: {path} cannot be read: {error}") from error
     if not subjects:
@@ -162,7 +162,7 @@ def _tested_subjects(path: Path) -> set[str]:
             f"exclude_subjects: {path} has no column {' and '.join(sorted(missing))}; a .csv here is the"
             " predictions.csv of a run, and a list of subjects is a .txt"
         )
-    return set(table["subject"][table["split"] == "test"])
+    return {*map(nfc, table["subject"][table["split"] == "test"])}
 
 
 def _stratified_order(has: np.ndarray, rng: np.random.Generator) -> list[int]:
@@ -213,10 +213,12 @@ def divide(
             "no usable labelled clip: labels come from class folders (with no recording beside them) or from a"
             " manifest.csv with a column `label`; training without labels wants data.subset.unlabelled=true"
         )
-    own = column(clips, split.column)[usable] if split.column else None
-    assigned = splits.assign(split, labels[usable], groups[usable], own)
+    own = column(clips, split.column) if split.column else None
+    rows = np.flatnonzero(usable)
+    kept, alike = _recordings(rows, clips, labels, groups, own) if split.shares_of == "recordings" else (rows, ...)
+    assigned = splits.assign(split, labels[kept], groups[kept], None if own is None else own[kept])
     parts = np.full(len(clips), "", dtype="<U5")
-    parts[usable] = assigned
+    parts[rows] = assigned[alike]
     parts[(labels == "") & (parts == "test")] = ""
     parts[excluded & (parts != "test")] = ""
     train = np.flatnonzero(parts == "train")
@@ -225,6 +227,16 @@ def divide(
     if subset.per_class is not None:
         _keep(parts, train, clips_per_class(labels[train], groups[train], subset.per_class, seed))
     return parts
+
+
+def _recordings(
+    rows: np.ndarray, clips: Clips, labels: pd.Categorical, groups: pd.Categorical, own: pd.Categorical | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first row of each recording, label, group and part of its own, and the place among these of every row's."""
+    named = [clips.each(lambda clip: clip.path), labels, groups, *([] if own is None else [own])]
+    codes = np.stack([names.codes[rows] for names in named])
+    _, first, alike = np.unique(codes, axis=1, return_index=True, return_inverse=True)
+    return rows[first], alike.ravel()
 
 
 def named_in(path: str, subjects: pd.Categorical) -> np.ndarray:
@@ -288,6 +300,7 @@ def column(clips: Clips, name: str) -> pd.Categorical:
     own = {"subject": lambda c: c.subject, "recording": lambda c: c.path}
     if name in own:
         return clips.each(own[name])
+    name = nfc(name)
     has = np.array([name in clip.columns for clip in clips.sources], bool)[clips.source_of]
     if not has.all():
         known = sorted({key for clip in clips.used for key in clip.columns} | {*own, "clip"})

@@ -1,6 +1,7 @@
 """`python -m cry_lightning describe`: a report on a corpus, section by section, with tables and a figure beside it."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from cry_lightning.console import (
     on_one_line,
     printable,
 )
+from cry_lightning.corpora import Clip, Manifest
 from cry_lightning.corpora.base import named_subjects
 from cry_lightning.data.datamodule import open_data
 from cry_lightning.describe import summary, support
@@ -27,10 +29,11 @@ from cry_lightning.describe.summary import FORM, FRAME_S, FULL_SCALE_DB, QUIET_D
 from cry_lightning.evaluation.compare import Rows, as_markdown, as_text
 from cry_lightning.evaluation.drawing import SCREEN, save
 from cry_lightning.files import write_table, write_text
-from cry_lightning.lineage.spelling import doubts
+from cry_lightning.lineage.spelling import doubts, own_part
 
 OWN = "configs/data/own.yaml"
 WIDTH = 110
+SHOWN = 5  # subjects
 FIRST = 10  # files that the report names; the CSV names all
 CLIPPED_BADLY = 0.001
 WHOLE = 0.95  # of the recordings in clips: what is left over behind windows is not worth a word
@@ -130,7 +133,13 @@ def who(census: CorpusSummary, out: Path) -> Section:
 def remarks_on_subjects(census: CorpusSummary) -> Iterator[str]:
     """What the dataset table does not show."""
     clips = census.usable
+    if isinstance(corpus := census.data.corpus, Manifest):
+        for name, all_are in {corpus.label: "unlabelled", "subject": "of no known subject"}.items():
+            if name not in corpus.columns:
+                has = f"its columns are {', '.join(filter(None, corpus.columns))}. Rename the one that is meant."
+                yield f"The table has no column `{name}`, so that all clips are {all_are}; {has}"
     yield from doubts(named_subjects(census.listed), [clip.label for clip in census.listed.used])
+    yield from found_subjects(census.listed.used)
     labelled = clips[clips["class"] != UNLABELLED]
     if clips["subject"].nunique() == clips["recording"].nunique():
         yield "Each recording has a subject of its own. If one infant made several, no split can keep it on one side."
@@ -140,6 +149,23 @@ def remarks_on_subjects(census: CorpusSummary) -> Iterator[str]:
         yield f"{counted(several, f'{of} has', f'{of} have')} clips of several classes."
         shares = labelled["class"].value_counts(normalize=True)
         yield f"{shares.iloc[0]:.1%} of the labelled clips are {shares.index[0]}: the accuracy of always saying so."
+
+
+def found_subjects(clips: Sequence[Clip]) -> Iterator[str]:
+    """Some of the subjects that were found in paths, for a person to see whether they are infants."""
+    pairs = {(own_part(clip.subject), clip.path) for clip in clips if clip.subject_source == "rule"}
+    n_recordings = sorted(Counter(subject for subject, _ in pairs).items(), key=lambda item: (item[1], item[0]))
+    if not n_recordings:
+        return
+    places = dict.fromkeys(round(step * (len(n_recordings) - 1) / (SHOWN - 1)) for step in range(SHOWN))
+    shown = [f"{name!r} {n}" for name, n in map(n_recordings.__getitem__, places)]
+    of = f"{counted(len(n_recordings), 'subject was', 'subjects were')} found in the paths of recordings"
+    yield f"{of}; from that of the fewest recordings to that of the most: {', '.join(shown)}."
+    if odd := [name for name, _ in n_recordings if "/" in name]:
+        yield (
+            f"{counted(len(odd), 'of these holds', 'of these hold')} a slash, such as {odd[0]!r}: one infant in two"
+            " folders would be two subjects; let subject_pattern find what no folder is part of, as by ([^/]+)."
+        )
 
 
 def by_columns(census: CorpusSummary, out: Path) -> list[Section]:

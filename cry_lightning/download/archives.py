@@ -6,7 +6,6 @@ import shutil
 import stat
 import sys
 import tarfile
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ import pooch
 
 from cry_lightning.console import UserError
 from cry_lightning.download.published import MOST_BYTES, MOST_FILES, SOURCES
+from cry_lightning.files import nfc
 
 UNPACKABLE = (  # an archive that is damaged, of an odd compression, or encrypted after all
     tarfile.TarError,
@@ -182,7 +182,7 @@ def _refuse_bomb(archive: Path, entries: Iterable[tuple[str, int]]) -> None:
     unpacked, seen = 0, set()
     for number, (name, size) in enumerate(entries, 1):
         unpacked += size
-        place = unicodedata.normalize("NFC", str(PurePosixPath(name))).casefold()
+        place = nfc(str(PurePosixPath(name))).casefold()
         if number > MOST_FILES or unpacked > MOST_BYTES:
             raise UserError(
                 f"{archive}: unpacks to more than {MOST_FILES:,} files or {MOST_BYTES // 10**9} GB, as no corpus here;"

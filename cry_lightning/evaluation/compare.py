@@ -287,6 +287,8 @@ def unlikeness(run: Run, first: Run) -> str:
         if len(only):
             which = counted(len(only), "clip is", "clips are")
             reasons.append(f"{which} tested only by {name}, first {in_words(only)}")
+    if reasons:
+        reasons.append(_shared_subjects({*ours["subject"]}, {*theirs["subject"]}))
     both = ours.index.intersection(theirs.index)
     differs = ours.loc[both] != theirs.loc[both]
     for column in SAME:
@@ -295,6 +297,13 @@ def unlikeness(run: Run, first: Run) -> str:
     if not reasons and (other := other_sound(run.label, run.lineage, first.label, first.lineage)):
         reasons.append(other)
     return "; ".join(reasons)
+
+
+def _shared_subjects(ours: set[str], theirs: set[str]) -> str:
+    """How many subjects two tests have in common, and the remedy where some are tested by one run alone."""
+    shared, tested = len(ours & theirs), len(ours | theirs)
+    remedy = ": give both one split, see docs/stages.md" if shared < tested else ""
+    return f"{shared} of {counted(tested, 'tested subject is', 'tested subjects are')} the same{remedy}"
 
 
 def in_words(cases: pd.Index) -> str:

@@ -9,7 +9,7 @@ import yaml
 
 from cry_lightning.commands.configs import Loader
 from cry_lightning.console import UserError, for_spreadsheets, from_cell
-from cry_lightning.files import kind_of, named_columns, replacing
+from cry_lightning.files import kind_of, named_columns, nfc, replacing
 from cry_lightning.lineage.spelling import own_part
 
 KEYS = ("clip", "recording", "subject", "repeat", "fold", "split", "label")
@@ -87,6 +87,8 @@ def read(path: str | Path) -> pd.DataFrame:
     for column in set(KEYS) & set(table.columns):
         if table[column].str.startswith("'").any():
             table[column] = table[column].map(from_cell)
+        if not table[column].str.isascii().all():  # as another computer may have spelled them
+            table[column] = table[column].map(nfc)
     table = with_source(table)
     check(table, path)
     return table
@@ -96,7 +98,7 @@ def with_source(table: pd.DataFrame) -> pd.DataFrame:
     """The table with `SOURCE`: where that is missing, subjects named after their recording are unknown, no more."""
     if SOURCE in table.columns or not {"subject", "recording"} <= set(table.columns):
         return table
-    source = np.where(table["subject"].map(own_part) == table["recording"], "unknown", "")
+    source = np.where(table["subject"].map(own_part).map(nfc) == table["recording"].map(nfc), "unknown", "")
     return table.assign(**{SOURCE: source})
 
 

@@ -14,6 +14,7 @@ from cry_lightning.console import UserError, counted, first_few
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate, widened
 from cry_lightning.evaluation.metrics import Units, measure, units_at
+from cry_lightning.files import nfc
 from cry_lightning.lineage import AnyLineage, FoldedLineage, Leakage, Lineage
 from cry_lightning.lineage.check import synthetic_warning
 from cry_lightning.lineage.spelling import doubts, joined, named_by_recording
@@ -234,6 +235,7 @@ def evaluate_run(run: Tested, split: str, positive: str | None) -> Run:
 
 
 def _positive_class(labels: pd.Series, classes: list[str], wanted: str | None, name: str) -> str | None:
+    wanted = wanted and nfc(wanted)
     if wanted is not None and (wanted not in classes or len(classes) != 2):
         raise UserError(f"{name}: --positive {wanted} must be one of exactly two classes, here {', '.join(classes)}")
     if len(classes) != 2:

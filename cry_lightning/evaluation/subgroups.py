@@ -1,18 +1,18 @@
 """The metrics of a run for each sex, age, site or device, as a table of its recordings or subjects names them."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from cry_lightning.console import UserError, from_cell
+from cry_lightning.console import UserError, counted, from_cell
 from cry_lightning.evaluation.compare import SUMMARY, Rows, cell
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.evaluation.run import Run
-from cry_lightning.files import named_columns, read_table
-from cry_lightning.lineage.spelling import NOT_KNOWN, own_part
+from cry_lightning.files import named_columns, nfc, read_table
+from cry_lightning.lineage.spelling import NOT_KNOWN, own_part, plain
 
 RECORDING = ("recording", "path")  # columns that name a recording; the second as in a manifest
 SKIPPED = ("clip", "label", "start_s", "duration_s", "end_s", "split")
@@ -24,8 +24,10 @@ NOT_GIVEN = "(not given)"
 NAMELESS = "(no name)"  # such as the index that pandas writes
 
 
-def subgroups(run: Run, path: Path) -> Rows:
-    """A row for each value of each column, with the metrics at the run's main level and their intervals.
+def subgroups(run: Run, path: Path) -> tuple[str, Rows]:
+    """A title, and a row for each value of each column, with the metrics at the run's main level and their intervals.
+
+    Recordings are found in either form of Unicode, subjects also by another spelling (`lineage.spelling`).
 
     Args:
         run: an evaluated run.
@@ -40,15 +42,21 @@ def subgroups(run: Run, path: Path) -> Rows:
     columns = [name for name in table.columns if name not in OWN_COLUMNS]
     if key is None or not columns:
         raise UserError(f"{path}: needs a column recording, path or subject, and a column such as sex or site")
-    known = table.drop_duplicates([key, *columns]).set_index(key)[columns]
+    own, spelled = ("subject", plain) if key == "subject" else ("recording", _as_path)
+    known = table.assign(**{key: table[key].map(spelled)}).drop_duplicates([key, *columns]).set_index(key)[columns]
     if twice := sorted(set(known.index[known.index.duplicated()])):
         raise UserError(f"{path}: {key} {twice[0]!r} has different values of {', '.join(columns)}; give it one each")
-    named = run.table["recording"] if key != "subject" else run.table["subject"]
+    named = run.table[own].map(spelled)
     if key == "subject" and not named.isin(known.index).any():
-        named = named.map(own_part)  # as a manifest has it, without the collection
+        named = run.table[own].map(own_part).map(spelled)  # as a manifest has it, without the collection
     if not named.isin(known.index).any():
-        raise UserError(f"{path}: none of its {key}s was tested by {run.name}, such as {named.iloc[0]!r}")
+        raise UserError(f"{path}: none of its {key}s was tested by {run.name}, such as {run.table[own].iloc[0]!r}")
+    tested = named.drop_duplicates()
+    missing, of = (~tested.isin(known.index)).sum(), f"of {len(tested)} tested {own}s"
     level = run.main_level
+    title = f"Subgroups by {path}, at {level.level} level"
+    if missing:
+        title += f"; {counted(missing, f'{of} is', f'{of} are')} not in {path}"
     rows = [["", "value", f"{level.level}s", "subjects", *SUMMARY.values(), *_of_two(run)]]
     for column in columns:
         values = _groups(named.map(known[column]).fillna(""), run.table["subject"])
@@ -60,7 +68,12 @@ def subgroups(run: Run, path: Path) -> Rows:
         raise UserError(
             f"{path}: each of {', '.join(columns)} has over {MOST_VALUES} values; give coarser ones, or numbers"
         )
-    return rows
+    return f"{title}:", rows
+
+
+def _as_path(name: str) -> str:
+    """A recording as a manifest names it, on whatever system."""
+    return PurePosixPath(nfc(name).replace("\\", "/")).as_posix()
 
 
 def _groups(values: pd.Series, subjects: pd.Series) -> pd.Series:

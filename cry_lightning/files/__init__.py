@@ -13,6 +13,7 @@ from cry_lightning.files.contents import (
     sha256 as sha256,
     stamp as stamp,
 )
+from cry_lightning.files.names import nfc as nfc, safe_name as safe_name
 from cry_lightning.files.tables import named_columns as named_columns, read_table as read_table, read_text as read_text
 from cry_lightning.files.writing import (
     LOCK as LOCK,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cry_lightning.console import UserError
 from cry_lightning.files.contents import kind_of
+from cry_lightning.files.names import nfc
 
 SEPARATORS = ",;\t"
 SEPARATOR_LINE = re.compile(r'"?sep=([^\w"\r\n])"?(?=[\r\n])', re.IGNORECASE)  # the first, as Excel takes it
@@ -44,7 +45,9 @@ def read_text(path: Path) -> str:
             ) from error
         line = content[: error.start].count(b"\n") + 1
         named = "UTF-8" if encoding.endswith(("-LE", "-BE")) else encoding  # a guess by zeros, which may be no text's
-        raise UserError(f"{path}: line {line}, byte {error.start}: not {named}; save it as UTF-8") from error
+        raise UserError(
+            f"{path}: line {line}, byte {error.start}: not {named}; save it as UTF-8 (in Excel: CSV UTF-8)"
+        ) from error
 
 
 def _from_windows(content: bytes) -> str:
@@ -101,7 +104,7 @@ def named_columns(path: Path, header: Sequence[str], known: Collection[str]) -> 
     Raises:
         UserError: two columns have one name.
     """
-    columns = [column.lower() if column.lower() in known else column for column in header]
+    columns = [column.lower() if column.lower() in known else column for column in map(nfc, header)]
     if twice := {column for column in columns if column and columns.count(column) > 1}:
         raise UserError(f"{path}: more than one column {', '.join(sorted(twice))}; keep one of each name")
     return columns

@@ -80,7 +80,9 @@ def run(
     written = {file for file in files.values() if file.exists()}
     count = counted(len(written), "file")
     where = out if set(files.values()) == {out} else f"{output.folder_of(out)} ({count})"
-    print(printable(f"{shown(found.recordings, shutil.get_terminal_size().columns)}\n{where}\n{of_recordings}"))
+    notes = [*decided_otherwise(found.recordings), *(trained.reference.doubts if trained.reference else [])]
+    table = shown(found.recordings, shutil.get_terminal_size().columns)
+    print(printable("\n".join([table, *notes, str(where), str(of_recordings)])))
     return found.rows
 
 
@@ -211,6 +213,14 @@ def finished(table: pd.DataFrame, decisions: Decisions | None, classes: list[str
         found[column] = found[column].where(used, "")
     fault = [found.pop("fault")] if "fault" in found else []
     return pd.concat([found, *fault], axis=1)  # the last column
+
+
+def decided_otherwise(table: pd.DataFrame) -> list[str]:
+    """How many recordings are decided to be another class than is predicted, and why that is no mistake."""
+    n = int(((table["decision"] != "") & (table["decision"] != table["predicted"])).sum())
+    which = counted(n, "recording has", "recordings have")
+    why = "`predicted` is the highest score, `decision` the only class whose calibrated score is at its threshold"
+    return [f"{which} another decision than prediction: {why}"] if n else []
 
 
 def shown(table: pd.DataFrame, width: int) -> str:

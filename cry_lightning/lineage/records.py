@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from cry_lightning.console import UserError, clip_in_words, counted, counted_plural
-from cry_lightning.files import Json, read_object, sha256, write_json
+from cry_lightning.files import Json, nfc, read_object, sha256, write_json
 from cry_lightning.lineage.recorded import fingerprint
 from cry_lightning.lineage.sketch import Sketch, sketched
 from cry_lightning.lineage.spelling import own_part, plain
@@ -194,7 +194,7 @@ def _parse_one(content: Json) -> Lineage:
     return Lineage(
         complete,
         parsed,
-        clips,
+        {nfc(clip): sound for clip, sound in clips.items()},
         uncalibrated=bool(content.get("uncalibrated", False)),
         table=_text(content, "table"),
         checkpoint=_text(content, "checkpoint"),

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from cry_lightning.console import first_few
+from cry_lightning.files import nfc
 
 MAX_NAMED = 5  # of each kind
 NOT_KNOWN = {"na", "n/a", "#n/a", "nan", "none", "null", "nil", "unknown", "undefined", "missing", "?", "-", "--"}
@@ -51,7 +52,11 @@ def named_by_recording(subjects: Iterable[tuple[str, str]]) -> list[str]:
     """
     pairs = set(subjects)
     several = len({subject for subject, _ in pairs}) < len(pairs)  # recordings of one
-    if several or len(pairs) < 2 or not all(own_part(subject) == PurePosixPath(path).stem for subject, path in pairs):
+    if (
+        several
+        or len(pairs) < 2
+        or not all(own_part(subject) == nfc(PurePosixPath(path).stem) for subject, path in pairs)
+    ):
         return []
     return [
         f"Each of {len(pairs)} subjects is named as its one recording. If an infant was recorded more than once, it may"

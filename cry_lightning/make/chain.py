@@ -1,16 +1,15 @@
 """The stages that `make` chains: what each is fitted on, and from whose weights."""
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from unicodedata import normalize
 
 from cry_lightning.commands.configs import ENDINGS
 from cry_lightning.console import UserError
+from cry_lightning.files import nfc, safe_name
 from cry_lightning.make.digests import Inputs, digest, of_configs, of_file, of_recordings, of_sounds, own_packages
 
 NOTE = "recordings"  # in the folder of a corpus's runs: where the recordings lie
@@ -50,8 +49,8 @@ def corpus_of(data: str, runs: Path, reserved: Sequence[str]) -> str:
     where = path.resolve()
     of = where.parent if where.name == "manifest.csv" else where
     stem = of.stem if of.is_file() else of.name
-    name = re.sub(r"[^\w.-]+", "-", normalize("NFC", stem)).strip("-.") or "recordings"
-    numbered = f"{name}-{digest(normalize('NFC', str(where)))[:6]}"
+    name = safe_name(stem)
+    numbered = f"{name}-{digest(nfc(str(where)))[:6]}"
     return numbered if _is_taken(runs / name, str(where)) or name in reserved else name
 
 

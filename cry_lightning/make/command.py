@@ -60,14 +60,15 @@ def main(argv: list[str] | None = None) -> int:
             note_down(chain.data, RUNS / chain.corpus)
         if "evaluate" in options.goals:
             parse(cry_lightning.evaluate, [str(RUNS), *of_evaluate])
+        told: set[Path] = set()
         for number, goal in enumerate(options.goals, 1):
             if goal == "evaluate":
                 evaluate(chain, of_evaluate)
             elif options.method == "audioset":
-                fit_published(chain, goal)
+                fit_published(chain, goal, told)
             else:
                 waiting = [getattr(chain, later) for later in options.goals[number:] if later != "evaluate"]
-                fit(getattr(chain, goal), chain.overwrite, waiting)
+                fit(getattr(chain, goal), chain.overwrite, told, waiting)
     except UserError as error:
         sys.stderr.write(f"cry_lightning: error: {error}\n")
         return 2
@@ -83,7 +84,7 @@ class Stopped(Exception):  # noqa: N818
         self.code = code
 
 
-def fit_published(chain: MakeChain, goal: str) -> None:
+def fit_published(chain: MakeChain, goal: str, told: set[Path]) -> None:
     """Import the weights of the method audioset where that is not done, and fine-tune from them where that is the goal.
 
     Raises:
@@ -109,24 +110,26 @@ def fit_published(chain: MakeChain, goal: str) -> None:
     elif file.is_file() and source.is_file() and source.read_text(encoding="utf-8") != of_file(file):
         raise UserError(f"{checkpoint}: imported from another file than {file}; remove {checkpoint.parent} first")
     else:
-        _say(f"{checkpoint}: up to date")
+        _say_up_to_date(checkpoint, told)
+    told.add(checkpoint)
     if goal == "finetune":
-        fit(chain.finetune, chain.overwrite)
+        fit(chain.finetune, chain.overwrite, told)
 
 
-def fit(stage: MakeStage, overwrite: bool = False, waiting: Sequence[MakeStage] = ()) -> Path:
+def fit(stage: MakeStage, overwrite: bool, told: set[Path], waiting: Sequence[MakeStage] = ()) -> Path:
     """The run folder of a stage, which is fitted where no run of just this is finished; so are those before it.
 
     Args:
         stage: to be fitted.
         overwrite: a run of something else is replaced.
+        told: run folders of which all is said already; this one is added.
         waiting: stages that come later, whose configs and arguments are looked at before the first fit.
     """
-    weights = fit(stage.before, overwrite, (stage, *waiting)) / "best.ckpt" if stage.before else None
+    weights = fit(stage.before, overwrite, told, (stage, *waiting)) / "best.ckpt" if stage.before else None
     wanted = stage.inputs(weights)
     folder, differs = find(stage, wanted)
     if is_finished(folder):
-        _say(f"{folder}: up to date")
+        _say_up_to_date(folder, told)
         return folder
     if record := read_record(folder):
         stage = stage.as_recorded(record["fit"]["inputs"])
@@ -154,6 +157,7 @@ def fit(stage: MakeStage, overwrite: bool = False, waiting: Sequence[MakeStage] 
     if not is_finished(folder):
         raise UserError(f"{folder}: the fit has left no run there; see the name and the runs of {stage.config}")
     write_record(folder, {"fit": {"inputs": wanted, "best.ckpt": of_file(folder / "best.ckpt")}})
+    told.add(folder)
     return folder
 
 
@@ -240,6 +244,10 @@ def evaluate(chain: MakeChain, arguments: tuple[str, ...]) -> None:
         record["evaluate"] = evaluated | {"report.md": _of(folder / "report.md")}
         write_record(folder, record)
     _say((folder / "report.txt").read_text(encoding="utf-8").rstrip("\n"))
+    _say(
+        f"Model card: {folder / 'card.md'}. Next: `python -m cry_lightning evaluate {folder} --clinical` (two classes),"
+        f" `python -m cry_lightning predict RECORDINGS --ckpt {folder / 'best.ckpt'} --out scores.csv`"
+    )
 
 
 def finished_run(stage: MakeStage) -> Path:
@@ -335,6 +343,13 @@ def _words(variable: str, text: str) -> tuple[str, ...]:
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def _say_up_to_date(made: Path, told: set[Path]) -> None:
+    """Say once that nothing is to be done for what was made before."""
+    if made not in told:
+        _say(f"{made}: up to date")
+    told.add(made)
 
 
 def _parser() -> ArgumentParser:

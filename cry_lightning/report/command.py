@@ -80,9 +80,8 @@ def run(
 
 
 def _extras(run: Run, clinical: bool, prevalences: Sequence[float], by: Path | None) -> Extras:
-    title = f"Subgroups by {by}, at {run.main_level.level} level:"
     readout = read_out(run, prevalences) if clinical else None
-    return Extras(readout, (title, subgroups(run, by)) if by is not None else None)
+    return Extras(readout, subgroups(run, by) if by is not None else None)
 
 
 def _as_note(named: Sequence[str], pooled: Sequence[Sequence[str]]) -> bytes:

@@ -14,7 +14,6 @@ import torch
 
 from cry_lightning.console import UserError, one_line, progress_bar
 from cry_lightning.corpora import Clip, Corpus
-from cry_lightning.corpora.base import safe_name
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.dashboard.runs import send_curves
 from cry_lightning.data.building import ClipBatches
@@ -22,6 +21,7 @@ from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.compare import unlikeness
 from cry_lightning.evaluation.predictions import KEYS, classes_of, score_columns
 from cry_lightning.evaluation.run import evaluate_run, read_run
+from cry_lightning.files import safe_name
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.predict import scores_of
 from cry_lightning.lineage import refuse_leaky
