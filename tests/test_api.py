@@ -420,8 +420,12 @@ def test_a_fit_leaves_what_a_notebook_draws_to_its_own_seed(stage):
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    cry.fit([config], {"trainer.max_epochs": 1, "trainer.limit_train_batches": 1})
+    short = {"trainer.max_epochs": 1, "trainer.limit_train_batches": 1}
+    cry.fit([config], short)
     assert torch.equal(torch.rand(2), expected)
+    torch.manual_seed(3)
+    cry.fit([config], {**short, "seed_everything": False, "overwrite": True})
+    assert not torch.equal(torch.rand(2), expected)  # the next fit without a seed begins with other weights
 
 
 def test_a_classifier_loads_from_its_checkpoint_alone(model, pretrained):

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from copy import deepcopy
+from functools import reduce
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +22,7 @@ from cry_lightning.cli import runfolder, stage as cli
 from cry_lightning.cli.checkpoint_io import WholeCheckpointIO
 from cry_lightning.cli.process import quiet
 from cry_lightning.cli.runfolder import RunFolder
+from cry_lightning.cli.stage import ReadCLI
 from cry_lightning.commands.arguments import check_name
 from cry_lightning.console import UserError
 from cry_lightning.data.subset import Sampling
@@ -645,3 +648,22 @@ def test_a_run_of_before_a_key_existed_is_the_same_run_while_the_key_has_its_old
     assert runfolder.differences(before, now) == []
     now["data"]["split"]["trainings"] = 3
     assert runfolder.differences(before, now) == ["data.split.trainings"]
+
+
+FIRST = {  # the keys of a run's config in the first release
+    "data.split": "scheme group column val test folds fold repeat seed",
+    "data.subset": "unlabelled label_fraction per_class exclude_subjects",
+    "data.sampling": "batch_size drop_last balanced by_subject class_weights",
+    "model.init_args.optimisation": "optimizer scheduler scheduler_interval warmup_epochs scale_lr encoder_lr_scale"
+    " exclude_from_decay",
+}
+
+
+def test_a_run_of_before_is_that_of_a_config_with_the_keys_that_came_since(stage):
+    config = yaml.safe_load(ReadCLI(["fit", "--config", str(stage("later"))]).body)
+    before = deepcopy(config)
+    for path, first in FIRST.items():
+        section = reduce(dict.__getitem__, path.split("."), before)
+        for key in set(section) - set(first.split()):
+            del section[key]
+    assert before != config and runfolder.differences(before, config) == []

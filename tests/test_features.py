@@ -349,6 +349,11 @@ class Noisy(Waveform):
         return super().forward(waveform) + 0.01 * torch.randn(1)
 
 
+class Dithered(Waveform):
+    def forward(self, waveform):
+        return super().forward(waveform) + 1e-5 * torch.randn_like(waveform[:, None, None])
+
+
 class WithoutChannel(Waveform):
     def forward(self, waveform):
         return waveform[:, None]
@@ -364,6 +369,7 @@ class Failing(Waveform):
     [
         (Numbered, "Numbered gives other numbers of the same sound at its next call"),
         (Noisy, "Noisy gives other numbers of the same sound at its next call"),
+        (Dithered, "Dithered gives other numbers of the same sound at its next call"),
         (Standardised, "Standardised gives a row by itself other numbers than in a batch"),
         (WithoutChannel, r"WithoutChannel makes shape \(3, 1, 800\) of waveforms \(3, 800\), where \(B, C, F, T\)"),
         (Failing, r"Failing fails on waveforms \(3, 800\): "),

@@ -83,12 +83,15 @@ def run_stage(name: str, argv: Sequence[str]) -> Path:
     from cry_lightning.commands.stage import arguments
 
     arguments([name, *argv])
+    import torch
     from lightning.pytorch.utilities.seed import isolate_rng
 
     from cry_lightning.cli.stage import main
 
-    with isolate_rng():  # what a notebook draws next is not the same after each fit
+    with isolate_rng(torch.cuda.is_initialized()):  # what a notebook draws next is not the same after each fit
         ran = main([name, *("--help" if arg == "--help-all" else arg for arg in argv)])
+    if ran.config[name].seed_everything is False:
+        torch.rand(())  # the next fit without a seed does not draw what this one did
     if name == "test" and ran.trainer.is_global_zero:
         print(_table(ran.run_folder.path))
     return ran.run_folder.path

@@ -33,7 +33,10 @@ EVALUATED = (
 EXPORTED = tuple(f"{name}{ending}" for name in ("best", "last") for ending in (".onnx", ".pt2", "-hub"))
 LATER = (*TESTED, *EVALUATED, REFERENCE, *EXPORTED, "test")  # what later commands make of a run
 # Keys that older runs lack, and the values that mean what was before.
-ADDED = {"trainings": 1, "val_in_train": False, "layer_decay": 1.0, "head_first": 0.0, "min_batches": 0}
+ADDED = {
+    **{"trainings": 1, "val_in_train": False, "shares_of": "clips"},
+    **{"layer_decay": 1.0, "head_first": 0.0, "min_batches": 0},
+}
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
 MADE_FROM = "made_from.json"
 BESIDE = (MADE_FROM, "excluded_subjects.csv", "unheard_subjects.csv")  # there before a fit; the last is a former name

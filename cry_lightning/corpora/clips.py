@@ -187,6 +187,5 @@ class Clips(Sequence[Clip]):
     @property
     def names(self) -> list[str]:
         """Of each clip."""
-        paths = [nfc(source.path) for source in self.sources]
-        of_each = map(paths.__getitem__, self.source_of.tolist())
+        of_each = (path if path.isascii() else nfc(path) for path in self.paths)
         return [f"{path}#{stretch}" for path, stretch in zip(of_each, self.stretches, strict=True)]

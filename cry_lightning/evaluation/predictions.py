@@ -87,7 +87,7 @@ def read(path: str | Path) -> pd.DataFrame:
     for column in set(KEYS) & set(table.columns):
         if table[column].str.startswith("'").any():
             table[column] = table[column].map(from_cell)
-        if not table[column].str.isascii().all():  # as another computer may have spelled them
+        if not all(map(str.isascii, table[column].unique())):  # as another computer may have spelled them
             table[column] = table[column].map(nfc)
     table = with_source(table)
     check(table, path)

@@ -44,7 +44,8 @@ def of_folds(cross_validation: Json) -> Mapping[str, object]:
     split = data.get("split") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not isinstance(split, dict):
         return config
-    kept = split if set(scheme) == {"seeds"} else {"val": split.get("val")}  # seeds alone train one division again
+    kept = {key: split.get(key) for key in ("val", "shares_of") if key == "val" or key in split}
+    kept = split if set(scheme) == {"seeds"} else kept  # seeds alone train one division again
     return config | {"data": data | {"split": kept | scheme}}
 
 
@@ -54,7 +55,7 @@ def of_checkpoint(folder: Path, model: Lineage) -> Mapping[str, object]:
         return {}
     trained_in = folder.resolve().parent.parent / model.stages[-1].corpus / model.stages[-1].stage
     try:
-        found = any(sha256(path) == model.checkpoint for path in trained_in.glob("*.ckpt"))
+        found = any(path.is_file() and sha256(path) == model.checkpoint for path in trained_in.glob("*.ckpt"))
     except (OSError, ValueError):  # a lineage may come from anybody, and name any folder
         return {}
     return config_in(trained_in) if found else {}

@@ -137,7 +137,7 @@ def _on_trial(stage: "Stage") -> Iterator[Tensor | None]:
     features = data.features.gather(first)[..., : data.feature.n_frames(data.clip_s)]
     stage.eval()
     try:
-        with isolate_rng(), torch.no_grad(), precision.forward_context():
+        with isolate_rng(torch.cuda.is_initialized()), torch.no_grad(), precision.forward_context():
             yield precision.convert_input(features.to(stage.device))
     finally:
         for module in training:
