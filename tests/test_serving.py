@@ -37,6 +37,8 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.api import models
 from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError
+from cry_lightning.export.check import NOT_TESTED
+from cry_lightning.lineage.check import ORDER
 from cry_lightning.serving import guard
 from cry_lightning.serving.app import MOST_BYTES, NO_FILE, app_of, is_loopback
 from cry_lightning.serving.guard import Guard, Limits
@@ -47,6 +49,7 @@ from cry_lightning.serving.words import WORDS
 spec = spec_from_file_location("benchmark_of_serve", REPO / "benchmarks/serve.py")
 benchmark = module_from_spec(spec)
 spec.loader.exec_module(benchmark)
+STAMPED = {status: status.lower().replace(" ", "_") for status in (*ORDER[1:], NOT_TESTED)}
 LIMITS = Limits(max_mb=1, queue=2, per_minute=1000)
 
 
@@ -216,6 +219,18 @@ def test_the_page_shows_an_answer(server, service, cries):
     unlike = sent(server, _wav(np.random.default_rng(0).normal(0, 0.2, 2 * RATE)), to="page/result").json()
     assert unlike["said"] == "no decision (unlike the training)" and WORDS["en"]["unlike"] in unlike["html"]
     assert "Windows" in unlike["html"]  # noise holds no cries
+
+
+@pytest.mark.parametrize("status", [*ORDER, NOT_TESTED])
+def test_the_stamp_and_synthetic_recordings_stand_beside_the_decision(service, cries, monkeypatch, status):
+    for synthetic in (True, False):
+        about = service.about() | {"lineage": status, "synthetic": synthetic}
+        monkeypatch.setattr(service, "about", lambda about=about: about)
+        with TestClient(app_of(service, LIMITS, ["testserver"], "de")) as client:
+            html = sent(client, cries.read_bytes(), to="page/result").json()["html"]
+        verdict = html.partition('class="verdict')[2].partition("</div>")[0]
+        words = {key: str(WORDS["de"][key]) in verdict for key in ("synthetic", *STAMPED.values())}
+        assert words == {"synthetic": synthetic} | {key: key == STAMPED.get(status) for key in STAMPED.values()}
 
 
 def test_a_model_without_reference_shows_scores_that_are_no_probabilities(server, service, cries, monkeypatch):

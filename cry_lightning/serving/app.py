@@ -208,7 +208,9 @@ def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language
     ) -> Json:
         name = shown_name(file.filename)
         answer = service.answer(file.file, name, None if detect else False, picture=True)
-        html = environment.get_template("result.html").render(_shown(answer, name, service, language, width))
+        html = environment.get_template("result.html").render(
+            _shown(answer, name, service, language, width), cautions=_cautions(about, WORDS[language])
+        )
         said = _said(answer.recording, WORDS[language])
         return {"name": name, "said": said, "html": html, "rows": as_records(answer.rows)}
 
@@ -236,6 +238,13 @@ def _shown(answer: Answer, name: str, service: Service, language: Language, widt
         "seconds": round(waveform.size / service.rate, 1),
         "cut": answer.cut,
     }
+
+
+def _cautions(about: Json, words: Mapping[str, str | Sequence[str]]) -> list[str]:
+    """What stands beside each decision of a model of synthetic recordings, or of any stamp but CLEAN."""
+    synthetic = "synthetic" if about["synthetic"] else ""
+    keys = (synthetic, str(about["lineage"]).lower().replace(" ", "_"))
+    return [str(words[key]) for key in keys if key in words]
 
 
 def _said(row: Row, words: Mapping[str, str | Sequence[str]]) -> str:

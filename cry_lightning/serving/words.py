@@ -23,6 +23,7 @@ EN = {
     "working": "Processing",
     "of": "of",
     "done": "Done",
+    "unusable": "could not be used",
     "failed": "Error",
     "too_large": "more than {mb} MB",
     "busy": "The server is busy and is asked again",
@@ -84,6 +85,11 @@ EN = {
     "subjects": "Validation subjects",
     "lineage": "Test on unseen subjects",
     "synthetic": SYNTHETIC,
+    "leaky": "This model was tested on what it was trained on: nobody knows how it does on others.",
+    "unknown_lineage": "It is not known what this model was trained on: on others it may do worse than in its test.",
+    "subjects_unknown": "It is not known whose all recordings of its training or test are: on others, this model may do"
+    " worse than in its test.",
+    "not_tested": "There is no test of this model.",
     "programs": "For programs: POST /api/predict, described by /openapi.json.",
     "no_script": "This page needs JavaScript. Programs use POST /api/predict.",
 }
@@ -107,6 +113,7 @@ DE = {
     "working": "In Arbeit",
     "of": "von",
     "done": "Fertig",
+    "unusable": "nicht verwendbar",
     "failed": "Fehler",
     "too_large": "mehr als {mb} MB",
     "busy": "Der Server ist ausgelastet und wird erneut gefragt",
@@ -172,6 +179,12 @@ DE = {
     "lineage": "Test an unbekannten Probanden",
     "synthetic": "Die Aufnahmen sind synthetisch, von einem Programm gemacht: Zahlen dieses Modells sagen nichts über"
     " Säuglinge.",
+    "leaky": "Dieses Modell wurde mit dem getestet, womit es trainiert wurde: niemand weiß, was es bei anderen taugt.",
+    "unknown_lineage": "Es ist nicht bekannt, womit dieses Modell trainiert wurde: bei anderen kann es schlechter sein"
+    " als in seinem Test.",
+    "subjects_unknown": "Es ist nicht bekannt, von wem alle Aufnahmen seines Trainings oder Tests sind: bei anderen"
+    " kann dieses Modell schlechter sein als in seinem Test.",
+    "not_tested": "Es gibt keinen Test dieses Modells.",
     "programs": "Für Programme: POST /api/predict, beschrieben in /openapi.json.",
     "no_script": "Diese Seite braucht JavaScript. Programme nutzen POST /api/predict.",
 }

@@ -31,33 +31,43 @@ async function send(file, name) {
   }
 }
 
-async function judge(file, name) {
-  if (file.size > Number(words.mostBytes)) return complain(name, words.tooLarge);
+async function judge(file) { // its answer; without one, the page says why
+  if (file.size > Number(words.mostBytes)) return complain(file.name, words.tooLarge);
   let response, answer;
   try {
-    response = await send(file, name);
+    response = await send(file, file.name);
     answer = await response.json();
   } catch {
-    return complain(name, words.unreachable);
+    return complain(file.name, words.unreachable);
   }
-  if (!response.ok) return complain(name, answer.detail, "en"); // as all messages of the server
+  if (!response.ok) return complain(file.name, answer.detail, "en"); // as all messages of the server
   answer.url = URL.createObjectURL(file);
   history.push(answer);
   addToHistory(answer);
-  show(answer);
+  return answer;
 }
 
 let queue = Promise.resolve(); // one after the other, whatever is dropped meanwhile
+let chosen = 0; // how often a person asked for a result, which then stays
 
 function judgeAll(files) {
+  const before = chosen;
   queue = queue.then(async () => {
     at("errors").replaceChildren();
+    let usable = 0;
     for (const [place, file] of files.entries()) {
       say(`${words.working}: ${place + 1} ${words.of} ${files.length} ...`);
-      await judge(file, file.name);
+      const answer = await judge(file);
+      usable += Boolean(answer);
+      if (answer && usable === 1 && chosen === before) { // of several, the first stays while it is read
+        show(answer);
+        at("result").focus({ preventScroll: files.length > 1 });
+      }
     }
-    say(`${words.done}.`);
-    at("result").focus({ preventScroll: files.length > 1 });
+    if (usable === files.length) return say(`${words.done}.`);
+    say(`${files.length - usable} ${words.of} ${files.length} ${words.unusable}.`);
+    if (!usable && chosen === before) hideResult(); // it is of another recording; the history has it
+    at("errors").focus();
   });
 }
 
@@ -66,6 +76,12 @@ function show(answer) {
   at("player").src = answer.url;
   at("player").hidden = false;
   at("unplayable").hidden = true;
+}
+
+function hideResult() {
+  at("result").replaceChildren();
+  at("player").hidden = at("unplayable").hidden = true;
+  at("player").removeAttribute("src");
 }
 
 at("player").addEventListener("error", () => { // 3GP, for one, is decoded by the server alone
@@ -84,7 +100,7 @@ function addToHistory(answer) {
   button.type = "button";
   button.textContent = words.show;
   button.setAttribute("aria-label", `${words.show}: ${answer.name}`);
-  button.addEventListener("click", () => { show(answer); at("result").focus(); });
+  button.addEventListener("click", () => { chosen += 1; show(answer); at("result").focus(); });
   row.insertCell().append(button);
   at("history").hidden = at("download").disabled = at("clear").disabled = false;
 }
@@ -127,14 +143,14 @@ at("download").addEventListener("click", async () => {
 at("clear").addEventListener("click", () => {
   history.splice(0).forEach((answer) => URL.revokeObjectURL(answer.url));
   at("history").querySelector("tbody").replaceChildren();
-  at("result").replaceChildren();
-  at("player").hidden = at("unplayable").hidden = at("history").hidden = at("download").disabled = at("clear").disabled = true;
-  at("player").removeAttribute("src");
+  hideResult();
+  at("history").hidden = at("download").disabled = at("clear").disabled = true;
   at("files").focus();
 });
 
 // Recording.
 let recorder = null;
+let asking = false; // for the microphone, which takes as long as a person takes to allow it
 
 function recordingName(type) {
   const time = new Date().toTimeString().slice(0, 8).replaceAll(":", "-");
@@ -142,36 +158,50 @@ function recordingName(type) {
 }
 
 async function startRecording() {
+  asking = true;
   let stream;
   try {
     // What browsers do for speech would change the cry.
     const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     stream = await navigator.mediaDevices.getUserMedia({ audio: plain });
+    record(stream);
   } catch (error) {
-    return complain(words.recording, words.noMicrophone + (error.message || error.name));
+    stream?.getTracks().forEach((track) => track.stop());
+    complain(words.recording, words.noMicrophone + (error.message || error.name));
+  } finally {
+    asking = false;
   }
+}
+
+function record(stream) {
   const pieces = [];
   const began = Date.now();
-  recorder = new MediaRecorder(stream);
+  const own = new MediaRecorder(stream);
   const timer = setInterval(() => {
     const seconds = Math.round((Date.now() - began) / 1000);
     at("record").textContent = `${words.stop} (${seconds} s)`;
-    if (seconds >= Number(words.longest) - 1) recorder.stop();
+    if (seconds >= Number(words.longest) - 1) stop(own);
   }, 500);
-  recorder.addEventListener("dataavailable", (event) => pieces.push(event.data));
-  recorder.addEventListener("stop", () => {
+  own.addEventListener("dataavailable", (event) => pieces.push(event.data));
+  own.addEventListener("stop", () => {
     clearInterval(timer);
     stream.getTracks().forEach((track) => track.stop());
-    const type = recorder.mimeType;
     recorder = null;
     at("record").setAttribute("aria-pressed", "false");
     at("record").textContent = words.record;
+    const type = own.mimeType;
     judgeAll([new File(pieces, recordingName(type), { type })]);
   });
-  recorder.start();
+  own.start();
+  recorder = own;
   at("record").setAttribute("aria-pressed", "true");
   at("record").textContent = words.stop;
   say(`${words.recording} ...`);
 }
 
-at("record").addEventListener("click", () => (recorder ? recorder.stop() : startRecording()));
+function stop(one) { if (one.state === "recording") one.stop(); }
+
+at("record").addEventListener("click", () => {
+  if (recorder) stop(recorder);
+  else if (!asking) startRecording();
+});
