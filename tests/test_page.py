@@ -30,7 +30,7 @@ def in_page():
 def test_the_page_hands_the_script_all_of_its_words():
     names = re.findall(r"words\.(\w+)", PAGE.read_text())
     template = PAGE.with_name("page.html").read_text()
-    (listed,) = re.findall(r"for name in \((.*?)\)", template)
+    (listed,) = re.findall(r"for name in \((.*?)\)", template, re.DOTALL)
     handed = {*re.findall(r"[\w-]+", listed.replace("_", "-")), *re.findall(r"data-([\w-]+)=", template)}
     assert {re.sub("([A-Z])", r"-\1", name).lower() for name in names} <= handed
 
@@ -98,3 +98,70 @@ def test_a_double_click_asks_for_one_microphone_and_leaves_it_off(in_page):
       return [during, asked, live.size, at("record").text, sent.length];
     """)
     assert found == [[1, 1, "stop (1 s)"], 1, 0, "record", 1]
+
+
+def test_errors_stay_until_all_that_was_dropped_is_done_and_the_box_counts_as_it_was(in_page):
+    running, after, asked = in_page("""
+      at("detect").checked = true;
+      drop("broken.wav", "a.wav"); await rest(1);
+      drop("b.wav"); at("detect").checked = false;
+      await rest(100); await idle();
+      const running = lines();
+      drop("c.wav"); await idle();
+      return [running, lines(), sent.map(([address]) => address.split("detect=")[1])];
+    """)
+    assert running == ["failed: broken.wav: broken"] and after == []
+    assert asked == ["true", "true", "true", "false"]
+
+
+def test_each_recording_is_a_row_and_those_of_one_name_have_numbers(in_page):
+    recordings, rows, leaving = in_page("""
+      URL.revokeObjectURL = () => {};
+      const leaving = [page.dispatch("beforeunload").prevented ?? false];
+      drop("a.wav", "a.wav"); await idle();
+      leaving.push(page.dispatch("beforeunload").prevented);
+      at("recordings").click(); await rest(10);
+      at("rows").click(); await rest(10);
+      return [...sent.slice(-2).map(([address, rows]) => rows), leaving];
+    """)
+    assert recordings == [{"number": n, "path": "a.wav", "windows": 1} for n in (1, 2)]
+    assert rows == [{"number": n, "path": "a.wav", "start_s": 0} for n in (1, 2)]
+    assert leaving == [False, True]
+
+
+def test_what_the_browser_cannot_read_is_no_fault_of_the_server(in_page):
+    found = in_page("""
+      const folder = file("folder");
+      folder.slice = () => ({ arrayBuffer: () => Promise.reject(new Error("NotFoundError")) });
+      document.dispatch("drop", { dataTransfer: { files: [folder] } }); await idle();
+      return [lines(), sent.length];
+    """)
+    assert found == [["failed: folder: unreadable"], 0]
+
+
+def test_without_a_microphone_and_of_too_short_a_recording_the_page_says_why(in_page):
+    assert in_page('at("record").click(); await rest(); return lines();') == ["failed: recording: insecure"]
+    told = f'{MICROPHONE} at("record").click(); await rest(50); at("record").click(); await rest(20);'
+    assert in_page(f"{told} return [lines(), sent.length, live.size];") == [["failed: recording: tooShort"], 0, 0]
+
+
+def test_a_new_result_shows_its_saliency_and_nothing_is_left_when_the_history_is_cleared(in_page):
+    found = in_page("""
+      drop("a.wav"); await idle();
+      at("result").dispatch("change", { target: { matches: () => true, checked: false } });
+      const unchecked = at("result").classes.has("no-saliency");
+      drop("broken.wav", "b.wav"); await idle();
+      const shown = [unchecked, at("result").classes.has("no-saliency"), lines().length];
+      at("clear").click();
+      return [shown, lines(), at("status").text, at("result").innerHTML, at("rows").disabled, at("history").hidden];
+    """)
+    assert found == [[True, False, 1], [], "", "", True, True]
+
+
+def test_closed_tables_are_on_paper(in_page):
+    assert in_page("""
+      const details = { open: false };
+      document.querySelectorAll = (name) => (name === "details" ? [details] : []);
+      page.dispatch("beforeprint");
+      return details.open;
+    """)

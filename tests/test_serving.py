@@ -100,7 +100,7 @@ def test_sounds_that_cannot_be_used_are_one_line_and_leave_no_file(server, servi
     contents = {"long.flac": long.read_bytes(), "silence.flac": silence.read_bytes(), "empty": b"", "text": b"no " * 99}
     silence.unlink(), long.unlink()
     told = [
-        ("long.flac", r"long\.flac: longer than 20 s; cut it, or raise --max-seconds"),
+        ("long.flac", r"long\.flac: longer than 20 s, the most that this server takes; cut it"),
         ("empty", "empty: the file is empty"),
         ("text", "text: cannot be decoded as sound"),
     ]
@@ -165,7 +165,9 @@ def test_an_error_of_the_program_shows_no_traceback(server, service, cries, monk
 def test_names_of_uploads_are_shown_and_never_followed():
     assert shown_name("../../etc/passwd") == "passwd" and shown_name("C:\\sounds\\a.wav") == "a.wav"
     assert shown_name(None) == shown_name("") == shown_name("/") == "sound"
-    assert shown_name("a\nb\x1b[2J.wav") == "a b [2J.wav" and len(shown_name("x" * 999)) == LONGEST_NAME
+    assert shown_name("a\nb\x1b[2J.wav") == "a b [2J.wav"
+    long = shown_name("ward 7, " + "x" * 999 + " night.wav")
+    assert len(long) == LONGEST_NAME and re.fullmatch(r"ward 7, x+\.\.\.x+ night\.wav", long)
     assert shown_name("a\udc80.wav") == "a\\udc80.wav"
     assert shown_name("100%22%0D%0A%20%0a.wav") == '100" %20%0a.wav'
 
@@ -204,7 +206,7 @@ def test_a_damaged_file_is_as_long_as_its_header_has_it(server):
     forged = bytearray(whole.getvalue()[: len(whole.getvalue()) // 2])
     forged[21] |= 0x0F  # the highest bits of the number of samples: days of sound
     answer = sent(server, bytes(forged), "forged.flac")
-    assert (answer.status_code, answer.json()["detail"][:31]) == (422, "forged.flac: longer than 20 s; ")
+    assert (answer.status_code, answer.json()["detail"][:31]) == (422, "forged.flac: longer than 20 s, ")
 
 
 def test_the_page_shows_an_answer(server, service, cries):
@@ -212,7 +214,7 @@ def test_the_page_shows_an_answer(server, service, cries):
     html = answer["html"]
     assert "&lt;b&gt;.wav" in html and "<b>.wav" not in html
     assert 'role="img"' in html and 'viewBox="0 0 390 ' in html and html.count("data:image/png") == 2
-    assert "Kalibrierte Wahrscheinlichkeit" in html and "Schreie: " in html and 'class="unit"' in html
+    assert "Kalibrierte Wahrscheinlichkeit" in html and f"{WORDS['de']['units_cries']}: " in html
     assert html.count('class="unit"') == len(answer["rows"])
     decided = answer["said"].partition(" (")[0]
     assert decided in ("high", "low", "keine Entscheidung") and f"<strong>{decided}</strong>" in html
@@ -238,6 +240,16 @@ def test_a_model_without_reference_shows_scores_that_are_no_probabilities(server
     answer = sent(server, cries.read_bytes(), to="page/result").json()
     assert answer["said"] == "no decision" and WORDS["en"]["no_reference"] in answer["html"]
     assert ">Score<" in answer["html"] and "Calibrated" not in answer["html"]
+
+
+def test_a_silent_recording_is_a_row_of_the_same_table(server, cries):
+    answers = [sent(server, wav, to="page/result").json() for wav in (cries.read_bytes(), _wav(np.zeros(2 * RATE)))]
+    table = server.post("/api/csv", json=[{"number": 1, **answer["recording"]} for answer in answers])
+    lines = [line.split(",") for line in table.text.splitlines()]
+    assert lines[0][:4] == ["number", "path", "windows", "units"] and "decision" in lines[0]
+    assert [line[:2] for line in lines[1:]] == [["1", "a.wav"]] * 2 and lines[2][2:4] in (["0", ""], ["", "0"])
+    framed = WORDS["en"]["framed"].partition("{")[0]
+    assert [framed in answer["html"] for answer in answers] == [True, False]
 
 
 def test_a_model_that_could_not_be_calibrated_shows_scores_and_says_why(server, service, cries, monkeypatch):

@@ -212,7 +212,8 @@ def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language
             _shown(answer, name, service, language, width), cautions=_cautions(about, WORDS[language])
         )
         said = _said(answer.recording, WORDS[language])
-        return {"name": name, "said": said, "html": html, "rows": as_records(answer.rows)}
+        recording = {"path": name, "windows": None, "units": None} | answer.recording  # all of the same columns
+        return {"name": name, "said": said, "html": html, "rows": as_records(answer.rows), "recording": recording}
 
 
 def _shown(answer: Answer, name: str, service: Service, language: Language, width: int) -> Json:

@@ -172,7 +172,7 @@ class Service:
 
     def _check_length(self, path: Path, seconds: float) -> None:
         if seconds > self.max_seconds:
-            raise UserError(f"{path}: longer than {self.max_seconds:g} s; cut it, or raise --max-seconds")
+            raise UserError(f"{path}: longer than {self.max_seconds:g} s, the most that this server takes; cut it")
 
     def _predicted(self, path: Path, detect: bool | None) -> tuple[Predicted, bool]:
         """What `predict` finds, and whether it did so by cries."""
@@ -188,7 +188,9 @@ def shown_name(name: str | None) -> str:
     """How the file that a browser names is called: without folders, on one line, and not for ever."""
     whole = ENCODED.sub(lambda found: unquote(found[0]), name or "")
     last = whole.replace("\\", "/").rpartition("/")[2]
-    return on_one_line(printable(last)).strip()[-LONGEST_NAME:] or "sound"
+    shown = on_one_line(printable(last)).strip() or "sound"
+    half = LONGEST_NAME // 2
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[: half - 3]}...{shown[-half:]}"
 
 
 def saliency(trained: TrainedStage, waveform: np.ndarray, spans: Sequence[Span], index: int) -> np.ndarray | None:
