@@ -242,6 +242,16 @@ def test_a_model_without_reference_shows_scores_that_are_no_probabilities(server
     assert ">Score<" in answer["html"] and "Calibrated" not in answer["html"]
 
 
+def test_cries_that_are_quieter_than_the_training_are_marked(server, service, cries, monkeypatch):
+    for limit_db, marked in ((-50.0, False), (0.0, True)):
+        monkeypatch.setitem(service.trained.cutting, "min_active_db", limit_db)
+        answer = sent(server, cries.read_bytes(), to="page/result").json()
+        n, html = len(answer["rows"]), answer["html"]
+        assert n and f"{WORDS['en']['units_cries']}: {n}" in html
+        assert html.count(f"({WORDS['en']['short_quiet']})") == n * marked
+        assert (WORDS["en"]["quiet"].format(n=n, rows=n) in html) == marked
+
+
 def test_a_silent_recording_is_a_row_of_the_same_table(server, cries):
     answers = [sent(server, wav, to="page/result").json() for wav in (cries.read_bytes(), _wav(np.zeros(2 * RATE)))]
     table = server.post("/api/csv", json=[{"number": 1, **answer["recording"]} for answer in answers])

@@ -42,6 +42,9 @@ EN = {
     "short_unlike": "unlike the training",
     "no_cry": "No cry was found in this recording.",
     "silent": "This recording is silent, or quieter than all that the model was trained on.",
+    "quiet": "Quieter than all that the model was trained on: {n} of the {rows} rows of the table below. It may not"
+    " be right about them.",
+    "short_quiet": "very quiet",
     "no_reference": "This model was never tested, so that there are no calibrated probabilities and no decision;"
     " the scores are no probabilities.",
     "uncalibrated": "On its validation infants, who are too few or were ranked the wrong way, this model could not be"
@@ -139,6 +142,9 @@ DE = {
     "short_unlike": "anders als das Training",
     "no_cry": "In dieser Aufnahme wurde kein Schrei gefunden.",
     "silent": "Diese Aufnahme ist stumm, oder leiser als alles, womit das Modell trainiert wurde.",
+    "quiet": "Leiser als alles, womit das Modell trainiert wurde: {n} der {rows} Zeilen in der Tabelle darunter. Bei"
+    " ihnen kann es falsch liegen.",
+    "short_quiet": "sehr leise",
     "no_reference": "Dieses Modell wurde nie getestet; darum gibt es keine kalibrierten Wahrscheinlichkeiten und keine"
     " Entscheidung. Die Punktwerte sind keine Wahrscheinlichkeiten.",
     "uncalibrated": "An den Säuglingen seiner Validierung, die zu wenige sind oder verkehrt herum geordnet wurden, ließ"
