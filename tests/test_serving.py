@@ -308,6 +308,8 @@ def test_both_languages_have_the_same_words():
         fields = [sorted(re.findall(r"{\w+}", str(words[key]))) for words in (one, other)]
         assert fields[0] == fields[1], key
     assert len(one["can"]) == len(other["can"])
+    for words, infant in ((one, "infant"), (other, "Säugling")):  # models of spoken words are served, too
+        assert [key for key, text in words.items() if infant in str(text)] == ["synthetic"]
 
 
 def test_programs_find_what_they_need(server, service):

@@ -98,7 +98,7 @@ def app_of(service: Service, limits: Limits, hosts: Sequence[str], language: Lan
     """
     app = FastAPI(
         title="cry_lightning",
-        summary=f"A trained classifier of infant cries: {USE}.",
+        summary=f"A trained classifier of recordings: {USE}.",
         version=cry_lightning.__version__,
         docs_url=None,  # these pages fetch their scripts from elsewhere
         redoc_url=None,

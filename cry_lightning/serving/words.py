@@ -7,7 +7,7 @@ from cry_lightning.lineage.check import SYNTHETIC
 EN = {
     "language": "English",
     "languages": "Language",
-    "title": "Infant cries",
+    "title": "Classifier of recordings",
     "skip": "Go to the result",
     "use": "This is a research tool, not a medical device. It does not diagnose; nobody may be treated, or left"
     " untreated, by what it shows.",
@@ -47,8 +47,8 @@ EN = {
     "short_quiet": "very quiet",
     "no_reference": "This model was never tested, so that there are no calibrated probabilities and no decision;"
     " the scores are no probabilities.",
-    "uncalibrated": "On its validation infants, who are too few or were ranked the wrong way, this model could not be"
-    " calibrated, so that there is no decision; the scores are no probabilities.",
+    "uncalibrated": "On the subjects of its validation, who are too few or were ranked the wrong way, this model could"
+    " not be calibrated, so that there is no decision; the scores are no probabilities.",
     "in_part": "Not all of the recording could be used",
     "class": "Class",
     "probability": "Calibrated probability",
@@ -61,7 +61,7 @@ EN = {
     "duration": "Length (s)",
     "picture": "Waveform above, mel spectrogram below. What is loud stands out from the background.",
     "first_minute": "Only the first minute is drawn.",
-    "saliency": "Show in orange where a change of level would change the answer “{name}” most",
+    "saliency": "Show in orange where a change of level would change the highest score, “{name}”, most",
     "saliency_note": "Orange is no explanation: it shows what this network reacts to, right or wrong.",
     "no_saliency": "What the answer depends on cannot be shown for this model.",
     "time": "Time (s)",
@@ -81,11 +81,11 @@ EN = {
     "can": [
         "A decision is the only class that is possible, by thresholds that 90 % of the validation cases of each class"
         " reached. Otherwise there is none.",
-        "A probability is calibrated on the infants of the validation. It holds for infants, microphones and rooms like"
-        " theirs, and for classes as frequent as there.",
-        "It does not know classes it was not trained on, and cannot tell that a sound is no cry but by its unlikeness"
-        " to the training.",
-        "It says nothing of a cause that was not recorded as a label, and nothing of the infant's state before or"
+        "A probability is calibrated on the subjects of the validation. It holds for subjects, microphones and rooms"
+        " like theirs, and for classes as frequent as there.",
+        "It does not know classes it was not trained on, and cannot tell that a sound is of none of them but by its"
+        " unlikeness to the training.",
+        "It says nothing of a cause that was not recorded as a label, and nothing of the subject's state before or"
         " after the recording.",
     ],
     "model": "This model",
@@ -106,7 +106,7 @@ EN = {
 DE = {
     "language": "Deutsch",
     "languages": "Sprache",
-    "title": "Säuglingsschreie",
+    "title": "Klassifikator für Aufnahmen",
     "skip": "Zum Ergebnis",
     "use": "Dies ist ein Forschungswerkzeug, kein Medizinprodukt. Es stellt keine Diagnose; niemand darf nach dem, was"
     " es zeigt, behandelt werden oder unbehandelt bleiben.",
@@ -147,7 +147,7 @@ DE = {
     "short_quiet": "sehr leise",
     "no_reference": "Dieses Modell wurde nie getestet; darum gibt es keine kalibrierten Wahrscheinlichkeiten und keine"
     " Entscheidung. Die Punktwerte sind keine Wahrscheinlichkeiten.",
-    "uncalibrated": "An den Säuglingen seiner Validierung, die zu wenige sind oder verkehrt herum geordnet wurden, ließ"
+    "uncalibrated": "An den Probanden seiner Validierung, die zu wenige sind oder verkehrt herum geordnet wurden, ließ"
     " sich dieses Modell nicht kalibrieren; darum gibt es keine Entscheidung. Die Punktwerte sind keine"
     " Wahrscheinlichkeiten.",
     "in_part": "Nicht die ganze Aufnahme war zu verwenden",
@@ -162,7 +162,7 @@ DE = {
     "duration": "Dauer (s)",
     "picture": "Oben die Wellenform, unten das Mel-Spektrogramm. Lautes hebt sich vom Hintergrund ab.",
     "first_minute": "Nur die erste Minute ist gezeichnet.",
-    "saliency": "In Orange zeigen, wo ein anderer Pegel die Antwort „{name}“ am meisten ändern würde",
+    "saliency": "In Orange zeigen, wo ein anderer Pegel den höchsten Punktwert, „{name}“, am meisten ändern würde",
     "saliency_note": "Orange ist keine Erklärung: es zeigt, worauf dieses Netz anspricht, zu Recht oder nicht.",
     "no_saliency": "Wovon die Antwort abhängt, lässt sich bei diesem Modell nicht zeigen.",
     "time": "Zeit (s)",
@@ -182,11 +182,11 @@ DE = {
     "can": [
         "Eine Entscheidung ist die einzige mögliche Klasse, nach Schwellen, die 90 % der Validierungsfälle jeder Klasse"
         " erreichten. Sonst gibt es keine.",
-        "Eine Wahrscheinlichkeit ist an den Säuglingen der Validierung kalibriert. Sie gilt für Säuglinge, Mikrofone"
+        "Eine Wahrscheinlichkeit ist an den Probanden der Validierung kalibriert. Sie gilt für Probanden, Mikrofone"
         " und Räume wie dort, und für Klassen, die so häufig sind wie dort.",
         "Es kennt keine Klassen, mit denen es nicht trainiert wurde, und erkennt nur am Abstand vom Training, dass ein"
-        " Klang kein Schrei ist.",
-        "Es sagt nichts über eine Ursache, die nicht als Klasse vermerkt war, und nichts über den Zustand des Säuglings"
+        " Klang zu keiner von ihnen gehört.",
+        "Es sagt nichts über eine Ursache, die nicht als Klasse vermerkt war, und nichts über den Zustand des Probanden"
         " vor oder nach der Aufnahme.",
     ],
     "model": "Dieses Modell",
