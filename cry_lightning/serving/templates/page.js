@@ -220,8 +220,9 @@ function record(stream) {
     recorder = null;
     at("record").setAttribute("aria-pressed", "false");
     at("record").textContent = words.record;
-    const type = own.mimeType;
+    say("");
     if (Date.now() - began < SHORTEST_MS) return complain(words.recording, words.tooShort);
+    const type = own.mimeType;
     judgeAll([new File(pieces, recordingName(type), { type })]);
   });
   own.start();
