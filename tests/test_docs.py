@@ -190,6 +190,22 @@ class Anchors(HTMLParser):
         self.references += [values[key] for key in ("href", "src") if values.get(key)]
 
 
+def test_headings_do_not_begin_with_a_digit():
+    """The site's table of contents finds them by CSS selectors, which `#1-...` is not."""
+    assert not [heading for text in PAGES.values() for heading in re.findall(r"^#+ \d.*", text, re.MULTILINE)]
+
+
+def test_links_and_the_menu_of_the_site_can_be_read():
+    css = (REPO / "docs/site.css").read_text()
+    colours = dict(re.findall(r"(--[\w-]+): (#\w{6}|\d+, \d+, \d+);", css))
+    seen = ("--bs-link-color", "--bs-link-color-rgb", "--bs-link-hover-color", "--bs-primary-rgb")
+    for name in seen:
+        rgb = [int(value, 16) for value in re.findall(r"[0-9a-f]{2}", colours[name])]
+        rgb = rgb if "#" in colours[name] else [int(value) for value in colours[name].split(",")]
+        linear = [v / 12.92 if (v := one / 255) <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for one in rgb]
+        assert 1.05 / (0.05 + np.dot([0.2126, 0.7152, 0.0722], linear)) > 4.5, name  # white and it, by WCAG 2
+
+
 @pytest.mark.slow
 def test_site_builds_without_warnings_and_its_links_lead_somewhere(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--config-file", str(REPO / "mkdocs.yml")]
@@ -207,4 +223,5 @@ def test_site_builds_without_warnings_and_its_links_lead_somewhere(tmp_path):
             if parts.fragment and target in pages:
                 assert unquote(parts.fragment) in pages[target].ids, f"{name}: {reference}"
     index = (tmp_path / "index.html").read_text()
+    assert "darkmode.js" not in index or "hljs-dark" in index  # whose absence is an error of that script
     assert "Quick start" in index and "--8&lt;--" not in index  # the README's parts

@@ -30,7 +30,7 @@ def file_of(tmp_path):
             h5py.File(path, "w").close()
         elif kind == "a folder":
             path.mkdir()
-        elif kind in ("a checkpoint", "a truncated checkpoint or archive"):
+        elif kind in ("a checkpoint", "a truncated document, checkpoint or archive"):
             torch.save({"state_dict": {"a": torch.zeros(999)}}, path)
             path.write_bytes(path.read_bytes()[: 2000 if "truncated" in kind else None])
         else:
@@ -43,7 +43,7 @@ def file_of(tmp_path):
 
 
 KINDS = ["a recording", "text", "an empty file", "a folder", "a checkpoint", "a ZIP archive", "HDF5", ""]
-KINDS.append("a truncated checkpoint or archive")
+KINDS.append("a truncated document, checkpoint or archive")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,8 +2,10 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from matplotlib.image import imread
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import figures, predictions
-from cry_lightning.evaluation.drawing import SCREEN
+from cry_lightning.evaluation.drawing import PAPER, SCREEN, in_lines
 from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
 from cry_lightning.report.command import CSV_COLUMNS
 from cry_lightning.report.words import verdict
@@ -27,7 +29,12 @@ PNG = b"\x89PNG"
 
 
 def make_run(
-    folder: Path, classes: str = "ab", n_subjects: int = 12, n_clips: int = 2, trained_on: str = "other", seed: int = 0
+    folder: Path,
+    classes: Sequence[str] = "ab",
+    n_subjects: int = 12,
+    n_clips: int = 2,
+    trained_on: str = "other",
+    seed: int = 0,
 ) -> Path:
     """A run whose subjects have one class each, two recordings of `n_clips` clips, and a fair classifier."""
     rng = np.random.default_rng(seed)
@@ -89,6 +96,36 @@ def test_confusion_matrix_in_percent_of_each_true_class(tmp_path) -> None:
     assert cells[2].tolist() == ["-", "-", "-"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a (n=12)", "b (n=4)", "c (n=0)"]
     np.testing.assert_allclose(axes.images[0].get_array().sum(axis=1), [100, 100, 0])
+
+
+LONG = ["pathological_cry_of_perinatal_asphyxia", "healthy cry of a newborn, of any reason"]
+
+
+@pytest.mark.parametrize("style", [SCREEN, PAPER])
+@pytest.mark.parametrize("n_others", [0, 10])
+def test_long_names_of_classes_stay_in_the_figure_and_out_of_the_cells(tmp_path, style, n_others) -> None:
+    names = [*LONG, *(f"reason {number}" for number in range(n_others))]
+    run = evaluate_run(read_run(str(make_run(tmp_path / "run", names, n_subjects=48)), "test"), "test", None)
+    with style.applied():
+        matrix, curves = figures.confusion(run, style), figures.curves(run, style)
+        for figure in (matrix, curves):
+            figure.draw_without_rendering()
+    axes = matrix.axes[0]
+    cell = axes.get_window_extent().width / len(names)
+    assert all(text.get_window_extent().width < cell for text in axes.texts) and bool(axes.texts) == (not n_others)
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert "".join(label.get_text().replace("\n", "") for label in labels).count("perinatal_asphyxia") == 1
+        extents = [label.get_window_extent() for label in labels]
+        assert all(matrix.bbox.x0 <= one.x0 and one.x1 <= matrix.bbox.x1 and one.y0 >= 0 for one in extents)
+    assert all(lower.y1 <= upper.y0 for upper, lower in pairwise(extents))
+    legend = curves.legends[0].get_window_extent()
+    assert legend.x0 >= 0 and legend.x1 <= curves.bbox.x1 and legend.y0 >= 0
+
+
+def test_names_are_broken_where_a_reader_would() -> None:
+    assert in_lines(LONG[0], 24).splitlines() == ["pathological_cry_of_", "perinatal_asphyxia"]
+    assert in_lines(LONG[1], 24).splitlines() == ["healthy cry of a", "newborn, of any reason"]
+    assert in_lines("x" * 30, 24).splitlines() == ["x" * 24, "x" * 6] and in_lines("a b", 24) == "a b"
 
 
 def test_numbers_in_table_report_and_csv_agree(no_figures, tmp_path, capsys) -> None:

@@ -121,7 +121,11 @@ def test_the_keyboard_reaches_and_screen_readers_name_what_is_shown(made) -> Non
     figures = re.findall(r"<figure[^>]*>\s*<div role=\"img\" aria-label=\"[^\"]+\">\s*<svg", made.page)
     assert len(figures) == made.page.count("<figure") > 1
     tables = re.findall(r"<div class=\"scroll\"[^>]*>", made.page)
-    assert tables and all('tabindex="0"' in each and "aria-label" in each for each in tables)
+    assert tables and all('tabindex="0"' in each for each in tables)
+    names = [re.search('aria-label="(.+?)"', each)[1] for each in tables]
+    assert len(names) > 2 and len(set(names)) == len(names)  # each says which it is
+    bodies = re.findall("<tbody>(.*?)</tbody>", made.page, re.DOTALL)
+    assert bodies and all(body.count('<th scope="row"') == body.count("<tr") for body in bodies)
 
 
 def test_tables_wider_than_a_page_are_shaded_where_they_go_on(made) -> None:
@@ -411,4 +415,5 @@ def test_a_study_has_such_a_page_too(tmp_path) -> None:
     assert "script" not in reader.tags and "svg" in reader.tags and reader.urls == ["by%20subject/report.html"]
     assert html.unescape(text).count(SCRIPT) == 4  # title, heading, verdict, cell
     assert '<th scope="col">system</th><td></td>' in text  # no header without a text
+    assert 'aria-label="Table 1"' in text
     assert "default-src 'none'" in text and html.escape(f"run {AMPERSAND}", quote=False).split("&")[0] in text

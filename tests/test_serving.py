@@ -37,6 +37,8 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.api import models
 from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError
+from cry_lightning.export.check import NOT_TESTED
+from cry_lightning.lineage.check import ORDER
 from cry_lightning.serving import guard
 from cry_lightning.serving.app import MOST_BYTES, NO_FILE, app_of, is_loopback
 from cry_lightning.serving.guard import Guard, Limits
@@ -47,6 +49,7 @@ from cry_lightning.serving.words import WORDS
 spec = spec_from_file_location("benchmark_of_serve", REPO / "benchmarks/serve.py")
 benchmark = module_from_spec(spec)
 spec.loader.exec_module(benchmark)
+STAMPED = {status: status.lower().replace(" ", "_") for status in (*ORDER[1:], NOT_TESTED)}
 LIMITS = Limits(max_mb=1, queue=2, per_minute=1000)
 
 
@@ -97,7 +100,7 @@ def test_sounds_that_cannot_be_used_are_one_line_and_leave_no_file(server, servi
     contents = {"long.flac": long.read_bytes(), "silence.flac": silence.read_bytes(), "empty": b"", "text": b"no " * 99}
     silence.unlink(), long.unlink()
     told = [
-        ("long.flac", r"long\.flac: longer than 20 s; cut it, or raise --max-seconds"),
+        ("long.flac", r"long\.flac: longer than 20 s, the most that this server takes; cut it"),
         ("empty", "empty: the file is empty"),
         ("text", "text: cannot be decoded as sound"),
     ]
@@ -162,7 +165,9 @@ def test_an_error_of_the_program_shows_no_traceback(server, service, cries, monk
 def test_names_of_uploads_are_shown_and_never_followed():
     assert shown_name("../../etc/passwd") == "passwd" and shown_name("C:\\sounds\\a.wav") == "a.wav"
     assert shown_name(None) == shown_name("") == shown_name("/") == "sound"
-    assert shown_name("a\nb\x1b[2J.wav") == "a b [2J.wav" and len(shown_name("x" * 999)) == LONGEST_NAME
+    assert shown_name("a\nb\x1b[2J.wav") == "a b [2J.wav"
+    long = shown_name("ward 7, " + "x" * 999 + " night.wav")
+    assert len(long) == LONGEST_NAME and re.fullmatch(r"ward 7, x+\.\.\.x+ night\.wav", long)
     assert shown_name("a\udc80.wav") == "a\\udc80.wav"
     assert shown_name("100%22%0D%0A%20%0a.wav") == '100" %20%0a.wav'
 
@@ -201,7 +206,7 @@ def test_a_damaged_file_is_as_long_as_its_header_has_it(server):
     forged = bytearray(whole.getvalue()[: len(whole.getvalue()) // 2])
     forged[21] |= 0x0F  # the highest bits of the number of samples: days of sound
     answer = sent(server, bytes(forged), "forged.flac")
-    assert (answer.status_code, answer.json()["detail"][:31]) == (422, "forged.flac: longer than 20 s; ")
+    assert (answer.status_code, answer.json()["detail"][:31]) == (422, "forged.flac: longer than 20 s, ")
 
 
 def test_the_page_shows_an_answer(server, service, cries):
@@ -209,7 +214,7 @@ def test_the_page_shows_an_answer(server, service, cries):
     html = answer["html"]
     assert "&lt;b&gt;.wav" in html and "<b>.wav" not in html
     assert 'role="img"' in html and 'viewBox="0 0 390 ' in html and html.count("data:image/png") == 2
-    assert "Kalibrierte Wahrscheinlichkeit" in html and "Schreie: " in html and 'class="unit"' in html
+    assert "Kalibrierte Wahrscheinlichkeit" in html and f"{WORDS['de']['units_cries']}: " in html
     assert html.count('class="unit"') == len(answer["rows"])
     decided = answer["said"].partition(" (")[0]
     assert decided in ("high", "low", "keine Entscheidung") and f"<strong>{decided}</strong>" in html
@@ -218,11 +223,43 @@ def test_the_page_shows_an_answer(server, service, cries):
     assert "Windows" in unlike["html"]  # noise holds no cries
 
 
+@pytest.mark.parametrize("status", [*ORDER, NOT_TESTED])
+def test_the_stamp_and_synthetic_recordings_stand_beside_the_decision(service, cries, monkeypatch, status):
+    for synthetic in (True, False):
+        about = service.about() | {"lineage": status, "synthetic": synthetic}
+        monkeypatch.setattr(service, "about", lambda about=about: about)
+        with TestClient(app_of(service, LIMITS, ["testserver"], "de")) as client:
+            html = sent(client, cries.read_bytes(), to="page/result").json()["html"]
+        verdict = html.partition('class="verdict')[2].partition("</div>")[0]
+        words = {key: str(WORDS["de"][key]) in verdict for key in ("synthetic", *STAMPED.values())}
+        assert words == {"synthetic": synthetic} | {key: key == STAMPED.get(status) for key in STAMPED.values()}
+
+
 def test_a_model_without_reference_shows_scores_that_are_no_probabilities(server, service, cries, monkeypatch):
     monkeypatch.setitem(vars(service.trained), "reference", None)
     answer = sent(server, cries.read_bytes(), to="page/result").json()
     assert answer["said"] == "no decision" and WORDS["en"]["no_reference"] in answer["html"]
     assert ">Score<" in answer["html"] and "Calibrated" not in answer["html"]
+
+
+def test_cries_that_are_quieter_than_the_training_are_marked(server, service, cries, monkeypatch):
+    for limit_db, marked in ((-50.0, False), (0.0, True)):
+        monkeypatch.setitem(service.trained.cutting, "min_active_db", limit_db)
+        answer = sent(server, cries.read_bytes(), to="page/result").json()
+        n, html = len(answer["rows"]), answer["html"]
+        assert n and f"{WORDS['en']['units_cries']}: {n}" in html
+        assert html.count(f"({WORDS['en']['short_quiet']})") == n * marked
+        assert (WORDS["en"]["quiet"].format(n=n, rows=n) in html) == marked
+
+
+def test_a_silent_recording_is_a_row_of_the_same_table(server, cries):
+    answers = [sent(server, wav, to="page/result").json() for wav in (cries.read_bytes(), _wav(np.zeros(2 * RATE)))]
+    table = server.post("/api/csv", json=[{"number": 1, **answer["recording"]} for answer in answers])
+    lines = [line.split(",") for line in table.text.splitlines()]
+    assert lines[0][:4] == ["number", "path", "windows", "units"] and "decision" in lines[0]
+    assert [line[:2] for line in lines[1:]] == [["1", "a.wav"]] * 2 and lines[2][2:4] in (["0", ""], ["", "0"])
+    framed = WORDS["en"]["framed"].partition("{")[0]
+    assert [framed in answer["html"] for answer in answers] == [True, False]
 
 
 def test_a_model_that_could_not_be_calibrated_shows_scores_and_says_why(server, service, cries, monkeypatch):
@@ -271,6 +308,8 @@ def test_both_languages_have_the_same_words():
         fields = [sorted(re.findall(r"{\w+}", str(words[key]))) for words in (one, other)]
         assert fields[0] == fields[1], key
     assert len(one["can"]) == len(other["can"])
+    for words, infant in ((one, "infant"), (other, "Säugling")):  # models of spoken words are served, too
+        assert [key for key, text in words.items() if infant in str(text)] == ["synthetic"]
 
 
 def test_programs_find_what_they_need(server, service):

@@ -40,6 +40,12 @@ def line(number: int) -> Look:
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
 
 
+def in_lines(text: str, most: int) -> str:
+    """A text in lines of so many characters at most, broken after a space, or a sign within a name, where one is."""
+    lines = re.findall(rf".{{1,{most}}}(?:(?<=[ _/-])|$)|.{{{most}}}", text)
+    return "\n".join(line.strip() for line in lines)
+
+
 def marker(number: int) -> str:
     """The mark of the points of the line of this number."""
     return MARKERS[number % len(MARKERS)]

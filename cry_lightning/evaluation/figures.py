@@ -1,5 +1,6 @@
 """Confusion matrix, ROC and precision-recall curves with their bands, and clinical figures of one run."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -10,14 +11,17 @@ from matplotlib.figure import Figure
 from cry_lightning.evaluation.calibration import reliability
 from cry_lightning.evaluation.clinical import Readout
 from cry_lightning.evaluation.compare import cell
-from cry_lightning.evaluation.drawing import COLOURS, Style, entitle, line
+from cry_lightning.evaluation.drawing import COLOURS, Style, entitle, in_lines, line
 from cry_lightning.evaluation.intervals import Jackknife
 from cry_lightning.evaluation.metrics import Groups, Measures, Units
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.evaluation.run import Run
 
 MAX_NAMES = 50  # of classes along an axis
-MARGIN_IN = 1.2  # beside a confusion matrix, for names
+NAME, LINE = 24, 46  # characters of a line of a name beside a matrix, and of a line below or in a panel
+MARGIN_IN = 1.2  # beside a confusion matrix, for short names
+CHARACTER = 0.6  # width of one, of the size of the font
+SLOPE = 40  # degrees, of the names below a confusion matrix
 DARK = 55  # percent, from which a cell is so dark that its text is white
 BAND = "95 % interval at each threshold"
 NEARLY_BLACK = "#111111"  # on a cell that is always light, unlike the page
@@ -38,9 +42,12 @@ def confusion(run: Run, style: Style) -> Figure:
     counts = np.bincount(true * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
+    names = [in_lines(f"{name} (n={n})", NAME) for name, n in zip(run.classes, counts.sum(axis=1), strict=True)]
+    longest_in = CHARACTER * style.font_pt / 72 * max(len(line) for name in names for line in name.split("\n"))
+    margin_in = max(MARGIN_IN, longest_in + 0.05 * style.font_pt)
     readable_in = 0.06 * style.font_pt  # of a cell with text
-    width = min(max(style.width_in, readable_in * n_classes + MARGIN_IN), style.widest_in)
-    cell_in = (width - MARGIN_IN) / n_classes
+    width = min(max(style.width_in, readable_in * n_classes + margin_in), style.widest_in)
+    cell_in = (width - margin_in) / n_classes
     figure = Figure(figsize=(width, width), layout="compressed")
     axes = figure.subplots()
     image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
@@ -48,13 +55,21 @@ def confusion(run: Run, style: Style) -> Figure:
         _annotate(axes, counts, percent, style.font_pt - 1)
     else:
         figure.colorbar(image, label="% of the true class")
-    ticks = range(0, n_classes, -(-n_classes // MAX_NAMES))  # names where there is room, every so many
-    named = [run.classes[tick] for tick in ticks]
-    size = min(style.font_pt, 60 * cell_in * ticks.step)  # points
-    axes.set_xticks(ticks, named, rotation=40, ha="right", rotation_mode="anchor", fontsize=size)
-    axes.set_yticks(ticks, [f"{run.classes[tick]} (n={counts[tick].sum()})" for tick in ticks], fontsize=size)
-    axes.set(xlabel="predicted class", ylabel="true class")
+        cell_in -= 0.07 * style.font_pt / n_classes
+    _write_names(axes, [in_lines(name, NAME) for name in run.classes], names, cell_in, style.font_pt)
     return _titled(figure, run)
+
+
+def _write_names(axes: Axes, below: Sequence[str], beside: Sequence[str], cell_in: float, font_pt: float) -> None:
+    """Write the names of classes along both axes, every so many and so small that none covers another."""
+    ticks = range(0, len(below), -(-len(below) // MAX_NAMES))
+    axes.set_xticks(ticks, below[:: ticks.step], rotation=SLOPE, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, beside[:: ticks.step])
+    axes.set(xlabel="predicted class", ylabel="true class")
+    room = 52 * cell_in * ticks.step  # points, of a line with the space between lines
+    for axis, texts, share in (("x", below, np.sin(np.radians(SLOPE))), ("y", beside, 1)):
+        n_lines = 1 + max(text.count("\n") for text in texts)
+        axes.tick_params(axis, labelsize=min(font_pt, share * room / n_lines))  # type: ignore[arg-type]
 
 
 def _annotate(axes: Axes, counts: np.ndarray, percent: np.ndarray, size: float) -> None:
@@ -72,17 +87,17 @@ def curves(run: Run, style: Style) -> Figure:
     with the 95 % intervals of its sensitivity, specificity and precision, and bands are those of the sensitivity and
     the precision at every other threshold.
     """
-    table, level = run.main_level.table, run.main_level.level
+    table = run.main_level.table
     names = [run.positive] if run.positive else run.shown_classes
-    figure, (roc, recall_axes) = style.panels(2, legend_rows=len(names) + 2)
+    labels = [_labelled(run, name) for name in names]
+    figure, (roc, recall_axes) = style.panels(2, legend_rows="\n".join(labels).count("\n") + 3)
     roc.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
-    for number, name in enumerate(names):
+    for number, (name, label) in enumerate(zip(names, labels, strict=True)):
         truth = table["label"] == name
         if truth.nunique() < 2:
             continue
         score = table[SCORE + name]
         hits, alarms = hits_and_alarms(truth.to_numpy(), score.to_numpy())
-        label = f"{name} (n={truth.sum()}), AUC {cell(run.result(level, 'roc_auc', name))}"
         look = line(number)
         roc.plot(*roc_corners(hits, alarms), label=label, **look)
         recall, precision = precision_recall_steps(hits, alarms)
@@ -99,6 +114,13 @@ def curves(run: Run, style: Style) -> Figure:
     recall_axes.set(title="precision-recall (dotted: chance)", xlabel="recall", ylabel="precision", **limits)
     figure.legend(loc="outside lower center")
     return _titled(figure, run)
+
+
+def _labelled(run: Run, name: str) -> str:
+    """A class, how often it is true, and the area below its curve."""
+    units = run.main_level
+    auc = cell(run.result(units.level, "roc_auc", name))
+    return in_lines(f"{name} (n={(units.table['label'] == name).sum()}), AUC {auc}", LINE)
 
 
 def _mark_answers(run: Run, positive: str, roc: Axes, recall_axes: Axes) -> None:
@@ -133,13 +155,19 @@ def clinical(run: Run, found: Readout, style: Style) -> Figure:
     for (name, column), marker in zip(found.scores.items(), "os", strict=False):
         bins = reliability(truth, found.cases[column].to_numpy())
         reliable.plot(bins["predicted"], bins["observed"], marker=marker, label=name)
-    reliable.set(title="reliability", xlabel=f"predicted probability of {found.positive}", ylabel="observed share")
+    reliable.set(
+        title="reliability",
+        xlabel=in_lines(f"predicted probability of {found.positive}", LINE),
+        ylabel="observed share",
+    )
     curves = found.curves
     decision.fill_between(
         curves["threshold"], curves["low"], curves["high"], alpha=0.2, linewidth=0, label="95 % interval"
     )
     decision.plot(curves["threshold"], curves["model"], color=COLOURS[0], label="model")
-    decision.plot(curves["threshold"], curves["all"], color="grey", linestyle="--", label=f"all {found.positive}")
+    decision.plot(
+        curves["threshold"], curves["all"], color="grey", linestyle="--", label=in_lines(f"all {found.positive}", NAME)
+    )
     decision.axhline(0, color="grey", linestyle=":", label="none")
     highest = max(0.05, 1.1 * truth.mean())
     decision.set(title="net benefit", xlabel="threshold probability", ylim=(-0.3 * highest, highest))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Config = dict[str, Any]  # a resolved YAML: each value is of the type that its place in the config asks for
 Json = dict[str, object]  # a JSON object: look at a value's type before you use it
 Stamp = tuple[int, ...]  # see `stamp`; one of an older release is shorter, and no file has it
-CHECKPOINT, TRUNCATED = "a checkpoint", "a truncated checkpoint or archive"
+CHECKPOINT, TRUNCATED = "a checkpoint", "a truncated document, checkpoint or archive"
 LOOKED_AT = 512  # bytes
 BY_BEGINNING = {
     rb"RIFF....WAVE|RF64|FORM....AIF|\.snd|OggS|fLaC|#!AMR|\x1aE\xdf\xa3|....ftyp": "a recording",

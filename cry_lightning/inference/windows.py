@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from itertools import compress, islice
@@ -25,7 +26,7 @@ from cry_lightning.audio import fit_to_length
 from cry_lightning.console import UserError, counted, first_few, printable, progress_bar
 from cry_lightning.corpora import Clip, Corpus
 from cry_lightning.corpora.clips import further_columns
-from cry_lightning.corpora.levels import LevelIndex
+from cry_lightning.corpora.levels import LevelIndex, measure
 from cry_lightning.corpora.listing import recordings_named
 from cry_lightning.data.building import ClipBatches
 from cry_lightning.data.datamodule import MOST_NUMBERS, numbers_of
@@ -322,6 +323,15 @@ def left_out(
     reasons = [nothing if recordings.find is None else NO_UNIT]
     empty = [path for path in recordings.paths if path not in used and path not in failed]
     return {"failed": failed, "empty": {path: bad.get(path, reasons)[0] for path in empty}}
+
+
+def too_quiet(path: Path, spans: Sequence[Span], min_active_db: float | None) -> list[bool]:
+    """Whether each span of a recording is quieter than all that a stage was trained on; of a damaged one, unknown."""
+    if spans and min_active_db is not None:
+        with suppress(audio.AudioError):
+            levels = measure(path, [(begin, end - begin) for begin, end in spans])
+            return [level < min_active_db for level in levels]
+    return [False] * len(spans)
 
 
 def duration_s(corpus: Corpus, clip: Clip) -> float:

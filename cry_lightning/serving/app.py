@@ -98,7 +98,7 @@ def app_of(service: Service, limits: Limits, hosts: Sequence[str], language: Lan
     """
     app = FastAPI(
         title="cry_lightning",
-        summary=f"A trained classifier of infant cries: {USE}.",
+        summary=f"A trained classifier of recordings: {USE}.",
         version=cry_lightning.__version__,
         docs_url=None,  # these pages fetch their scripts from elsewhere
         redoc_url=None,
@@ -208,9 +208,12 @@ def _add_page(app: FastAPI, service: Service, limits: Limits, language: Language
     ) -> Json:
         name = shown_name(file.filename)
         answer = service.answer(file.file, name, None if detect else False, picture=True)
-        html = environment.get_template("result.html").render(_shown(answer, name, service, language, width))
+        html = environment.get_template("result.html").render(
+            _shown(answer, name, service, language, width), cautions=_cautions(about, WORDS[language])
+        )
         said = _said(answer.recording, WORDS[language])
-        return {"name": name, "said": said, "html": html, "rows": as_records(answer.rows)}
+        recording = {"path": name, "windows": None, "units": None} | answer.recording  # all of the same columns
+        return {"name": name, "said": said, "html": html, "rows": as_records(answer.rows), "recording": recording}
 
 
 def _shown(answer: Answer, name: str, service: Service, language: Language, width: int) -> Json:
@@ -225,7 +228,8 @@ def _shown(answer: Answer, name: str, service: Service, language: Language, widt
         "name": name,
         "words": WORDS[language],
         "recording": recording,
-        "rows": as_records(answer.rows),
+        "rows": [row | {"quiet": quiet} for row, quiet in zip(as_records(answer.rows), answer.quiet, strict=True)],
+        "n_quiet": sum(answer.quiet),
         "of_cries": answer.of_cries,
         "known": known,
         "chances": chances,
@@ -236,6 +240,13 @@ def _shown(answer: Answer, name: str, service: Service, language: Language, widt
         "seconds": round(waveform.size / service.rate, 1),
         "cut": answer.cut,
     }
+
+
+def _cautions(about: Json, words: Mapping[str, str | Sequence[str]]) -> list[str]:
+    """What stands beside each decision of a model of synthetic recordings, or of any stamp but CLEAN."""
+    synthetic = "synthetic" if about["synthetic"] else ""
+    keys = (synthetic, str(about["lineage"]).lower().replace(" ", "_"))
+    return [str(words[key]) for key in keys if key in words]
 
 
 def _said(row: Row, words: Mapping[str, str | Sequence[str]]) -> str:

@@ -24,7 +24,7 @@ from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.output import Row, as_records
 from cry_lightning.inference.predict import Predicted, predicted, recordings_at, scores_of
 from cry_lightning.inference.predictor import BATCH, Predictor
-from cry_lightning.inference.windows import Finder, by_thresholds, stretched
+from cry_lightning.inference.windows import Finder, by_thresholds, stretched, too_quiet
 from cry_lightning.tasks import Classifier
 from cry_lightning.tasks.checkpoints import sha256
 
@@ -45,6 +45,7 @@ class Answer:
         recording: the same of the whole.
         of_cries: whether cries were found, and each row is one.
         waveform: its first minute (N,), at the model's rate.
+        quiet: which rows are quieter than all that the model was trained on, as a cry that was found may be.
         cut: whether the recording goes on after that minute.
         depends: how the class of the highest score does on each sample (N,); None where that is not known.
     """
@@ -52,6 +53,7 @@ class Answer:
     rows: pd.DataFrame
     recording: Row
     of_cries: bool
+    quiet: list[bool]
     waveform: np.ndarray
     cut: bool
     depends: np.ndarray | None = None
@@ -59,8 +61,7 @@ class Answer:
     @property
     def spans(self) -> list[Span]:
         """Begin and end of each row, s."""
-        starts, lengths = self.rows["start_s"], self.rows["duration_s"]
-        return list(zip(starts, starts + lengths, strict=True))
+        return spans_of(self.rows)
 
 
 class Service:
@@ -127,7 +128,9 @@ class Service:
             waveform, cut = self._decoded(path)
             found, of_cries = self._predicted(path, detect)
             recording = as_records(found.recordings.assign(path=name))[0]
-            answer = Answer(found.rows.assign(path=name), recording, of_cries, waveform, cut)
+            limit_db = self.trained.cutting["min_active_db"] if of_cries else None  # no window is below
+            quiet = too_quiet(path, spans_of(found.rows), limit_db)
+            answer = Answer(found.rows.assign(path=name), recording, of_cries, quiet, waveform, cut)
             best = answer.recording["predicted"]
             if not picture or not best:
                 return answer
@@ -172,7 +175,7 @@ class Service:
 
     def _check_length(self, path: Path, seconds: float) -> None:
         if seconds > self.max_seconds:
-            raise UserError(f"{path}: longer than {self.max_seconds:g} s; cut it, or raise --max-seconds")
+            raise UserError(f"{path}: longer than {self.max_seconds:g} s, the most that this server takes; cut it")
 
     def _predicted(self, path: Path, detect: bool | None) -> tuple[Predicted, bool]:
         """What `predict` finds, and whether it did so by cries."""
@@ -184,11 +187,18 @@ class Service:
         return found, find is not None
 
 
+def spans_of(rows: pd.DataFrame) -> list[Span]:
+    """Begin and end of each row, s."""
+    return list(zip(rows["start_s"], rows["start_s"] + rows["duration_s"], strict=True))
+
+
 def shown_name(name: str | None) -> str:
     """How the file that a browser names is called: without folders, on one line, and not for ever."""
     whole = ENCODED.sub(lambda found: unquote(found[0]), name or "")
     last = whole.replace("\\", "/").rpartition("/")[2]
-    return on_one_line(printable(last)).strip()[-LONGEST_NAME:] or "sound"
+    shown = on_one_line(printable(last)).strip() or "sound"
+    half = LONGEST_NAME // 2
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[: half - 3]}...{shown[-half:]}"
 
 
 def saliency(trained: TrainedStage, waveform: np.ndarray, spans: Sequence[Span], index: int) -> np.ndarray | None:

@@ -3,8 +3,9 @@
 
 const words = document.body.dataset;
 const at = (id) => document.getElementById(id);
-const history = []; // {name, html, rows, decision, url} of each answer
+const history = []; // {name, said, html, rows, recording, url} of each answer
 const RETRIES = 60;
+const SHORTEST_MS = 500; // of what is recorded: what is shorter may have no sound at all
 
 function say(text) { at("status").textContent = text; }
 
@@ -17,11 +18,11 @@ function complain(name, reason, language = words.language) {
   at("errors").append(line);
 }
 
-async function send(file, name) {
+async function send(file, detect) {
   const form = new FormData();
-  form.append("file", file, name);
+  form.append("file", file, file.name);
   const width = Math.round(at("result").clientWidth);
-  const query = new URLSearchParams({ language: words.language, width, detect: at("detect").checked });
+  const query = new URLSearchParams({ language: words.language, width, detect });
   for (let tries = 0; ; tries += 1) {
     const response = await fetch(`page/result?${query}`, { method: "POST", body: form });
     if (![429, 503].includes(response.status) || tries === RETRIES) return response;
@@ -31,41 +32,66 @@ async function send(file, name) {
   }
 }
 
-async function judge(file, name) {
-  if (file.size > Number(words.mostBytes)) return complain(name, words.tooLarge);
+async function canBeRead(file) { // which a folder, or a file that is gone by now, cannot
+  return file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+}
+
+async function judge(file, detect) { // its answer; without one, the page says why
+  if (file.size > Number(words.mostBytes)) return complain(file.name, words.tooLarge);
+  if (!await canBeRead(file)) return complain(file.name, words.unreadable);
   let response, answer;
   try {
-    response = await send(file, name);
+    response = await send(file, detect);
     answer = await response.json();
   } catch {
-    return complain(name, words.unreachable);
+    return complain(file.name, words.unreachable);
   }
-  if (!response.ok) return complain(name, answer.detail, "en"); // as all messages of the server
+  if (!response.ok) return complain(file.name, answer.detail, "en"); // as all messages of the server
   answer.url = URL.createObjectURL(file);
   history.push(answer);
   addToHistory(answer);
-  show(answer);
+  return answer;
 }
 
 let queue = Promise.resolve(); // one after the other, whatever is dropped meanwhile
+let waiting = 0; // batches that are not done
+let chosen = 0; // how often a person asked for a result, which then stays
 
 function judgeAll(files) {
+  const before = chosen, detect = at("detect").checked; // as they are now, when it is dropped
+  if (!waiting) at("errors").replaceChildren();
+  waiting += 1;
   queue = queue.then(async () => {
-    at("errors").replaceChildren();
+    let usable = 0;
     for (const [place, file] of files.entries()) {
       say(`${words.working}: ${place + 1} ${words.of} ${files.length} ...`);
-      await judge(file, file.name);
+      const answer = await judge(file, detect);
+      usable += Boolean(answer);
+      if (answer && usable === 1 && chosen === before) { // of several, the first stays while it is read
+        show(answer);
+        at("result").focus({ preventScroll: files.length > 1 });
+      }
     }
-    say(`${words.done}.`);
-    at("result").focus({ preventScroll: files.length > 1 });
+    waiting -= 1;
+    if (usable === files.length) return say(`${words.done}.`);
+    say(`${files.length - usable} ${words.of} ${files.length} ${words.unusable}.`);
+    if (!usable && chosen === before) hideResult(); // it is of another recording; the history has it
+    at("errors").focus();
   });
 }
 
 function show(answer) {
   at("result").innerHTML = answer.html; // escaped by the server
+  at("result").classList.remove("no-saliency"); // its box is checked
   at("player").src = answer.url;
   at("player").hidden = false;
   at("unplayable").hidden = true;
+}
+
+function hideResult() {
+  at("result").replaceChildren();
+  at("player").hidden = at("unplayable").hidden = true;
+  at("player").removeAttribute("src");
 }
 
 at("player").addEventListener("error", () => { // 3GP, for one, is decoded by the server alone
@@ -75,6 +101,7 @@ at("player").addEventListener("error", () => { // 3GP, for one, is decoded by th
 
 function addToHistory(answer) {
   const row = at("history").querySelector("tbody").insertRow();
+  row.insertCell().textContent = history.length; // as in the tables: two may have one name
   const name = document.createElement("th");
   name.scope = "row";
   name.textContent = answer.name;
@@ -84,9 +111,14 @@ function addToHistory(answer) {
   button.type = "button";
   button.textContent = words.show;
   button.setAttribute("aria-label", `${words.show}: ${answer.name}`);
-  button.addEventListener("click", () => { show(answer); at("result").focus(); });
+  button.addEventListener("click", () => { chosen += 1; show(answer); at("result").focus(); });
   row.insertCell().append(button);
-  at("history").hidden = at("download").disabled = at("clear").disabled = false;
+  at("history").hidden = false;
+  enable(true);
+}
+
+function enable(on) {
+  for (const id of ["recordings", "rows", "clear"]) at(id).disabled = !on;
 }
 
 at("files").addEventListener("change", (event) => {
@@ -108,33 +140,47 @@ at("result").addEventListener("change", (event) => {
   if (event.target.matches(".show-saliency")) at("result").classList.toggle("no-saliency", !event.target.checked);
 });
 
-at("download").addEventListener("click", async () => {
-  const rows = history.flatMap((answer) => answer.rows);
+async function download(name, rows) {
   const headers = { "content-type": "application/json" };
   try {
     const response = await fetch("api/csv", { method: "POST", headers, body: JSON.stringify(rows) });
     if (!response.ok) return complain("CSV", (await response.json()).detail, "en");
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await response.blob());
-    link.download = "cries.csv";
+    link.download = name;
     link.click();
     URL.revokeObjectURL(link.href);
   } catch {
     complain("CSV", words.unreachable);
   }
+}
+
+at("recordings").addEventListener("click", () => {
+  download("recordings.csv", history.map(({ recording }, place) => ({ number: place + 1, ...recording })));
+});
+at("rows").addEventListener("click", () => {
+  download("cries.csv", history.flatMap(({ rows }, place) => rows.map((row) => ({ number: place + 1, ...row }))));
 });
 
 at("clear").addEventListener("click", () => {
   history.splice(0).forEach((answer) => URL.revokeObjectURL(answer.url));
   at("history").querySelector("tbody").replaceChildren();
-  at("result").replaceChildren();
-  at("player").hidden = at("unplayable").hidden = at("history").hidden = at("download").disabled = at("clear").disabled = true;
-  at("player").removeAttribute("src");
+  hideResult();
+  at("history").hidden = true;
+  at("errors").replaceChildren();
+  say("");
+  enable(false);
   at("files").focus();
 });
 
+addEventListener("beforeunload", (event) => { // the other language is another page, too
+  if (history.length) event.preventDefault();
+});
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+
 // Recording.
 let recorder = null;
+let asking = false; // for the microphone, which takes as long as a person takes to allow it
 
 function recordingName(type) {
   const time = new Date().toTimeString().slice(0, 8).replaceAll(":", "-");
@@ -142,36 +188,53 @@ function recordingName(type) {
 }
 
 async function startRecording() {
+  if (!navigator.mediaDevices) return complain(words.recording, words.insecure);
+  asking = true;
   let stream;
   try {
     // What browsers do for speech would change the cry.
     const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     stream = await navigator.mediaDevices.getUserMedia({ audio: plain });
+    record(stream);
   } catch (error) {
-    return complain(words.recording, words.noMicrophone + (error.message || error.name));
+    stream?.getTracks().forEach((track) => track.stop());
+    complain(words.recording, words.noMicrophone + (error.message || error.name));
+  } finally {
+    asking = false;
   }
+}
+
+function record(stream) {
   const pieces = [];
   const began = Date.now();
-  recorder = new MediaRecorder(stream);
+  const own = new MediaRecorder(stream);
   const timer = setInterval(() => {
     const seconds = Math.round((Date.now() - began) / 1000);
     at("record").textContent = `${words.stop} (${seconds} s)`;
-    if (seconds >= Number(words.longest) - 1) recorder.stop();
+    if (seconds >= Number(words.longest) - 1) stop(own);
   }, 500);
-  recorder.addEventListener("dataavailable", (event) => pieces.push(event.data));
-  recorder.addEventListener("stop", () => {
+  own.addEventListener("dataavailable", (event) => pieces.push(event.data));
+  own.addEventListener("stop", () => {
     clearInterval(timer);
     stream.getTracks().forEach((track) => track.stop());
-    const type = recorder.mimeType;
     recorder = null;
     at("record").setAttribute("aria-pressed", "false");
     at("record").textContent = words.record;
+    say("");
+    if (Date.now() - began < SHORTEST_MS) return complain(words.recording, words.tooShort);
+    const type = own.mimeType;
     judgeAll([new File(pieces, recordingName(type), { type })]);
   });
-  recorder.start();
+  own.start();
+  recorder = own;
   at("record").setAttribute("aria-pressed", "true");
   at("record").textContent = words.stop;
   say(`${words.recording} ...`);
 }
 
-at("record").addEventListener("click", () => (recorder ? recorder.stop() : startRecording()));
+function stop(one) { if (one.state === "recording") one.stop(); }
+
+at("record").addEventListener("click", () => {
+  if (recorder) stop(recorder);
+  else if (!asking) startRecording();
+});
