@@ -3,9 +3,10 @@
 import re
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cry_lightning.evaluation.drawing import SCREEN, as_svg, legend_below
+from cry_lightning.evaluation.drawing import PAPER, SCREEN, as_svg, entitle, legend_below
 
 
 def test_figures_of_a_page_have_ids_of_their_own_and_the_same_at_every_call():
@@ -31,3 +32,13 @@ def test_a_legend_has_as_many_columns_as_there_is_room_for(length, columns):
     legend = legend_below(figure, axes)
     assert legend._ncols == columns and figure.legends == [legend]
     assert columns == 1 or legend.get_window_extent().width <= figure.bbox.width
+
+
+@pytest.mark.parametrize("style", [SCREEN, PAPER])
+def test_a_long_title_is_broken_and_not_cut(style):
+    with style.applied():
+        figure, _ = style.panels(1)
+        entitle(figure, "finetune-audioset-b5a390, Neonatal ward of 2024, recording level", "UNKNOWN LINEAGE")
+        FigureCanvasAgg(figure).draw()
+        extent = figure._suptitle.get_window_extent()
+    assert 0 <= extent.x0 and extent.x1 <= figure.bbox.width

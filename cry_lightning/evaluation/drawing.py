@@ -22,6 +22,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LINES = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)))  # not ":", which marks chance
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 ALARMING = "darkred"  # of a title that is stamped
+CHARACTERS_PER_IN = 11  # of a line of a title, in capitals too
 DPI = 300
 FONTS = re.compile(r"font-family: 'DejaVu Sans'[^;\"]*")
 ALIKE = "font-family: 'DejaVu Sans', Verdana, sans-serif"  # of about the same width
@@ -139,5 +140,6 @@ def as_svg(figure: Figure, name: str) -> str:
 
 
 def entitle(figure: Figure, title: str, stamps: str = "") -> None:
-    """Write a title above the figure, in an alarming colour where it is stamped."""
-    figure.suptitle(": ".join(filter(None, [stamps, title])), color=ALARMING if stamps else "black")
+    """Write a title above the figure, in lines that its width holds, in an alarming colour where it is stamped."""
+    lines = in_lines(": ".join(filter(None, [stamps, title])), int(figure.get_figwidth() * CHARACTERS_PER_IN))
+    figure.suptitle(lines, color=ALARMING if stamps else "black")
