@@ -41,4 +41,4 @@ def test_a_long_title_is_broken_and_not_cut(style):
         entitle(figure, "finetune-audioset-b5a390, Neonatal ward of 2024, recording level", "UNKNOWN LINEAGE")
         FigureCanvasAgg(figure).draw()
         extent = figure._suptitle.get_window_extent()
-    assert 0 <= extent.x0 and extent.x1 <= figure.bbox.width
+    assert extent.x0 >= 0 and extent.x1 <= figure.bbox.width
