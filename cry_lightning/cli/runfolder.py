@@ -117,8 +117,14 @@ class RunFolder:
             )
         return as_now(read)
 
-    def precision(self) -> str | None:
-        """In which the run that is here was trained; None where there is none."""
+    def precision(self, overwriting: str = "") -> str | None:
+        """In which the run that is here was trained; None where there is none.
+
+        Args:
+            overwriting: config (YAML) of a fit that overwrites; None is returned where it would not go on with the run.
+        """
+        if overwriting and not self.is_begun(overwriting, True, (*BESIDE_TRAINING, "trainer.precision")):
+            return None
         if not ((self.best.exists() or self.last.exists()) and self.config.exists()):
             return None
         return str(canonical((self._read_config().get("trainer") or {}).get("precision")))
@@ -179,18 +185,19 @@ class RunFolder:
         self.finished.touch()
         self._remove((OLDER,))
 
-    def is_begun(self, config: str, overwrite: bool = False) -> bool:
+    def is_begun(self, config: str, overwrite: bool = False, beside: tuple[str, ...] = BESIDE_TRAINING) -> bool:
         """Whether a fit of this very config has not reached its end, and has a last.ckpt to go on from.
 
         Args:
             config: YAML.
             overwrite: only one counts that was begun with it, too, with the same weights and from the same inputs.
+            beside: keys in which the run's may differ.
         """
         if self.finished.exists() or not (self.last.exists() and self.config.exists()):
             return False
         if overwrite and not ((self.path / OLDER).is_dir() and self._began_alike(config)):
             return False
-        return all(key.startswith(BESIDE_TRAINING) for key in self.changed_keys(config, ("",)))
+        return all(key.startswith(beside) for key in self.changed_keys(config, ("",)))
 
     def _began_alike(self, config: str) -> bool:
         """Whether the fit began with what `weights` names now, if that is known, and is made from what is told now."""
