@@ -424,6 +424,20 @@ def test_a_run_that_will_come_back_is_known_by_its_own_record(make, house, stand
     assert make("pretrain") == ["fit simclr-2"] and "simclr differs in configs/simclr.yaml" in make.output
 
 
+@pytest.mark.parametrize("place", [".replaced", ".replaced.part"])
+def test_a_finished_run_is_brought_back_that_a_killed_fit_was_to_replace(make, house, place):
+    make(*CHAIN)
+    folder = house / MAIN
+    before, things = contents(folder), [*folder.iterdir()]
+    (folder / place).mkdir()
+    for thing in things:
+        thing.rename(folder / place / thing.name)
+    for name in (".lock", "made_from.json", "config.yaml"):
+        (folder / name).write_text("")
+    assert make("evaluate") == [] and make.code == 0 and f"table of {MAIN} " in make.output
+    assert contents(folder).items() >= before.items() and not (folder / place).exists()
+
+
 def test_a_fit_writes_what_it_is_made_from_once_the_older_run_is_aside(house, monkeypatch):
     run, record = RunFolder(house / "runs/corpus/stage"), {"fit": {"inputs": {"weights": "new"}, "best.ckpt": None}}
     run.path.mkdir(parents=True)

@@ -13,7 +13,17 @@ import yaml
 from cry_lightning.cli.precision import canonical
 from cry_lightning.commands.configs import Loader
 from cry_lightning.console import UserError, first_few
-from cry_lightning.files import LOCK, Config, locked, read_object_if_any, replacing, write_text
+from cry_lightning.files import (
+    LOCK,
+    MADE_FROM,
+    MOVING,
+    OLDER,
+    Config,
+    locked,
+    read_object_if_any,
+    replacing,
+    write_text,
+)
 from cry_lightning.files.former_names import as_now
 from cry_lightning.tasks.checkpoints import sha256
 
@@ -36,11 +46,8 @@ LATER = (*TESTED, *EVALUATED, REFERENCE, *EXPORTED, "test")  # what later comman
 # Keys that older runs lack, and the values that mean what was before.
 ADDED = {"trainings": 1, "val_in_train": False, "layer_decay": 1.0, "head_first": 0.0, "min_batches": 0}
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
-MADE_FROM = "made_from.json"
 BESIDE = (MADE_FROM, "excluded_subjects.csv", "unheard_subjects.csv")  # there before a fit; the last is a former name
 made_from: ContextVar[str] = ContextVar("made_from", default="")  # what it tells of a run that takes another's place
-OLDER = ".replaced"  # where a run lies until the one that takes its place is finished; the mark of such a one
-MOVING = f"{OLDER}.part"  # where it lies while it is moved there, or back
 
 
 class RunFolder:

@@ -26,13 +26,13 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.process import quiet
-from cry_lightning.cli.runfolder import BEST, HARMLESS, MADE_FROM, TESTED, differences, made_from
+from cry_lightning.cli.runfolder import BEST, HARMLESS, TESTED, differences, made_from
 from cry_lightning.commands.arguments import Overrides, as_arguments
 from cry_lightning.console import Interrupted, UserError, first_few, followed, log_line, stopped_by_signals
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.files import Config, Json, read_object, read_object_if_any, write_json
+from cry_lightning.files import MADE_FROM, Config, Json, read_object, read_object_if_any, write_json
 from cry_lightning.files.former_names import as_now, key_as_now
 from cry_lightning.tasks.checkpoints import sha256
 
