@@ -20,7 +20,7 @@ from cache_fakes import N_CLIPS, SAMPLE_RATE, Energy, cache_of, features_of, fli
 
 from cry_lightning.audio import recording
 from cry_lightning.console import UserError
-from cry_lightning.data import building, cachefile
+from cry_lightning.data import building, cachefile, inventory
 from cry_lightning.data.cachefile import CacheFile
 
 
@@ -103,6 +103,27 @@ def test_a_fault_of_the_disk_ends_the_build_and_is_no_fault_of_the_recording(tmp
     assert rows_done(cache) == 64
     cache.build()
     assert not cache.open().bad and torch.equal(features_of(cache), unharmed)
+
+
+def test_a_file_that_can_be_read_no_more_is_left_out_by_the_next_build(tmp_path, monkeypatch):
+    """As one with a bad sector, whose hash is known from before."""
+    make_cache(tmp_path, n=30).build()
+    failing(monkeypatch, "001.wav", STALE, times=99)
+    hashing = inventory.sha256
+
+    def hashed(path):
+        if path.name == "001.wav":
+            raise STALE
+        return hashing(path)
+
+    monkeypatch.setattr(inventory, "sha256", hashed)
+    with pytest.raises(
+        UserError, match=r"001\.wav: could be read .* or remove the recording, or leave it out of the man"
+    ):
+        make_cache(tmp_path, n=30, dtype="float16").build()
+    later = make_cache(tmp_path, n=30, dtype="float16")
+    later.build()
+    assert [*later.open().bad] == [1]
 
 
 @pytest.mark.parametrize(
