@@ -150,7 +150,7 @@ def test_what_fails_once_is_no_damage_and_what_a_decoder_says_twice_is(tmp_path,
     assert cache.fault() is None and cache.verify() == []
 
 
-def test_rows_that_an_older_build_could_not_read_are_told_and_read_again(tmp_path, unharmed):
+def test_rows_that_an_older_build_could_not_read_are_told_and_read_again(tmp_path, unharmed, monkeypatch, caplog):
     cache = make_cache(tmp_path)
     soundfile.write(tmp_path / "audio/silent.wav", np.zeros(2000), SAMPLE_RATE)
     file = CacheFile(cache.build())
@@ -163,6 +163,10 @@ def test_rows_that_an_older_build_could_not_read_are_told_and_read_again(tmp_pat
     assert cache.verify() == told
     with pytest.raises(UserError, match=r"has 2 rows whose files could not be read then of 131, the first that of 003"):
         cache.open()
+    with monkeypatch.context() as read_only:  # as a folder that others share
+        read_only.setattr(os, "access", lambda path, mode: path != cache.folder)
+        assert cache.build() == cache.path and [*cache.open().bad] == [3, 4, 130]
+    assert "leaves out 2 rows whose files could not be read when it was built" in caplog.text
     cache.build()
     assert [*cache.open().bad] == [130] and torch.equal(features_of(cache)[:130], unharmed)
 
