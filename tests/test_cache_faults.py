@@ -20,7 +20,7 @@ from cache_fakes import N_CLIPS, SAMPLE_RATE, Energy, cache_of, features_of, fli
 
 from cry_lightning.audio import recording
 from cry_lightning.console import UserError
-from cry_lightning.data import building, cachefile
+from cry_lightning.data import building, cachefile, inventory
 from cry_lightning.data.cachefile import CacheFile
 
 
@@ -105,6 +105,27 @@ def test_a_fault_of_the_disk_ends_the_build_and_is_no_fault_of_the_recording(tmp
     assert not cache.open().bad and torch.equal(features_of(cache), unharmed)
 
 
+def test_a_file_that_can_be_read_no_more_is_left_out_by_the_next_build(tmp_path, monkeypatch):
+    """As one with a bad sector, whose hash is known from before."""
+    make_cache(tmp_path, n=30).build()
+    failing(monkeypatch, "001.wav", STALE, times=99)
+    hashing = inventory.sha256
+
+    def hashed(path):
+        if path.name == "001.wav":
+            raise STALE
+        return hashing(path)
+
+    monkeypatch.setattr(inventory, "sha256", hashed)
+    with pytest.raises(
+        UserError, match=r"001\.wav: could be read .* or remove the recording, or leave it out of the man"
+    ):
+        make_cache(tmp_path, n=30, dtype="float16").build()
+    later = make_cache(tmp_path, n=30, dtype="float16")
+    later.build()
+    assert [*later.open().bad] == [1]
+
+
 @pytest.mark.parametrize(
     ("hashed_now", "told"),
     [("0" * 64, "has changed since it was hashed"), (STALE, r"and now cannot \(Stale file handle\)")],
@@ -129,7 +150,7 @@ def test_what_fails_once_is_no_damage_and_what_a_decoder_says_twice_is(tmp_path,
     assert cache.fault() is None and cache.verify() == []
 
 
-def test_rows_that_an_older_build_could_not_read_are_told_and_read_again(tmp_path, unharmed):
+def test_rows_that_an_older_build_could_not_read_are_told_and_read_again(tmp_path, unharmed, monkeypatch, caplog):
     cache = make_cache(tmp_path)
     soundfile.write(tmp_path / "audio/silent.wav", np.zeros(2000), SAMPLE_RATE)
     file = CacheFile(cache.build())
@@ -142,6 +163,10 @@ def test_rows_that_an_older_build_could_not_read_are_told_and_read_again(tmp_pat
     assert cache.verify() == told
     with pytest.raises(UserError, match=r"has 2 rows whose files could not be read then of 131, the first that of 003"):
         cache.open()
+    with monkeypatch.context() as read_only:  # as a folder that others share
+        read_only.setattr(os, "access", lambda path, mode: path != cache.folder)
+        assert cache.build() == cache.path and [*cache.open().bad] == [3, 4, 130]
+    assert "leaves out 2 rows whose files could not be read when it was built" in caplog.text
     cache.build()
     assert [*cache.open().bad] == [130] and torch.equal(features_of(cache)[:130], unharmed)
 

@@ -40,7 +40,7 @@ MAY_IMPORT = {
         "trust",
     },
     "download": {"encoders", "features", "tasks"},
-    "make": {"cli", "data", "download", "trust"},
+    "make": {"audio", "cli", "data", "download", "trust"},
 }
 NO_TORCH = {"acquire", "audio", "corpora", "dashboard", "evaluation", "make", "report", "trust", *FREE}
 WITH_TORCH = {"commands.messages"}  # of such rooms, for those who import torch anyway

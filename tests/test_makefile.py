@@ -1,5 +1,6 @@
 """The chain of stages in make: what is made, where, and what makes it out of date. The stages are stand-ins."""
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from made import REPO
 
 from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.corpora import corpus_at
+from cry_lightning.data import inventory
 from cry_lightning.download.published import WEIGHTS
 from cry_lightning.files import locked
 from cry_lightning.make import chain, command as pipeline
@@ -424,6 +426,20 @@ def test_a_run_that_will_come_back_is_known_by_its_own_record(make, house, stand
     assert make("pretrain") == ["fit simclr-2"] and "simclr differs in configs/simclr.yaml" in make.output
 
 
+@pytest.mark.parametrize("place", [".replaced", ".replaced.part"])
+def test_a_finished_run_is_brought_back_that_a_killed_fit_was_to_replace(make, house, place):
+    make(*CHAIN)
+    folder = house / MAIN
+    before, things = contents(folder), [*folder.iterdir()]
+    (folder / place).mkdir()
+    for thing in things:
+        thing.rename(folder / place / thing.name)
+    for name in (".lock", "made_from.json", "config.yaml"):
+        (folder / name).write_text("")
+    assert make("evaluate") == [] and make.code == 0 and f"table of {MAIN} " in make.output
+    assert contents(folder).items() >= before.items() and not (folder / place).exists()
+
+
 def test_a_fit_writes_what_it_is_made_from_once_the_older_run_is_aside(house, monkeypatch):
     run, record = RunFolder(house / "runs/corpus/stage"), {"fit": {"inputs": {"weights": "new"}, "best.ckpt": None}}
     run.path.mkdir(parents=True)
@@ -617,6 +633,30 @@ def test_a_recording_that_was_replaced_by_one_of_the_same_size_and_time_is_fitte
     fits = ["fit adapt-2"] * (method == "adapt")
     assert make("finetune", DATA=str(data), METHOD=method)[:-1] == fits
     assert "differs in sounds" in make.output
+
+
+def test_what_is_in_files_beside_the_recordings_is_not_read(make, house):
+    data = own_corpus(house)
+    (data / "notes.txt").write_text("of the ward")
+    (data / "gone.wav").symlink_to("nowhere.wav")
+    make("adapt", DATA=str(data))
+    assert {Path(path).name for path in json.loads((house / "cache/content-index.json").read_text())} == {"a.wav"}
+    replace_sound(data / "notes.txt")
+    assert make("adapt", DATA=str(data)) == []
+
+
+def test_a_recording_that_cannot_be_read_for_a_moment_is_told_and_nothing_is_fitted(make, house, monkeypatch):
+    data = own_corpus(house)
+    make("adapt", DATA=str(data))
+    os.utime(data / "hungry/a.wav")  # read anew
+
+    def fail(path):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inventory, "sha256", fail)
+        assert make("adapt", DATA=str(data)) == [] and make.code == 2
+    assert make.error.count("\n") == 1 and "hungry/a.wav: cannot be read (Stale" in make.error
 
 
 def without_sounds(inputs: dict) -> dict:

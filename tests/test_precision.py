@@ -1,16 +1,18 @@
 """The precision of a training: by the hardware, kept for as long as a run goes on, and full in tests."""
 
 import copy
+import signal
 
 import pytest
 import torch
 import yaml
 from made import stage_config
 
+from cry_lightning.callbacks.dashboard import Figures
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.precision import AUTO, FULL, MIXED, automatic, check_stated, of_test
-from cry_lightning.cli.runfolder import differences
-from cry_lightning.console import UserError
+from cry_lightning.cli.runfolder import RunFolder, differences
+from cry_lightning.console import Interrupted, UserError
 from cry_lightning.studies import engine
 
 
@@ -104,6 +106,23 @@ def test_a_run_keeps_the_precision_that_it_began_in(tones, tmp_path, processor, 
     run = ["test", "--config", str(folder / "config.yaml")]
     assert cli.main(run).trainer.precision == FULL
     assert cli.main([*run, "--trainer.precision=bf16-mixed"]).trainer.precision == MIXED
+
+
+def test_a_fit_that_overwrites_keeps_the_precision_that_it_began_in(tones, tmp_path, processor, monkeypatch, caplog):
+    """Stopped on a processor with bfloat16, queued again on one without."""
+    path, folder = tmp_path / "pretrain.yaml", tmp_path / "runs/tones/pretrain"
+    path.write_text(yaml.safe_dump(stage_config(tones, tmp_path)))
+    args = ["fit", "--config", str(path), "--overwrite=true", "--trainer.max_epochs=1"]
+    processor("amx_bf16")
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(Figures, "on_train_batch_end", lambda *_: signal.raise_signal(signal.SIGTERM), raising=False)
+        cli.main(args)
+    processor()
+    assert RunFolder(folder).precision((folder / "config.yaml").read_text()) == MIXED
+    assert RunFolder(folder).precision((folder / "config.yaml").read_text() + "other: 1\n") is None
+    caplog.set_level("INFO")
+    assert cli.main(args).trainer.precision == stated(folder) == MIXED
+    assert f"{folder}: goes on from its last.ckpt" in caplog.text
 
 
 def test_a_finished_run_from_before_is_the_same_run(pretrained, tmp_path, processor):

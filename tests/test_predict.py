@@ -343,7 +343,7 @@ def test_a_prediction_that_was_stopped_while_it_was_written_is_given_again(tones
         Path("labels").mkdir()
         Path("labels/notes.txt").write_text("dear to somebody")
     Path("labels.part").mkdir()
-    Path("labels.part/of_a_killed_one.TextGrid").touch()
+    Path("labels.part/somebodys.TextGrid").write_text("of another program")
     write, written = annotations.write, []
 
     def stop(found, path, *rest):
@@ -354,12 +354,14 @@ def test_a_prediction_that_was_stopped_while_it_was_written_is_given_again(tones
 
     monkeypatch.setattr(annotations, "write", stop)
     assert main(args) == 130
-    assert [*Path().rglob("*.*")] == [Path("labels/notes.txt")] * there
+    theirs = [Path("labels.part"), Path("labels.part/somebodys.TextGrid"), *[Path("labels/notes.txt")] * there]
+    assert sorted(Path().rglob("*.*")) == sorted(theirs)
     monkeypatch.setattr(annotations, "write", write)
     assert main(args) == 0
     made = [f"{path.stem}.TextGrid" for path in sounds]
     assert sorted(path.name for path in Path("labels").iterdir()) == [*made, *["notes.txt"] * there]
-    assert sorted(path.name for path in Path().iterdir()) == ["labels", "labels.TextGrid_recordings.csv"]
+    assert {path.name for path in Path().iterdir()} == {"labels", "labels.part", "labels.TextGrid_recordings.csv"}
+    assert [path.read_text() for path in Path("labels.part").iterdir()] == ["of another program"]
 
 
 def test_a_table_of_recordings_is_there_only_after_that_of_rows(tones, pretrained, monkeypatch):

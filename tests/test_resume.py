@@ -23,7 +23,7 @@ from cry_lightning.callbacks import resuming
 from cry_lightning.callbacks.dashboard import Figures
 from cry_lightning.callbacks.resuming import SIGNALS
 from cry_lightning.cli import stage as cli
-from cry_lightning.cli.runfolder import RunFolder
+from cry_lightning.cli.runfolder import RunFolder, made_from
 from cry_lightning.console import Interrupted, UserError
 from cry_lightning.data.datamodule import CryDataModule
 
@@ -280,6 +280,26 @@ def test_what_never_was_finished_does_not_take_the_place_of_a_finished_run(tmp_p
     folder.finish(1)
     folder.begin("name: newest", overwrite=True)  # and of two that are finished, the later one is kept
     assert (replaced / "predictions.csv").read_text() == "name: newer"
+
+
+def test_a_fit_that_overwrites_goes_on_only_from_the_weights_and_inputs_that_it_began_with(tmp_path):
+    folder, weights = RunFolder(tmp_path / "run"), tmp_path / "weights.ckpt"
+    config = f"model: {{init_args: {{weights: {weights}}}}}"
+    folder.path.mkdir()
+    weights.write_text("pretrained")
+    told = made_from.set("of these recordings")
+    try:
+        folder.begin(config, overwrite=True)
+        folder.last.touch()
+        assert folder.is_begun(config, overwrite=True)
+        weights.write_text("pretrained again")
+        assert not folder.is_begun(config, overwrite=True)
+        weights.unlink()  # a fit that goes on reads none
+        assert folder.is_begun(config, overwrite=True)
+        made_from.set("of other recordings")
+        assert not folder.is_begun(config, overwrite=True)
+    finally:
+        made_from.reset(told)
 
 
 @pytest.mark.parametrize("names", [["SIGUSR1", "SIGTERM", "SIGTERM"], ["SIGINT", "SIGINT"], ["SIGTERM", "SIGINT"]])

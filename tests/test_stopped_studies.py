@@ -12,6 +12,7 @@ import yaml
 from made import REPO, stage_config
 
 from cry_lightning.callbacks.dashboard import Figures
+from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import Interrupted
 from cry_lightning.studies import engine
 
@@ -112,6 +113,28 @@ def test_a_signal_in_the_last_step_of_a_training_ends_the_study(tones, tmp_path,
     assert getattr(stop.value, "code", None) == code
     assert (folder / "fit/finished").exists() and not (folder / "predictions.csv").exists()
     assert not (folder / engine.MARK).exists()
+
+
+def test_a_training_of_a_study_goes_on_only_from_one_of_the_same_data(tones, tmp_path, monkeypatch):
+    (tmp_path / "stage.yaml").write_text(yaml.safe_dump(stage_config(tones, tmp_path)))
+    study = engine.read_study(engine.StageConfig(str(tmp_path / "stage.yaml")))
+    run, begun = RunFolder(tmp_path / "runs/tones/first"), []
+    run.path.mkdir(parents=True)
+
+    def train(*_, **__):
+        begun.append(run.is_begun("name: first", overwrite=True))
+        run.begin("name: first", overwrite=True)
+        run.last.touch()
+        if len(begun) < 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine.cli, "main", train)
+    for data in ("a", "a", "b"):
+        with pytest.raises(KeyboardInterrupt):
+            engine.train(study, {}, run.path, {"data_sha256": data})
+    engine.train(study, {}, run.path, {"data_sha256": "b", **study.config})  # which is_begun compares by itself
+    assert begun == [False, True, False, True]
+    assert not (run.path / "made_from.json").exists() and (run.path / engine.MARK).exists()
 
 
 def is_there(group):

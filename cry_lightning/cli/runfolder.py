@@ -13,8 +13,19 @@ import yaml
 from cry_lightning.cli.precision import canonical
 from cry_lightning.commands.configs import Loader
 from cry_lightning.console import UserError, first_few
-from cry_lightning.files import LOCK, Config, locked, read_object_if_any, replacing, write_text
+from cry_lightning.files import (
+    LOCK,
+    MADE_FROM,
+    MOVING,
+    OLDER,
+    Config,
+    locked,
+    read_object_if_any,
+    replacing,
+    write_text,
+)
 from cry_lightning.files.former_names import as_now
+from cry_lightning.tasks.checkpoints import sha256
 
 IDENTITY = ("name", "model", "data", "seed_everything", "trainer.precision")  # what makes two fits the same stage
 LENGTH = ("checkpoint", "trainer.max_epochs", "trainer.max_steps")  # and the same run of it
@@ -38,11 +49,8 @@ ADDED = {
     **{"layer_decay": 1.0, "head_first": 0.0, "min_batches": 0},
 }
 HEADER = "# python -m cry_lightning "  # how a config.yaml begins
-MADE_FROM = "made_from.json"
 BESIDE = (MADE_FROM, "excluded_subjects.csv", "unheard_subjects.csv")  # there before a fit; the last is a former name
 made_from: ContextVar[str] = ContextVar("made_from", default="")  # what it tells of a run that takes another's place
-OLDER = ".replaced"  # where a run lies until the one that takes its place is finished; the mark of such a one
-MOVING = f"{OLDER}.part"  # where it lies while it is moved there, or back
 
 
 class RunFolder:
@@ -58,6 +66,7 @@ class RunFolder:
         self.best = path / BEST
         self.last = path / LAST
         self.finished = path / "fit" / "finished"  # a mark that the fit reached its end
+        self.weights = path / "fit" / "weights.sha256"  # of the file that an overwriting fit began with
         self.before: Path | None = None  # metrics of a run that is resumed, until it is trained on
 
     @contextmanager
@@ -118,8 +127,14 @@ class RunFolder:
             )
         return as_now(read)
 
-    def precision(self) -> str | None:
-        """In which the run that is here was trained; None where there is none."""
+    def precision(self, overwriting: str = "") -> str | None:
+        """In which the run that is here was trained; None where there is none.
+
+        Args:
+            overwriting: config (YAML) of a fit that overwrites; None is returned where it would not go on with the run.
+        """
+        if overwriting and not self.is_begun(overwriting, True, (*BESIDE_TRAINING, "trainer.precision")):
+            return None
         if not ((self.best.exists() or self.last.exists()) and self.config.exists()):
             return None
         return str(canonical((self._read_config().get("trainer") or {}).get("precision")))
@@ -146,6 +161,9 @@ class RunFolder:
         elif overwrite:
             (self.path / OLDER).mkdir(exist_ok=True)
         self._remove(("fit", *LATER, MADE_FROM))
+        if overwrite and (weights := _digest_of_weights(config)):
+            self.weights.parent.mkdir()
+            write_text(weights, self.weights)
         self._save(config)
         if record:
             write_text(record, beside)
@@ -177,18 +195,27 @@ class RunFolder:
         self.finished.touch()
         self._remove((OLDER,))
 
-    def is_begun(self, config: str, overwrite: bool = False) -> bool:
+    def is_begun(self, config: str, overwrite: bool = False, beside: tuple[str, ...] = BESIDE_TRAINING) -> bool:
         """Whether a fit of this very config has not reached its end, and has a last.ckpt to go on from.
 
         Args:
             config: YAML.
-            overwrite: only one counts that was begun with it, too.
+            overwrite: only one counts that was begun with it, too, with the same weights and from the same inputs.
+            beside: keys in which the run's may differ.
         """
         if self.finished.exists() or not (self.last.exists() and self.config.exists()):
             return False
-        if overwrite and not (self.path / OLDER).is_dir():
+        if overwrite and not ((self.path / OLDER).is_dir() and self._began_alike(config)):
             return False
-        return all(key.startswith(BESIDE_TRAINING) for key in self.changed_keys(config, ("",)))
+        return all(key.startswith(beside) for key in self.changed_keys(config, ("",)))
+
+    def _began_alike(self, config: str) -> bool:
+        """Whether the fit began with what `weights` names now, if that is known, and is made from what is told now."""
+        record, beside = made_from.get(), self.path / MADE_FROM
+        if record and not (beside.is_file() and beside.read_text(encoding="utf-8") == record):
+            return False
+        now = _digest_of_weights(config)
+        return not (now and self.weights.is_file()) or self.weights.read_text(encoding="utf-8") == now
 
     def is_done(self, config: str, checkpoint: Path) -> bool:
         """Whether a fit of this very config, resumed from this checkpoint of the run, has nothing left to do."""
@@ -330,6 +357,13 @@ class RunFolder:
     def _save(self, config: str) -> None:
         with replacing(self.config) as part:
             part.write_text(config, encoding="utf-8")
+
+
+def _digest_of_weights(config: str) -> str:
+    """SHA-256 of the checkpoint that a stage (YAML) begins with; empty where there is none."""
+    model = (yaml.load(config, Loader) or {}).get("model") or {}
+    weights = (model.get("init_args") or {}).get("weights")
+    return sha256(weights) if weights and Path(weights).exists() else ""
 
 
 def differences(old: object, new: object, key: str = "") -> list[str]:

@@ -208,9 +208,9 @@ class StageCLI(LightningCLI):
         if stated != AUTO:
             check_stated(stated, trainer.accelerator, self.model.automatic_optimization)
             return stated
-        begun, ckpt = self.goes_on and not self.config.fit.overwrite, self.config.fit.ckpt_path
+        overwriting, ckpt = self.dump() if self.config.fit.overwrite else "", self.config.fit.ckpt_path
         precision: object
-        precision, why = self.run_folder.precision() if begun else None, "as the run began"
+        precision, why = self.run_folder.precision(overwriting) if self.goes_on else None, "as the run began"
         if precision is None and ckpt and Path(ckpt).is_file():
             precision = canonical(read_checkpoint(ckpt).get("precision"))
         if precision is None:

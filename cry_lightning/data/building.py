@@ -23,7 +23,7 @@ from cry_lightning.corpora import Clip, Clips, Corpus
 from cry_lightning.corpora.clips import lost
 from cry_lightning.data import soundness
 from cry_lightning.data.cachefile import GOOD, PENDING, CacheFile
-from cry_lightning.data.inventory import SHA256
+from cry_lightning.data.inventory import SHA256, hash_anew
 from cry_lightning.features.base import Feature
 from cry_lightning.files import Json, sha256
 from cry_lightning.lineage import Recorded
@@ -326,9 +326,13 @@ def fill(file: CacheFile, dataset: ClipBatches, corpus_name: str, workers: int, 
     bar = progress_bar(range(n), corpus_name, unit="clip", initial=n - sum(map(len, batches)))
     with bar, as_worker_errors(workers):
         for rows, features, reasons, sounds in loader:
-            for reason in reasons:
+            for row, reason in zip(rows, reasons, strict=True):
                 if isinstance(reason, Unread):
-                    raise UserError(f"{reason}; what is done is kept, give the same command again")
+                    hash_anew(dataset.path(row), file.path.parent)
+                    raise UserError(
+                        f"{reason}; what is done is kept, give the same command again, or remove the recording, or"
+                        " leave it out of the manifest"
+                    )
             file.write_rows(rows, features, reasons, sounds)
             bar.update(len(rows))
             if any(reasons):

@@ -191,6 +191,10 @@ class FeatureCache:
             damaged, unread = soundness.newly_damaged_rows(file), soundness.unread_rows(file)
         except cachefile.UNREADABLE as error:
             return f"cannot be read: {' '.join(str(error).split())}"
+        if unread and not os.access(self.folder, os.W_OK):
+            found = f"{len(unread)} rows whose files could not be read when it was built"
+            audio.warn_once(f"{self.path} leaves out {found}; as {self.folder} cannot be written, it is used as it is")
+            unread = []
         for what, rows in (("damaged rows", damaged), ("rows whose files could not be read then", unread)):
             if len(rows):
                 return f"has {len(rows)} {what} of {len(self.clips)}, the first that of {self.clips[rows[0]].name}"

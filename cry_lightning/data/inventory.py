@@ -58,6 +58,11 @@ def content_hashes(paths: Iterable[Path], folder: Path, reread: bool = False) ->
     return hashes
 
 
+def hash_anew(path: Path, folder: Path) -> None:
+    """Have a file read by whoever asks for its hash next, since it can be read no more, perhaps for ever."""
+    _merge(folder, {}, str(path.absolute()))
+
+
 def recordings_of(hashes: Iterable[str], folder: Path) -> dict[str, Path]:
     """The files that have these hashes, as the index in a folder knows them, if they have not changed since."""
     wanted = set(hashes)
@@ -98,7 +103,7 @@ def _read(path: Path) -> Index:
         return {}
 
 
-def _merge(folder: Path, new: Index) -> None:
+def _merge(folder: Path, new: Index, gone: str = "") -> None:
     path = folder / INDEX_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +111,8 @@ def _merge(folder: Path, new: Index) -> None:
             waited_for(path.with_suffix(".lock"), f"{path} is being written by another process: waiting"),
             replacing(path) as part,
         ):
-            entries = {name: (*state, content) for name, (state, content) in (_read(path) | new).items()}
+            merged = (_read(path) | new).items()
+            entries = {name: (*state, content) for name, (state, content) in merged if name != gone}
             part.write_text(json.dumps(entries, indent=0))
     except (OSError, UserError) as error:
         log.warning("%s; the audio will be read again next time", error)

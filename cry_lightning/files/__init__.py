@@ -17,6 +17,9 @@ from cry_lightning.files.names import nfc as nfc, safe_name as safe_name
 from cry_lightning.files.tables import named_columns as named_columns, read_table as read_table, read_text as read_text
 from cry_lightning.files.writing import (
     LOCK as LOCK,
+    MADE_FROM as MADE_FROM,
+    MOVING as MOVING,
+    OLDER as OLDER,
     locked as locked,
     replacing as replacing,
     replacing_folder as replacing_folder,

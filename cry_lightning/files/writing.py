@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LOCK = ".lock"  # held while a command is at work in a folder, empty afterwards; it stays, as the mark of a run
+MADE_FROM = "made_from.json"  # in a run folder: what it was made from
+OLDER = ".replaced"  # in one: the run there until the one that takes its place is finished; the mark of such a one
+MOVING = f"{OLDER}.part"  # where it lies while it is moved there, or back
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # of some network file systems
 
 

@@ -2,12 +2,12 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -85,11 +85,10 @@ def write(rows: pd.DataFrame, recordings: pd.DataFrame, files: Mapping[str, Path
 
 @contextmanager
 def filling(folder: Path) -> Iterator[Path]:
-    """A `.part` folder to write into, whose files are in the folder once all are written."""
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
-    try:
-        part.mkdir(parents=True)
+    """A folder beside it to write into, whose files are in the folder once all are written."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent) as beside:
+        (part := Path(beside, folder.name)).mkdir()  # with the usual permissions
         yield part
         if folder.exists():
             for path in [path for path in part.rglob("*") if path.is_file()]:
@@ -97,8 +96,6 @@ def filling(folder: Path) -> Iterator[Path]:
                 path.replace(place)
         elif any(part.iterdir()):
             part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_table(table: pd.DataFrame, path: Path, form: str) -> None:

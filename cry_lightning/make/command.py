@@ -21,14 +21,12 @@ from cry_lightning.commands.arguments import ArgumentParser, parse
 from cry_lightning.commands.stage import arguments as check_arguments
 from cry_lightning.console import UserError, check_working_folder, first_few, print_any_name, stopped_by_signals
 from cry_lightning.download.published import WEIGHTS
-from cry_lightning.files import LOCK, Json, locked, write_json, write_text
+from cry_lightning.files import LOCK, MADE_FROM, MOVING, OLDER, Json, locked, write_json, write_text
 from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, MakeChain, MakeStage, imported, note_down
 from cry_lightning.make.digests import Inputs, changed, of_file
 
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
 PUBLISHED_SHA256 = WEIGHTS["efficientat-mn04"].digest or ""
-RECORD = "made_from.json"
-OLDER = ".replaced"  # a run whose place another takes, which comes back if that ends before its first checkpoint
 OURS = ("config.yaml", "fit", "test", ".lock", ".DS_Store")  # what a fit that failed in its set-up leaves
 
 
@@ -135,7 +133,7 @@ def fit(stage: MakeStage, overwrite: bool, told: set[Path], waiting: Sequence[Ma
         stage = stage.as_recorded(record["fit"]["inputs"])
         wanted = record["fit"]["inputs"]
     arguments = [f"--model.init_args.weights={weights}"] if weights else []
-    fresh = not (folder / RECORD).exists()
+    fresh = not (folder / MADE_FROM).exists()
     if fresh and differs and overwrite:
         folder = next(stage.folders())
         arguments.append("--overwrite=true")
@@ -166,7 +164,7 @@ def forget(folder: Path) -> None:
     if not folder.is_dir() or any((folder / name).exists() for name in ("best.ckpt", "last.ckpt")):
         return
     with suppress(UserError), locked(folder):
-        (folder / RECORD).unlink(missing_ok=True)
+        (folder / MADE_FROM).unlink(missing_ok=True)
         if [path.name for path in folder.iterdir()] == [LOCK]:
             (folder / LOCK).unlink()
     with suppress(OSError):  # something else is there
@@ -183,6 +181,7 @@ def find(stage: MakeStage, wanted: Inputs, unknown: Sequence[str] = ()) -> tuple
     """
     differs = ""
     for folder in stage.folders():
+        bring_back(folder)
         record = read_record(folder)
         if record:
             made_from = record["fit"]["inputs"]
@@ -202,12 +201,26 @@ def find(stage: MakeStage, wanted: Inputs, unknown: Sequence[str] = ()) -> tuple
     raise AssertionError("folders have no end")
 
 
+def bring_back(folder: Path) -> None:
+    """Have the run in its place again that a fit was to replace which was killed before its first checkpoint."""
+    if will_come_back(folder) or (folder / MOVING).is_dir():
+        from cry_lightning.cli.runfolder import RunFolder  # brings torch
+
+        with suppress(UserError), RunFolder(folder).held():  # unless that fit is still at work
+            pass
+
+
+def will_come_back(folder: Path) -> bool:
+    """Whether another fit was to take the place of the run of this folder, and has no checkpoint yet."""
+    return (folder / OLDER).is_dir() and not any((folder / name).exists() for name in ("best.ckpt", "last.ckpt"))
+
+
 def why_not_known(folder: Path) -> str:
     """Why a folder that is in use is not taken up, in words."""
-    if (folder / RECORD).exists():
-        return f"cannot be taken up, as its {RECORD} is damaged"
+    if (folder / MADE_FROM).exists():
+        return f"cannot be taken up, as its {MADE_FROM} is damaged"
     if (folder / "config.yaml").exists():
-        return f"was not made by make but by `fit`, which writes no {RECORD} of what it was made from"
+        return f"was not made by make but by `fit`, which writes no {MADE_FROM} of what it was made from"
     return "was not made by make"
 
 
@@ -315,10 +328,10 @@ def run(*command: str, capture: bool = False, record: Record | None = None) -> s
 
 def read_record(folder: Path) -> Record | None:
     """What a run folder's record tells; None where there is none, or it is damaged."""
-    if (folder / OLDER).is_dir() and not any((folder / name).exists() for name in ("best.ckpt", "last.ckpt")):
+    if will_come_back(folder):
         folder = folder / OLDER
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((folder / MADE_FROM).read_text(encoding="utf-8"))
         return record if {"inputs", "best.ckpt"} <= record["fit"].keys() and record["fit"]["inputs"].keys() else None
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return None
@@ -326,7 +339,7 @@ def read_record(folder: Path) -> Record | None:
 
 def write_record(folder: Path, record: Record) -> None:
     """Say in a run folder what it was made from."""
-    write_json(record, folder / RECORD)
+    write_json(record, folder / MADE_FROM)
 
 
 def _of(path: Path) -> str:

@@ -1,5 +1,6 @@
 """What a run is made from, as digests: configs, recordings, weights; and whose classes its configs name."""
 
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from cry_lightning.files import Json, read_table, sha256
 
 OF_RECORDINGS = ("root", "path", "clip_list", "folder", "annotations")  # keys that name a folder or a table
 CACHE = Path("cache")
+NOT_THERE = ("is ", os.strerror(errno.ENOENT))  # of a named pipe and the like, of a link to nowhere
 # What a run is made from, as digests; "stage before" has the same of that stage, less its configs.
 Inputs = TypedDict(
     "Inputs",
@@ -91,9 +93,12 @@ def of_recordings(paths: Sequence[Path], state_of: Callable[[Path], str] | None 
 
 
 def of_sounds(paths: Sequence[Path]) -> str:
-    """A digest of what is in all these files, which another of the same size and time does not have.
+    """A digest of what is in all these recordings, which others of the same size and time do not have.
 
     As a fit, it reads only those that are new to the index of the caches.
+
+    Raises:
+        UserError: a file cannot be read, perhaps for a moment only, after which it would be another.
     """
     files: list[Path] = []
 
@@ -104,9 +109,15 @@ def of_sounds(paths: Sequence[Path]) -> str:
     of_recordings(paths, note)
     if not files:
         return ""
+    from cry_lightning.audio import EXTENSIONS  # brings its decoders
     from cry_lightning.data.inventory import content_hashes  # brings pandas
 
-    return digest(*sorted(f"{path} {content}" for path, content in content_hashes(files, CACHE).items()))
+    found = content_hashes([path for path in files if path.suffix.lower() in EXTENSIONS], CACHE)
+    for path, content in found.items():
+        reason = content.removeprefix("unreadable:")
+        if reason != content and not reason.startswith(NOT_THERE):
+            raise UserError(f"{path}: cannot be read ({reason}); give the same command again, or take it away")
+    return digest(*sorted(f"{path} {content}" for path, content in found.items()))
 
 
 def changed(made_from: Inputs, wanted: Inputs) -> list[str]:

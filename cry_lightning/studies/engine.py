@@ -26,13 +26,13 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 from cry_lightning.cli import stage as cli
 from cry_lightning.cli.process import quiet
-from cry_lightning.cli.runfolder import BEST, HARMLESS, TESTED, differences
+from cry_lightning.cli.runfolder import BEST, HARMLESS, TESTED, differences, made_from
 from cry_lightning.commands.arguments import Overrides, as_arguments
 from cry_lightning.console import Interrupted, UserError, first_few, followed, log_line, stopped_by_signals
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.corpora.synthetic import SyntheticCorpus
 from cry_lightning.data.datamodule import CryDataModule
-from cry_lightning.files import Config, Json, read_object, read_object_if_any, write_json
+from cry_lightning.files import MADE_FROM, Config, Json, read_object, read_object_if_any, write_json
 from cry_lightning.files.former_names import as_now, key_as_now
 from cry_lightning.tasks.checkpoints import sha256
 
@@ -237,6 +237,8 @@ def train(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: 
     log_line(f"{folder}: training begins")
     settled = {"trainer.precision": study.config["trainer"]["precision"]}  # as it is recorded, on whatever machine
     place = {"runs": folder.parent.parent, "name": folder.name, "overwrite": True}
+    beside = {key: value for key, value in wanted.items() if key != "stages" and value != study.config.get(key)}
+    told = made_from.set(json.dumps(beside, sort_keys=True))  # what is begun there goes on only where it is of the same
     try:
         with quiet(), stopped_by_signals():
             cli.main(["fit", *study.stage.changed(settled, changes, place).arguments], alone=True)
@@ -246,7 +248,10 @@ def train(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: 
         raise Interrupted(stop.number, f"{folder}: {ANEW}") from stop
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"{folder}: {ANEW}") from stop
+    finally:
+        made_from.reset(told)
     write_json(wanted, folder / MARK)
+    (folder / MADE_FROM).unlink(missing_ok=True)
     gc.collect()  # a Trainer and its network hold each other, and large ones would pile up
 
 
