@@ -5,8 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from cry_lightning.console import UserError
-from cry_lightning.files import Json, read_object, sha256
+from cry_lightning.files import Json, sha256
 from cry_lightning.files.former_names import as_now
 from cry_lightning.lineage import Lineage
 
@@ -23,14 +22,6 @@ def config_in(folder: Path) -> Mapping[str, object]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return as_now(found) if isinstance(found, dict) else {}
-
-
-def object_in(folder: Path, name: str) -> Json:
-    """The JSON object in a file of a run folder; empty where it has none that can be read."""
-    try:
-        return read_object(folder / name, "")
-    except UserError:
-        return {}
 
 
 def of_folds(cross_validation: Json) -> Mapping[str, object]:

@@ -12,7 +12,7 @@ from shlex import quote
 from cry_lightning.console import counted
 from cry_lightning.evaluation.predictions import SOURCE
 from cry_lightning.evaluation.run import Run
-from cry_lightning.files import Json, sha256
+from cry_lightning.files import Json, read_object_if_any, sha256
 from cry_lightning.lineage import FoldedLineage, Lineage, StageRecord
 from cry_lightning.lineage.spelling import joined
 from cry_lightning.report import origin
@@ -75,12 +75,12 @@ class Provenance:
     @cached_property
     def cross_validation(self) -> Json:
         """What was cross-validated; empty where nothing was."""
-        return origin.object_in(self.run.folder, origin.CROSS_VALIDATION)
+        return read_object_if_any(self.run.folder / origin.CROSS_VALIDATION)
 
     @cached_property
     def fusion(self) -> Json:
         """What was fused, and how; empty where nothing was."""
-        return origin.object_in(self.run.folder, origin.FUSION)
+        return read_object_if_any(self.run.folder / origin.FUSION)
 
     @property
     def tested_on(self) -> str:

@@ -19,7 +19,7 @@ from cry_lightning.console import UserError, first_few
 from cry_lightning.files import Checkpoint, Json
 from cry_lightning.tasks.augment.waveform import RecordedNoise
 from cry_lightning.tasks.checkpoints import compare_front_ends, identity_of, load_encoder, read_checkpoint
-from cry_lightning.tasks.checks import check_default_dtype, check_front_end, check_network, check_stage
+from cry_lightning.tasks.checks import check_default_dtype, check_front_end, check_network, check_stage, on_trial
 from cry_lightning.tasks.optimisation import Optimisation, parameter_groups, scale_learning_rate, warmup_cosine
 from cry_lightning.tasks.stage_data import StageData
 from cry_lightning.trust.names import Trust
@@ -272,8 +272,14 @@ class Stage(L.LightningModule):
         return self.trainer.state.fn == "fit"
 
     def on_fit_start(self) -> None:
-        """Refuse a network that is none, once there is data to try it on."""
-        check_network(self)
+        """Try the parts on a clip, once there is data, before there is a run."""
+        with on_trial(self) as features:
+            if features is not None:
+                self.check_parts(features)
+
+    def check_parts(self, features: Tensor) -> None:
+        """Refuse a network that is none, tried on a clip (1, C, F, T)."""
+        check_network(self, features)
 
     def on_save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Keep the identity of the encoder's front end, for the stages that start from it, and the precision."""

@@ -73,56 +73,50 @@ def check_stage(stage: "Stage") -> None:
         )
 
 
-def check_network(stage: "Stage") -> None:
-    """Refuse a network that makes no embeddings (B, D) of a clip, or of two, before there is a run.
+def check_network(stage: "Stage", features: Tensor) -> None:
+    """Refuse a network that makes no embeddings (B, D) of a clip (1, C, F, T), or of two.
 
     Raises:
         UserError: naming the part, and what it makes.
     """
-    with _on_trial(stage) as features:
-        if features is None:
-            return
-        name = f"model.encoder: {type(stage.encoder).__name__}"
-        for n in (1, 2):
-            clips = features.repeat(n, 1, 1, 1)
-            made, wanted = _embeddings(stage, clips), (n, stage.num_features)
-            if _shape(made) != wanted:
-                raise UserError(
-                    f"{name} makes {_shape(made)} of features {_shape(clips)}, where embeddings (B, num_features) are"
-                    f" expected: {wanted}"
-                )
-            if made.dtype == torch.float64 != features.dtype:
-                raise UserError(f"{name} makes float64 of {features.dtype}")
+    name = f"model.encoder: {type(stage.encoder).__name__}"
+    for n in (1, 2):
+        clips = features.repeat(n, 1, 1, 1)
+        made, wanted = _embeddings(stage, clips), (n, stage.num_features)
+        if _shape(made) != wanted:
+            raise UserError(
+                f"{name} makes {_shape(made)} of features {_shape(clips)}, where embeddings (B, num_features) are"
+                f" expected: {wanted}"
+            )
+        if made.dtype == torch.float64 != features.dtype:
+            raise UserError(f"{name} makes float64 of {features.dtype}")
 
 
-def check_loss(stage: "Classifier") -> None:
-    """Refuse a loss that is not one number for a batch, and a head without a score for each class.
+def check_loss(stage: "Classifier", features: Tensor) -> None:
+    """Refuse a head without a score for each class of a clip (1, C, F, T), and a loss that is no number for a batch.
 
     Raises:
         UserError: naming the part, and what it makes.
     """
-    with _on_trial(stage) as features:
-        if features is None:
-            return
-        n_classes = len(stage.data.classes)
-        n = 3 if n_classes == 2 else 2  # clips: else a loss could take labels (B,) for a row of logits
-        labels = torch.arange(n, device=features.device) % n_classes
-        logits = _of("head", stage.head, _embeddings(stage, features.repeat(n, 1, 1, 1)))
-        if _shape(logits) != (n, n_classes):
-            raise UserError(
-                f"model.head: {type(stage.head).__name__} makes {_shape(logits)} of {n} clips, where logits (B, K) are"
-                f" expected: {(n, n_classes)}"
-            )
-        loss = _of("loss", stage.loss, logits, labels)
-        if _shape(loss) != ():
-            raise UserError(
-                f"model.loss: {type(stage.loss).__name__} makes {_shape(loss)} of logits {_shape(logits)} and labels"
-                f" ({n},), where one number is expected, as by reduction: mean"
-            )
+    n_classes = len(stage.data.classes)
+    n = 3 if n_classes == 2 else 2  # clips: else a loss could take labels (B,) for a row of logits
+    labels = torch.arange(n, device=features.device) % n_classes
+    logits = _of("head", stage.head, _embeddings(stage, features.repeat(n, 1, 1, 1)))
+    if _shape(logits) != (n, n_classes):
+        raise UserError(
+            f"model.head: {type(stage.head).__name__} makes {_shape(logits)} of {n} clips, where logits (B, K) are"
+            f" expected: {(n, n_classes)}"
+        )
+    loss = _of("loss", stage.loss, logits, labels)
+    if _shape(loss) != ():
+        raise UserError(
+            f"model.loss: {type(stage.loss).__name__} makes {_shape(loss)} of logits {_shape(logits)} and labels"
+            f" ({n},), where one number is expected, as by reduction: mean"
+        )
 
 
 @contextmanager
-def _on_trial(stage: "Stage") -> Iterator[Tensor | None]:
+def on_trial(stage: "Stage") -> Iterator[Tensor | None]:
     """The first training clip (1, C, F, T), for a pass that leaves the stage and all random numbers as they were.
 
     Yields:

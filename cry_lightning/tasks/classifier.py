@@ -103,11 +103,11 @@ class Classifier(Stage):
                 "a Classifier learns from labels alone: set data.probe to null and data.subset.unlabelled to false"
             )
 
-    def on_fit_start(self) -> None:
+    def check_parts(self, features: Tensor) -> None:
         """See `Stage`; also refuse a loss that is none."""
-        super().on_fit_start()
+        super().check_parts(features)
         if type(self).training_step is Classifier.training_step:
-            check_loss(self)
+            check_loss(self, features)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, K) of features (B, C, F, T)."""
