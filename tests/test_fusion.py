@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
-from cry_lightning.evaluation.fuse import PROVENANCE, fuse
+from cry_lightning.evaluation.fuse import fuse
 from cry_lightning.evaluation.run import read_run
 from cry_lightning.lineage import (
     NO_FILE,
@@ -121,7 +121,7 @@ def test_fused_run_is_evaluated_as_any_other(pair, no_figures, tmp_path, capsys)
 
 def test_weighted_mean_by_weights_of_least_log_loss_on_validation(pair, tmp_path) -> None:
     told = fuse(pair, tmp_path / "out", "weighted")
-    learned = json.loads((tmp_path / "out" / PROVENANCE).read_text())["learned"]
+    learned = json.loads((tmp_path / "out" / FUSION).read_text())["learned"]
     table = rows()
     net, svm, fused = (in_order(run, table) for run in (*pair, str(tmp_path / "out")))
     truth = table["label"].map(CLASSES.index).to_numpy()
@@ -277,7 +277,7 @@ def test_calibration_scales_each_member_on_its_validation_rows(tmp_path) -> None
         table = pd.DataFrame(keys).assign(score_a=scores[:, 0], score_b=scores[:, 1])
         runs.append(write(tmp_path / str(steepness), table, lineage_of(table, stage("hinge", []), uncalibrated=True)))
     told = fuse(runs, tmp_path / "out", calibrate=True)
-    first, second = json.loads((tmp_path / "out" / PROVENANCE).read_text())["learned"][0]["temperature"]
+    first, second = json.loads((tmp_path / "out" / FUSION).read_text())["learned"][0]["temperature"]
     assert first == pytest.approx(3 * second, rel=0.01) and second == pytest.approx(1, abs=0.1)
     assert f"{first:.3f}" in told and "larger data.split.val" not in told
     fused = predictions.read(tmp_path / "out/predictions.csv")

@@ -11,13 +11,22 @@ from cry_lightning.console import UserError, first_few
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.clinical import too_few
 from cry_lightning.evaluation.compare import as_text
-from cry_lightning.evaluation.fusion import FOLD, Fused, Members, fold_in_words, fuse_fold, fused_lineage, read_members
+from cry_lightning.evaluation.fusion import (
+    FOLD,
+    FUSED,
+    FUSION,
+    Fused,
+    Members,
+    fold_in_words,
+    fuse_fold,
+    fused_lineage,
+    read_members,
+)
 from cry_lightning.evaluation.predictions import SCORE
 from cry_lightning.files import Json, read_object_if_any, write_json
 from cry_lightning.lineage import AnyLineage, FoldedLineage
 from cry_lightning.lineage.spelling import joined
 
-PROVENANCE = "fusion.json"  # what a folder is the fusion of, and what was learned for it
 VALIDATION, OTHER_FOLDS = "validation rows", "tests of the other folds"
 ACROSS = """\
 Without validation rows, the stacking of a fold learned from the tests of the other folds, less the subjects that it
@@ -51,12 +60,12 @@ def fuse(given: Sequence[str], out: Path, method: str = "mean", calibrate: bool 
         few = too_few(dict(subjects.reindex(members.classes, fill_value=0)))
         if fused.chose.any() and few:
             remarks.append(f"{fold_in_words(members, here)}: what was chosen is hardly better than none; {few}")
-        lineages[repeat, fold] = fused_lineage(members, here, fused, f"fuse-{method}")
+        lineages[repeat, fold] = fused_lineage(members, here, fused, FUSED + method)
         learned.append(of | _learned(fused, here))
     table = members.rows.assign(**dict(zip([SCORE + name for name in members.classes], scores.T, strict=True)))
     known = FoldedLineage(lineages) if len(lineages) > 1 else lineages[repeat, fold]
 
-    write_json(recipe | {"learned": learned}, out / PROVENANCE)
+    write_json(recipe | {"learned": learned}, out / FUSION)
     predictions.write(table, out / "predictions.csv")
     lineage.write(known, out / lineage.FILE)
     return "\n".join([*_in_words(members, method, learned), *remarks, *_verdicts(members, known, out)])
@@ -67,13 +76,11 @@ def _refuse_taken(out: Path, recipe: Json, members: Members) -> None:
     if out.resolve() in [folder.resolve() for folder in members.folders]:
         raise UserError(f"--out {out} is the folder of a member; name a new one")
     held = sorted(path.name for path in out.glob("*") if path.suffix != ".part")
-    if held and PROVENANCE not in held:
+    if held and FUSION not in held:
         raise UserError(f"--out {out} holds something else ({first_few(held, 3)}); name a new folder")
-    older = read_object_if_any(out / PROVENANCE)
+    older = read_object_if_any(out / FUSION)
     if held and {key: older.get(key) for key in recipe} != recipe:
-        raise UserError(
-            f"--out {out} holds another fusion, see its {PROVENANCE}; name a new folder, or remove that one"
-        )
+        raise UserError(f"--out {out} holds another fusion, see its {FUSION}; name a new folder, or remove that one")
 
 
 def _learned(fused: Fused, here: np.ndarray) -> Json:

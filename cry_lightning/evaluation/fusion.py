@@ -16,6 +16,8 @@ from cry_lightning.evaluation import predictions
 from cry_lightning.lineage import NO_FILE, UNKNOWN, AnyLineage, Lineage, StageRecord, subject_fingerprint, union
 from cry_lightning.lineage.spelling import joined
 
+FUSION = "fusion.json"  # what a folder is the fusion of, and what was learned for it
+FUSED = "fuse-"  # and the method: the stage that a fusion adds to the lineage
 ROW = ["clip", "repeat", "fold", "split"]
 FOLD = ["repeat", "fold"]
 SAME = ["label", "subject", "recording"]  # of a row, in all members

@@ -5,20 +5,18 @@ from pathlib import Path
 
 import yaml
 
+from cry_lightning.commands.configs import OF_RUN
 from cry_lightning.files import Json, sha256
 from cry_lightning.files.former_names import as_now
 from cry_lightning.lineage import Lineage
 
-CONFIG = "config.yaml"
-CROSS_VALIDATION = "cross_validation.json"  # as `cross-validate` writes it
-FUSION = "fusion.json"  # as `fuse` does
-FUSED = "fuse-"  # how the stages are called that it adds to the lineage
+CROSS_VALIDATION = "cross_validation.json"  # what is cross-validated in a folder
 
 
 def config_in(folder: Path) -> Mapping[str, object]:
     """The config.yaml of a run folder; empty where it has none that can be read."""
     try:
-        found = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+        found = yaml.safe_load((folder / OF_RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return as_now(found) if isinstance(found, dict) else {}

@@ -9,14 +9,15 @@ from itertools import islice
 from pathlib import Path
 from shlex import quote
 
+from cry_lightning.commands.configs import OF_RUN
 from cry_lightning.console import counted
+from cry_lightning.evaluation.fusion import FUSED, FUSION
 from cry_lightning.evaluation.predictions import SOURCE
 from cry_lightning.evaluation.run import Run
 from cry_lightning.files import Json, read_object_if_any, sha256
 from cry_lightning.lineage import FoldedLineage, Lineage, StageRecord
 from cry_lightning.lineage.spelling import joined
 from cry_lightning.report import origin
-from cry_lightning.report.origin import CONFIG
 
 PACKAGES = ("cry_lightning", "torch", "torchaudio", "lightning", "numpy", "scipy", "pandas", "matplotlib")
 # What a reader asks of a run -> where its config has it.
@@ -80,7 +81,7 @@ class Provenance:
     @cached_property
     def fusion(self) -> Json:
         """What was fused, and how; empty where nothing was."""
-        return read_object_if_any(self.run.folder / origin.FUSION)
+        return read_object_if_any(self.run.folder / FUSION)
 
     @property
     def tested_on(self) -> str:
@@ -151,10 +152,10 @@ class Provenance:
         """What trains and tests the run, as far as its config.yaml says."""
         if not self.config:
             return []
-        path, found = self.run.folder / CONFIG, []
+        path, found = self.run.folder / OF_RUN, []
         weights = _at(self.config, SETTINGS["starts from"])
         if isinstance(weights, str) and weights:
-            upstream = Path(weights).with_name(CONFIG)
+            upstream = Path(weights).with_name(OF_RUN)
             if upstream.is_file():
                 found.append(f"python -m cry_lightning fit --config {quote(str(upstream))} --overwrite=true")
             else:
@@ -209,7 +210,7 @@ def _chosen(stages: Sequence[StageRecord]) -> list[str]:
     if not any(stage.validation_clips for stage in stages):
         return []
     clips, subjects = _count(stages, "validation_clips", "clip"), _count(stages, "validation_subjects", "subject")
-    what = "weights or temperatures of the members" if stages[0].stage.startswith(origin.FUSED) else "checkpoint"
+    what = "weights or temperatures of the members" if stages[0].stage.startswith(FUSED) else "checkpoint"
     return [f"{what} chosen on {clips} of {subjects}"]
 
 

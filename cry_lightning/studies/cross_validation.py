@@ -22,6 +22,7 @@ from cry_lightning.evaluation.metrics import measure, units_at
 from cry_lightning.evaluation.run import division_of, spread_of_repeats
 from cry_lightning.files import Json, replacing, waited_for, write_json, write_table
 from cry_lightning.lineage import FoldedLineage, Lineage
+from cry_lightning.report.origin import CROSS_VALIDATION
 from cry_lightning.studies import engine
 from cry_lightning.studies.division import CrossValidationPlan
 from cry_lightning.studies.engine import WITHOUT_BARS, StageConfig, Stages, Study, is_begun, is_finished, run_stage
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 
 # A killed round begins anew; and to write a large network each epoch takes as long as the epoch.
 WITHOUT_LAST = {"save_every_n_steps": 1_000_000_000}
-PROVENANCE = "cross_validation.json"  # what is cross-validated in a folder
 
 
 @dataclass(frozen=True)
@@ -245,8 +245,8 @@ class CrossValidation:
 
     def train_once(self) -> str | None:
         """Begin: train the stages on other corpora, unless that is done; returns the checkpoint that all rounds get."""
-        if not (self.out / PROVENANCE).exists():
-            write_json(self.provenance, self.out / PROVENANCE)
+        if not (self.out / CROSS_VALIDATION).exists():
+            write_json(self.provenance, self.out / CROSS_VALIDATION)
         return train_once(self.chain, self.upstream)
 
     def train_round(self, this: Fold, weights: str | None, keep: bool = False) -> Path:
@@ -350,5 +350,5 @@ def planned(
     name = f"{chain.last.config['name']}-{kind}"  # each kind of cross-validation has a folder of its own
     out = out or Path(chain.last.config["runs"]) / chain.last.corpus / name
     found = CrossValidation(chain, rounds, scheme, out, upstream or out / "stages", adapted)
-    is_begun(out / PROVENANCE, found.provenance)
+    is_begun(out / CROSS_VALIDATION, found.provenance)
     return found
