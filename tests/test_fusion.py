@@ -17,6 +17,7 @@ from cry_lightning.__main__ import run as command
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.fuse import fuse
+from cry_lightning.evaluation.fusion import FUSION
 from cry_lightning.evaluation.run import read_run
 from cry_lightning.lineage import (
     NO_FILE,
