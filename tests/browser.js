@@ -25,6 +25,7 @@ class Element {
   }
   click() { this.dispatch("click"); }
   focus() { document.activeElement = this; }
+  pause() { this.paused = true; }
   matches() { return true; }
   setAttribute(name, value) { this[name] = value; }
   removeAttribute(name) { delete this[name]; }
@@ -50,10 +51,11 @@ globalThis.fetch = async (address, { body }) => {
   const name = typeof body === "string" ? "" : body.get("file").name;
   sent.push([address, name || JSON.parse(body)]);
   await rest();
-  const ok = !name.includes("broken");
+  if (name.includes("offline")) throw new Error("Failed to fetch");
+  const ok = !/broken|odd/.test(name);
   const recording = { path: name, windows: 1 };
   const judged = { name, said: "low", html: `<h3>${name}</h3>`, rows: [{ path: name, start_s: 0 }], recording };
-  const json = async () => (ok ? judged : { detail: `${name}: broken` });
+  const json = async () => (ok ? judged : name.includes("odd") ? { message: "no" } : { detail: `${name}: broken` });
   return { ok, status: ok ? 200 : 422, headers: new Headers(), json, blob: async () => new Blob([]) };
 };
 const rest = (ms = 0) => new Promise((resolve) => setTimeout(resolve, ms));

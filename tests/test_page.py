@@ -140,10 +140,10 @@ def test_what_the_browser_cannot_read_is_no_fault_of_the_server(in_page):
 
 
 def test_without_a_microphone_and_of_too_short_a_recording_the_page_says_why(in_page):
-    assert in_page('at("record").click(); await rest(); return lines();') == ["failed: recording: insecure"]
+    assert in_page('at("record").click(); await rest(); return lines();') == ["failed: recordingName: insecure"]
     told = f'{MICROPHONE} at("record").click(); await rest(50); at("record").click(); await rest(20);'
     found = in_page(f"{told} return [lines(), at('status').text, sent.length, live.size];")
-    assert found == [["failed: recording: tooShort"], "", 0, 0]
+    assert found == [["failed: recordingName: tooShort"], "", 0, 0]
 
 
 def test_a_new_result_shows_its_saliency_and_nothing_is_left_when_the_history_is_cleared(in_page):
@@ -166,3 +166,54 @@ def test_closed_tables_are_on_paper(in_page):
       page.dispatch("beforeprint");
       return details.open;
     """)
+
+
+def test_what_is_recorded_or_on_its_way_is_not_left_without_a_question(in_page):
+    found = in_page(f"""
+      {MICROPHONE}
+      const asks = () => page.dispatch("beforeunload").prevented ?? false;
+      const found = [asks()];
+      at("record").click(); await rest(600);
+      found.push(asks());
+      URL.createObjectURL = () => "blob:";
+      globalThis.fetch = async () => {{ throw new Error("Failed to fetch"); }};
+      at("record").click(); await rest(20); await idle();
+      const kept = at("unsaved").children[0];
+      found.push(asks());
+      drop("offline.wav"); await idle(); // takes away other errors alone
+      const line = kept.text, link = kept.children.at(-1);
+      link.click();
+      return [found, at("unsaved").children.length, line.replace(/[0-9-]+[.]/, "T."), link.href, asks()];
+    """)
+    assert found == [[False, True, True], 1, "failed: recordingName T.webm: unreachable save", "blob:", False]
+
+
+def test_an_answer_of_a_proxy_stops_no_batch_that_follows(in_page):
+    found = in_page("""
+      drop("odd.wav"); await idle();
+      drop("b.wav"); await idle();
+      return [lines(), at("result").innerHTML, at("status").text];
+    """)
+    assert found == [[], "<h3>b.wav</h3>", "done."]
+
+
+def test_a_recorder_that_fails_counts_no_seconds(in_page):
+    found = in_page(f"""
+      {MICROPHONE}
+      MediaRecorder.prototype.start = () => {{ throw new Error("busy"); }};
+      at("record").click(); await rest(700);
+      return [at("record").text, lines(), live.size];
+    """)
+    assert found == ["", ["failed: recordingName: noMicrophonebusy"], 0]
+
+
+def test_what_was_cleared_does_not_come_back(in_page):
+    found = in_page("""
+      URL.revokeObjectURL = () => {};
+      drop("first.wav"); await idle();
+      drop("a.wav", "b.wav"); await rest(1);
+      at("clear").click(); await rest(100);
+      const rows = at("history").querySelector("tbody").children;
+      return [rows.length, at("result").innerHTML, at("status").text, at("player").paused];
+    """)
+    assert found == [0, "", "", True]

@@ -252,6 +252,17 @@ def test_cries_that_are_quieter_than_the_training_are_marked(server, service, cr
         assert (WORDS["en"]["quiet"].format(n=n, rows=n) in html) == marked
 
 
+def test_a_short_cry_is_as_quiet_as_the_window_that_is_classified(service, tmp_path, monkeypatch):
+    sound = np.zeros(3 * RATE)
+    sound[RATE : RATE + RATE // 4] = 10 ** (-48 / 20) * np.sqrt(2) * np.sin(np.arange(RATE // 4))
+    (tmp_path / "short.wav").write_bytes(_wav(sound))
+    for name, value in (("window_s", 1.0), ("min_active_db", -50.0)):
+        monkeypatch.setitem(service.trained.cutting, name, value)
+    for of_windows in (False, True):
+        monkeypatch.setattr(service.trained, "of_windows", of_windows)
+        assert service._quiet(tmp_path / "short.wav", [(1.0, 1.25)]) == [of_windows]
+
+
 def test_a_silent_recording_is_a_row_of_the_same_table(server, cries):
     answers = [sent(server, wav, to="page/result").json() for wav in (cries.read_bytes(), _wav(np.zeros(2 * RATE)))]
     table = server.post("/api/csv", json=[{"number": 1, **answer["recording"]} for answer in answers])

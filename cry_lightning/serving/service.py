@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path, PurePath
 from shutil import copyfileobj
 from typing import BinaryIO
@@ -128,14 +129,20 @@ class Service:
             waveform, cut = self._decoded(path)
             found, of_cries = self._predicted(path, detect)
             recording = as_records(found.recordings.assign(path=name))[0]
-            limit_db = self.trained.cutting["min_active_db"] if of_cries else None  # no window is below
-            quiet = too_quiet(path, spans_of(found.rows), limit_db)
+            quiet = self._quiet(path, spans_of(found.rows)) if of_cries else [False] * len(found.rows)
             answer = Answer(found.rows.assign(path=name), recording, of_cries, quiet, waveform, cut)
             best = answer.recording["predicted"]
             if not picture or not best:
                 return answer
             index = (self.trained.classes or []).index(str(best))
             return replace(answer, depends=saliency(self.trained, waveform, answer.spans, index))
+
+    def _quiet(self, path: Path, spans: Sequence[Span]) -> list[bool]:
+        """Whether each cry is quieter, with the sound around it, than all windows that the model was trained on."""
+        length_s = audio.info(path).duration_s
+        windows = [windows_of(self.trained, span, length_s) for span in spans]
+        found = iter(too_quiet(path, [*chain.from_iterable(windows)], self.trained.cutting["min_active_db"]))
+        return [all([next(found) for _ in of_span]) for of_span in windows]
 
     @contextmanager
     def _received(self, sound: BinaryIO, name: str) -> Iterator[Path]:
@@ -201,6 +208,14 @@ def shown_name(name: str | None) -> str:
     return shown if len(shown) <= LONGEST_NAME else f"{shown[: half - 3]}...{shown[-half:]}"
 
 
+def windows_of(trained: TrainedStage, span: Span, length_s: float) -> list[Span]:
+    """What a stage is given of a cry or a window in a recording of this length, s: windows, with the sound around."""
+    window_s = trained.cutting["window_s"] or trained.clip_s
+    begin, end = stretched(span, window_s if trained.of_windows else 0.0, length_s)
+    starts = np.arange(begin, max(begin, end - window_s) + 1e-6, window_s).tolist()
+    return [(start, min(start + window_s, end)) for start in starts]
+
+
 def saliency(trained: TrainedStage, waveform: np.ndarray, spans: Sequence[Span], index: int) -> np.ndarray | None:
     """The gradient of the log-odds of a class with respect to each sample of a waveform (N,), summed over windows.
 
@@ -222,13 +237,13 @@ def saliency(trained: TrainedStage, waveform: np.ndarray, spans: Sequence[Span],
     """
     rate, fitting, stage = trained.feature.sample_rate, trained.fitting, trained.stage
     assert isinstance(stage, Classifier)
-    window_s = trained.cutting["window_s"] or trained.clip_s
-    shortest_s, length_s = window_s if trained.of_windows else 0.0, waveform.size / rate
+    length_s = waveform.size / rate
     pieces = [
-        (round(start * rate), min(round(min(start + window_s, end) * rate), waveform.size))
-        for begin, end in (stretched(span, shortest_s, length_s) for span in spans if span[0] < length_s)
-        for start in np.arange(begin, max(begin, end - window_s) + 1e-6, window_s)
-        if start * rate < waveform.size
+        (round(begin * rate), min(round(end * rate), waveform.size))
+        for span in spans
+        if span[0] < length_s
+        for begin, end in windows_of(trained, span, length_s)
+        if begin * rate < waveform.size
     ]
     n_samples = round(fitting["clip_s"] * rate)
     if not pieces or trained.feature.own_rate:

@@ -45,7 +45,7 @@ EN = {
     "quiet": "Quieter than all that the model was trained on: {n} of the {rows} rows of the table below. It may not"
     " be right about them.",
     "short_quiet": "very quiet",
-    "no_reference": "This model was never tested, so that there are no calibrated probabilities and no decision;"
+    "no_reference": "Nothing of its validation came with this model: no calibrated probabilities and no decision;"
     " the scores are no probabilities.",
     "uncalibrated": "On the subjects of its validation, who are too few or were ranked the wrong way, this model could"
     " not be calibrated, so that there is no decision; the scores are no probabilities.",
@@ -74,6 +74,7 @@ EN = {
     "kept": "Kept in this tab only, until it is closed or loaded again. The server keeps no recording.",
     "recording_name": "Recording",
     "show": "Show",
+    "save": "Save the recording",
     "download_recordings": "Download the recordings as CSV",
     "download_rows": "Download the rows of all as CSV",
     "clear_history": "Clear the history",
@@ -145,8 +146,8 @@ DE = {
     "quiet": "Leiser als alles, womit das Modell trainiert wurde: {n} der {rows} Zeilen in der Tabelle darunter. Bei"
     " ihnen kann es falsch liegen.",
     "short_quiet": "sehr leise",
-    "no_reference": "Dieses Modell wurde nie getestet; darum gibt es keine kalibrierten Wahrscheinlichkeiten und keine"
-    " Entscheidung. Die Punktwerte sind keine Wahrscheinlichkeiten.",
+    "no_reference": "Mit diesem Modell kam nichts von seiner Validierung: keine kalibrierten Wahrscheinlichkeiten und"
+    " keine Entscheidung; die Punktwerte sind keine Wahrscheinlichkeiten.",
     "uncalibrated": "An den Probanden seiner Validierung, die zu wenige sind oder verkehrt herum geordnet wurden, ließ"
     " sich dieses Modell nicht kalibrieren; darum gibt es keine Entscheidung. Die Punktwerte sind keine"
     " Wahrscheinlichkeiten.",
@@ -175,6 +176,7 @@ DE = {
     "kept": "Nur in diesem Tab, bis er geschlossen oder neu geladen wird. Der Server behält keine Aufnahme.",
     "recording_name": "Aufnahme",
     "show": "Zeigen",
+    "save": "Aufnahme speichern",
     "download_recordings": "Die Aufnahmen als CSV herunterladen",
     "download_rows": "Die Zeilen aller als CSV herunterladen",
     "clear_history": "Verlauf leeren",

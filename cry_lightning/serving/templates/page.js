@@ -6,16 +6,28 @@ const at = (id) => document.getElementById(id);
 const history = []; // {name, said, html, rows, recording, url} of each answer
 const RETRIES = 60;
 const SHORTEST_MS = 500; // of what is recorded: what is shorter may have no sound at all
+const nothing = at("result").innerHTML; // as long as there is no result
+const recorded = new WeakSet(); // files of this page's microphone
+let unsaved = 0; // of these, those that could not be used
 
 function say(text) { at("status").textContent = text; }
 
-function complain(name, reason, language = words.language) {
+function complain(name, reason, language = words.language, recorded = null) {
   const line = document.createElement("li");
   const text = document.createElement("span");
   text.lang = language;
   text.textContent = reason;
   line.append(`${words.failed}: ${reason.startsWith(name) ? "" : `${name}: `}`, text);
-  at("errors").append(line);
+  if (recorded) { // of a microphone, it lies nowhere else
+    unsaved += 1;
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(recorded);
+    link.download = name;
+    link.textContent = words.save;
+    link.addEventListener("click", () => { unsaved -= 1; }, { once: true });
+    line.append(" ", link);
+  }
+  at(recorded ? "unsaved" : "errors").append(line);
 }
 
 async function send(file, detect) {
@@ -37,47 +49,53 @@ async function canBeRead(file) { // which a folder, or a file that is gone by no
 }
 
 async function judge(file, detect) { // its answer; without one, the page says why
-  if (file.size > Number(words.mostBytes)) return complain(file.name, words.tooLarge);
-  if (!await canBeRead(file)) return complain(file.name, words.unreadable);
+  const fail = (reason, language) => complain(file.name, reason, language, recorded.has(file) ? file : null);
+  if (file.size > Number(words.mostBytes)) return fail(words.tooLarge);
+  if (!await canBeRead(file)) return fail(words.unreadable);
   let response, answer;
   try {
     response = await send(file, detect);
     answer = await response.json();
   } catch {
-    return complain(file.name, words.unreachable);
+    return fail(words.unreachable);
   }
-  if (!response.ok) return complain(file.name, answer.detail, "en"); // as all messages of the server
-  answer.url = URL.createObjectURL(file);
-  history.push(answer);
-  addToHistory(answer);
-  return answer;
+  if (response.ok) return { ...answer, url: URL.createObjectURL(file) };
+  return answer?.detail ? fail(answer.detail, "en") : fail(words.unreachable); // in English as all of the server's
 }
 
 let queue = Promise.resolve(); // one after the other, whatever is dropped meanwhile
 let waiting = 0; // batches that are not done
 let chosen = 0; // how often a person asked for a result, which then stays
+let cleared = 0; // how often the history was cleared, and with it what was still to come
 
 function judgeAll(files) {
-  const before = chosen, detect = at("detect").checked; // as they are now, when it is dropped
+  const before = [chosen, cleared], detect = at("detect").checked; // as they are now, when it is dropped
   if (!waiting) at("errors").replaceChildren();
   waiting += 1;
-  queue = queue.then(async () => {
-    let usable = 0;
-    for (const [place, file] of files.entries()) {
-      say(`${words.working}: ${place + 1} ${words.of} ${files.length} ...`);
-      const answer = await judge(file, detect);
-      usable += Boolean(answer);
-      if (answer && usable === 1 && chosen === before) { // of several, the first stays while it is read
-        show(answer);
-        at("result").focus({ preventScroll: files.length > 1 });
-      }
+  queue = queue.then(() => judgeEach(files, detect, ...before)).finally(() => { waiting -= 1; });
+}
+
+async function judgeEach(files, detect, chosenBefore, clearedBefore) {
+  let usable = 0;
+  for (const [place, file] of files.entries()) {
+    if (cleared !== clearedBefore) return;
+    say(`${words.working}: ${place + 1} ${words.of} ${files.length} ...`);
+    const answer = await judge(file, detect);
+    if (cleared !== clearedBefore) return say("");
+    if (!answer) continue;
+    usable += 1;
+    history.push(answer);
+    addToHistory(answer);
+    if (usable === 1 && chosen === chosenBefore) { // of several, the first stays while it is read
+      show(answer);
+      at("result").focus({ preventScroll: files.length > 1 });
     }
-    waiting -= 1;
-    if (usable === files.length) return say(`${words.done}.`);
-    say(`${files.length - usable} ${words.of} ${files.length} ${words.unusable}.`);
-    if (!usable && chosen === before) hideResult(); // it is of another recording; the history has it
-    at("errors").focus();
-  });
+  }
+  if (usable === files.length) return say(`${words.done}.`);
+  say(`${files.length - usable} ${words.of} ${files.length} ${words.unusable}.`);
+  if (chosen !== chosenBefore) return;
+  if (!usable) hideResult(); // it is of another recording; the history has it
+  at(at("errors").children.length ? "errors" : "unsaved").focus();
 }
 
 function show(answer) {
@@ -89,7 +107,8 @@ function show(answer) {
 }
 
 function hideResult() {
-  at("result").replaceChildren();
+  at("result").innerHTML = nothing;
+  at("player").pause();
   at("player").hidden = at("unplayable").hidden = true;
   at("player").removeAttribute("src");
 }
@@ -159,10 +178,11 @@ at("recordings").addEventListener("click", () => {
   download("recordings.csv", history.map(({ recording }, place) => ({ number: place + 1, ...recording })));
 });
 at("rows").addEventListener("click", () => {
-  download("cries.csv", history.flatMap(({ rows }, place) => rows.map((row) => ({ number: place + 1, ...row }))));
+  download("rows.csv", history.flatMap(({ rows }, place) => rows.map((row) => ({ number: place + 1, ...row }))));
 });
 
 at("clear").addEventListener("click", () => {
+  cleared += 1;
   history.splice(0).forEach((answer) => URL.revokeObjectURL(answer.url));
   at("history").querySelector("tbody").replaceChildren();
   hideResult();
@@ -174,7 +194,7 @@ at("clear").addEventListener("click", () => {
 });
 
 addEventListener("beforeunload", (event) => { // the other language is another page, too
-  if (history.length) event.preventDefault();
+  if (history.length || waiting || recorder || unsaved) event.preventDefault();
 });
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
 
@@ -184,11 +204,11 @@ let asking = false; // for the microphone, which takes as long as a person takes
 
 function recordingName(type) {
   const time = new Date().toTimeString().slice(0, 8).replaceAll(":", "-");
-  return `${words.recording} ${time}.${type.includes("mp4") ? "m4a" : type.includes("ogg") ? "ogg" : "webm"}`;
+  return `${words.recordingName} ${time}.${type.includes("mp4") ? "m4a" : type.includes("ogg") ? "ogg" : "webm"}`;
 }
 
 async function startRecording() {
-  if (!navigator.mediaDevices) return complain(words.recording, words.insecure);
+  if (!navigator.mediaDevices) return complain(words.recordingName, words.insecure);
   asking = true;
   let stream;
   try {
@@ -198,7 +218,7 @@ async function startRecording() {
     record(stream);
   } catch (error) {
     stream?.getTracks().forEach((track) => track.stop());
-    complain(words.recording, words.noMicrophone + (error.message || error.name));
+    complain(words.recordingName, words.noMicrophone + (error.message || error.name));
   } finally {
     asking = false;
   }
@@ -206,13 +226,7 @@ async function startRecording() {
 
 function record(stream) {
   const pieces = [];
-  const began = Date.now();
   const own = new MediaRecorder(stream);
-  const timer = setInterval(() => {
-    const seconds = Math.round((Date.now() - began) / 1000);
-    at("record").textContent = `${words.stop} (${seconds} s)`;
-    if (seconds >= Number(words.longest) - 1) stop(own);
-  }, 500);
   own.addEventListener("dataavailable", (event) => pieces.push(event.data));
   own.addEventListener("stop", () => {
     clearInterval(timer);
@@ -220,16 +234,24 @@ function record(stream) {
     recorder = null;
     at("record").setAttribute("aria-pressed", "false");
     at("record").textContent = words.record;
-    say("");
-    if (Date.now() - began < SHORTEST_MS) return complain(words.recording, words.tooShort);
+    if (!waiting) say("");
+    if (Date.now() - began < SHORTEST_MS) return complain(words.recordingName, words.tooShort);
     const type = own.mimeType;
-    judgeAll([new File(pieces, recordingName(type), { type })]);
+    const file = new File(pieces, recordingName(type), { type });
+    recorded.add(file);
+    judgeAll([file]);
   });
   own.start();
   recorder = own;
+  const began = Date.now();
+  const timer = setInterval(() => {
+    const seconds = Math.round((Date.now() - began) / 1000);
+    at("record").textContent = `${words.stop} (${seconds} s)`;
+    if (seconds >= Number(words.longest) - 1) stop(own);
+  }, 500);
   at("record").setAttribute("aria-pressed", "true");
   at("record").textContent = words.stop;
-  say(`${words.recording} ...`);
+  if (!waiting) say(`${words.recording} ...`);
 }
 
 function stop(one) { if (one.state === "recording") one.stop(); }
