@@ -645,6 +645,20 @@ def test_what_is_in_files_beside_the_recordings_is_not_read(make, house):
     assert make("adapt", DATA=str(data)) == []
 
 
+@pytest.mark.parametrize("changed", ["manifest.csv", "sounds/a.dat"])
+def test_tables_and_what_they_name_count_by_their_content(make, house, changed):
+    """Whatever the ending of a file that a manifest names, and also where DATA is the folder of the manifest."""
+    data = own_corpus(house)
+    (data / "sounds").mkdir()
+    (data / "sounds/a.dat").write_bytes(b"sound")
+    (data / "manifest.csv").write_text("path,label\nsounds/a.dat,sick\n")
+    for given in (data, data / "manifest.csv"):
+        make("adapt", DATA=str(given))
+        assert make("adapt", DATA=str(given)) == []
+    replace_sound(data / changed)
+    assert make("adapt", DATA=str(data / "manifest.csv")) and make("adapt", DATA=str(data))
+
+
 def test_a_recording_that_cannot_be_read_for_a_moment_is_told_and_nothing_is_fitted(make, house, monkeypatch):
     data = own_corpus(house)
     make("adapt", DATA=str(data))

@@ -17,6 +17,7 @@ from cry_lightning.files import Json, read_table, sha256
 
 OF_RECORDINGS = ("root", "path", "clip_list", "folder", "annotations")  # keys that name a folder or a table
 CACHE = Path("cache")
+TABLES = (".csv", ".textgrid")
 NOT_THERE = ("is ", os.strerror(errno.ENOENT))  # of a named pipe and the like, of a link to nowhere
 # What a run is made from, as digests; "stage before" has the same of that stage, less its configs.
 Inputs = TypedDict(
@@ -66,12 +67,15 @@ def own_packages(paths: Sequence[Path]) -> list[str]:
     return sorted(packages - {"torch", "lightning"})  # of which a run's config may name what it needs
 
 
-def of_recordings(paths: Sequence[Path], state_of: Callable[[Path], str] | None = None) -> str:
+def of_recordings(
+    paths: Sequence[Path], state_of: Callable[[Path], str] | None = None, among: Callable[[Path], bool] | None = None
+) -> str:
     """A digest that changes with any file of a folder, with a table or a file in it, and with what YAMLs name as such.
 
     Args:
         paths: folders, tables, YAMLs or recordings.
         state_of: what is known of a file; its path, size and time of change.
+        among: which files of a folder count; all.
 
     Raises:
         UserError: a YAML is none.
@@ -82,9 +86,10 @@ def of_recordings(paths: Sequence[Path], state_of: Callable[[Path], str] | None 
         if path.suffix.lower() in ENDINGS:
             contents = _contents([path])
             lines += [f"{name} {json.dumps(content, default=str)}" for name, content in contents.items()]
-            lines += [of_recordings([named], state_of) for content in contents.values() for named in _named(content)]
+            named = [path for content in contents.values() for path in _named(content)]
+            lines += [of_recordings([one], state_of, among) for one in named]
         elif path.is_dir():
-            lines += sorted(map(state_of, _files(path)))
+            lines += sorted(map(state_of, filter(among, _files(path))))
         elif path.suffix.lower() == ".csv" and path.is_file():
             lines += [of_file(path), *sorted(map(state_of, _in_table(path)))]
         elif path.is_file():
@@ -93,7 +98,7 @@ def of_recordings(paths: Sequence[Path], state_of: Callable[[Path], str] | None 
 
 
 def of_sounds(paths: Sequence[Path]) -> str:
-    """A digest of what is in all these recordings, which others of the same size and time do not have.
+    """A digest of what is in all these recordings and tables, which others of the same size and time do not have.
 
     As a fit, it reads only those that are new to the index of the caches.
 
@@ -106,13 +111,18 @@ def of_sounds(paths: Sequence[Path]) -> str:
         files.append(path)
         return ""
 
-    of_recordings(paths, note)
+    def among(path: Path) -> bool:
+        from cry_lightning.audio import EXTENSIONS  # brings its decoders
+
+        return path.suffix.lower() in (*EXTENSIONS, *TABLES)
+
+    manifests = [path / "manifest.csv" for path in paths if path.is_dir()]  # which may name files of other endings
+    of_recordings([*paths, *manifests], note, among)
     if not files:
         return ""
-    from cry_lightning.audio import EXTENSIONS  # brings its decoders
     from cry_lightning.data.inventory import content_hashes  # brings pandas
 
-    found = content_hashes([path for path in files if path.suffix.lower() in EXTENSIONS], CACHE)
+    found = content_hashes([*dict.fromkeys(files)], CACHE)
     for path, content in found.items():
         reason = content.removeprefix("unreadable:")
         if reason != content and not reason.startswith(NOT_THERE):
