@@ -206,6 +206,6 @@ def test_many_numbers_have_a_colour_bar_and_blanks_are_grey():
 def test_tsne_of_many_clips_shows_some_and_says_so(monkeypatch):
     monkeypatch.setattr(embed, "MAX_TSNE", 20)
     embeddings = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
-    drawn = embed.draw(embeddings, pd.Series(["a"] * 50, name="label"), "tsne", "LEAKY: all", alarming=True)
+    drawn = embed.draw(embeddings, pd.Series(["a"] * 50, name="label"), "tsne", "all", "LEAKY")
     assert "20 of them, drawn at random" in " ".join(drawn.get_suptitle().split())
     assert sum(len(dots.get_offsets()) for dots in drawn.axes[0].collections) == 20

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.rcsetup import cycler
 
+from cry_lightning.console import on_one_line
 from cry_lightning.files import replacing
 
 # Source: Okabe and Ito 2008, "Color Universal Design", without their yellow, which is faint on white.
@@ -43,7 +44,7 @@ def line(number: int) -> Look:
 
 def in_lines(text: str, most: int) -> str:
     """A text in lines of so many characters at most, broken after a space, or a sign within a name, where one is."""
-    lines = re.findall(rf".{{1,{most}}}(?:(?<=[ _/-])|$)|.{{{most}}}", text)
+    lines = re.findall(rf"(?s).{{1,{most}}}(?:(?<=[ _/-])|$)|.{{{most}}}", on_one_line(text))
     return "\n".join(line.strip() for line in lines)
 
 

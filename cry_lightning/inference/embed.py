@@ -17,6 +17,7 @@ from cry_lightning.console import UserError, counted, printable
 from cry_lightning.corpora import Corpus, Union
 from cry_lightning.data.cache import FeatureCache
 from cry_lightning.data.datamodule import open_data
+from cry_lightning.evaluation.drawing import SCREEN, entitle
 from cry_lightning.files import replacing
 from cry_lightning.inference.model import TrainedStage
 from cry_lightning.inference.windows import COLUMNS, clip_table, failures, report_left_out, run_model, verdict, write
@@ -36,7 +37,7 @@ BLANK, OTHERS = "(blank)", "(others)"
 GREY = "0.7"
 
 
-def draw(embeddings: np.ndarray, values: pd.Series, method: Method, title: str, alarming: bool) -> Figure:
+def draw(embeddings: np.ndarray, values: pd.Series, method: Method, title: str, stamp: str = "") -> Figure:
     """The map of embeddings (n, D), coloured by the values (n,) of one column.
 
     Numbers with more than 12 values have a colour bar. Of other columns the commonest values have a colour each. t-SNE
@@ -45,13 +46,14 @@ def draw(embeddings: np.ndarray, values: pd.Series, method: Method, title: str, 
     shown = np.arange(len(embeddings))
     if method == "tsne" and len(shown) > MAX_TSNE:
         shown = np.sort(np.random.default_rng(SEED).choice(shown, MAX_TSNE, replace=False))
-        title = f"{title}\n{MAX_TSNE:,} of them, drawn at random"
+        title = f"{title}; {MAX_TSNE:,} of them, drawn at random"
     points, labels = project(embeddings[shown], method)
     figure = Figure(figsize=(8.5, 6), layout="constrained")
     axes = figure.subplots()
     paint(axes, points, values.iloc[shown].reset_index(drop=True))
     axes.set(xlabel=labels[0], ylabel=labels[1], xticks=[], yticks=[])
-    figure.suptitle(printable(title), fontsize=10, color="darkred" if alarming else "black")
+    with SCREEN.applied():
+        entitle(figure, printable(title), stamp)
     return figure
 
 
@@ -144,9 +146,8 @@ def run(
     if n_numbers < 2 or len(np.unique(outputs.values, axis=0)) < MIN_DIFFERENT:
         log.warning("no map is drawn: it needs three different embeddings")
         return embeddings
-    stamp = "" if leakage.status == "CLEAN" else f"{leakage.status}: "
-    title = f"{stamp}{counted(n_clips, 'clip')} of {corpus.name} by {ckpt}"
-    drawn = draw(outputs.values, table[color], method, title, alarming=bool(stamp))
+    title = f"{counted(n_clips, 'clip')} of {corpus.name} by {ckpt}"
+    drawn = draw(outputs.values, table[color], method, title, "" if leakage.status == "CLEAN" else leakage.status)
     with replacing(figure := out.with_suffix(".png")) as part:
         drawn.savefig(part, format="png", dpi=150)
     print(printable(str(figure)))
