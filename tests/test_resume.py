@@ -302,6 +302,21 @@ def test_a_fit_that_overwrites_goes_on_only_from_the_weights_and_inputs_that_it_
         made_from.reset(told)
 
 
+def test_a_fit_whose_weights_were_replaced_does_not_go_on_unasked(tmp_path):
+    folder, weights = RunFolder(tmp_path / "run"), tmp_path / "best.ckpt"
+    config = f"{{name: run, model: {{init_args: {{weights: {weights}}}}}}}"
+    weights.write_bytes(b"first")
+    with folder.held():
+        folder.begin(config, overwrite=False)
+        folder.last.touch()
+        assert folder.is_begun(config)
+        weights.write_bytes(b"other")
+        with pytest.raises(UserError, match=r"began with other weights .* --overwrite=true begins anew"):
+            folder.is_begun(config)
+        weights.unlink()
+        assert folder.is_begun(config)  # it needs them no more
+
+
 @pytest.mark.parametrize("names", [["SIGUSR1", "SIGTERM", "SIGTERM"], ["SIGINT", "SIGINT"], ["SIGTERM", "SIGINT"]])
 def test_the_same_signal_again_ends_what_hangs(config, tmp_path, monkeypatch, names):
     """In the first step, which goes on for ever."""

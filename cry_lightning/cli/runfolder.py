@@ -66,7 +66,7 @@ class RunFolder:
         self.best = path / BEST
         self.last = path / LAST
         self.finished = path / "fit" / "finished"  # a mark that the fit reached its end
-        self.weights = path / "fit" / "weights.sha256"  # of the file that an overwriting fit began with
+        self.weights = path / "fit" / "weights.sha256"  # of the file that the fit began with
         self.before: Path | None = None  # metrics of a run that is resumed, until it is trained on
 
     @contextmanager
@@ -161,7 +161,7 @@ class RunFolder:
         elif overwrite:
             (self.path / OLDER).mkdir(exist_ok=True)
         self._remove(("fit", *LATER, MADE_FROM))
-        if overwrite and (weights := _digest_of_weights(config)):
+        if weights := _digest_of_weights(config):
             self.weights.parent.mkdir()
             write_text(weights, self.weights)
         self._save(config)
@@ -202,12 +202,22 @@ class RunFolder:
             config: YAML.
             overwrite: only one counts that was begun with it, too, with the same weights and from the same inputs.
             beside: keys in which the run's may differ.
+
+        Raises:
+            UserError: it is, but for its weights, and may not be overwritten.
         """
         if self.finished.exists() or not (self.last.exists() and self.config.exists()):
             return False
         if overwrite and not ((self.path / OLDER).is_dir() and self._began_alike(config)):
             return False
-        return all(key.startswith(beside) for key in self.changed_keys(config, ("",)))
+        if not all(key.startswith(beside) for key in self.changed_keys(config, ("",))):
+            return False
+        if not overwrite and not self._began_alike(config):
+            raise UserError(
+                f"{self.path}: its fit began with other weights than are at model.init_args.weights now; with"
+                f" --ckpt_path {self.last} it goes on all the same, and --overwrite=true begins anew"
+            )
+        return True
 
     def _began_alike(self, config: str) -> bool:
         """Whether the fit began with what `weights` names now, if that is known, and is made from what is told now."""
