@@ -2,6 +2,7 @@
 
 import copy
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,10 @@ from cry_lightning.cli import stage as cli
 from cry_lightning.cli.precision import AUTO, FULL, MIXED, automatic, check_stated, of_test
 from cry_lightning.cli.runfolder import RunFolder, differences
 from cry_lightning.console import Interrupted, UserError
+from cry_lightning.encoders import EfficientAT, Res8
 from cry_lightning.studies import engine
+from cry_lightning.tasks import Classifier
+from cry_lightning.tasks.optimisation import Optimisation
 
 
 @pytest.fixture
@@ -45,6 +49,14 @@ def test_gpu_chooses(processor, monkeypatch, has):
     assert automatic("auto")[0] == automatic("gpu")[0] == (MIXED if has else FULL)
     assert automatic("cpu")[0] == (FULL if has else MIXED)  # whatever GPU there is
     assert automatic("tpu")[0] == FULL
+
+
+@pytest.mark.parametrize(("frozen", "expected"), [(False, FULL), (True, MIXED)])
+def test_trained_depthwise_convolutions_are_in_full_precision_on_a_processor(processor, frozen, expected):
+    processor("amx_bf16")
+    stage = Classifier(EfficientAT(0.1), Optimisation(partial(torch.optim.SGD, lr=0.1)), frozen=frozen)
+    assert automatic("cpu", stage)[0] == expected
+    assert automatic("cpu", Classifier(Res8(4), Optimisation(partial(torch.optim.SGD, lr=0.1))))[0] == MIXED
 
 
 def test_apple_gpu_is_left_in_full_precision(processor, monkeypatch):

@@ -1,6 +1,8 @@
 """The precision that a stage is trained in, by what the hardware multiplies in bfloat16."""
 
 import torch
+from lightning.pytorch import LightningModule
+from torch import nn
 
 from cry_lightning.console import UserError
 
@@ -9,17 +11,25 @@ FULL, MIXED = "32-true", "bf16-mixed"
 CPU_HAS = ("amx_bf16", "avx512_bf16")  # instructions, of which one is enough
 
 
-def automatic(accelerator: object, by_gradients: bool = True) -> tuple[str, str]:
-    """The precision of a training on an accelerator as the Trainer takes it, and why."""
-    if not by_gradients:
+def automatic(accelerator: object, stage: LightningModule | None = None) -> tuple[str, str]:
+    """The precision of a stage's training on an accelerator as the Trainer takes it, and why."""
+    if stage is not None and not stage.automatic_optimization:
         return FULL, "as nothing is trained by gradients"
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         has = torch.cuda.is_bf16_supported(including_emulation=False)
         return (MIXED, "the GPU has bfloat16") if has else (FULL, "the GPU has no bfloat16")
     if not on_processor(accelerator):
         return FULL, f"for the accelerator {accelerator}"
+    if stage is not None and trains_depthwise(stage):
+        return FULL, "as a processor trains depthwise convolutions quicker so"
     found = torch.cpu.get_capabilities()
     return (MIXED, "the processor has bfloat16") if any(map(found.get, CPU_HAS)) else (FULL, "as the processor has it")
+
+
+def trains_depthwise(model: nn.Module) -> bool:
+    """Whether it learns convolutions of one channel each, whose gradients torch computes slowly in bfloat16."""
+    convolutions = (module for module in model.modules() if isinstance(module, nn.Conv2d))
+    return any(each.weight.requires_grad and each.groups == each.in_channels > 1 for each in convolutions)
 
 
 def on_processor(accelerator: object) -> bool:

@@ -214,7 +214,7 @@ class StageCLI(LightningCLI):
         if precision is None and ckpt and Path(ckpt).is_file():
             precision = canonical(read_checkpoint(ckpt).get("precision"))
         if precision is None:
-            precision, why = automatic(trainer.accelerator, self.model.automatic_optimization)
+            precision, why = automatic(trainer.accelerator, self.model)
         self.about_precision = f"precision: {precision}, {why}; --trainer.precision sets another"
         self.body = re.sub(r"(?m)^(  precision:) (auto|null)$", rf"\1 {precision}", self.body, count=1)
         return precision

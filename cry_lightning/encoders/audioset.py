@@ -7,6 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from cry_lightning.console import UserError
+from cry_lightning.encoders.batch_norm import BatchNorm2d
 
 PATCH = (64, 96)  # mel bands and frames
 N_CLASSES = 527  # of AudioSet
@@ -38,7 +39,7 @@ class ConvBlock(nn.Sequential):
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for i, kernel in enumerate(kernels, start=1):
             layers[f"conv{i}"] = conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
-            layers[f"norm{i}"] = nn.BatchNorm2d(out_channels)
+            layers[f"norm{i}"] = BatchNorm2d(out_channels)
             layers[f"relu{i}"] = nn.ReLU(inplace=True)
             nn.init.xavier_uniform_(conv.weight)
             in_channels = out_channels
@@ -179,7 +180,7 @@ class ConvNorm(nn.Sequential):
     ) -> None:
         conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out")
-        super().__init__(conv, nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01), activation())
+        super().__init__(conv, BatchNorm2d(out_channels, eps=1e-3, momentum=0.01), activation())
 
 
 class SqueezeExcitation(nn.Module):
