@@ -231,7 +231,7 @@ def test_positions_of_a_transformer_are_adapted_to_its_size(weights):
         ({"model_name": "resnet18", "size": [16, 90]}, "resnet18: .*32 times smaller.* 16x90 is too small"),
         (
             {"normalize": None},
-            r"wants pictures of shape \(B, 3, F, T\), not \(8, 1, 60, 90\); set model.init_args.norm",
+            r"wants pictures of shape \(B, 3, F, T\), not \(1, 1, 60, 90\); set model.init_args.norm",
         ),
         ({"checkpoint_path": "test_vit"}, "is not of test_resnet: .*conv1.* is missing.* and [0-9]+ more"),
         ({"checkpoint_path": "test_vit2", "model_name": "test_vit"}, "is not of test_vit: "),

@@ -24,6 +24,7 @@ from cry_lightning.download.published import WEIGHTS
 from cry_lightning.files import LOCK, MADE_FROM, MOVING, OLDER, Json, locked, write_json, write_text
 from cry_lightning.make.chain import METHODS, PUBLISHED, RUNS, MakeChain, MakeStage, imported, note_down
 from cry_lightning.make.digests import Inputs, changed, of_file
+from cry_lightning.make.rendering import rendered_meanwhile
 
 GOALS = ("pretrain", "simclr", "adapt", "finetune", "evaluate")
 PUBLISHED_SHA256 = WEIGHTS["efficientat-mn04"].digest or ""
@@ -149,7 +150,8 @@ def fit(stage: MakeStage, overwrite: bool, told: set[Path], waiting: Sequence[Ma
         write_record(folder, begun)
     command = ("fit", "--config", str(stage.config), f"--name={folder.name}", *arguments, *stage.arguments)
     try:
-        run(*command, record=begun if overwrites else None)
+        with rendered_meanwhile((stage, *waiting)):
+            run(*command, record=begun if overwrites else None)
     finally:
         forget(folder)
     if not is_finished(folder):
