@@ -267,7 +267,7 @@ def test_a_killed_search_ends_as_an_unkilled_one_and_hears_no_test_subject(
         main([*command, "--trials", "3", "--data.subset.per_class", "4"])
 
     best = table.loc[table["val/uar"].idxmax()]
-    run = cli.main(["fit", "--config", str(whole / "best.yaml")])
+    run = cli.main(shlex.split(told.splitlines()[-1])[3:])
     assert run.run_folder.path == tmp_path / "runs/tones/pretrain-tuned"
     curve = pd.read_csv(run.run_folder.path / "fit/metrics.csv")["val/uar"]
     assert curve.max() == best["val/uar"] and curve.idxmax() >= 0

@@ -342,9 +342,10 @@ def run(stage: StageConfig, space_path: str, n_trials: int, seed: int, out: Path
     tune_report.write(search, goal, out)
     name = f"{study.config['name']}-tuned"
     whole = open_study(stage.changed(best[0].params, {"name": name})).config
-    path = tune_report.write_best(whole, goal, best[0], out)
+    path = out / "best.yaml"
+    command = tune_report.write_best(whole, goal, best[0], path)
     print(tune_report.text(search, goal, len(study.data.subjects("val"))))
-    print(f"\n{out / 'trials.csv'}\n{out / 'trials.png'}\npython -m cry_lightning fit --config {path}")
+    print(f"\n{out / 'trials.csv'}\n{out / 'trials.png'}\n{command}")
     return path
 
 

@@ -1,5 +1,6 @@
 """What a search found: its table and Optuna's figures."""
 
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -98,11 +99,12 @@ def found(search: Study, goal: "Goal") -> Values:
     return {f"tune/best/{key}": value for key, value in winner.items()}
 
 
-def write_best(config: Config, goal: "Goal", best: FrozenTrial, out: Path) -> Path:
-    """Write best.yaml, the whole stage config; returns its path."""
-    path = out / "best.yaml"
-    header = f"# The best of the trials in {out}: {goal.metric} {best.value:.4f} on the validation subjects.\n"
+def write_best(config: Config, goal: "Goal", best: FrozenTrial, path: Path) -> str:
+    """Write the whole stage config of the best trial; returns the command that fits it."""
+    header = f"# The best of the trials in {path.parent}: {goal.metric} {best.value:.4f} on the validation subjects.\n"
+    # A config that lies elsewhere may not by itself say where runs are written.
+    runs = ["--runs", config["runs"]] if Path(config["runs"]).is_absolute() else []
+    command = shlex.join(["python", "-m", "cry_lightning", "fit", "--config", str(path), *runs])
     with replacing(path) as part:
-        command = f"#   python -m cry_lightning fit --config {path}\n"
-        part.write_text(header + command + yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    return path
+        part.write_text(f"{header}#   {command}\n{yaml.safe_dump(config, sort_keys=False)}", encoding="utf-8")
+    return command
