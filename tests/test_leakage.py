@@ -34,7 +34,8 @@ from cry_lightning.lineage import (
 )
 from cry_lightning.lineage.acoustic_fingerprint import landmarks
 from cry_lightning.lineage.check import OTHERS, PARTS
-from cry_lightning.lineage.records import NO_HASH, NO_LINEAGE, OTHER_TABLE
+from cry_lightning.lineage.records import NO_HASH, NO_LINEAGE, OTHER_TABLE, SCHEMA
+from cry_lightning.lineage.spelling import NEAR
 from cry_lightning.tasks.augment import BackgroundNoise
 
 RATE = 8000
@@ -211,7 +212,7 @@ SPOILED = {
     r"stages\[0\]: 'validation_clips' is not": json.dumps(
         {"complete": True, "stages": [stage("a") | {"validation_clips": 3}]}
     ),
-    "'schema' is 5, where this version reads up to 4": json.dumps({"schema": 5}),
+    f"'schema' is {SCHEMA + 1}, where this version reads up to {SCHEMA}": json.dumps({"schema": SCHEMA + 1}),
     r"stages\[1\]: 'clips' is not a list": json.dumps(
         {"complete": True, "stages": [stage("a"), stage("b") | {"clips": None}]}
     ),
@@ -273,6 +274,27 @@ def test_an_id_that_another_collection_has_too_is_remarked() -> None:
     assert found.status == "CLEAN"
     (remark,) = found.remarks
     assert "1 of 3 tested subjects bears the id" in remark and "made:b" in remark and "`collection`" in remark
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested"), [("Ward-12", "ward12"), ("Ward-12", "Ward_12"), ("Zo\u00e9", "Zoe"), ("B3", "B\u0663")]
+)
+@pytest.mark.parametrize("part", ["subjects", "validation_subjects"])
+def test_an_id_that_is_nearly_spelled_as_one_of_a_stage_is_remarked(trained: str, tested: str, part: str) -> None:
+    one, other = (subject_fingerprint(f"made:{subject}", "given") for subject in (trained, tested))
+    used = stage("finetune") | {part: [one]}
+    named = rows().replace({"subject": {"made:b": f"made:{tested}"}})
+    found = check(named, lineage(used))
+    assert found.status == "CLEAN"
+    (remark,) = found.remarks
+    assert f"1 of 3 tested subjects has an id that differs in {NEAR} alone" in remark and f"made:{tested}." in remark
+    equal = check(named, lineage(used | {part: [other]}))
+    assert (equal.status, equal.remarks) == ("LEAKY", [])
+    assert check(named, lineage(used | {part: [subject_fingerprint("ward:x-1", "given")[:25]]})).status == "CLEAN"
+
+
+def test_an_id_as_it_is_mostly_spelled_takes_no_more_letters_than_before() -> None:
+    assert [len(subject_fingerprint(f"made:{own}", "given")) for own in ("baby12", "b-1")] == [25, 34]
 
 
 def test_stand_ins_leave_a_run_clean_and_unknown_subjects_of_any_stage_do_not() -> None:

@@ -18,9 +18,11 @@ from cry_lightning.lineage.records import (
     FoldedLineage,
     Sounds,
     StageRecord,
+    near_fingerprint,
     subject_fingerprint,
 )
 from cry_lightning.lineage.sketch import Sketch, Stretches
+from cry_lightning.lineage.spelling import NEAR
 
 MAX_REPORTED = 3  # overlaps, since a cross-validation has one for each fold; and clips that are named
 Status = Literal["CLEAN", "SUBJECTS UNKNOWN", "UNKNOWN LINEAGE", "LEAKY"]
@@ -135,6 +137,7 @@ def check(predictions: pd.DataFrame, lineage: AnyLineage | None) -> Leakage:
     remarks = [
         *map(_unlearned, lineage.stages[-1:]),
         *tested.namesakes(lineage.stages),
+        *tested.near_namesakes(lineage.stages),
         *map(_sketched, lineage.stages),
     ]
     return Leakage(status, overlaps, unknown, lineage.uncalibrated, whose, list(filter(None, remarks)))
@@ -206,10 +209,10 @@ class Tested:
 
     def namesakes(self, stages: Sequence[StageRecord]) -> list[str]:
         """Tested subjects whose id is that of others that were trained on, in another collection, in words."""
-        ids = {ours[0].partition("/")[2]: name for name, ours in self.subjects.items()}
+        ids = {ours[0].split("/")[1]: name for name, ours in self.subjects.items() if "/" in ours[0]}
         found = []
         for stage in stages:
-            theirs = dict(subject.split("/") for subject in stage.subjects if "/" in subject)
+            theirs = dict(subject.split("/")[:2] for subject in stage.subjects if "/" in subject)
             ours = {one[0].partition("/")[0] for one in self.subjects.values()}
             same = sorted(ids[own] for subject, own in theirs.items() if subject not in ours and own in ids)
             if same:
@@ -218,6 +221,22 @@ class Tested:
                     f"{counted(len(same), f'{of} bears', f'{of} bear')} the id of one that stage {stage.stage}"
                     f" was trained on in another collection, first {same[0]}. If these are the same infants, give both"
                     " corpora the same `collection`."
+                )
+        return found
+
+    def near_namesakes(self, stages: Sequence[StageRecord]) -> list[str]:
+        """Tested subjects whose id is nearly spelled as that of others of the same collection, in words."""
+        found = []
+        for stage in stages:
+            used = [*stage.subjects, *stage.validation_subjects]
+            equal, near = {one.partition("/")[0] for one in used}, {*filter(None, map(near_fingerprint, used))}
+            ours = ((name, one) for name, (one, _) in self.subjects.items() if one.partition("/")[0] not in equal)
+            if same := sorted(name for name, one in ours if near_fingerprint(one) in near):
+                of = f"of {len(self.subjects)} tested subjects"
+                found.append(
+                    f"{counted(len(same), f'{of} has', f'{of} have')} an id that differs in {NEAR} alone from one that"
+                    f" stage {stage.stage} used, first {same[0]}. If these are the same infants, spell them in one way,"
+                    " and train anew."
                 )
         return found
 
