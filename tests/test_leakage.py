@@ -109,6 +109,24 @@ def test_sound_under_another_name_and_subject() -> None:
     assert [(one.subjects, one.clips) for one in found.overlaps] == [(0, 2)]
 
 
+def test_every_tested_clip_is_named_with_what_it_was_found_as() -> None:
+    copies = ("sound of 0.wav#0.000-1.000", "sound of 0.wav#0.500-1.000", "sound of 3.wav#0.000-1.000")
+    heard, copied = (sound_fingerprint(f"{name}#0.000-end", landmarks(cry(1)[None], RATE)[0]) for name in ("t", "u"))
+    known = lineage(stage("pretrain", clips=copies), stage("finetune", validation="c") | {"validation_clips": [copied]})
+    known.test_clips.update({"5.wav#0.000-1.000": heard, "chose.wav": copied})
+    leaks = check(rows(), known).leaks
+    assert " ".join(leaks.columns) == "stage corpus clip subject use found_by other other_clip"
+    c, chose = fingerprint("made:c"), "used to choose the checkpoint"
+    assert leaks.drop(columns="corpus").to_numpy().tolist() == [
+        ["pretrain", "0.wav#0.000-1.000", "made:a", "trained on", "content", fingerprint("sound of 0.wav"), ""],
+        ["pretrain", "3.wav#0.000-1.000", "made:b", "trained on", "content", fingerprint("sound of 3.wav"), ""],
+        ["finetune", "4.wav#0.000-1.000", "made:c", chose, "subject", c, ""],
+        ["finetune", "5.wav#0.000-1.000", "made:c", chose, "subject", c, ""],
+        ["finetune", "5.wav#0.000-1.000", "made:c", chose, "acoustic fingerprint", fingerprint("u"), "chose.wav"],
+    ]
+    assert check(rows(), lineage(stage("finetune"))).leaks.empty
+
+
 def test_another_stretch_of_the_same_file_is_heard_where_they_overlap() -> None:
     def heard(tested: str, trained: str) -> int:
         return count_shared([sound_fingerprint(tested)], [sound_fingerprint(trained)])
