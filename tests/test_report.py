@@ -15,11 +15,12 @@ from made import bind, write_run
 from matplotlib.image import imread
 
 from cry_lightning.__main__ import run as command
+from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import figures, predictions
 from cry_lightning.evaluation.drawing import PAPER, SCREEN, in_lines
 from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
-from cry_lightning.report.command import CSV_COLUMNS
+from cry_lightning.report.command import CSV_COLUMNS, OPTIONAL
 from cry_lightning.report.words import verdict
 
 main = partial(command, "evaluate")
@@ -198,6 +199,13 @@ def test_leaky_run_is_refused_and_then_stamped(no_figures, tmp_path, capsys) -> 
     bind(run)
     main([str(run)])
     assert not (run / "leaks.csv").exists()
+
+
+def test_a_new_test_leaves_nothing_of_the_report_of_another(tmp_path) -> None:
+    for name in OPTIONAL:
+        (tmp_path / name).touch()
+    RunFolder(tmp_path).forget_evaluation()
+    assert not [*tmp_path.iterdir()]
 
 
 def test_unknown_subjects_are_stamped_and_intervals_are_over_recordings(no_figures, tmp_path, capsys) -> None:
