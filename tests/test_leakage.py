@@ -34,7 +34,8 @@ from cry_lightning.lineage import (
 )
 from cry_lightning.lineage.acoustic_fingerprint import landmarks
 from cry_lightning.lineage.check import OTHERS, PARTS
-from cry_lightning.lineage.records import NO_HASH, NO_LINEAGE, OTHER_TABLE
+from cry_lightning.lineage.records import NO_HASH, NO_LINEAGE, OTHER_TABLE, SCHEMA
+from cry_lightning.lineage.spelling import NEAR
 from cry_lightning.tasks.augment import BackgroundNoise
 
 RATE = 8000
@@ -106,6 +107,24 @@ def test_sound_under_another_name_and_subject() -> None:
     found = check(rows(), lineage(stage("pretrain", clips=copies), stage("finetune")))
     assert found.status == "LEAKY"
     assert [(one.subjects, one.clips) for one in found.overlaps] == [(0, 2)]
+
+
+def test_every_tested_clip_is_named_with_what_it_was_found_as() -> None:
+    copies = ("sound of 0.wav#0.000-1.000", "sound of 0.wav#0.500-1.000", "sound of 3.wav#0.000-1.000")
+    heard, copied = (sound_fingerprint(f"{name}#0.000-end", landmarks(cry(1)[None], RATE)[0]) for name in ("t", "u"))
+    known = lineage(stage("pretrain", clips=copies), stage("finetune", validation="c") | {"validation_clips": [copied]})
+    known.test_clips.update({"5.wav#0.000-1.000": heard, "chose.wav": copied})
+    leaks = check(rows(), known).leaks
+    assert " ".join(leaks.columns) == "stage corpus clip subject use found_by other other_clip"
+    c, chose = fingerprint("made:c"), "used to choose the checkpoint"
+    assert leaks.drop(columns="corpus").to_numpy().tolist() == [
+        ["pretrain", "0.wav#0.000-1.000", "made:a", "trained on", "content", fingerprint("sound of 0.wav"), ""],
+        ["pretrain", "3.wav#0.000-1.000", "made:b", "trained on", "content", fingerprint("sound of 3.wav"), ""],
+        ["finetune", "4.wav#0.000-1.000", "made:c", chose, "subject", c, ""],
+        ["finetune", "5.wav#0.000-1.000", "made:c", chose, "subject", c, ""],
+        ["finetune", "5.wav#0.000-1.000", "made:c", chose, "acoustic fingerprint", fingerprint("u"), "chose.wav"],
+    ]
+    assert check(rows(), lineage(stage("finetune"))).leaks.empty
 
 
 def test_another_stretch_of_the_same_file_is_heard_where_they_overlap() -> None:
@@ -211,7 +230,7 @@ SPOILED = {
     r"stages\[0\]: 'validation_clips' is not": json.dumps(
         {"complete": True, "stages": [stage("a") | {"validation_clips": 3}]}
     ),
-    "'schema' is 5, where this version reads up to 4": json.dumps({"schema": 5}),
+    f"'schema' is {SCHEMA + 1}, where this version reads up to {SCHEMA}": json.dumps({"schema": SCHEMA + 1}),
     r"stages\[1\]: 'clips' is not a list": json.dumps(
         {"complete": True, "stages": [stage("a"), stage("b") | {"clips": None}]}
     ),
@@ -273,6 +292,27 @@ def test_an_id_that_another_collection_has_too_is_remarked() -> None:
     assert found.status == "CLEAN"
     (remark,) = found.remarks
     assert "1 of 3 tested subjects bears the id" in remark and "made:b" in remark and "`collection`" in remark
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested"), [("Ward-12", "ward12"), ("Ward-12", "Ward_12"), ("Zo\u00e9", "Zoe"), ("B3", "B\u0663")]
+)
+@pytest.mark.parametrize("part", ["subjects", "validation_subjects"])
+def test_an_id_that_is_nearly_spelled_as_one_of_a_stage_is_remarked(trained: str, tested: str, part: str) -> None:
+    one, other = (subject_fingerprint(f"made:{subject}", "given") for subject in (trained, tested))
+    used = stage("finetune") | {part: [one]}
+    named = rows().replace({"subject": {"made:b": f"made:{tested}"}})
+    found = check(named, lineage(used))
+    assert found.status == "CLEAN"
+    (remark,) = found.remarks
+    assert f"1 of 3 tested subjects has an id that differs in {NEAR} alone" in remark and f"made:{tested}." in remark
+    equal = check(named, lineage(used | {part: [other]}))
+    assert (equal.status, equal.remarks) == ("LEAKY", [])
+    assert check(named, lineage(used | {part: [subject_fingerprint("ward:x-1", "given")[:25]]})).status == "CLEAN"
+
+
+def test_an_id_as_it_is_mostly_spelled_takes_no_more_letters_than_before() -> None:
+    assert [len(subject_fingerprint(f"made:{own}", "given")) for own in ("baby12", "b-1")] == [25, 34]
 
 
 def test_stand_ins_leave_a_run_clean_and_unknown_subjects_of_any_stage_do_not() -> None:

@@ -15,11 +15,12 @@ from made import bind, write_run
 from matplotlib.image import imread
 
 from cry_lightning.__main__ import run as command
+from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import figures, predictions
 from cry_lightning.evaluation.drawing import PAPER, SCREEN, in_lines
 from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
-from cry_lightning.report.command import CSV_COLUMNS
+from cry_lightning.report.command import CSV_COLUMNS, OPTIONAL
 from cry_lightning.report.words import verdict
 
 main = partial(command, "evaluate")
@@ -182,12 +183,29 @@ def test_leaky_run_is_refused_and_then_stamped(no_figures, tmp_path, capsys) -> 
     with pytest.raises(UserError, match=r"LEAKY, 1 of 12 tested subjects trained on.*--allow-leaky"):
         main([str(run)])
     assert not (run / "report.md").exists()
+    refused = pd.read_csv(run / "leaks.csv")
     main([str(run), "--allow-leaky"])
+    leaks = pd.read_csv(run / "leaks.csv")
+    pd.testing.assert_frame_equal(leaks, refused)
+    assert leaks["clip"].str.match("3-[01].wav#").all() and len(leaks) == 4
+    assert set(leaks["found_by"]) == {"subject"} and set(leaks["run"]) == {str(run)}
     printed, written = capsys.readouterr().out, (run / "report.md").read_text()
     assert len(re.findall(r"(clip|recording|subject) .* LEAKY$", printed, re.MULTILINE)) == 3
     assert written.splitlines()[2].startswith("> **LEAKY**")
     assert "the test leaks, so this says nothing about other subjects" in written
     assert set(pd.read_csv(run / "metrics.csv")["lineage"]) == {"LEAKY"}
+    assert "leaks.csv names every such clip" in printed and "leaks.csv names every such clip" in written
+    rewrite(run, subject=predictions.read(run / "predictions.csv")["subject"].replace("made:3", "made:x"))
+    bind(run)
+    main([str(run)])
+    assert not (run / "leaks.csv").exists()
+
+
+def test_a_new_test_leaves_nothing_of_the_report_of_another(tmp_path) -> None:
+    for name in OPTIONAL:
+        (tmp_path / name).touch()
+    RunFolder(tmp_path).forget_evaluation()
+    assert not [*tmp_path.iterdir()]
 
 
 def test_unknown_subjects_are_stamped_and_intervals_are_over_recordings(no_figures, tmp_path, capsys) -> None:

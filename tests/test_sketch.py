@@ -126,6 +126,7 @@ def test_a_copy_in_another_file_is_found_by_what_is_kept_of_its_landmarks(monkey
     copy, other = (f"{99:016x}#0.000-end#{landmarks(sound[None], 8000)[0]}" for sound in (longer[3][900:], longer[8]))
     found = verdict([copy, other], record)
     assert found.overlaps[0].alike == {"trained on": ["0.wav#0.000-1.000"]} and found.overlaps[0].clips == 0
+    assert found.leaks["other"].tolist() == [f"{3:016x}"]
     assert ("of their landmarks is kept" in found.remarks[0]) == (landmarks_kept < 1000)
     assert verdict([other], record).status == "CLEAN"
 

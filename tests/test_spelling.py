@@ -15,7 +15,7 @@ from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import evaluate as evaluate_units
 from cry_lightning.evaluation.metrics import units_at
 from cry_lightning.features import MFCC
-from cry_lightning.lineage.spelling import doubts, named_by_recording, probably_one
+from cry_lightning.lineage.spelling import doubts, loose, named_by_recording, perhaps_one, plain, probably_one
 
 describe = partial(command, "describe")
 evaluate = partial(command, "evaluate")
@@ -60,6 +60,31 @@ def test_slips_of_the_pen_are_probably_one_infant(one, other):
 )
 def test_different_infants_are_not(one, other):
     assert not probably_one([one, other]) and not doubts([one, other], ["hungry", None])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Zoe", "Zo\u00e9"),
+        ("Ward-12", "Ward_12"),
+        ("Ward-12", "ward012"),
+        ("B3", "B\u0663"),
+        ("\u0667", "\u0660\u0660\u0667"),
+        ("1--2", "1.2"),
+        ("7", "7-"),
+    ],
+)
+def test_accents_punctuation_and_the_script_of_digits_are_told_but_not_joined(one, other):
+    subjects = [f"ward:{one}", f"ward:{other}", "ward:x", "clinic:Zoe", "clinic:B3"]
+    assert perhaps_one(subjects) == [sorted(subjects[:2])] and not probably_one(subjects)
+    (told,) = doubts(subjects)
+    assert told.startswith("PROBABLY ONE INFANT, but counted as several") and repr(f"ward:{other}") in told
+
+
+def test_names_that_are_joined_are_not_told_twice():
+    assert not perhaps_one(["Baby 3", "baby03", "x"])
+    assert loose("-") == "-" != loose("--")
+    assert {loose(name) for name in ("Baby-0\u0663", plain("Baby-0\u0663"))} == {"baby3"}
 
 
 def test_subjects_that_are_named_as_their_one_recording_are_doubtful():

@@ -39,7 +39,7 @@ TESTED = ("predictions.csv", "lineage.json")
 REFERENCE = "reference.pt"  # from `test` too, for `predict`
 EVALUATED = (
     *("report.html", "report.md", "report.txt", "card.md", "checklist.md"),
-    *("metrics.csv", "clinical.csv", "figures", "validation"),
+    *("metrics.csv", "clinical.csv", "differences.csv", "leaks.csv", "figures", "validation"),
 )
 EXPORTED = tuple(f"{name}{ending}" for name in ("best", "last") for ending in (".onnx", ".pt2", "-hub"))
 LATER = (*TESTED, *EVALUATED, REFERENCE, *EXPORTED, "test")  # what later commands make of a run

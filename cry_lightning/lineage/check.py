@@ -1,9 +1,9 @@
 """Whether a model was tested on what a stage of it was trained on; whether its figures are of synthetic sounds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,17 @@ from cry_lightning.lineage.records import (
     FoldedLineage,
     Sounds,
     StageRecord,
+    near_fingerprint,
     subject_fingerprint,
 )
 from cry_lightning.lineage.sketch import Sketch, Stretches
+from cry_lightning.lineage.spelling import NEAR
 
 MAX_REPORTED = 3  # overlaps, since a cross-validation has one for each fold; and clips that are named
 Status = Literal["CLEAN", "SUBJECTS UNKNOWN", "UNKNOWN LINEAGE", "LEAKY"]
 ORDER: list[Status] = ["CLEAN", "SUBJECTS UNKNOWN", "UNKNOWN LINEAGE", "LEAKY"]  # what weighs more comes later
 TRAINED, CHOSE, NOISE = "trained on", "used to choose the checkpoint", "used as augmenting noise"
+SUBJECT, CONTENT, ACOUSTIC = "subject", "content", "acoustic fingerprint"  # what a leak is found by
 REMEDY = (
     "state whose recording each is: subject_pattern finds it in the paths, and a manifest.csv has a column `subject`;"
     " stages that were trained without are then trained anew"
@@ -38,6 +41,17 @@ PARTS = "none of their clips is, but other parts of the same recordings"
 SYNTHETIC_COLLECTIONS = ("synthetic-cries", "synthetic-words")  # as subjects and stages name them
 SYNTHETIC_CORPORA = ("SyntheticCries", "SyntheticWords")  # as configs do, whatever name a corpus is given there
 SYNTHETIC = "The recordings are synthetic, made by a program: figures of this model say nothing about infants."
+
+
+class Leak(NamedTuple):
+    """A tested clip, and whom or what a stage had."""
+
+    clip: str
+    subject: str
+    use: str  # that the stage made of it
+    found_by: str
+    other: str  # fingerprint of the subject, or of the hash of the recording, that the stage had
+    other_clip: str = ""  # a clip of that recording, where the same table predicts one beside those that are tested
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,7 @@ class Overlap:
     alike: dict[str, list[str]] = field(default_factory=dict)  # use -> tested clips that sound like what had it
     compared: bool = False  # whether all sounds were
     same_files: bool = False  # whether any of them is of a file that was met, too
+    leaks: Sequence[Leak] = field(default=(), repr=False)  # all of it
 
     def __bool__(self) -> bool:
         """Whether anything is shared."""
@@ -65,15 +80,15 @@ class Overlap:
     def __str__(self) -> str:
         """What is shared, in words."""
         shared = [
-            (self.subjects, self.of_subjects, "tested subjects trained on"),
-            (self.validation_subjects, self.of_subjects, "tested subjects used to choose the checkpoint"),
-            (self.clips, self.of_clips, f"tested clips {TRAINED} (found by content)"),
-            (self.validation_clips, self.of_clips, f"tested clips {CHOSE} (found by content)"),
-            (self.noise_clips, self.of_clips, f"tested clips {NOISE} (found by content)"),
+            (self.subjects, self.of_subjects, f"tested subjects {TRAINED}"),
+            (self.validation_subjects, self.of_subjects, f"tested subjects {CHOSE}"),
+            (self.clips, self.of_clips, f"tested clips {TRAINED} (found by {CONTENT})"),
+            (self.validation_clips, self.of_clips, f"tested clips {CHOSE} (found by {CONTENT})"),
+            (self.noise_clips, self.of_clips, f"tested clips {NOISE} (found by {CONTENT})"),
         ]
         for use, clips in self.alike.items():
             named = first_few([*map(clip_in_words, clips)], MAX_REPORTED, "; ", "; and")
-            shared.append((len(clips), self.of_clips, f"tested clips {use} (found by acoustic fingerprint: {named})"))
+            shared.append((len(clips), self.of_clips, f"tested clips {use} (found by {ACOUSTIC}: {named})"))
         counts = ", ".join(f"{count} of {total} {text}" for count, total, text in shared if count)
         by_sound = self.clips or self.validation_clips or self.noise_clips or any(self.alike.values())
         others = f" ({PARTS if self.same_files else OTHERS})" if self.compared and not by_sound else ""
@@ -100,6 +115,12 @@ class Leakage:
         if self.unknown_subjects:
             reported.append(f"{self.unknown_subjects}, so that one infant may be on both sides: {REMEDY}")
         return "; ".join([*reported, *([self.unknown] if self.unknown else [])])
+
+    @property
+    def leaks(self) -> pd.DataFrame:
+        """A row for each tested clip and each subject or recording of a stage that it was met by."""
+        rows = [(one.stage, one.corpus, *leak) for one in self.overlaps for leak in one.leaks]
+        return pd.DataFrame(rows, columns=["stage", "corpus", *Leak._fields]).drop_duplicates()
 
 
 def check(predictions: pd.DataFrame, lineage: AnyLineage | None) -> Leakage:
@@ -135,6 +156,7 @@ def check(predictions: pd.DataFrame, lineage: AnyLineage | None) -> Leakage:
     remarks = [
         *map(_unlearned, lineage.stages[-1:]),
         *tested.namesakes(lineage.stages),
+        *tested.near_namesakes(lineage.stages),
         *map(_sketched, lineage.stages),
     ]
     return Leakage(status, overlaps, unknown, lineage.uncalibrated, whose, list(filter(None, remarks)))
@@ -157,6 +179,13 @@ class Tested:
         self.subjects = {name: (subject_fingerprint(name, source), fingerprint(name)) for name, source in whose}
         self.sounds = self.rows["clip"].map(content)
         self.known = self.sounds.dropna()
+        self.content = content
+
+    @cached_property
+    def others(self) -> dict[str, str]:
+        """Files of clips that are predicted beside those that are tested, and a clip of each."""
+        tested = set(self.rows["clip"])
+        return {sound.partition("#")[0]: clip for clip, sound in self.content.items() if clip not in tested}
 
     @cached_property
     def located(self) -> Stretches:
@@ -172,13 +201,17 @@ class Tested:
         """What is shared with a stage."""
         uses: dict[str, Sounds] = {TRAINED: stage.clips, CHOSE: stage.validation_clips, NOISE: stage.noise}
         located = {use: _located(sounds) for use, sounds in uses.items()}
-        counts = {use: int(self.located.found_in(theirs).sum()) for use, theirs in located.items()}
-        places = {use: self._alike(sounds) for use, sounds in uses.items()}
+        found = {use: self.located.found_in(theirs) for use, theirs in located.items()}
+        counts = {use: int(places.sum()) for use, places in found.items()}
+        alike = {use: self._alike(use, sounds) for use, sounds in uses.items()}
+        whose = {TRAINED: self._shared(stage.subjects), CHOSE: self._shared(stage.validation_subjects)}
+        leaks = [leak for use, shared in whose.items() for leak in self._of_subjects(use, shared)]
+        leaks += [leak for use, places in found.items() for leak in self._same(use, np.flatnonzero(places))]
         return Overlap(
             stage=stage.stage,
             corpus=stage.corpus,
-            subjects=self._shared(stage.subjects),
-            validation_subjects=self._shared(stage.validation_subjects),
+            subjects=len(whose[TRAINED]),
+            validation_subjects=len(whose[CHOSE]),
             clips=counts[TRAINED],
             validation_clips=counts[CHOSE],
             of_subjects=len(self.subjects),
@@ -186,18 +219,39 @@ class Tested:
             noise_clips=counts[NOISE],
             compared=not (_sketched(stage) or _cannot_be_compared(self.sounds, [stage])),
             same_files=any(np.isin(self.located.file, theirs.file).any() for theirs in located.values()),
-            alike={use: self.rows.loc[self.known.index[at], "clip"].tolist() for use, at in places.items() if len(at)},
+            alike={use: list(dict.fromkeys(leak.clip for leak in those)) for use, those in alike.items() if those},
+            leaks=[*leaks, *(leak for those in alike.values() for leak in those)],
         )
 
-    def _alike(self, sounds: Sounds) -> np.ndarray:
-        """Places among the known sounds of those that sound like any of others."""
+    def _alike(self, use: str, sounds: Sounds) -> list[Leak]:
+        """Those that sound like any of others, with each file that they do."""
         if not len(sounds):
-            return np.zeros(0, int)
-        return np.unique(alike(self.landmarks, sounds.known if isinstance(sounds, Sketch) else sounds)[:, 0])
+            return []
+        theirs = sounds.known if isinstance(sounds, Sketch) else sounds
+        pairs = alike(self.landmarks, theirs).tolist()
+        files = theirs.files if isinstance(theirs, Landmarks) else theirs
+        named = dict.fromkeys((place, files[other].partition("#")[0]) for place, other in pairs)
+        return [self._leak(self.known.index[place], use, ACOUSTIC, file) for place, file in named]
 
-    def _shared(self, subjects: Iterable[str]) -> int:
+    def _same(self, use: str, places: np.ndarray) -> list[Leak]:
+        """Those at some places among the known sounds, whose very file was met."""
+        files = (self.known.iloc[place].partition("#")[0] for place in places)
+        return [self._leak(row, use, CONTENT, file) for row, file in zip(self.known.index[places], files, strict=True)]
+
+    def _of_subjects(self, use: str, shared: dict[str, str]) -> list[Leak]:
+        """The clips of some subjects, each with its fingerprint."""
+        whose = self.rows["subject"][self.rows["subject"].isin(shared.keys())]
+        return [self._leak(row, use, SUBJECT, shared[subject]) for row, subject in whose.items()]
+
+    def _leak(self, row: Hashable, use: str, found_by: str, other: str) -> Leak:
+        clip, subject = (str(self.rows.at[row, column]) for column in ("clip", "subject"))
+        return Leak(clip, subject, use, found_by, other, self.others.get(other, ""))
+
+    def _shared(self, subjects: Iterable[str]) -> dict[str, str]:
+        """Tested subjects that are among others, each with the fingerprint that it has there."""
         theirs = {subject.partition("/")[0] for subject in subjects}
-        return sum(any(one.partition("/")[0] in theirs for one in ours) for ours in self.subjects.values())
+        same = ((name, one.partition("/")[0]) for name, ours in self.subjects.items() for one in ours)
+        return {name: whole for name, whole in same if whole in theirs}
 
     def unknown_subjects(self) -> list[str]:
         """Of how many tested clips the subject is not known, in words."""
@@ -206,10 +260,10 @@ class Tested:
 
     def namesakes(self, stages: Sequence[StageRecord]) -> list[str]:
         """Tested subjects whose id is that of others that were trained on, in another collection, in words."""
-        ids = {ours[0].partition("/")[2]: name for name, ours in self.subjects.items()}
+        ids = {ours[0].split("/")[1]: name for name, ours in self.subjects.items() if "/" in ours[0]}
         found = []
         for stage in stages:
-            theirs = dict(subject.split("/") for subject in stage.subjects if "/" in subject)
+            theirs = dict(subject.split("/")[:2] for subject in stage.subjects if "/" in subject)
             ours = {one[0].partition("/")[0] for one in self.subjects.values()}
             same = sorted(ids[own] for subject, own in theirs.items() if subject not in ours and own in ids)
             if same:
@@ -218,6 +272,22 @@ class Tested:
                     f"{counted(len(same), f'{of} bears', f'{of} bear')} the id of one that stage {stage.stage}"
                     f" was trained on in another collection, first {same[0]}. If these are the same infants, give both"
                     " corpora the same `collection`."
+                )
+        return found
+
+    def near_namesakes(self, stages: Sequence[StageRecord]) -> list[str]:
+        """Tested subjects whose id is nearly spelled as that of others of the same collection, in words."""
+        found = []
+        for stage in stages:
+            used = [*stage.subjects, *stage.validation_subjects]
+            equal, near = {one.partition("/")[0] for one in used}, {*filter(None, map(near_fingerprint, used))}
+            ours = ((name, one) for name, (one, _) in self.subjects.items() if one.partition("/")[0] not in equal)
+            if same := sorted(name for name, one in ours if near_fingerprint(one) in near):
+                of = f"of {len(self.subjects)} tested subjects"
+                found.append(
+                    f"{counted(len(same), f'{of} has', f'{of} have')} an id that differs in {NEAR} alone from one that"
+                    f" stage {stage.stage} used, first {same[0]}. If these are the same infants, spell them in one way,"
+                    " and train anew."
                 )
         return found
 

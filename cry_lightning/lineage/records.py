@@ -10,13 +10,14 @@ from cry_lightning.console import UserError, clip_in_words, counted, counted_plu
 from cry_lightning.files import Json, nfc, read_object, sha256, write_json
 from cry_lightning.lineage.recorded import fingerprint
 from cry_lightning.lineage.sketch import Sketch, sketched
-from cry_lightning.lineage.spelling import own_part, plain
+from cry_lightning.lineage.spelling import loose, own_part, plain
 
 # Of a lineage in a checkpoint or in lineage.json. 1 had no number, and at first no validation_clips; 2 had subjects as
-# they were spelled, and no landmarks, noise, subject sources or hashes of files; 3 had no sketches.
-SCHEMA = 4
+# they were spelled, and no landmarks, noise, subject sources or hashes of files; 3 had no sketches; 4 did not
+# tell of subjects that are spelled nearly as others.
+SCHEMA = 5
 FILE, TABLE = "lineage.json", "predictions.csv"
-SUBJECT = re.compile("[0-9a-f]{16}(/[0-9a-f]{8})?")
+SUBJECT = re.compile("[0-9a-f]{16}(/[0-9a-f]{8}){0,2}")
 TIME = r"[0-9]{1,9}\.[0-9]{1,9}"
 SOUND = re.compile(rf"[0-9a-f]{{16}}(?:#{TIME}-(?:end|{TIME})(?:#(?:[A-Za-z0-9+/]{{8}})*)?)?")
 WAY_OUT = "run the test that writes it again"
@@ -325,12 +326,21 @@ def union(lineages: Iterable[Lineage]) -> Lineage:
 def subject_fingerprint(subject: str, source: str) -> str:
     """Of "collection:id", of whatever spelling, and behind a slash of the id alone, to find it in other collections by.
 
+    Behind a second slash, where it is another one, is that of its `loose` form, to find it by in nearly this spelling.
     One that is not known has the name of its recording, which is compared as it is, and with this collection only.
     """
     if source == "unknown":
         return fingerprint(subject)
-    own = plain(own_part(subject))
-    return f"{fingerprint(f'{plain(subject.removesuffix(own_part(subject)))}{own}')}/{fingerprint(own)[:8]}"
+    own = own_part(subject)
+    collection, spelled, near = plain(subject.removesuffix(own)), plain(own), loose(own)
+    parts = [fingerprint(collection + spelled), fingerprint(spelled)[:8]]
+    return "/".join(parts + [fingerprint(collection + near)[:8]] * (near != spelled))
+
+
+def near_fingerprint(subject: str) -> str:
+    """That of the `loose` form in a `subject_fingerprint`; empty of one that is compared as it is."""
+    whole, _, short = subject.partition("/")
+    return (short.partition("/")[2] or whole[:8]) if short else ""
 
 
 def without_training(classes: Iterable[str], labels: Collection[str | None]) -> list[str]:

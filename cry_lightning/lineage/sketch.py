@@ -174,10 +174,10 @@ class Sketch:
 
     @cached_property
     def known(self) -> Landmarks:
-        """The landmarks that are kept, of no device; they are of no particular one of the clips."""
+        """The landmarks that are kept, of no device; each file is one sound, since which clip they are of is lost."""
         file, time, hashes = _unpacked(self.landmarks, MOST_BYTES["landmarks"])
         names = [f"{number:016x}" for number in (np.unique(self.located.file) << np.uint64(64 - BITS)).tolist()]
-        return of_no_device(Landmarks(names, file, time, hashes, np.zeros_like(file)))
+        return of_no_device(Landmarks(names, file, time, hashes, file))
 
     @property
     def chance(self) -> float:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 
 import pandas as pd
@@ -12,6 +12,7 @@ from cry_lightning.console import first_few
 from cry_lightning.files import nfc
 
 MAX_NAMED = 5  # of each kind
+NEAR = "accents, punctuation or the script of digits"  # in which names differ that are `loose`ly one
 NOT_KNOWN = {"na", "n/a", "#n/a", "nan", "none", "null", "nil", "unknown", "undefined", "missing", "?", "-", "--"}
 KEYWORDS = {"unknown", "silence"}  # beside each other, labels of a keyword task: other words, and none
 
@@ -30,8 +31,14 @@ def doubts(subjects: Iterable[str], labels: Iterable[str | None] = ()) -> list[s
             f"PROBABLY ONE INFANT under several names ({len(same)} such): {groups}. Spell each subject in one"
             " way, or a split may put one infant on both sides without notice."
         )
+    if near := perhaps_one(subjects):
+        groups = first_few([" and ".join(map(repr, group)) for group in near], MAX_NAMED, "; ", "; and")
+        sentences.append(
+            f"PROBABLY ONE INFANT, but counted as several, under names that differ in {NEAR} alone ({len(near)} such):"
+            f" {groups}. If they are one, spell each subject in one way: a split may put it on both sides."
+        )
     given = {label for label in labels if label}
-    for alike in probably_one(given):
+    for alike in [*probably_one(given), *perhaps_one(given)]:
         sentences.append(
             f"The labels {' and '.join(map(repr, alike))} differ in their spelling alone, and are so many classes:"
             " spell them in one way, or join them by the corpus's `classes`."
@@ -66,10 +73,20 @@ def named_by_recording(subjects: Iterable[tuple[str, str]]) -> list[str]:
 
 def probably_one(subjects: Iterable[str]) -> list[list[str]]:
     """Groups of names that differ in case, leading zeros, blanks, a trailing `.0` or `,0`, or Unicode's form alone."""
+    return _alike(subjects, plain)
+
+
+def perhaps_one(subjects: Iterable[str]) -> list[list[str]]:
+    """Groups of names that also differ in accents, punctuation or the script of digits, but in nothing else."""
+    return [group for group in _alike(subjects, loose) if [group] != probably_one(group)]
+
+
+def _alike(subjects: Iterable[str], form: Callable[[str], str]) -> list[list[str]]:
+    """Groups of names of one collection whose ids have the same form."""
     groups: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for subject in set(subjects):
         own = own_part(subject)
-        groups[plain(subject.removesuffix(own)), plain(own)].add(subject)
+        groups[plain(subject.removesuffix(own)), form(own)].add(subject)
     return sorted(sorted(group) for group in groups.values() if len(group) > 1)
 
 
@@ -91,6 +108,20 @@ def plain(name: str) -> str:
     name = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")  # unseen, as a soft hyphen
     name = re.sub(r"(?<=\d)[.,]0+$", "", name)
     return re.sub(r"\d+", lambda digits: digits[0].lstrip("0") or "0", name)
+
+
+def loose(name: str) -> str:
+    """A name without what two writers of one id may differ in, too; names that are `plain`ly one have one such form.
+
+    Punctuation stays a boundary between digits: 1-2 is not 12.
+    """
+    spelled = plain(name)
+    if spelled.isascii() and spelled.isalnum():
+        return spelled  # as most are
+    bare = (letter for letter in unicodedata.normalize("NFKD", spelled) if not unicodedata.combining(letter))
+    latin = "".join(str(unicodedata.digit(letter, letter)) for letter in bare)
+    marked = "".join("-" if unicodedata.category(letter)[0] == "P" else letter for letter in plain(latin))
+    return re.sub(r"(?<!\d)-|-(?!\d)", "", re.sub("-+", "-", marked)) or spelled
 
 
 def own_part(subject: str) -> str:

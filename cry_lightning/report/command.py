@@ -14,12 +14,12 @@ from cry_lightning.evaluation.clinical import read_out
 from cry_lightning.evaluation.compare import COLUMNS, Pair, as_text, pairs, section, summary, two_class
 from cry_lightning.evaluation.run import Run, evaluate_run, evaluated, named_apart, pool, read_run
 from cry_lightning.evaluation.subgroups import subgroups
-from cry_lightning.files import replacing, write_text
+from cry_lightning.files import replacing, write_table, write_text
 from cry_lightning.lineage import refuse_leaky
 from cry_lightning.report import checklist, markdown, words
 from cry_lightning.report.checklist import fill
 from cry_lightning.report.facts import Facts
-from cry_lightning.report.words import Asked, Extras
+from cry_lightning.report.words import LEAKS, Asked, Extras
 
 log = logging.getLogger(__name__)
 COMPARISON = Path("runs/comparison")  # where the report of several runs goes, unless that of others is there
@@ -29,7 +29,7 @@ LEGEND = """\
 always X: the majority baseline, which says the class commonest among the tested cases."""
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
 CARD = "card.md"
-OPTIONAL = ("differences.csv", "clinical.csv", CARD, "checklist.md")
+OPTIONAL = ("differences.csv", "clinical.csv", LEAKS, CARD, "checklist.md")
 
 
 def run(
@@ -50,14 +50,17 @@ def run(
     tested = [read_run(run, split) for run in named]
     tested += [pool([read_run(run, split) for run in folds]) for folds in pooled]
     runs = named_apart([evaluate_run(run, split, positive) for run in tested])
-    if not allow_leaky:
-        way_out = "Train without them, or let --allow-leaky stamp the report LEAKY"
+    of_runs = _as_note(named, pooled)
+    folder = out or _default_folder(runs, split, of_runs)
+    if not allow_leaky and len(leaks := leaks_of(runs)):
+        write_table(leaks, folder / LEAKS, errors="backslashreplace")
+        way_out = (
+            f"{folder / LEAKS} names every such clip. Train without them, or let --allow-leaky stamp the report LEAKY"
+        )
         refuse_leaky([(run.name, run.leakage) for run in runs], way_out)
 
     compared = pairs(runs)
     extras = {run.name: _extras(run, clinical, prevalences, by) for run in runs}
-    of_runs = _as_note(named, pooled)
-    folder = out or _default_folder(runs, split, of_runs)
     report = write_report(runs, compared, folder, extras, asked)
     if len(runs) > 1 and out is None:
         with replacing(folder / NOTE) as part:
@@ -108,6 +111,11 @@ def metrics_of(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.concat(numbers, ignore_index=True)[[*CSV_COLUMNS, "predictor", "lineage"]]
 
 
+def leaks_of(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row for each tested clip of each run and what it was found as in the training, as of `Leakage.leaks`."""
+    return pd.concat([run.leakage.leaks.assign(run=run.name) for run in runs], ignore_index=True)
+
+
 def write_report(
     runs: Sequence[Run],
     compared: Sequence[Pair],
@@ -117,8 +125,8 @@ def write_report(
 ) -> Path:
     """Write report.html, report.md, metrics.csv and figures/, and what else there is; returns the path of the page.
 
-    Of several runs, differences.csv is added; of one that was tested, card.md, and what was asked for. The metrics are
-    added to the dashboard's runs, too, where the tests were shown there.
+    Of several runs, differences.csv is added; of a test that leaks, leaks.csv; of one run that was tested, card.md, and
+    what was asked for. The metrics are added to the dashboard's runs, too, where the tests were shown there.
     """
     # These take seconds to import; no mistake should be reported that late.
     from cry_lightning.report import page
@@ -138,13 +146,16 @@ def write_report(
     if only and filled:
         texts["checklist.md"] = checklist.page(filled, only.run.title)
     tables = {"metrics.csv": metrics_of(runs)}
+    if len(leaks := leaks_of(runs)):
+        tables[LEAKS] = leaks
     if compared:
         tables["differences.csv"] = pd.concat([pair.differences for pair in compared])[COLUMNS]
     if found := [each.readout.figures.assign(run=name) for name, each in extras.items() if each.readout]:
         tables["clinical.csv"] = pd.concat(found)
     with ExitStack() as files:  # all of them or none, so that none tells of another test than the next
         for name, table in tables.items():
-            for_spreadsheets(table).to_csv(files.enter_context(replacing(out / name)), index=False)
+            part = files.enter_context(replacing(out / name))
+            for_spreadsheets(table).to_csv(part, index=False, errors="backslashreplace")
         for name, text in texts.items():
             files.enter_context(replacing(out / name)).write_text(text, "utf-8", "backslashreplace")
     for name in set(OPTIONAL) - set(tables) - set(texts):

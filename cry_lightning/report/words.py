@@ -35,6 +35,7 @@ chosen on validation rows; the figures are of the test. The answer whose accurac
 higher recalibrated probability; that of all other tables is the class of the higher score as predicted."""
 CHOSEN = "Chosen on validation rows (thresholds are of the probability that intercept and slope make of a score):"
 UNPAIRED = "Runs that are not paired were not tested on the same clips: do not set their figures side by side."
+LEAKS = "leaks.csv"  # beside a report
 STAMPS = {
     "CLEAN": "No tested subject or sound was found in the training data of any stage.",
     "SUBJECTS UNKNOWN": "Nothing tested was found in the training data, but it is not known whose all recordings are.",
@@ -113,7 +114,8 @@ def lineage(run: Run) -> str:
     """The stamp, and what it rests on."""
     found = run.leakage.reason or "no tested subject or clip was found in the training data of any stage"
     loss = " Scores rank, but are not calibrated probabilities." * run.leakage.uncalibrated
-    return f"Lineage: {run.leakage.status}, {found}.{loss}"
+    pairs = f" {LEAKS} names every such clip, and what it was found as." if run.leakage.overlaps else ""
+    return f"Lineage: {run.leakage.status}, {found}.{pairs}{loss}"
 
 
 def drawn(runs: Sequence[Run]) -> str:
