@@ -161,7 +161,7 @@ def test_one_of_several_tiers_is_compared(tmp_path, tier, recall):
     given = tmp_path / "there", tmp_path / "found"
     found = cry_lightning.evaluate_events(*given, tier=tier).set_index(["level", "metric"])["value"]
     assert found["events", "recall"] == recall
-    with pytest.raises(UserError, match="has the tiers 'child', 'monitor'; name one by `tier`"):
+    with pytest.raises(UserError, match=r"has the tiers 'child', 'monitor'; name one by --tier \("):
         evaluate([*map(str, given)])
 
 
