@@ -98,7 +98,9 @@ def test_a_tier_is_named_where_there_are_several(file):
     second = '"IntervalTier"\n"noises"\n0\n2\n1\n0.25\n2\n"dog"\n'
     path = file(SHORT.replace("<exists>\n1", "<exists>\n2") + second)
     assert read(path, "noises") == [Interval(0.25, 2, "dog")]
-    with pytest.raises(UserError, match=r"a\.TextGrid: has the tiers 'cries', 'noises'; name one by `tier`"):
+    with pytest.raises(
+        UserError, match=r"a\.TextGrid: has the tiers 'cries', 'noises'; name one by --tier \(in a YAML, `tier`\)"
+    ):
         read(path)
     with pytest.raises(UserError, match=r"no tier of intervals 'cry', only 'cries', 'noises'"):
         read(path, "cry", or_only=True)
@@ -153,7 +155,7 @@ def test_what_is_wrong_with_a_textgrid_is_one_line_with_the_file(file, text, rea
 
 
 def test_other_encodings_are_refused(file, tmp_path):
-    with pytest.raises(UserError, match=r"byte \d+: not UTF-8; save it as UTF-8 \(in Excel: CSV UTF-8\)"):
+    with pytest.raises(UserError, match=r"byte \d+: not UTF-8; save it as UTF-8 \(in Praat: Text writing settings\)"):
         read(file(SHORT.replace("cry", "schrè"), encoding="latin-1"))
     (tmp_path / "b.TextGrid").write_bytes(b"ooBinaryFile\x08TextGrid" + bytes([0x3F, 0xF0, 0, 0]))
     with pytest.raises(UserError, match=r"b\.TextGrid: a binary file of Praat, and no text"):

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from types import ModuleType
 
+import numpy as np
 import pytest
+import soundfile
+import torch
 from made import REPO
 
 FOLDER = REPO / "benchmarks"
@@ -97,3 +100,21 @@ def test_two_processes_are_compared_with_one():
     assert one.startswith("1 processes: ") and one.endswith("efficiency 1.00")
     rates = [float(line.split()[2]) for line in (one, two)]
     assert float(two.rpartition(" ")[2]) == pytest.approx(rates[1] / rates[0] / 2, abs=0.01)
+
+
+def test_cries_at_8_khz_reach_audioset_s_network_without_mirror_images_above_4_khz(tmp_path):
+    spec = importlib.util.spec_from_file_location("zero_shot", FOLDER / "zero_shot.py")
+    zero_shot = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(zero_shot)
+    heard = []
+
+    def network(waveforms):
+        heard.append(waveforms)
+        return torch.zeros(1, 527)
+
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000) * np.hanning(16_000)
+    soundfile.write(tmp_path / "a.wav", noise, 8000, subtype="FLOAT")
+    zero_shot.scores(network, [tmp_path / "a.wav"], 8000)
+    power = np.abs(np.fft.rfft(heard[0][0])) ** 2
+    above = np.fft.rfftfreq(heard[0].shape[1], 1 / zero_shot.RATE) > 4100
+    assert power[above].mean() < 1e-8 * power[~above].mean()

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 import cry_lightning
 from cry_lightning.__main__ import run as command
@@ -131,6 +132,19 @@ def test_recordings_of_one_name_and_files_with_and_without_their_endings_are_com
     assert set(table["value"]) == {1.0} and set(table["n_subjects"]) == {2}
 
 
+def test_intervals_behind_the_sound_that_subjects_name_are_refused(folders):
+    (folders / "manifest.csv").write_text("path,subject\n" + "".join(f"{n}.wav,baby{n}\n" for n in range(6)))
+    for number, length_s in enumerate([0.9, 3, 3, 3, 3, 3]):  # 0: what was marked ends at 2 s, nothing was found
+        soundfile.write(folders / f"{number}.wav", np.zeros(round(8000 * length_s)), 8000)
+    given = folders / "there", folders / "found"
+    with pytest.raises(UserError, match=r"there/0\.TextGrid: .* ends at 2 s, but the recording has 0\.9 s"):
+        cry_lightning.evaluate_events(*given, subjects=folders / "manifest.csv")
+    soundfile.write(folders / "0.wav", np.zeros(24000), 8000)
+    write(cries((0.5, 9)), folders / "found" / "deeper" / "1.txt", 9.0)
+    with pytest.raises(UserError, match=r"deeper/1\.txt: .* ends at 9 s, but the recording has 3 s"):
+        cry_lightning.evaluate_events(*given, subjects=folders / "manifest.csv")
+
+
 def test_each_recording_is_a_subject_where_no_more_is_known(folders):
     table = cry_lightning.evaluate_events(folders / "there", folders / "found")
     assert set(table["n_subjects"]) == {6}
@@ -147,7 +161,7 @@ def test_one_of_several_tiers_is_compared(tmp_path, tier, recall):
     given = tmp_path / "there", tmp_path / "found"
     found = cry_lightning.evaluate_events(*given, tier=tier).set_index(["level", "metric"])["value"]
     assert found["events", "recall"] == recall
-    with pytest.raises(UserError, match="has the tiers 'child', 'monitor'; name one by `tier`"):
+    with pytest.raises(UserError, match=r"has the tiers 'child', 'monitor'; name one by --tier \("):
         evaluate([*map(str, given)])
 
 

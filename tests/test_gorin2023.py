@@ -80,7 +80,8 @@ def test_what_is_public_of_figures_and_data_is_printed():
 
 
 def test_auc_chooses_and_is_reported():
-    assert yaml.safe_load(PATH.read_text())["metrics"][0] == "macro_auc"
+    recipe = read_recipe(PATH)
+    assert recipe.metrics[0] == recipe.differences == "macro_auc"
     for stage in ("probe", "finetune"):
         config = yaml.safe_load(PATH.with_name(f"{stage}.yaml").read_text())
         assert config["checkpoint"] == {"monitor": "val/auc", "mode": "max"}

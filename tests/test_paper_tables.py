@@ -1,5 +1,6 @@
 """The tables of a publication: every metric that papers print, in their form, by scikit-learn's numbers."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,14 +14,14 @@ from cry_lightning.corpora import Clip
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.run import evaluate_run, read_run
 from cry_lightning.studies import paper_tables
-from cry_lightning.studies.paper_tables import FORMS, counts, figures, long_form, reading, result
+from cry_lightning.studies.paper_tables import FORMS, counts, differences, figures, long_form, reading, result
 from cry_lightning.studies.recipe import PublishedFigure, Recipe, System
 
 CLASSES = ["hunger", "normal", "pain"]
 PROTOCOL = "by infant"
 
 
-def made(folder, classes, seeds=1, folds=2):
+def made(folder, classes, seeds=1, folds=2, skill=0.4):
     """A run of twelve infants, each with clips of all classes, the rarer the later, and scores of some skill."""
     rng = np.random.default_rng(0)
     rows = []
@@ -28,7 +29,7 @@ def made(folder, classes, seeds=1, folds=2):
         for subject in range(12):
             for place, label in enumerate(classes):
                 for take in range(4 - place):
-                    scores = rng.dirichlet(np.ones(len(classes))) + 0.4 * (np.array(classes) == label)
+                    scores = rng.dirichlet(np.ones(len(classes))) + skill * (np.array(classes) == label)
                     clip = f"{subject}-{label}-{take}.wav"
                     fold = 0 if seeds > 1 else subject % folds
                     rows.append((clip, clip, f"made:{subject}", seed, fold, "test", label, *scores / scores.sum()))
@@ -191,3 +192,15 @@ def test_systems_that_cannot_be_run_here_have_their_published_figures(runs):
     assert figures(asked, ours)[1] == ["theirs", "published", "0.963", ""]
     assert FORMS["folds"](asked, ours, {})[0][1] == ["theirs, published", "0.97", "0.95", "0.96"]
     assert FORMS["classes"](asked, ours, {})[0][1] == ["theirs", "pain", "", "", "0.976", "", "", ""]
+
+
+def test_differences_are_of_the_metric_that_the_recipe_names(runs, tmp_path):
+    better = evaluate_run(read_run(str(made(tmp_path / "better", CLASSES, skill=0.8)), "test"), "test", None)
+    asked = recipe(systems={"net": System(["net"]), "better": System(["net"])}, differences="macro_auc")
+    ((header, row),) = differences(asked, {PROTOCOL: {"net": runs[1], "better": better}})
+    gain = result(better, "macro_auc")["value"] - result(runs[1], "macro_auc")["value"]
+    assert header[0] == "paired difference of AUC"
+    assert row[0] == f"{PROTOCOL}: better minus net"
+    assert row[1].startswith(f"{gain:.3f} [") and float(row[2].removeprefix("< ")) <= 1
+    ((header, row),) = differences(replace(asked, differences="uar"), {PROTOCOL: {"net": runs[1], "better": better}})
+    assert header[0] == "paired difference of UAR" and not row[1].startswith(f"{gain:.3f} [")

@@ -402,6 +402,7 @@ def test_other_works_stand_beside_what_they_kept_apart():
         ({"corpora": {"tones": {"labels": {"n": {"per_class": [2]}}}}}, [], "labels: all systems must end in one"),
         ({"versions": ["2019"]}, [], "system 'Res8': published: later is none of versions"),
         ({"titel": "Small"}, [], "does not accept option 'titel'"),
+        ({"differences": "f1"}, [], "differences: f1 is none of accuracy, uar, macro_f1, macro_auc"),
         ({"metrics": ["uarr"]}, [], "metrics: uarr is none of accuracy, uar, macro_f1, macro_auc, sensitivity"),
         (
             {"systems": {"Res8": {"stages": ["net"], "published": {"later": {"recal": "0.9"}}}}},

@@ -181,7 +181,9 @@ def test_the_list_has_url_size_hash_and_licence_of_each(capsys):
         assert f"{name}\n  {weights}\n  {weights.url}\n  runs/weights/{name}{weights.suffix} is" in printed
         assert weights.url.startswith("https://")
         assert weights.digest is None or re.fullmatch("(md5:[0-9a-f]{32})|[0-9a-f]{64}", weights.digest)
-    assert "VGGish, AudioSet; 289 MB; sha256 known; Apache 2.0" in printed
+        assert weights.digest is None or weights.digest.removeprefix("md5:") in printed
+    assert f"VGGish, AudioSet; 289 MB; sha256 {WEIGHTS['vggish'].digest}; Apache 2.0" in printed
+    assert "CNN10 at 32 kHz, AudioSet; 25 MB; md5 bfb1f1f9968938fa8ef4012b8471f5f6; CC BY 4.0" in printed
     assert "302 MB; sha256 not known: --accept-unverified; licence not stated" in printed
 
 

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
+from cry_lightning import audio
 from cry_lightning.annotations import Interval, find, matched, of_label, read
 from cry_lightning.annotations.spans import FRAME_S, LEAST_IOU, ONSET_S, frames, matches, onset_matches
 from cry_lightning.console import UserError, counted, first_few, printable
@@ -39,12 +41,12 @@ def run(
             f"{predicted}: has no file for {len(missing)} of the {len(there)} recordings of {reference}, first"
             f" {missing[0]}; add it, without intervals where nothing was found"
         )
-    marked = {name: read(path, tier) for name, path in there.items()}
-    predictions = {name: read(found[name], tier, or_only=True) for name in there}
+    subject_of, length_s_of = by_corpus(subjects, there) if subjects else (by_name(reference, there), {})
+    marked = {name: read(path, tier, length_s_of.get(name)) for name, path in there.items()}
+    predictions = {name: read(found[name], tier, length_s_of.get(name), or_only=True) for name in there}
     check_label(label, reference, marked)
     if any(predictions.values()):
         check_label(label, predicted, predictions)
-    subject_of = by_corpus(subjects, there) if subjects else by_name(reference, there)
     per_recording = {
         name: counts(of_label(label, marked[name], path), of_label(label, predictions[name], found[name]))
         for name, path in there.items()
@@ -84,21 +86,26 @@ def by_name(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: code["install"].lower() if code else name for name, code in codes.items()}
 
 
-def by_corpus(path: Path, files: Mapping[str, Path]) -> dict[str, str]:
-    """The subject of each recording, given by its file of intervals, in a corpus.
+def by_corpus(path: Path, files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, float]]:
+    """The subject of each recording, given by its file of intervals, in a corpus; of those with sound the length in s.
 
     Raises:
         UserError: some recording is not there, or may be one of several.
     """
-    clips = corpus_at(path).recordings()
+    corpus = corpus_at(path)
+    clips = corpus.recordings()
     of_file = matched(files, [clip.path for clip in clips])
-    subjects = {of_file[clip.path]: clip.subject for clip in clips if clip.path in of_file}
-    found = {name: subjects[file] for name, file in files.items() if file in subjects}
+    clip_of = {of_file[clip.path]: clip for clip in clips if clip.path in of_file}
+    found = {name: clip_of[file] for name, file in files.items() if file in clip_of}
     if unknown := [name for name in files if name not in found]:
         raise UserError(
             f"{path}: has no recording {unknown[0]} (and {len(unknown) - 1} more); add it, with its subject"
         )
-    return found
+    lengths = {}
+    for name, clip in found.items():
+        with suppress(audio.AudioError):  # subjects are known without the sound, too
+            lengths[name] = audio.info(corpus.path_of(clip)).duration_s
+    return {name: clip.subject for name, clip in found.items()}, lengths
 
 
 def others(label: str, intervals: Iterable[Sequence[Interval]]) -> str:

@@ -237,8 +237,8 @@ def parse_textgrid(text: str, path: Path, tier: str | None = None, or_only: bool
     if not tiers:
         raise UserError(f"{path}: has no tier of intervals; mark them in one")
     if tier is None:
-        raise UserError(f"{path}: has the tiers {named}; name one by `tier`")
-    raise UserError(f"{path}: has no tier of intervals {tier!r}, only {named}; correct `tier`")
+        raise UserError(f"{path}: has the tiers {named}; name one by --tier (in a YAML, `tier`)")
+    raise UserError(f"{path}: has no tier of intervals {tier!r}, only {named}; correct --tier (in a YAML, `tier`)")
 
 
 def _tiers(tokens: Tokens) -> Iterator[tuple[str, list[tuple[str, Row]]]]:

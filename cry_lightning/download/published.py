@@ -91,10 +91,10 @@ class Weights:
 
     @property
     def checked_by(self) -> str:
-        """How the file is verified, in words."""
+        """How the file is verified: the hash that it must have."""
         if self.digest is None:
             return "sha256 not known: --accept-unverified"
-        return "md5 known" if self.digest.startswith("md5:") else "sha256 known"
+        return self.digest.replace("md5:", "md5 ") if self.digest.startswith("md5:") else f"sha256 {self.digest}"
 
     def __str__(self) -> str:
         """What the list says of it."""

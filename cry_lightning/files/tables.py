@@ -18,6 +18,7 @@ QUOTED = re.compile('"([^"]*)"')
 NUMBER, WITH_POINT = re.compile(r"[-+]?\d*,\d+"), re.compile(r"[-+]?\d*\.\d+")
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")  # or a number with a decimal comma
 CODE_PAGES = ("cp1252", "cp1250", "cp1254", "cp1257", "cp1258")  # of Windows, for languages in Latin letters
+AS_UTF_8 = {".csv": " (in Excel: CSV UTF-8)", ".textgrid": " (in Praat: Text writing settings)"}  # by ending
 WORD = re.compile(r"[^\W\d_]+")
 Row = tuple[int, dict[str, str]]  # number of its line, and its values by column
 NAMES = {"path", "recording", "source", "label", "subject"}  # columns of no numbers
@@ -44,10 +45,9 @@ def read_text(path: Path) -> str:
                 f"{path}: {kind}, and no text; give a file that an editor or a spreadsheet wrote"
             ) from error
         line = content[: error.start].count(b"\n") + 1
+        told = AS_UTF_8.get(path.suffix.lower(), "")
         named = "UTF-8" if encoding.endswith(("-LE", "-BE")) else encoding  # a guess by zeros, which may be no text's
-        raise UserError(
-            f"{path}: line {line}, byte {error.start}: not {named}; save it as UTF-8 (in Excel: CSV UTF-8)"
-        ) from error
+        raise UserError(f"{path}: line {line}, byte {error.start}: not {named}; save it as UTF-8{told}") from error
 
 
 def _from_windows(content: bytes) -> str:

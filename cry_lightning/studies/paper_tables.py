@@ -254,7 +254,7 @@ def of_works(recipe: Recipe) -> list[Rows]:
 
 
 def differences(recipe: Recipe, runs: "Runs") -> list[Rows]:
-    """UAR of each system minus others, within each protocol; then of each protocol minus the first, by system.
+    """A metric of each system minus others, within each protocol; then of each protocol minus the first, by system.
 
     p-values are corrected for the number of all these comparisons.
     """
@@ -271,18 +271,18 @@ def differences(recipe: Recipe, runs: "Runs") -> list[Rows]:
             if run.classes == firsts[name].classes:
                 made[f"{name}: {protocol} minus {first_protocol}"] = pair(run, firsts[name])
     rows = [
-        [name, *difference_cells(each)]
-        for name, each in zip(made, corrected(list(made.values()), ["uar"]), strict=True)
+        [name, *difference_cells(each, recipe.differences)]
+        for name, each in zip(made, corrected(list(made.values()), [recipe.differences]), strict=True)
     ]
-    return [[["paired difference of UAR", "", "p", "lineage"], *rows]] if rows else []
+    return [[[f"paired difference of {NAMES[recipe.differences]}", "", "p", "lineage"], *rows]] if rows else []
 
 
-def difference_cells(made: Pair) -> list[str]:
-    """A difference at the main level, its p-value and both lineages."""
+def difference_cells(made: Pair, metric: str) -> list[str]:
+    """A difference in a metric at the main level, its p-value and both lineages."""
     if made.unlike:
         return ["not tested on the same clips", "", ""]
     rows = made.differences
-    found = rows[(rows["level"] == made.run.main_level.level) & (rows["metric"] == "uar")].iloc[0]
+    found = rows[(rows["level"] == made.run.main_level.level) & (rows["metric"] == metric)].iloc[0]
     return [cell(found), p_text(found["p"]), found["lineage"]]
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from cry_lightning.commands.arguments import check_name
 from cry_lightning.console import UserError, one_line
-from cry_lightning.evaluation.compare import SUMMARY
+from cry_lightning.evaluation.compare import SUMMARY, TESTED
 from cry_lightning.files import Json, kind_of
 from cry_lightning.studies.division import CrossValidationPlan
 
@@ -180,6 +180,7 @@ class Recipe:
         systems: its rows, by name; differences are from the first.
         corpora: what it can run on, by name.
         metrics: what is tabled, one of `NAMES`.
+        differences: the metric of paired differences, one of `TESTED`.
         tables: forms of further tables, see `paper_tables`.
         deviation: what stands behind ±: over seeds or folds, the standard deviation or the standard error of the mean.
         configs: YAMLs of stages by their names, relative to the recipe; others are NAME.yaml beside it.
@@ -194,6 +195,7 @@ class Recipe:
     systems: dict[str, System]
     corpora: dict[str, Setting]
     metrics: list[str] = field(default_factory=lambda: ["uar"])
+    differences: str = "uar"
     tables: list[Form] = field(default_factory=lambda: ["recall", "folds"])
     deviation: Literal["standard deviation", "standard error"] = "standard deviation"
     configs: dict[str, str] = field(default_factory=dict)
@@ -312,6 +314,7 @@ def check(recipe: Recipe, path: Path) -> None:
 def named_metrics(recipe: Recipe) -> Iterator[tuple[str, Iterable[str], Iterable[str]]]:
     """Every key that names metrics, those it names, and those it may name."""
     yield "metrics", recipe.metrics, NAMES
+    yield "differences", [recipe.differences], TESTED
     for name, system in recipe.systems.items():
         for version, figures in system.published.items():
             yield f"systems.{name}.published.{version}", figures, NAMES
