@@ -19,7 +19,7 @@ ARGS ?=
 ## ON=NAME        for the publications: donateacry or synthetic, in place of the publication's own corpus
 ## EVALUATE_ARGS="..."  further arguments of evaluate, e.g. EVALUATE_ARGS="--positive asphyxia"
 
-EVALUATE_ARGS ?= $(if $(DATA),,--positive asphyxia)
+EVALUATE_ARGS ?= $(if $(DATA),,--positive asphyxia --clinical)
 ## OVERWRITE=1    a run that was made from something else is replaced, not kept beside the new one
 OVERWRITE ?=
 ifneq ($(filter-out 1 yes true 0 no false,$(OVERWRITE)),)

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
+import torch
 import yaml
 from lightning.pytorch.loggers import WandbLogger
 from made import stage_config
@@ -25,11 +27,16 @@ from wandb.proto import wandb_internal_pb2
 import cry_lightning
 from cry_lightning.__main__ import main
 from cry_lightning.api.evaluation import KINDS as DISTURBANCES
+from cry_lightning.callbacks import clips
 from cry_lightning.callbacks.dashboard import harmless
+from cry_lightning.commands.stage import check_overrides
+from cry_lightning.console import UserError
+from cry_lightning.corpora import Clip
 from cry_lightning.dashboard import runs, views
 from cry_lightning.dashboard.runs import RunOfWandb, find, metrics, send_curves
 from cry_lightning.dashboard.views import SECTIONS
 from cry_lightning.files import sha256
+from cry_lightning.lineage import fingerprint
 from cry_lightning.studies.engine import consequential
 
 PRIVATE = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
@@ -66,6 +73,18 @@ class Logged:
     def keys(self) -> set[str]:
         """Of all that it logged."""
         return set(self.summary).union(*self.steps)
+
+    @property
+    def media(self) -> dict[str, Path]:
+        """What its tables hold beside their cells, by its name there; offline it waits where W&B keeps it."""
+        made = [each for each in self.artifacts if each.type == "run_table"]
+        return {one.path: Path(one.local_path) for each in made for one in each.manifest.contents}
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of its tables, whose cells of media name them."""
+        (path,) = (path for key, path in self.media.items() if key.endswith(f"/{name}.table.json"))
+        read = json.loads(path.read_text())
+        return pd.DataFrame(read["data"], columns=read["columns"])
 
     @property
     def pictures(self) -> set[str]:
@@ -138,7 +157,7 @@ def chain(tones, tmp_path_factory) -> Path:
         folder,
         ["fit", "--config", str(folder / "simclr.yaml"), "--pipeline=babies"],
         ["fit", "--config", str(folder / "finetune.yaml"), "--pipeline=babies"],
-        ["test", "--config", str(run / "config.yaml")],
+        ["test", "--config", str(run / "config.yaml"), "--log-audio"],
         ["evaluate", str(run), "--send-report"],
         ["robustness", "--ckpt", str(run / "best.ckpt"), "--out", str(folder / "robust"), "--noise", str(tones.parent)],
     )
@@ -179,9 +198,9 @@ def test_pictures_and_tables_name_no_recording(chain, written):
     assert written[0].pictures == {"val/embeddings", "val/views"}
     assert written[1].pictures == {f"val/{name}" for name in of_model | {"embeddings"}}
     assert written[2].pictures == {f"test/{name}" for name in of_model}
-    (table,) = written[2].log.parent.rglob("clips_*.table.json")
-    assert sorted(json.loads(table.read_text())["columns"]) == ["clip", "label", "score_high", "score_low"]
+    assert written[1].table("clips").columns.tolist() == ["clip", "label", "score_high", "score_low", "picture"]
     files = [path for each in written for path in each.log.parent.rglob("*") if path.name != "report.html"]
+    files += [path for each in written for path in each.media.values()]
     sent = b"".join(path.read_bytes() for path in files if path.is_file() and "logs" not in path.parts)
     for word in (
         socket.gethostname() + "\n",
@@ -193,6 +212,60 @@ def test_pictures_and_tables_name_no_recording(chain, written):
         ".wav",
     ):
         assert word.encode() not in sent, word
+
+
+@pytest.mark.slow
+def test_the_table_of_clips_has_pictures_and_only_if_asked_sound(chain, written):
+    """What is most worth a look comes first; what W&B sends beside its log is what its artifacts hold."""
+    predicted = pd.read_csv(chain / "runs/tones/finetune/predictions.csv")
+    assert not [path for each in written[:2] for path in each.media if path.endswith(".mp3")]
+    table, media = written[2].table("clips"), written[2].media
+    assert len(table) == (predicted["split"] == "test").sum() and not predicted["clip"].isin(table["clip"]).any()
+    scores = table[["score_high", "score_low"]]
+    wrong = scores.idxmax(axis=1).str.removeprefix("score_") != table["label"]
+    assert wrong.is_monotonic_decreasing and scores[~wrong].max(axis=1).is_monotonic_increasing
+    for column, kind, length in (("picture", ".png", 5_000), ("sound", ".mp3", 4_000)):
+        files = [media[cell["path"]] for cell in table[column]]
+        assert len(files) == len(table) and {path.suffix for path in map(Path, media)} >= {kind}
+        assert np.mean([len(file.read_bytes()) for file in files]) < length
+    heard, rate = soundfile.read(media[table["sound"][0]["path"]])
+    pitch = np.abs(np.fft.rfft(heard, rate)).argmax()  # a bin each hertz
+    assert (pitch > 550) == (table["label"][0] == "high") and len(heard) / rate == pytest.approx(0.5, abs=0.05)
+
+
+def test_clips_beyond_the_first_have_neither_picture_nor_sound(tmp_path, monkeypatch):
+    """And so has the sound of a recording that is gone."""
+    monkeypatch.setattr(clips, "N_EXAMINED", 2)
+    soundfile.write(tmp_path / "0.wav", np.sin(np.arange(4000)), 8000)
+    listed = [Clip(f"{n}.wav", f"baby:{n}", label) for n, label in enumerate(("cry", "cry", "not"))]
+    data = SimpleNamespace(
+        clips=listed,
+        features=SimpleNamespace(content=["a", "b", "c"], gather=lambda rows: torch.rand(len(rows), 1, 40, 30)),
+        corpus=SimpleNamespace(path_of=lambda clip: tmp_path / clip.path),
+    )
+    table = pd.DataFrame({"clip": [clip.name for clip in listed], "label": [clip.label for clip in listed]})
+    table[["score_cry", "score_not"]] = [[0.9, 0.1], [0.6, 0.4], [0.8, 0.2]]
+    found = clips.of_clips(data, table, [2, 1, 0], tmp_path)
+    assert found["clip"].tolist() == [*map(fingerprint, "cba")]  # a mistake, then what is least sure
+    assert found["picture"].notna().tolist() == [True, True, False]
+    assert found["sound"].notna().tolist() == [False, False, False]
+    found = clips.of_clips(data, table.iloc[:1], [0], tmp_path)
+    assert found["sound"].notna().all()
+    assert "sound" not in clips.of_clips(data, table, [0, 1, 2], None)
+
+
+def test_only_the_command_itself_asks_for_sound(tones, tmp_path, caplog):
+    config = stage_config(tones, tmp_path)
+    config["trainer"] |= {"fast_dev_run": True}
+    path = tmp_path / "stage.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert main(["fit", "--config", str(path), "--log-audio"]) == 0
+    assert "--log-audio: no sound is sent, as this run does not log to W&B" in caplog.text
+    with pytest.raises(UserError, match="unrecognized arguments: --log-audio"):
+        check_overrides(path, ["--log-audio"])
+    path.write_text(yaml.safe_dump(config | {"log_audio": True}))
+    with pytest.raises(UserError, match="log_audio: no such key"):
+        check_overrides(path, [])
 
 
 @pytest.mark.slow

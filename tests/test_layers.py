@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "dashboard": {"evaluation"},
     "report": {"audio", "dashboard", "data", "evaluation"},
     "tasks": {"corpora", "features", "trust"},
-    "callbacks": {"dashboard", "evaluation", "tasks"},
+    "callbacks": {"audio", "dashboard", "evaluation", "tasks"},
     "acquire": {"audio", "corpora", "evaluation"},
     "describe": {"audio", "corpora", "data", "evaluation", "features"},
     "inference": {"acquire", "audio", "corpora", "data", "evaluation", "features", "tasks", "trust"},

@@ -545,6 +545,9 @@ def test_the_last_line_names_the_model_card_and_what_can_be_done_next(make):
     last = make.output.splitlines()[-1]
     assert last.startswith(f"Model card: {MAIN}/card.md. Next: ")
     assert f"evaluate {MAIN} --clinical" in last and f"predict RECORDINGS --ckpt {MAIN}/best.ckpt" in last
+    make("evaluate", EVALUATE="--clinical")
+    last = make.output.splitlines()[-1]
+    assert "--clinical" not in last and f"predict RECORDINGS --ckpt {MAIN}/best.ckpt" in last
 
 
 def test_other_folders_of_the_same_name_take_nothing_away(make, house):
@@ -900,7 +903,7 @@ def test_an_installation_says_how_long_it_takes_and_one_that_is_there_nothing(sh
 
 
 def test_made_cries_are_evaluated_for_asphyxia_and_others_are_not(shell):
-    assert "--evaluate=--positive asphyxia" in shell("evaluate")[0]
+    assert "--evaluate=--positive asphyxia --clinical" in shell("evaluate")[0]
     assert "--evaluate=" in shell("evaluate", "DATA=x")[0]
 
 

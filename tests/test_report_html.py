@@ -20,6 +20,7 @@ from matplotlib.image import imread
 
 from cry_lightning import serving
 from cry_lightning.__main__ import run as command
+from cry_lightning.audio.listening import LISTEN_HZ
 from cry_lightning.console import UserError, clip_in_words
 from cry_lightning.data import cachefile
 from cry_lightning.data.inventory import content_hashes
@@ -316,7 +317,7 @@ def test_features_and_sound_are_found_by_content(tmp_path, changed) -> None:
     assert picture.shape[:2] == (4, 6) and picture[0].sum() > picture[-1].sum()  # the highest row is on top
     kind, _, played = mistakes.playable(found)["a.wav#0.000-1.000"].partition(",")
     heard, rate = soundfile.read(io.BytesIO(base64.b64decode(played)))
-    assert kind == "data:audio/mpeg;base64" and rate == mistakes.LISTEN_HZ and 0.2 < np.abs(heard).mean() < 0.4
+    assert kind == "data:audio/mpeg;base64" and rate == LISTEN_HZ and 0.2 < np.abs(heard).mean() < 0.4
     (tmp_path / "a.wav").unlink()
     assert mistakes.playable(found) == {}
 

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
@@ -36,6 +36,7 @@ from test_export import NETWORKS
 from cry_lightning.__main__ import run as command
 from cry_lightning.api import models
 from cry_lightning.audio import fit_to_length
+from cry_lightning.audio.recording import open_reader
 from cry_lightning.console import UserError
 from cry_lightning.export.check import NOT_TESTED
 from cry_lightning.lineage.check import ORDER
@@ -90,6 +91,18 @@ def test_rows_are_those_that_predict_writes(server, service, cries, tmp_path, de
         "/api/csv", json=[*answer.json()["rows"], dict.fromkeys(written[0]) | {"path": "=1+1"}]
     ).text.splitlines()
     assert table[0] == ",".join(written[0]) and table[-1].startswith("./=1+1,") and len(table) == len(written) + 2
+
+
+def test_the_log_has_neither_names_of_recordings_nor_places_of_them(server, service, cries, caplog):
+    """A recorder that was switched off leaves a header without a length, which is no mistake of the server's."""
+    wav = bytearray(cries.read_bytes())
+    wav[4:8] = wav[40:44] = bytes(4)
+    assert sent(server, bytes(wav), "Emma.wav").json()["rows"] and not caplog.text
+    path = service.place.with_name("elsewhere.wav")
+    path.write_bytes(wav)
+    with closing(open_reader(path)):
+        assert "elsewhere.wav: its header promises 0.00 s" in caplog.text  # as it is where a name says something
+    path.unlink()
 
 
 def test_sounds_that_cannot_be_used_are_one_line_and_leave_no_file(server, service, cries):

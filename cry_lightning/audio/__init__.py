@@ -13,6 +13,7 @@ from cry_lightning.audio.containers import (
     what_it_is as what_it_is,
 )
 from cry_lightning.audio.decoders import fault_of_system as fault_of_system
+from cry_lightning.audio.listening import as_mp3 as as_mp3
 from cry_lightning.audio.loading import (
     DECODING_VERSION as DECODING_VERSION,
     FRONT_END_VERSION as FRONT_END_VERSION,

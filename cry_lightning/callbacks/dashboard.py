@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -15,10 +16,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
 from cry_lightning.callbacks import pictures
+from cry_lightning.callbacks.clips import N_EXAMINED, of_clips
 from cry_lightning.callbacks.records import LineageRecorder, Outputs, data_of, gathered, predictions_table
+from cry_lightning.commands.stage import LOG_AUDIO
 from cry_lightning.console import one_line
 from cry_lightning.dashboard.runs import artifact, artifact_name, is_disabled, is_online, keep_private, remember
-from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.run import Tested, evaluate_run
 from cry_lightning.files import Config, sha256
 from cry_lightning.lineage import fingerprint
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PARTS = ("train", "val", "test")
-MOST_ROWS = 1000  # of the table of clips
 WANDB = "lightning.pytorch.loggers.WandbLogger"
 CALLED = ("log_hyperparams", "log_metrics", "log_image", "log_table", "after_save_checkpoint", "finalize")
 _silent: WeakSet[WandbLogger] = WeakSet()  # those of which W&B has refused something
@@ -121,17 +122,21 @@ class Figures(Callback):
     """Sends what the chosen checkpoint does to W&B, after the fit (validation) and after the test.
 
     That is its metrics, confusion matrix, ROC and reliability curves with their stamp, a table of clips by hashes, and
-    pictures of a few features: neither sound nor file names leave the machine.
+    pictures of a few features: no file name leaves the machine, and no sound that was not asked for.
 
     Args:
         recorder: knows the lineage.
         best: the callback that chooses the checkpoint.
+        with_audio: the table of clips has sound.
         n_examples: how many features are shown.
     """
 
-    def __init__(self, recorder: LineageRecorder, best: ModelCheckpoint, n_examples: int = 8) -> None:
+    def __init__(
+        self, recorder: LineageRecorder, best: ModelCheckpoint, with_audio: bool = False, n_examples: int = 8
+    ) -> None:
         self.recorder = recorder
         self.best = best
+        self.with_audio = with_audio
         self.n_examples = n_examples
         self.outputs: list[Outputs] = []
         self.metrics: dict[str, float] = {}  # of the pass that `outputs` are of
@@ -200,13 +205,10 @@ class Figures(Callback):
         table = predictions_table(data, outputs)
         rows = torch.cat([output["index"] for output in outputs])
         examples = rows[: self.n_examples]
-        content = {data.clips[row].name: fingerprint(data.features.content[row]) for row in rows.tolist()}
-        captions = [f"{content[data.clips[row].name]}: {data.clips[row].label}" for row in examples.tolist()]
+        captions = [f"{fingerprint(data.features.content[row])}: {data.clips[row].label}" for row in examples.tolist()]
         verdict = self.recorder.verdict(trainer, pl_module, part, table)
         tested = Tested(part, self.recorder.run_folder, table, table.iloc[:0], table["label"], verdict, None)
         drawn = pictures.of_run(evaluate_run(tested, part, None))
-        shown = table.drop_duplicates("clip").head(MOST_ROWS)
-        shown = shown.assign(clip=shown["clip"].map(content))[["clip", "label", *predictions.score_columns(table)]]
         examined = [pictures.feature_figure(feature[0]) for feature in data.features.gather(examples)]
         for logger in working(trainer):
             with attempted(logger):
@@ -214,7 +216,9 @@ class Figures(Callback):
                 logger.experiment.tags = (*(logger.experiment.tags or ()), verdict.status)
             for name, figure in drawn.items():
                 logger.log_image(f"{part}/{name}", [figure])
-            logger.log_table(f"{part}/clips", dataframe=shown)
+            with attempted(logger), TemporaryDirectory() as folder:  # W&B takes media from files
+                clips = of_clips(data, table, rows.tolist(), Path(folder) if self.with_audio else None)
+                logger.log_table(f"{part}/clips", dataframe=clips)
             logger.log_image(f"{part}/examples", examined, caption=captions)
 
 
@@ -257,12 +261,13 @@ def wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
-def set_up_wandb(config: Namespace, job_type: str) -> None:
+def set_up_wandb(config: Namespace, job_type: str, with_audio: bool) -> None:
     """Complete the W&B loggers of a stage's config: online, offline, or left out where W&B is disabled.
 
     Args:
         config: the stage's config, whose `trainer.logger` is changed in place.
         job_type: what W&B shows the run as.
+        with_audio: they are to be sent sound, which is said.
     """
     keep_private()
     loggers = config.trainer.logger if isinstance(config.trainer.logger, list) else [config.trainer.logger]
@@ -275,6 +280,11 @@ def set_up_wandb(config: Namespace, job_type: str) -> None:
         logger.init_args.job_type = job_type
     if own and is_disabled():
         config.trainer.logger = [logger for logger in loggers if logger not in own] or None
+    if with_audio:
+        when = "now" if is_online() else "when `wandb sync` sends it"
+        sent = f"the sound of up to {N_EXAMINED} clips goes into W&B's table, and leaves this machine {when}"
+        nothing = "no sound is sent, as this run does not log to W&B"
+        log.info("%s: %s", LOG_AUDIO, sent if own and not is_disabled() else nothing)
 
 
 class Maps(Callback):

@@ -30,7 +30,7 @@ from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.commands.arguments import check_folder, check_name
 from cry_lightning.commands.configs import Loader
 from cry_lightning.commands.messages import OneLineParser, WholeSection, instantiation_error
-from cry_lightning.commands.stage import OWN, taken_out
+from cry_lightning.commands.stage import ABOUT_AUDIO, LOG_AUDIO, OWN, taken_out, without_audio
 from cry_lightning.console import Interrupted, UserError, one_line
 from cry_lightning.dashboard.runs import finish_wandb
 from cry_lightning.data.datamodule import CryDataModule
@@ -74,6 +74,7 @@ class StageCLI(LightningCLI):
         self.alone = alone
         self.args = args
         self.trust, args = taken_out(args)
+        self.with_audio, args = without_audio(args)
         self.given = args[:1]
         self.states_precision = any(arg.startswith("--trainer.precision") for arg in args)
         self.interruption = Interruption()
@@ -105,7 +106,7 @@ class StageCLI(LightningCLI):
                 action._typehint = int | float | None  # type: ignore[attr-defined]
             elif action.dest == "trainer.precision":
                 action._typehint = Literal[AUTO] | action._typehint  # type: ignore[attr-defined]
-        parser.epilog = f"--trust PACKAGE: let a run's config.yaml {HELP}."
+        parser.epilog = f"--trust PACKAGE: let a run's config.yaml {HELP}. {LOG_AUDIO}: {ABOUT_AUDIO}."
         for name, (kind, default, about) in OWN.items():
             parser.add_argument(f"--{name}", type=kind, default=default, required=name == "name", help=about)
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
@@ -127,7 +128,7 @@ class StageCLI(LightningCLI):
         config.runs = str(Path(config.runs).expanduser())
         check_folder("runs", config.runs)
         check_folder("data.cache.folder", config.data.cache.folder)
-        set_up_wandb(config, job_type="test" if self.subcommand == "test" else config.name)
+        set_up_wandb(config, "test" if self.subcommand == "test" else config.name, self.with_audio)
         if self.of_run:
             configs.refuse_loggers(config, self.trust)
             if self.goes_on:
@@ -192,11 +193,10 @@ class StageCLI(LightningCLI):
             logger=loggers, plugins=[*plugins, WholeCheckpointIO(folder.path)], **kwargs
         )
         bar = bool(given.trainer.enable_progress_bar) or own_bar
-        # After the one for best.ckpt, whose state they hold.
-        trainer.callbacks.append(Figures(recorder, trainer.checkpoint_callback))  # type: ignore[attr-defined,arg-type]
-        trainer.callbacks.append(EpochLines(trainer.checkpoint_callback, not bar))  # type: ignore[attr-defined,arg-type]
+        chosen: ModelCheckpoint = trainer.checkpoint_callback  # type: ignore[assignment]
         last = LastCheckpoint(folder.last, config.save_every_n_steps, self.interruption)
-        trainer.callbacks.append(last)  # type: ignore[attr-defined]
+        # After the one for best.ckpt, whose state they hold.
+        trainer.callbacks += [Figures(recorder, chosen, self.with_audio), EpochLines(chosen, not bar), last]  # type: ignore[attr-defined]
         return trainer
 
     def settle_precision(self) -> object:

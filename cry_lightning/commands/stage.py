@@ -47,6 +47,8 @@ OF_LIGHTNING = {  # options that LightningCLI adds by itself
     "seed_everything": "of weights, order and augmentation (default: 0)",
     "ckpt_path": "resume this very stage from its last.ckpt (fit), or test another checkpoint than best.ckpt (test)",
 }
+LOG_AUDIO = "--log-audio"
+ABOUT_AUDIO = "send W&B the sound of some clips, too; recordings of infants leave this machine so"
 KEYS = ["model", *GROUPS, *OF_LIGHTNING, *OWN]  # of a stage's YAML
 SHOWN_OF_TRAINER = ("max_epochs", "max_steps", "accelerator", "devices", "precision", "accumulate_grad_batches")
 
@@ -58,6 +60,7 @@ def help_text(command: str, configs: Sequence[str]) -> str:
     task = task or "cry_lightning.tasks.Classifier"
     own = OF_LIGHTNING | {name: about for name, (_, _, about) in OWN.items()}
     own["trust PACKAGE"] = "let a run's config.yaml name classes of this package, too"
+    own[LOG_AUDIO.removeprefix("--")] = ABOUT_AUDIO
     example = "  python -m cry_lightning fit --config configs/finetune.yaml --trainer.max_epochs=30"
     if command == "test":
         example = "  python -m cry_lightning test --config runs/synthetic-cries/finetune/config.yaml"
@@ -73,7 +76,7 @@ def help_text(command: str, configs: Sequence[str]) -> str:
         width = max(map(len, rows), default=0)
         lines += [f"  {name:<{width}}  {about}" for name, about in rows.items()]
     lines += ["", f"--trainer.NAME VALUE: Lightning's Trainer: {trainer} ...", "--checkpoint.NAME VALUE: monitor, mode"]
-    return "\n".join([*lines, "", f"Every option: python -m cry_lightning {command} --help-all"])
+    return "\n".join([*lines, f"Every option: python -m cry_lightning {command} --help-all"])
 
 
 def _described(path: str) -> dict[str, str]:
@@ -120,7 +123,7 @@ def arguments(argv: Sequence[str]) -> None:
     command, *rest = argv
     if not rest:
         raise UserError(f"{command}: which stage? Give its YAML: --config configs/finetune.yaml")
-    given = list(_options(taken_out(rest)[1]))
+    given = list(_options(without_audio(taken_out(rest)[1])[1]))
     keys = {one.key for one in given}
     if keys & {"-h", "help"}:
         print(help_text(command, [one.value for one in given if one.key == "config" and one.value]))
@@ -136,6 +139,11 @@ def taken_out(arguments: Sequence[str]) -> tuple[Trust, list[str]]:
     parser.add_argument("--trust", action="append", default=[], metavar="PACKAGE")
     options, others = parser.parse_known_args(list(arguments))
     return Trust(tuple(options.trust)), others
+
+
+def without_audio(arguments: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether `fit` or `test` is to send sound, and their other arguments: in this, too, no config has a say."""
+    return LOG_AUDIO in arguments, [argument for argument in arguments if argument != LOG_AUDIO]
 
 
 def check_overrides(config: str | Path, overrides: Sequence[str]) -> Config:

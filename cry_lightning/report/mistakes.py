@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
 from matplotlib.image import imsave
 
 from cry_lightning import audio
@@ -23,7 +22,6 @@ from cry_lightning.report.provenance import Provenance
 
 LARGEST = (80, 160)  # rows and columns of a picture, in pixels
 COLOUR_RANGE = (5, 99.5)  # percentiles of all features shown, as in `describe`
-LISTEN_HZ, LISTEN_S = 16_000, 10.0
 MOST_BYTES = 700_000  # of sound in all, so that the page stays small enough to be sent
 MOST = 20
 
@@ -108,16 +106,13 @@ def playable(found: Cached) -> dict[str, str]:
         name, _, stretch = found.content[clip].partition("#")
         start, _, duration = stretch.partition("-")
         try:
-            length_s = None if duration == "end" else min(LISTEN_S, float(duration))
-            sound = audio.load(files[name], LISTEN_HZ, float(start), length_s)[: round(LISTEN_S * LISTEN_HZ)]
+            sound = audio.as_mp3(files[name], float(start), None if duration == "end" else float(duration))
         except (KeyError, ValueError):  # no such file today, or no sound in it
             continue
-        written = io.BytesIO()
-        soundfile.write(written, sound, LISTEN_HZ, format="MP3")
-        n_bytes += len(written.getvalue())
+        n_bytes += len(sound)
         if n_bytes > MOST_BYTES:
             break
-        sounds[clip] = _data_uri("audio/mpeg", written.getvalue())
+        sounds[clip] = _data_uri("audio/mpeg", sound)
     return sounds
 
 

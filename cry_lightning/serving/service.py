@@ -1,5 +1,6 @@
 """A trained classifier that answers for one sound at a time, and keeps none; and what an answer depends on."""
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -146,10 +147,10 @@ class Service:
 
     @contextmanager
     def _received(self, sound: BinaryIO, name: str) -> Iterator[Path]:
-        """Where the bytes lie for a while; what is raised there gets the name of the recording."""
+        """Where the bytes lie for a while; what is raised there gets the name of the recording; nothing is logged."""
         ending = PurePath(name).suffix.lower()  # by which alone some containers are known
         place = self.place.with_suffix(ending if ending in audio.EXTENSIONS else "")
-        with self.trained.lock:  # for the place, too
+        with self.trained.lock, unremarked(place):  # the lock is for the place, too
             try:
                 with place.open("wb") as file:
                     copyfileobj(sound, file)
@@ -192,6 +193,21 @@ class Service:
             if len(found.rows):
                 break
         return found, find is not None
+
+
+@contextmanager
+def unremarked(place: Path) -> Iterator[None]:
+    """Leave what is odd about a file out of the log: its place tells nobody anything, and its name is kept nowhere."""
+
+    def is_of_another(record: logging.LogRecord) -> bool:
+        return str(place) not in record.getMessage()
+
+    remarking = logging.getLogger(audio.warn_once.__module__)
+    remarking.addFilter(is_of_another)
+    try:
+        yield
+    finally:
+        remarking.removeFilter(is_of_another)
 
 
 def spans_of(rows: pd.DataFrame) -> list[Span]:
