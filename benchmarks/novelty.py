@@ -2,8 +2,9 @@
 
     python benchmarks/novelty.py RUN/best.ckpt --noise data/noise --cries data/donateacry [--rate 8000]
 
-Noise is brought to the rate at which the cries were recorded: else its bandwidth alone would tell it. The method was
-chosen on every other file of noise, in the order of their names, and on validation cries; the rest is reported.
+Noise is brought to the rate at which the cries were recorded, since its bandwidth alone might tell it, and is taken as
+it is beside that. The method was chosen on every other file of noise, in the order of their names, at that rate, and on
+validation cries; the rest is reported.
 """
 
 import argparse
@@ -52,6 +53,13 @@ def flagged(model, paths: list[str], subject_of) -> dict[str, pd.DataFrame]:
     }
 
 
+def resampled(path: Path, rate: int, folder: Path) -> Path:
+    """A copy of a recording at another rate."""
+    copy = folder / f"{path.stem}.wav"
+    soundfile.write(copy, audio.load(path, rate), rate)
+    return copy
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("ckpt", type=Path)
@@ -73,18 +81,16 @@ def main() -> None:
         (table[column] == table["label"]).mean() for table, column in ((decided, "decision"), (windows, "predicted"))
     ]
     print(f"decided: {len(decided) / len(windows):.3f} of windows, {right[0]:.3f} right; of all {right[1]:.3f} right")
+    noise = sorted(args.noise.glob("*.flac"))
     with TemporaryDirectory() as folder:
-        halves: tuple[list[str], list[str]] = ([], [])
-        for number, path in enumerate(sorted(args.noise.glob("*.flac"))):
-            copy = Path(folder, f"{path.stem}.wav")
-            soundfile.write(copy, audio.load(path, args.rate), args.rate)
-            halves[number % 2].append(str(copy))
-        for name, paths in zip(("chosen on", "held out"), halves, strict=True):
-            source = {path: Path(path).stem.rpartition("-")[0] for path in paths}  # clips of one recording
-            for level, table in flagged(model, paths, source.get).items():
-                report(f"noise, {name}, {level}", table)
-                if name == "chosen on":
-                    separation(level, cries[level], table)
+        for rate in (args.rate, None):
+            copies = [str(path if rate is None else resampled(path, rate, Path(folder))) for path in noise]
+            for name, paths in (("chosen on", copies[::2]), ("held out", copies[1::2])):
+                source = {path: Path(path).stem.rpartition("-")[0] for path in paths}  # clips of one recording
+                for level, table in flagged(model, paths, source.get).items():
+                    report(f"noise at {'its own rate' if rate is None else f'{rate} Hz'}, {name}, {level}", table)
+                    if name == "chosen on" and rate:
+                        separation(level, cries[level], table)
 
 
 if __name__ == "__main__":

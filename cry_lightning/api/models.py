@@ -126,9 +126,9 @@ def predict(
     and their means per recording, with those that could not be used, into OUT_recordings.csv.
 
     Beside the scores are probabilities calibrated on the validation clips, how unlike the training clips a window is
-    (above 1: as few as 5 % of held-out clips; noise may lie below), and a decision, withheld where the window is unlike
-    the training or the classes cannot be distinguished. They come from the reference.pt that `test` writes beside the
-    checkpoint.
+    (1: the limit beyond which 5 % of a new subject's windows are expected, and another one of its recordings; noise may
+    lie below), and a decision, withheld where the window is unlike the training or the classes cannot be distinguished.
+    They come from the reference.pt that `test` writes beside the checkpoint.
 
     The ending of OUT names its form: .csv, .json or .parquet; .TextGrid (Praat), .txt (Audacity labels) or
     .selections.txt (Raven), of which each recording has a file of its own: OUT, or OUT/RECORDING.TextGrid for several.
