@@ -96,6 +96,19 @@ def test_figures_are_those_of_their_definitions(written) -> None:
     assert curve["all"] == pytest.approx(truth.mean() - (1 - truth.mean()) * odds / (1 - odds))
 
 
+def test_net_benefit_is_no_more_than_the_share_of_cases_where_that_is_given(written) -> None:
+    table = a_table(40)
+    right = np.where(table["label"] == "sick", 0.9, 0.1)
+    table["score_sick"] = np.where(table["clip"].eq("0-0"), 0.1, right)
+    table["score_well"] = 1 - table["score_sick"]
+    curves = readout(written(table)).curves
+    share = (table["label"][table["split"] == "test"] == "sick").mean()
+    assert curves["high"].max() == pytest.approx(share) and (curves["low"] <= curves["model"]).all()
+    unequal = table[~table["clip"].isin(["3-1", "3-2", "3-3", "6-0", "2-0", "2-1"])]
+    share = (unequal["label"][unequal["split"] == "test"] == "sick").mean()
+    assert readout(written(unequal)).curves["high"].max() > share  # which is an estimate there
+
+
 def test_nothing_is_chosen_on_the_test(written) -> None:
     table = a_table()
     before = readout(written(table)).chosen
