@@ -287,7 +287,13 @@ def test_report_has_the_figures_and_the_subgroups(written, no_figures, capsys) -
         assert text in report
     page = (folder / "report.html").read_text()
     assert "Calibration and thresholds" in page and "Subgroups" in page
-    assert {"run", "quantity", "at", "value", "low", "high"} <= set(pd.read_csv(folder / "clinical.csv").columns)
+    table = pd.read_csv(folder / "clinical.csv").set_index(["quantity", "at"])
+    assert [*table] == ["value", "low", "high", "run"]
+    curves = readout(folder).curves
+    at = curves[curves["threshold"].round(2) == 0.3].iloc[0]
+    assert table.loc[("net benefit", "threshold 0.3")].tolist()[:3] == pytest.approx([*at[["model", "low", "high"]]])
+    assert table.loc[("net benefit of calling all sick", "threshold 0.3"), "value"] == pytest.approx(at["all"])
+    assert len(table.loc["net benefit"]) == 10
     evaluate([str(folder)])
     assert not (folder / "clinical.csv").exists() and "calibration slope" not in (folder / "report.md").read_text()
 
