@@ -350,6 +350,16 @@ def test_ranges_are_named_by_their_true_ends_and_never_merge(written, tmp_path, 
     assert [row[1] for row in rows] == ranges and sum(int(row[3]) for row in rows) == 45
 
 
+def test_blanks_make_no_subgroups_and_case_is_remarked(written, tmp_path) -> None:
+    table = a_table()
+    sites = ["North", "north ", " North"]
+    named = pd.DataFrame({"subject": table["subject"].unique()}).assign(site=lambda one: (sites * 20)[: len(one)])
+    named.to_csv(tmp_path / "sites.csv", index=False)
+    title, rows = subgroups(evaluate_run(read_run(str(written(table)), "test"), "test", "sick"), tmp_path / "sites.csv")
+    assert [row[1] for row in rows[1:]] == ["North", "north"]
+    assert "the values 'North' and 'north' of site differ in case alone" in title
+
+
 def test_a_manifest_in_capitals_makes_subgroups(written, tmp_path) -> None:
     run = evaluate_run(read_run(str(written(a_table())), "test"), "test", None)
     (tmp_path / "by.csv").write_text("Path;Label;Subject;Klinik\n0-0.wav;sick;0;Nord\n2-0.wav;well;2;Nord\n")
