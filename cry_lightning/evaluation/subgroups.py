@@ -129,5 +129,5 @@ def _read(path: Path) -> pd.DataFrame:
     if not rows:
         raise UserError(f"{path}: the table is empty, but for its header")
     table = pd.DataFrame(rows).map(from_cell).drop(columns=NAMELESS, errors="ignore")
-    values = table.columns.difference(OWN_COLUMNS)
+    values = table.columns.difference([*OWN_COLUMNS])
     return table.assign(**{name: table[name].str.strip() for name in values})
