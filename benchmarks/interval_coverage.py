@@ -2,7 +2,8 @@
 
 Simulated tests whose truth is known: infants with an effect of their own on the scores of all their clips, and another
 on those of each class, which together are half of the variance of a score (intraclass correlation 0.5). Two models, of
-equal skill, share half of each effect; `--unequal` is of two of unequal skill. `--old` does the same with the
+equal skill, share half of each effect; `--unequal` is of two of unequal skill; `--failing` of two that each answer
+wrongly to one infant in six, whichever, and very well to the others. `--old` does the same with the
 percentiles of a cluster bootstrap, which this method replaced; `--clinical` with the clinical figures, whose thresholds
 another such test chooses; `--tests` counts false alarms of the permutation test; `--three` is of three classes;
 `--pooled` is of cross-validations, whose models are trained (linear discriminants of simulated features, by infant),
@@ -42,6 +43,7 @@ class Test:
     classes = ("a", "b")
     rival = ""  # skill of the second model, where it is another
     icc = 0.5
+    failing = 0.0  # share of infants whose clips a model ranks the wrong way round
 
     @property
     def metrics(self) -> list[tuple[str, str]]:
@@ -65,9 +67,17 @@ class Test:
         common = effects.pop()
         distances = [SKILLS[self.skill]] + [SKILLS[self.rival or self.skill]] * (models - 1)
         return [
-            _table(subject, truth, distance * (truth - 0.5) + (common + own) / 2**0.5)
+            _table(subject, truth, distance * self._ways(rng)[subject] * (truth - 0.5) + (common + own) / 2**0.5)
             for distance, own in zip(distances, effects, strict=True)
         ]
+
+    def _ways(self, rng: np.random.Generator) -> np.ndarray:
+        """For each infant 1, or -1 where a model fails."""
+        return 1 - 2 * (rng.random(self.subjects) < self.failing) if self.failing else np.ones(self.subjects)
+
+    def _mixed(self, right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+        """What holds of all infants, of what holds of those whom a model answers well, and of those whom it fails."""
+        return (1 - self.failing) * right + self.failing * wrong
 
     def _effects(self, rng: np.random.Generator, subject: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """Of the infant, the infant's class, and the clip: variances 0.25, 0.25 and 0.5 at the usual correlation."""
@@ -89,18 +99,21 @@ class Test:
         """Every metric of a test of infinitely many such subjects."""
         distance = SKILLS[self.skill]
         b = self.of_b / self.subjects if self.by_infant else self.prevalence
-        share, recall = np.array([1 - b, b]), norm.cdf(distance / 2)
+        share, recall = np.array([1 - b, b]), self._mixed(norm.cdf(distance / 2), norm.cdf(-distance / 2))
         said = share * recall + share[::-1] * (1 - recall)
         f1 = 2 * share * recall / (share + said)
         score = np.linspace(-9, 9, 20001)
-        hits, alarms = norm.sf(score - distance / 2), norm.sf(score + distance / 2)
+        right, wrong = norm.sf(score - distance / 2), norm.sf(score + distance / 2)
+        hits, alarms = self._mixed(right, wrong), self._mixed(wrong, right)
+        density = self._mixed(norm.pdf(score - distance / 2), norm.pdf(score + distance / 2))
         found = {("accuracy", ""): recall, ("uar", ""): recall, ("macro_f1", ""): f1.mean()}
-        found["macro_auc", ""] = norm.cdf(distance / 2**0.5)
+        both, none = norm.cdf(distance / 2**0.5), norm.cdf(-distance / 2**0.5)  # of two infants
+        found["macro_auc", ""] = self._mixed(self._mixed(both, 0.5), self._mixed(0.5, none))
         for k, name in enumerate(self.classes):
             precision = share[k] * hits / np.maximum(share[k] * hits + share[1 - k] * alarms, 1e-300)
             found["recall", name], found["f1", name] = recall, f1[k]
             found["precision", name] = share[k] * recall / said[k]
-            found["average_precision", name] = np.trapezoid(precision * norm.pdf(score - distance / 2), score)
+            found["average_precision", name] = np.trapezoid(precision * density, score)
         return found
 
 
@@ -110,6 +123,13 @@ class Unequal(Test):
 
     rival: str
     icc: float
+
+
+@dataclass(frozen=True)
+class Failing(Test):
+    """As `Test`, of two models that each fail at infants of their own."""
+
+    failing: float
 
 
 def _table(subject: np.ndarray, truth: np.ndarray, score: np.ndarray) -> pd.DataFrame:
@@ -183,6 +203,12 @@ def unequal_tests() -> Iterator[Test | ThreeClasses]:
     yield Unequal(60, 0.3, True, False, "best", "better", 0.8)
     for skill, rival in (("high", "middling"), ("high", "good")):
         yield UnequalOfThree(30, True, True, skill, rival)
+
+
+def failing_tests() -> Iterator[Failing]:
+    """The grid of `--failing`."""
+    for subjects, by_infant in product((10, 18, 36), (True, False)):
+        yield Failing(subjects, 0.5, True, by_infant, "nearly perfect", 1 / 6)
 
 
 def tests_of_three() -> Iterator[ThreeClasses]:
@@ -414,7 +440,8 @@ def clinical_summary(cells: pd.DataFrame) -> str:
 
 def print_tests(tests: Sequence[Test], simulations: int) -> None:
     """False alarms of the plain tests among some."""
-    plain = [test for test in tests if test.equal_clips and test.skill == "middling" and test.prevalence == 0.5]
+    plain = [test for test in tests if test.equal_clips and test.prevalence == 0.5]
+    plain = [test for test in plain if test.failing or test.skill == "middling"]
     for test, rivals in product(plain, (1, 10)):
         print(test, rivals, "rivals:", false_alarms(test, rivals, simulations).round(3).to_dict(), flush=True)
 
@@ -435,10 +462,12 @@ def main() -> None:
     parser.add_argument("--tests", action="store_true", help="false alarms of the permutation test instead")
     parser.add_argument("--three", action="store_true", help="three classes instead")
     parser.add_argument("--unequal", action="store_true", help="two models of unequal skill instead")
+    parser.add_argument("--failing", action="store_true", help="two models that fail at one infant in six instead")
     parser.add_argument("--pooled", action="store_true", help="pooled cross-validations instead, with --tests too")
     parser.add_argument("--out", type=Path, default=Path("coverage.csv"))
     options = parser.parse_args()
-    grid = tests_of_three() if options.three else unequal_tests() if options.unequal else tests()
+    grids = {"three": tests_of_three, "unequal": unequal_tests, "failing": failing_tests}
+    grid = next((grid for name, grid in grids.items() if getattr(options, name)), tests)()
     chosen = [test for test in grid if not options.subjects or test.subjects in options.subjects]
     of_pooled = [test for test in pooled_tests() if not options.subjects or test.subjects in options.subjects]
     if options.tests:

@@ -96,6 +96,19 @@ def test_figures_are_those_of_their_definitions(written) -> None:
     assert curve["all"] == pytest.approx(truth.mean() - (1 - truth.mean()) * odds / (1 - odds))
 
 
+def test_net_benefit_is_no_more_than_the_share_of_cases_where_that_is_given(written) -> None:
+    table = a_table(40)
+    right = np.where(table["label"] == "sick", 0.9, 0.1)
+    table["score_sick"] = np.where(table["clip"].eq("0-0"), 0.1, right)
+    table["score_well"] = 1 - table["score_sick"]
+    curves = readout(written(table)).curves
+    share = (table["label"][table["split"] == "test"] == "sick").mean()
+    assert curves["high"].max() == pytest.approx(share) and (curves["low"] <= curves["model"]).all()
+    unequal = table[~table["clip"].isin(["3-1", "3-2", "3-3", "6-0", "2-0", "2-1"])]
+    share = (unequal["label"][unequal["split"] == "test"] == "sick").mean()
+    assert readout(written(unequal)).curves["high"].max() > share  # which is an estimate there
+
+
 def test_nothing_is_chosen_on_the_test(written) -> None:
     table = a_table()
     before = readout(written(table)).chosen
@@ -274,7 +287,13 @@ def test_report_has_the_figures_and_the_subgroups(written, no_figures, capsys) -
         assert text in report
     page = (folder / "report.html").read_text()
     assert "Calibration and thresholds" in page and "Subgroups" in page
-    assert {"run", "quantity", "at", "value", "low", "high"} <= set(pd.read_csv(folder / "clinical.csv").columns)
+    table = pd.read_csv(folder / "clinical.csv").set_index(["quantity", "at"])
+    assert [*table] == ["value", "low", "high", "run"]
+    curves = readout(folder).curves
+    at = curves[curves["threshold"].round(2) == 0.3].iloc[0]
+    assert table.loc[("net benefit", "threshold 0.3")].tolist()[:3] == pytest.approx([*at[["model", "low", "high"]]])
+    assert table.loc[("net benefit of calling all sick", "threshold 0.3"), "value"] == pytest.approx(at["all"])
+    assert len(table.loc["net benefit"]) == 10
     evaluate([str(folder)])
     assert not (folder / "clinical.csv").exists() and "calibration slope" not in (folder / "report.md").read_text()
 
@@ -329,6 +348,16 @@ def test_ranges_are_named_by_their_true_ends_and_never_merge(written, tmp_path, 
     (tmp_path / "by.csv").write_text(f"subject,value\n{values}\n")
     rows = subgroups(run, tmp_path / "by.csv")[1][1:]
     assert [row[1] for row in rows] == ranges and sum(int(row[3]) for row in rows) == 45
+
+
+def test_blanks_make_no_subgroups_and_case_is_remarked(written, tmp_path) -> None:
+    table = a_table()
+    sites = ["North", "north ", " North"]
+    named = pd.DataFrame({"subject": table["subject"].unique()}).assign(site=lambda one: (sites * 20)[: len(one)])
+    named.to_csv(tmp_path / "sites.csv", index=False)
+    title, rows = subgroups(evaluate_run(read_run(str(written(table)), "test"), "test", "sick"), tmp_path / "sites.csv")
+    assert [row[1] for row in rows[1:]] == ["North", "north"]
+    assert "the values 'North' and 'north' of site differ in case alone" in title
 
 
 def test_a_manifest_in_capitals_makes_subgroups(written, tmp_path) -> None:

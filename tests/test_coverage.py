@@ -4,6 +4,7 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks/interval_coverage.py"
@@ -49,3 +50,12 @@ def test_pooled_folds_need_wider_intervals():
     found = coverage.pooled_coverage(coverage.Pooled(20, 5, 2, "none"), SIMULATIONS)
     wide, narrow = ([share for name, share in found.items() if name.endswith(how)] for how in ("widened", "one model"))
     assert min(wide) >= 0.915 > min(narrow)
+
+
+def test_truth_of_models_that_fail_at_some_infants_is_that_of_very_many() -> None:
+    test = coverage.Failing(5000, 0.5, True, True, "nearly perfect", 1 / 6)
+    (table,) = test.simulated(np.random.default_rng(0), 1)
+    found, truth = coverage.measure(table), test.truth()
+    assert truth["uar", ""] == pytest.approx(0.829, abs=0.001)
+    for key in test.metrics:
+        assert found[key][0] == pytest.approx(truth[key], abs=0.015)

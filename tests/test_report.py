@@ -14,12 +14,14 @@ import pytest
 from made import bind, write_run
 from matplotlib.image import imread
 
+from cry_lightning import lineage
 from cry_lightning.__main__ import run as command
 from cry_lightning.cli.runfolder import RunFolder
 from cry_lightning.console import UserError
 from cry_lightning.evaluation import figures, predictions
 from cry_lightning.evaluation.drawing import PAPER, SCREEN, in_lines
 from cry_lightning.evaluation.run import Run, evaluate_run, named_apart, read_run
+from cry_lightning.files import sha256
 from cry_lightning.report.command import CSV_COLUMNS, OPTIONAL
 from cry_lightning.report.words import verdict
 
@@ -199,6 +201,19 @@ def test_leaky_run_is_refused_and_then_stamped(no_figures, tmp_path, capsys) -> 
     bind(run)
     main([str(run)])
     assert not (run / "leaks.csv").exists()
+
+
+def test_a_checkpoint_that_was_exchanged_after_the_test_is_remarked(tmp_path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "best.ckpt").write_bytes(b"weights")
+    known = replace(lineage.read(run / "lineage.json"), checkpoint=sha256(run / "best.ckpt"))
+    lineage.write(known, run / "lineage.json")
+    assert not read_run(str(run), "test").doubts
+    (run / "best.ckpt").write_bytes(b"others")
+    (remark,) = read_run(str(run), "test").doubts
+    assert remark.startswith("The best.ckpt beside these predictions is not the checkpoint that made them")
+    (run / "last.ckpt").write_bytes(b"weights")  # which may be tested, too
+    assert not read_run(str(run), "test").doubts
 
 
 def test_a_new_test_leaves_nothing_of_the_report_of_another(tmp_path) -> None:

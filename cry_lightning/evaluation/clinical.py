@@ -343,6 +343,9 @@ def _estimate(jackknife: Jackknife, quantity: str, at: str, positive: str) -> Es
 def decision_curve(jackknife: Jackknife, positive: str) -> pd.DataFrame:
     """Net benefit: threshold, model, low, high, all (everybody is called positive).
 
+    It cannot exceed the share of positive cases. Intervals end there where that share is the same for every choice of
+    as many subjects of each class; else it is an estimate, too, and an interval that ended there would miss the truth.
+
     Source: Vickers and Elkin 2006, "Decision curve analysis", Medical Decision Making 26(6).
     """
     share = float(jackknife.cases[:, jackknife.classes == positive].sum() / jackknife.cases.sum())
@@ -350,7 +353,14 @@ def decision_curve(jackknife: Jackknife, positive: str) -> pd.DataFrame:
     for odds in ODDS:
         everybody = share - (1 - share) * odds / (1 - odds)
         rows.append((odds, *_estimate(jackknife, "net benefit", f"{odds:.2f}", positive), everybody))
-    return pd.DataFrame(rows, columns=["threshold", "model", "low", "high", "all"])
+    found = pd.DataFrame(rows, columns=["threshold", "model", "low", "high", "all"])
+    return found.assign(high=found["high"].clip(upper=share)) if _share_is_given(jackknife.cases) else found
+
+
+def _share_is_given(cases: np.ndarray) -> bool:
+    """Whether subjects have cases (S, K) of one class each, and as many as the others of that class."""
+    alike = all(np.ptp(own[own > 0]) == 0 for own in cases.T)
+    return alike and bool(((cases > 0).sum(axis=1) == 1).all())
 
 
 def clinical_rows(found: Readout) -> list[list[str]]:

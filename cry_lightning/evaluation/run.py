@@ -14,7 +14,7 @@ from cry_lightning.console import UserError, counted, first_few
 from cry_lightning.evaluation import predictions
 from cry_lightning.evaluation.intervals import MIN_SUBJECTS, Jackknife, evaluate, widened
 from cry_lightning.evaluation.metrics import Units, measure, units_at
-from cry_lightning.files import nfc
+from cry_lightning.files import nfc, sha256
 from cry_lightning.lineage import AnyLineage, FoldedLineage, Leakage, Lineage
 from cry_lightning.lineage.check import synthetic_warning
 from cry_lightning.lineage.spelling import doubts, joined, named_by_recording
@@ -155,6 +155,7 @@ def read_run(given: str, split: str) -> Tested:
         *doubts(subjects.unique(), whole["label"].unique()),
         *by_recording,
         *_chose_themselves(table, validation),
+        *_other_checkpoint(path.parent, known),
     ]
     return Tested(name, path.parent, table, validation, whole["label"], verdict, known, doubted)
 
@@ -168,6 +169,13 @@ def _chose_themselves(table: pd.DataFrame, validation: pd.DataFrame) -> Iterator
             f"{counted(n, f'{of} is', f'{of} are')} among the validation rows of the same fold, too: what is chosen on"
             " these (checkpoint, thresholds, calibration) flatters the model."
         )
+
+
+def _other_checkpoint(folder: Path, known: AnyLineage | None) -> Iterator[str]:
+    """That the checkpoint beside the predictions is not the one that made them, where that is known."""
+    made_by = known.checkpoint if isinstance(known, Lineage) else ""
+    if made_by and (folder / "best.ckpt").is_file() and made_by not in map(sha256, folder.glob("*.ckpt")):
+        yield "The best.ckpt beside these predictions is not the checkpoint that made them: test again."
 
 
 def pool(runs: list[Tested]) -> Tested:

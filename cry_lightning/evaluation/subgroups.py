@@ -1,6 +1,7 @@
 """The metrics of a run for each sex, age, site or device, as a table of its recordings or subjects names them."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -57,6 +58,9 @@ def subgroups(run: Run, path: Path) -> tuple[str, Rows]:
     title = f"Subgroups by {path}, at {level.level} level"
     if missing:
         title += f"; {counted(missing, f'{of} is', f'{of} are')} not in {path}"
+    for column in columns:
+        for alike in differing_in_case(known[column].unique()):
+            title += f"; the values {' and '.join(map(repr, alike))} of {column} differ in case alone, and stay apart"
     rows = [["", "value", f"{level.level}s", "subjects", *SUMMARY.values(), *_of_two(run)]]
     for column in columns:
         values = _groups(named.map(known[column]).fillna(""), run.table["subject"])
@@ -69,6 +73,14 @@ def subgroups(run: Run, path: Path) -> tuple[str, Rows]:
             f"{path}: each of {', '.join(columns)} has over {MOST_VALUES} values; give coarser ones, or numbers"
         )
     return f"{title}:", rows
+
+
+def differing_in_case(values: Iterable[str]) -> list[list[str]]:
+    """Groups of values that differ in case alone."""
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    for value in sorted(values):
+        groups[value.casefold()].append(value)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _as_path(name: str) -> str:
@@ -116,4 +128,6 @@ def _read(path: Path) -> pd.DataFrame:
     rows = [row for _, row in read_table(path, columns_of)]
     if not rows:
         raise UserError(f"{path}: the table is empty, but for its header")
-    return pd.DataFrame(rows).map(from_cell).drop(columns=NAMELESS, errors="ignore")
+    table = pd.DataFrame(rows).map(from_cell).drop(columns=NAMELESS, errors="ignore")
+    values = table.columns.difference([*OWN_COLUMNS])
+    return table.assign(**{name: table[name].str.strip() for name in values})

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cry_lightning.console import UserError, for_spreadsheets, on_one_line
 from cry_lightning.dashboard.runs import send_report
-from cry_lightning.evaluation.clinical import read_out
+from cry_lightning.evaluation.clinical import Readout, read_out
 from cry_lightning.evaluation.compare import COLUMNS, Pair, as_text, pairs, section, summary, two_class
 from cry_lightning.evaluation.run import Run, evaluate_run, evaluated, named_apart, pool, read_run
 from cry_lightning.evaluation.subgroups import subgroups
@@ -29,6 +30,7 @@ LEGEND = """\
 always X: the majority baseline, which says the class commonest among the tested cases."""
 CSV_COLUMNS = ["run", "level", "metric", "class", "value", "low", "high", "n_units", "n_subjects"]
 CARD = "card.md"
+THRESHOLDS = [0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]  # of the decision curve, in clinical.csv
 OPTIONAL = ("differences.csv", "clinical.csv", LEAKS, CARD, "checklist.md")
 
 
@@ -116,6 +118,16 @@ def leaks_of(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.concat([run.leakage.leaks.assign(run=run.name) for run in runs], ignore_index=True)
 
 
+def _clinical_table(found: Readout) -> pd.DataFrame:
+    """The figures, and below them points of the decision curve."""
+    points = found.curves[found.curves["threshold"].round(2).isin(THRESHOLDS)]
+    points = points.assign(at=points["threshold"].map("threshold {:g}".format))
+    of_model = points.assign(quantity="net benefit", value=points["model"])
+    of_all = points.assign(quantity=f"net benefit of calling all {found.positive}", value=points["all"])
+    of_all = of_all.assign(low=np.nan, high=np.nan)
+    return pd.concat([found.figures, of_model, of_all], ignore_index=True)[[*found.figures]]
+
+
 def write_report(
     runs: Sequence[Run],
     compared: Sequence[Pair],
@@ -150,7 +162,7 @@ def write_report(
         tables[LEAKS] = leaks
     if compared:
         tables["differences.csv"] = pd.concat([pair.differences for pair in compared])[COLUMNS]
-    if found := [each.readout.figures.assign(run=name) for name, each in extras.items() if each.readout]:
+    if found := [_clinical_table(each.readout).assign(run=name) for name, each in extras.items() if each.readout]:
         tables["clinical.csv"] = pd.concat(found)
     with ExitStack() as files:  # all of them or none, so that none tells of another test than the next
         for name, table in tables.items():
