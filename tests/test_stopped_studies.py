@@ -109,7 +109,7 @@ def test_a_signal_in_the_last_step_of_a_training_ends_the_study(tones, tmp_path,
     monkeypatch.setattr(Figures, "on_train_batch_end", send, raising=False)
     with pytest.raises((Interrupted, KeyboardInterrupt)) as stop:
         engine.train(study, {"trainer.logger": False}, folder, {}, engine.BEST)
-    assert getattr(stop.value, "message", str(stop.value)) == f"{folder}: {engine.ANEW}"
+    assert getattr(stop.value, "message", str(stop.value)) == f"{folder}: {engine.STOPPED}"
     assert getattr(stop.value, "code", None) == code
     assert (folder / "fit/finished").exists() and not (folder / "predictions.csv").exists()
     assert not (folder / engine.MARK).exists()

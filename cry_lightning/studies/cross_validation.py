@@ -32,7 +32,7 @@ from cry_lightning.studies.rounds import Fold, divided, plan, trained_again
 log = logging.getLogger(__name__)
 
 
-# A killed round begins anew; and to write a large network each epoch takes as long as the epoch.
+# To write a large network each epoch takes as long as the epoch; so a round that is killed begins anew.
 WITHOUT_LAST = {"save_every_n_steps": 1_000_000_000}
 
 

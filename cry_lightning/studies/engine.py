@@ -36,7 +36,7 @@ from cry_lightning.files import MADE_FROM, Config, Json, read_object, read_objec
 from cry_lightning.files.former_names import as_now, key_as_now
 from cry_lightning.tasks.checkpoints import sha256
 
-ANEW = "stopped; the same command goes on with the study, and begins this training anew"
+STOPPED = "stopped; the same command goes on with the study"  # and with this training, where its last.ckpt was written
 MARK = "made_of.json"  # written last: what the predictions beside it were made of
 IGNORED = (*HARMLESS, "name", "runs", "pipeline", "trainer.logger", "map_every_n_epochs")
 OPTION = re.compile(r"(?<=^--)[\w.]+(?==)")
@@ -245,9 +245,9 @@ def train(study: Study, changes: Overrides, folder: Path, wanted: Json, tested: 
             if tested:
                 test(folder, tested)
     except Interrupted as stop:
-        raise Interrupted(stop.number, f"{folder}: {ANEW}") from stop
+        raise Interrupted(stop.number, f"{folder}: {STOPPED}") from stop
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(f"{folder}: {ANEW}") from stop
+        raise KeyboardInterrupt(f"{folder}: {STOPPED}") from stop
     finally:
         made_from.reset(told)
     write_json(wanted, folder / MARK)
