@@ -20,10 +20,12 @@ def automatic(accelerator: object, stage: LightningModule | None = None) -> tupl
         return (MIXED, "the GPU has bfloat16") if has else (FULL, "the GPU has no bfloat16")
     if not on_processor(accelerator):
         return FULL, f"for the accelerator {accelerator}"
-    if stage is not None and trains_depthwise(stage):
-        return FULL, "as a processor trains depthwise convolutions quicker so"
     found = torch.cpu.get_capabilities()
-    return (MIXED, "the processor has bfloat16") if any(map(found.get, CPU_HAS)) else (FULL, "as the processor has it")
+    if not any(map(found.get, CPU_HAS)):
+        return FULL, "as the processor has it"
+    if stage is not None and trains_depthwise(stage):
+        return FULL, "as the processor trains depthwise convolutions quicker so"
+    return MIXED, "the processor has bfloat16"
 
 
 def trains_depthwise(model: nn.Module) -> bool:
