@@ -103,7 +103,7 @@ def by_corpus(path: Path, files: Mapping[str, Path]) -> tuple[dict[str, str], di
         )
     lengths = {}
     for name, clip in found.items():
-        with suppress(audio.AudioError):  # subjects are known without the sound, too
+        with suppress(audio.AudioError, OSError):  # subjects are known without the sound, too
             lengths[name] = audio.info(corpus.path_of(clip)).duration_s
     return {name: clip.subject for name, clip in found.items()}, lengths
 

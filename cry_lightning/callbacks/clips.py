@@ -42,8 +42,8 @@ def of_clips(data: StageData, table: pd.DataFrame, rows: Sequence[int], sounds: 
     examined = shown[:N_EXAMINED]
     hashes = [fingerprint(data.features.content[row]) for row in shown]
     columns = table.assign(clip=hashes)[["clip", "label", *predictions.score_columns(table)]].to_dict("list")
-    drawn = pictures.thumbnails(data.features.gather(torch.tensor(examined)))
-    columns["picture"] = [wandb.Image(picture) for picture in drawn]
+    if drawn := pictures.thumbnails(data.features.gather(torch.tensor(examined))):
+        columns["picture"] = [wandb.Image(picture) for picture in drawn]
     if sounds is not None:
         files = [_written(data, row, sounds) for row in examined]
         columns["sound"] = [wandb.Audio(str(file)) if file else None for file in files]

@@ -7,7 +7,7 @@ CACHE_LINE = 16  # numbers of 32 bits in 64 bytes, what the cores of a processor
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """torch's, to the bit, whose gradient takes one thread on a processor where several would hinder each other.
+    """torch's, whose gradient takes one thread on a processor where several would hinder each other.
 
     With channels last each thread adds up in C numbers beside those of the next. Where a cache line holds those of
     several, the cores wait for each other at every pixel: with 8 channels, two threads took five times as long as one.

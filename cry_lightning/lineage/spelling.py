@@ -38,7 +38,7 @@ def doubts(subjects: Iterable[str], labels: Iterable[str | None] = ()) -> list[s
             f" {groups}. If they are one, spell each subject in one way: a split may put it on both sides."
         )
     given = {label for label in labels if label}
-    for alike in [*probably_one(given), *perhaps_one(given)]:
+    for alike in probably_one(given):
         sentences.append(
             f"The labels {' and '.join(map(repr, alike))} differ in their spelling alone, and are so many classes:"
             " spell them in one way, or join them by the corpus's `classes`."

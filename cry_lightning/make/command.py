@@ -259,10 +259,10 @@ def evaluate(chain: MakeChain, arguments: tuple[str, ...]) -> None:
         record["evaluate"] = evaluated | {"report.md": _of(folder / "report.md")}
         write_record(folder, record)
     _say((folder / "report.txt").read_text(encoding="utf-8").rstrip("\n"))
-    clinical = f"`python -m cry_lightning evaluate {folder} --clinical` (two classes), "
-    clinical *= "--clinical" not in arguments
-    predict = f"`python -m cry_lightning predict RECORDINGS --ckpt {folder / 'best.ckpt'} --out scores.csv`"
-    _say(f"Model card: {folder / 'card.md'}. Next: {clinical}{predict}")
+    further = [f"`python -m cry_lightning predict RECORDINGS --ckpt {folder / 'best.ckpt'} --out scores.csv`"]
+    if "--clinical" not in arguments:
+        further.insert(0, f"`python -m cry_lightning evaluate {folder} --clinical` (two classes)")
+    _say(f"Model card: {folder / 'card.md'}. Next: {', '.join(further)}")
 
 
 def finished_run(stage: MakeStage) -> Path:

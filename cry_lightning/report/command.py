@@ -54,11 +54,11 @@ def run(
     runs = named_apart([evaluate_run(run, split, positive) for run in tested])
     of_runs = _as_note(named, pooled)
     folder = out or _default_folder(runs, split, of_runs)
-    if not allow_leaky and len(leaks := leaks_of(runs)):
-        write_table(leaks, folder / LEAKS, errors="backslashreplace")
-        way_out = (
-            f"{folder / LEAKS} names every such clip. Train without them, or let --allow-leaky stamp the report LEAKY"
-        )
+    if not allow_leaky:
+        way_out = "Train without them, or let --allow-leaky stamp the report LEAKY"
+        if len(leaks := leaks_of(runs)):
+            write_table(leaks, folder / LEAKS, errors="backslashreplace")
+            way_out = f"{folder / LEAKS} names every such clip. {way_out}"
         refuse_leaky([(run.name, run.leakage) for run in runs], way_out)
 
     compared = pairs(runs)
