@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 
 from cry_lightning import audio
-from cry_lightning.callbacks import pictures
 from cry_lightning.evaluation import predictions
+from cry_lightning.evaluation.drawing import thumbnails
 from cry_lightning.lineage import fingerprint
 from cry_lightning.tasks.stage_data import StageData
 
@@ -42,8 +42,9 @@ def of_clips(data: StageData, table: pd.DataFrame, rows: Sequence[int], sounds: 
     examined = shown[:N_EXAMINED]
     hashes = [fingerprint(data.features.content[row]) for row in shown]
     columns = table.assign(clip=hashes)[["clip", "label", *predictions.score_columns(table)]].to_dict("list")
-    if drawn := pictures.thumbnails(data.features.gather(torch.tensor(examined))):
-        columns["picture"] = [wandb.Image(picture) for picture in drawn]
+    features = data.features.gather(torch.tensor(examined))[:, 0].float().numpy()
+    if min(features.shape[1:]) > 1:  # neither vectors nor waveforms
+        columns["picture"] = [wandb.Image(picture) for picture in thumbnails(features)]
     if sounds is not None:
         files = [_written(data, row, sounds) for row in examined]
         columns["sound"] = [wandb.Audio(str(file)) if file else None for file in files]

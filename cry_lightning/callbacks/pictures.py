@@ -3,8 +3,6 @@
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib import colormaps
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from sklearn.calibration import calibration_curve
 
@@ -14,8 +12,6 @@ from cry_lightning.evaluation.run import Run
 
 BINS = 10  # of the reliability curve
 MOST_LABELS = 12  # of a map
-LARGEST = (80, 160)  # rows and columns of a thumbnail, in pixels
-COLOUR_RANGE = (5, 99.5)  # percentiles of all that is shown together, as in reports
 
 
 def of_run(run: Run) -> dict[str, Figure]:
@@ -46,17 +42,6 @@ def feature_figure(feature: torch.Tensor) -> Figure:
     figure = Figure(figsize=(4, 2), layout="constrained")
     figure.subplots().imshow(feature.numpy(), origin="lower", aspect="auto")
     return figure
-
-
-def thumbnails(features: torch.Tensor) -> list[np.ndarray]:
-    """Small pictures (H, W, 3) of features (n, C, F, T) in one scale of colours; none of vectors and waveforms."""
-    if min(features.shape[2:]) < 2:
-        return []
-    rows, columns = (-(-size // most) for size, most in zip(features.shape[2:], LARGEST, strict=True))
-    small = features[:, 0, ::rows, ::columns].flip(1).float().numpy()  # low frequencies below
-    low, high = np.percentile(small, COLOUR_RANGE)
-    coloured = colormaps["viridis"](Normalize(low, high)(small), bytes=True)  # beyond them, the last colour
-    return [*coloured[..., :3]]
 
 
 def views_figure(first: torch.Tensor, second: torch.Tensor) -> Figure:

@@ -16,6 +16,7 @@ from matplotlib.image import AxesImage
 from cry_lightning import audio
 from cry_lightning.corpora.levels import measure as levels_of
 from cry_lightning.describe.summary import AT_MOST, UNLABELLED
+from cry_lightning.evaluation.drawing import COLOUR_RANGE
 from cry_lightning.features import EfficientATLogMel, Fbank, Feature, LogMel, VGGishLogMel
 from cry_lightning.features.spectrogram import Spectrogram
 
@@ -24,7 +25,6 @@ SHORTEST_S = 0.1  # a shorter clip is padded: front ends want a frame or two
 ACROSS = 4
 N_TICKS = 5
 TITLE_WIDTH = 30  # characters
-COLOUR_RANGE = (5, 99.5)  # percentiles of all features shown: digital silence would leave little colour for sound
 
 
 @dataclass(frozen=True)

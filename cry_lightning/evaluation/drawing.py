@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from matplotlib import rc_context
+import numpy as np
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.rcsetup import cycler
@@ -25,6 +27,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 ALARMING = "darkred"  # of a title that is stamped
 CHARACTERS_PER_IN = 11  # of a line of a title, in capitals too
 DPI = 300
+COLOUR_RANGE = (5, 99.5)  # percentiles of all features shown: digital silence would leave little colour for sound
+LARGEST = (80, 160)  # rows and columns of a thumbnail, in pixels
 FONTS = re.compile(r"font-family: 'DejaVu Sans'[^;\"]*")
 ALIKE = "font-family: 'DejaVu Sans', Verdana, sans-serif"  # of about the same width
 NAMES = re.compile(r'<g id="[^"]*">')  # of groups, the same in every figure of a page; nothing refers to them
@@ -144,3 +148,12 @@ def entitle(figure: Figure, title: str, stamps: str = "") -> None:
     """Write a title above the figure, in lines that its width holds, in an alarming colour where it is stamped."""
     lines = in_lines(": ".join(filter(None, [stamps, title])), int(figure.get_figwidth() * CHARACTERS_PER_IN))
     figure.suptitle(lines, color=ALARMING if stamps else "black")
+
+
+def thumbnails(features: np.ndarray) -> np.ndarray:
+    """Small pictures (n, H, W, 3) of features (n, F, T), on one scale of colours, low frequencies at the bottom."""
+    rows, columns = (-(-size // most) for size, most in zip(features.shape[1:], LARGEST, strict=True))
+    small = features[:, ::rows, ::columns][:, ::-1]
+    low, high = np.percentile(small, COLOUR_RANGE)
+    coloured: np.ndarray = colormaps["magma"](Normalize(low, max(high, low + 1e-9))(small), bytes=True)
+    return coloured[..., :3]

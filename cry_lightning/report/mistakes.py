@@ -15,13 +15,12 @@ from cry_lightning import audio
 from cry_lightning.console import clip_in_words
 from cry_lightning.data.cachefile import UNREADABLE, CacheFile
 from cry_lightning.data.inventory import recordings_of
+from cry_lightning.evaluation.drawing import thumbnails
 from cry_lightning.evaluation.predictions import score_columns
 from cry_lightning.evaluation.run import Run
 from cry_lightning.lineage import sound_fingerprint, without_landmarks
 from cry_lightning.report.provenance import Provenance
 
-LARGEST = (80, 160)  # rows and columns of a picture, in pixels
-COLOUR_RANGE = (5, 99.5)  # percentiles of all features shown, as in `describe`
 MOST_BYTES = 700_000  # of sound in all, so that the page stays small enough to be sent
 MOST = 20
 
@@ -80,21 +79,13 @@ def _held(path: Path, tested: Mapping[str, str]) -> Cached | None:
 
 
 def pictures(found: Cached) -> dict[str, str]:
-    """Each feature as PNG, on one colour scale, low frequencies at the bottom."""
-    small = {clip: _shrunk(feature) for clip, feature in found.features.items()}
-    low, high = np.percentile(np.concatenate([one.ravel() for one in small.values()]), COLOUR_RANGE)
+    """Each feature as PNG."""
     drawn = {}
-    for clip, feature in small.items():
+    for clip, picture in zip(found.features, thumbnails(np.stack([*found.features.values()])), strict=True):
         written = io.BytesIO()
-        imsave(written, feature, format="png", cmap="magma", vmin=low, vmax=max(high, low + 1e-9), origin="lower")
+        imsave(written, picture, format="png")
         drawn[clip] = _data_uri("image/png", written.getvalue())
     return drawn
-
-
-def _shrunk(feature: np.ndarray) -> np.ndarray:
-    """Every so many rows and columns of a feature (F, T)."""
-    rows, columns = (-(-size // most) for size, most in zip(feature.shape, LARGEST, strict=True))
-    return feature[::rows, ::columns]
 
 
 def playable(found: Cached) -> dict[str, str]:
